@@ -1,0 +1,20 @@
+# Each target is one line that runs a program; the programs say what they do when asked for --help.
+
+TESTBED = cargo build --quiet --workspace --bins && target/debug/testbed
+
+.PHONY: demo test check up down
+
+demo: ## the whole way of a few pods, told as it happens
+	$(TESTBED) demo
+
+test: ## every test, the end-to-end ones on a real control plane and a real Postgres
+	$(TESTBED) run -- cargo test --workspace
+
+check: ## formatting, lints, documents, licences, layers
+	.ci/check
+
+up: ## the whole stack in the background; its addresses are in target/testbed/env
+	$(TESTBED) up
+
+down: ## ends what `up` started
+	target/debug/testbed down

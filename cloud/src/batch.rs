@@ -1,0 +1,167 @@
+//! Many waiters, one call.
+//!
+//! ```text
+//! read(key) ─┐
+//! read(key) ─┼─▶ open batch ── full, or its window is over ─▶ lane ─▶ permit ─▶ closed ─▶ one call ─▶ every waiter
+//! read(key) ─┘
+//! ```
+//! A batch stays open until the very moment its call is sent, so that waiting for a permit makes it fuller. Invariant: whoever
+//! joins a batch has asked before its call was sent, so the answer is younger than the question.
+
+use crate::error::Error;
+use crate::transport::{Permit, Read};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+/// How long a batch waits for company: nothing beside a call of 100 ms, enough for a burst to gather.
+const WINDOW: Duration = Duration::from_millis(5);
+
+/// What one call found.
+pub(crate) type Fetched<S> = Result<Read<HashMap<<S as Source>::Key, <S as Source>::Value>>, Error>;
+
+/// Where a batch's answers come from.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// What is asked for.
+    type Key: Clone + Eq + Hash + Send + Sync;
+    /// What is answered.
+    type Value: Clone + Send + Sync;
+
+    /// The action, for errors.
+    fn action(&self) -> &'static str;
+    /// How many keys one call takes.
+    fn most_keys(&self) -> usize;
+    /// Waits until a call may be sent.
+    fn permit(&self, deadline: Instant) -> impl Future<Output = Result<Permit, Error>> + Send;
+    /// Asks for all `keys` in one go. A key that the answer lacks is not there.
+    fn fetch(&self, permit: Permit, keys: Vec<Self::Key>, deadline: Instant) -> impl Future<Output = Fetched<Self>> + Send;
+}
+
+type Answer<S> = Result<Read<Option<<S as Source>::Value>>, Error>;
+type Waiters<S> = HashMap<<S as Source>::Key, Vec<oneshot::Sender<Answer<S>>>>;
+
+/// Gathers reads into batches. Cheap to clone.
+pub(crate) struct Batcher<S: Source>(Arc<Inner<S>>);
+
+impl<S: Source> Clone for Batcher<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Inner<S: Source> {
+    source: S,
+    /// Calls in flight at a time.
+    lanes: Semaphore,
+    /// How long a waiter waits, and a call may take.
+    patience: Duration,
+    open: Mutex<Option<Arc<Batch<S>>>>,
+}
+
+struct Batch<S: Source> {
+    waiters: Mutex<Waiters<S>>,
+    full: Notify,
+}
+
+impl<S: Source> Batcher<S> {
+    /// Batches with `lanes` calls in flight at most, for waiters who wait for `patience`.
+    pub(crate) fn new(source: S, lanes: usize, patience: Duration) -> Self {
+        Self(Arc::new(Inner { source, lanes: Semaphore::new(lanes), patience, open: Mutex::default() }))
+    }
+
+    /// What a call sent after now says about `key`. Needs a tokio runtime, since the batch outlives any one of its waiters.
+    pub(crate) async fn read(&self, key: S::Key) -> Answer<S> {
+        let deadline = Instant::now() + self.0.patience;
+        match timeout_at(deadline, self.join(key)).await {
+            Ok(Ok(answer)) => answer,
+            // Elapsed, or the batch's task ended with the runtime.
+            Ok(Err(_)) | Err(_) => Err(Error::Deadline { action: self.0.source.action() }),
+        }
+    }
+
+    fn join(&self, key: S::Key) -> oneshot::Receiver<Answer<S>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut open = lock(&self.0.open);
+        let batch = open.get_or_insert_with(|| self.start());
+        let mut waiters = lock(&batch.waiters);
+        waiters.entry(key).or_default().push(sender);
+        let full = waiters.len() >= self.0.source.most_keys();
+        drop(waiters);
+        if full {
+            batch.full.notify_one();
+            *open = None;
+        }
+        receiver
+    }
+
+    fn start(&self) -> Arc<Batch<S>> {
+        let batch = Arc::new(Batch { waiters: Mutex::default(), full: Notify::new() });
+        tokio::spawn(Arc::clone(&self.0).run(Arc::clone(&batch)));
+        batch
+    }
+}
+
+impl<S: Source> Inner<S> {
+    async fn run(self: Arc<Self>, batch: Arc<Batch<S>>) {
+        let deadline = Instant::now() + self.patience;
+        _ = tokio::time::timeout(WINDOW, batch.full.notified()).await;
+        let lane = timeout_at(deadline, self.lanes.acquire()).await;
+        let permit = self.source.permit(deadline).await;
+        // From here on nobody joins: the call is about to be sent.
+        let waiters = self.close(&batch);
+        let answer = match (lane, permit) {
+            _ if waiters.is_empty() => return,
+            // The last to join may still wait for its whole patience; the others leave by themselves.
+            (Ok(_lane), Ok(permit)) => self.source.fetch(permit, waiters.keys().cloned().collect(), Instant::now() + self.patience).await,
+            (_, Err(error)) => Err(error),
+            (Err(_), _) => Err(Error::Deadline { action: self.source.action() }),
+        };
+        distribute::<S>(waiters, &answer);
+    }
+
+    /// Takes the waiters who still wait.
+    fn close(&self, batch: &Arc<Batch<S>>) -> Waiters<S> {
+        let mut open = lock(&self.open);
+        if open.as_ref().is_some_and(|current| Arc::ptr_eq(current, batch)) {
+            *open = None;
+        }
+        drop(open);
+        let mut waiters = std::mem::take(&mut *lock(&batch.waiters));
+        waiters.retain(|_, senders| senders.iter().any(|sender| !sender.is_closed()));
+        waiters
+    }
+}
+
+fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
+    for (key, senders) in waiters {
+        let answer = match answer {
+            Ok(read) => Ok(Read { value: read.value.get(&key).cloned(), began: read.began }),
+            Err(error) => Err(error.clone()),
+        };
+        for sender in senders {
+            // A waiter that has given up wants no answer.
+            _ = sender.send(answer.clone());
+        }
+    }
+}
+
+/// A panic elsewhere leaves these maps whole: every change of them is one insert or one take.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One batcher a thing, made when it is first asked for. There are as many as gateways, which are few.
+pub(crate) struct Shelf<K, S: Source>(Mutex<HashMap<K, Batcher<S>>>);
+
+impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    pub(crate) fn get(&self, key: &K, make: impl FnOnce() -> Batcher<S>) -> Batcher<S> {
+        lock(&self.0).entry(key.clone()).or_insert_with(make).clone()
+    }
+}

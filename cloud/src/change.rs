@@ -1,0 +1,171 @@
+//! Changes: what each of them sends, and what its answer says.
+
+use crate::error::Error;
+use crate::params::Params;
+use crate::transport::{Transport, unreadable, vpc};
+use crate::wire::Plain;
+use crate::wire::eip::Allocated;
+use crate::wire::nat::Created;
+use reqwest::StatusCode;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use tokio::time::Instant;
+use waygate_core::change::{Answer, Change, Forward};
+use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardTableId};
+use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
+
+/// Sends `change` once.
+pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&str>, deadline: Instant) -> Result<Answer, Error> {
+    let action = vpc(change.action());
+    let token = token.filter(|_| change.takes_token());
+    let params = params(change).maybe("ClientToken", token);
+    let answer = match change {
+        Change::AllocateEipAddress { .. } => transport.call::<Allocated>(action, params, deadline).await?.value.answer(),
+        Change::CreateForwardEntry(_) => transport.call::<Created>(action, params, deadline).await?.value.answer(),
+        _ => transport.call::<Plain>(action, params, deadline).await.map(|read| Ok(plain(read.value)))?,
+    };
+    answer.map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
+}
+
+fn plain(answer: Plain) -> Answer {
+    Answer { request_id: answer.request_id, ..Answer::default() }
+}
+
+/// The DNAT table a change writes to, if it does: a gateway takes its changes in turns.
+pub(crate) fn forward_table(change: &Change) -> Option<&ForwardTableId> {
+    match change {
+        Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => Some(&forward.table_id),
+        Change::DeleteForwardEntry { table_id, .. } => Some(table_id),
+        Change::AllocateEipAddress { .. }
+        | Change::AssociateEipAddress { .. }
+        | Change::UnassociateEipAddress { .. }
+        | Change::ReleaseEipAddress { .. }
+        | Change::AddCommonBandwidthPackageIp { .. }
+        | Change::RemoveCommonBandwidthPackageIp { .. }
+        | Change::ModifyEipAddressAttribute { .. } => None,
+    }
+}
+
+fn params(change: &Change) -> Params {
+    match change {
+        Change::AllocateEipAddress { spec, tags } => allocate(spec, tags),
+        Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip).with("Mode", "NAT"),
+        Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
+        Change::ReleaseEipAddress { allocation_id } => Params::default().with("AllocationId", allocation_id),
+        Change::AddCommonBandwidthPackageIp { allocation_id, package_id } => membership(allocation_id, package_id).with("IpType", "EIP"),
+        Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => membership(allocation_id, package_id),
+        Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description } => Params::default()
+            .with("AllocationId", allocation_id)
+            .maybe("Bandwidth", bandwidth.as_ref())
+            .maybe("Name", name.as_ref())
+            .maybe("Description", description.as_ref()),
+        Change::CreateForwardEntry(entry) => forward(entry),
+        Change::ModifyForwardEntry { entry_id, forward: entry } => forward(entry).with("ForwardEntryId", entry_id),
+        Change::DeleteForwardEntry { table_id, entry_id } => {
+            Params::default().with("ForwardTableId", table_id).with("ForwardEntryId", entry_id)
+        }
+    }
+}
+
+fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
+    // Ours win: a user's tag must not take ownership away.
+    let mut all_tags = spec.tags.clone();
+    all_tags.extend(tags.clone());
+    let params = Params::default()
+        .with("Bandwidth", spec.bandwidth)
+        .with("InternetChargeType", spec.internet_charge_type.as_str())
+        .with("InstanceChargeType", spec.instance_charge_type.as_str())
+        .maybe("ISP", spec.isp.as_ref())
+        .maybe("PublicIpAddressPoolId", spec.public_ip_address_pool_id.as_ref())
+        .maybe("ResourceGroupId", spec.resource_group_id.as_ref())
+        .maybe("Description", spec.description.as_ref())
+        .list("SecurityProtectionTypes", &spec.security_protection_types)
+        .tags(&all_tags);
+    match spec.instance_charge_type {
+        InstanceChargeType::PostPaid => params.maybe("Name", spec.name.as_ref()),
+        // The cloud takes no name here; a month is the shortest it sells, and unpaid it would stay an open order.
+        InstanceChargeType::PrePaid => params.with("PricingCycle", "Month").with("Period", 1).with("AutoPay", true),
+    }
+}
+
+fn binding(allocation_id: &AllocationId, eni_id: &EniId, private_ip: &impl Display) -> Params {
+    Params::default()
+        .with("AllocationId", allocation_id)
+        .with("InstanceId", eni_id)
+        .with("InstanceType", "NetworkInterface")
+        .with("PrivateIpAddress", private_ip)
+}
+
+fn membership(allocation_id: &AllocationId, package_id: &BandwidthPackageId) -> Params {
+    Params::default().with("IpInstanceId", allocation_id).with("BandwidthPackageId", package_id)
+}
+
+fn forward(forward: &Forward) -> Params {
+    let protocol = match forward.protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    Params::default()
+        .with("ForwardTableId", &forward.table_id)
+        .with("ForwardEntryName", &forward.name)
+        .with("ExternalIp", forward.external_ip)
+        .with("ExternalPort", ports(forward.external_port, forward.ports))
+        .with("InternalIp", forward.internal_ip)
+        .with("InternalPort", ports(forward.internal_port, forward.ports))
+        .with("IpProtocol", protocol)
+        .maybe("PortBreak", forward.port_break.then_some(true))
+}
+
+/// `80`, or `80/89` for ten of them.
+fn ports(first: u16, count: u16) -> String {
+    match count {
+        0 | 1 => first.to_string(),
+        // Saturates: the API refuses a range that ends beyond the last port, which is what such a request deserves.
+        _ => format!("{first}/{}", u32::from(first) + u32::from(count) - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waygate_core::ids::ForwardEntryId;
+
+    fn entry(ports: u16) -> Forward {
+        Forward {
+            table_id: ForwardTableId::new("ftb-1"),
+            name: "wg1.c.l.1".to_owned(),
+            external_ip: "203.0.113.1".parse().unwrap(),
+            external_port: 30000,
+            internal_ip: "10.0.0.1".parse().unwrap(),
+            internal_port: 8000,
+            ports,
+            protocol: Protocol::Udp,
+            port_break: false,
+        }
+    }
+
+    #[test]
+    fn a_range_is_written_with_a_slash_and_a_single_port_without() {
+        let single = params(&Change::CreateForwardEntry(entry(1))).canonical();
+        assert!(single.contains("ExternalPort=30000&") && single.contains("InternalPort=8000&"), "{single}");
+        assert!(!single.contains("PortBreak"), "{single}");
+        let range = params(&Change::ModifyForwardEntry { entry_id: ForwardEntryId::new("fwd-1"), forward: entry(10) }).canonical();
+        assert!(range.contains("ExternalPort=30000%2F30009&") && range.contains("InternalPort=8000%2F8009&"), "{range}");
+        assert_eq!(ports(65_535, 2), "65535/65536");
+    }
+
+    #[test]
+    fn our_tags_win_over_the_users() {
+        let spec = EipSpec { tags: BTreeMap::from([("a".to_owned(), "theirs".to_owned())]), ..EipSpec::default() };
+        let ours = BTreeMap::from([("a".to_owned(), "ours".to_owned())]);
+        let query = allocate(&spec, &ours).canonical();
+        assert!(query.contains("Tag.1.Key=a&Tag.1.Value=ours") && !query.contains("theirs"), "{query}");
+    }
+
+    #[test]
+    fn a_prepaid_eip_is_paid_for_and_has_no_name() {
+        let spec = EipSpec { instance_charge_type: InstanceChargeType::PrePaid, name: Some("n".to_owned()), ..EipSpec::default() };
+        let query = allocate(&spec, &BTreeMap::new()).canonical();
+        assert!(query.contains("AutoPay=true") && query.contains("Period=1") && !query.contains("Name="), "{query}");
+    }
+}

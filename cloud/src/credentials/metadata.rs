@@ -1,0 +1,97 @@
+//! The role of the machine we run on, from the metadata service that only the machine can reach.
+
+use super::Keys;
+use crate::error::Error;
+use crate::transport::{http_client, read_bounded, unreadable};
+use crate::wire::sts::RoleKeys;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+const ACTION: &str = "instance metadata";
+const PUBLISHED: &str = "http://100.100.100.200/";
+const TOKEN_PATH: &str = "latest/api/token";
+const ROLE_PATH: &str = "latest/meta-data/ram/security-credentials/";
+/// The service is on the machine itself; the official clients wait a second, too.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a session token of the newer protocol is good for; one is fetched each time, so it may be short.
+const SESSION_SECONDS: &str = "60";
+
+/// What is known about the machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// Its role; asked for where it is not known.
+    pub(super) role: Option<String>,
+    /// Whether the protocol without a session may be used.
+    pub(super) old_protocol: bool,
+    pub(super) endpoint: Option<Url>,
+}
+
+#[derive(Debug)]
+pub(super) struct InstanceRole {
+    machine: Machine,
+    base: Url,
+    http: Client,
+}
+
+impl InstanceRole {
+    pub(super) fn new(machine: Machine) -> Result<Self, Error> {
+        let base = match &machine.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => Url::parse(PUBLISHED).map_err(|error| Error::Setup(error.to_string()))?,
+        };
+        Ok(Self { machine, base, http: http_client("")? })
+    }
+
+    pub(super) async fn fetch(&self) -> Result<Keys, Error> {
+        let session = self.session().await?;
+        let role = match &self.machine.role {
+            Some(role) => role.clone(),
+            None => self.get(ROLE_PATH, session.as_deref()).await?,
+        };
+        let role = role.trim();
+        if role.is_empty() || !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte)) {
+            return Err(unreadable(ACTION, StatusCode::OK, "the machine has no role"));
+        }
+        let body = self.get(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
+        let keys: RoleKeys = serde_json::from_str(&body).map_err(|error| unreadable(ACTION, StatusCode::OK, error.to_string()))?;
+        keys.keys().map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+    }
+
+    /// A session of the newer protocol; none where only the older one is spoken, and that is allowed.
+    async fn session(&self) -> Result<Option<String>, Error> {
+        let request = self.http.put(self.url(TOKEN_PATH)?).header("X-aliyun-ecs-metadata-token-ttl-seconds", SESSION_SECONDS);
+        match self.text(request).await {
+            Ok(session) => Ok(Some(session)),
+            Err(_) if self.machine.old_protocol => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get(&self, path: &str, session: Option<&str>) -> Result<String, Error> {
+        let mut request = self.http.get(self.url(path)?);
+        if let Some(session) = session {
+            request = request.header("X-aliyun-ecs-metadata-token", session);
+        }
+        self.text(request).await
+    }
+
+    async fn text(&self, request: RequestBuilder) -> Result<String, Error> {
+        let answer = tokio::time::timeout_at(Instant::now() + TIMEOUT, async {
+            let lost = |error: reqwest::Error| Error::Transport { action: ACTION, source: Arc::new(error.without_url()) };
+            let mut response = request.send().await.map_err(lost)?;
+            let body = read_bounded(ACTION, &mut response).await?;
+            match response.status() {
+                StatusCode::OK => String::from_utf8(body).map_err(|_| unreadable(ACTION, StatusCode::OK, "not text")),
+                status => Err(unreadable(ACTION, status, "refused")),
+            }
+        });
+        answer.await.unwrap_or(Err(Error::Deadline { action: ACTION }))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Error> {
+        self.base.join(path).map_err(|error| Error::Setup(format!("the metadata endpoint: {error}")))
+    }
+}

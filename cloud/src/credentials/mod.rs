@@ -1,0 +1,200 @@
+//! Who we are to the cloud: keys of one source, fetched when needed and kept fresh.
+//!
+//! Temporary keys are fetched again well ahead of their end, by one task while all others go on with the old ones; while fetching
+//! fails, the old ones serve to their last minute.
+
+mod assume;
+mod environment;
+mod metadata;
+mod oidc;
+
+pub use assume::AssumeRole;
+pub use environment::{AccessKey, Environment};
+
+use crate::Settings;
+use crate::error::Error;
+use assume::Assumed;
+use environment::Sources;
+use jiff::{SignedDuration, Timestamp};
+use metadata::InstanceRole;
+use oidc::Oidc;
+use secrecy::SecretString;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Fetched again this long before their end, as the official clients do: a sixth of the shortest life keys come with.
+const AHEAD: SignedDuration = SignedDuration::from_mins(15);
+/// Not used in the last moments: a call signed now may be looked at a little later, by a clock a little ahead.
+const MARGIN: SignedDuration = SignedDuration::from_secs(30);
+/// After a failure, its error answers this long, so that a thousand callers do not ask a thousand times.
+const FAILURE_HOLDS: SignedDuration = SignedDuration::from_secs(2);
+
+/// Keys that sign.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) id: String,
+    pub(crate) secret: SecretString,
+    /// Goes with temporary keys.
+    pub(crate) token: Option<SecretString>,
+    /// When temporary keys end.
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// Where keys come from. Cheap to clone; all clones share what was fetched.
+#[derive(Clone, Debug)]
+pub struct Credentials(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    state: Mutex<State>,
+    /// Held while fetching.
+    fetching: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Fixed(Arc<Keys>),
+    Oidc(Oidc),
+    InstanceRole(InstanceRole),
+    Assumed(Box<Assumed>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keys: Option<Arc<Keys>>,
+    failure: Option<(Timestamp, Error)>,
+}
+
+impl Credentials {
+    /// A pair that does not change.
+    pub fn access_key(id: impl Into<String>, secret: SecretString) -> Self {
+        Self::fixed(AccessKey { id: id.into(), secret, token: None })
+    }
+
+    /// The first source there is: the configured pair, then a pair in the environment, then the pod's service account (RRSA), then
+    /// the role of the machine.
+    ///
+    /// The choice is made once and by configuration alone. A source that fails is not replaced by the next, which would make calls
+    /// as somebody else, perhaps in another account, where everything we own seems to be gone.
+    pub fn chain(configured: Option<AccessKey>, environment: Environment, settings: &Settings) -> Result<Self, Error> {
+        let Sources { pair, role, machine } = environment.split()?;
+        if let Some(pair) = configured.or(pair) {
+            return Ok(Self::fixed(pair));
+        }
+        if let Some(role) = role {
+            return Ok(Self::of(Source::Oidc(Oidc::new(role, settings)?)));
+        }
+        match machine {
+            Some(machine) => Ok(Self::of(Source::InstanceRole(InstanceRole::new(machine)?))),
+            None => {
+                Err(Error::Setup("no credentials: no key, no service account with a role, and instance metadata is disabled".to_owned()))
+            }
+        }
+    }
+
+    /// The keys of `role`, which these credentials may assume.
+    pub fn assume(self, role: AssumeRole, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self::of(Source::Assumed(Box::new(Assumed::new(self, role, settings)?))))
+    }
+
+    fn fixed(pair: AccessKey) -> Self {
+        let AccessKey { id, secret, token } = pair;
+        Self::of(Source::Fixed(Arc::new(Keys { id, secret, token, expires: None })))
+    }
+
+    fn of(source: Source) -> Self {
+        Self(Arc::new(Inner { source, state: Mutex::default(), fetching: Arc::default() }))
+    }
+
+    /// Keys that are valid at `now`.
+    pub(crate) async fn keys(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
+        if let Source::Fixed(keys) = &self.0.source {
+            return Ok(Arc::clone(keys));
+        }
+        match self.held(now) {
+            Held::Fresh(keys) => Ok(keys),
+            Held::Ageing(keys) => {
+                self.fetch_aside(now);
+                Ok(keys)
+            }
+            Held::Failed(error) => Err(error),
+            Held::Nothing => self.fetch_and_wait(now).await,
+        }
+    }
+
+    /// The cloud no longer takes `keys`: they are not used again.
+    pub(crate) fn refused(&self, keys: &Arc<Keys>) {
+        self.state().keys.take_if(|held| Arc::ptr_eq(held, keys));
+    }
+
+    fn held(&self, now: Timestamp) -> Held {
+        let state = self.state();
+        let failed = state.failure.as_ref().filter(|(at, _)| now < at.saturating_add(FAILURE_HOLDS).unwrap_or(*at));
+        let left = |keys: &Keys| keys.expires.map_or(SignedDuration::MAX, |expires| expires.duration_since(now));
+        match (&state.keys, failed) {
+            (Some(keys), _) if left(keys) > AHEAD => Held::Fresh(Arc::clone(keys)),
+            (Some(keys), Some(_)) if left(keys) > MARGIN => Held::Fresh(Arc::clone(keys)),
+            (Some(keys), None) if left(keys) > MARGIN => Held::Ageing(Arc::clone(keys)),
+            (_, Some((_, error))) => Held::Failed(error.clone()),
+            (_, None) => Held::Nothing,
+        }
+    }
+
+    /// Fetches in a task of its own, unless one is at it.
+    fn fetch_aside(&self, now: Timestamp) {
+        if let Ok(turn) = Arc::clone(&self.0.fetching).try_lock_owned() {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let _turn = turn;
+                if let Err(error) = this.fetch(now).await {
+                    tracing::warn!(cloud.reason = error.reason(), "fresh credentials could not be fetched, the old ones go on: {error}");
+                }
+            });
+        }
+    }
+
+    async fn fetch_and_wait(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
+        let _turn = self.0.fetching.lock().await;
+        match self.held(now) {
+            Held::Fresh(keys) | Held::Ageing(keys) => Ok(keys),
+            Held::Failed(error) => Err(error),
+            Held::Nothing => self.fetch(now).await,
+        }
+    }
+
+    async fn fetch(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
+        let fetched = match &self.0.source {
+            Source::Fixed(keys) => return Ok(Arc::clone(keys)),
+            Source::Oidc(oidc) => oidc.fetch(now).await,
+            Source::InstanceRole(role) => role.fetch().await,
+            // Assuming a role signs with other credentials, which may have to be fetched first: boxed, because that is recursive.
+            Source::Assumed(assumed) => Box::pin(assumed.fetch()).await,
+        };
+        let mut state = self.state();
+        match fetched {
+            Ok(keys) => {
+                let keys = Arc::new(keys);
+                *state = State { keys: Some(Arc::clone(&keys)), failure: None };
+                Ok(keys)
+            }
+            Err(error) => {
+                state.failure = Some((now, error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What there is at a moment.
+enum Held {
+    Fresh(Arc<Keys>),
+    /// Valid, but time to fetch new ones.
+    Ageing(Arc<Keys>),
+    /// Tried a moment ago, in vain.
+    Failed(Error),
+    Nothing,
+}

@@ -1,0 +1,81 @@
+//! RRSA: the pod's service account token for a role's keys.
+
+use super::Keys;
+use crate::Settings;
+use crate::endpoints::{Endpoints, Product};
+use crate::error::Error;
+use crate::params::Params;
+use crate::transport::{api_time, exchange, http_client, nonce, unreadable};
+use crate::wire::sts::Assumption;
+use jiff::Timestamp;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use url::Url;
+
+const ACTION: &str = "AssumeRoleWithOIDC";
+/// The longest token the API takes is 20,000 characters.
+const LONGEST_TOKEN: u64 = 20_000;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// As the official clients ask for; every role allows an hour.
+const LIFETIME_SECONDS: u32 = 3600;
+
+/// A role, and the file with the token that proves who may take it.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) arn: String,
+    pub(super) provider_arn: String,
+    pub(super) token_file: PathBuf,
+    pub(super) session_name: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Oidc {
+    role: Role,
+    http: Client,
+    endpoint: Url,
+}
+
+impl Oidc {
+    pub(super) fn new(role: Role, settings: &Settings) -> Result<Self, Error> {
+        let endpoints = Endpoints::new(&settings.region, settings.network, settings.endpoint.as_ref())?;
+        Ok(Self { role, http: http_client(&settings.user_agent_suffix)?, endpoint: endpoints.of(Product::Sts).clone() })
+    }
+
+    /// Unsigned: the token is the proof. It goes in the body, because URLs end up in logs.
+    pub(super) async fn fetch(&self, now: Timestamp) -> Result<Keys, Error> {
+        let token = self.token().await?;
+        let query = Params::default()
+            .with("Action", ACTION)
+            .with("Version", Product::Sts.version())
+            .with("Format", "JSON")
+            .with("Timestamp", api_time(now))
+            .with("SignatureNonce", nonce());
+        let form = Params::default()
+            .with("RoleArn", &self.role.arn)
+            .with("OIDCProviderArn", &self.role.provider_arn)
+            .with("OIDCToken", token.expose_secret())
+            .with("RoleSessionName", &self.role.session_name)
+            .with("DurationSeconds", LIFETIME_SECONDS);
+        let mut url = self.endpoint.clone();
+        url.set_query(Some(&query.canonical()));
+        let request = self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.canonical());
+        let request = request.build().map_err(|error| Error::Setup(format!("{ACTION}: {}", error.without_url())))?;
+        let answer = tokio::time::timeout(TIMEOUT, exchange::<Assumption>(&self.http, ACTION, request)).await;
+        let assumption = answer.map_err(|_| Error::Deadline { action: ACTION })??;
+        assumption.keys().map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+    }
+
+    /// Read at every refresh: the kubelet rotates the file.
+    async fn token(&self) -> Result<SecretString, Error> {
+        let path = &self.role.token_file;
+        let unreadable = |error: std::io::Error| Error::Setup(format!("the OIDC token {}: {error}", path.display()));
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let mut token = String::new();
+        file.take(LONGEST_TOKEN).read_to_string(&mut token).await.map_err(unreadable)?;
+        Ok(SecretString::from(token.trim()))
+    }
+}

@@ -1,0 +1,130 @@
+//! Where each product of the cloud answers.
+
+use crate::error::Error;
+use url::Url;
+use waygate_core::ids::RegionId;
+
+/// The products that are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Product {
+    Vpc,
+    Ecs,
+    Sts,
+}
+
+impl Product {
+    /// The API version this client speaks.
+    pub(crate) fn version(self) -> &'static str {
+        match self {
+            Self::Vpc => "2016-04-28",
+            Self::Ecs => "2014-05-26",
+            Self::Sts => "2015-04-01",
+        }
+    }
+
+    /// As hosts and RAM policies name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vpc => "vpc",
+            Self::Ecs => "ecs",
+            Self::Sts => "sts",
+        }
+    }
+}
+
+/// Which of a product's two doors is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Over the Internet.
+    Public,
+    /// From inside a VPC; needs no way to the Internet.
+    #[default]
+    Vpc,
+}
+
+/// The base URL of every product.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    vpc: Url,
+    ecs: Url,
+    sts: Url,
+}
+
+impl Endpoints {
+    /// Those of `region`, or `base` for all of them.
+    pub(crate) fn new(region: &RegionId, network: Network, base: Option<&Url>) -> Result<Self, Error> {
+        let url = |product| match base {
+            Some(base) => based(base),
+            None => published(region, network, product),
+        };
+        Ok(Self { vpc: url(Product::Vpc)?, ecs: url(Product::Ecs)?, sts: url(Product::Sts)? })
+    }
+
+    pub(crate) fn of(&self, product: Product) -> &Url {
+        match product {
+            Product::Vpc => &self.vpc,
+            Product::Ecs => &self.ecs,
+            Product::Sts => &self.sts,
+        }
+    }
+}
+
+fn based(base: &Url) -> Result<Url, Error> {
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(Error::Setup(format!("the endpoint {base} is not an http or https URL")));
+    }
+    let mut url = base.clone();
+    url.set_path("/");
+    url.set_query(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// The rule has exceptions for the public door of the oldest region only; every region has its VPC door under its own name.
+fn published(region: &RegionId, network: Network, product: Product) -> Result<Url, Error> {
+    let (region, name) = (region.as_str(), product.name());
+    if region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        return Err(Error::Setup(format!("{region:?} is not a region")));
+    }
+    let host = match (network, product, region) {
+        (Network::Public, Product::Vpc, "cn-hangzhou") => "vpc.aliyuncs.com".to_owned(),
+        (Network::Public, Product::Ecs, "cn-hangzhou") => "ecs-cn-hangzhou.aliyuncs.com".to_owned(),
+        (Network::Public, ..) => format!("{name}.{region}.aliyuncs.com"),
+        (Network::Vpc, ..) => format!("{name}-vpc.{region}.aliyuncs.com"),
+    };
+    Url::parse(&format!("https://{host}/")).map_err(|error| Error::Setup(format!("the endpoint of {region}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(region: &str, network: Network, product: Product) -> String {
+        let endpoints = Endpoints::new(&RegionId::new(region), network, None).unwrap();
+        endpoints.of(product).host_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_region_has_a_door_of_its_own_and_the_oldest_its_exceptions() {
+        assert_eq!(host("cn-beijing", Network::Public, Product::Vpc), "vpc.cn-beijing.aliyuncs.com");
+        assert_eq!(host("cn-beijing", Network::Vpc, Product::Vpc), "vpc-vpc.cn-beijing.aliyuncs.com");
+        assert_eq!(host("cn-beijing", Network::Vpc, Product::Ecs), "ecs-vpc.cn-beijing.aliyuncs.com");
+        assert_eq!(host("cn-hangzhou", Network::Public, Product::Vpc), "vpc.aliyuncs.com");
+        assert_eq!(host("cn-hangzhou", Network::Public, Product::Ecs), "ecs-cn-hangzhou.aliyuncs.com");
+        assert_eq!(host("cn-hangzhou", Network::Vpc, Product::Sts), "sts-vpc.cn-hangzhou.aliyuncs.com");
+    }
+
+    #[test]
+    fn a_region_cannot_smuggle_another_host_in() {
+        for region in ["", "evil.com/", "a@b", "x#", "Cn"] {
+            assert!(Endpoints::new(&RegionId::new(region), Network::Public, None).is_err(), "{region}");
+        }
+    }
+
+    #[test]
+    fn one_base_url_serves_all_products() {
+        let base = Url::parse("http://127.0.0.1:8080/x?y#z").unwrap();
+        let endpoints = Endpoints::new(&RegionId::new("cn-beijing"), Network::Public, Some(&base)).unwrap();
+        assert_eq!(endpoints.of(Product::Sts).as_str(), "http://127.0.0.1:8080/");
+    }
+}

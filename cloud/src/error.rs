@@ -1,0 +1,194 @@
+//! What can go wrong with a call, and what that means for whoever asked.
+//!
+//! The one distinction everything hangs on: did the cloud *surely not* carry the change out ([`Error::is_definite`]), or is its
+//! outcome unknown? An unknown outcome is settled by the same `ClientToken` or by a read, never by a new operation.
+
+use crate::codes::{self, Verdict};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a call did not give what it was asked for. Cheap to clone, because the waiters of one batch share it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The cloud answered, and the answer was no.
+    #[error("{0}")]
+    Refused(Arc<Refusal>),
+    /// The connection failed. Whether the cloud saw the request is unknown.
+    #[error("{action}: the connection to the cloud failed")]
+    Transport {
+        /// What was called.
+        action: &'static str,
+        /// What the HTTP client saw; without the URL, which may hold parameters.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+    /// Sent, and not answered in time.
+    #[error("{action}: no answer from the cloud before the deadline")]
+    Deadline {
+        /// What was called.
+        action: &'static str,
+    },
+    /// The deadline passed, or something needed was missing, before anything was sent.
+    #[error("{action}: not sent: {waiting}")]
+    NotSent {
+        /// What would have been called.
+        action: &'static str,
+        /// What it waited for.
+        waiting: Waiting,
+    },
+    /// An answer that is none of the API's: not JSON, too long, or without a field that decides.
+    #[error("{action}: HTTP {status} with an answer that cannot be read: {detail}")]
+    Unreadable {
+        /// What was called.
+        action: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The client cannot be made from these settings.
+    #[error("the cloud client cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// The cloud's own words for a refusal.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{action}: the cloud refused: {code}: {message} (HTTP {status}, request {request_id})")]
+pub struct Refusal {
+    /// What was called.
+    pub action: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// The API's error code, misspellings and all.
+    pub code: String,
+    /// The API's message, cut to a length fit for a condition.
+    pub message: String,
+    /// For the cloud's support.
+    pub request_id: String,
+    /// The RAM action that is not allowed, where the answer names it.
+    pub denied_action: Option<String>,
+    /// How long the cloud asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a call was waiting for when its time was up, before it was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Waiting {
+    /// A permit of the account's rate.
+    #[error("no permit of the account's rate limit in time")]
+    Permit,
+    /// Its turn at the NAT gateway.
+    #[error("the NAT gateway was busy with other changes")]
+    Gateway,
+    /// Credentials.
+    #[error("no credentials: {problem}")]
+    Credentials {
+        /// Why there are none.
+        problem: String,
+        /// What that means: their source may be away for a moment, or refuse us for good.
+        class: Class,
+    },
+}
+
+/// What an error means for the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Transport, 5xx, nonsense: the outcome is unknown; the same token again.
+    Transient,
+    /// Too many calls; the same token later.
+    Throttled,
+    /// The thing, or its parent, is busy or not in the right state: later, as a new operation.
+    Conflict,
+    /// An earlier send of the same token is still at work: the same token later.
+    Processing,
+    /// What was asked for is already so.
+    Done,
+    /// The thing is not there.
+    NotFound,
+    /// A quota or the region's stock is used up.
+    Quota,
+    /// The account may not: RAM, its keys, its money, risk control. See [`Error::denied_action`].
+    Denied,
+    /// Asking again will give the same answer.
+    Permanent,
+}
+
+impl Error {
+    /// What it means for the one who asked.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused(refusal) => refusal.verdict().class,
+            Self::NotSent { waiting: Waiting::Credentials { class, .. }, .. } => *class,
+            Self::NotSent { waiting: Waiting::Gateway, .. } => Class::Conflict,
+            Self::NotSent { .. } => Class::Throttled,
+            Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => Class::Transient,
+            Self::Setup(_) => Class::Permanent,
+        }
+    }
+
+    /// Whether asking again later, with nothing changed by anybody, may help.
+    pub fn is_transient(&self) -> bool {
+        match self.class() {
+            Class::Transient | Class::Throttled | Class::Conflict | Class::Processing => true,
+            Class::Done | Class::NotFound | Class::Quota | Class::Denied | Class::Permanent => false,
+        }
+    }
+
+    /// Whether the cloud surely did not, and will not, carry it out.
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::NotSent { .. } | Self::Setup(_) => true,
+            Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => false,
+            Self::Refused(refusal) => {
+                refusal.status < 500 && !matches!(self.class(), Class::Transient | Class::Throttled | Class::Processing)
+            }
+        }
+    }
+
+    /// How long the cloud asks us to wait, where it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.refusal().and_then(|refusal| refusal.retry_after)
+    }
+
+    /// One word in CamelCase for a condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.verdict().reason,
+            Self::Transport { .. } => "CloudUnreachable",
+            Self::Deadline { .. } => "CloudTimeout",
+            Self::NotSent { waiting: Waiting::Permit, .. } => "RateLimited",
+            Self::NotSent { waiting: Waiting::Gateway, .. } => "GatewayBusy",
+            Self::NotSent { waiting: Waiting::Credentials { .. }, .. } => "NoCredentials",
+            Self::Unreadable { .. } => "CloudAnswerUnreadable",
+            Self::Setup(_) => "InvalidCloudSettings",
+        }
+    }
+
+    /// The cloud's error code.
+    pub fn code(&self) -> Option<&str> {
+        self.refusal().map(|refusal| refusal.code.as_str())
+    }
+
+    /// The call's ID, for the cloud's support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.refusal().map(|refusal| refusal.request_id.as_str())
+    }
+
+    /// The RAM action that is missing, as a policy names it, such as `vpc:CreateForwardEntry`.
+    pub fn denied_action(&self) -> Option<&str> {
+        self.refusal().and_then(|refusal| refusal.denied_action.as_deref())
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+impl Refusal {
+    fn verdict(&self) -> Verdict {
+        codes::verdict(self.action, self.status, &self.code, &self.message)
+    }
+}

@@ -1,0 +1,88 @@
+//! Which interface owns a pod's address.
+//!
+//! The API finds primary and secondary addresses by filter. An address out of a prefix is in no filter: the VPC's interfaces are
+//! listed for it, remembered for a moment as an index from prefix to interface, and the one found is read afresh by its ID, so
+//! that what is returned is never older than the question.
+
+use crate::batch::Batcher;
+use crate::error::Error;
+use crate::sources::{InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
+use crate::transport::{Read, Transport};
+use crate::wire::eni::Interface;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use waygate_core::facts::Eni;
+use waygate_core::ids::{EniId, VpcId};
+
+/// How long a list of prefixes answers for addresses it does not have: nodes and their prefixes come by the minute, but a pod
+/// that waits for its own should not wait long.
+const INDEX_AGE: Duration = Duration::from_secs(3);
+/// The same where the VPC was seen to use no prefixes at all.
+const EMPTY_INDEX_AGE: Duration = Duration::from_secs(30);
+/// Calls in flight for single addresses; a burst of a thousand pods is ten calls.
+const LANES: usize = 8;
+
+/// The interfaces of one VPC.
+pub(crate) struct Interfaces {
+    by_address: Batcher<InterfacesByAddress>,
+    by_id: Batcher<InterfacesById>,
+    with_prefixes: Batcher<InterfacesWithPrefixes>,
+    index: Mutex<Option<Index>>,
+}
+
+type Index = Read<Arc<Vec<Interface>>>;
+
+impl Interfaces {
+    pub(crate) fn new(transport: &Arc<Transport>, vpc: &VpcId, patience: Duration) -> Self {
+        let (share, vpc) = (|| Arc::clone(transport), || vpc.clone());
+        Self {
+            by_address: Batcher::new(InterfacesByAddress { transport: share(), vpc: vpc() }, LANES, patience),
+            by_id: Batcher::new(InterfacesById { transport: share(), vpc: vpc() }, LANES, patience),
+            with_prefixes: Batcher::new(InterfacesWithPrefixes { transport: share(), vpc: vpc() }, 1, patience),
+            index: Mutex::default(),
+        }
+    }
+
+    /// The interface that owns `ip`; none while the cloud shows none.
+    pub(crate) async fn owner(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
+        let direct = self.by_address.read(ip).await?;
+        if direct.value.is_some() {
+            return Ok(direct.map(|found| found.map(|interface| interface.eni)));
+        }
+        let Some(id) = self.holder(ip).await? else {
+            return Ok(direct.map(|_| None));
+        };
+        let fresh = self.by_id.read(id).await?;
+        if !fresh.value.as_ref().is_some_and(|interface| interface.owns(ip)) {
+            // The prefix has moved: what was remembered is wrong.
+            *self.index() = None;
+        }
+        Ok(fresh.map(|found| found.filter(|interface| interface.owns(ip)).map(|interface| interface.eni)))
+    }
+
+    /// The interface whose prefix holds `ip`, as far as is remembered or can be listed.
+    async fn holder(&self, ip: Ipv4Addr) -> Result<Option<EniId>, Error> {
+        let remembered = self.index().clone();
+        if let Some(index) = &remembered {
+            let found = holder_in(index, ip);
+            let age = if index.value.is_empty() { EMPTY_INDEX_AGE } else { INDEX_AGE };
+            if found.is_some() || index.began + age > Instant::now() {
+                return Ok(found);
+            }
+        }
+        let fresh = self.with_prefixes.read(()).await?.map(Option::unwrap_or_default);
+        let found = holder_in(&fresh, ip);
+        *self.index() = Some(fresh);
+        Ok(found)
+    }
+
+    fn index(&self) -> std::sync::MutexGuard<'_, Option<Index>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn holder_in(index: &Index, ip: Ipv4Addr) -> Option<EniId> {
+    index.value.iter().find(|interface| interface.owns(ip)).map(|interface| interface.eni.eni_id.clone())
+}

@@ -1,0 +1,339 @@
+//! How many changes one gateway takes at a time, learned from its answers: a pure state machine.
+//!
+//! Gateways differ, and the documentation contradicts itself: some take many changes at once, some one at a time, and some none
+//! while any entry is `Pending` or `Deleting`. The limit starts at one and doubles while all goes well; a refusal for concurrency
+//! halves it; a refusal for an entry's status, or for concurrency while nothing else of ours was under way, makes every further
+//! change wait until a *read* shows the table at rest. Nothing is ever found out by a change that is known to be refused.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// No gateway is known to take more at a time.
+const MOST: u32 = 16;
+/// After a refusal, how long until more is tried again; doubles with each such refusal.
+const WARY: Duration = Duration::from_mins(2);
+const WARIEST: Duration = Duration::from_hours(1);
+/// First guess of how long an entry is `Pending`.
+const FIRST_SETTLING: Duration = Duration::from_millis(800);
+/// Between two reads of a table that is not at rest; grows by half each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// After a refusal with nothing of ours under way: somebody else is at work there.
+const YIELD: Duration = Duration::from_secs(1);
+const LONGEST_YIELD: Duration = Duration::from_secs(10);
+
+/// What is known about one gateway.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    limit: u32,
+    in_flight: u32,
+    /// Answers in a row since the limit last changed.
+    streak: u32,
+    /// No refusal yet: the limit doubles instead of growing by one.
+    fresh: bool,
+    /// Changes let in so far: numbers them.
+    entered: u64,
+    /// The newest change let in when the limit was last cut: those before it say nothing new.
+    cut_at: u64,
+    /// The table must be at rest before each change.
+    calm: bool,
+    /// The last answer to a change of ours, or refusal; only a read that began later shows its effects.
+    touched: Option<Instant>,
+    /// Nothing goes before this.
+    not_before: Option<Instant>,
+    look_at: Option<Instant>,
+    look_pause: Duration,
+    settling: Duration,
+    try_more: Option<Instant>,
+    wary: Duration,
+    yielding: Duration,
+}
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A change was let in.
+    Go(Pass),
+    /// Something under way must end first.
+    Wait,
+    /// Not before this.
+    Until(Instant),
+    /// Read the table and say what it shows.
+    Look,
+}
+
+/// A change that was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    number: u64,
+    alone: bool,
+}
+
+/// How a change ended, as far as the gateway's capacity goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The gateway took it.
+    Taken,
+    /// Refused: another change is under way.
+    Busy,
+    /// Refused: an entry is not at rest.
+    Unsettled,
+    /// Refused for a reason of its own, or nobody knows.
+    Other,
+    /// Never sent.
+    Unsent,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            limit: 1,
+            in_flight: 0,
+            streak: 0,
+            fresh: true,
+            entered: 0,
+            cut_at: 0,
+            calm: false,
+            touched: None,
+            not_before: None,
+            look_at: None,
+            look_pause: LOOK_AGAIN,
+            settling: FIRST_SETTLING,
+            try_more: None,
+            wary: WARY,
+            yielding: YIELD,
+        }
+    }
+}
+
+impl Lane {
+    /// Lets a change in, or says what to wait for.
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        if self.in_flight >= self.limit || (self.calm && self.in_flight > 0) {
+            return Next::Wait;
+        }
+        if let Some(until) = self.not_before.filter(|until| *until > now) {
+            return Next::Until(until);
+        }
+        if self.calm && self.touched.is_some() && !self.may_try_more(now) {
+            return match self.look_at {
+                Some(until) if until > now => Next::Until(until),
+                _ => Next::Look,
+            };
+        }
+        self.entered += 1;
+        let pass = Pass { number: self.entered, alone: self.in_flight == 0 };
+        self.in_flight += 1;
+        Next::Go(pass)
+    }
+
+    /// A change that was let in has ended. `jitter` is 0.5 to 1.5.
+    pub(crate) fn end(&mut self, pass: Pass, end: End, now: Instant, jitter: f64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if end == End::Unsent {
+            return;
+        }
+        self.touched = Some(now);
+        self.look_pause = LOOK_AGAIN;
+        self.look_at = Some(now + self.settling);
+        match end {
+            End::Taken => self.grow(now),
+            End::Busy if pass.alone && pass.number == self.entered => {
+                self.not_before = Some(now + self.yielding.mul_f64(jitter));
+                self.yielding = (self.yielding * 2).min(LONGEST_YIELD);
+                self.shrink(pass, now);
+                self.calm = true;
+            }
+            End::Busy => self.shrink(pass, now),
+            End::Unsettled => {
+                self.shrink(pass, now);
+                self.limit = 1;
+                self.calm = true;
+            }
+            End::Other | End::Unsent => {}
+        }
+    }
+
+    /// A read that began at `began` shows the table at rest, or not.
+    pub(crate) fn seen(&mut self, began: Instant, at_rest: bool, now: Instant) {
+        let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
+            return;
+        };
+        if at_rest {
+            let took = began - touched;
+            // Found at rest at the first look: look a little earlier the next time. Otherwise, this is how long it takes.
+            self.settling = if self.look_pause == LOOK_AGAIN { took.min(self.settling).mul_f64(0.9) } else { took };
+            self.touched = None;
+        } else if self.look_at.is_none_or(|due| now >= due) {
+            self.look_later(now);
+        }
+    }
+
+    /// The table could not be read.
+    pub(crate) fn unseen(&mut self, now: Instant) {
+        self.look_later(now);
+    }
+
+    fn look_later(&mut self, now: Instant) {
+        self.look_at = Some(now + self.look_pause);
+        self.look_pause = self.look_pause.mul_f64(1.5).min(LONGEST_LOOK_AGAIN);
+    }
+
+    fn may_try_more(&self, now: Instant) -> bool {
+        self.try_more.is_none_or(|at| now >= at)
+    }
+
+    /// The limit doubles, or once there was a refusal grows by one, after as many answers as it stands for. Two at least, so that
+    /// a change right behind another is tried alone before two are tried together.
+    fn grow(&mut self, now: Instant) {
+        self.yielding = YIELD;
+        if !self.may_try_more(now) {
+            return;
+        }
+        if std::mem::take(&mut self.calm) {
+            // It went well without waiting: perhaps the gateway has changed its ways.
+            self.streak = 0;
+        }
+        self.streak += 1;
+        if self.streak >= self.limit.max(2) {
+            self.streak = 0;
+            self.limit = if self.fresh { self.limit * 2 } else { self.limit + 1 }.min(MOST);
+        }
+    }
+
+    /// One cut for all refusals of what was under way together.
+    fn shrink(&mut self, pass: Pass, now: Instant) {
+        if pass.number <= self.cut_at {
+            return;
+        }
+        self.cut_at = self.entered;
+        self.limit = (self.limit / 2).max(1);
+        self.streak = 0;
+        self.fresh = false;
+        self.try_more = Some(now + self.wary);
+        self.wary = (self.wary * 2).min(WARIEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(lane: &mut Lane, now: Instant) -> Pass {
+        match lane.next(now) {
+            Next::Go(pass) => pass,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn after(now: Instant, millis: u64) -> Instant {
+        now + Duration::from_millis(millis)
+    }
+
+    /// A gateway that takes all: how many are under way at a time after `rounds` full windows.
+    fn window_after(lane: &mut Lane, rounds: usize) -> usize {
+        let now = Instant::now();
+        let mut size = 0;
+        for _ in 0..rounds {
+            let mut passes = Vec::new();
+            while let Next::Go(pass) = lane.next(now) {
+                passes.push(pass);
+            }
+            size = passes.len();
+            for pass in passes {
+                lane.end(pass, End::Taken, now, 1.0);
+            }
+        }
+        size
+    }
+
+    #[test]
+    fn the_window_doubles_where_everything_is_taken() {
+        assert_eq!(window_after(&mut Lane::default(), 2), 1);
+        assert_eq!(window_after(&mut Lane::default(), 3), 2);
+        assert_eq!(window_after(&mut Lane::default(), 7), 16);
+        assert_eq!(window_after(&mut Lane::default(), 50), 16);
+    }
+
+    #[test]
+    fn a_refusal_for_concurrency_costs_one_call_and_halves_the_window() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        window_after(&mut lane, 2);
+        let (first, second) = (enter(&mut lane, now), enter(&mut lane, now));
+        assert_eq!(lane.next(now), Next::Wait);
+        lane.end(second, End::Busy, now, 1.0);
+        assert_eq!(lane.next(now), Next::Wait);
+        lane.end(first, End::Taken, now, 1.0);
+        for _ in 0..20 {
+            let only = enter(&mut lane, now);
+            assert_eq!(lane.next(now), Next::Wait);
+            lane.end(only, End::Taken, now, 1.0);
+        }
+        // Much later two are tried again.
+        let later = now + WARY * 2;
+        for _ in 0..2 {
+            let pass = enter(&mut lane, later);
+            lane.end(pass, End::Taken, later, 1.0);
+        }
+        enter(&mut lane, later);
+        enter(&mut lane, later);
+    }
+
+    #[test]
+    fn many_refusals_of_one_window_cut_it_once() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        window_after(&mut lane, 7);
+        let passes: Vec<_> = (0..16).map(|_| enter(&mut lane, now)).collect();
+        for pass in passes {
+            lane.end(pass, End::Busy, now, 1.0);
+        }
+        for _ in 0..8 {
+            enter(&mut lane, now);
+        }
+        assert_eq!(lane.next(now), Next::Wait);
+    }
+
+    #[test]
+    fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Taken, now, 1.0);
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Unsettled, now, 1.0);
+        assert_eq!(lane.next(now), Next::Until(now + FIRST_SETTLING));
+        let look = now + FIRST_SETTLING;
+        assert_eq!(lane.next(look), Next::Look);
+        lane.seen(look, false, look);
+        assert_eq!(lane.next(look), Next::Until(look + LOOK_AGAIN));
+        lane.seen(look + LOOK_AGAIN, true, look + LOOK_AGAIN);
+        let pass = enter(&mut lane, look + LOOK_AGAIN);
+        // And again before the next one, at the time it took.
+        let answered = after(look, 300);
+        lane.end(pass, End::Taken, answered, 1.0);
+        assert_eq!(lane.next(answered), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN));
+    }
+
+    #[test]
+    fn a_read_from_before_the_answer_proves_nothing() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Unsettled, after(now, 100), 1.0);
+        lane.seen(after(now, 50), true, after(now, 150));
+        assert_eq!(lane.next(now + FIRST_SETTLING * 2), Next::Look);
+    }
+
+    #[test]
+    fn somebody_elses_work_is_waited_for_ever_longer() {
+        let (mut lane, mut now) = (Lane::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let pass = enter(&mut lane, now);
+            lane.end(pass, End::Busy, now, 1.0);
+            let Next::Until(until) = lane.next(now) else { panic!("it should wait") };
+            waits.push((until - now).as_secs());
+            now = until;
+            lane.seen(now, true, now);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+    }
+}

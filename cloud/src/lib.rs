@@ -1,0 +1,148 @@
+//! The client of the cloud: VPC, ECS and STS. The only place that speaks HTTP to it.
+//!
+//! ```text
+//! change ─▶ gateway gate ─▶ permit ─▶ sign ─▶ one write ─▶ answer, or an error that says what it means
+//! read ───▶ batch ────────▶ permit ─▶ sign ─▶ pages ─────▶ facts, and when the read began
+//! ```
+//! Invariants: a change is sent once and never resent here; a read that is returned began after it was asked for; an answer that
+//! cannot be read is an error, never an empty list; nothing waits without a deadline.
+
+mod batch;
+mod change;
+mod codes;
+mod credentials;
+mod endpoints;
+mod error;
+mod gate;
+mod interfaces;
+mod lane;
+pub mod network;
+mod pages;
+mod params;
+mod permits;
+mod pool;
+mod reads;
+mod sign;
+mod sources;
+mod transport;
+mod wire;
+
+pub use credentials::{AccessKey, AssumeRole, Credentials, Environment};
+pub use endpoints::Network;
+pub use error::{Class, Error, Refusal, Waiting};
+pub use permits::{Draw, LocalPermits, NoPermit, Permits};
+pub use transport::Read;
+
+use batch::{Batcher, Shelf};
+use endpoints::Endpoints;
+use gate::Gates;
+use interfaces::Interfaces;
+use sources::{EipsById, Forwards, Gateway, Scope};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use transport::{Transport, http_client};
+use url::Url;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::{NatGatewayId, RegionId, VpcId};
+
+/// Calls in flight for EIPs by ID: 400 EIPs.
+const EIP_LANES: usize = 8;
+
+/// Which part of the cloud is spoken to, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The region of the cluster.
+    pub region: RegionId,
+    /// The VPC of the cluster.
+    pub vpc: VpcId,
+    /// Answers for every product in place of the published endpoints.
+    pub endpoint: Option<Url>,
+    /// Over the Internet, or from inside the VPC.
+    pub network: Network,
+    /// How long one read may take, waiting for its turn included.
+    pub call_deadline: Duration,
+    /// Added to `waygate/<version>`; may be empty.
+    pub user_agent_suffix: String,
+}
+
+/// The client. Cheap to clone; all clones share connections, batches and what was learned about each gateway.
+#[derive(Clone)]
+pub struct Cloud(Arc<Inner>);
+
+struct Inner {
+    transport: Arc<Transport>,
+    deadline: Duration,
+    vpc: VpcId,
+    eips: Batcher<EipsById>,
+    interfaces: Interfaces,
+    gateways: Shelf<NatGatewayId, Gateway>,
+    forwards: Shelf<Scope, Forwards>,
+    gates: Arc<Gates>,
+}
+
+impl Cloud {
+    /// A client that signs with `credentials` and draws a permit a call. The process must have installed a rustls provider.
+    pub fn new(settings: Settings, credentials: Credentials, permits: Arc<dyn Permits>) -> Result<Self, Error> {
+        let Settings { region, vpc, endpoint, network, call_deadline, user_agent_suffix } = settings;
+        let endpoints = Endpoints::new(&region, network, endpoint.as_ref())?;
+        let http = http_client(&user_agent_suffix)?;
+        let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
+        Ok(Self(Arc::new(Inner {
+            eips: Batcher::new(EipsById(Arc::clone(&transport)), EIP_LANES, call_deadline),
+            interfaces: Interfaces::new(&transport, &vpc, call_deadline),
+            gateways: Shelf::new(),
+            forwards: Shelf::new(),
+            gates: Arc::default(),
+            deadline: call_deadline,
+            vpc,
+            transport,
+        })))
+    }
+
+    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the action takes none.
+    ///
+    /// Up to `deadline` is spent on everything: the gateway's turn, a permit, credentials and the call.
+    pub async fn change(&self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
+        let deadline = Instant::now() + deadline;
+        let send = change::send(&self.0.transport, change, token, deadline);
+        let Some(table) = change::forward_table(change) else {
+            return send.await;
+        };
+        let gate = self.0.gates.of(table);
+        let look = || {
+            let (cloud, scope) = (self.clone(), gate.scope());
+            async move { cloud.entries(scope).await.map(drop) }
+        };
+        let Ok(entered) = timeout_at(deadline, Arc::clone(&gate).enter(look)).await else {
+            return Err(Error::NotSent { action: change.action(), waiting: Waiting::Gateway });
+        };
+        let result = send.await;
+        entered.done(&result);
+        result
+    }
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud").field("region", &self.0.transport.region).field("vpc", &self.0.vpc).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+
+    /// Never run: that it compiles is the test.
+    #[expect(dead_code)]
+    fn calls_can_be_spawned(cloud: &Cloud, change: &Change, gateway: &NatGatewayId) {
+        drop(is_send(cloud.change(change, None, Duration::ZERO)));
+        drop(is_send(cloud.forward_entries(gateway)));
+        drop(is_send(cloud.eni_by_private_ip(std::net::Ipv4Addr::LOCALHOST)));
+    }
+}

@@ -1,0 +1,114 @@
+//! Lists longer than a page.
+
+use crate::error::Error;
+use crate::params::Params;
+use crate::transport::{Action, Permit, Read, Transport, unreadable};
+use crate::wire::{Chain, Page};
+use reqwest::StatusCode;
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+
+/// Pages are no snapshot: an item that goes while pages are read shifts the rest, and one may slip through. A list whose length
+/// changed under way is read again, this often at most.
+const ATTEMPTS: usize = 3;
+
+/// No list of the API is longer than this many pages; a server that says otherwise is not believed.
+const MOST_PAGES: u32 = 2_000;
+
+/// What is listed, where, and how many fit on a page.
+pub(crate) struct Listing<K, P: Page> {
+    pub(crate) action: Action,
+    pub(crate) page_size: u32,
+    /// What tells one item from another.
+    pub(crate) key: fn(&P::Item) -> K,
+}
+
+impl<K: Ord, P: Page> Listing<K, P> {
+    /// All pages, each item once. `first` is the permit for the first call.
+    ///
+    /// When the list will not hold still, the result is the union of what was seen: an item in no attempt is not there, and one
+    /// that went meanwhile may still show.
+    pub(crate) async fn all(
+        &self,
+        transport: &Transport,
+        first: Permit,
+        params: Params,
+        deadline: Instant,
+    ) -> Result<Read<Vec<P::Item>>, Error> {
+        let mut began = None;
+        let mut permit = Some(first);
+        let mut union = BTreeMap::new();
+        for _ in 0..ATTEMPTS {
+            let attempt = self.once(transport, permit.take(), &params, deadline).await?;
+            if attempt.steady {
+                // Whatever an earlier, shakier attempt saw: this one alone is the list.
+                return Ok(Read { value: attempt.items.into_values().collect(), began: attempt.began });
+            }
+            began.get_or_insert(attempt.began);
+            union.extend(attempt.items);
+        }
+        Ok(Read { value: union.into_values().collect(), began: began.unwrap_or_else(Instant::now) })
+    }
+
+    async fn once(
+        &self,
+        transport: &Transport,
+        mut permit: Option<Permit>,
+        params: &Params,
+        deadline: Instant,
+    ) -> Result<Attempt<K, P::Item>, Error> {
+        let mut attempt = Attempt { items: BTreeMap::new(), began: Instant::now(), steady: true };
+        let (mut number, mut length) = (1, None);
+        loop {
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => transport.permit(self.action, deadline).await?,
+            };
+            let params = params.clone().with("PageNumber", number).with("PageSize", self.page_size);
+            let read: Read<P> = transport.send(permit, params, deadline).await?;
+            if number == 1 {
+                attempt.began = read.began;
+            }
+            let total = read.value.total();
+            attempt.steady &= *length.get_or_insert(total) == total;
+            let items = read.value.items().map_err(|detail| unreadable(self.action.name, StatusCode::OK, detail))?;
+            let empty = items.is_empty();
+            attempt.items.extend(items.into_iter().map(|item| ((self.key)(&item), item)));
+            if empty || number * self.page_size >= total || number >= MOST_PAGES {
+                attempt.steady &= u32::try_from(attempt.items.len()).is_ok_and(|seen| seen == total);
+                return Ok(attempt);
+            }
+            number += 1;
+        }
+    }
+}
+
+struct Attempt<K, T> {
+    items: BTreeMap<K, T>,
+    began: Instant,
+    /// The length stayed the same over all pages, and as many items were seen.
+    steady: bool,
+}
+
+/// All links of a list that goes on at a token, with its page-size parameters already in `params`.
+pub(crate) async fn chain<C: Chain>(
+    transport: &Transport,
+    first: Permit,
+    action: Action,
+    params: Params,
+    deadline: Instant,
+) -> Result<Read<Vec<C::Item>>, Error> {
+    let mut read: Read<C> = transport.send(first, params.clone(), deadline).await?;
+    let began = read.began;
+    let mut all = Vec::new();
+    for _ in 0..MOST_PAGES {
+        let next = read.value.next();
+        let items = read.value.items().map_err(|detail| unreadable(action.name, StatusCode::OK, detail))?;
+        all.extend(items);
+        let Some(token) = next else {
+            return Ok(Read { value: all, began });
+        };
+        read = transport.call(action, params.clone().with("NextToken", token), deadline).await?;
+    }
+    Err(unreadable(action.name, StatusCode::OK, "a list without an end"))
+}

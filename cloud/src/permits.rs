@@ -1,0 +1,210 @@
+//! A permit for every call, because the cloud's rates belong to the account and refusals cost time.
+//!
+//! Where several processes share an account, they share the rates through their own [`Permits`]; [`LocalPermits`] serves one alone.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A permit that is being waited for. How long to wait is the caller's business: it drops the future.
+pub type Draw<'a> = Pin<Box<dyn Future<Output = Result<(), NoPermit>> + Send + 'a>>;
+
+/// No permits can be had at all, such as when the store that hands them out is away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("permits cannot be drawn: {0}")]
+pub struct NoPermit(pub String);
+
+/// Hands out one permit a call.
+pub trait Permits: Send + Sync + fmt::Debug {
+    /// Waits for a permit to call `action` once.
+    fn draw(&self, action: &'static str) -> Draw<'_>;
+
+    /// The cloud refused a call of `action` for its rate, and perhaps said how long to wait.
+    fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
+        _ = (action, retry_after);
+    }
+}
+
+/// Calls a minute and account, as published; see [`UNPUBLISHED`] for the rest.
+const PUBLISHED: &[(&str, u32)] = &[
+    ("AllocateEipAddress", 120),
+    ("AllocateEipAddressPro", 120),
+    ("AssociateEipAddress", 120),
+    ("AssociateEipAddressBatch", 30),
+    ("UnassociateEipAddress", 120),
+    ("ReleaseEipAddress", 600),
+    ("DescribeEipAddresses", 600),
+    ("DescribeNetworkInterfaces", 800),
+    ("DescribeVSwitches", 300),
+];
+
+/// Where no figure is published: more than one gateway can use, and less than what reads are throttled at. What the account
+/// really gets is found by being throttled.
+const UNPUBLISHED: u32 = 600;
+
+/// The part of a minute's calls that may be made at once. The rest flows in evenly, so that no minute holds more than the rate.
+const BURST_SHARE: f64 = 1.0 / 12.0;
+
+/// A throttled action's rate is cut to this part …
+const CUT: f64 = 0.7;
+/// … but never below this part of what is published …
+const FLOOR: f64 = 0.05;
+/// … and grows back by this part of the published rate a second: from the floor to the top in about eight minutes.
+const REGROWTH: f64 = 0.002;
+
+/// Token buckets in this process, one an action: published rates at first, less after throttling, slowly up again.
+pub struct LocalPermits {
+    rates: HashMap<&'static str, u32>,
+    buckets: Mutex<HashMap<&'static str, Bucket>>,
+}
+
+impl LocalPermits {
+    /// Buckets of the published rates.
+    pub fn published() -> Self {
+        Self { rates: PUBLISHED.iter().copied().collect(), buckets: Mutex::default() }
+    }
+
+    /// The same with `action` at `per_minute` calls a minute, for accounts with another agreement.
+    #[must_use]
+    pub fn with_rate(mut self, action: &'static str, per_minute: u32) -> Self {
+        self.rates.insert(action, per_minute.max(1));
+        self
+    }
+
+    fn bucket<T>(&self, action: &'static str, now: Instant, act: impl FnOnce(&mut Bucket) -> T) -> T {
+        let mut buckets: MutexGuard<'_, _> = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(action).or_insert_with(|| {
+            let per_minute = self.rates.get(action).copied().unwrap_or(UNPUBLISHED);
+            Bucket::full(f64::from(per_minute), now)
+        });
+        bucket.refill(now);
+        act(bucket)
+    }
+}
+
+impl Permits for LocalPermits {
+    fn draw(&self, action: &'static str) -> Draw<'_> {
+        Box::pin(async move {
+            let ready = self.bucket(action, Instant::now(), Bucket::take);
+            let mut reserved = Reserved { permits: self, action, used: false };
+            tokio::time::sleep_until(ready).await;
+            reserved.used = true;
+            Ok(())
+        })
+    }
+
+    fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
+        self.bucket(action, Instant::now(), |bucket| bucket.throttle(retry_after));
+    }
+}
+
+impl fmt::Debug for LocalPermits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalPermits").finish_non_exhaustive()
+    }
+}
+
+/// A place in the queue; given back when its owner stops waiting.
+struct Reserved<'a> {
+    permits: &'a LocalPermits,
+    action: &'static str,
+    used: bool,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.permits.bucket(self.action, Instant::now(), |bucket| bucket.tokens += 1.0);
+        }
+    }
+}
+
+/// A token bucket that may owe tokens: a debt is a queue, served in the order of asking.
+struct Bucket {
+    /// Calls a minute at best.
+    top: f64,
+    /// Calls a minute at present.
+    rate: f64,
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl Bucket {
+    fn full(top: f64, now: Instant) -> Self {
+        Self { top, rate: top, tokens: (top * BURST_SHARE).max(1.0), refilled: now }
+    }
+
+    fn per_second(&self) -> f64 {
+        self.rate * (1.0 - BURST_SHARE) / 60.0
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = self.refilled.max(now);
+        let gained = seconds * self.per_second();
+        self.rate = (self.rate + self.top * REGROWTH * seconds).min(self.top);
+        self.tokens = (self.tokens + gained).min((self.rate * BURST_SHARE).max(1.0));
+    }
+
+    /// Takes a token, on credit if need be; when it may be used.
+    fn take(&mut self) -> Instant {
+        self.tokens -= 1.0;
+        let debt = (-self.tokens).max(0.0);
+        self.refilled + Duration::from_secs_f64(debt / self.per_second())
+    }
+
+    fn throttle(&mut self, retry_after: Option<Duration>) {
+        self.rate = (self.rate * CUT).max(self.top * FLOOR);
+        self.tokens = self.tokens.min(0.0);
+        if let Some(pause) = retry_after {
+            self.tokens -= pause.min(Duration::from_mins(1)).as_secs_f64() * self.per_second();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn drawn_within(permits: &LocalPermits, action: &'static str, time: Duration) -> usize {
+        let end = Instant::now() + time;
+        let mut drawn = 0;
+        while tokio::time::timeout_at(end, permits.draw(action)).await.is_ok() {
+            drawn += 1;
+        }
+        drawn
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_holds_more_calls_than_published_and_few_are_wasted() {
+        let permits = LocalPermits::published();
+        let first = drawn_within(&permits, "AllocateEipAddress", Duration::from_mins(1)).await;
+        assert!((115..=120).contains(&first), "{first}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_slows_down_and_time_speeds_up_again() {
+        let permits = LocalPermits::published();
+        for _ in 0..3 {
+            permits.throttled("AllocateEipAddress", None);
+        }
+        let slow = drawn_within(&permits, "AllocateEipAddress", Duration::from_mins(1)).await;
+        assert!(slow < 70, "{slow}");
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        let again = drawn_within(&permits, "AllocateEipAddress", Duration::from_mins(1)).await;
+        assert!(again >= 115, "{again}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_gives_up_gives_its_permit_back() {
+        let permits = LocalPermits::published().with_rate("X", 12);
+        permits.draw("X").await.unwrap();
+        for _ in 0..100 {
+            assert!(tokio::time::timeout(Duration::from_millis(1), permits.draw("X")).await.is_err());
+        }
+        assert!(tokio::time::timeout(Duration::from_secs(6), permits.draw("X")).await.is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! What can be read, as the callers see it.
+
+use crate::Cloud;
+use crate::batch::Batcher;
+use crate::error::Error;
+use crate::network::{EntryCounts, Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
+use crate::pages::{Listing, chain};
+use crate::params::Params;
+use crate::sources::{EIPS, EIPS_A_CALL, Forwards, Gateway, Scope};
+use crate::transport::{Action, Read, ecs, sts, vpc};
+use crate::wire::nat::{GatewayAttribute, SnatEntries};
+use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
+use crate::wire::security::SecurityGroup;
+use crate::wire::sts::CallerIdentity;
+use crate::wire::tags::TagResources;
+use crate::wire::{Chain, Page};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::time::Instant;
+use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
+use waygate_core::ids::{AllocationId, NatGatewayId, VSwitchId, VpcId};
+
+/// What most lists give on a page.
+const PAGE: u32 = 50;
+
+/// What all of pods' lives depend on. Batched: many waiters, one call.
+impl Cloud {
+    /// The EIP; none when the cloud says that there is none.
+    pub async fn eip(&self, id: &AllocationId) -> Result<Read<Option<Eip>>, Error> {
+        self.0.eips.read(id.clone()).await
+    }
+
+    /// Every EIP that carries all of `tags`.
+    pub async fn eips_by_tags(&self, tags: &BTreeMap<String, String>) -> Result<Read<Vec<Eip>>, Error> {
+        self.list(&EIPS, Params::default().tags(tags)).await
+    }
+
+    /// The EIPs that have one of these addresses.
+    pub async fn eips_by_address(&self, ips: &[Ipv4Addr]) -> Result<Read<Vec<Eip>>, Error> {
+        let mut all = Read { value: Vec::new(), began: Instant::now() };
+        for (index, ips) in ips.chunks(EIPS_A_CALL).enumerate() {
+            let words: Vec<String> = ips.iter().map(Ipv4Addr::to_string).collect();
+            let part = self.list(&EIPS, Params::default().with("EipAddress", words.join(","))).await?;
+            if index == 0 {
+                all.began = part.began;
+            }
+            all.value.extend(part.value);
+        }
+        Ok(all)
+    }
+
+    /// The interface in the VPC that owns `ip`, be it as primary, secondary or out of a prefix; none while the cloud shows none.
+    pub async fn eni_by_private_ip(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
+        self.0.interfaces.owner(ip).await
+    }
+
+    /// The NAT gateway; none when the cloud says that there is none.
+    pub async fn nat_gateway(&self, id: &NatGatewayId) -> Result<Read<Option<NatGateway>>, Error> {
+        let make = || {
+            let source = Gateway { transport: Arc::clone(&self.0.transport), id: id.clone() };
+            Batcher::new(source, 1, self.0.deadline)
+        };
+        self.0.gateways.get(id, make).read(()).await
+    }
+
+    /// Every DNAT entry of the gateway, each once. One listing at a time: who comes while one is under way shares the next.
+    pub async fn forward_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<ForwardEntry>>, Error> {
+        let read = self.entries(Scope::Gateway(gateway.clone())).await?;
+        Ok(read.map(|entries| entries.to_vec()))
+    }
+
+    pub(crate) async fn entries(&self, scope: Scope) -> Result<Read<Arc<Vec<ForwardEntry>>>, Error> {
+        let make = || {
+            let (transport, gates) = (Arc::clone(&self.0.transport), Arc::clone(&self.0.gates));
+            Batcher::new(Forwards { transport, scope: scope.clone(), gates }, 1, self.0.deadline)
+        };
+        let read = self.0.forwards.get(&scope, make).read(()).await?;
+        Ok(read.map(Option::unwrap_or_default))
+    }
+}
+
+/// What is around them: read seldom, one call each.
+impl Cloud {
+    /// How many entries the gateway has, in one call however many they are.
+    pub async fn entry_counts(&self, gateway: &NatGatewayId) -> Result<Read<EntryCounts>, Error> {
+        let params = Params::default().with("NatGatewayId", gateway);
+        let read = self.0.transport.call::<GatewayAttribute>(vpc("GetNatGatewayAttribute"), params, self.due()).await?;
+        Ok(read.map(|attribute| attribute.counts()))
+    }
+
+    /// The gateway's SNAT entries.
+    pub async fn snat_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<SnatEntry>>, Error> {
+        let listing: Listing<_, SnatEntries> =
+            Listing { action: vpc("DescribeSnatTableEntries"), page_size: PAGE, key: |entry| entry.snat_entry_id.clone() };
+        self.list(&listing, Params::default().with("NatGatewayId", gateway)).await
+    }
+
+    /// One vSwitch; none when the cloud says that there is none.
+    pub async fn vswitch(&self, id: &VSwitchId) -> Result<Read<Option<VSwitch>>, Error> {
+        Ok(self.vswitches_by("VSwitchId", id.as_str()).await?.map(|mut all| all.pop()))
+    }
+
+    /// The vSwitches of the cluster's VPC.
+    pub async fn vswitches(&self) -> Result<Read<Vec<VSwitch>>, Error> {
+        self.vswitches_by("VpcId", self.0.vpc.as_str()).await
+    }
+
+    async fn vswitches_by(&self, filter: &str, id: &str) -> Result<Read<Vec<VSwitch>>, Error> {
+        let listing: Listing<_, VSwitches> =
+            Listing { action: vpc("DescribeVSwitches"), page_size: PAGE, key: |vswitch| vswitch.vswitch_id.clone() };
+        self.list(&listing, Params::default().with(filter, id)).await
+    }
+
+    /// One VPC; none when the cloud says that there is none.
+    pub async fn vpc(&self, id: &VpcId) -> Result<Read<Option<Vpc>>, Error> {
+        let listing: Listing<_, Vpcs> = Listing { action: vpc("DescribeVpcs"), page_size: PAGE, key: |vpc| vpc.vpc_id.clone() };
+        Ok(self.list(&listing, Params::default().with("VpcId", id)).await?.map(|mut all| all.pop()))
+    }
+
+    /// The route tables of the cluster's VPC.
+    pub async fn route_tables(&self) -> Result<Read<Vec<RouteTable>>, Error> {
+        let listing: Listing<_, RouteTables> =
+            Listing { action: vpc("DescribeRouteTableList"), page_size: PAGE, key: |table| table.route_table_id.clone() };
+        self.list(&listing, Params::default().with("VpcId", &self.0.vpc)).await
+    }
+
+    /// The routes of a table.
+    pub async fn route_entries(&self, table: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
+        let params = Params::default().with("RouteTableId", table).with("MaxResult", 100);
+        self.chain::<RouteEntries>(vpc("DescribeRouteEntryList"), params).await
+    }
+
+    /// The inbound rules of a security group.
+    pub async fn inbound_rules(&self, security_group: &str) -> Result<Read<Vec<SecurityRule>>, Error> {
+        let params = Params::default().with("SecurityGroupId", security_group).with("Direction", "ingress").with("MaxResults", 1000);
+        self.chain::<SecurityGroup>(ecs("DescribeSecurityGroupAttribute"), params).await
+    }
+
+    /// The tags of up to 50 resources of one type, such as `EIP` or `NATGATEWAY`.
+    pub async fn resource_tags(&self, resource_type: &str, ids: &[&str]) -> Result<Read<Vec<ResourceTag>>, Error> {
+        let params = Params::default().with("ResourceType", resource_type).list("ResourceId", ids).with("MaxResults", PAGE);
+        self.chain::<TagResources>(vpc("ListTagResources"), params).await
+    }
+
+    /// Who the credentials are, as the cloud sees it.
+    pub async fn caller_identity(&self) -> Result<Read<Identity>, Error> {
+        let read = self.0.transport.call::<CallerIdentity>(sts("GetCallerIdentity"), Params::default(), self.due()).await?;
+        Ok(read.map(CallerIdentity::fact))
+    }
+
+    async fn list<K: Ord + Send, P: Page>(&self, listing: &Listing<K, P>, params: Params) -> Result<Read<Vec<P::Item>>, Error> {
+        let due = self.due();
+        let permit = self.0.transport.permit(listing.action, due).await?;
+        listing.all(&self.0.transport, permit, params, due).await
+    }
+
+    async fn chain<C: Chain>(&self, action: Action, params: Params) -> Result<Read<Vec<C::Item>>, Error> {
+        let due = self.due();
+        let permit = self.0.transport.permit(action, due).await?;
+        chain::<C>(&self.0.transport, permit, action, params, due).await
+    }
+
+    pub(crate) fn due(&self) -> Instant {
+        Instant::now() + self.0.deadline
+    }
+}

@@ -1,0 +1,239 @@
+//! One call: permit, keys, signature, one write, one bounded answer. Nothing is ever resent here.
+
+use crate::credentials::{Credentials, Keys};
+use crate::endpoints::{Endpoints, Product};
+use crate::error::{Class, Error, Refusal, Waiting};
+use crate::params::Params;
+use crate::permits::Permits;
+use crate::sign::{Key, Stamp, Unsigned, sign};
+use crate::wire::error::ErrorBody;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+use waygate_core::ids::RegionId;
+
+/// A page of 500 interfaces with 10 addresses each is about 2 MB; more than this is not an answer of the API.
+const LONGEST_ANSWER: usize = 8 << 20;
+
+/// A TCP and TLS handshake to the next region takes 0.2 s; what takes longer than this will not come.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than load balancers keep an idle connection, so that a call is not written into one that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a read showed, and when it was sent: whatever was answered before `began` is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// What it showed.
+    pub value: T,
+    /// When it was sent; of several pages, the first.
+    pub began: Instant,
+}
+
+impl<T> Read<T> {
+    /// The same read, seen as something else.
+    pub fn map<U>(self, see: impl FnOnce(T) -> U) -> Read<U> {
+        Read { value: see(self.value), began: self.began }
+    }
+}
+
+/// An action of the API.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Action {
+    pub(crate) product: Product,
+    pub(crate) name: &'static str,
+}
+
+pub(crate) const fn vpc(name: &'static str) -> Action {
+    Action { product: Product::Vpc, name }
+}
+
+pub(crate) const fn ecs(name: &'static str) -> Action {
+    Action { product: Product::Ecs, name }
+}
+
+pub(crate) const fn sts(name: &'static str) -> Action {
+    Action { product: Product::Sts, name }
+}
+
+/// The right to call an action once.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Permit(Action);
+
+/// Sends signed calls.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) http: reqwest::Client,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) region: RegionId,
+    pub(crate) credentials: Credentials,
+    pub(crate) permits: Arc<dyn Permits>,
+}
+
+impl Transport {
+    /// Waits for a permit, then calls once.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, action: Action, params: Params, deadline: Instant) -> Result<Read<T>, Error> {
+        let permit = self.permit(action, deadline).await?;
+        self.send(permit, params, deadline).await
+    }
+
+    /// Waits for a permit to call `action` once.
+    pub(crate) async fn permit(&self, action: Action, deadline: Instant) -> Result<Permit, Error> {
+        match timeout_at(deadline, self.permits.draw(action.name)).await {
+            Ok(Ok(())) => Ok(Permit(action)),
+            Ok(Err(_)) | Err(_) => Err(Error::NotSent { action: action.name, waiting: Waiting::Permit }),
+        }
+    }
+
+    /// Calls once. Keys are fetched first and the signature made last.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, permit: Permit, params: Params, deadline: Instant) -> Result<Read<T>, Error> {
+        let Permit(action) = permit;
+        let keys = match timeout_at(deadline, self.credentials.keys(Timestamp::now())).await {
+            Ok(keys) => keys.map_err(|error| no_keys(action, error.to_string(), error.class()))?,
+            Err(_) => return Err(no_keys(action, "none in time".to_owned(), Class::Transient)),
+        };
+        let request = self.request(action, params, &keys)?;
+        let began = Instant::now();
+        let result = match timeout_at(deadline, exchange(&self.http, action.name, request)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Deadline { action: action.name }),
+        };
+        self.note(action, began, &keys, result.as_ref().err());
+        result.map(|value| Read { value, began })
+    }
+
+    fn request(&self, action: Action, params: Params, keys: &Keys) -> Result<reqwest::Request, Error> {
+        let mut url = self.endpoints.of(action.product).clone();
+        let query = params.with("RegionId", &self.region).canonical();
+        let host = authority(&url);
+        let (date, nonce) = (api_time(Timestamp::now()), nonce());
+        let unsigned = Unsigned { method: "POST", host: &host, action: action.name, version: action.product.version(), query: &query };
+        let key = Key { id: &keys.id, secret: &keys.secret, token: keys.token.as_ref() };
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        for (name, value) in sign(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
+            let mut value =
+                HeaderValue::try_from(value).map_err(|_| no_keys(action, "unprintable characters in them".to_owned(), Class::Denied))?;
+            value.set_sensitive(matches!(name, "authorization" | "x-acs-security-token"));
+            // The client writes the host itself, from the URL.
+            if name != HOST.as_str() {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        url.set_query(Some(&query));
+        let mut request = reqwest::Request::new(Method::POST, url);
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Lets permits and logs know how a call ended.
+    fn note(&self, action: Action, began: Instant, keys: &Arc<Keys>, error: Option<&Error>) {
+        let millis = began.elapsed().as_millis();
+        match error {
+            None => tracing::debug!(cloud.action = action.name, cloud.millis = millis, "the cloud answered"),
+            Some(error) => {
+                tracing::debug!(cloud.action = action.name, cloud.millis = millis, cloud.reason = error.reason(), "a call failed: {error}");
+            }
+        }
+        match error {
+            Some(error) if error.class() == Class::Throttled => self.permits.throttled(action.name, error.retry_after()),
+            Some(error) if error.code() == Some("InvalidSecurityToken.Expired") => self.credentials.refused(keys),
+            _ => {}
+        }
+    }
+}
+
+/// `YYYY-MM-DDThh:mm:ssZ`
+pub(crate) fn api_time(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Never the same twice.
+pub(crate) fn nonce() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Sends what it is given, once, to where it is told, and nowhere else: no proxy, no redirect, no resend.
+pub(crate) fn http_client(user_agent_suffix: &str) -> Result<reqwest::Client, Error> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err(Error::Setup("no rustls crypto provider is installed in this process".to_owned()));
+    }
+    let user_agent = format!("waygate/{} {user_agent_suffix}", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder()
+        .user_agent(user_agent.trim())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(|error| Error::Setup(format!("the HTTP client: {error}")))
+}
+
+/// Writes a request and reads its answer.
+pub(crate) async fn exchange<T: DeserializeOwned>(
+    http: &reqwest::Client,
+    action: &'static str,
+    request: reqwest::Request,
+) -> Result<T, Error> {
+    let lost = |error: reqwest::Error| Error::Transport { action, source: Arc::new(error.without_url()) };
+    let mut response = http.execute(request).await.map_err(lost)?;
+    let status = response.status();
+    let body = read_bounded(action, &mut response).await?;
+    if status != StatusCode::OK {
+        return Err(refusal(action, &response, &body));
+    }
+    serde_json::from_slice(&body).map_err(|error| unreadable(action, status, error.to_string()))
+}
+
+fn no_keys(action: Action, problem: String, class: Class) -> Error {
+    Error::NotSent { action: action.name, waiting: Waiting::Credentials { problem, class } }
+}
+
+pub(crate) fn unreadable(action: &'static str, status: StatusCode, detail: impl Into<String>) -> Error {
+    Error::Unreadable { action, status: status.as_u16(), detail: detail.into() }
+}
+
+/// `host` or `host:port`, as the HTTP client will write the `Host` header.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// The body, or an error when it is longer than any answer of the API.
+pub(crate) async fn read_bounded(action: &'static str, response: &mut Response) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(unreadable(action, response.status(), format!("longer than {LONGEST_ANSWER} bytes"))),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(Error::Transport { action, source: Arc::new(error.without_url()) }),
+        }
+    }
+}
+
+/// An answer other than 200. Only one with a code is the cloud's own; the rest may come from anything on the way.
+pub(crate) fn refusal(action: &'static str, response: &Response, body: &[u8]) -> Error {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) if !body.code.is_empty() => {
+            Error::Refused(Arc::new(Refusal { retry_after: retry_after(response.headers()), ..body.refusal(action, response.status()) }))
+        }
+        _ => unreadable(action, response.status(), "no error code in it"),
+    }
+}
+
+/// How long to wait, as the newer and the older header say it, in milliseconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let left = |name| text(name).and_then(|value| value.split(',').find_map(|part| part.trim().strip_prefix("TimeLeft:")));
+    let millis = text("x-acs-retry-after").or_else(|| left("x-ratelimit-user-api")).or_else(|| left("x-ratelimit-user"))?;
+    millis.trim().parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+}

@@ -1,0 +1,43 @@
+//! The error envelope.
+
+use super::text;
+use crate::error::Refusal;
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Long enough for every message of the API but those that echo the request.
+const LONGEST_MESSAGE: usize = 300;
+const LONGEST_WORD: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ErrorBody {
+    #[serde(default, deserialize_with = "text")]
+    request_id: String,
+    #[serde(default, deserialize_with = "text")]
+    pub(crate) code: String,
+    #[serde(default, deserialize_with = "text")]
+    message: String,
+    #[serde(default)]
+    access_denied_detail: Value,
+}
+
+impl ErrorBody {
+    pub(crate) fn refusal(self, action: &'static str, status: StatusCode) -> Refusal {
+        let denied_action = ["AuthAction", "Action"].iter().find_map(|field| self.access_denied_detail.get(field)?.as_str());
+        Refusal {
+            action,
+            status: status.as_u16(),
+            code: cut(&self.code, LONGEST_WORD),
+            message: cut(&self.message, LONGEST_MESSAGE),
+            request_id: cut(&self.request_id, LONGEST_WORD),
+            denied_action: denied_action.map(|action| cut(action, LONGEST_WORD)),
+            retry_after: None,
+        }
+    }
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(longest).collect()
+}

@@ -1,0 +1,64 @@
+//! DNAT entries.
+
+use crate::harness::{PATIENCE, Simulator, eventually, token};
+use anyhow::Result;
+use waygate_cloud::Class;
+use waygate_core::change::{Change, Forward};
+use waygate_core::facts::ForwardEntryStatus;
+
+#[tokio::test]
+async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let (cloud, gateway) = (simulator.cloud(), simulator.gateway());
+    let nat = cloud.nat_gateway(&gateway).await?.value.unwrap();
+    assert!(nat.available && nat.eips.len() == 2 && nat.zone_id.is_some(), "{nat:?}");
+
+    let forward = Forward { ports: 10, ..simulator.forward(0) };
+    let entry_id = cloud.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await?.entry_id.unwrap();
+    let available = async || {
+        let entries = cloud.forward_entries(&gateway).await.unwrap().value;
+        entries.into_iter().find(|entry| entry.entry_id == entry_id && entry.status == ForwardEntryStatus::Available)
+    };
+    let entry = eventually("available", available).await;
+    assert_eq!((entry.external_port.as_str(), entry.ip_protocol.as_str()), ("30000/30009", "tcp"));
+    assert!(entry.covers_external(forward.external_ip, forward.protocol, 30_005));
+
+    let elsewhere = Forward { internal_ip: "10.2.0.9".parse()?, ..forward.clone() };
+    let modify = Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward: elsewhere.clone() };
+    cloud.change(&modify, Some(&token()), PATIENCE).await?;
+    eventually("elsewhere", async || available().await.filter(|entry| entry.internal_ip == elsewhere.internal_ip)).await;
+
+    let taken = cloud.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await.unwrap_err();
+    assert!(taken.is_definite() && !taken.is_transient(), "{taken}");
+
+    let delete = Change::DeleteForwardEntry { table_id: forward.table_id, entry_id };
+    cloud.change(&delete, Some(&token()), PATIENCE).await?;
+    eventually("gone", async || cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())).await;
+    // The cloud has two ways to say that it is gone.
+    for _ in 0..4 {
+        let gone = cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
+        assert_eq!((gone.class(), gone.reason()), (Class::NotFound, "ForwardEntryNotFound"), "{gone}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_of_many_pages_comes_whole() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "200"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    for number in 0..120 {
+        cloud.change(&Change::CreateForwardEntry(simulator.forward(number)), Some(&token()), PATIENCE).await?;
+    }
+    assert_eq!(cloud.forward_entries(&gateway).await?.value.len(), 120);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "1"]).await?;
+    let cloud = simulator.cloud();
+    cloud.change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE).await?;
+    let full = cloud.change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE).await.unwrap_err();
+    assert_eq!((full.class(), full.is_transient()), (Class::Quota, false), "{full}");
+    Ok(())
+}

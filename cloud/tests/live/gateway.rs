@@ -1,0 +1,89 @@
+//! How close changes of one gateway come to what it takes.
+
+use crate::harness::{PATIENCE, Simulator, token};
+use anyhow::Result;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use waygate_cloud::{Class, Cloud};
+use waygate_core::change::{Change, Forward};
+
+/// What creating entries cost.
+#[derive(Debug)]
+struct Cost {
+    calls: u64,
+    reads: u64,
+    took: Duration,
+}
+
+/// Creates an entry the way the worker does: a refusal for being busy is followed by a new operation, with a new token.
+async fn create(cloud: Cloud, forward: Forward) {
+    let change = Change::CreateForwardEntry(forward);
+    loop {
+        match cloud.change(&change, Some(&token()), PATIENCE * 5).await {
+            Ok(_) => return,
+            Err(error) => assert!(matches!(error.class(), Class::Conflict), "{error}"),
+        }
+    }
+}
+
+async fn cost_of(profile: &str, entries: u16) -> Result<Cost> {
+    let simulator = Simulator::start(&["--profile", profile, "--quota-entries", "1000"]).await?;
+    let (cloud, started) = (simulator.hasty_cloud(), Instant::now());
+    let mut creators = JoinSet::new();
+    for number in 0..entries {
+        creators.spawn(create(cloud.clone(), simulator.forward(number)));
+    }
+    creators.join_all().await;
+    let took = started.elapsed();
+    assert_eq!(cloud.forward_entries(&simulator.gateway()).await?.value.len(), usize::from(entries));
+    let reads = simulator.calls("DescribeForwardTableEntries").await - 1;
+    let cost = Cost { calls: simulator.calls("CreateForwardEntry").await, reads, took };
+    println!("{profile}: {entries} entries: {cost:?}");
+    Ok(cost)
+}
+
+#[tokio::test]
+async fn a_strict_gateway_gets_its_entries_with_hardly_a_call_wasted() -> Result<()> {
+    strict(20, 22).await
+}
+
+#[tokio::test]
+#[ignore = "takes over a minute, because fifty entries are pending for a second each"]
+async fn a_strict_gateway_gets_fifty_entries_with_hardly_a_call_wasted() -> Result<()> {
+    strict(50, 55).await
+}
+
+async fn strict(entries: u16, most_calls: u64) -> Result<()> {
+    let cost = cost_of("strict", entries).await?;
+    assert!(cost.calls <= most_calls, "{cost:?}");
+    assert!(cost.reads <= 2 * u64::from(entries), "{cost:?}");
+    // An entry is pending for a second, and a call takes 150 ms.
+    assert!(cost.took < Duration::from_secs(2) * u32::from(entries), "{cost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_with_one_writer_is_kept_busy_without_waste() -> Result<()> {
+    let cost = cost_of("realistic", 50).await?;
+    assert!(cost.calls <= 55, "{cost:?}");
+    // One call after another at 150 ms: waiting for entries to settle would take a minute.
+    assert!(cost.took < Duration::from_secs(20), "{cost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_that_takes_parallel_changes_gets_them() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    // As slow as the real one, so that doing things at the same time shows.
+    simulator.post("/faults", serde_json::json!({"action": "CreateForwardEntry", "kind": "delay", "delayMs": 150, "times": 1000})).await;
+    let (cloud, started) = (simulator.hasty_cloud(), Instant::now());
+    let mut creators = JoinSet::new();
+    for number in 0..50 {
+        creators.spawn(create(cloud.clone(), simulator.forward(number)));
+    }
+    creators.join_all().await;
+    assert_eq!(simulator.calls("CreateForwardEntry").await, 50);
+    assert!(started.elapsed() < Duration::from_secs(4), "fifty in a row would take 7.5 s, this took {:?}", started.elapsed());
+    Ok(())
+}

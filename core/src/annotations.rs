@@ -1,0 +1,171 @@
+//! Reads a pod's annotations into a request, and says everything that is wrong with them at once.
+//!
+//! ```text
+//! annotations ─▶ keys (two prefixes, several spellings) ─▶ values ─▶ eip | dnat ─▶ Reading
+//! ```
+//!
+//! Invariant: a [`Reading`] that holds a request holds no problem. Nothing here panics, whatever a pod's author wrote: a webhook
+//! reads annotations before the API server has validated them.
+
+mod dnat;
+mod eip;
+mod keys;
+mod problem;
+#[cfg(test)]
+mod properties;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use keys::{ALLOCATED_DNAT, ALLOCATED_EIP, LABEL, OURS, PREFIXES, is_allocated, is_ours};
+pub use problem::Problem;
+
+use crate::request::{EipSource, Kind, Request};
+use keys::Key;
+use reader::Reader;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// What must be known of a pod, beside its annotations, to judge them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// The pod uses its node's network: no address of its own could be bound.
+    pub host_network: bool,
+    /// Controlled by a StatefulSet or one of the configuration's `customStatefulWorkloadKinds`.
+    pub stateful: bool,
+    /// The external ports of every gateway in the pool; empty means unknown, and then nothing is judged by them.
+    pub port_ranges: &'a [RangeInclusive<u16>],
+}
+
+/// What a pod's annotations say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The address asked for; none while there is any problem.
+    pub request: Option<Request>,
+    /// What is wrong, all of it.
+    pub problems: Vec<Problem>,
+    /// What is odd but does no harm.
+    pub warnings: Vec<Problem>,
+    /// What `waygate.dev/readiness-gate` asks for.
+    pub gate: GateWish,
+}
+
+/// What a pod says about its readiness gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GateWish {
+    /// Nothing: a gate where it can do no harm.
+    #[default]
+    Default,
+    /// `"false"`.
+    Never,
+    /// `"true"`.
+    Always,
+}
+
+/// Reads a pod's annotations.
+pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Reading {
+    let mut reader = Reader::gather(annotations);
+    let eip = eip::read(&mut reader, context);
+    let dnat = dnat::read(&mut reader, context);
+    let gate = gate_wish(&mut reader);
+    not_served_yet(&mut reader);
+    exclude_each_other(&mut reader);
+    refuse_host_network(&mut reader, context);
+    warn_of_settings_without_feature(&mut reader);
+    let (problems, warnings) = reader.finish();
+    let request = eip.map(Request::Eip).or(dnat.map(Request::Dnat)).filter(|_| problems.is_empty());
+    Reading { request, problems, warnings, gate }
+}
+
+/// Whether the annotations switch an address on, right or wrong: a cheap test for sweeps over many pods.
+pub fn wants_address(annotations: &BTreeMap<String, String>) -> bool {
+    wanted_kind(annotations).is_some()
+}
+
+/// The kind of address the annotations switch on, right or wrong; of two, the EIP.
+pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
+    let switched_on = annotations.iter().filter_map(|(key, value)| match Key::of(key)? {
+        Key::PodDnat => values::flag(value).unwrap_or(true).then_some(Kind::Dnat),
+        Key::PodWithEip => values::boolean(value).unwrap_or(true).then_some(Kind::Eip),
+        Key::PodEipInstanceId => (!value.is_empty()).then_some(Kind::Eip),
+        _ => None,
+    });
+    switched_on.min()
+}
+
+/// The gate a pod gets for its request.
+///
+/// None where the pod asks for none, nor for a given EIP on a pod that is not stateful: a rolling Deployment would wait for itself,
+/// the new pod for the EIP and the old pod, which holds it, for the new one's readiness.
+pub fn gate_for(request: &Request, wish: GateWish, stateful: bool) -> Option<Kind> {
+    let waits_for_itself = !stateful && matches!(request, Request::Eip(eip) if matches!(eip.source, EipSource::Given(_)));
+    match wish {
+        GateWish::Never => None,
+        GateWish::Default if waits_for_itself => None,
+        GateWish::Default | GateWish::Always => Some(request.kind()),
+    }
+}
+
+fn gate_wish(reader: &mut Reader) -> GateWish {
+    match reader.parse(Key::ReadinessGate, values::boolean) {
+        None => GateWish::Default,
+        Some(false) => GateWish::Never,
+        Some(true) => GateWish::Always,
+    }
+}
+
+/// Keys whose values are checked but which nothing acts on yet.
+fn not_served_yet(reader: &mut Reader) {
+    const NOT_YET: &str = "is not served yet and has no effect";
+    if reader.parse(Key::OnTimeout, values::on_timeout).is_some_and(|policy| policy != "hold") {
+        reader.warn(Key::OnTimeout, NOT_YET);
+    }
+    if reader.parse(Key::ReadyTimeout, values::duration).is_some() {
+        reader.warn(Key::ReadyTimeout, NOT_YET);
+    }
+    if reader.parse(Key::WaitForAddress, values::boolean) == Some(true) {
+        reader.warn(Key::WaitForAddress, NOT_YET);
+    }
+    if reader.parse(Key::Paused, values::boolean) == Some(true) {
+        reader.warn(Key::Paused, NOT_YET);
+    }
+    if reader.has(Key::EipPool) {
+        reader.warn(Key::EipPool, NOT_YET);
+    }
+}
+
+fn exclude_each_other(reader: &mut Reader) {
+    if reader.on(Kind::Eip) && reader.on(Kind::Dnat) {
+        let why = "the cloud binds no EIP to an address that has DNAT entries, so one pod cannot have both";
+        reader.refuse(Key::PodDnat, why, "either an EIP or DNAT");
+    }
+}
+
+fn refuse_host_network(reader: &mut Reader, context: &Context) {
+    if !context.host_network {
+        return;
+    }
+    for key in [Key::PodDnat, Key::PodWithEip, Key::PodEipInstanceId] {
+        if reader.switched_on_by(key) {
+            reader.refuse(key, "the pod uses hostNetwork, so its IP is its node's", "pods with an IP of their own");
+        }
+    }
+}
+
+fn warn_of_settings_without_feature(reader: &mut Reader) {
+    for key in Key::ALL {
+        let feature = key.feature();
+        let without = match feature {
+            Some(kind) => !reader.on(kind),
+            None => !reader.on(Kind::Eip) && !reader.on(Kind::Dnat),
+        };
+        if without && reader.has(key) && !key.is_switch() {
+            let switch = feature.map_or("an EIP or DNAT", |kind| match kind {
+                Kind::Eip => "k8s.aliyun.com/pod-with-eip",
+                Kind::Dnat => "k8s.aliyun.com/pod-dnat",
+            });
+            reader.warn(key, &format!("has no effect while {switch} is off"));
+        }
+    }
+}

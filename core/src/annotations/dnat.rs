@@ -1,0 +1,104 @@
+//! The keys of DNAT: which ports, and how they are forwarded.
+
+use super::Context;
+use super::keys::Key;
+use super::problem::shown;
+use super::reader::Reader;
+use super::values::{self, Refusal, refusal};
+use crate::request::{DnatRequest, ExposedPort, Kind, Protocol};
+use std::ops::RangeInclusive;
+
+const PORTS: &str = "ports 1–65535 with commas between, each once, such as 80,443 or 443,53/udp";
+
+/// The ports asked for; none if none are, or if they cannot be read.
+pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<DnatRequest> {
+    reader.parse(Key::PodDnat, values::flag);
+    if !reader.on(Kind::Dnat) {
+        return None;
+    }
+    let protocol = reader.parse(Key::ExposeProtocol, protocol).unwrap_or(Protocol::Tcp);
+    let same_port = reader.parse(Key::SamePort, values::boolean).unwrap_or(false);
+    let fixed = fixed(reader, context);
+    if !reader.has(Key::ExposePort) {
+        reader.refuse(Key::ExposePort, "is required for DNAT", PORTS);
+    }
+    let ports = reader.parse(Key::ExposePort, |text| ports(text, protocol))?;
+    if let Err(Refusal { why, allowed }) = fits(&ports, same_port, context.port_ranges) {
+        reader.refuse(Key::ExposePort, &why, &allowed);
+    }
+    Some(DnatRequest { ports, fixed, same_port })
+}
+
+fn fixed(reader: &mut Reader, context: &Context) -> bool {
+    let fixed = reader.parse(Key::Fixed, values::flag).unwrap_or(false);
+    if fixed && !context.stateful {
+        reader.warn(Key::Fixed, "has no effect on a pod that is not stateful: it has no name to come back to");
+    }
+    fixed && context.stateful
+}
+
+fn protocol(text: &str) -> Result<Protocol, Refusal> {
+    values::one_of(text.to_ascii_lowercase().as_str(), &[Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol.as_str(), protocol)))
+}
+
+/// `80,443`, or `PORT/PROTOCOL` where a port differs from `usual`. Names every wrong item, not the first alone.
+fn ports(text: &str, usual: Protocol) -> Result<Vec<ExposedPort>, Refusal> {
+    /// So many wrong items are named; the author sees the pattern.
+    const NAMED: usize = 5;
+    let mut ports = Vec::new();
+    let mut wrong = Vec::new();
+    for item in text.split(',').map(str::trim) {
+        match port(item, usual) {
+            Some(port) => ports.push(port),
+            None => wrong.push(format!("\"{}\"", shown(item))),
+        }
+    }
+    let twice: Vec<String> = values::repeated(&ports).iter().take(NAMED).map(ToString::to_string).collect();
+    wrong.truncate(NAMED);
+    let mut faults = Vec::new();
+    if !wrong.is_empty() {
+        faults.push(format!("holds what is not a port: {}", wrong.join(", ")));
+    }
+    if !twice.is_empty() {
+        faults.push(format!("holds the same port twice: {}", twice.join(", ")));
+    }
+    if faults.is_empty() { Ok(ports) } else { refusal(faults.join(" and "), PORTS) }
+}
+
+fn port(item: &str, usual: Protocol) -> Option<ExposedPort> {
+    let (number, protocol) = match item.split_once('/') {
+        Some((number, word)) => (number, protocol(word).ok()?),
+        None => (item, usual),
+    };
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    let port = number.parse().ok().filter(|port| digits && *port > 0)?;
+    Some(ExposedPort { port, protocol })
+}
+
+/// Whether any gateway of the pool could ever hold these ports. All of a pod's ports share one external address, where TCP and UDP
+/// have port ranges of their own.
+fn fits(ports: &[ExposedPort], same_port: bool, ranges: &[RangeInclusive<u16>]) -> Result<(), Refusal> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    if same_port {
+        return if ranges.iter().any(|range| ports.iter().all(|port| range.contains(&port.port))) {
+            Ok(())
+        } else {
+            refusal("cannot keep its numbers outside (waygate.dev/same-port): no gateway forwards all of them", shown_ranges(ranges))
+        };
+    }
+    let most = ranges.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
+    let asked = [Protocol::Tcp, Protocol::Udp].map(|protocol| ports.iter().filter(|port| port.protocol == protocol).count());
+    match asked.into_iter().max() {
+        Some(asked) if asked > most => {
+            refusal(format!("asks for {asked} ports of one protocol, more than any address has"), format!("at most {most}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn shown_ranges(ranges: &[RangeInclusive<u16>]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(|range| format!("{}–{}", range.start(), range.end())).collect();
+    format!("ports of one of {}", ranges.join(", "))
+}

@@ -1,0 +1,178 @@
+//! What must hold for every pod, whatever its annotations say.
+
+use super::keys::Key;
+use super::*;
+use crate::ids::{AllocationId, BandwidthPackageId};
+use crate::request::{DnatRequest, EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol, ReleaseStrategy};
+use proptest::collection::{btree_map, btree_set};
+use proptest::option;
+use proptest::prelude::*;
+
+/// Annotations that are mostly ours, and mostly nearly right.
+fn anything() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let ours = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical());
+    let other = (0..2usize, 0..Key::ALL.len()).prop_map(|(prefix, i)| {
+        let canonical = Key::ALL[i].canonical();
+        format!("{}{}", PREFIXES[prefix], canonical.split_once('/').map_or("", |(_, name)| name))
+    });
+    let key = prop_oneof![4 => ours, 2 => other, 1 => ".*", 1 => "k8s.aliyun.com/[a-z-]{0,20}"];
+    let value = prop_oneof![
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+        Just(String::new()),
+        "[0-9]{1,6}",
+        "[0-9]{1,5}(/(tcp|udp))?(,[0-9]{1,5}(/(tcp|udp))?){0,3}",
+        "(eip|cbwp|pippool|rg)-[a-z0-9]{0,8}",
+        "[0-9]{1,3}(ms|s|m|h)",
+        "(Follow|Never|PayByTraffic|PayByBandwidth|PrePaid|BGP)",
+        ".*",
+    ];
+    btree_map(key, value, 0..8)
+}
+
+fn contexts() -> impl Strategy<Value = (bool, bool)> {
+    (any::<bool>(), any::<bool>())
+}
+
+fn tag_map() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map("[b-z][a-z0-9/.-]{0,20}", ".{0,20}", 0..17)
+        .prop_map(|tags| tags.into_iter().filter(|(key, _)| !key.starts_with("waygate.dev/")).collect())
+}
+
+fn eip_request() -> impl Strategy<Value = EipRequest> {
+    let texts = (option::of("[a-z]{1,20}/[a-z]{1,20}"), option::of("[a-zA-Z ]{1,40}"), tag_map());
+    let ids = (option::of("pippool-[a-z0-9]{1,20}"), option::of("rg-[a-z0-9]{1,20}"), option::of("cbwp-[a-z0-9]{1,20}"));
+    let money = (any::<bool>(), any::<bool>(), 1..=200u32);
+    let spec = (texts, ids, money).prop_map(|((name, description, tags), (pool, group, package), (by_bandwidth, prepaid, bandwidth))| {
+        let prepaid = prepaid && by_bandwidth;
+        EipSpec {
+            bandwidth,
+            internet_charge_type: if by_bandwidth { InternetChargeType::PayByBandwidth } else { InternetChargeType::PayByTraffic },
+            instance_charge_type: if prepaid { InstanceChargeType::PrePaid } else { InstanceChargeType::PostPaid },
+            isp: prepaid.then(|| "BGP_PRO".to_owned()),
+            public_ip_address_pool_id: pool,
+            resource_group_id: group,
+            bandwidth_package: package.filter(|_| !prepaid).map(BandwidthPackageId::new),
+            name,
+            description,
+            security_protection_types: if prepaid { vec!["AntiDDoS_Enhanced".to_owned()] } else { Vec::new() },
+            tags,
+        }
+    });
+    let release = prop_oneof![
+        Just(ReleaseStrategy::Follow),
+        Just(ReleaseStrategy::Never),
+        (1..1_000_000u64).prop_map(|seconds| ReleaseStrategy::Ttl {
+            seconds,
+            text: format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        }),
+    ];
+    prop_oneof![
+        (spec, release).prop_map(|(spec, release)| EipRequest { source: EipSource::Allocate(spec), release }),
+        "eip-[a-z0-9]{1,20}"
+            .prop_map(|id| EipRequest { source: EipSource::Given(AllocationId::new(id)), release: ReleaseStrategy::Follow }),
+    ]
+}
+
+fn dnat_request() -> impl Strategy<Value = DnatRequest> {
+    let port =
+        (1..=u16::MAX, prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]).prop_map(|(port, protocol)| ExposedPort { port, protocol });
+    (btree_set(port, 1..10), any::<bool>(), any::<bool>()).prop_map(|(ports, fixed, same_port)| DnatRequest {
+        ports: ports.into_iter().collect(),
+        fixed,
+        same_port,
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![eip_request().prop_map(Request::Eip), dnat_request().prop_map(Request::Dnat)]
+}
+
+/// The annotations that ask for `request`.
+fn rendered(request: &Request) -> BTreeMap<String, String> {
+    let pairs = match request {
+        Request::Dnat(dnat) => {
+            let ports: Vec<String> = dnat.ports.iter().map(ExposedPort::to_string).collect();
+            vec![
+                (Key::PodDnat, String::new()),
+                (Key::ExposePort, ports.join(",")),
+                (Key::Fixed, dnat.fixed.to_string()),
+                (Key::SamePort, dnat.same_port.to_string()),
+            ]
+        }
+        Request::Eip(EipRequest { source: EipSource::Given(id), .. }) => vec![(Key::PodEipInstanceId, id.to_string())],
+        Request::Eip(EipRequest { source: EipSource::Allocate(spec), release }) => rendered_spec(spec, release),
+    };
+    pairs
+        .into_iter()
+        .filter(|(key, value)| *key == Key::PodDnat || !value.is_empty())
+        .map(|(key, value)| (key.canonical(), value))
+        .collect()
+}
+
+fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> {
+    let release = match release {
+        ReleaseStrategy::Follow => "Follow".to_owned(),
+        ReleaseStrategy::Never => "Never".to_owned(),
+        ReleaseStrategy::Ttl { text, .. } => text.clone(),
+    };
+    let package = spec.bandwidth_package.as_ref().map(ToString::to_string);
+    vec![
+        (Key::PodWithEip, "true".to_owned()),
+        (Key::Bandwidth, spec.bandwidth.to_string()),
+        (Key::InternetChargeType, spec.internet_charge_type.as_str().to_owned()),
+        (Key::InstanceChargeType, spec.instance_charge_type.as_str().to_owned()),
+        (Key::Isp, spec.isp.clone().unwrap_or_default()),
+        (Key::AddressPool, spec.public_ip_address_pool_id.clone().unwrap_or_default()),
+        (Key::ResourceGroup, spec.resource_group_id.clone().unwrap_or_default()),
+        (Key::BandwidthPackage, package.unwrap_or_default()),
+        (Key::Name, spec.name.clone().unwrap_or_default()),
+        (Key::Description, spec.description.clone().unwrap_or_default()),
+        (Key::SecurityProtection, spec.security_protection_types.join(",")),
+        (Key::Tags, serde_json::to_string(&spec.tags).unwrap()),
+        (Key::ReleaseStrategy, release),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_request_implies_no_problem_and_every_message_is_short(annotations in anything(), (host_network, stateful) in contexts()) {
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        prop_assert!(reading.request.is_none() || reading.problems.is_empty());
+        for problem in reading.problems.iter().chain(&reading.warnings) {
+            let message = problem.to_string();
+            prop_assert!(message.len() < 2000 && message.chars().all(|c| !c.is_control()), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_problem_names_a_key_that_is_present_or_required(annotations in anything(), (host_network, stateful) in contexts()) {
+        let required = [Key::ExposePort.canonical(), Key::InternetChargeType.canonical()];
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        for problem in reading.problems.iter().chain(&reading.warnings) {
+            let present = annotations.get(&problem.key).is_some_and(|value| *value == problem.value);
+            prop_assert!(present || required.contains(&problem.key), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn what_wants_no_address_gets_none(annotations in anything(), (host_network, stateful) in contexts()) {
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        prop_assert!(reading.request.is_none() || wants_address(&annotations));
+    }
+
+    #[test]
+    fn a_request_survives_being_written_and_read(request in request()) {
+        let reading = read(&rendered(&request), &Context { stateful: true, ..Context::default() });
+        prop_assert_eq!(&reading.problems, &vec![]);
+        prop_assert_eq!(reading.request, Some(request));
+    }
+
+    #[test]
+    fn either_prefix_reads_the_same(request in request()) {
+        let other: BTreeMap<String, String> =
+            rendered(&request).into_iter().map(|(key, value)| (key.replace(PREFIXES[0], PREFIXES[1]), value)).collect();
+        let reading = read(&other, &Context { stateful: true, ..Context::default() });
+        prop_assert_eq!(reading.request, Some(request));
+    }
+}

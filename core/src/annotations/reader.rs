@@ -1,0 +1,112 @@
+//! Gathers the annotations that are ours, and the problems and warnings found while they are read.
+
+use super::keys::{Key, OURS, is_allocated};
+use super::problem::{Problem, shown};
+use super::values::{self, Refusal};
+use crate::request::Kind;
+use std::collections::BTreeMap;
+
+/// The annotations of one pod, by key, as the pod spells them.
+pub(super) struct Reader<'a> {
+    found: BTreeMap<Key, (&'a str, &'a str)>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn gather(annotations: &'a BTreeMap<String, String>) -> Self {
+        let mut reader = Self { found: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
+        for (spelling, value) in annotations {
+            match Key::of(spelling) {
+                Some(key) => reader.take(key, spelling, value),
+                None => reader.warn_if_misspelt(spelling, value),
+            }
+        }
+        reader
+    }
+
+    /// Takes one annotation. An empty value, as charts render it, is as good as none, except where empty means on.
+    fn take(&mut self, key: Key, spelling: &'a str, value: &'a str) {
+        if value.is_empty() && !matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip) {
+            self.warnings.push(problem(spelling, value, "is empty and taken as not set", ""));
+            return;
+        }
+        let (first, held) = *self.found.entry(key).or_insert((spelling, value));
+        if held != value {
+            let why = format!("differs from {first} \"{}\", which is the same setting", shown(held));
+            self.problems.push(problem(spelling, value, &why, "one value in every spelling"));
+        }
+    }
+
+    fn warn_if_misspelt(&mut self, spelling: &str, value: &str) {
+        if is_allocated(spelling) || spelling == super::LABEL {
+            return;
+        }
+        if let Some(key) = Key::meant_by(spelling) {
+            let why = format!("is an unknown key and has no effect; did you mean {}?", key.canonical());
+            self.warnings.push(problem(spelling, value, &why, ""));
+        } else if spelling.starts_with(OURS) {
+            self.warnings.push(problem(spelling, value, "is an unknown key and has no effect", ""));
+        }
+    }
+
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.found.contains_key(&key)
+    }
+
+    /// The value read by `parse`; none if it is absent, or wrong, which is then noted.
+    pub(super) fn parse<T>(&mut self, key: Key, parse: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
+        let (spelling, value) = *self.found.get(&key)?;
+        match parse(value) {
+            Ok(read) => Some(read),
+            Err(Refusal { why, allowed }) => {
+                self.problems.push(problem(spelling, value, &why, &allowed));
+                None
+            }
+        }
+    }
+
+    /// Whether the pod asks for an address of this kind. A switch that cannot be read counts as on, so that everything wrong beside
+    /// it is found in the same go.
+    pub(super) fn on(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Dnat => self.switched_on_by(Key::PodDnat),
+            Kind::Eip => self.switched_on_by(Key::PodWithEip) || self.switched_on_by(Key::PodEipInstanceId),
+        }
+    }
+
+    /// Whether this very key switches an address on.
+    pub(super) fn switched_on_by(&self, key: Key) -> bool {
+        self.found.get(&key).is_some_and(|(_, value)| match key {
+            Key::PodDnat => values::flag(value).unwrap_or(true),
+            Key::PodWithEip => values::boolean(value).unwrap_or(true),
+            _ => key.is_switch(),
+        })
+    }
+
+    pub(super) fn refuse(&mut self, key: Key, why: &str, allowed: &str) {
+        let problem = self.note(key, why, allowed);
+        self.problems.push(problem);
+    }
+
+    pub(super) fn warn(&mut self, key: Key, why: &str) {
+        let warning = self.note(key, why, "");
+        self.warnings.push(warning);
+    }
+
+    fn note(&self, key: Key, why: &str, allowed: &str) -> Problem {
+        match self.found.get(&key) {
+            Some((spelling, value)) => problem(spelling, value, why, allowed),
+            None => problem(&key.canonical(), "", why, allowed),
+        }
+    }
+
+    /// Problems and warnings.
+    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems, self.warnings)
+    }
+}
+
+fn problem(key: &str, value: &str, why: &str, allowed: &str) -> Problem {
+    Problem { key: key.to_owned(), value: value.to_owned(), why: why.to_owned(), allowed: allowed.to_owned() }
+}

@@ -1,0 +1,193 @@
+//! How single values are written: each function reads one text and knows nothing of its neighbours.
+
+use super::problem::shown;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Why a value is refused, and what is allowed instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) why: String,
+    pub(super) allowed: String,
+}
+
+pub(super) fn refusal<T>(why: impl Into<String>, allowed: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { why: why.into(), allowed: allowed.into() })
+}
+
+/// A bool as Go's `strconv.ParseBool` reads it, and as the original does.
+pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => refusal("is not a bool", "\"true\" or \"false\""),
+    }
+}
+
+/// A bool that is on by its mere presence: the original's documents say of these keys that an empty value, or adding the
+/// annotation, enables them.
+pub(super) fn flag(text: &str) -> Result<bool, Refusal> {
+    if text.is_empty() { Ok(true) } else { boolean(text) }
+}
+
+/// One word of a closed list.
+pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Refusal> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    refusal("is not known", allowed.join(", "))
+}
+
+/// What becomes of a pod whose address does not come in time.
+pub(super) fn on_timeout(text: &str) -> Result<&'static str, Refusal> {
+    one_of(text, &[("hold", "hold"), ("release", "release"), ("fail", "fail")])
+}
+
+/// The cloud's line types.
+pub(super) fn isp(text: &str) -> Result<&'static str, Refusal> {
+    const LINES: [&str; 9] = [
+        "BGP",
+        "BGP_PRO",
+        "ChinaTelecom",
+        "ChinaUnicom",
+        "ChinaMobile",
+        "ChinaTelecom_L2",
+        "ChinaUnicom_L2",
+        "ChinaMobile_L2",
+        "BGP_FinanceCloud",
+    ];
+    one_of(text, &LINES.map(|line| (line, line)))
+}
+
+/// The ID of a cloud resource: its prefix, then letters, digits and hyphens.
+pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
+    /// Characters; the cloud's IDs have 20 to 30.
+    const LONGEST: usize = 64;
+    let rest = text.strip_prefix(prefix).unwrap_or_default();
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if rest.is_empty() || text.len() > LONGEST || !rest.chars().all(legal) {
+        return refusal(
+            "is not an ID of this kind",
+            format!("{prefix}… of lower-case letters, digits and hyphens, at most {LONGEST} characters"),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A name or description: at most so many characters, and no address of a web page.
+pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
+    let allowed = || format!("at most {longest} characters, not beginning with http:// or https://");
+    if text.chars().count() > longest {
+        return refusal("is too long", allowed());
+    }
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return refusal("begins like a web address, which the cloud refuses", allowed());
+    }
+    Ok(text.to_owned())
+}
+
+/// Protection beyond the basic one.
+pub(super) fn security_protection(text: &str) -> Result<Vec<String>, Refusal> {
+    let mut kinds = Vec::new();
+    for kind in text.split(',').map(str::trim) {
+        kinds.push(one_of(kind, &[("AntiDDoS_Enhanced", "AntiDDoS_Enhanced")])?.to_owned());
+    }
+    kinds.dedup();
+    Ok(kinds)
+}
+
+/// The user's own tags, a JSON object of texts.
+pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    /// The cloud allows 20 a resource; three are ours.
+    const MOST: usize = 17;
+    /// Characters of a key or a value.
+    const LONGEST: usize = 128;
+    const ALLOWED: &str = "a JSON object of at most 17 texts such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
+                           characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://";
+    let Ok(tags) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
+        return refusal("is not a JSON object of texts", ALLOWED);
+    };
+    if tags.len() > MOST {
+        return refusal(format!("has {} tags", tags.len()), ALLOWED);
+    }
+    let mut faults = Vec::new();
+    for (key, value) in &tags {
+        let folded = key.to_lowercase();
+        if key.is_empty() || key.chars().count() > LONGEST || value.chars().count() > LONGEST {
+            faults.push(format!("tag {} has an empty key, or a key or value that is too long", shown(key)));
+        }
+        if ["aliyun", "acs:", "waygate.dev/"].iter().any(|reserved| folded.starts_with(reserved)) {
+            faults.push(format!("tag {} begins with a reserved word", shown(key)));
+        }
+        if folded.contains("http://") || folded.contains("https://") {
+            faults.push(format!("tag {} contains a web address", shown(key)));
+        }
+    }
+    if faults.is_empty() { Ok(tags) } else { refusal(format!("is refused: {}", faults.join(", ")), ALLOWED) }
+}
+
+/// A positive duration as Go writes it: `5m30s`, `1.5h`, `300ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+    match nanoseconds(text) {
+        Some(nanoseconds) if nanoseconds > 0 => Ok(Duration::from_nanos(nanoseconds)),
+        _ => refusal("is not a positive duration", "a Go duration such as 300ms, 5m30s or 1.5h"),
+    }
+}
+
+/// Go's `time.ParseDuration` without its sign; none if it is malformed or beyond Go's range of 292 years.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut total: u64 = 0;
+    loop {
+        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let (amount, tail) = rest.split_at(number);
+        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let part = scaled(amount, unit_nanoseconds(unit)?)?;
+        total = total.checked_add(part).filter(|total| i64::try_from(*total).is_ok())?;
+        if tail.is_empty() {
+            return Some(total);
+        }
+        rest = tail;
+    }
+}
+
+fn unit_nanoseconds(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ns" => 1,
+        // Both of Unicode's signs, micro and mu.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    })
+}
+
+/// `amount`, a decimal such as `1.5`, `1.` or `.5`, times `unit`.
+fn scaled(amount: &str, unit: u64) -> Option<u64> {
+    /// Digits after the point that can still be a nanosecond; Go drops the rest as well.
+    const DIGITS: usize = 14;
+    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let mut part: u128 = 0;
+    let mut scale = u128::from(unit);
+    for digit in fraction.bytes().take(DIGITS) {
+        part = part * 10 + u128::from(digit - b'0');
+        scale *= 10;
+    }
+    let fraction = part * u128::from(unit) * u128::from(unit) / scale;
+    whole.checked_mul(unit)?.checked_add(u64::try_from(fraction).ok()?)
+}
+
+/// A list's items that stand in it more than once.
+pub(super) fn repeated<T: Ord + Copy>(items: &[T]) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<T> = items.iter().copied().filter(|item| !seen.insert(*item)).collect();
+    twice.into_iter().collect()
+}

@@ -1,0 +1,253 @@
+//! The configuration file: the original's, word for word, and a few settings of our own.
+//!
+//! ```text
+//! YAML ─▶ tree ─▶ checks, path by path ─▶ Config, or every error at once
+//! ```
+//!
+//! Invariant: nothing in this module shows a secret. Errors name paths and the values that stand there, never the file's text, and no
+//! value at all under `credential`.
+
+mod cursor;
+mod pool;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use cursor::Finding;
+pub use pool::Gateway;
+
+use crate::ids::{RegionId, VpcId};
+use crate::selector::LabelSelector;
+use cursor::{Cursor, Findings};
+use secrecy::SecretString;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Names this cluster to people and in the store.
+    pub cluster_id: String,
+    /// Where the cluster is.
+    pub region_id: RegionId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// What is switched on and served.
+    pub controllers: BTreeSet<Controller>,
+    /// The NAT gateways pods share; empty unless DNAT is on.
+    pub gateways: Vec<Gateway>,
+    /// How EIPs are looked after.
+    pub eip: EipController,
+    /// Kinds of controllers, beside StatefulSet, whose pods keep their names.
+    pub stateful_kinds: BTreeSet<String>,
+    /// An AccessKey pair; none where credentials come from elsewhere.
+    pub credential: Option<Credential>,
+    /// Which namespaces are served, by their labels.
+    pub namespace_selector: LabelSelector,
+    /// What becomes of a pod whose annotations are wrong.
+    pub admission: AdmissionMode,
+}
+
+/// What can be switched on in `enableControllers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Controller {
+    /// DNAT on NAT gateways.
+    Natgw,
+    /// EIPs for pods.
+    Eip,
+}
+
+/// `networkController.eipController`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EipController {
+    /// How many pods are worked on at a time.
+    pub max_concurrent_reconciles: u32,
+    /// How often kept EIPs are looked through, in minutes.
+    pub garbage_collection_minutes: u32,
+    /// Whether an EIP bound elsewhere may be taken.
+    pub allow_takeover: bool,
+}
+
+impl Default for EipController {
+    fn default() -> Self {
+        Self { max_concurrent_reconciles: 1, garbage_collection_minutes: 1, allow_takeover: false }
+    }
+}
+
+/// An AccessKey pair.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The key's ID.
+    pub access_key: SecretString,
+    /// The key's secret.
+    pub access_secret: SecretString,
+}
+
+/// What becomes of a pod whose annotations are wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdmissionMode {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It is admitted with warnings: how a migration starts.
+    Warn,
+}
+
+/// Everything that is wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub struct Errors(pub Vec<Finding>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is wrong:")?;
+        self.0.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
+    }
+}
+
+impl Config {
+    /// Reads a configuration file; with it come warnings, for the log.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Finding>), Errors> {
+        let root = tree(text).map_err(|finding| Errors(vec![finding]))?;
+        let mut findings = Findings::default();
+        let config = read(&Cursor::root(&root), &mut findings);
+        match config {
+            Some(config) if findings.errors.is_empty() => Ok((config, findings.warnings)),
+            _ => Err(Errors(findings.errors)),
+        }
+    }
+
+    /// Whether pods controlled by this kind keep their names, and may therefore keep their addresses.
+    pub fn is_stateful(&self, kind: &str) -> bool {
+        kind == "StatefulSet" || self.stateful_kinds.contains(kind)
+    }
+
+    /// The external ports of every gateway, as annotations are judged by them.
+    pub fn port_ranges(&self) -> Vec<RangeInclusive<u16>> {
+        self.gateways.iter().map(|gateway| gateway.ports.clone()).collect()
+    }
+}
+
+/// Errors of the YAML parser quote the file, so only their place is told.
+fn tree(text: &str) -> Result<Value, Finding> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
+        Finding { path: "file".to_owned(), what: format!("is not valid YAML, or names a key twice{place}") }
+    })
+}
+
+fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
+    /// What the original's chart has in the same file and only its chart reads.
+    const OF_THE_CHART: [&str; 2] = ["affinity", "vpcid"];
+    const KNOWN: [&str; 8] =
+        ["clusterID", "regionID", "vpcID", "enableControllers", "networkController", "credential", "serve", "admission"];
+    root.check_keys(&KNOWN, &OF_THE_CHART, findings);
+    let cluster_id = root.at("clusterID").shaped(is_cluster_id, "1 to 64 letters, digits, hyphens and underscores", findings);
+    let region_id = root.at("regionID").shaped(is_place, "a region such as cn-hangzhou", findings);
+    let vpc_id = root.at("vpcID").shaped(|text| is_id(text, "vpc-"), "vpc-…", findings);
+    let controllers = controllers(&root.at("enableControllers"), findings);
+    let network = root.at("networkController");
+    network.check_keys(&["natGwPool", "eipController", "customStatefulWorkloadKinds"], &[], findings);
+    let pool = network.at("natGwPool");
+    let gateways = if controllers.contains(&Controller::Natgw) { pool::read(&pool, findings) } else { Vec::new() };
+    let eip = eip_controller(&network.at("eipController"), findings);
+    let stateful_kinds = network.at("customStatefulWorkloadKinds").shaped_items(is_kind, "a kind such as CloneSet", findings);
+    let credential = credential(&root.at("credential"), findings);
+    let namespace_selector = scope::read(&root.at("serve"), findings);
+    let admission = admission(&root.at("admission"), findings);
+    Some(Config {
+        cluster_id: cluster_id?.to_owned(),
+        region_id: RegionId::new(region_id?),
+        vpc_id: VpcId::new(vpc_id?),
+        controllers,
+        gateways,
+        eip,
+        stateful_kinds: stateful_kinds.into_iter().map(|(_, kind)| kind.to_owned()).collect(),
+        credential,
+        namespace_selector,
+        admission,
+    })
+}
+
+fn controllers(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<Controller> {
+    const KNOWN: [&str; 3] = ["natgw", "eip", "ipv6gw"];
+    let mut controllers = BTreeSet::new();
+    if cursor.is_absent() {
+        findings.error(cursor, "is required: a list of natgw and eip");
+    }
+    for (item, name) in cursor.words(&KNOWN, findings) {
+        match name {
+            "natgw" => controllers.insert(Controller::Natgw),
+            "eip" => controllers.insert(Controller::Eip),
+            _ => {
+                findings.warn(&item, "names ipv6gw, which is not served yet");
+                true
+            }
+        };
+    }
+    if controllers.is_empty() {
+        findings.warn(cursor, "switches nothing on that is served");
+    }
+    controllers
+}
+
+fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
+    cursor.check_keys(&["maxConcurrentReconciles", "garbageCollectionPeriodInMinutes", "allowTakeover"], &[], findings);
+    let usual = EipController::default();
+    let number = |key, most, usual, findings: &mut Findings| {
+        cursor.at(key).number(1..=most, findings).and_then(|number| u32::try_from(number).ok()).unwrap_or(usual)
+    };
+    EipController {
+        // As many as there are pods on a very large node pool: more is a slip.
+        max_concurrent_reconciles: number("maxConcurrentReconciles", 1000, usual.max_concurrent_reconciles, findings),
+        // A day: kept EIPs cost money while nobody looks.
+        garbage_collection_minutes: number("garbageCollectionPeriodInMinutes", 1440, usual.garbage_collection_minutes, findings),
+        allow_takeover: cursor.at("allowTakeover").boolean(findings).unwrap_or(usual.allow_takeover),
+    }
+}
+
+/// The documents' sample has both empty: then credentials come from elsewhere.
+fn credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
+    cursor.check_keys(&["accessKey", "accessSecret"], &[], findings);
+    let mut half = |key| cursor.at(key).text(findings).filter(|text| !text.is_empty()).map(SecretString::from);
+    match (half("accessKey"), half("accessSecret")) {
+        (Some(access_key), Some(access_secret)) => Some(Credential { access_key, access_secret }),
+        (None, None) => None,
+        _ => {
+            findings.error(cursor, "has only one half: set accessKey and accessSecret, or neither");
+            None
+        }
+    }
+}
+
+fn admission(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
+    cursor.check_keys(&["mode"], &[], findings);
+    match cursor.at("mode").word(&["reject", "warn"], findings) {
+        Some("warn") => AdmissionMode::Warn,
+        _ => AdmissionMode::Reject,
+    }
+}
+
+/// It is part of names and keys in the store.
+fn is_cluster_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// A region or a zone, such as `cn-hangzhou` or `cn-hangzhou-j`.
+fn is_place(text: &str) -> bool {
+    text.len() <= 64 && text.contains('-') && text.split('-').all(|part| !part.is_empty() && is_lower(part))
+}
+
+fn is_id(text: &str, prefix: &str) -> bool {
+    text.len() <= 64 && text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && is_lower(rest))
+}
+
+fn is_lower(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
+fn is_kind(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric())
+}

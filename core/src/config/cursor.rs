@@ -1,0 +1,184 @@
+//! A place in the file, and what was found wrong there.
+
+use crate::nearest::nearest;
+use serde_json::Value;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// One thing found in a configuration file: an error or a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where, such as `networkController.natGwPool[0].natgwId`.
+    pub path: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.path, self.what)
+    }
+}
+
+/// Everything found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) errors: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl Findings {
+    pub(super) fn error(&mut self, at: &Cursor, what: impl Into<String>) {
+        self.errors.push(Finding { path: at.shown_path(), what: what.into() });
+    }
+
+    pub(super) fn warn(&mut self, at: &Cursor, what: impl Into<String>) {
+        self.warnings.push(Finding { path: at.shown_path(), what: what.into() });
+    }
+}
+
+/// A place in the file. Absent and `null` are the same, as in Go.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<'a> {
+    path: String,
+    value: Option<&'a Value>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn root(value: &'a Value) -> Self {
+        Self { path: String::new(), value: Some(value).filter(|value| !value.is_null()) }
+    }
+
+    pub(super) fn at(&self, key: &str) -> Self {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Self { path, value: self.value.and_then(|value| value.get(key)).filter(|value| !value.is_null()) }
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        self.value.is_none()
+    }
+
+    fn shown_path(&self) -> String {
+        if self.path.is_empty() { "file".to_owned() } else { self.path.clone() }
+    }
+
+    /// Whether what stands here must not be shown.
+    fn is_secret(&self) -> bool {
+        self.path.starts_with("credential")
+    }
+
+    fn shown(&self) -> String {
+        /// Characters; IDs and addresses fit whole.
+        const LONGEST: usize = 64;
+        let Some(value) = self.value.filter(|_| !self.is_secret()) else {
+            return "its value".to_owned();
+        };
+        let text = value.to_string();
+        let short: String = text.chars().take(LONGEST).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    }
+
+    /// Checks that this is a mapping, and its keys: close to a known one is an error, another is a warning.
+    pub(super) fn check_keys(&self, known: &[&str], tolerated: &[&str], findings: &mut Findings) {
+        let Some(value) = self.value else { return };
+        let Some(mapping) = value.as_object() else {
+            findings.error(self, format!("must be a mapping of {}", known.join(", ")));
+            return;
+        };
+        for key in mapping.keys().filter(|key| !known.contains(&key.as_str())) {
+            let meant = nearest(key, known.iter().copied()).filter(|_| !tolerated.contains(&key.as_str()));
+            match meant {
+                Some(meant) if self.is_secret() => findings.error(self, format!("has a misspelt key; did you mean {meant}?")),
+                None if self.is_secret() => findings.warn(self, "has an unknown key, which has no effect"),
+                Some(meant) => findings.error(&self.at_unknown(key), format!("is not known; did you mean {meant}?")),
+                None => findings.warn(&self.at_unknown(key), "is not known and has no effect"),
+            }
+        }
+    }
+
+    /// The path of a key that somebody made up: escaped, and cut to a readable length.
+    fn at_unknown(&self, key: &str) -> Self {
+        self.at(&key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
+    }
+
+    pub(super) fn text(&self, findings: &mut Findings) -> Option<&'a str> {
+        let value = self.value?;
+        if value.as_str().is_none() {
+            findings.error(self, format!("is {}: must be text; quote it", self.shown()));
+        }
+        value.as_str()
+    }
+
+    pub(super) fn boolean(&self, findings: &mut Findings) -> Option<bool> {
+        let value = self.value?;
+        if value.as_bool().is_none() {
+            findings.error(self, format!("is {}: must be true or false", self.shown()));
+        }
+        value.as_bool()
+    }
+
+    pub(super) fn number(&self, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+        let number = self.value?.as_u64().filter(|number| range.contains(number));
+        if number.is_none() {
+            findings.error(self, format!("is {}: must be a whole number from {} to {}", self.shown(), range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A text that must be there and have a shape.
+    pub(super) fn shaped(&self, is_right: impl Fn(&str) -> bool, allowed: &str, findings: &mut Findings) -> Option<&'a str> {
+        if self.is_absent() {
+            findings.error(self, format!("is required: {allowed}"));
+        }
+        let text = self.text(findings)?;
+        if !is_right(text) {
+            findings.error(self, format!("is {}: must be {allowed}", self.shown()));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// One word of a few; none if absent or wrong.
+    pub(super) fn word<'w>(&self, known: &[&'w str], findings: &mut Findings) -> Option<&'w str> {
+        let text = self.text(findings)?;
+        let word = known.iter().copied().find(|word| *word == text);
+        if word.is_none() {
+            let meant = nearest(text, known.iter().copied()).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            findings.error(self, format!("is {}: must be one of {}{meant}", self.shown(), known.join(", ")));
+        }
+        word
+    }
+
+    /// The items of a list; none if absent.
+    pub(super) fn items(&self, findings: &mut Findings) -> Vec<Self> {
+        let Some(value) = self.value else { return Vec::new() };
+        let Some(items) = value.as_array() else {
+            findings.error(self, "must be a list");
+            return Vec::new();
+        };
+        let item = |(i, value)| Self { path: format!("{}[{i}]", self.path), value: Some(value) };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    /// The items of a list of words, with their places.
+    pub(super) fn words<'w>(&self, known: &[&'w str], findings: &mut Findings) -> Vec<(Self, &'w str)> {
+        let items = self.items(findings);
+        items.into_iter().filter_map(|item| item.word(known, findings).map(|word| (item, word))).collect()
+    }
+
+    /// The items of a list of texts of one shape, with their places.
+    pub(super) fn shaped_items(&self, is_right: impl Fn(&str) -> bool, allowed: &str, findings: &mut Findings) -> Vec<(Self, &'a str)> {
+        let items = self.items(findings);
+        items.into_iter().filter_map(|item| item.shaped(&is_right, allowed, findings).map(|text| (item, text))).collect()
+    }
+
+    /// The entries of a mapping from text to text.
+    pub(super) fn texts(&self, findings: &mut Findings) -> Vec<(&'a str, &'a str)> {
+        let Some(value) = self.value else { return Vec::new() };
+        let Some(mapping) = value.as_object() else {
+            findings.error(self, "must be a mapping of texts");
+            return Vec::new();
+        };
+        mapping.keys().filter_map(|key| self.at(key).text(findings).map(|text| (key.as_str(), text))).collect()
+    }
+}

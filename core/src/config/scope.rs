@@ -1,0 +1,46 @@
+//! `serve`: which namespaces are served.
+
+use super::cursor::{Cursor, Findings};
+use crate::selector::{LabelSelector, Operator, Requirement};
+use std::collections::BTreeSet;
+
+const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
+pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> LabelSelector {
+    cursor.check_keys(&["namespaceSelector"], &[], findings);
+    let selector = cursor.at("namespaceSelector");
+    selector.check_keys(&["matchLabels", "matchExpressions"], &[], findings);
+    let equal =
+        |(key, value): (&str, &str)| Requirement { key: key.to_owned(), operator: Operator::In(BTreeSet::from([value.to_owned()])) };
+    let mut requirements: Vec<Requirement> = selector.at("matchLabels").texts(findings).into_iter().map(equal).collect();
+    for expression in selector.at("matchExpressions").items(findings) {
+        requirements.extend(requirement(&expression, findings));
+    }
+    LabelSelector { requirements }
+}
+
+fn requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> {
+    cursor.check_keys(&["key", "operator", "values"], &[], findings);
+    let key = cursor.at("key").shaped(|text| !text.is_empty(), "a label's key", findings);
+    let operator = cursor.at("operator");
+    if operator.is_absent() {
+        findings.error(&operator, format!("is required: one of {}", OPERATORS.join(", ")));
+    }
+    let operator = operator.word(&OPERATORS, findings);
+    let listed = cursor.at("values");
+    let values: BTreeSet<String> =
+        listed.shaped_items(|_| true, "a label's value", findings).into_iter().map(|(_, value)| value.to_owned()).collect();
+    let (key, operator) = (key?.to_owned(), operator?);
+    let takes_values = matches!(operator, "In" | "NotIn");
+    if takes_values == values.is_empty() {
+        let what = if takes_values { "must name at least one value" } else { "must be empty" };
+        findings.error(&listed, format!("{what} with operator {operator}"));
+    }
+    let operator = match operator {
+        "In" => Operator::In(values),
+        "NotIn" => Operator::NotIn(values),
+        "Exists" => Operator::Exists,
+        _ => Operator::DoesNotExist,
+    };
+    Some(Requirement { key, operator })
+}

@@ -1,0 +1,183 @@
+//! What a read of the cloud showed. Plain values: `cloud` fills them, the plan reads them.
+
+use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use crate::request::Protocol;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// An Elastic IP as DescribeEipAddresses shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eip {
+    /// Its instance ID.
+    pub allocation_id: AllocationId,
+    /// The public address.
+    pub ip_address: Ipv4Addr,
+    /// Where it stands in its life.
+    pub status: EipStatus,
+    /// What it is bound to; none while unbound.
+    pub binding: Option<EipBinding>,
+    /// The shared bandwidth package it has joined.
+    pub bandwidth_package: Option<BandwidthPackageId>,
+    /// Peak bandwidth in Mbit/s.
+    pub bandwidth: u32,
+    /// `PayByTraffic` or `PayByBandwidth`.
+    pub internet_charge_type: String,
+    /// `PostPaid` or `PrePaid`.
+    pub charge_type: String,
+    /// Line type, such as `BGP`.
+    pub isp: String,
+    /// Resource group.
+    pub resource_group_id: String,
+    /// Name; may be empty.
+    pub name: String,
+    /// Address pool it came from; may be empty.
+    pub public_ip_address_pool_id: String,
+    /// Tags by key.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where an EIP stands in its life. Anything the API may add later reads as `Other`, on which nothing is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EipStatus {
+    /// Unbound and free to bind or release.
+    Available,
+    /// A bind is under way.
+    Associating,
+    /// Bound, and working.
+    InUse,
+    /// An unbind is under way.
+    Unassociating,
+    /// On its way out.
+    Releasing,
+    /// A word we do not know.
+    Other,
+}
+
+/// What an EIP is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EipBinding {
+    /// `NetworkInterface`, `Nat`, `EcsInstance`, …
+    pub instance_type: String,
+    /// The interface, gateway or instance.
+    pub instance_id: String,
+    /// The private address behind it. The API leaves it empty for an interface's primary address.
+    pub private_ip: Option<Ipv4Addr>,
+}
+
+/// A DNAT entry as DescribeForwardTableEntries shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardEntry {
+    /// Its ID.
+    pub entry_id: ForwardEntryId,
+    /// The table it stands in.
+    pub table_id: ForwardTableId,
+    /// Its name: all that can carry ownership, since entries cannot be tagged.
+    pub name: String,
+    /// Public address.
+    pub external_ip: Ipv4Addr,
+    /// `80`, `10/20` or `Any`.
+    pub external_port: String,
+    /// Private address.
+    pub internal_ip: Ipv4Addr,
+    /// `80`, `10/20` or `Any`.
+    pub internal_port: String,
+    /// `tcp`, `udp` or `any`, in lower case.
+    pub ip_protocol: String,
+    /// Whether it forwards yet.
+    pub status: ForwardEntryStatus,
+}
+
+impl ForwardEntry {
+    /// Whether this entry occupies the external port `port` of `ip` for `protocol`, alone or within a range.
+    pub fn covers_external(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
+        self.external_ip == ip && self.speaks(protocol) && port_range(&self.external_port).contains(&port)
+    }
+
+    /// Whether this entry forwards to `port` of `ip` for `protocol`, alone or within a range.
+    pub fn covers_internal(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
+        self.internal_ip == ip && self.speaks(protocol) && port_range(&self.internal_port).contains(&port)
+    }
+
+    fn speaks(&self, protocol: Protocol) -> bool {
+        self.ip_protocol == protocol.as_str() || self.ip_protocol == "any"
+    }
+}
+
+/// `80` → 80..=80, `10/20` → 10..=20, `Any` and whatever we cannot read → every port: what is not understood is not free.
+fn port_range(text: &str) -> std::ops::RangeInclusive<u16> {
+    let (first, last) = text.split_once('/').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) => first..=last,
+        _ => 0..=u16::MAX,
+    }
+}
+
+/// Whether an entry forwards yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardEntryStatus {
+    /// Being created or changed.
+    Pending,
+    /// Forwarding.
+    Available,
+    /// On its way out.
+    Deleting,
+    /// A word we do not know.
+    Other,
+}
+
+/// The interface that owns a private address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    /// Its ID.
+    pub eni_id: EniId,
+    /// Its vSwitch.
+    pub vswitch_id: VSwitchId,
+    /// Its zone.
+    pub zone_id: ZoneId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// Its primary address.
+    pub primary_ip: Ipv4Addr,
+    /// EIPs already bound to its private addresses, by private address.
+    pub associated: BTreeMap<Ipv4Addr, AllocationId>,
+}
+
+/// A NAT gateway with the EIPs bound to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatGateway {
+    /// Its ID.
+    pub nat_gateway_id: NatGatewayId,
+    /// Its DNAT table.
+    pub forward_table_id: ForwardTableId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// The zone of its own interface.
+    pub zone_id: Option<ZoneId>,
+    /// `Available` and `Normal`: able to take changes.
+    pub available: bool,
+    /// The EIPs bound to it.
+    pub eips: Vec<GatewayEip>,
+}
+
+/// An EIP bound to a NAT gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayEip {
+    /// Its instance ID.
+    pub allocation_id: AllocationId,
+    /// The public address.
+    pub ip_address: Ipv4Addr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port_range;
+
+    #[test]
+    fn an_unreadable_port_counts_as_taken() {
+        assert!(port_range("Any").contains(&80));
+        assert!(port_range("10/20").contains(&15));
+        assert!(!port_range("10/20").contains(&21));
+        assert!(!port_range("80").contains(&81));
+    }
+}

@@ -1,0 +1,66 @@
+//! Names of things in the cloud, in the cluster and in the store, each a type of its own so that none is taken for another.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the ID as it is; whether the thing exists is for its owner to say.
+            pub fn new(id: impl Into<String>) -> Self {
+                Self(id.into())
+            }
+            /// The ID as its owner writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// An Elastic IP's instance ID, `eip-…`. Leases are keyed by it, never by address: the cloud reuses addresses.
+    AllocationId,
+    /// A NAT gateway, `ngw-…`.
+    NatGatewayId,
+    /// The DNAT table of a gateway, `ftb-…`.
+    ForwardTableId,
+    /// One DNAT entry, `fwd-…`.
+    ForwardEntryId,
+    /// An elastic network interface, `eni-…`.
+    EniId,
+    /// A virtual private cloud, `vpc-…`.
+    VpcId,
+    /// A vSwitch, `vsw-…`.
+    VSwitchId,
+    /// A zone such as `cn-hangzhou-j`.
+    ZoneId,
+    /// A region such as `cn-hangzhou`.
+    RegionId,
+    /// A shared bandwidth package, `cbwp-…`.
+    BandwidthPackageId,
+    /// `metadata.uid` of a pod.
+    PodUid,
+}
+
+/// A lease in the store. Random, so that it, and every name made of it, stays unique after a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub uuid::Uuid);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

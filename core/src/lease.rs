@@ -1,0 +1,161 @@
+//! What the store knows of one lease: what is held, where it points, and what has been asked of the cloud and not been answered.
+
+use crate::change::Change;
+use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::request::{ExposedPort, Kind, Protocol, Request};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+/// One thing held for one pod, as the store has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// Its ID.
+    pub id: LeaseId,
+    /// EIP or DNAT.
+    pub kind: Kind,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name, and that of the custom resource.
+    pub pod_name: String,
+    /// The pod it is for: a pod of the same name with another UID is another pod.
+    pub pod_uid: PodUid,
+    /// What was asked for when the lease was made.
+    pub request: Request,
+    /// Where it stands in its life.
+    pub phase: Phase,
+    /// The EIP held; none for DNAT.
+    pub eip: Option<LeasedEip>,
+    /// The ports held; none for an EIP.
+    pub ports: Vec<LeasedPort>,
+    /// Where it points; set before the first call that binds or forwards, cleared when nothing can point there any more.
+    pub target: Option<Target>,
+    /// Grows with every target.
+    pub generation: i32,
+    /// Whether this lease is the one that writes the custom resource of its name.
+    pub resource: bool,
+    /// Definite reads in a row that did not show what was published.
+    pub doubts: i32,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where a lease stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Announced at admission; no pod has been seen yet, and perhaps none will be.
+    Headstart,
+    /// A pod asks for it; not all of it is there yet.
+    Wanted,
+    /// The address works and was published.
+    Held,
+    /// On its way out, for good.
+    Ending,
+}
+
+impl Phase {
+    /// As the store writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Headstart => "headstart",
+            Self::Wanted => "wanted",
+            Self::Held => "held",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// The EIP of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedEip {
+    /// Its ID.
+    pub allocation_id: AllocationId,
+    /// Its address.
+    pub ip_address: Ipv4Addr,
+    /// Allocated by us, and so ours to release. A given one is not.
+    pub ours: bool,
+}
+
+/// One port of a lease: one forward entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedPort {
+    /// The gateway's EIP.
+    pub allocation_id: AllocationId,
+    /// Its address.
+    pub external_ip: Ipv4Addr,
+    /// The external port.
+    pub external_port: u16,
+    /// The pod's port, and the protocol of both.
+    pub exposed: ExposedPort,
+    /// The gateway.
+    pub gateway_id: NatGatewayId,
+    /// Its DNAT table.
+    pub table_id: ForwardTableId,
+    /// The entry, once the cloud has named it.
+    pub entry_id: Option<ForwardEntryId>,
+    /// The cloud has accepted the entry's deletion.
+    pub deleted: bool,
+}
+
+impl LeasedPort {
+    /// The protocol of both ends.
+    pub fn protocol(&self) -> Protocol {
+        self.exposed.protocol
+    }
+}
+
+/// The private address a lease points at, and the interface that owns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The interface.
+    pub eni_id: EniId,
+    /// Its vSwitch.
+    pub vswitch_id: VSwitchId,
+    /// Its zone.
+    pub zone_id: ZoneId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// The pod's address.
+    pub private_ip: Ipv4Addr,
+    /// Whether that is the interface's primary address, which the API leaves out where it shows a binding.
+    pub primary: bool,
+}
+
+/// A change that was intended and whose end is not known yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// Its ID, which is its `ClientToken`.
+    pub id: Uuid,
+    /// What it changes.
+    pub resource: String,
+    /// The change, as every send of it carries it.
+    pub change: Change,
+    /// No send of it is expected to take effect after this.
+    pub fence_until: Timestamp,
+    /// Reads after the fence that showed no effect.
+    pub misses: i32,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The cloud said so, or a read shows its effect.
+    Done,
+    /// A definite refusal, with no other send unanswered.
+    Refused,
+    /// Its fence has passed and two reads show no effect.
+    Void,
+}
+
+impl Outcome {
+    /// As the store writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Void => "void",
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What a pod asks for and what it holds, and the plan between the two. Pure: no runtime, no database, no client, no clock.
+//!
+//! ```text
+//! annotations ─▶ request ─┐
+//! facts of pod and cloud ─┴▶ plan ─▶ one step ─▶ change (asked of the cloud)
+//! ```
+
+pub mod annotations;
+pub mod change;
+pub mod config;
+pub mod facts;
+pub mod ids;
+pub mod lease;
+pub mod names;
+mod nearest;
+pub mod plan;
+pub mod request;
+pub mod resources;
+pub mod selector;

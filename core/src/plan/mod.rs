@@ -1,0 +1,162 @@
+//! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one next step.
+//!
+//! ```text
+//! Situation ─▶ next() ─▶ Step      unresolved operation? resolve it
+//!                                  pod gone or asks no more? end
+//!                                  else eip::live / dnat::live … Publish, or ending … Forget
+//! ```
+//!
+//! Pure: the same situation gives the same step. It never publishes what a read after the last answer does not prove, never frees what
+//! may still exist, and asks for at most one change at a time of any one thing in the cloud.
+
+mod dnat;
+mod eip;
+mod operations;
+mod situation;
+mod step;
+
+pub use situation::{Asks, CloudFacts, Object, PodFact, PodHere, ResourceFact, Seen, Situation, Verdict};
+pub use step::{Content, EndReason, Patience, PortKey, Publication, Reason, Step, Wait, Withdrawal};
+
+use crate::lease::{Lease, Phase};
+use crate::request::{EipSource, Kind, Request};
+
+/// The one next step.
+pub fn next(s: &Situation<'_>) -> Step {
+    if let Some(operation) = s.operations.first() {
+        return operations::resolve(operation, s);
+    }
+    match s.lease.phase {
+        Phase::Headstart => headstart(s),
+        Phase::Wanted | Phase::Held => match end_reason(s) {
+            Some(reason) => Step::End(reason),
+            None => live(s),
+        },
+        Phase::Ending => ending(s),
+    }
+}
+
+/// A head start is looked at when it expires: by then its pod is there and the watch missed it, or it never came.
+fn headstart(s: &Situation<'_>) -> Step {
+    match s.pod {
+        PodFact::Here(_) => Step::Want,
+        PodFact::Gone => Step::Forget,
+    }
+}
+
+/// Why the lease must end; none while it must not. Terminated containers alone prove nothing: only the phase, or absence by a live read.
+fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
+    let PodFact::Here(pod) = s.pod else { return Some(EndReason::PodGone) };
+    if pod.exited {
+        return Some(EndReason::PodExited);
+    }
+    match &pod.asks {
+        Asks::For(request) if needs_another_lease(&s.lease.request, request) => Some(EndReason::RequestChanged),
+        // Wrong annotations on a running pod are reported, not punished: what it has, it keeps.
+        Asks::For(_) | Asks::Wrong(_) => None,
+        Asks::Nothing => Some(EndReason::NotRequested),
+    }
+}
+
+/// Whether a changed request can only be met by another address or other ports.
+fn needs_another_lease(had: &Request, wants: &Request) -> bool {
+    match (had, wants) {
+        (Request::Eip(had), Request::Eip(wants)) => match (&had.source, &wants.source) {
+            (EipSource::Given(had), EipSource::Given(wants)) => had != wants,
+            (EipSource::Allocate(_), EipSource::Allocate(_)) => false,
+            (EipSource::Given(_), EipSource::Allocate(_)) | (EipSource::Allocate(_), EipSource::Given(_)) => true,
+        },
+        (Request::Dnat(had), Request::Dnat(wants)) => had.ports != wants.ports,
+        (Request::Eip(_), Request::Dnat(_)) | (Request::Dnat(_), Request::Eip(_)) => true,
+    }
+}
+
+fn live(s: &Situation<'_>) -> Step {
+    let PodFact::Here(pod) = s.pod else { return Step::End(EndReason::PodGone) };
+    if pod.terminating {
+        // Its address stays until it has exited: connections drain through it. And it is given nothing new.
+        return Step::wait(Reason::PodTerminating, Patience::Exit, "the pod is terminating; its address stays until it has exited".into());
+    }
+    match s.lease.kind {
+        Kind::Eip => eip::live(s, pod),
+        Kind::Dnat => dnat::live(s, pod),
+    }
+}
+
+fn ending(s: &Situation<'_>) -> Step {
+    if let Some(withdrawal) = withdrawal(s) {
+        return Step::Withdraw(withdrawal);
+    }
+    let left = match s.lease.kind {
+        Kind::Eip => eip::ending(s),
+        Kind::Dnat => dnat::ending(s),
+    };
+    left.unwrap_or_else(|| remove_resource(s))
+}
+
+/// What must be taken back before anything is unbound: nobody may read an address that is about to stop working.
+fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
+    let resource = s.resource.shows_address();
+    let PodFact::Here(pod) = s.pod else {
+        return resource.then(|| Withdrawal::ending(Reason::Released, "the pod is gone"));
+    };
+    if pod.exited {
+        return resource.then(|| Withdrawal::ending(Reason::Released, "the pod has exited"));
+    }
+    if matches!(pod.asks, Asks::Nothing) {
+        let answered = !pod.gated || pod.verdict.as_ref().is_some_and(|v| v.status && v.reason == Reason::NotRequested.as_str());
+        let message = "the pod no longer asks for a public address";
+        return (resource || pod.announced.is_some() || !answered).then(|| Withdrawal::not_requested(message));
+    }
+    let shown = resource || pod.announced.is_some();
+    shown.then(|| Withdrawal::ending(Reason::Replacing, "the pod asks for something else now; its former address is being released"))
+}
+
+fn remove_resource(s: &Situation<'_>) -> Step {
+    match s.resource {
+        ResourceFact::Mine(_) => Step::RemoveResource,
+        ResourceFact::Absent | ResourceFact::Another { .. } => Step::Forget,
+    }
+}
+
+/// Makes the lease the one writer of its custom resource, and the resource what `spec` says; none when that is so.
+fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
+    if !s.lease.resource {
+        return Some(Step::ClaimResource);
+    }
+    match s.resource {
+        ResourceFact::Absent => Some(Step::WriteResource(content)),
+        ResourceFact::Mine(object) => (!content.spec_is(object)).then_some(Step::WriteResource(content)),
+        ResourceFact::Another { what } => Some(Step::wait(Reason::ResourceTaken, Patience::Poll, what.clone())),
+    }
+}
+
+/// Publishes what is proven, unless it stands everywhere already; then the lease is looked at again after a while.
+fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication) -> Step {
+    let announced = pod.announced.as_deref() == Some(publication.annotation.as_str());
+    let answered = pod.verdict.as_ref().is_some_and(|v| v.status && v.reason == publication.reason.as_str());
+    let written = matches!(s.resource, ResourceFact::Mine(object) if publication.content.is(object));
+    if written && announced && answered && s.lease.phase == Phase::Held && s.lease.doubts == 0 {
+        return Step::wait(publication.reason, Patience::Idle, publication.message);
+    }
+    Step::Publish(publication)
+}
+
+/// What was published does not show any more. One read may be wrong: the second in a row withdraws, and the plan then repairs.
+fn doubt(s: &Situation<'_>, pod: &PodHere, why: String) -> Option<Step> {
+    if s.lease.phase != Phase::Held && !shows_address(s, pod) {
+        return None;
+    }
+    Some(if s.lease.phase == Phase::Held && s.lease.doubts == 0 { Step::Doubt } else { Step::Withdraw(Withdrawal::lost(why)) })
+}
+
+fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
+    s.resource.shows_address() || pod.announced.is_some() || pod.verdict.as_ref().is_some_and(|v| v.status)
+}
+
+/// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it goes first.
+fn moved(s: &Situation<'_>, pod: &PodHere, lease: &Lease) -> Option<Step> {
+    let (target, ip) = (lease.target.as_ref()?, pod.ip?);
+    let why = format!("the pod's IP changed from {} to {ip}; its address follows", target.private_ip);
+    (target.private_ip != ip && shows_address(s, pod)).then(|| Step::Withdraw(Withdrawal::lost(why)))
+}

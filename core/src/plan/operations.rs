@@ -1,0 +1,103 @@
+//! An operation whose answer never came: a read tells how it ended, or it is sent again, or it must be waited out.
+//!
+//! Sending again is safe (same token, same parameters) as long as its effect is still wanted. Where it is not, nothing is sent: what a late
+//! send may still do is waited for until the fence has passed, and taken back after.
+
+use super::situation::{PodFact, Seen, Situation};
+use super::step::{Patience, Reason, Step};
+use crate::change::{Answer, Change};
+use crate::facts::{EipStatus, ForwardEntry};
+use crate::ids::{AllocationId, EniId};
+use crate::lease::{Operation, Outcome, Phase};
+use std::net::Ipv4Addr;
+
+pub(super) fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
+    match &operation.change {
+        Change::AllocateEipAddress { .. } => match s.cloud.tagged.first() {
+            Some(eip) => {
+                let answer =
+                    Answer { allocation_id: Some(eip.allocation_id.clone()), ip_address: Some(eip.ip_address), ..Answer::default() };
+                done(operation, Some(answer))
+            }
+            None => again_if_wanted(operation, s),
+        },
+        Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => associate(operation, s, allocation_id, eni_id, *private_ip),
+        Change::UnassociateEipAddress { .. } => match &s.cloud.eip {
+            Seen::There(eip) if eip.status == EipStatus::Unassociating => poll("the EIP is being unbound"),
+            // Whether it is still bound to our target is for the plan to see, once this is settled.
+            Seen::There(eip) if eip.status == EipStatus::Available => done(operation, None),
+            Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
+        },
+        Change::AddCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
+            Seen::There(eip) if eip.bandwidth_package.as_ref() == Some(package_id) => done(operation, None),
+            Seen::There(_) | Seen::Absent | Seen::NotRead => again_if_wanted(operation, s),
+        },
+        Change::RemoveCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
+            Seen::There(eip) if eip.bandwidth_package.as_ref() != Some(package_id) => done(operation, None),
+            Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
+        },
+        // Absolute or one-way: sending again can only confirm it.
+        Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => Step::Resend(operation.id),
+        Change::CreateForwardEntry(forward) => match named(s, &forward.name, forward.external_port) {
+            Some(entry) => done(operation, Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() })),
+            None => again_if_wanted(operation, s),
+        },
+        Change::ModifyForwardEntry { forward, .. } => match named(s, &forward.name, forward.external_port) {
+            Some(_) => done(operation, None),
+            None => again_if_wanted(operation, s),
+        },
+        Change::DeleteForwardEntry { entry_id, .. } => {
+            let stands = s.cloud.entries.iter().any(|entry| entry.entry_id == *entry_id);
+            if stands { Step::Resend(operation.id) } else { done(operation, None) }
+        }
+    }
+}
+
+fn associate(operation: &Operation, s: &Situation<'_>, allocation_id: &AllocationId, eni_id: &EniId, private_ip: Ipv4Addr) -> Step {
+    let Seen::There(eip) = &s.cloud.eip else { return missed(operation, s) };
+    debug_assert_eq!(eip.allocation_id, *allocation_id);
+    let primary = s.lease.target.as_ref().is_some_and(|target| target.primary && target.private_ip == private_ip);
+    match eip.status {
+        EipStatus::Associating | EipStatus::Unassociating => poll("the EIP is being bound"),
+        EipStatus::InUse if eip.bound_to(eni_id, private_ip, primary) => done(operation, None),
+        EipStatus::Available => again_if_wanted(operation, s),
+        EipStatus::InUse | EipStatus::Releasing | EipStatus::Other => missed(operation, s),
+    }
+}
+
+/// Again while the pod is there to want it and has not moved; else it is waited out.
+fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
+    let PodFact::Here(pod) = s.pod else { return missed(operation, s) };
+    let aims_elsewhere = match &operation.change {
+        Change::AssociateEipAddress { private_ip, .. } => pod.ip != Some(*private_ip),
+        Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => pod.ip != Some(forward.internal_ip),
+        _ => false,
+    };
+    let unwanted = s.lease.phase == Phase::Ending || pod.exited || pod.terminating || aims_elsewhere;
+    if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
+}
+
+/// Its effect does not show. Before the fence that says nothing; after it, twice, that nothing came of it.
+fn missed(operation: &Operation, s: &Situation<'_>) -> Step {
+    if s.now <= operation.fence_until {
+        let message =
+            format!("the answer to {} was lost; what became of it is known by {}", operation.change.action(), operation.fence_until);
+        return Step::wait(Reason::Unanswered, Patience::Event, message);
+    }
+    match operation.misses {
+        0 => Step::Miss(operation.id),
+        _ => Step::Settle { operation: operation.id, outcome: Outcome::Void, answer: None },
+    }
+}
+
+fn done(operation: &Operation, answer: Option<Answer>) -> Step {
+    Step::Settle { operation: operation.id, outcome: Outcome::Done, answer }
+}
+
+fn poll(message: &str) -> Step {
+    Step::wait(Reason::EipChanging, Patience::Poll, message.to_owned())
+}
+
+fn named<'a>(s: &'a Situation<'_>, name: &str, external_port: u16) -> Option<&'a ForwardEntry> {
+    s.cloud.entries.iter().find(|entry| entry.name == name && entry.external_port == external_port.to_string())
+}

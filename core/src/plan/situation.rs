@@ -1,0 +1,153 @@
+//! What the plan looks at.
+
+use crate::facts::{Eip, Eni, ForwardEntry};
+use crate::ids::LeaseId;
+use crate::lease::{Lease, Operation};
+use crate::names::Owner;
+use crate::request::Request;
+use crate::resources::{PodDNAT, PodEIP};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+/// Everything known of one lease at one moment. The reads of pod and cloud began after `operations` was loaded, and only the lease's claimant
+/// sends: so a read that shows something proves it after the last answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// On whose behalf things are made.
+    pub owner: Owner,
+    /// The lease.
+    pub lease: &'a Lease,
+    /// Its operations whose end is not known.
+    pub operations: &'a [Operation],
+    /// Its pod, by a live read.
+    pub pod: &'a PodFact,
+    /// The custom resource of its name.
+    pub resource: &'a ResourceFact,
+    /// The cloud.
+    pub cloud: &'a CloudFacts,
+    /// Postgres' clock.
+    pub now: Timestamp,
+}
+
+/// The pod of a lease, by a live read.
+#[derive(Clone, Debug)]
+pub enum PodFact {
+    /// Its name is absent, or stands for another UID.
+    Gone,
+    /// It is there.
+    Here(Box<PodHere>),
+}
+
+/// A pod that is there.
+#[derive(Clone, Debug)]
+pub struct PodHere {
+    /// Its IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// Its node, once scheduled.
+    pub node: Option<String>,
+    /// Phase `Succeeded` or `Failed`.
+    pub exited: bool,
+    /// It has a deletion timestamp.
+    pub terminating: bool,
+    /// It has the readiness gate of the lease's kind.
+    pub gated: bool,
+    /// What it asks for now.
+    pub asks: Asks,
+    /// What our condition on it says.
+    pub verdict: Option<Verdict>,
+    /// What our annotation on it says.
+    pub announced: Option<String>,
+}
+
+/// What a pod asks for now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asks {
+    /// This.
+    For(Box<Request>),
+    /// Nothing of this lease's kind.
+    Nothing,
+    /// Something that cannot be; why.
+    Wrong(String),
+}
+
+/// What our condition on a pod says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `True`.
+    pub status: bool,
+    /// For programs.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// The custom resource of the lease's name.
+#[derive(Clone, Debug)]
+pub enum ResourceFact {
+    /// There is none.
+    Absent,
+    /// It is this lease's.
+    Mine(Object),
+    /// It is somebody else's.
+    Another {
+        /// Whose, and what must happen, for people.
+        what: String,
+    },
+}
+
+impl ResourceFact {
+    /// Whether its status shows an address.
+    pub fn shows_address(&self) -> bool {
+        match self {
+            Self::Absent | Self::Another { .. } => false,
+            Self::Mine(Object::Eip(object)) => {
+                object.status.as_ref().is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some())
+            }
+            Self::Mine(Object::Dnat(object)) => object.status.as_ref().is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty())),
+        }
+    }
+}
+
+/// A custom resource of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// Of an EIP lease.
+    Eip(Box<PodEIP>),
+    /// Of a DNAT lease.
+    Dnat(Box<PodDNAT>),
+}
+
+/// What reads of the cloud showed; only what the lease refers to was read.
+#[derive(Clone, Debug, Default)]
+pub struct CloudFacts {
+    /// The lease's EIP, or the given one it asks for.
+    pub eip: Seen<Eip>,
+    /// EIPs that carry the lease's tag; read only while an allocation is unresolved.
+    pub tagged: Vec<Eip>,
+    /// The interface that owns the pod's IP.
+    pub eni: Seen<Eni>,
+    /// All entries of the gateway on which the lease's ports stand.
+    pub entries: Vec<ForwardEntry>,
+    /// Leases named by entries that are in our way and that the store knows: their own claimants will delete them.
+    pub known_leases: BTreeSet<LeaseId>,
+}
+
+/// A thing that was looked for.
+#[derive(Clone, Debug, Default)]
+pub enum Seen<T> {
+    /// Not looked for.
+    #[default]
+    NotRead,
+    /// The cloud says there is none.
+    Absent,
+    /// There it is.
+    There(T),
+}
+
+impl<T> Seen<T> {
+    /// What a read gave.
+    pub fn from_read(value: Option<T>) -> Self {
+        value.map_or(Self::Absent, Self::There)
+    }
+}

@@ -1,0 +1,279 @@
+//! What the plan can say.
+
+use super::situation::Object;
+use crate::change::{Answer, Change};
+use crate::ids::{AllocationId, ForwardEntryId, ZoneId};
+use crate::lease::{Outcome, Target};
+use crate::request::Protocol;
+use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+/// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then waiting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The pod of a head start is there: phase `wanted`.
+    Want,
+    /// Nothing is left of it: the row goes.
+    Forget,
+    /// Phase `ending`, for good.
+    End(EndReason),
+    /// Names the EIP the pod asked for as the lease's.
+    TakeGiven {
+        /// The EIP.
+        allocation_id: AllocationId,
+        /// Its address.
+        ip_address: Ipv4Addr,
+    },
+    /// The lease's EIP is proven gone.
+    ForgetEip,
+    /// Reserves all ports on one EIP, gateways of this zone first.
+    ReservePorts {
+        /// The pod's zone.
+        zone: ZoneId,
+    },
+    /// Somebody else's entry stands on a port: it is marked foreign and the lease's ports are reserved anew.
+    MarkForeign(PortKey),
+    /// Records the entry that a read showed on a port.
+    NoteEntry(PortKey, ForwardEntryId),
+    /// The entry of a port is proven gone: the port is quiet for a while, then free.
+    QuietPort(PortKey),
+    /// From here on something may be bound or forwarded to this address.
+    SetTarget(Target),
+    /// Nothing is bound or forwarded any more, and nothing can be.
+    ClearTarget,
+    /// Becomes the one lease that writes the custom resource of this name.
+    ClaimResource,
+    /// A published address did not show in a definite read; the next read decides.
+    Doubt,
+
+    /// Asks for a change, as a new operation.
+    Change {
+        /// What is changed: at most one unresolved operation stands on it.
+        resource: String,
+        /// The change.
+        change: Change,
+    },
+    /// Sends an unresolved operation again: same token, same parameters.
+    Resend(Uuid),
+    /// A read shows how an operation ended.
+    Settle {
+        /// Which.
+        operation: Uuid,
+        /// How.
+        outcome: Outcome,
+        /// What the read showed in place of the lost answer.
+        answer: Option<Answer>,
+    },
+    /// A read after its fence shows no effect of an operation; the second makes it void.
+    Miss(Uuid),
+
+    /// Writes the custom resource with finalizer and spec, before anything is bound or forwarded.
+    WriteResource(Content),
+    /// Custom resource status, pod annotation, pod condition True, in this order.
+    Publish(Publication),
+    /// Custom resource status, pod annotation and condition taken back, in this order.
+    Withdraw(Withdrawal),
+    /// Takes the finalizer off the custom resource and deletes it.
+    RemoveResource,
+
+    /// Nothing can be done now.
+    Wait(Wait),
+}
+
+impl Step {
+    /// A wait that shows in the pod's condition.
+    pub fn wait(reason: Reason, patience: Patience, message: String) -> Self {
+        Self::Wait(Wait { reason, message, patience })
+    }
+}
+
+/// Why a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// Its pod is gone, by a live read.
+    PodGone,
+    /// Its pod succeeded or failed.
+    PodExited,
+    /// Its pod asks for nothing of the kind any more.
+    NotRequested,
+    /// Its pod asks for what this lease cannot become.
+    RequestChanged,
+}
+
+/// A port of a pool: which row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortKey {
+    /// The gateway's EIP.
+    pub allocation_id: AllocationId,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The external port.
+    pub port: u16,
+}
+
+/// What a custom resource should say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Of an EIP lease.
+    Eip {
+        /// Its spec.
+        spec: PodEipSpec,
+        /// Its status; none until it works.
+        status: Option<Box<PodEipStatus>>,
+    },
+    /// Of a DNAT lease.
+    Dnat {
+        /// Its spec.
+        spec: Box<PodDnatSpec>,
+        /// Its status; none until it works.
+        status: Option<PodDnatStatus>,
+    },
+}
+
+impl Content {
+    /// Whether the object's spec says this.
+    pub fn spec_is(&self, object: &Object) -> bool {
+        match (self, object) {
+            (Self::Eip { spec, .. }, Object::Eip(object)) => *spec == object.spec,
+            (Self::Dnat { spec, .. }, Object::Dnat(object)) => **spec == object.spec,
+            (Self::Eip { .. }, Object::Dnat(_)) | (Self::Dnat { .. }, Object::Eip(_)) => false,
+        }
+    }
+
+    /// Whether the object says this, spec and status; times in the status aside.
+    pub fn is(&self, object: &Object) -> bool {
+        self.spec_is(object)
+            && match (self, object) {
+                (Self::Eip { status, .. }, Object::Eip(object)) => {
+                    let timeless = |s: &PodEipStatus| PodEipStatus { pod_last_seen: None, ..s.clone() };
+                    status.as_deref().map(timeless) == object.status.as_ref().map(timeless)
+                }
+                (Self::Dnat { status, .. }, Object::Dnat(object)) => {
+                    status.as_ref().map(|s| &s.entries) == object.status.as_ref().map(|s| &s.entries)
+                }
+                (Self::Eip { .. }, Object::Dnat(_)) | (Self::Dnat { .. }, Object::Eip(_)) => false,
+            }
+    }
+}
+
+/// An address that works, for everyone to read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    /// The custom resource.
+    pub content: Content,
+    /// Value of the pod's `allocated-…` annotation.
+    pub annotation: String,
+    /// Reason of the condition, which is True.
+    pub reason: Reason,
+    /// Message of the condition.
+    pub message: String,
+}
+
+/// What is said when an address is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Status of the condition: True only where the pod asks for nothing.
+    pub status: bool,
+    /// Its reason.
+    pub reason: Reason,
+    /// Its message.
+    pub message: String,
+}
+
+impl Withdrawal {
+    pub(super) fn ending(reason: Reason, message: &str) -> Self {
+        Self { status: false, reason, message: message.to_owned() }
+    }
+
+    pub(super) fn not_requested(message: &str) -> Self {
+        Self { status: true, reason: Reason::NotRequested, message: message.to_owned() }
+    }
+
+    pub(super) fn lost(message: String) -> Self {
+        Self { status: false, reason: Reason::AddressLost, message }
+    }
+}
+
+/// Why nothing can be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// When to look again.
+    pub patience: Patience,
+}
+
+/// When to look again. The worker turns it into a time, growing with the number of waits in a row, with jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// The cloud is at it: fractions of a second, then seconds.
+    Poll,
+    /// Somebody else must act, and we shall be told: seconds.
+    Event,
+    /// The pod must exit, and we shall be told: half a minute.
+    Exit,
+    /// All is well: minutes.
+    Idle,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a metric's label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name),+ }
+        impl Reason {
+            /// As it stands in the condition.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An EIP works. The words are the original controller's, which its users' tools look for.
+    EipAssociated = "Associate eip succeed",
+    /// Every forward entry works.
+    EntriesAvailable = "ForwardEntriesAvailable",
+    /// The pod does not ask for an address of this kind.
+    NotRequested = "NotRequested",
+    /// The pod's annotations cannot be followed.
+    InvalidAnnotations = "InvalidAnnotations",
+    /// The pod has no IP yet.
+    WaitingForPodIp = "WaitingForPodIP",
+    /// No network interface shows the pod's IP yet.
+    WaitingForInterface = "WaitingForNetworkInterface",
+    /// The EIP is being bound or unbound.
+    EipChanging = "EipChanging",
+    /// The forward entries are being made.
+    EntriesPending = "ForwardEntriesPending",
+    /// The given EIP does not exist.
+    EipNotFound = "EipNotFound",
+    /// The EIP is held by another pod.
+    EipHeld = "EipHeldByAnotherPod",
+    /// The EIP is bound to something that is not ours.
+    EipBoundElsewhere = "EipBoundElsewhere",
+    /// The pod's IP still has somebody else's EIP.
+    PrivateIpTaken = "PrivateIPTaken",
+    /// No gateway has room for all ports on one IP.
+    NoFreePort = "NoFreePort",
+    /// Another entry forwards to the pod's port.
+    PortForwardedElsewhere = "PortForwardedElsewhere",
+    /// The custom resource of the pod's name is somebody else's.
+    ResourceTaken = "CustomResourceTaken",
+    /// What was published no longer shows in the cloud.
+    AddressLost = "AddressLost",
+    /// The pod is terminating.
+    PodTerminating = "PodTerminating",
+    /// The address is being released.
+    Released = "Released",
+    /// The pod asks for another address now.
+    Replacing = "Replacing",
+    /// An answer was lost, and its effect does not show yet.
+    Unanswered = "WaitingForAnswer",
+    /// A PrePaid EIP stays until it expires.
+    PrePaid = "PrePaidNotReleased",
+}

@@ -1,0 +1,79 @@
+//! Kubernetes' label selector, decided here, so that registrations, policy and worker agree on whom we serve.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Selects by labels; all requirements must hold. The empty selector selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// What must hold.
+    pub requirements: Vec<Requirement>,
+}
+
+/// One thing that must hold of a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// What must hold of it.
+    pub operator: Operator,
+}
+
+/// What must hold of a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// Present, with one of these values.
+    In(BTreeSet<String>),
+    /// Absent, or with another value.
+    NotIn(BTreeSet<String>),
+    /// Present.
+    Exists,
+    /// Absent.
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements.iter().all(|requirement| requirement.holds(labels.get(&requirement.key)))
+    }
+}
+
+impl Requirement {
+    fn holds(&self, value: Option<&String>) -> bool {
+        match &self.operator {
+            Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selects(operator: Operator, labels: &[(&str, &str)]) -> bool {
+        let selector = LabelSelector { requirements: vec![Requirement { key: "team".into(), operator }] };
+        selector.matches(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn every_operator_means_what_kubernetes_means() {
+        let games = || BTreeSet::from(["games".to_owned()]);
+        for (operator, absent, same, other) in [
+            (Operator::In(games()), false, true, false),
+            (Operator::NotIn(games()), true, false, true),
+            (Operator::Exists, false, true, true),
+            (Operator::DoesNotExist, true, false, false),
+        ] {
+            let decided = [&[][..], &[("team", "games")], &[("team", "web")]].map(|labels| selects(operator.clone(), labels));
+            assert_eq!(decided, [absent, same, other], "{operator:?}");
+        }
+    }
+
+    #[test]
+    fn the_empty_selector_selects_everything() {
+        assert!(LabelSelector::default().matches(&BTreeMap::new()));
+    }
+}

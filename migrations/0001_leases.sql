@@ -1,0 +1,119 @@
+-- The lease store. The lease row is the job; constraints are the law, code only proposes; what the cloud answered (a fact) is never
+-- dropped, what to do next (a decision) is written only under a live claim.
+
+-- Who this store is. Tags in the cloud carry store_id, so that two stores never take each other's things for their own.
+CREATE TABLE store (
+  one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+  store_id    uuid    NOT NULL DEFAULT gen_random_uuid(),
+  incarnation bigint  NOT NULL DEFAULT 1          -- grows when the store was rebuilt from the cloud
+);
+INSERT INTO store DEFAULT VALUES;
+
+-- Clusters that keep their leases here. cluster_uid is the UID of namespace kube-system: a configured name can be copied, that cannot.
+CREATE TABLE cluster (
+  cluster_id  int  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  cluster_uid uuid NOT NULL UNIQUE,
+  name        text NOT NULL UNIQUE
+);
+
+-- A lease: one thing held for one pod, an EIP or a set of ports; and the job of keeping it so.
+CREATE TABLE lease (
+  lease_id      uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- random: a sequence repeats after a restore, and so would tokens and names
+  cluster_id    int  NOT NULL REFERENCES cluster,
+  kind          text NOT NULL CHECK (kind IN ('eip', 'dnat')),
+  namespace     text NOT NULL,
+  pod_name      text NOT NULL,
+  pod_uid       uuid NOT NULL,
+  request       jsonb NOT NULL,
+  -- headstart: announced at admission, no pod seen yet. ending is one-way: a pod that comes back gets a new lease. A lease that has
+  -- nothing left is deleted.
+  phase         text NOT NULL CHECK (phase IN ('headstart', 'wanted', 'held', 'ending')),
+  -- the EIP held (kind eip); ours: allocated by us, so ours to release
+  allocation_id text,
+  eip_address   inet,
+  ours          boolean NOT NULL DEFAULT false,
+  -- where it points: set when a binding or forward is intended, cleared when it is proven gone
+  eni_id        text,
+  vswitch_id    text,
+  zone_id       text,
+  vpc_id        text,
+  private_ip    inet,
+  primary_ip    boolean,                             -- private_ip is the interface's primary address
+  generation    int  NOT NULL DEFAULT 0,             -- grows with every target; part of forward entry names
+  -- this lease is the one that writes the custom resource of its name
+  resource      boolean NOT NULL DEFAULT false,
+  doubts        int  NOT NULL DEFAULT 0,             -- definite reads in a row that did not show what was published
+  -- the job
+  due_at        timestamptz NOT NULL DEFAULT now(),  -- when somebody must look again; while claimed, the claim's expiry
+  wake          bigint NOT NULL DEFAULT 0,           -- +1 by whoever has news; compared at the end of a step, so none is lost
+  owner         uuid,                                -- random per process start
+  epoch         bigint NOT NULL DEFAULT 0,           -- +1 at every claim: the fence of every decision
+  tries         int  NOT NULL DEFAULT 0,             -- waits in a row for the same reason
+  reason        text,
+  message       text,
+  created_at    timestamptz NOT NULL DEFAULT now(),
+  CHECK ((allocation_id IS NULL) = (eip_address IS NULL)),
+  CHECK ((private_ip IS NULL) = (eni_id IS NULL))
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX lease_pod    ON lease (cluster_id, kind, pod_uid)             WHERE phase <> 'ending';
+CREATE UNIQUE INDEX lease_name   ON lease (cluster_id, kind, namespace, pod_name) WHERE resource;
+CREATE UNIQUE INDEX lease_eip    ON lease (allocation_id)                         WHERE allocation_id IS NOT NULL;
+CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip)                    WHERE private_ip IS NOT NULL AND kind = 'eip';
+CREATE INDEX lease_due           ON lease (cluster_id, due_at);
+CREATE INDEX lease_by_pod        ON lease (cluster_id, pod_uid);
+
+-- The EIPs of the gateways in the pool. Keyed by ID, never by address: the cloud reuses addresses.
+CREATE TABLE gateway_eip (
+  allocation_id text PRIMARY KEY,
+  gateway_id    text NOT NULL,
+  table_id      text NOT NULL,
+  zone_id       text NOT NULL,
+  address       inet NOT NULL
+);
+
+-- One row per external port a pool offers; the row has one holder: that is "no address at two pods". A row is a forward entry.
+-- free → held → quiet → free; foreign: somebody else's entry stands on it.
+CREATE TABLE port (
+  allocation_id text     NOT NULL,
+  proto         smallint NOT NULL CHECK (proto IN (6, 17)),   -- IP protocol numbers: TCP, UDP
+  port          int      NOT NULL CHECK (port BETWEEN 1 AND 65535),
+  gateway_id    text     NOT NULL,
+  state         text     NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'held', 'quiet', 'foreign')),
+  lease_id      uuid,
+  target        int,                                 -- the pod's port
+  private_ip    inet,                                -- the pod's address, once the entry is intended
+  entry_id      text,
+  deleted       boolean NOT NULL DEFAULT false,      -- the cloud has accepted the entry's deletion
+  quiet_until   timestamptz,
+  PRIMARY KEY (allocation_id, proto, port),
+  CHECK ((state = 'held') = (lease_id IS NOT NULL)),
+  CHECK ((state = 'held') = (target IS NOT NULL)),
+  CHECK ((state = 'quiet') = (quiet_until IS NOT NULL)),
+  CHECK (state = 'held' OR (private_ip IS NULL AND entry_id IS NULL AND NOT deleted))
+) WITH (fillfactor = 80);
+CREATE INDEX port_free            ON port (allocation_id, proto, port) WHERE state = 'free';
+CREATE INDEX port_lease           ON port (lease_id)                   WHERE lease_id IS NOT NULL;
+CREATE INDEX port_quiet           ON port (quiet_until)                WHERE quiet_until IS NOT NULL;
+CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target) WHERE private_ip IS NOT NULL;
+
+-- Every change asked of the cloud: committed before the call, parameters frozen, settled once.
+CREATE TABLE operation (
+  operation_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),   -- = ClientToken
+  lease_id     uuid NOT NULL,
+  resource     text NOT NULL,                        -- the cloud resource changed: 'eip-…', 'fwd-…', or what is to be made
+  change       jsonb NOT NULL,                       -- as sent, every time
+  owner        uuid NOT NULL,
+  epoch        bigint NOT NULL,
+  sends        int NOT NULL DEFAULT 1,
+  misses       int NOT NULL DEFAULT 0,               -- reads after the fence that showed no effect
+  fence_until  timestamptz NOT NULL,                 -- no send of it is expected to take effect after this
+  intended_at  timestamptz NOT NULL DEFAULT now(),
+  outcome      text CHECK (outcome IN ('done', 'refused', 'void')),
+  answer       jsonb,
+  error        text,
+  settled_at   timestamptz,
+  CHECK ((outcome IS NULL) = (settled_at IS NULL))
+);
+CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
+CREATE INDEX operation_lease             ON operation (lease_id, intended_at);
+CREATE INDEX operation_settled           ON operation (settled_at) WHERE outcome IS NOT NULL;

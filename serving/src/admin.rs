@@ -1,0 +1,90 @@
+//! The admin endpoints, plain HTTP on an address of their own: `/livez`, `/readyz` and `/metrics`.
+//!
+//! Invariant: readiness never lies. It is the conjunction of named checks, each held by whoever can tell, and an answer that says no
+//! names what is missing. A draining process is not ready.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The media type of the text that `prometheus-client` encodes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The named checks of a process. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Check>>>);
+
+/// One named check: failing until set.
+#[derive(Clone, Debug, Default)]
+pub struct Check(Arc<AtomicBool>);
+
+impl Check {
+    /// Says whether the check passes now.
+    pub fn set(&self, passes: bool) {
+        self.0.store(passes, Ordering::Release);
+    }
+}
+
+impl Readiness {
+    /// The check of this name, failing at first.
+    pub fn check(&self, name: &'static str) -> Check {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone()
+    }
+
+    /// The checks that do not pass; empty means ready.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.iter().filter(|(_, check)| !check.0.load(Ordering::Acquire)).map(|(name, _)| *name).collect()
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    token: CancellationToken,
+}
+
+/// Serves until `token` is cancelled.
+pub async fn serve(listener: TcpListener, registry: Arc<Registry>, readiness: Readiness, token: CancellationToken) -> io::Result<()> {
+    let router = router(registry, readiness, token.clone());
+    axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
+}
+
+/// The endpoints as a router, for servers that add endpoints of their own.
+pub fn router(registry: Arc<Registry>, readiness: Readiness, token: CancellationToken) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Shared { registry, readiness, token })
+}
+
+async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
+    if shared.token.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    let missing = shared.readiness.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", ")))
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &shared.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response(),
+    }
+}

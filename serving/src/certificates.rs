@@ -1,0 +1,162 @@
+//! A certificate and its key, read from files and read again when they change.
+//!
+//! The kubelet replaces a mounted Secret by swapping the symlink `..data`, so the files themselves never change and a watch on them
+//! sees nothing: the content is read again every few seconds instead. A pair that cannot be used, as when the two files were read on
+//! either side of a swap, is reported, and the old one serves on.
+
+use crate::admin::Check;
+use axum_server::tls_rustls::RustlsConfig;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are read. A renewed certificate has 30 days to be picked up, but a rotated authority only as long as its
+/// predecessor stays in the registrations' bundle.
+pub const EVERY: Duration = Duration::from_secs(5);
+
+/// Why a pair of files cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {0}")]
+    File(PathBuf, #[source] io::Error),
+    /// A file holds no PEM text of this sort.
+    #[error("cannot read {0} as PEM")]
+    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    /// The certificate file is empty.
+    #[error("{0} holds no certificate")]
+    Empty(PathBuf),
+    /// Certificate and key do not fit each other, or are of no use.
+    #[error("certificate and key cannot be used together")]
+    Unfit(#[source] rustls::Error),
+}
+
+/// What became of a pair of files that had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    Loaded,
+    Refused,
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Loaded => "loaded",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: Outcome,
+}
+
+/// A pair of files and what was last read from them.
+#[derive(Debug)]
+pub struct Certificates {
+    cert: PathBuf,
+    key: PathBuf,
+    reads: Family<Labels, Counter>,
+    /// Of the content last tried, good or bad, so that each is tried and reported once.
+    tried: Option<u64>,
+    ready: Check,
+}
+
+impl Certificates {
+    /// Files that may not be there yet; `ready` passes once they have been read.
+    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>, registry: &mut Registry, ready: Check) -> Self {
+        let counted = Family::<Labels, Counter>::default();
+        registry.register("certificate_reads", "Changed certificate files, by whether they could be used", counted.clone());
+        Self { cert: cert.into(), key: key.into(), reads: counted, tried: None, ready }
+    }
+
+    /// Waits until the files can be served; none if `token` was cancelled first.
+    pub async fn wait(&mut self, every: Duration, token: &CancellationToken) -> Option<RustlsConfig> {
+        loop {
+            if let Some(config) = self.changed().await {
+                return Some(RustlsConfig::from_config(config));
+            }
+            token.run_until_cancelled(tokio::time::sleep(every)).await?;
+        }
+    }
+
+    /// Serves what the files hold from now on, until `token` is cancelled.
+    pub async fn keep(mut self, config: RustlsConfig, every: Duration, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+        while token.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            if let Some(changed) = self.changed().await {
+                config.reload_from_config(changed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the files hold, if that is new and can be used.
+    async fn changed(&mut self) -> Option<Arc<ServerConfig>> {
+        let read = async { Ok::<_, Error>((read(&self.cert).await?, read(&self.key).await?)) }.await;
+        let content = read.as_ref().map_err(ToString::to_string).map(|(cert, key)| (cert, key));
+        let hash = hash(&content);
+        if self.tried == Some(hash) {
+            return None;
+        }
+        let outcome = read.and_then(|(cert, key)| self.config(&cert, &key));
+        self.tried = Some(hash);
+        self.note(outcome)
+    }
+
+    fn note(&self, outcome: Result<Arc<ServerConfig>, Error>) -> Option<Arc<ServerConfig>> {
+        match outcome {
+            Ok(config) => {
+                tracing::info!(tls.cert = %self.cert.display(), "certificate loaded");
+                self.reads.get_or_create(&Labels { outcome: Outcome::Loaded }).inc();
+                self.ready.set(true);
+                Some(config)
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(tls.cert = %self.cert.display(), error.cause = cause, "certificate not loaded, any earlier one serves on: {error}");
+                self.reads.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
+                None
+            }
+        }
+    }
+
+    fn config(&self, cert: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Error> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+        let chain = chain.map_err(|error| Error::Pem(self.cert.clone(), error))?;
+        if chain.is_empty() {
+            return Err(Error::Empty(self.cert.clone()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Error::Pem(self.key.clone(), error))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(Error::Unfit)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(Error::Unfit)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    tokio::fs::read(path).await.map_err(|error| Error::File(path.to_owned(), error))
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,26 @@
+//! How often each action was called, and how often each refused with which code.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Counts since the start or the last reset.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Calls {
+    /// Calls that came in, refused ones included.
+    calls: BTreeMap<String, u64>,
+    /// Refusals by action and code.
+    errors: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+impl Calls {
+    /// Counts an arrival.
+    pub fn came(&mut self, action: &str) {
+        *self.calls.entry(action.to_owned()).or_default() += 1;
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&mut self, action: &str, code: &str) {
+        *self.errors.entry(action.to_owned()).or_default().entry(code.to_owned()).or_default() += 1;
+    }
+}

@@ -1,0 +1,112 @@
+//! Forward entries: the DNAT rules of a gateway.
+//!
+//! ```text
+//! (created) ─▶ Pending ─▶ Available ─▶ Deleting ─▶ gone
+//!                 ▲───modified───┘
+//! ```
+//! Invariant: on one gateway no two entries overlap in (external address, ports, protocol) nor in (internal address, ports, protocol).
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Cloud, Ports, Protocol, timeline::Event};
+use crate::{profile::Span, refusal::Refusal};
+
+/// Where in its life a forward entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStatus {
+    /// Being made or changed.
+    Pending,
+    /// In effect.
+    Available,
+    /// Being removed.
+    Deleting,
+}
+
+impl EntryStatus {
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Available => "Available",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// One DNAT rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardEntry {
+    /// `fwd-…`.
+    pub id: String,
+    /// The table it is in.
+    pub table: String,
+    /// The only place for a mark of ownership.
+    pub name: String,
+    /// The EIP's address.
+    pub external_ip: Ipv4Addr,
+    /// Ports on it.
+    pub external_ports: Ports,
+    /// The pod's address.
+    pub internal_ip: Ipv4Addr,
+    /// As many ports on that.
+    pub internal_ports: Ports,
+    /// What is forwarded.
+    pub protocol: Protocol,
+    /// Whether ports above 1024 may be shared with SNAT.
+    pub port_break: bool,
+    /// Where in its life it is.
+    pub status: EntryStatus,
+    pub(super) settles_at: Option<Timestamp>,
+}
+
+impl Cloud {
+    /// Starts a passing state that ends after a time drawn from `span`.
+    pub(super) fn start_entry(&mut self, id: &str, status: EntryStatus, span: Span) {
+        let settles_at = self.now + self.draw(span);
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.status = status;
+            entry.settles_at = Some(settles_at);
+            self.timeline.push(settles_at, Event::Entry(id.to_owned()));
+        }
+    }
+
+    pub(super) fn settle_entry(&mut self, id: &str, due: Timestamp) {
+        let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.settles_at == Some(due)) else { return };
+        entry.settles_at = None;
+        match entry.status {
+            EntryStatus::Pending => entry.status = EntryStatus::Available,
+            EntryStatus::Deleting => {
+                self.entries.remove(id);
+            }
+            EntryStatus::Available => {}
+        }
+    }
+
+    /// Refuses an entry that would share a tuple, or an address mapped whole, with another of its table.
+    pub(super) fn check_unique(&self, new: &ForwardEntry) -> Result<(), Refusal> {
+        let others = self.entries.values().filter(|other| other.table == new.table && other.id != new.id);
+        for other in others.filter(|other| other.protocol.overlaps(new.protocol)) {
+            if other.external_ip == new.external_ip && other.external_ports.overlaps(new.external_ports) {
+                return Err(Refusal::bad("OperationUnsupported.ForwardEntry", "The external IP, port and protocol are already in use."));
+            }
+            if other.internal_ip == new.internal_ip && other.internal_ports.overlaps(new.internal_ports) {
+                return Err(Refusal::bad("Forbidden.Already.Bounded", "The internal IP, port and protocol are already in use."));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry as DescribeForwardTableEntries shows it.
+    pub(super) fn entry_json(&self, entry: &ForwardEntry) -> Value {
+        let gateway = self.gateway_of_table(&entry.table).map_or("", |gateway| gateway.id.as_str());
+        json!({
+            "ForwardEntryId": entry.id, "ForwardTableId": entry.table, "NatGatewayId": gateway,
+            "ForwardEntryName": entry.name, "ExternalIp": entry.external_ip, "ExternalPort": entry.external_ports.to_string(),
+            "InternalIp": entry.internal_ip, "InternalPort": entry.internal_ports.to_string(),
+            "IpProtocol": entry.protocol.to_string(), "Status": entry.status.as_str(),
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! Network interfaces, which own the pods' addresses.
+//!
+//! Interfaces are not stored but derived: an address of a pod CIDR falls into a slot of its node, and the slot is the
+//! interface. What is stored is which addresses were asked for, and when each may be seen: a new pod's address takes a
+//! moment to appear. A detached slot comes back as another interface, so every address resolves in the end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, iso, tags::after_token};
+use crate::{
+    cidr::Cidr,
+    dice::Dice,
+    params::Params,
+    refusal::Refusal,
+    topology::{EniKind, Node},
+};
+
+/// The security group of every interface.
+pub(super) const SECURITY_GROUP: &str = "sg-bp1waygate000000000";
+
+/// Offsets of a pod CIDR that have interfaces from the start, out of the way of the first pods.
+const FIRST: std::ops::Range<u32> = 250..254;
+
+/// A place for an interface on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    node: usize,
+    index: u32,
+}
+
+/// What is remembered about interfaces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interfaces {
+    visible_from: BTreeMap<Ipv4Addr, Timestamp>,
+    slots: BTreeSet<Slot>,
+    by_id: BTreeMap<String, Slot>,
+    generations: BTreeMap<Slot, u32>,
+}
+
+/// One interface as it can be seen now.
+#[derive(Clone, Debug)]
+pub(super) struct Interface {
+    pub(super) id: String,
+    node: usize,
+    index: u32,
+    pub(super) primary: Ipv4Addr,
+    secondary: Vec<Ipv4Addr>,
+    prefix: Option<Cidr>,
+}
+
+impl Interface {
+    /// Whether the address is its primary one, a secondary one, or within its prefix.
+    pub(super) fn has(&self, address: Ipv4Addr) -> bool {
+        self.primary == address || self.secondary.contains(&address) || self.prefix.is_some_and(|it| it.contains(address))
+    }
+}
+
+/// Addresses per interface of this kind, and where among them the primary one is.
+fn layout(kind: EniKind) -> Option<(u32, u32)> {
+    match kind {
+        EniKind::Secondary => Some((10, 0)),
+        EniKind::Prefix => Some((32, 16)),
+        EniKind::None => None,
+    }
+}
+
+impl Cloud {
+    pub(super) fn announce_first_interfaces(&mut self) {
+        let networks: Vec<Cidr> = self.topology.nodes.iter().map(|node| node.pod_cidr).collect();
+        for address in networks.iter().flat_map(|network| FIRST.filter_map(|offset| network.nth(offset))) {
+            self.announce(address, self.now);
+        }
+    }
+
+    /// Notes that somebody knows of this address; it can be seen from then on.
+    fn announce(&mut self, address: Ipv4Addr, visible_from: Timestamp) {
+        let Some(slot) = self.slot_of(address) else { return };
+        self.interfaces.visible_from.entry(address).or_insert(visible_from);
+        if self.interfaces.slots.insert(slot) {
+            self.interfaces.by_id.insert(self.interface_id(slot), slot);
+        }
+    }
+
+    /// The admin's word that a pod has this address now: it becomes visible after the profile's delay.
+    pub fn announce_pod(&mut self, address: Ipv4Addr) {
+        self.announce(address, self.now + self.pace.interface_visible);
+    }
+
+    fn slot_of(&self, address: Ipv4Addr) -> Option<Slot> {
+        let holds = |node: &Node| node.eni != EniKind::None && node.pod_cidr.contains(address);
+        let (node, found) = self.topology.nodes.iter().enumerate().find(|(_, node)| holds(node))?;
+        let (size, _) = layout(found.eni)?;
+        Some(Slot { node, index: found.pod_cidr.offset(address) / size })
+    }
+
+    fn interface_id(&self, slot: Slot) -> String {
+        let generation = self.interfaces.generations.get(&slot).copied().unwrap_or(0);
+        let instance = self.topology.nodes.get(slot.node).map_or("", |node| node.instance_id.as_str());
+        let mixed =
+            format!("{instance}/{}/{generation}", slot.index).bytes().fold(0_u64, |hash, byte| Dice::new(hash ^ u64::from(byte)).roll());
+        format!("eni-bp1{}", Dice::new(mixed).word(17))
+    }
+
+    /// The interface of this id, if anything of it can be seen.
+    pub(super) fn interface(&self, id: &str) -> Option<Interface> {
+        self.seen(*self.interfaces.by_id.get(id)?)
+    }
+
+    fn seen(&self, slot: Slot) -> Option<Interface> {
+        let node = self.topology.nodes.get(slot.node)?;
+        let (size, primary_at) = layout(node.eni)?;
+        let start = slot.index * size;
+        let primary = node.pod_cidr.nth(start + primary_at).or_else(|| node.pod_cidr.nth(start))?;
+        let last = (start..start + size).rev().find_map(|offset| node.pod_cidr.nth(offset))?;
+        let range = self.interfaces.visible_from.range(node.pod_cidr.nth(start)?..=last);
+        let visible: Vec<Ipv4Addr> = range.filter(|(_, from)| **from <= self.now).map(|(address, _)| *address).collect();
+        let in_prefix = |address: &Ipv4Addr| node.pod_cidr.offset(*address) < start + primary_at;
+        let prefix = visible.first().filter(|address| in_prefix(address)).map(|address| Cidr::around(*address, 28));
+        let secondary = visible.iter().filter(|address| **address != primary && !in_prefix(address)).copied().collect();
+        (!visible.is_empty()).then(|| Interface {
+            id: self.interface_id(slot),
+            node: slot.node,
+            index: slot.index,
+            primary,
+            secondary,
+            prefix,
+        })
+    }
+
+    pub(super) fn describe_network_interfaces(&mut self, context: &Context<'_>) -> Outcome {
+        let params = context.params;
+        let addresses = asked_addresses(params)?;
+        let ids = params.list("NetworkInterfaceId");
+        if addresses.len() > 100 || ids.len() > 100 {
+            return Err(Refusal::invalid(if ids.len() > 100 { "NetworkInterfaceId" } else { "PrivateIpAddress" }));
+        }
+        for address in &addresses {
+            self.announce_pod(*address);
+        }
+        let slots: BTreeSet<Slot> = match (addresses.is_empty(), ids.is_empty()) {
+            (false, _) => addresses.iter().filter_map(|address| self.slot_of(*address)).collect(),
+            (true, false) => ids.iter().filter_map(|id| self.interfaces.by_id.get(*id).copied()).collect(),
+            (true, true) => self.interfaces.slots.clone(),
+        };
+        let published = self.published();
+        let shown = slots.into_iter().filter_map(|slot| self.seen(slot)).filter(|interface| {
+            let named = |address: &Ipv4Addr| interface.primary == *address || interface.secondary.contains(address);
+            let in_prefix = |address: &Ipv4Addr| interface.prefix.is_some_and(|prefix| prefix.contains(*address));
+            (addresses.is_empty() || addresses.iter().any(|address| named(address) || in_prefix(address)))
+                && (ids.is_empty() || ids.contains(&interface.id.as_str()))
+                && self.passes(interface, params)
+        });
+        let rows: Vec<Value> = shown.map(|interface| self.interface_json(&interface, &published)).collect();
+        let total = rows.len();
+        let size = params.number("MaxResults")?.or(params.number("PageSize")?).unwrap_or(10).clamp(10, 500) as usize;
+        let (rows, next) = after_token(rows, params, size)?;
+        Ok(json!({
+            "NetworkInterfaceSets": {"NetworkInterfaceSet": rows}, "NextToken": next,
+            "TotalCount": total, "PageNumber": 1, "PageSize": size,
+        }))
+    }
+
+    fn passes(&self, interface: &Interface, params: &Params) -> bool {
+        let Some(node) = self.topology.nodes.get(interface.node) else { return false };
+        let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
+        is("VpcId", &self.topology.vpc.id)
+            && is("VSwitchId", &node.v_switch)
+            && is("InstanceId", &node.instance_id)
+            && is("PrimaryIpAddress", &interface.primary.to_string())
+            && is("SecurityGroupId", SECURITY_GROUP)
+            && is("Type", "Secondary")
+            && is("Status", "InUse")
+            && params.tags().is_empty()
+    }
+
+    /// EIPs by the private address they are bound to.
+    fn published(&self) -> BTreeMap<Ipv4Addr, &Eip> {
+        let bound = self.eips.values().filter(|eip| eip.status != EipStatus::Associating);
+        bound.filter_map(|eip| Some((eip.binding.as_ref()?.private_address?, eip))).collect()
+    }
+
+    /// All interfaces that can be seen, for an observer.
+    pub(super) fn interfaces_json(&self) -> Vec<Value> {
+        let published = self.published();
+        let seen = self.interfaces.slots.iter().filter_map(|slot| self.seen(*slot));
+        seen.map(|interface| self.interface_json(&interface, &published)).collect()
+    }
+
+    fn interface_json(&self, interface: &Interface, published: &BTreeMap<Ipv4Addr, &Eip>) -> Value {
+        let Some(node) = self.topology.nodes.get(interface.node) else { return Value::Null };
+        let public = |address: &Ipv4Addr| match published.get(address) {
+            Some(eip) => json!({"PublicIpAddress": eip.address, "AllocationId": eip.id}),
+            None => json!({}),
+        };
+        let sets = std::iter::once(&interface.primary).chain(&interface.secondary).map(|address| {
+            json!({
+                "PrivateIpAddress": address, "Primary": *address == interface.primary, "PrivateDnsName": "",
+                "AssociatedPublicIp": public(address),
+            })
+        });
+        let prefixes: Vec<Value> = interface.prefix.iter().map(|prefix| json!({"Ipv4Prefix": prefix.to_string()})).collect();
+        let [_, a, b, c] = interface.primary.octets();
+        json!({
+            "NetworkInterfaceId": interface.id, "NetworkInterfaceName": format!("{}-{}", node.name, interface.index),
+            "MacAddress": format!("00:16:3e:{a:02x}:{b:02x}:{c:02x}"), "InstanceId": node.instance_id,
+            "VpcId": self.topology.vpc.id, "VSwitchId": node.v_switch, "ZoneId": node.zone, "Type": "Secondary", "Status": "InUse",
+            "PrivateIpAddress": interface.primary, "PrivateIpSets": {"PrivateIpSet": sets.collect::<Vec<_>>()},
+            "AssociatedPublicIp": public(&interface.primary), "Ipv4PrefixSets": {"Ipv4PrefixSet": prefixes},
+            "Ipv6Sets": {"Ipv6Set": []}, "Ipv6PrefixSets": {"Ipv6PrefixSet": []},
+            "SecurityGroupIds": {"SecurityGroupId": [SECURITY_GROUP]},
+            "Attachment": {
+                "InstanceId": node.instance_id, "DeviceIndex": interface.index + 1, "TrunkNetworkInterfaceId": "", "NetworkCardIndex": 0,
+            },
+            "Tags": {"Tag": []}, "ServiceManaged": false, "ServiceID": 0, "SourceDestCheck": false, "DeleteOnRelease": true,
+            "NetworkInterfaceTrafficMode": "Standard", "QueueNumber": 2, "ResourceGroupId": RESOURCE_GROUP, "OwnerId": "",
+            "CreationTime": iso(self.now), "Description": "",
+        })
+    }
+
+    /// The interface is taken off its node and deleted: its EIPs come loose but stay allocated. Its addresses, asked for
+    /// again, turn up on a new interface.
+    pub fn detach_interface(&mut self, id: &str) -> Result<(), Refusal> {
+        let not_found = || Refusal::not_found("InvalidEniId.NotFound", "The specified NetworkInterfaceId is not found.");
+        let slot = self.interfaces.by_id.remove(id).ok_or_else(not_found)?;
+        self.interfaces.slots.remove(&slot);
+        *self.interfaces.generations.entry(slot).or_default() += 1;
+        let gone: Vec<Ipv4Addr> = self.interfaces.visible_from.keys().copied().filter(|it| self.slot_of(*it) == Some(slot)).collect();
+        for address in gone {
+            self.interfaces.visible_from.remove(&address);
+        }
+        let loose: Vec<String> = self.eips_on(id).map(|eip| eip.id.clone()).collect();
+        for eip in loose {
+            self.drop_binding(&eip);
+        }
+        Ok(())
+    }
+}
+
+fn asked_addresses(params: &Params) -> Result<BTreeSet<Ipv4Addr>, Refusal> {
+    let primary = params.address("PrimaryIpAddress", "InvalidParameter")?;
+    let listed = params.list("PrivateIpAddress").into_iter().map(|text| text.parse().map_err(|_| Refusal::invalid("PrivateIpAddress")));
+    listed.chain(primary.map(Ok)).collect()
+}

@@ -1,0 +1,181 @@
+//! The cloud itself: a state machine with neither clock, nor socket, nor lock.
+//!
+//! ```text
+//! (call, now) ─▶ advance the timeline to now ─▶ rates, policy, token ─▶ the action ─▶ reply and its latency
+//! ```
+//!
+//! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending) is on the [`Timeline`]
+//! and takes effect when a call or an observer moves time past it, so the same seed, calls and times give the same answers.
+
+mod console;
+mod dispatch;
+mod eip_calls;
+mod eips;
+mod forward;
+mod forward_calls;
+mod gateways;
+mod interfaces;
+mod network;
+mod observe;
+mod packages;
+mod policy;
+mod ports;
+mod rates;
+mod routes;
+mod security;
+mod snat;
+mod sts;
+mod tags;
+mod timeline;
+mod tokens;
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use jiff::Timestamp;
+
+pub use self::{
+    dispatch::{Call, META_PARAMS, Reply, product_of, with_request_id},
+    eips::{Binding, Eip, EipStatus, Target},
+    forward::{EntryStatus, ForwardEntry},
+    policy::AccessKey,
+    ports::{Ports, Protocol},
+};
+use self::{gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry, timeline::Timeline, tokens::Tokens};
+use crate::{
+    dice::{Dice, ordinal},
+    profile::{Pace, Span},
+    refusal::Refusal,
+    topology::Topology,
+};
+
+/// What an action answers, without its `RequestId`.
+pub type Outcome = Result<serde_json::Value, Refusal>;
+
+/// How many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// EIPs per account, those of the gateways included.
+    pub eips: usize,
+    /// Forward entries per NAT gateway.
+    pub entries_per_gateway: usize,
+    /// EIPs per NAT gateway.
+    pub eips_per_gateway: usize,
+}
+
+/// Published defaults.
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { eips: 20, entries_per_gateway: 100, eips_per_gateway: 20 }
+    }
+}
+
+/// What a cloud is made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What exists from the start.
+    pub topology: Topology,
+    /// How slow and strict it is.
+    pub pace: Pace,
+    /// How many there may be.
+    pub quotas: Quotas,
+    /// Seed of ids and latencies.
+    pub seed: u64,
+    /// When it starts.
+    pub start: Timestamp,
+}
+
+/// One account's resources in one region.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    topology: Topology,
+    pace: Pace,
+    quotas: Quotas,
+    dice: Dice,
+    born: u64,
+    now: Timestamp,
+    timeline: Timeline,
+    tokens: Tokens,
+    rates: Rates,
+    keys: BTreeMap<String, AccessKey>,
+    eips: BTreeMap<String, Eip>,
+    gateways: BTreeMap<String, Gateway>,
+    entries: BTreeMap<String, ForwardEntry>,
+    snat: BTreeMap<String, SnatEntry>,
+    permissions: Vec<serde_json::Value>,
+    interfaces: Interfaces,
+    next_address: u32,
+}
+
+/// Where the simulator's public addresses begin: the benchmarking range of RFC 2544, which nobody routes.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+impl Cloud {
+    /// A cloud with its topology built and one access key.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { topology, pace, quotas, seed, start } = settings;
+        let mut cloud = Self {
+            topology,
+            pace,
+            quotas,
+            dice: Dice::new(seed),
+            born: 0,
+            now: start,
+            timeline: Timeline::default(),
+            tokens: Tokens::default(),
+            rates: Rates::default(),
+            keys: BTreeMap::new(),
+            eips: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            snat: BTreeMap::new(),
+            permissions: security::open_to_all(),
+            interfaces: Interfaces::default(),
+            next_address: PUBLIC.to_bits(),
+        };
+        cloud.found_account();
+        cloud.build_gateways();
+        cloud.announce_first_interfaces();
+        cloud
+    }
+
+    /// Lets everything happen that is due; time never runs backwards.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some((due, event)) = self.timeline.pop_due(self.now) {
+            self.settle(due, &event);
+        }
+    }
+
+    /// What was there at the start.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// A new id, such as `eip-bp1…`; ids sort in the order of their making.
+    fn id(&mut self, kind: &str) -> String {
+        self.born += 1;
+        format!("{kind}-bp1{}{}", ordinal(self.born), self.dice.word(11))
+    }
+
+    fn draw(&mut self, span: Span) -> Duration {
+        self.dice.duration(span)
+    }
+
+    fn settle(&mut self, due: Timestamp, event: &timeline::Event) {
+        match event {
+            timeline::Event::Eip(id) => self.settle_eip(id, due),
+            timeline::Event::Member(id) => self.settle_member(id, due),
+            timeline::Event::Entry(id) => self.settle_entry(id, due),
+        }
+    }
+}
+
+/// Whether a resource's previous change is still being taken in: the second writer is refused.
+fn is_busy(busy_until: Timestamp, cloud: &Cloud) -> bool {
+    cloud.pace.one_writer && cloud.now < busy_until
+}
+
+/// `2026-01-02T03:04:05Z`.
+fn iso(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

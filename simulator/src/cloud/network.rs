@@ -1,0 +1,68 @@
+//! The VPC and its vSwitches, as the topology has them. Nothing here ever changes.
+
+use serde_json::{Value, json};
+
+use super::{Cloud, Outcome, dispatch::Context, gateways::RESOURCE_GROUP};
+use crate::{refusal::Refusal, topology::VSwitch};
+
+/// The account everything belongs to.
+pub(super) const ACCOUNT: &str = "1234567890123456";
+
+const CREATED: &str = "2024-01-01T00:00:00Z";
+
+impl Cloud {
+    /// The system route table's id.
+    pub(super) fn system_route_table(&self) -> String {
+        self.topology.vpc.id.replacen("vpc-", "vtb-", 1)
+    }
+
+    pub(super) fn describe_v_switches(&mut self, context: &Context<'_>) -> Outcome {
+        let params = context.params;
+        let page = params.page(50)?;
+        if params.get("RegionId").or(params.get("VpcId")).is_none() {
+            return Err(Refusal::missing("RegionId"));
+        }
+        let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
+        let shown = self.topology.v_switches.iter().filter(|v_switch| {
+            is("VpcId", &self.topology.vpc.id)
+                && is("VSwitchId", &v_switch.id)
+                && is("ZoneId", &v_switch.zone)
+                && is("VSwitchName", &v_switch.id)
+                && is("RouteTableId", &self.system_route_table())
+                && params.tags().is_empty()
+        });
+        Ok(page.wrap(shown.map(|v_switch| self.v_switch_json(v_switch)).collect(), "VSwitches", "VSwitch"))
+    }
+
+    fn v_switch_json(&self, v_switch: &VSwitch) -> Value {
+        json!({
+            "VSwitchId": v_switch.id, "VSwitchName": v_switch.id, "VpcId": self.topology.vpc.id,
+            "CidrBlock": v_switch.cidr, "ZoneId": v_switch.zone, "Status": "Available",
+            "AvailableIpAddressCount": v_switch.cidr.size().saturating_sub(4),
+            "RouteTable": {"RouteTableId": self.system_route_table(), "RouteTableType": "System"},
+            "Ipv6CidrBlock": "", "EnabledIpv6": false, "IsDefault": false, "NetworkAclId": "", "ShareType": "",
+            "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(), "ResourceGroupId": RESOURCE_GROUP, "CreationTime": CREATED,
+            "Description": "", "Tags": {"Tag": []},
+        })
+    }
+
+    pub(super) fn describe_vpcs(&mut self, context: &Context<'_>) -> Outcome {
+        let params = context.params;
+        let page = params.page(50)?;
+        let vpc = &self.topology.vpc;
+        let named = params.commas("VpcId").is_none_or(|ids| ids.contains(&vpc.id.as_str()));
+        let shown = named && params.get("VpcName").is_none() && params.tags().is_empty() && !params.flag("IsDefault");
+        let v_switches: Vec<&str> = self.topology.v_switches.iter().map(|it| it.id.as_str()).take(300).collect();
+        let gateways: Vec<&str> = self.gateways.keys().map(String::as_str).collect();
+        let row = json!({
+            "VpcId": vpc.id, "VpcName": "", "CidrBlock": vpc.cidr, "SecondaryCidrBlocks": {"SecondaryCidrBlock": []},
+            "UserCidrs": {"UserCidr": []}, "Ipv6CidrBlock": "", "Ipv6CidrBlocks": {"Ipv6CidrBlock": []},
+            "NatGatewayIds": {"NatGatewayIds": gateways}, "RouterTableIds": {"RouterTableIds": [self.system_route_table()]},
+            "VSwitchIds": {"VSwitchId": v_switches}, "VRouterId": vpc.id.replacen("vpc-", "vrt-", 1),
+            "Status": "Available", "IsDefault": false, "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(),
+            "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP, "CreationTime": CREATED, "Description": "",
+            "Tags": {"Tag": []},
+        });
+        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc"))
+    }
+}

@@ -1,0 +1,113 @@
+//! Access keys and what their policies deny.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{Cloud, network::ACCOUNT};
+use crate::refusal::Refusal;
+
+/// How long an ended key is still told from an unknown one.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// A long-lived or temporary access key.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// `LTAI…`, or `STS.…` where temporary.
+    pub id: String,
+    /// The secret. Invented by the simulator and printed at its start; still kept out of `Debug`.
+    pub secret: String,
+    /// The token that goes with a temporary key.
+    pub security_token: Option<String>,
+    /// When a temporary key ends.
+    pub expires: Option<Timestamp>,
+    /// Denied actions, such as `vpc:ReleaseEipAddress` or `vpc:*`.
+    pub denied: Vec<String>,
+    /// Whether the key is switched off.
+    pub is_inactive: bool,
+    /// Whose key it is.
+    pub arn: String,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl Cloud {
+    pub(super) fn found_account(&mut self) {
+        let id = format!("LTAI5t{}", self.dice.word(18));
+        let secret = self.dice.word(30);
+        self.add_access_key(id, secret);
+    }
+
+    /// Adds a long-lived key of the account.
+    pub fn add_access_key(&mut self, id: String, secret: String) {
+        let arn = format!("acs:ram::{ACCOUNT}:user/waygate");
+        let key = AccessKey { id: id.clone(), secret, security_token: None, expires: None, denied: Vec::new(), is_inactive: false, arn };
+        self.keys.insert(id, key);
+    }
+
+    /// Adds a temporary key of a role's session.
+    pub(super) fn issue_temporary_key(&mut self, role: &str, session: &str, expires: Timestamp) -> AccessKey {
+        self.keys.retain(|_, key| key.expires.is_none_or(|expires| expires > self.now - FORGOTTEN_AFTER));
+        let key = AccessKey {
+            id: format!("STS.N{}", self.dice.word(24)),
+            secret: self.dice.word(44),
+            security_token: Some(format!("CAIS{}/+==", self.dice.word(200))),
+            expires: Some(expires),
+            denied: Vec::new(),
+            is_inactive: false,
+            arn: format!("acs:ram::{ACCOUNT}:assumed-role/{role}/{session}"),
+        };
+        self.keys.insert(key.id.clone(), key.clone());
+        key
+    }
+
+    /// The key of this id.
+    pub fn access_key(&self, id: &str) -> Result<&AccessKey, Refusal> {
+        let key = self.keys.get(id).ok_or_else(no_such_key)?;
+        if key.is_inactive {
+            return Err(Refusal::bad("InvalidAccessKeyId.Inactive", "Specified access key is disabled."));
+        }
+        Ok(key)
+    }
+
+    /// The key of this id, to be changed.
+    pub fn access_key_mut(&mut self, id: &str) -> Result<&mut AccessKey, Refusal> {
+        self.keys.get_mut(id).ok_or_else(no_such_key)
+    }
+
+    /// The oldest long-lived key, which the simulator prints.
+    pub fn first_access_key(&self) -> Option<&AccessKey> {
+        self.keys.values().find(|key| key.security_token.is_none())
+    }
+
+    /// Whether the key's policy lets it do this.
+    pub(super) fn authorise(&self, key_id: &str, product: &str, action: &str) -> Result<(), Refusal> {
+        let key = self.access_key(key_id)?;
+        let wanted = format!("{}:{action}", product.to_ascii_lowercase());
+        let denies = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => wanted.starts_with(start),
+            None => *pattern == wanted || pattern == action,
+        };
+        if !key.denied.iter().any(denies) {
+            return Ok(());
+        }
+        let code = if product == "Sts" { "NoPermission" } else { "Forbidden.RAM" };
+        let mut refusal =
+            Refusal::new(403, code, "User not authorized to operate on the specified resource, or this API doesn't support RAM.");
+        refusal.denied = Some(json!({
+            "AuthAction": wanted, "AuthPrincipalDisplayName": key.id, "AuthPrincipalOwnerId": ACCOUNT,
+            "AuthPrincipalType": if key.security_token.is_some() { "AssumedRoleUser" } else { "SubUser" },
+            "NoPermissionType": "ExplicitDeny", "PolicyType": "AccountLevelIdentityBasedPolicy", "EncodedDiagnosticMessage": "",
+        }));
+        Err(refusal)
+    }
+}
+
+fn no_such_key() -> Refusal {
+    Refusal::not_found("InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+}

@@ -1,0 +1,33 @@
+//! What will happen, in order of time.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use jiff::Timestamp;
+
+/// Something that leaves a passing state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// This EIP's association, or its release, is through.
+    Eip(String),
+    /// This EIP's entry into a bandwidth package is through.
+    Member(String),
+    /// This forward entry is made, changed or gone.
+    Entry(String),
+}
+
+/// A queue of events; the owner of each resource keeps when it settles and ignores an event of another time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timeline(BinaryHeap<Reverse<(Timestamp, Event)>>);
+
+impl Timeline {
+    pub(super) fn push(&mut self, due: Timestamp, event: Event) {
+        self.0.push(Reverse((due, event)));
+    }
+
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Event)> {
+        if self.0.peek()?.0.0 > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse(next)| next)
+    }
+}

@@ -1,0 +1,115 @@
+//! How slow and how strict the cloud is. A profile changes times, rates and which quirks show, never what is legal.
+
+use std::time::Duration;
+
+/// The three clouds there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// State changes take 0–5 ms, gateways take parallel changes, no rate limits.
+    Instant,
+    /// Latencies and rates as published; one writer a gateway at a time.
+    Realistic,
+    /// Realistic, and a gateway takes no change while any entry is Pending or Deleting.
+    Strict,
+}
+
+/// An inclusive range a duration is drawn from.
+pub type Span = (Duration, Duration);
+
+/// Everything a profile decides.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Arrival of a call to its answer.
+    pub call: Span,
+    /// Associating → InUse and Unassociating → Available.
+    pub association: Span,
+    /// Releasing → gone.
+    pub release: Span,
+    /// Pending → Available.
+    pub entry_pending: Span,
+    /// Deleting → gone.
+    pub entry_deleting: Span,
+    /// BINDING → BINDED in a bandwidth package.
+    pub package: Span,
+    /// First question about an address → its network interface shows it.
+    pub interface_visible: Duration,
+    /// InUse on a gateway → entries may use the address.
+    pub in_binding: Duration,
+    /// Whether a second change on a gateway or address during the first call is refused.
+    pub one_writer: bool,
+    /// Whether a gateway refuses changes while one of its entries is not Available.
+    pub stable_entries_only: bool,
+    /// Whether an association with a network interface must name the private address.
+    pub private_address_required: bool,
+    /// Calls allowed per account in 60 s.
+    pub rates: &'static [(&'static str, usize)],
+}
+
+/// Published rates per account and 60 seconds (openapi reference, quotas and rate limits).
+const PUBLISHED: &[(&str, usize)] = &[
+    ("AllocateEipAddress", 120),
+    ("AssociateEipAddress", 120),
+    ("UnassociateEipAddress", 120),
+    ("AssociateEipAddressBatch", 30),
+    ("DescribeEipAddresses", 600),
+    ("ReleaseEipAddress", 600),
+];
+
+/// The published ones and what Terway holds itself to for reads without a published figure.
+const CAUTIOUS: &[(&str, usize)] = &[
+    ("AllocateEipAddress", 120),
+    ("AssociateEipAddress", 120),
+    ("UnassociateEipAddress", 120),
+    ("AssociateEipAddressBatch", 30),
+    ("DescribeEipAddresses", 600),
+    ("ReleaseEipAddress", 600),
+    ("DescribeNetworkInterfaces", 800),
+    ("DescribeVSwitches", 300),
+];
+
+const fn span(from_ms: u64, to_ms: u64) -> Span {
+    (Duration::from_millis(from_ms), Duration::from_millis(to_ms))
+}
+
+impl Profile {
+    /// What this profile decides.
+    pub fn pace(self) -> Pace {
+        match self {
+            Self::Instant => Pace {
+                call: span(0, 0),
+                association: span(0, 5),
+                release: span(0, 5),
+                entry_pending: span(0, 5),
+                entry_deleting: span(0, 5),
+                package: span(0, 5),
+                interface_visible: Duration::ZERO,
+                in_binding: Duration::ZERO,
+                one_writer: false,
+                stable_entries_only: false,
+                private_address_required: false,
+                rates: &[],
+            },
+            Self::Realistic => Pace {
+                call: span(100, 200),
+                association: span(1500, 2500),
+                release: span(300, 700),
+                entry_pending: span(800, 1200),
+                entry_deleting: span(800, 1200),
+                package: span(800, 1200),
+                interface_visible: Duration::from_secs(1),
+                in_binding: Duration::from_secs(1),
+                one_writer: true,
+                stable_entries_only: false,
+                private_address_required: false,
+                rates: PUBLISHED,
+            },
+            Self::Strict => Pace {
+                in_binding: Duration::from_secs(3),
+                stable_entries_only: true,
+                private_address_required: true,
+                rates: CAUTIOUS,
+                ..Self::Realistic.pace()
+            },
+        }
+    }
+}

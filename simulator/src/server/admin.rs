@@ -1,0 +1,82 @@
+//! The tests' side door: state, counts, faults, and the hand of somebody at the console. Unsigned, on a port of its own.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde_json::{Value, json};
+
+use super::{Simulator, lock};
+use crate::{
+    calls::Calls,
+    faults::{Kind, Wanted},
+};
+
+type Shared = State<Arc<Simulator>>;
+
+/// The admin's routes.
+pub fn router(simulator: Arc<Simulator>) -> Router {
+    Router::new()
+        .route("/state", get(state))
+        .route("/calls", get(calls))
+        .route("/calls/reset", post(reset_calls))
+        .route("/faults", get(faults).post(set_fault).delete(clear_faults))
+        .route("/faults/{id}", delete(remove_fault))
+        .route("/faults/{id}/release", post(release_fault))
+        .merge(super::console::router())
+        .with_state(simulator)
+}
+
+async fn state(State(simulator): Shared) -> Json<Value> {
+    Json(simulator.cloud().state())
+}
+
+async fn calls(State(simulator): Shared) -> Json<Calls> {
+    Json(lock(&simulator.calls).clone())
+}
+
+async fn reset_calls(State(simulator): Shared) -> Json<Value> {
+    *lock(&simulator.calls) = Calls::default();
+    Json(json!({}))
+}
+
+async fn faults(State(simulator): Shared) -> Json<Value> {
+    Json(lock(&simulator.faults).list())
+}
+
+async fn set_fault(State(simulator): Shared, Json(wanted): Json<Wanted>) -> Response {
+    if wanted.kind == Kind::Error && wanted.code.is_none() {
+        return complain(StatusCode::BAD_REQUEST, "a fault of kind error needs a code");
+    }
+    if wanted.probability.is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
+        return complain(StatusCode::BAD_REQUEST, "a probability lies between 0 and 1");
+    }
+    let id = lock(&simulator.faults).set(wanted, &simulator.cloud());
+    Json(json!({"id": id})).into_response()
+}
+
+async fn clear_faults(State(simulator): Shared) -> Json<Value> {
+    lock(&simulator.faults).clear();
+    Json(json!({}))
+}
+
+async fn remove_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
+    found(lock(&simulator.faults).remove(id))
+}
+
+async fn release_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
+    found(lock(&simulator.faults).release(id))
+}
+
+fn found(is_there: bool) -> Response {
+    if is_there { Json(json!({})).into_response() } else { complain(StatusCode::NOT_FOUND, "there is no such fault") }
+}
+
+pub(super) fn complain(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({"error": why}))).into_response()
+}

@@ -1,0 +1,243 @@
+//! `POST /console/…`: what somebody else does to the account while Waygate is at work.
+//!
+//! Bodies are JSON with the API's parameter names in lower camel case; the answer has the API's own fields, or the code and
+//! message it refused with.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Simulator, admin::complain};
+use crate::{
+    cloud::{Outcome, Quotas},
+    params::Params,
+    refusal::Refusal,
+};
+
+type Shared = State<Arc<Simulator>>;
+
+/// The console's routes.
+pub(super) fn router() -> Router<Arc<Simulator>> {
+    Router::new()
+        .route("/console/quota", post(quota))
+        .route("/console/delete-nat-gateway", post(delete_gateway))
+        .route("/console/lock-nat-gateway", post(lock_gateway))
+        .route("/console/detach-eni", post(detach))
+        .route("/console/announce", post(announce))
+        .route("/console/snat-entry", post(snat_entry))
+        .route("/console/delete-snat-entry", post(delete_snat_entry))
+        .route("/console/security-group", post(security_group))
+        .route("/console/time", post(time))
+        .route("/console/policy", post(policy))
+        .route("/console/access-key", post(access_key))
+        .route("/console/{deed}", post(deed))
+}
+
+/// Deeds that are the API's own actions.
+fn action_of(deed: &str) -> Option<&'static str> {
+    Some(match deed {
+        "allocate-eip" => "AllocateEipAddress",
+        "associate-eip" => "AssociateEipAddress",
+        "unassociate-eip" | "unbind-gateway-eip" => "UnassociateEipAddress",
+        "release-eip" => "ReleaseEipAddress",
+        "tag-resources" => "TagResources",
+        "untag-resources" => "UnTagResources",
+        "create-forward-entry" => "CreateForwardEntry",
+        "modify-forward-entry" => "ModifyForwardEntry",
+        "delete-forward-entry" => "DeleteForwardEntry",
+        "add-to-bandwidth-package" => "AddCommonBandwidthPackageIp",
+        "remove-from-bandwidth-package" => "RemoveCommonBandwidthPackageIp",
+        _ => return None,
+    })
+}
+
+async fn deed(State(simulator): Shared, Path(deed): Path<String>, Json(body): Json<BTreeMap<String, Value>>) -> Response {
+    let Some(action) = action_of(&deed) else { return complain(StatusCode::NOT_FOUND, "the console does no such thing") };
+    let mut pairs = flatten(body);
+    if action == "UnassociateEipAddress" {
+        pairs.push(("Force".to_owned(), "true".to_owned()));
+    }
+    told(simulator.cloud().by_hand(action, &Params::new(pairs)))
+}
+
+fn told(outcome: Outcome) -> Response {
+    match outcome {
+        Ok(body) => Json(body).into_response(),
+        Err(refusal) => {
+            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+            (status, Json(json!({"error": refusal.code, "message": refusal.message}))).into_response()
+        }
+    }
+}
+
+/// JSON in camel case to RPC parameters: `{"tag":[{"key":"k"}]}` is `Tag.1.Key=k`.
+fn flatten(body: BTreeMap<String, Value>) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for (name, value) in body {
+        flatten_into(capital(&name), value, &mut pairs);
+    }
+    pairs
+}
+
+fn flatten_into(name: String, value: Value, pairs: &mut Vec<(String, String)>) {
+    match value {
+        Value::Null => {}
+        Value::String(text) => pairs.push((name, text)),
+        Value::Array(items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                flatten_into(format!("{name}.{}", index + 1), item, pairs);
+            }
+        }
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                flatten_into(format!("{name}.{}", capital(&field)), value, pairs);
+            }
+        }
+        Value::Bool(_) | Value::Number(_) => pairs.push((name, value.to_string())),
+    }
+}
+
+fn capital(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct QuotaWish {
+    eips: Option<usize>,
+    entries_per_gateway: Option<usize>,
+    eips_per_gateway: Option<usize>,
+    /// With it, `entriesPerGateway` is this gateway's alone.
+    nat_gateway_id: Option<String>,
+}
+
+async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Response {
+    let mut cloud = simulator.cloud();
+    let old = cloud.quotas();
+    let for_all = wish.entries_per_gateway.filter(|_| wish.nat_gateway_id.is_none());
+    cloud.set_quotas(Quotas {
+        eips: wish.eips.unwrap_or(old.eips),
+        entries_per_gateway: for_all.unwrap_or(old.entries_per_gateway),
+        eips_per_gateway: wish.eips_per_gateway.unwrap_or(old.eips_per_gateway),
+    });
+    told(match (wish.nat_gateway_id, wish.entries_per_gateway) {
+        (Some(gateway), Some(entries)) => cloud.set_entry_quota(&gateway, entries),
+        _ => Ok(json!({})),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GatewayWish {
+    nat_gateway_id: String,
+    locked: Option<bool>,
+}
+
+async fn delete_gateway(State(simulator): Shared, Json(wish): Json<GatewayWish>) -> Response {
+    told(simulator.cloud().delete_nat_gateway(&wish.nat_gateway_id))
+}
+
+async fn lock_gateway(State(simulator): Shared, Json(wish): Json<GatewayWish>) -> Response {
+    told(simulator.cloud().lock_nat_gateway(&wish.nat_gateway_id, wish.locked.unwrap_or(true)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct InterfaceWish {
+    network_interface_id: String,
+}
+
+async fn detach(State(simulator): Shared, Json(wish): Json<InterfaceWish>) -> Response {
+    told(simulator.cloud().detach_interface(&wish.network_interface_id).map(|()| json!({})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Announcement {
+    ips: Vec<Ipv4Addr>,
+}
+
+async fn announce(State(simulator): Shared, Json(announcement): Json<Announcement>) -> Json<Value> {
+    let mut cloud = simulator.cloud();
+    for address in announcement.ips {
+        cloud.announce_pod(address);
+    }
+    Json(json!({}))
+}
+
+async fn snat_entry(State(simulator): Shared, Json(body): Json<BTreeMap<String, Value>>) -> Response {
+    told(simulator.cloud().create_snat_entry(&Params::new(flatten(body))))
+}
+
+async fn delete_snat_entry(State(simulator): Shared, Json(body): Json<BTreeMap<String, Value>>) -> Response {
+    told(simulator.cloud().delete_snat_entry(&Params::new(flatten(body))))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    permissions: Vec<Value>,
+}
+
+async fn security_group(State(simulator): Shared, Json(rules): Json<Rules>) -> Json<Value> {
+    simulator.cloud().set_permissions(&rules.permissions);
+    Json(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TimeWish {
+    advance_ms: u32,
+}
+
+async fn time(State(simulator): Shared, Json(wish): Json<TimeWish>) -> Json<Value> {
+    simulator.move_ahead(i64::from(wish.advance_ms));
+    Json(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PolicyWish {
+    /// Without it, the key printed at the start.
+    access_key_id: Option<String>,
+    /// Denied actions: `vpc:ReleaseEipAddress`, `ecs:*`. Replaces what was denied before.
+    denied: Vec<String>,
+}
+
+async fn policy(State(simulator): Shared, Json(wish): Json<PolicyWish>) -> Response {
+    let mut cloud = simulator.cloud();
+    let id = wish.access_key_id.or_else(|| cloud.first_access_key().map(|key| key.id.clone())).unwrap_or_default();
+    told(cloud.access_key_mut(&id).map(|key| {
+        key.denied = wish.denied;
+        json!({"accessKeyId": id})
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KeyWish {
+    access_key_id: String,
+    /// Needed for a new key.
+    access_key_secret: Option<String>,
+    inactive: Option<bool>,
+}
+
+async fn access_key(State(simulator): Shared, Json(wish): Json<KeyWish>) -> Response {
+    let mut cloud = simulator.cloud();
+    if let Some(secret) = wish.access_key_secret {
+        cloud.add_access_key(wish.access_key_id.clone(), secret);
+    }
+    let changed: Result<(), Refusal> = cloud.access_key_mut(&wish.access_key_id).map(|key| {
+        key.is_inactive = wish.inactive.unwrap_or(false);
+    });
+    told(changed.map(|()| json!({"accessKeyId": wish.access_key_id})))
+}

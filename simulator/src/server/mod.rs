@@ -1,0 +1,172 @@
+//! The shell around the cloud: sockets, clocks and locks.
+//!
+//! Locks are held for the time of one state change and never across an await.
+
+pub mod admin;
+pub mod api;
+mod connection;
+mod console;
+pub mod metadata;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::{net::TcpListener, signal::unix, sync::oneshot, task::JoinSet};
+
+use crate::{
+    args::{Args, LoadError},
+    calls::Calls,
+    cloud::{Cloud, Settings},
+    dice::Dice,
+    faults::Faults,
+    signature::Nonces,
+};
+
+/// Everything both listeners share.
+pub struct Simulator {
+    cloud: Mutex<Cloud>,
+    faults: Mutex<Faults>,
+    calls: Mutex<Calls>,
+    nonces: Mutex<Nonces>,
+    request_ids: Mutex<Dice>,
+    /// How far the console has moved the cloud's clock ahead of the wall's.
+    ahead_ms: AtomicI64,
+}
+
+impl Simulator {
+    /// A simulator of this cloud.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let seed = settings.seed;
+        Arc::new(Self {
+            cloud: Mutex::new(Cloud::new(settings)),
+            faults: Mutex::new(Faults::new(seed)),
+            calls: Mutex::new(Calls::default()),
+            nonces: Mutex::new(Nonces::default()),
+            request_ids: Mutex::new(Dice::new(seed.rotate_left(32))),
+            ahead_ms: AtomicI64::new(0),
+        })
+    }
+
+    /// The cloud, with everything that is due by now done.
+    pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        let mut cloud = lock(&self.cloud);
+        cloud.advance(self.cloud_now());
+        cloud
+    }
+
+    /// The cloud's time: the wall's, and what the console added.
+    fn cloud_now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    fn move_ahead(&self, ms: i64) {
+        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn request_id(&self) -> String {
+        lock(&self.request_ids).request_id()
+    }
+}
+
+/// A lock whose holder panicked is still good: state changes here are never half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the simulator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No topology.
+    #[error("the topology cannot be loaded")]
+    Topology(#[from] LoadError),
+    /// No port.
+    #[error("cannot listen")]
+    Listen(#[from] std::io::Error),
+}
+
+/// A simulator that answers.
+pub struct Serving {
+    /// The shared state, for tests in the same process.
+    pub simulator: Arc<Simulator>,
+    /// Where the API listens.
+    pub endpoint: SocketAddr,
+    /// Where the admin listens.
+    pub admin: SocketAddr,
+    /// Where the metadata service listens.
+    pub metadata: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+impl Serving {
+    /// Listens and serves in the background.
+    pub async fn start(args: &Args) -> Result<Self, StartError> {
+        let settings = args.settings(args.load_topology()?, Timestamp::now());
+        let simulator = Simulator::new(settings);
+        let api = TcpListener::bind(args.listen).await?;
+        let admin = TcpListener::bind(args.admin_listen).await?;
+        let metadata = TcpListener::bind(args.metadata_listen).await?;
+        let (endpoint, admin_address, metadata_address) = (api.local_addr()?, admin.local_addr()?, metadata.local_addr()?);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection::serve(api, api::router(simulator.clone())));
+        tasks.spawn(connection::serve(admin, admin::router(simulator.clone())));
+        tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone())));
+        Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, tasks })
+    }
+
+    /// What scripts read to find everything.
+    pub fn ready_line(&self) -> String {
+        let cloud = self.simulator.cloud();
+        let (id, secret) = cloud.first_access_key().map(|key| (key.id.as_str(), key.secret.as_str())).unwrap_or_default();
+        let topology = cloud.topology();
+        json!({
+            "endpoint": format!("http://{}", self.endpoint), "admin": format!("http://{}", self.admin),
+            "metadata": format!("http://{}", self.metadata), "accountId": cloud.account(), "ramRole": metadata::ROLE,
+            "accessKeyId": id, "accessKeySecret": secret, "regionId": topology.region, "vpcId": topology.vpc.id,
+            "natGateways": cloud.gateway_summary(), "bandwidthPackages": topology.bandwidth_packages,
+        })
+        .to_string()
+    }
+
+    /// Serves until a signal comes or, if asked for, standard input ends.
+    pub async fn until_told(mut self, exit_with_stdin: bool) {
+        tokio::select! {
+            () = signal(unix::SignalKind::terminate()) => {}
+            () = signal(unix::SignalKind::interrupt()) => {}
+            () = end_of_stdin(), if exit_with_stdin => {}
+            _ = self.tasks.join_next() => tracing::error!("a listener has ended"),
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn signal(kind: unix::SignalKind) {
+    match unix::signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for signals");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Read on a thread of its own: a blocked read must not keep the runtime from ending.
+async fn end_of_stdin() {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!(?read, "standard input has ended");
+        ended.send(())
+    });
+    if end.await.is_err() {
+        tracing::debug!("the reader of standard input has ended without a word");
+    }
+}

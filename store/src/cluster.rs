@@ -1,0 +1,33 @@
+//! Which cluster we are, and which store this is.
+
+use crate::{Error, Store};
+use uuid::Uuid;
+use waygate_core::names::Owner;
+
+/// A registered cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub(crate) id: i32,
+    /// On whose behalf this cluster's things are made in the cloud.
+    pub owner: Owner,
+}
+
+impl Store {
+    /// Registers the cluster, or finds it again. The UID of its kube-system namespace is what identifies it; the configured ID is its name.
+    pub async fn register_cluster(&self, uid: Uuid, name: &str) -> Result<Cluster, Error> {
+        sqlx::query!("INSERT INTO cluster (cluster_uid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", uid, name)
+            .execute(&self.pool)
+            .await?;
+        // Renaming is allowed, taking another's name is not.
+        let renamed = sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name).execute(&self.pool).await;
+        let renamed = renamed.map_err(Error::from);
+        if matches!(&renamed, Err(Error::Taken { .. })) || renamed.is_ok_and(|done| done.rows_affected() == 0) {
+            let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name).fetch_one(&self.pool).await?;
+            return Err(Error::ClusterNameTaken { name: name.to_owned(), uid });
+        }
+        let row = sqlx::query!("SELECT c.cluster_id, s.store_id FROM cluster c, store s WHERE c.cluster_uid = $1", uid)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Cluster { id: row.cluster_id, owner: Owner { store: row.store_id, cluster: uid } })
+    }
+}

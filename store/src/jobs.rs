@@ -1,0 +1,75 @@
+//! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with the time of the next look.
+
+use crate::{Cluster, Error, Store};
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::ids::LeaseId;
+
+/// A lease that is ours for a while. Every decision is written under it, or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The lease.
+    pub lease_id: LeaseId,
+    pub(crate) owner: Uuid,
+    pub(crate) epoch: i64,
+}
+
+/// How a claim ends: what is awaited, and when somebody looks again.
+#[derive(Clone, Debug)]
+pub struct Finish<'a> {
+    /// The `wake` the last step knew of: news that came later makes the lease due at once.
+    pub wake: i64,
+    /// When to look again.
+    pub again: Duration,
+    /// Waits in a row for the same reason.
+    pub tries: i32,
+    /// For programs.
+    pub reason: &'a str,
+    /// For people.
+    pub message: &'a str,
+}
+
+impl Store {
+    /// Claims up to `limit` leases that are due, the longest due first. A claim lapses after `period`, and anyone may claim again.
+    pub async fn claim(&self, cluster: Cluster, owner: Uuid, limit: i64, period: Duration) -> Result<Vec<Claim>, Error> {
+        let rows = sqlx::query!(
+            "WITH due AS MATERIALIZED (
+               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+             UPDATE lease SET owner = $2, epoch = epoch + 1, due_at = now() + make_interval(secs => $4)
+             FROM due WHERE lease.lease_id = due.lease_id
+             RETURNING lease.lease_id, lease.epoch",
+            cluster.id,
+            owner,
+            limit,
+            period.as_secs_f64(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| Claim { lease_id: LeaseId(row.lease_id), owner, epoch: row.epoch }).collect())
+    }
+
+    /// Gives a claim back.
+    pub async fn finish(&self, claim: &Claim, finish: &Finish<'_>) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7,
+               due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            finish.wake,
+            finish.tries,
+            finish.reason,
+            finish.message,
+            finish.again.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+}
+
+/// A fenced write that touched no row came too late.
+pub(crate) fn fenced(rows: u64) -> Result<(), Error> {
+    if rows == 0 { Err(Error::ClaimLost) } else { Ok(()) }
+}

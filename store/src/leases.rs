@@ -1,0 +1,293 @@
+//! A lease as a whole: read under a claim, and changed by decisions.
+
+use crate::jobs::fenced;
+use crate::{Claim, Error, Store};
+use jiff::Timestamp;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Target};
+use waygate_core::plan::PortKey;
+use waygate_core::request::{ExposedPort, Kind, Protocol, Request};
+
+/// A lease under a claim, with its unresolved operations.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The lease.
+    pub lease: Lease,
+    /// Its operations whose end is not known, the oldest first.
+    pub operations: Vec<Operation>,
+    /// News so far; see [`crate::Finish::wake`].
+    pub wake: i64,
+    /// Waits in a row for `reason`.
+    pub tries: i32,
+    /// What it waited for last.
+    pub reason: Option<String>,
+    /// Postgres' clock.
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// Reads a claimed lease and renews the claim for `period`.
+    pub async fn load(&self, claim: &Claim, period: Duration) -> Result<Loaded, Error> {
+        let row = sqlx::query!(
+            r#"UPDATE lease SET due_at = now() + make_interval(secs => $4)
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
+             RETURNING kind, namespace, pod_name, pod_uid, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
+               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, wake, tries,
+               reason, extract(epoch FROM created_at)::float8 AS "created_at!", extract(epoch FROM now())::float8 AS "now!""#,
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            period.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(Error::ClaimLost)?;
+        let request: Request = serde_json::from_value(row.request).map_err(Error::corrupt)?;
+        let eip = match (row.allocation_id, row.eip_address) {
+            (Some(id), Some(ip)) => Some(LeasedEip { allocation_id: AllocationId::new(id), ip_address: address(&ip)?, ours: row.ours }),
+            _ => None,
+        };
+        let target = match (row.eni_id, row.private_ip) {
+            (Some(eni), Some(ip)) => Some(Target {
+                eni_id: EniId::new(eni),
+                vswitch_id: VSwitchId::new(row.vswitch_id.unwrap_or_default()),
+                zone_id: ZoneId::new(row.zone_id.unwrap_or_default()),
+                vpc_id: VpcId::new(row.vpc_id.unwrap_or_default()),
+                private_ip: address(&ip)?,
+                primary: row.primary_ip.unwrap_or(false),
+            }),
+            _ => None,
+        };
+        let kind = if row.kind == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat };
+        let ports = if kind == Kind::Dnat { self.ports_of(claim.lease_id, &request).await? } else { Vec::new() };
+        let lease = Lease {
+            id: claim.lease_id,
+            kind,
+            namespace: row.namespace,
+            pod_name: row.pod_name,
+            pod_uid: PodUid::new(row.pod_uid.to_string()),
+            request,
+            phase: phase(&row.phase)?,
+            eip,
+            ports,
+            target,
+            generation: row.generation,
+            resource: row.resource,
+            doubts: row.doubts,
+            created_at: moment(row.created_at)?,
+        };
+        let operations = self.unresolved(claim.lease_id).await?;
+        Ok(Loaded { lease, operations, wake: row.wake, tries: row.tries, reason: row.reason, now: moment(row.now)? })
+    }
+
+    /// The ports of a lease, in the order the pod asked for them.
+    async fn ports_of(&self, lease: LeaseId, request: &Request) -> Result<Vec<LeasedPort>, Error> {
+        let rows = sqlx::query!(
+            r#"SELECT p.allocation_id, p.proto, p.port, p.gateway_id, p.target AS "target!", p.entry_id, p.deleted,
+                 host(e.address) AS "address!", e.table_id
+               FROM port p JOIN gateway_eip e USING (allocation_id) WHERE p.lease_id = $1"#,
+            lease.0,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let ports: Result<Vec<_>, Error> = rows
+            .into_iter()
+            .map(|row| {
+                Ok(LeasedPort {
+                    allocation_id: AllocationId::new(row.allocation_id),
+                    external_ip: address(&row.address)?,
+                    external_port: port(row.port)?,
+                    exposed: ExposedPort { port: port(row.target)?, protocol: protocol(row.proto) },
+                    gateway_id: NatGatewayId::new(row.gateway_id),
+                    table_id: ForwardTableId::new(row.table_id),
+                    entry_id: row.entry_id.map(ForwardEntryId::new),
+                    deleted: row.deleted,
+                })
+            })
+            .collect();
+        let mut ports = ports?;
+        if let Request::Dnat(request) = request {
+            ports.sort_by_key(|port| request.ports.iter().position(|asked| *asked == port.exposed));
+        }
+        Ok(ports)
+    }
+
+    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending.
+    pub async fn set_phase(&self, claim: &Claim, phase: Phase) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET phase = $4, doubts = 0 WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            phase.as_str(),
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// One definite read did not show what was published.
+    pub async fn doubt(&self, claim: &Claim) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET doubts = doubts + 1 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// Deletes a lease that holds nothing. One that still has something is kept, whatever the caller believed.
+    pub async fn forget(&self, claim: &Claim) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "DELETE FROM lease l WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL AND private_ip IS NULL
+               AND NOT EXISTS (SELECT FROM port p WHERE p.lease_id = l.lease_id)
+               AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// Takes a given EIP for the lease. [`Error::Taken`] by `lease_eip`: another lease has it.
+    pub async fn take_given(&self, claim: &Claim, id: &AllocationId, ip: Ipv4Addr) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET allocation_id = $4, eip_address = $5::text::inet, ours = false
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            id.as_str(),
+            ip.to_string(),
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// Who holds an EIP: namespace and name of the pod, for messages.
+    pub async fn holder_of_eip(&self, id: &AllocationId) -> Result<Option<String>, Error> {
+        let row =
+            sqlx::query!("SELECT namespace, pod_name FROM lease WHERE allocation_id = $1", id.as_str()).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| format!("{}/{}", row.namespace, row.pod_name)))
+    }
+
+    /// The lease's EIP is given back, or is nothing of ours.
+    pub async fn forget_eip(&self, claim: &Claim) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET allocation_id = NULL, eip_address = NULL, ours = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// From here on something may point at this address. [`Error::Taken`] by `lease_target` or `port_internal`: an earlier pod's lease still does.
+    pub async fn set_target(&self, claim: &Claim, target: &Target) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS (
+               UPDATE lease SET eni_id = $4, vswitch_id = $5, zone_id = $6, vpc_id = $7, private_ip = $8::text::inet, primary_ip = $9,
+                 generation = generation + 1
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND private_ip IS NULL RETURNING lease_id),
+             p AS (UPDATE port SET private_ip = $8::text::inet FROM l WHERE port.lease_id = l.lease_id)
+             SELECT lease_id FROM l",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            target.eni_id.as_str(),
+            target.vswitch_id.as_str(),
+            target.zone_id.as_str(),
+            target.vpc_id.as_str(),
+            target.private_ip.to_string(),
+            target.primary,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        fenced(u64::from(done.is_some()))
+    }
+
+    /// Nothing points there any more, and nothing can.
+    pub async fn clear_target(&self, claim: &Claim) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS (
+               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 RETURNING lease_id),
+             p AS (UPDATE port SET private_ip = NULL, entry_id = NULL, deleted = false FROM l WHERE port.lease_id = l.lease_id)
+             SELECT lease_id FROM l",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        fenced(u64::from(done.is_some()))
+    }
+
+    /// Makes the lease the writer of its custom resource, or ends that. [`Error::Taken`] by `lease_name`: a predecessor still is.
+    pub async fn set_resource(&self, claim: &Claim, writes: Writes) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            writes == Writes::Yes,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// Which of these leases the store knows.
+    pub async fn known(&self, leases: &[LeaseId]) -> Result<Vec<LeaseId>, Error> {
+        let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
+        let rows = sqlx::query_scalar!("SELECT lease_id FROM lease WHERE lease_id = ANY($1)", &ids).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(LeaseId).collect())
+    }
+}
+
+/// Whether a lease writes the custom resource of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// It does.
+    Yes,
+    /// It does not, or no more.
+    No,
+}
+
+pub(crate) fn address(text: &str) -> Result<Ipv4Addr, Error> {
+    text.parse().map_err(|_| Error::corrupt(format_args!("address \"{text}\"")))
+}
+
+pub(crate) fn port(number: i32) -> Result<u16, Error> {
+    u16::try_from(number).map_err(|_| Error::corrupt(format_args!("port {number}")))
+}
+
+pub(crate) fn protocol(number: i16) -> Protocol {
+    if number == Protocol::Udp.number() { Protocol::Udp } else { Protocol::Tcp }
+}
+
+pub(crate) fn moment(seconds: f64) -> Result<Timestamp, Error> {
+    jiff::SignedDuration::try_from_secs_f64(seconds).and_then(Timestamp::from_duration).map_err(Error::corrupt)
+}
+
+fn phase(text: &str) -> Result<Phase, Error> {
+    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Ending]
+        .into_iter()
+        .find(|phase| phase.as_str() == text)
+        .ok_or_else(|| Error::corrupt(format_args!("phase \"{text}\"")))
+}
+
+/// The columns that name a port row.
+pub(crate) fn key(port: &PortKey) -> (&str, i16, i32) {
+    (port.allocation_id.as_str(), port.protocol.number(), i32::from(port.port))
+}

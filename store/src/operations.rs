@@ -1,0 +1,173 @@
+//! Operations: intended before the call, settled once, by whoever has the answer.
+
+use crate::leases::moment;
+use crate::{Claim, Error, Store};
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::LeaseId;
+use waygate_core::lease::{Operation, Outcome};
+
+/// What an answer means for the lease, beyond itself; recorded with it in one statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing, or what the answer itself carries (a new EIP, a new entry, a deletion).
+    Plain,
+    /// The cloud says that the EIP does not exist.
+    EipGone,
+}
+
+impl Store {
+    /// Commits the intent to change a resource, before the call. Refused when the claim's rest is shorter than `call`.
+    /// [`Error::Taken`] by `operation_unresolved`: an earlier change of this resource has no known end yet.
+    pub async fn intend(
+        &self,
+        claim: &Claim,
+        resource: &str,
+        change: &Change,
+        call: Duration,
+        fence: Duration,
+    ) -> Result<Operation, Error> {
+        let frozen = serde_json::to_value(change).map_err(Error::corrupt)?;
+        let row = sqlx::query!(
+            r#"WITH l AS MATERIALIZED (
+               SELECT lease_id FROM lease
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $6) FOR UPDATE)
+             INSERT INTO operation (lease_id, resource, change, owner, epoch, fence_until)
+             SELECT lease_id, $4, $5, $2, $3, now() + make_interval(secs => $7) FROM l
+             RETURNING operation_id, extract(epoch FROM fence_until)::float8 AS "fence_until!""#,
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            resource,
+            frozen,
+            call.as_secs_f64(),
+            fence.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(Error::ClaimLost)?;
+        let fence_until = moment(row.fence_until)?;
+        Ok(Operation { id: row.operation_id, resource: resource.to_owned(), change: change.clone(), fence_until, misses: 0 })
+    }
+
+    /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
+    pub async fn intend_again(&self, claim: &Claim, operation: Uuid, call: Duration, fence: Duration) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
+             FROM lease l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id
+               AND l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3 AND l.due_at > now() + make_interval(secs => $5)",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            operation,
+            call.as_secs_f64(),
+            fence.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        crate::jobs::fenced(done.rows_affected())
+    }
+
+    /// A read after the fence showed no effect.
+    pub async fn miss(&self, claim: &Claim, operation: Uuid) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE operation o SET misses = misses + 1 FROM lease l
+             WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id AND l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            operation,
+        )
+        .execute(&self.pool)
+        .await?;
+        crate::jobs::fenced(done.rows_affected())
+    }
+
+    /// Records how an operation ended: a fact, so not fenced, and written once. What the answer brought goes onto the lease in the same
+    /// statement; whoever holds the lease now, if not the bringer, is woken.
+    pub async fn settle(
+        &self,
+        claim: &Claim,
+        operation: &Operation,
+        outcome: Outcome,
+        answer: Option<&Answer>,
+        error: Option<&str>,
+        effect: Effect,
+    ) -> Result<(), Error> {
+        let done = outcome == Outcome::Done;
+        let created = (done && matches!(operation.change, Change::CreateForwardEntry(_)))
+            .then(|| answer.and_then(|answer| answer.entry_id.as_ref()))
+            .flatten();
+        let (eip, ip) = (answer.and_then(|a| a.allocation_id.as_ref()), answer.and_then(|a| a.ip_address).map(|ip| ip.to_string()));
+        let new_port = if let Change::CreateForwardEntry(forward) = &operation.change { Some(forward) } else { None };
+        let deleted = match &operation.change {
+            Change::DeleteForwardEntry { entry_id, .. } if done => Some(entry_id.as_str()),
+            _ => None,
+        };
+        let answer_json = answer.map(serde_json::to_value).transpose().map_err(Error::corrupt)?;
+        sqlx::query!(
+            "WITH o AS (
+               UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now()
+               WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
+             created AS (
+               UPDATE port SET entry_id = $7, deleted = false FROM o
+               WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.port = $8 AND port.proto = $9),
+             deleted AS (
+               UPDATE port SET deleted = true FROM o WHERE port.lease_id = o.lease_id AND port.entry_id = $10)
+             UPDATE lease SET
+               allocation_id = CASE WHEN $11 THEN NULL ELSE coalesce(allocation_id, $5) END,
+               eip_address   = CASE WHEN $11 THEN NULL ELSE coalesce(eip_address, $6::text::inet) END,
+               ours          = CASE WHEN $11 THEN false ELSE ours OR (allocation_id IS NULL AND $5::text IS NOT NULL) END,
+               wake          = wake + (owner IS DISTINCT FROM $12 OR epoch <> $13)::int,
+               due_at        = CASE WHEN owner IS NULL THEN now() ELSE due_at END
+             FROM o WHERE lease.lease_id = o.lease_id",
+            operation.id,
+            outcome.as_str(),
+            answer_json,
+            error,
+            eip.map(waygate_core::ids::AllocationId::as_str),
+            ip,
+            created.map(waygate_core::ids::ForwardEntryId::as_str),
+            new_port.map(|forward| i32::from(forward.external_port)),
+            new_port.map(|forward| forward.protocol.number()),
+            deleted,
+            effect == Effect::EipGone,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The unresolved operations of a lease, the oldest first.
+    pub(crate) async fn unresolved(&self, lease: LeaseId) -> Result<Vec<Operation>, Error> {
+        let rows = sqlx::query!(
+            r#"SELECT operation_id, resource, change, misses, extract(epoch FROM fence_until)::float8 AS "fence_until!"
+             FROM operation WHERE lease_id = $1 AND outcome IS NULL ORDER BY intended_at, operation_id"#,
+            lease.0,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(Operation {
+                    id: row.operation_id,
+                    resource: row.resource,
+                    change: serde_json::from_value(row.change).map_err(Error::corrupt)?,
+                    fence_until: moment(row.fence_until)?,
+                    misses: row.misses,
+                })
+            })
+            .collect()
+    }
+
+    /// Deletes operations settled longer ago than `age`: they are history, kept for those who ask what happened.
+    pub async fn prune_operations(&self, age: Duration) -> Result<u64, Error> {
+        let done = sqlx::query!("DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)", age.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}

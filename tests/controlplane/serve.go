@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+// programs are the names under which this binary is the programs of a cluster.
+var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
+
+// announcement is the one line on standard output that says everything is ready.
+type announcement struct {
+	Kubeconfig  string `json:"kubeconfig"`
+	DatabaseURL string `json:"databaseURL"`
+	BinDir      string `json:"binDir"`
+}
+
+// serve starts everything, announces it, and returns when it shall end (nil) or cannot go on (the reason).
+func serve(args []string) error {
+	flags := flag.NewFlagSet("serve", flag.ExitOnError)
+	dir := flags.String("dir", "", "where logs, data and kubeconfigs go; created if need be")
+	kubeconfig := flags.String("kubeconfig", "", "use this cluster instead of starting one")
+	flags.Parse(args)
+	if *dir == "" {
+		return fmt.Errorf("serve needs --dir")
+	}
+	absolute, err := filepath.Abs(*dir)
+	if err != nil {
+		return err
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	go func() {
+		// Whoever started us holds the other end: when it is gone, however it went, so are we.
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+
+	processes, err := newProcesses(absolute)
+	if err != nil {
+		return err
+	}
+	ready, cleanUp, err := startAll(ctx, absolute, *kubeconfig, processes)
+	defer func() {
+		processes.stopAll()
+		cleanUp()
+	}()
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-processes.died:
+		return err
+	}
+}
+
+// startAll starts PostgreSQL and the cluster side by side. The returned function removes what is not in DIR, and is never nil.
+func startAll(ctx context.Context, dir, kubeconfig string, processes *processes) (announcement, func(), error) {
+	ready := announcement{BinDir: filepath.Join(dir, "bin"), Kubeconfig: kubeconfig}
+	if err := linkPrograms(ready.BinDir); err != nil {
+		return ready, func() {}, err
+	}
+
+	postgres := make(chan error, 1)
+	database := &database{processes: processes}
+	go func() { postgres <- database.start(ctx, dir) }()
+
+	var err error
+	if kubeconfig == "" {
+		ready.Kubeconfig, err = startCluster(ctx, dir, ready.BinDir, processes)
+	}
+	if failed := <-postgres; err == nil {
+		err = failed
+	}
+	ready.DatabaseURL = database.url
+	return ready, database.remove, err
+}
+
+// linkPrograms makes a directory of programs: KUBEBUILDER_ASSETS' own where it has them, else this binary.
+func linkPrograms(binDir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(binDir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range programs {
+		target := self
+		if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
+			if own := filepath.Join(assets, name); isExecutable(own) {
+				target = own
+			}
+		}
+		link := filepath.Join(binDir, name)
+		_ = os.Remove(link)
+		if err := os.Symlink(target, link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isExecutable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// freePorts finds ports that are free now. All are held until the last is found, so that they differ.
+func freePorts(count int) ([]int, error) {
+	ports := make([]int, count)
+	for i := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer listener.Close()
+		ports[i] = listener.Addr().(*net.TCPAddr).Port
+	}
+	return ports, nil
+}

@@ -1,0 +1,181 @@
+//! The simulator as a process, and its administrator's hand.
+
+use std::{fs::OpenOptions, path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+    time::timeout,
+};
+
+use crate::{layout, process};
+
+/// How long the simulator may take to say where it is.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cloud of a test's own.
+#[derive(Debug)]
+pub struct Cloud {
+    /// What it said when it was ready.
+    pub account: Account,
+    http: reqwest::Client,
+    child: Child,
+}
+
+/// The one line the simulator prints.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
+    /// The API.
+    pub endpoint: String,
+    /// The administrator's interface.
+    pub admin: String,
+    /// An access key that may do everything.
+    pub access_key_id: String,
+    /// Its secret.
+    #[serde(deserialize_with = "secret")]
+    pub access_key_secret: SecretString,
+    /// The one region.
+    pub region_id: String,
+    /// The one VPC.
+    pub vpc_id: String,
+    /// The gateways, one a zone.
+    pub nat_gateways: Vec<NatGateway>,
+}
+
+/// A NAT gateway that exists from the start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NatGateway {
+    /// `ngw-…`.
+    pub nat_gateway_id: String,
+    /// `ftb-…`.
+    pub forward_table_id: String,
+    /// Its zone.
+    pub zone_id: String,
+    /// The EIPs bound to it.
+    pub eips: Vec<GatewayEip>,
+}
+
+/// An EIP of a gateway.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayEip {
+    /// `eip-…`.
+    pub allocation_id: String,
+    /// Its public address.
+    pub ip_address: String,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+/// A fault in force, to be released or removed by its number.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct FaultId(u64);
+
+impl Cloud {
+    /// Starts a simulator; its log is `dir/logs/simulator.log`, its process ID in `dir/pids/simulator`.
+    pub async fn start(dir: &Path, arguments: &[String]) -> Result<Self> {
+        for sub in ["logs", "pids"] {
+            std::fs::create_dir_all(dir.join(sub))?;
+        }
+        let log = OpenOptions::new().create(true).append(true).open(dir.join("logs").join("simulator.log"))?;
+        let mut child = process::tethered(layout::program("simulator")?)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        std::fs::write(dir.join("pids").join("simulator"), child.id().unwrap_or_default().to_string())?;
+        let mut lines = BufReader::new(child.stdout.take().context("the simulator's standard output")?).lines();
+        let line = timeout(START_PATIENCE, lines.next_line()).await.context("the simulator was not ready in time")??;
+        let line = line.with_context(|| format!("the simulator ended: {}", process::tail(&dir.join("logs/simulator.log"))))?;
+        let account = serde_json::from_str(&line).context("the simulator's announcement")?;
+        Ok(Self { account, http: reqwest::Client::new(), child })
+    }
+
+    /// Everything that exists, field names as in the API: `eips`, `forwardEntries`, `natGateways`, …
+    pub async fn state(&self) -> Result<Value> {
+        self.get("state").await
+    }
+
+    /// One list of [`Self::state`].
+    pub async fn list(&self, what: &str) -> Result<Vec<Value>> {
+        let mut state = self.state().await?;
+        serde_json::from_value(state[what].take()).with_context(|| format!("the simulator's state has no list {what}"))
+    }
+
+    /// How often each action was called, and how often with which error.
+    pub async fn calls(&self) -> Result<Value> {
+        self.get("calls").await
+    }
+
+    /// How often one action was called.
+    pub async fn calls_of(&self, action: &str) -> Result<u64> {
+        Ok(self.calls().await?["calls"][action].as_u64().unwrap_or_default())
+    }
+
+    /// Sets a fault, such as `json!({"action": "AllocateEipAddress", "kind": "hold", "times": 1})`.
+    pub async fn fault(&self, fault: Value) -> Result<FaultId> {
+        #[derive(Deserialize)]
+        struct Set {
+            id: FaultId,
+        }
+        Ok(self.post::<Set>("faults", &fault).await?.id)
+    }
+
+    /// The faults in force, with how many calls each holds right now.
+    pub async fn faults(&self) -> Result<Value> {
+        self.get("faults").await
+    }
+
+    /// Lets the calls go that a fault of kind `hold` holds.
+    pub async fn release(&self, fault: FaultId) -> Result<()> {
+        self.post::<Value>(&format!("faults/{}/release", fault.0), &json!({})).await.map(drop)
+    }
+
+    /// Removes all faults.
+    pub async fn clear_faults(&self) -> Result<()> {
+        self.http.delete(self.url("faults")).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// What somebody does in the cloud's console behind our back, such as `("release-eip", json!({"allocationId": …}))`.
+    pub async fn console(&self, what: &str, body: Value) -> Result<Value> {
+        self.post(&format!("console/{what}"), &body).await
+    }
+
+    /// Whether the process has ended, which nobody should have asked of it.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Ends it.
+    pub async fn stop(&mut self) -> Result<()> {
+        process::end(&mut self.child, process::TERM_PATIENCE).await.map(drop)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        Ok(self.http.get(self.url(path)).send().await?.error_for_status()?.json().await?)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let answer = self.http.post(self.url(path)).json(body).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        anyhow::ensure!(status.is_success(), "the simulator's admin answers {status} to {path}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.account.admin)
+    }
+}

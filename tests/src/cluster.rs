@@ -1,0 +1,52 @@
+//! The shared cluster: clients for it, and what is applied to it once.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, Config,
+    api::{Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{conditions, wait::await_condition},
+};
+use tokio::time::timeout;
+
+use crate::{manifests, nodes::Topology};
+
+/// How long a definition may take to be served; 100 ms are usual.
+const ESTABLISH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A client by a kubeconfig file.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    install_tls();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Makes ring the process' TLS provider; who came first does not matter.
+pub(crate) fn install_tls() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// Gives a cluster its nodes, if it is new, and our resource definitions.
+pub async fn prepare(client: &Client, new_nodes: Option<&Topology>) -> Result<()> {
+    if let Some(topology) = new_nodes {
+        topology.apply(client).await.context("making the nodes")?;
+    }
+    apply_definitions(client).await.context("applying the resource definitions")
+}
+
+/// Applies `manifests/crds.yaml` and waits until its resources are served.
+async fn apply_definitions(client: &Client) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for document in manifests::read("crds.yaml")? {
+        let definition: CustomResourceDefinition = serde_json::from_value(document)?;
+        let name = definition.metadata.name.clone().context("a definition without a name")?;
+        definitions.patch(&name, &PatchParams::apply("testbed").force(), &Patch::Apply(&definition)).await?;
+        let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
+        timeout(ESTABLISH_PATIENCE, established).await.with_context(|| format!("{name} is not served in time"))??;
+    }
+    Ok(())
+}

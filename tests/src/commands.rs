@@ -1,0 +1,77 @@
+//! The command line of `testbed`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    run,
+    stack::{self, StackOptions},
+};
+
+/// Runs Waygate against real parts on this machine: Kubernetes (kube-apiserver, etcd, controllers, scheduler, and kwok for
+/// nodes), PostgreSQL, and a simulator of the cloud. Nothing needs to be installed but Rust and Go; what must be built is
+/// built once. Usually called by `make`.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version)]
+pub struct Arguments {
+    #[command(flatten)]
+    machine: Machine,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the testbed needs to know of this machine.
+#[derive(Debug, Clone, Args)]
+pub struct Machine {
+    /// Where programs built once for this machine are kept (default: ~/.cache).
+    #[arg(long, global = true, env = "XDG_CACHE_HOME", hide_env_values = true)]
+    cache: Option<PathBuf>,
+    #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
+    home: PathBuf,
+}
+
+impl Machine {
+    /// The folder for what is built once per machine.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| self.home.join(".cache"))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command with a control plane and a Postgres of its own, and stop them after.
+    ///
+    /// The command finds KUBECONFIG and DATABASE_URL (both an administrator's) in its environment and `kubectl` in its
+    /// PATH; its exit code is passed on.
+    ///
+    ///   testbed run -- cargo test --workspace
+    ///   testbed run -- kubectl get nodes
+    #[command(verbatim_doc_comment)]
+    Run(run::Options),
+    /// Start the whole stack in the background: control plane, Postgres, simulator, webhook and worker.
+    ///
+    /// Returns when everything is ready and has written its addresses to target/testbed/env as shell assignments. A webhook or
+    /// worker that ends is started again, as a kubelet would. Logs are in target/testbed/up/logs, process IDs in
+    /// target/testbed/up/pids; a part (postgres, webhook, worker) stays down while target/testbed/up/stopped/PART exists.
+    Up(StackOptions),
+    /// End what `up` started, and wait until no process of it is left.
+    Down,
+    /// The background half of `up`.
+    #[command(hide = true)]
+    Supervise(StackOptions),
+}
+
+impl Arguments {
+    /// Does what was asked for.
+    pub async fn execute(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Run(options) => run::run(&self.machine, options).await,
+            Command::Up(options) => stack::up(&self.machine, &options).await,
+            Command::Down => stack::down().await,
+            Command::Supervise(options) => stack::supervise(&self.machine, &options).await,
+        }
+    }
+}

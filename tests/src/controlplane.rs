@@ -1,0 +1,92 @@
+//! The control plane as one child process: it starts, says where it is, and ends when we let go of its standard input.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
+    time::timeout,
+};
+
+/// How long everything may take to come up; 4 seconds are usual.
+const START_PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long everything may take to end; 3 seconds are usual.
+const STOP_PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running control plane with its Postgres.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// Where it is.
+    pub address: Address,
+    child: Child,
+    // Its end is the child's order to stop, also when we are killed.
+    stdin: ChildStdin,
+}
+
+/// Where a control plane is: the one line it prints.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// The administrator's.
+    pub kubeconfig: PathBuf,
+    /// The superuser's.
+    #[serde(rename = "databaseURL")]
+    pub database_url: String,
+    /// Where `kubectl` is.
+    pub bin_dir: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts one in `dir`, or only the Postgres if there is a cluster already.
+    pub async fn start(binary: &Path, dir: &Path, kubeconfig: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--dir").arg(dir);
+        if let Some(kubeconfig) = kubeconfig {
+            command.arg("--kubeconfig").arg(kubeconfig);
+        }
+        // A process group of its own: Ctrl-C in the terminal is ours to handle, in order.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("the control plane does not start")?;
+        let stdin = child.stdin.take().context("the control plane's standard input")?;
+        let mut lines = BufReader::new(child.stdout.take().context("the control plane's standard output")?).lines();
+        let announced = timeout(START_PATIENCE, lines.next_line()).await.context("the control plane did not come up in time")??;
+        let Some(line) = announced else {
+            bail!("the control plane ended before it was ready ({})", child.wait().await?);
+        };
+        let address = serde_json::from_str(&line).context("the control plane's announcement")?;
+        Ok(Self { address, child, stdin })
+    }
+
+    /// Waits until it ends by itself, which it never should.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.child.wait().await {
+            Ok(status) => anyhow::anyhow!("the control plane ended ({status})"),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Its process ID while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it and everything it started.
+    pub async fn stop(mut self) -> Result<()> {
+        drop(self.stdin);
+        if let Ok(status) = timeout(STOP_PATIENCE, self.child.wait()).await {
+            status?;
+        } else {
+            self.child.kill().await?;
+            bail!("the control plane did not end within {} s and was killed", STOP_PATIENCE.as_secs());
+        }
+        Ok(())
+    }
+}

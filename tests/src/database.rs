@@ -1,0 +1,53 @@
+//! A database of a test's own in the testbed's Postgres.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
+use tokio::process::Command;
+use url::Url;
+
+use crate::proxy::Link;
+
+/// How many connections a test itself may hold.
+const POOL: u32 = 4;
+
+/// A new, migrated database.
+#[derive(Debug)]
+pub struct Database {
+    /// The test's own way to it, which is never cut.
+    pub pool: PgPool,
+    /// The way of webhook and worker, which a test may cut or stall.
+    pub link: Link,
+    /// The way of webhook and worker, as a URL.
+    pub url: String,
+    /// The test's own way, as a URL.
+    pub direct_url: String,
+}
+
+impl Database {
+    /// Makes the database `name` and lets `waygate-worker migrate` give it its schema.
+    pub async fn create(admin_url: &str, name: &str, worker: &Path) -> Result<Self> {
+        let mut admin = PgConnection::connect(admin_url).await.context("reaching the testbed's Postgres")?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut admin).await?;
+        admin.close().await?;
+
+        let mut direct = Url::parse(admin_url).context("DATABASE_URL")?;
+        direct.set_path(name);
+        migrate(worker, direct.as_str()).await?;
+        let pool = PgPoolOptions::new().max_connections(POOL).connect(direct.as_str()).await?;
+
+        let host = direct.host_str().context("DATABASE_URL names no host")?;
+        let link = Link::to(format!("{host}:{}", direct.port().unwrap_or(5432))).await?;
+        let mut linked = direct.clone();
+        linked.set_host(Some("127.0.0.1"))?;
+        linked.set_port(Some(link.address().port())).ok().context("DATABASE_URL takes no port")?;
+        Ok(Self { pool, link, url: linked.into(), direct_url: direct.into() })
+    }
+}
+
+async fn migrate(worker: &Path, url: &str) -> Result<()> {
+    let output = Command::new(worker).arg("migrate").env("DATABASE_URL", url).output().await.context("waygate-worker migrate")?;
+    ensure!(output.status.success(), "waygate-worker migrate: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! `testbed demo`: the whole way of a few pods, told as it happens.

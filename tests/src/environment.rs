@@ -1,0 +1,46 @@
+//! What `testbed run` tells its command, and tests read back: the environment variables between them.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::controlplane::Address;
+
+/// The variable that says: this is the testbed's cluster. Tests ask for it, so that they never touch a cluster that
+/// happens to be in somebody's KUBECONFIG.
+const MARK: &str = "WAYGATE_TESTBED";
+
+/// What a test needs to know of the testbed that it runs in.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The administrator's.
+    pub kubeconfig: PathBuf,
+    /// The superuser's.
+    pub database_url: String,
+}
+
+/// The variables for a command that runs in the testbed.
+pub fn exports(address: &Address, dir: &Path) -> Result<Vec<(&'static str, OsString)>> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(address.bin_dir.clone()).chain(std::env::split_paths(&path));
+    Ok(vec![
+        (MARK, dir.into()),
+        ("KUBECONFIG", address.kubeconfig.clone().into()),
+        ("DATABASE_URL", address.database_url.clone().into()),
+        ("PATH", std::env::join_paths(paths)?),
+    ])
+}
+
+impl Environment {
+    /// Reads what [`exports`] wrote.
+    pub fn read() -> Result<Self> {
+        const HOW: &str = "this test needs the testbed's control plane: use `make test`, or `target/debug/testbed run -- cargo test …`";
+        std::env::var_os(MARK).context(HOW)?;
+        let kubeconfig = std::env::var_os("KUBECONFIG").context(HOW)?.into();
+        let database_url = std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok()).context(HOW)?;
+        Ok(Self { kubeconfig, database_url })
+    }
+}

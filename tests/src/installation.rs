@@ -1,0 +1,190 @@
+//! Installing Waygate into the shared cluster as `manifests/` says, several times side by side.
+//!
+//! A stand's installation differs from a real one in names alone: cluster-scoped objects get a suffix, our namespace
+//! another name, the webhooks a URL on this machine, and registrations and policy serve only namespaces of the stand.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
+    discovery::{Scope, pinned_kind},
+};
+use serde_json::{Value, json};
+
+use crate::{manifests, wait::eventually};
+
+/// The namespace that the manifests name.
+const NAMESPACE: &str = "waygate-system";
+
+/// The label by which a stand's namespaces are selected.
+pub const STAND_LABEL: &str = "waygate.dev/testbed";
+
+/// The worker's service account.
+const WORKER: &str = "waygate-worker";
+
+/// How long a worker's token is good: longer than any run.
+const TOKEN_SECONDS: i64 = 24 * 60 * 60;
+
+/// What is applied before the webhook runs, and after.
+const BEFORE: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
+const AFTER: [&str; 2] = ["webhook.yaml", "policy.yaml"];
+
+/// One Waygate in the cluster.
+#[derive(Clone)]
+pub struct Installation {
+    client: Client,
+    /// The stand it belongs to; without one it is the whole cluster's.
+    stand: Option<String>,
+}
+
+/// Where the webhook is.
+#[derive(Clone, Debug)]
+pub struct WebhookAddress {
+    /// `https://127.0.0.1:PORT`.
+    pub url: String,
+    /// What its certificate is checked by.
+    pub ca_pem: String,
+}
+
+impl Installation {
+    /// An installation for one stand's namespaces, or for the whole cluster.
+    #[must_use]
+    pub fn new(client: Client, stand: Option<&str>) -> Self {
+        Self { client, stand: stand.map(str::to_owned) }
+    }
+
+    /// The namespace of our own objects.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        self.stand.as_ref().map_or_else(|| NAMESPACE.to_owned(), |stand| format!("{NAMESPACE}-{stand}"))
+    }
+
+    /// The user that the worker is.
+    #[must_use]
+    pub fn worker_user(&self) -> String {
+        format!("system:serviceaccount:{}:{WORKER}", self.namespace())
+    }
+
+    /// Applies our namespace, service accounts and rights.
+    pub async fn prepare(&self) -> Result<()> {
+        for file in BEFORE {
+            self.apply(file, None, &PatchParams::apply("testbed").force()).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies registrations and policy, now that somebody answers.
+    pub async fn register(&self, webhook: &WebhookAddress) -> Result<()> {
+        for file in AFTER {
+            self.apply(file, Some(webhook), &PatchParams::apply("testbed").force()).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the API server whether it would take a file as it is, such as the Deployments, which nothing here can run.
+    pub async fn dry_run(&self, file: &str) -> Result<()> {
+        self.apply(file, None, &PatchParams::apply("testbed").force().dry_run()).await
+    }
+
+    async fn apply(&self, file: &str, webhook: Option<&WebhookAddress>, how: &PatchParams) -> Result<()> {
+        let mut documents = manifests::read(file)?;
+        let renamed = cluster_scoped_names(&documents);
+        for document in &mut documents {
+            self.adapt(document, &renamed, webhook);
+            self.apply_one(document, how).await.with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a manifest's object one of this installation's.
+    fn adapt(&self, document: &mut Value, renamed: &BTreeSet<String>, webhook: Option<&WebhookAddress>) {
+        if let Some(stand) = &self.stand {
+            for reference in ["/metadata/name", "/roleRef/name", "/spec/policyName"] {
+                if let Some(Value::String(name)) = document.pointer_mut(reference)
+                    && renamed.contains(name.as_str())
+                {
+                    name.push('-');
+                    name.push_str(stand);
+                }
+            }
+            rename_namespace(document, &self.namespace());
+            self.select_namespaces(document);
+        }
+        if let Some(webhook) = webhook {
+            for registration in document["webhooks"].as_array_mut().into_iter().flatten() {
+                let path = registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
+                registration["clientConfig"] =
+                    json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
+            }
+        }
+    }
+
+    /// Narrows registrations and policy to the stand's namespaces.
+    fn select_namespaces(&self, document: &mut Value) {
+        let narrow = |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(self.stand);
+        document["webhooks"].as_array_mut().into_iter().flatten().for_each(narrow);
+        if document["kind"] == "MutatingAdmissionPolicyBinding" {
+            narrow(&mut document["spec"]["matchResources"]);
+        }
+    }
+
+    async fn apply_one(&self, document: &Value, how: &PatchParams) -> Result<()> {
+        let text = |path: &str| document.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
+        let (resource, capabilities) = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, text("/kind"))).await?;
+        let objects: Api<DynamicObject> = match capabilities.scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), text("/metadata/namespace"), &resource),
+        };
+        objects.patch(text("/metadata/name"), how, &Patch::Apply(document)).await?;
+        Ok(())
+    }
+
+    /// A kubeconfig that is the worker's, with just the rights its manifests give it.
+    pub async fn worker_kubeconfig(&self, admin: &std::path::Path) -> Result<Value> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace());
+        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}))?;
+        let token = accounts.create_token_request(WORKER, &PostParams::default(), &request).await?;
+        let token = token.status.context("a token request without an answer")?.token;
+
+        let admin = kube::config::Kubeconfig::read_from(admin)?;
+        let cluster = admin.clusters.first().and_then(|named| named.cluster.clone()).context("the admin's kubeconfig")?;
+        Ok(json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "worker",
+            "clusters": [{"name": "testbed", "cluster": cluster}],
+            "users": [{"name": "worker", "user": {"token": token}}],
+            "contexts": [{"name": "worker", "context": {"cluster": "testbed", "user": "worker"}}],
+        }))
+    }
+
+    /// Makes a namespace that this installation serves, and waits until pods can be created in it.
+    pub async fn serve_namespace(&self, name: &str) -> Result<()> {
+        let labels = self.stand.as_ref().map(|stand| json!({STAND_LABEL: stand}));
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        self.apply_one(&namespace, &PatchParams::apply("testbed").force()).await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
+        let probe = || async { Ok(accounts.get_opt("default").await?.map(drop)) };
+        eventually(probe, "the namespace has its default service account", std::time::Duration::from_secs(30)).await
+    }
+}
+
+/// Names of objects that live in no namespace, and so must differ between stands. Namespaces are renamed everywhere.
+fn cluster_scoped_names(documents: &[Value]) -> BTreeSet<String> {
+    let lives_in_none = |document: &&Value| document["metadata"]["namespace"].is_null() && document["kind"] != "Namespace";
+    documents.iter().filter(lives_in_none).filter_map(|document| document["metadata"]["name"].as_str().map(str::to_owned)).collect()
+}
+
+/// Replaces our namespace's name wherever it stands, also inside users' names and conditions.
+fn rename_namespace(value: &mut Value, namespace: &str) {
+    match value {
+        Value::String(text) if text.contains(NAMESPACE) => *text = text.replace(NAMESPACE, namespace),
+        Value::Array(items) => items.iter_mut().for_each(|item| rename_namespace(item, namespace)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| rename_namespace(field, namespace)),
+        _ => {}
+    }
+}

@@ -1,0 +1,33 @@
+//! The testbed: Waygate against a real control plane, a real Postgres and the simulator.
+//!
+//! ```text
+//! testbed run -- cargo test          one control plane and Postgres (the Go program in controlplane/) for all tests
+//!   └ a test: Stand::start()         a namespace, database, simulator, webhook and worker of its own
+//! testbed up                         one stand for the whole cluster, in the background, supervised
+//! ```
+//!
+//! Invariant: nothing that the testbed starts outlives it. Its children die with it (parent-death signals, standard input
+//! that ends), and nothing it does depends on what an earlier run left behind.
+
+pub mod artifacts;
+pub mod cloud;
+pub mod cluster;
+pub mod commands;
+pub mod controlplane;
+pub mod database;
+pub mod demo;
+pub mod environment;
+pub mod installation;
+pub mod layout;
+pub mod manifests;
+pub mod nodes;
+pub mod pods;
+pub mod process;
+pub mod proxy;
+pub mod run;
+pub mod service;
+pub mod stack;
+pub mod stand;
+pub mod wait;
+
+pub use stand::{Options, Stand};

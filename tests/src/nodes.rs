@@ -1,0 +1,92 @@
+//! The cluster's nodes: those of the simulator's topology, so that the cloud knows every pod's address.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::layout;
+
+/// How many of a node's addresses are never used at the same time: kwok hands out addresses in order and loses one now
+/// and then, and must not run past the end of the node's podCIDR.
+const SPARE_ADDRESSES: u32 = 56;
+
+/// What we need of `simulator --print-topology`.
+#[derive(Debug, Deserialize)]
+pub struct Topology {
+    region: String,
+    nodes: Vec<TopologyNode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TopologyNode {
+    name: String,
+    instance_id: String,
+    zone: String,
+    #[serde(rename = "podCIDR")]
+    pod_cidr: String,
+}
+
+impl Topology {
+    /// The topology of the simulator, the built-in one unless a file describes another.
+    pub async fn of_simulator(file: Option<&Path>) -> Result<Self> {
+        let mut command = Command::new(layout::program("simulator")?);
+        command.arg("--print-topology");
+        if let Some(file) = file {
+            command.arg("--topology").arg(file);
+        }
+        let output = command.output().await.context("the simulator does not start")?;
+        ensure!(output.status.success(), "simulator --print-topology: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).context("the simulator's topology")
+    }
+
+    /// Makes the nodes; kwok plays their kubelets.
+    pub async fn apply(&self, client: &Client) -> Result<()> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let manager = PatchParams::apply("testbed").force();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let object = node.object(&self.region, index)?;
+            nodes.patch(&node.name, &manager, &Patch::Apply(&object)).await?;
+            nodes.patch_status(&node.name, &manager, &Patch::Apply(&object)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl TopologyNode {
+    fn object(&self, region: &str, index: usize) -> Result<serde_json::Value> {
+        let bits: u32 = self.pod_cidr.rsplit('/').next().and_then(|bits| bits.parse().ok()).context("a node's podCIDR")?;
+        let pods = 2_u32.pow(32_u32.saturating_sub(bits)).saturating_sub(SPARE_ADDRESSES).max(1);
+        let resources = json!({"cpu": "1000", "memory": "4Ti", "pods": pods.to_string()});
+        // Outside every podCIDR of the built-in topology: a node is no pod.
+        let address = format!("10.0.0.{}", index + 10);
+        Ok(json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.name,
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+                "labels": {
+                    "kubernetes.io/hostname": self.name,
+                    "kubernetes.io/os": "linux",
+                    "topology.kubernetes.io/region": region,
+                    "topology.kubernetes.io/zone": self.zone,
+                },
+            },
+            "spec": {"podCIDR": self.pod_cidr, "podCIDRs": [self.pod_cidr], "providerID": format!("{region}.{}", self.instance_id)},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": self.name}],
+                "capacity": resources,
+                "allocatable": resources,
+            },
+        }))
+    }
+}

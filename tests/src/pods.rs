@@ -1,0 +1,53 @@
+//! Pods as tests write them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::api::ObjectMeta;
+
+/// The testbed's own annotations: what its nodes do with a pod. `controlplane/stages.yaml` explains them.
+pub mod ask {
+    /// `Initializing`, `CrashLoop`, `Succeeded` or `Failed`; absent: it runs.
+    pub const STATE: &str = "testbed.waygate.dev/state";
+    /// A number above the containers' restart count: a new sandbox, a new IP, the same UID.
+    pub const SANDBOX: &str = "testbed.waygate.dev/sandbox";
+    /// How long until the pod has an IP.
+    pub const START_AFTER: &str = "testbed.waygate.dev/start-after";
+    /// How long the pod takes to end once its deletion is asked for.
+    pub const STOP_AFTER: &str = "testbed.waygate.dev/stop-after";
+}
+
+/// A pod with one container and these annotations, labelled `app: NAME`.
+#[must_use]
+pub fn annotated(name: &str, annotations: &[(&str, &str)]) -> Pod {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([owned(&("app", name))])),
+            annotations: Some(annotations.iter().map(owned).collect()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec { containers: vec![container()], ..PodSpec::default() }),
+        ..Pod::default()
+    }
+}
+
+/// The container that stands for all: nothing runs, so its image is never pulled.
+#[must_use]
+pub fn container() -> Container {
+    Container { name: "main".to_owned(), image: Some("example.com/main:1".to_owned()), ..Container::default() }
+}
+
+/// The status of one of a pod's conditions: `True`, `False`, or nothing.
+#[must_use]
+pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+}
+
+/// One of a pod's annotations.
+#[must_use]
+pub fn annotation<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}

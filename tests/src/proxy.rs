@@ -1,0 +1,185 @@
+//! A TCP connection's way through the testbed, which a test can cut or stall.
+//!
+//! Postgres is shared by all tests. Each stand reaches it through a link of its own, so that one test can have its
+//! database "down" while the others go on.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// What happens on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// Everything passes.
+    Flows,
+    /// Connections stay open and nothing passes: a partition, or a machine that is paused.
+    Stalled,
+    /// Connections are closed and new ones refused: the server is down.
+    Cut,
+}
+
+/// A link to one server.
+#[derive(Debug)]
+pub struct Link {
+    address: SocketAddr,
+    traffic: watch::Sender<Traffic>,
+    listening: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Opens a link to a server on a free port of the loopback interface.
+    pub async fn to(server: String) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (traffic, orders) = watch::channel(Traffic::Flows);
+        let (report, listening) = watch::channel(true);
+        let task = tokio::spawn(serve(listener, Arc::from(server), orders, report));
+        Ok(Self { address, traffic, listening, task })
+    }
+
+    /// Where to connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server is down: connections break, new ones are refused.
+    pub async fn cut(&self) -> Result<()> {
+        self.order(Traffic::Cut, false).await
+    }
+
+    /// Nothing passes, nothing breaks.
+    pub async fn stall(&self) -> Result<()> {
+        self.order(Traffic::Stalled, true).await
+    }
+
+    /// Everything passes again.
+    pub async fn restore(&self) -> Result<()> {
+        self.order(Traffic::Flows, true).await
+    }
+
+    async fn order(&self, traffic: Traffic, listens: bool) -> Result<()> {
+        self.traffic.send_replace(traffic);
+        self.listening.clone().wait_for(|now| *now == listens).await.context("the link is gone")?;
+        Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Accepts connections while the link is not cut.
+async fn serve(listener: TcpListener, server: Arc<str>, mut orders: watch::Receiver<Traffic>, report: watch::Sender<bool>) {
+    let Ok(address) = listener.local_addr() else { return };
+    let mut listener = Some(listener);
+    loop {
+        let cut = *orders.borrow_and_update() == Traffic::Cut;
+        if cut {
+            listener = None;
+        } else if listener.is_none() {
+            listener = TcpListener::bind(address).await.ok();
+        }
+        report.send_replace(listener.is_some());
+        let accept = async {
+            match &listener {
+                Some(listener) => listener.accept().await.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = accept => if let Some((client, _)) = accepted {
+                tokio::spawn(forward(client, Arc::clone(&server), orders.clone()));
+            },
+            changed = orders.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Passes one connection's bytes both ways until one side ends or the link is cut.
+async fn forward(client: TcpStream, server: Arc<str>, mut orders: watch::Receiver<Traffic>) {
+    let Ok(upstream) = TcpStream::connect(&*server).await else { return };
+    let (client_reads, client_writes) = client.into_split();
+    let (server_reads, server_writes) = upstream.into_split();
+    tokio::select! {
+        _ = pass(client_reads, server_writes, orders.clone()) => {}
+        _ = pass(server_reads, client_writes, orders.clone()) => {}
+        _ = orders.wait_for(|traffic| *traffic == Traffic::Cut) => {}
+    }
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut orders: watch::Receiver<Traffic>) -> Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        orders.wait_for(|traffic| *traffic == Traffic::Flows).await?;
+        to.write_all(&buffer[..count]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A server that answers every byte with itself.
+    async fn echo() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut reads, mut writes) = stream.split();
+                    tokio::io::copy(&mut reads, &mut writes).await
+                });
+            }
+        });
+        address
+    }
+
+    async fn call(stream: &mut TcpStream) -> std::io::Result<u8> {
+        stream.write_u8(7).await?;
+        stream.read_u8().await
+    }
+
+    #[tokio::test]
+    async fn a_cut_link_breaks_connections_and_refuses_new_ones_until_it_is_restored() {
+        let link = Link::to(echo().await).await.unwrap();
+        let mut stream = TcpStream::connect(link.address()).await.unwrap();
+        assert_eq!(call(&mut stream).await.unwrap(), 7);
+
+        link.cut().await.unwrap();
+        assert!(call(&mut stream).await.is_err());
+        assert!(TcpStream::connect(link.address()).await.is_err());
+
+        link.restore().await.unwrap();
+        let mut stream = TcpStream::connect(link.address()).await.unwrap();
+        assert_eq!(call(&mut stream).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_stalled_link_answers_late_but_answers() {
+        let link = Link::to(echo().await).await.unwrap();
+        let mut stream = TcpStream::connect(link.address()).await.unwrap();
+        link.stall().await.unwrap();
+        stream.write_u8(7).await.unwrap();
+        timeout(Duration::from_millis(100), stream.read_u8()).await.unwrap_err();
+        link.restore().await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 7);
+    }
+}

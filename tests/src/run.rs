@@ -1,0 +1,116 @@
+//! `testbed run`: a command under a control plane of its own.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    artifacts, cluster,
+    commands::Machine,
+    controlplane::{Address, ControlPlane},
+    environment, layout,
+    nodes::Topology,
+    process,
+};
+
+/// What `testbed run` can be told.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Use this cluster instead of starting one. It gets our resource definitions, but no nodes.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// The network that nodes are made from, as the simulator takes it (default: the simulator's built-in one).
+    #[arg(long)]
+    topology: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Starts everything, runs the command, stops everything, passes the exit code on.
+pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let binary = artifacts::control_plane(&machine.cache()).await?;
+    let dir = layout::scratch().join(format!("run-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let mut plane = tokio::select! {
+        started = ControlPlane::start(&binary, &dir, options.kubeconfig.as_deref()) => started?,
+        () = signals.any() => return Ok(ExitCode::FAILURE),
+    };
+    let result = run_under(&mut plane, &dir, &options, &mut signals).await;
+    plane.stop().await?;
+    let status = result?;
+    if status.success() {
+        // Logs of a run that went well tell nothing.
+        std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+    } else {
+        eprintln!("testbed: the control plane's logs are in {}", dir.join("logs").display());
+    }
+    Ok(exit_code(status))
+}
+
+/// Prepares the cluster and runs the command in it.
+async fn run_under(plane: &mut ControlPlane, dir: &Path, options: &Options, signals: &mut Signals) -> Result<ExitStatus> {
+    let client = cluster::client(&plane.address.kubeconfig).await?;
+    let nodes = match options.kubeconfig {
+        None => Some(Topology::of_simulator(options.topology.as_deref()).await?),
+        Some(_) => None,
+    };
+    cluster::prepare(&client, nodes.as_ref()).await?;
+
+    let mut command = command(&plane.address, dir, &options.command)?;
+    let mut child = command.spawn().with_context(|| format!("{} does not start", options.command[0].display()))?;
+    tokio::select! {
+        status = child.wait() => Ok(status?),
+        error = plane.ended() => {
+            end(&mut child).await?;
+            Err(error)
+        }
+        () = signals.any() => end(&mut child).await,
+    }
+}
+
+/// The command, with what it needs to know in its environment.
+fn command(address: &Address, dir: &Path, words: &[OsString]) -> Result<Command> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(environment::exports(address, dir)?).kill_on_drop(true);
+    Ok(command)
+}
+
+/// Ends the command, gently first: Ctrl-C reached it as well, other signals did not.
+async fn end(child: &mut Child) -> Result<ExitStatus> {
+    process::end(child, process::TERM_PATIENCE).await
+}
+
+/// The signals that end a run.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    pub(crate) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The command's exit code as ours; ended by a signal, 1.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

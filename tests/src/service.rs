@@ -1,0 +1,146 @@
+//! One of our servers as a process that a test can stop, kill, pause and start again, always under the same addresses.
+
+use std::{ffi::OsString, fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tokio::{process::Child, sync::Mutex};
+
+use crate::{process, wait::eventually};
+
+/// How long a server may take to be ready on a busy machine.
+const READY_PATIENCE: Duration = Duration::from_mins(1);
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What people call it: also the name of its log and of the file with its process ID.
+    pub name: &'static str,
+    /// Its binary.
+    pub binary: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its environment, beside ours.
+    pub environment: Vec<(&'static str, OsString)>,
+    /// Where logs and process IDs go.
+    pub dir: PathBuf,
+    /// Answers 200 when it is ready.
+    pub ready_url: String,
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Service {
+    program: Program,
+    child: Mutex<Option<Child>>,
+}
+
+impl Service {
+    /// A server that is not started yet.
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Self { program, child: Mutex::new(None) }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.program.name
+    }
+
+    /// Its log file, which all its lives share.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.program.dir.join("logs").join(format!("{}.log", self.program.name))
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.program.dir.join("pids").join(self.program.name)
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&self) -> Result<()> {
+        self.spawn().await?;
+        let awaited = format!("{} is ready (its log is {})", self.name(), self.log().display());
+        eventually(|| self.is_ready(), &awaited, READY_PATIENCE).await?.with_context(|| self.last_words())
+    }
+
+    /// Starts it; the caller will see whether it becomes ready.
+    pub async fn spawn(&self) -> Result<()> {
+        let mut child = self.child.lock().await;
+        if let Some(running) = child.as_mut()
+            && running.try_wait()?.is_none()
+        {
+            bail!("{} runs already", self.name());
+        }
+        for file in [self.log(), self.pid_file()] {
+            std::fs::create_dir_all(file.parent().unwrap_or(&file))?;
+        }
+        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
+        let started = process::tethered(&self.program.binary)
+            .args(&self.program.arguments)
+            .envs(self.program.environment.iter().cloned())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{} does not start", self.name()))?;
+        std::fs::write(self.pid_file(), started.id().unwrap_or_default().to_string())?;
+        *child = Some(started);
+        Ok(())
+    }
+
+    /// `Some` when the question is settled: ready, or ended and thus never ready.
+    async fn is_ready(&self) -> Result<Option<Result<()>>> {
+        if self.has_ended().await? {
+            return Ok(Some(Err(anyhow::anyhow!("{} ended before it was ready", self.name()))));
+        }
+        let answer = reqwest::get(&self.program.ready_url).await?;
+        anyhow::ensure!(answer.status().is_success(), "{}", answer.text().await?);
+        Ok(Some(Ok(())))
+    }
+
+    fn last_words(&self) -> String {
+        format!("the end of {}:\n{}", self.log().display(), process::tail(&self.log()))
+    }
+
+    /// Whether it was started and has ended.
+    pub async fn has_ended(&self) -> Result<bool> {
+        match self.child.lock().await.as_mut() {
+            Some(child) => Ok(child.try_wait()?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends it as the kubelet would: SIGTERM, and SIGKILL only if that does not help.
+    pub async fn stop(&self) -> Result<()> {
+        if let Some(mut child) = self.child.lock().await.take() {
+            process::end(&mut child, process::TERM_PATIENCE).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub async fn kill(&self) -> Result<()> {
+        if let Some(mut child) = self.child.lock().await.take() {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops its clock: it holds its connections and does nothing.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP).await
+    }
+
+    /// Lets a paused one go on, as if no time had passed.
+    pub async fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT).await
+    }
+
+    async fn signal(&self, signal: Signal) -> Result<()> {
+        let id = self.child.lock().await.as_ref().and_then(Child::id).with_context(|| format!("{} does not run", self.name()))?;
+        process::send(id, signal)
+    }
+}

@@ -1,0 +1,206 @@
+//! `testbed up` and `testbed down`: the whole stack in the background.
+//!
+//! `up` starts a supervisor that outlives it, and waits until that has written `target/testbed/env`. The supervisor owns
+//! everything: the control plane with Postgres, the simulator, the webhook and the worker. It starts the last two again when
+//! they end, as a kubelet would. `down` ends the supervisor, and it everything else.
+//!
+//! A part stays down while `target/testbed/up/stopped/PART` exists: `touch` it, then end the process in
+//! `target/testbed/up/pids/PART`. Parts are postgres, webhook and worker.
+
+use std::{
+    fmt::Write as _,
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use rustix::process::Signal;
+use secrecy::ExposeSecret as _;
+use tokio::{process::Command, time::sleep};
+
+use crate::{
+    Options, Stand, artifacts, cluster,
+    commands::Machine,
+    controlplane::{Address, ControlPlane},
+    environment::Environment,
+    layout,
+    nodes::Topology,
+    process,
+    run::Signals,
+    service::Service,
+    wait::eventually,
+};
+
+/// How long `up` waits: a cold build of the control plane is part of it.
+const UP_PATIENCE: Duration = Duration::from_mins(20);
+
+/// How long `down` waits until everything has ended.
+const DOWN_PATIENCE: Duration = Duration::from_mins(2);
+
+/// How often the supervisor looks at webhook and worker, and so the shortest pause before a restart.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How the stack is made.
+#[derive(Debug, Clone, Args)]
+pub struct StackOptions {
+    /// The simulator's arguments: by default the latencies of the real cloud, and the quotas of an account that asked for more.
+    #[arg(long, default_value = "--profile realistic --quota-eips 5000 --quota-entries 2000", allow_hyphen_values = true)]
+    simulator: String,
+    /// The network that nodes and cloud are made from, as the simulator takes it (default: the simulator's built-in one).
+    #[arg(long)]
+    topology: Option<PathBuf>,
+}
+
+impl StackOptions {
+    fn simulator_arguments(&self) -> Vec<String> {
+        let topology = self.topology.iter().flat_map(|file| ["--topology".to_owned(), file.display().to_string()]);
+        self.simulator.split_whitespace().map(str::to_owned).chain(topology).collect()
+    }
+}
+
+fn dir() -> PathBuf {
+    layout::scratch().join("up")
+}
+
+fn env_file() -> PathBuf {
+    layout::scratch().join("env")
+}
+
+/// The supervisor's process ID, while it runs.
+fn supervisor() -> Option<u32> {
+    let id = std::fs::read_to_string(dir().join("pids").join("supervisor")).ok()?.trim().parse().ok()?;
+    process::runs(id).then_some(id)
+}
+
+/// Starts the stack, unless it is up, and returns when it is ready.
+pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
+    if supervisor().is_some() && env_file().is_file() {
+        println!("testbed: it is already up; its addresses are in {}", env_file().display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(supervisor().is_none(), "it is being started or stopped right now");
+    artifacts::control_plane(&machine.cache()).await?;
+    if dir().exists() {
+        std::fs::remove_dir_all(dir())?;
+    }
+    std::fs::create_dir_all(dir().join("pids"))?;
+    let log = dir().join("supervisor.log");
+    let output = OpenOptions::new().create(true).append(true).open(&log)?;
+    // A group of its own, so that Ctrl-C after `up` reaches only what it is meant for.
+    let mut supervisor = Command::new(std::env::current_exe()?)
+        .arg("--cache")
+        .arg(machine.cache())
+        .arg("supervise")
+        .args(["--simulator", &options.simulator])
+        .args(options.topology.iter().flat_map(|file| [Path::new("--topology"), file]))
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()?;
+    std::fs::write(dir().join("pids").join("supervisor"), supervisor.id().unwrap_or_default().to_string())?;
+    tokio::select! {
+        ended = supervisor.wait() => bail!("it did not come up ({}):\n{}", ended?, process::tail(&log)),
+        ready = eventually(|| async { Ok(env_file().is_file().then_some(())) }, "the stack is up", UP_PATIENCE) => ready?,
+    }
+    println!("testbed: it is up; `. {}` sets KUBECONFIG and all other addresses", env_file().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the stack, and says so also if there was none.
+pub async fn down() -> Result<ExitCode> {
+    let Some(id) = supervisor() else {
+        println!("testbed: it is not up");
+        return Ok(ExitCode::SUCCESS);
+    };
+    process::send(id, Signal::TERM)?;
+    eventually(|| async { Ok((!process::runs(id)).then_some(())) }, "the stack has ended", DOWN_PATIENCE).await?;
+    println!("testbed: it is down");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The supervisor: `up`'s other half.
+pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let binary = artifacts::control_plane(&machine.cache()).await?;
+    let mut plane = ControlPlane::start(&binary, &dir(), None).await?;
+    let result = serve(&mut plane, options, &mut signals).await;
+    drop(std::fs::remove_file(env_file()));
+    plane.stop().await?;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs what runs in the cluster until a signal ends it, in order, or something ends that nobody asked to.
+async fn serve(plane: &mut ControlPlane, options: &StackOptions, signals: &mut Signals) -> Result<()> {
+    let address = plane.address.clone();
+    let mut stand = tokio::select! {
+        stand = start(&address, options) => stand?,
+        () = signals.any() => return Ok(()),
+    };
+    write_env(&address, &stand)?;
+    let result = tokio::select! {
+        error = plane.ended() => Err(error),
+        error = keep_running(&mut stand) => error,
+        () = signals.any() => Ok(()),
+    };
+    stand.stop().await?;
+    result
+}
+
+/// Makes the cluster what a stand needs, and starts one for all its namespaces.
+async fn start(address: &Address, options: &StackOptions) -> Result<Stand> {
+    let client = cluster::client(&address.kubeconfig).await?;
+    cluster::prepare(&client, Some(&Topology::of_simulator(options.topology.as_deref()).await?)).await?;
+    let environment = Environment { kubeconfig: address.kubeconfig.clone(), database_url: address.database_url.clone() };
+    let options = Options { simulator: options.simulator_arguments(), worker: Vec::new(), whole_cluster: true, ..Options::default() };
+    Stand::start_in(&environment, "testbed", dir(), options).await
+}
+
+/// Starts webhook and worker again when they end. Without its simulator the stack is lost: the cloud forgot everything.
+async fn keep_running(stand: &mut Stand) -> Result<()> {
+    loop {
+        sleep(LOOK).await;
+        ensure!(!stand.cloud.has_ended()?, "the simulator ended");
+        for service in [&stand.webhook, &stand.worker] {
+            if service.has_ended().await? && !held_down(service) {
+                eprintln!("testbed: the {} ended and is started again", service.name());
+                service.spawn().await?;
+            }
+        }
+    }
+}
+
+fn held_down(service: &Service) -> bool {
+    dir().join("stopped").join(service.name()).exists()
+}
+
+/// Writes the addresses as shell assignments, whole or not at all.
+fn write_env(address: &Address, stand: &Stand) -> Result<()> {
+    let account = &stand.cloud.account;
+    let ca = stand.dir.join("ca.pem").display().to_string();
+    let kubeconfig = address.kubeconfig.display().to_string();
+    let metrics = format!("{}/metrics", stand.worker_admin);
+    let bin_dir = address.bin_dir.display().to_string();
+    let assignments = [
+        ("KUBECONFIG", kubeconfig.as_str()),
+        ("DATABASE_URL", &stand.direct_database_url),
+        ("CLOUD_ENDPOINT", &account.endpoint),
+        ("CLOUD_ADMIN", &account.admin),
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", &account.access_key_id),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", account.access_key_secret.expose_secret()),
+        ("WEBHOOK_URL", &stand.webhook_address.url),
+        ("WEBHOOK_CA", &ca),
+        ("WORKER_METRICS", &metrics),
+    ];
+    let mut text = String::new();
+    for (name, value) in assignments {
+        writeln!(text, "export {name}='{value}'")?;
+    }
+    writeln!(text, "# kubectl is there as well\nexport PATH='{bin_dir}':\"$PATH\"")?;
+    let unfinished = env_file().with_extension("unfinished");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, env_file()).context("writing the env file")
+}

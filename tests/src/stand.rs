@@ -1,0 +1,354 @@
+//! One Waygate of a test's own: its own cloud, database, registrations, rights, webhook and worker, in its own namespaces of
+//! the shared cluster.
+//!
+//! Dropping a stand ends its processes. What it made in the cluster stays: the selectors keep it from everybody else, and the
+//! control plane ends with the test run.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use waygate_certs::Authority;
+
+use crate::{
+    cloud::Cloud,
+    cluster,
+    database::Database,
+    environment::Environment,
+    installation::{Installation, STAND_LABEL, WebhookAddress},
+    layout, pods, process,
+    proxy::Link,
+    service::{Program, Service},
+    wait,
+};
+
+/// How a stand differs from the usual one.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The simulator's arguments.
+    pub simulator: Vec<String>,
+    /// The worker's arguments, beside those every stand has.
+    pub worker: Vec<String>,
+    /// Merged into the configuration file.
+    pub config: Value,
+    /// Whether all namespaces of the cluster are served, instead of the stand's own.
+    pub whole_cluster: bool,
+}
+
+impl Default for Options {
+    /// A cloud that answers at once; ports that are free again at once.
+    fn default() -> Self {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+        Self { simulator: words("--profile instant"), worker: words("--quiet-seconds 0"), config: json!({}), whole_cluster: false }
+    }
+}
+
+/// A running Waygate.
+pub struct Stand {
+    /// What tells this stand from others.
+    pub id: String,
+    /// The administrator's client.
+    pub client: Client,
+    /// The namespace for pods.
+    pub namespace: String,
+    /// The cloud.
+    pub cloud: Cloud,
+    /// The test's own way to the database.
+    pub database: PgPool,
+    /// The way of webhook and worker to the database.
+    pub database_link: Link,
+    /// The admission server.
+    pub webhook: Service,
+    /// The controller.
+    pub worker: Service,
+    /// Where it is in the cluster.
+    pub installation: Installation,
+    /// Where the webhook is.
+    pub webhook_address: WebhookAddress,
+    /// Logs, process IDs, configuration.
+    pub dir: PathBuf,
+    /// The test's own way to the database, as a URL.
+    pub direct_database_url: String,
+    /// Where the worker's `/livez`, `/readyz` and `/metrics` are.
+    pub worker_admin: String,
+    /// Where the webhook's are.
+    pub webhook_admin: String,
+}
+
+impl Stand {
+    /// Starts the usual stand in the testbed this test runs in.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts another stand in the testbed this test runs in.
+    pub async fn start_with(options: Options) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
+        let dir = layout::scratch().join("logs").join(test).join(&id);
+        Self::start_in(&Environment::read()?, &id, dir, options).await
+    }
+
+    /// Starts a stand: first what it needs, then the webhook, then the registrations, then the worker.
+    pub async fn start_in(environment: &Environment, id: &str, dir: PathBuf, options: Options) -> Result<Self> {
+        std::fs::create_dir_all(&dir)?;
+        let client = cluster::client(&environment.kubeconfig).await?;
+        let worker_binary = layout::program("waygate-worker")?;
+        let cloud = Cloud::start(&dir, &options.simulator).await?;
+        let database = Database::create(&environment.database_url, &format!("waygate_{id}"), &worker_binary).await?;
+
+        let installation = Installation::new(client.clone(), (!options.whole_cluster).then_some(id));
+        installation.prepare().await?;
+        let namespace = if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
+        installation.serve_namespace(&namespace).await?;
+
+        // What serves the whole cluster is measured as well: nothing stands between it and its database.
+        let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
+        let parts = Parts { id, dir: &dir, options: &options, cloud: &cloud, database_url, installation: &installation };
+        parts.write_config()?;
+        let (webhook, webhook_admin, webhook_address) = parts.webhook()?;
+        let (worker, worker_admin) = parts.worker(worker_binary, &environment.kubeconfig).await?;
+        webhook.start().await?;
+        installation.register(&webhook_address).await?;
+        worker.start().await?;
+        Ok(Self {
+            id: id.to_owned(),
+            client,
+            namespace,
+            cloud,
+            database: database.pool,
+            database_link: database.link,
+            webhook,
+            worker,
+            installation,
+            webhook_address,
+            dir,
+            direct_database_url: database.direct_url,
+            worker_admin,
+            webhook_admin,
+        })
+    }
+
+    /// Ends its processes in order. Dropping a stand kills them.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.worker.stop().await?;
+        self.webhook.stop().await?;
+        self.cloud.stop().await
+    }
+
+    /// The pods of the stand's namespace.
+    #[must_use]
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates a pod.
+    pub async fn create(&self, pod: &Pod) -> Result<Pod> {
+        Ok(self.pods().create(&PostParams::default(), pod).await?)
+    }
+
+    /// Asks for a pod's deletion, with its grace period.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.pods().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Sets annotations of a pod; `null` removes one.
+    pub async fn annotate(&self, name: &str, annotations: Value) -> Result<Pod> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        Ok(self.pods().patch(name, &PatchParams::default(), &patch).await?)
+    }
+
+    /// Waits until the answer is `Some`.
+    pub async fn eventually<T, Probe, Answer>(&self, probe: Probe, awaited: &str, patience: Duration) -> Result<T>
+    where
+        Probe: FnMut() -> Answer,
+        Answer: Future<Output = Result<Option<T>>>,
+    {
+        wait::eventually(probe, awaited, patience).await
+    }
+
+    /// Waits until a pod's condition has this status, and returns the pod.
+    pub async fn condition(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
+        let pods = self.pods();
+        let probe = || async {
+            let found = pods.get(pod).await?;
+            let now = pods::condition(&found, kind);
+            anyhow::ensure!(now == Some(status), "it is {}", now.unwrap_or("not there"));
+            Ok(Some(found))
+        };
+        wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await
+    }
+
+    /// Waits until a pod has an annotation, and returns its value.
+    pub async fn annotation(&self, pod: &str, key: &str, patience: Duration) -> Result<String> {
+        let pods = self.pods();
+        let probe = || async { Ok(pods::annotation(&pods.get(pod).await?, key).map(str::to_owned)) };
+        wait::eventually(probe, &format!("annotation {key} of pod {pod}"), patience).await
+    }
+
+    /// Waits until no pod has this name.
+    pub async fn gone(&self, pod: &str, patience: Duration) -> Result<()> {
+        let pods = self.pods();
+        let probe = || async { Ok(pods.get_opt(pod).await?.is_none().then_some(())) };
+        wait::eventually(probe, &format!("pod {pod} is gone"), patience).await
+    }
+
+    /// Waits until a Service has just so many ready endpoints.
+    pub async fn ready_endpoints(&self, service: &str, count: usize, patience: Duration) -> Result<()> {
+        use k8s_openapi::api::discovery::v1::EndpointSlice;
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_service = kube::api::ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let is_ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(false)
+        };
+        let probe = || async {
+            let slices = slices.list(&of_service).await?;
+            let ready = slices.iter().flat_map(|slice| &slice.endpoints).filter(|endpoint| is_ready(endpoint)).count();
+            anyhow::ensure!(ready == count, "{ready} are");
+            Ok(Some(()))
+        };
+        wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), patience).await
+    }
+}
+
+impl Drop for Stand {
+    /// The test harness shows this for tests that failed and swallows it for those that passed.
+    fn drop(&mut self) {
+        for part in ["webhook", "worker", "simulator"] {
+            let log = self.dir.join("logs").join(format!("{part}.log"));
+            eprintln!("the end of {}:\n{}", log.display(), process::tail(&log));
+        }
+    }
+}
+
+/// What a stand's programs are made from.
+struct Parts<'a> {
+    id: &'a str,
+    dir: &'a Path,
+    options: &'a Options,
+    cloud: &'a Cloud,
+    database_url: &'a str,
+    installation: &'a Installation,
+}
+
+impl Parts<'_> {
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("config.yaml")
+    }
+
+    /// Writes the configuration file that webhook and worker share.
+    fn write_config(&self) -> Result<()> {
+        let account = &self.cloud.account;
+        // The documents' own port range.
+        let gateway = |it: &crate::cloud::NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
+        let mut config = json!({
+            "clusterID": self.id,
+            "regionID": account.region_id,
+            "vpcID": account.vpc_id,
+            "enableControllers": ["natgw", "eip"],
+            "networkController": {"natGwPool": account.nat_gateways.iter().map(gateway).collect::<Vec<_>>()},
+            "credential": {"accessKey": account.access_key_id, "accessSecret": account.access_key_secret.expose_secret()},
+        });
+        if !self.options.whole_cluster {
+            merge(&mut config, &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}));
+        }
+        merge(&mut config, &self.options.config);
+        // JSON is YAML.
+        std::fs::write(self.config_file(), serde_json::to_vec_pretty(&config)?)?;
+        Ok(())
+    }
+
+    /// The webhook with a certificate of its own, on ports that stay its own over restarts.
+    fn webhook(&self) -> Result<(Service, String, WebhookAddress)> {
+        let now = Timestamp::now();
+        let authority = Authority::new(now)?;
+        let pair = authority.issue(&["127.0.0.1".to_owned(), "localhost".to_owned()], now)?;
+        let write = |name: &str, text: &str| -> Result<PathBuf> {
+            let file = self.dir.join(name);
+            std::fs::write(&file, text)?;
+            Ok(file)
+        };
+        write("ca.pem", authority.ca_pem())?;
+        let [listen, admin] = free_addresses()?;
+        let program = Program {
+            name: "webhook",
+            binary: layout::program("waygate-webhook")?,
+            arguments: vec![
+                "--config".into(),
+                self.config_file().into(),
+                "--listen".into(),
+                listen.clone().into(),
+                "--admin-listen".into(),
+                admin.clone().into(),
+                "--tls-cert".into(),
+                write("tls.crt", &pair.cert_pem)?.into(),
+                "--tls-key".into(),
+                write("tls.key", pair.key_pem.expose_secret())?.into(),
+                "--worker-user".into(),
+                self.installation.worker_user().into(),
+            ],
+            environment: vec![("DATABASE_URL", self.database_url.into())],
+            dir: self.dir.to_path_buf(),
+            ready_url: format!("http://{admin}/readyz"),
+        };
+        let address = WebhookAddress { url: format!("https://{listen}"), ca_pem: authority.ca_pem().to_owned() };
+        Ok((Service::new(program), format!("http://{admin}"), address))
+    }
+
+    /// The worker, as its service account.
+    async fn worker(&self, binary: PathBuf, admin_kubeconfig: &Path) -> Result<(Service, String)> {
+        let kubeconfig = self.dir.join("worker.kubeconfig");
+        let content = self.installation.worker_kubeconfig(admin_kubeconfig).await.context("the worker's kubeconfig")?;
+        std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
+        let [admin] = free_addresses()?;
+        let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
+        arguments.extend(self.options.worker.iter().map(Into::into));
+        let program = Program {
+            name: "worker",
+            binary,
+            arguments,
+            environment: vec![
+                ("DATABASE_URL", self.database_url.into()),
+                ("KUBECONFIG", kubeconfig.into()),
+                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
+            ],
+            dir: self.dir.to_path_buf(),
+            ready_url: format!("http://{admin}/readyz"),
+        };
+        Ok((Service::new(program), format!("http://{admin}")))
+    }
+}
+
+/// Loopback addresses that are free now, all different.
+fn free_addresses<const COUNT: usize>() -> Result<[String; COUNT]> {
+    let mut held = Vec::new();
+    for _ in 0..COUNT {
+        held.push(std::net::TcpListener::bind("127.0.0.1:0")?);
+    }
+    let addresses = held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect::<Result<Vec<_>>>()?;
+    addresses.try_into().ok().context("as many addresses as asked for")
+}
+
+/// Lays `over` over `base`: objects are merged, everything else is replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}

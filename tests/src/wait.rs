@@ -1,0 +1,62 @@
+//! Waiting for a condition with a deadline: what tests do instead of sleeping.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Result, anyhow};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How often a condition is looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Asks until the answer is `Some`, and says what was awaited and what went wrong last if it is not in time.
+///
+/// An error of the probe is no end: things that are awaited are often not there yet.
+pub async fn eventually<T, Probe, Answer>(mut probe: Probe, awaited: &str, patience: Duration) -> Result<T>
+where
+    Probe: FnMut() -> Answer,
+    Answer: Future<Output = Result<Option<T>>>,
+{
+    let deadline = Instant::now() + patience;
+    let mut last = String::new();
+    loop {
+        match timeout_at(deadline, probe()).await {
+            Ok(Ok(Some(answer))) => return Ok(answer),
+            Ok(Ok(None)) => last.clear(),
+            Ok(Err(error)) => last = format!(", lastly: {error:#}"),
+            Err(_) => ", lastly: no answer in time".clone_into(&mut last),
+        }
+        if Instant::now() >= deadline {
+            return Err(anyhow!("within {} s there was not: {awaited}{last}", patience.as_secs_f32()));
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_answer_ends_the_wait() {
+        let mut asked = 0;
+        let probe = || {
+            asked += 1;
+            let answer = (asked == 3).then_some(asked);
+            async move { Ok(answer) }
+        };
+        assert_eq!(eventually(probe, "the third time", Duration::from_secs(5)).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_wait_in_vain_tells_what_was_awaited_and_why_it_was_not_there() {
+        let probe = || async { Err::<Option<()>, _>(anyhow!("no such pod")) };
+        let error = eventually(probe, "pod a is ready", Duration::from_millis(60)).await.unwrap_err();
+        assert!(error.to_string().contains("pod a is ready, lastly: no such pod"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_hangs_is_no_reason_to_wait_longer() {
+        let probe = std::future::pending::<Result<Option<()>>>;
+        assert!(eventually(probe, "anything", Duration::from_millis(60)).await.is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! What all three endpoints judge by: the configuration, and who may write addresses.
+
+use crate::objects::{Map, Pod};
+use std::ops::RangeInclusive;
+use waygate_core::annotations::{Context, Problem, Reading, read};
+use waygate_core::config::{AdmissionMode, Config, Controller};
+use waygate_core::request::Kind;
+
+/// The rules that hold for every review.
+#[derive(Debug)]
+pub struct Judge {
+    config: Config,
+    port_ranges: Vec<RangeInclusive<u16>>,
+    writers: Vec<String>,
+}
+
+impl Judge {
+    /// Rules by a configuration; `writers` are the users that may write allocated addresses onto pods.
+    pub fn new(config: Config, writers: Vec<String>) -> Self {
+        Self { port_ranges: config.port_ranges(), config, writers }
+    }
+
+    /// What a pod's annotations say, controlled by an object of `controller`'s kind.
+    pub(crate) fn read(&self, pod: &Pod, controller: Option<&str>) -> Reading {
+        self.read_as(pod.metadata.annotations(), pod, controller)
+    }
+
+    /// What these annotations would say on this pod.
+    pub(crate) fn read_as(&self, annotations: &Map, pod: &Pod, controller: Option<&str>) -> Reading {
+        let context = Context {
+            host_network: pod.spec.host_network.unwrap_or_default(),
+            stateful: self.is_stateful(controller),
+            port_ranges: &self.port_ranges,
+        };
+        read(annotations, &context)
+    }
+
+    pub(crate) fn is_stateful(&self, controller: Option<&str>) -> bool {
+        controller.is_some_and(|kind| self.config.is_stateful(kind))
+    }
+
+    /// Whether addresses of this kind are switched on.
+    pub(crate) fn serves(&self, kind: Kind) -> bool {
+        self.config.controllers.contains(&match kind {
+            Kind::Eip => Controller::Eip,
+            Kind::Dnat => Controller::Natgw,
+        })
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        self.config.admission == AdmissionMode::Reject
+    }
+
+    /// Whether a user may write allocated addresses onto a living pod: the worker, and what is installed in kube-system, such as the original beside
+    /// which Waygate may be tried.
+    pub(crate) fn may_write_addresses(&self, user: &str) -> bool {
+        user.starts_with("system:serviceaccount:kube-system:") || self.writers.iter().any(|writer| writer == user)
+    }
+}
+
+/// Says that addresses of a kind are switched off in the configuration.
+pub(crate) fn not_served(kind: Kind) -> String {
+    let (what, controller) = match kind {
+        Kind::Eip => ("EIPs", "eip"),
+        Kind::Dnat => ("DNAT", "natgw"),
+    };
+    format!("Waygate does not serve {what} in this cluster: {controller} is not among enableControllers, so this pod gets no address")
+}
+
+/// Problems as warnings.
+pub(crate) fn as_warnings(problems: &[Problem]) -> impl Iterator<Item = String> {
+    problems.iter().map(ToString::to_string)
+}

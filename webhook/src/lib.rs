@@ -1,0 +1,85 @@
+//! The admission server: checks what pods ask for, adds gate and label, and hands the job off.
+//!
+//! ```text
+//! /mutate    review ─▶ mutate ──────────────────────▶ patch
+//! /validate  review ─▶ validate ─▶ hand off (≤ 300 ms) ─▶ allowed or refused, warnings
+//! /warn      review ─▶ warn ─────────────────────────▶ allowed, warnings
+//! ```
+//!
+//! It holds no cloud credentials and no client of the cluster, and it informs only: the worker decides again.
+//!
+//! Invariant: a review that can be read is answered within a second, whatever Postgres does.
+
+pub mod args;
+mod hand_off;
+mod judge;
+mod metrics;
+mod mutate;
+mod objects;
+mod review;
+mod server;
+mod validate;
+mod warn;
+
+pub use hand_off::HandOffs;
+pub use judge::Judge;
+pub use metrics::Metrics;
+pub use server::router;
+
+use anyhow::Context;
+use args::Args;
+use prometheus_client::registry::Registry;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use waygate_core::config::Config;
+use waygate_serving::{Certificates, Readiness, Supervisor, admin, certificates, tls};
+use waygate_store::Store;
+
+/// Two suffice: a hand-off is one statement of a millisecond.
+const CONNECTIONS: u32 = 2;
+/// Reviews under way when told to stop are answered within the API server's own deadline of 3 s.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Draining, and whatever else has to end.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Runs the server until `token` is cancelled or a part of it dies.
+pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
+    tls::install_provider();
+    let config = read_config(&args)?;
+    let mut registry = Registry::with_prefix("waygate_webhook");
+    let metrics = Metrics::new(&mut registry);
+    let readiness = Readiness::default();
+    let certificates = Certificates::new(&args.tls_cert, &args.tls_key, &mut registry, readiness.check("certificate"));
+    let store = Store::connect_lazy(&args.database_url, CONNECTIONS, "waygate-webhook").context("--database-url")?;
+    let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
+    let router = router(Judge::new(config, args.worker_user), hand_offs, metrics);
+
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+    let admin =
+        tokio::net::TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    tracing::info!(listen = %args.listen, admin.listen = %args.admin_listen, "serving admission reviews");
+    let mut supervisor = Supervisor::new(token.clone());
+    supervisor.spawn("admin", admin::serve(admin, Arc::new(registry), readiness, token.clone()));
+    supervisor.spawn("admission", serve(listener, certificates, router, token));
+    Ok(supervisor.run(STOP).await?)
+}
+
+fn read_config(args: &Args) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
+    let (config, warnings) = Config::parse(&text)?;
+    for warning in warnings {
+        tracing::warn!(config.path = %warning.path, "configuration: {warning}");
+    }
+    Ok(config)
+}
+
+/// Serves as soon as there is a certificate, and keeps up with its renewal.
+async fn serve(listener: TcpListener, mut files: Certificates, router: axum::Router, token: CancellationToken) -> anyhow::Result<()> {
+    let Some(config) = files.wait(certificates::EVERY, &token).await else { return Ok(()) };
+    let serving = tls::serve(listener, config.clone(), router, token.clone(), DRAIN);
+    let (served, kept) = tokio::join!(serving, files.keep(config, certificates::EVERY, token));
+    kept?;
+    Ok(served?)
+}

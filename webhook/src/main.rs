@@ -1,0 +1,13 @@
+//! Starts the admission server.
+
+use clap::Parser;
+use waygate_serving::{logs, signals};
+use waygate_webhook::args::Args;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    logs::init(args.log_format);
+    let token = signals::drain()?;
+    waygate_webhook::run(args, token).await
+}

@@ -1,0 +1,105 @@
+//! The few fields of pods and of the workloads that make them which decide anything here. Everything else stays undecoded.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Names and values of labels or annotations.
+pub(crate) type Map = BTreeMap<String, String>;
+
+/// A pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: PodSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    pub(crate) name: Option<String>,
+    pub(crate) uid: Option<String>,
+    pub(crate) labels: Option<Map>,
+    pub(crate) annotations: Option<Map>,
+    pub(crate) owner_references: Option<Vec<OwnerReference>>,
+    pub(crate) deletion_timestamp: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OwnerReference {
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) controller: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct PodSpec {
+    pub(crate) host_network: Option<bool>,
+    pub(crate) readiness_gates: Option<Vec<ReadinessGate>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReadinessGate {
+    pub(crate) condition_type: String,
+}
+
+static NO_MAP: Map = Map::new();
+
+impl Metadata {
+    pub(crate) fn annotations(&self) -> &Map {
+        self.annotations.as_ref().unwrap_or(&NO_MAP)
+    }
+}
+
+impl Pod {
+    /// The kind of the object that controls this pod.
+    pub(crate) fn controller_kind(&self) -> Option<&str> {
+        let owners = self.metadata.owner_references.iter().flatten();
+        owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str()).next()
+    }
+
+    pub(crate) fn has_gate(&self, gate: &str) -> bool {
+        self.spec.readiness_gates.iter().flatten().any(|present| present.condition_type == gate)
+    }
+
+    /// Whether the pod is none of our business: on its way out, or a static pod's mirror, which nobody can change.
+    pub(crate) fn is_untouchable(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some() || self.metadata.annotations().contains_key("kubernetes.io/config.mirror")
+    }
+}
+
+/// A Deployment, StatefulSet, DaemonSet, Job or CronJob.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Workload {
+    spec: WorkloadSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct WorkloadSpec {
+    template: Option<Pod>,
+    job_template: Option<JobTemplate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobTemplate {
+    spec: JobSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobSpec {
+    template: Option<Pod>,
+}
+
+impl Workload {
+    /// The pods it makes.
+    pub(crate) fn template(&self) -> Option<&Pod> {
+        let nested = || self.spec.job_template.as_ref().and_then(|job| job.spec.template.as_ref());
+        self.spec.template.as_ref().or_else(nested)
+    }
+}

@@ -1,0 +1,182 @@
+//! AdmissionReview v1: the question read, the answer written.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// Why a body is no review.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("the body is not an AdmissionReview: {0}")]
+    Json(serde_json::Error),
+    #[error("the body is not an AdmissionReview of admission.k8s.io/v1")]
+    Version,
+    #[error("the review holds no request")]
+    Empty,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", bound = "O: DeserializeOwned")]
+struct Review<O> {
+    api_version: String,
+    kind: String,
+    request: Option<Request<O>>,
+}
+
+/// What the API server asks about.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", bound = "O: DeserializeOwned")]
+pub(crate) struct Request<O> {
+    pub(crate) uid: String,
+    pub(crate) operation: Operation,
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    #[serde(default)]
+    pub(crate) sub_resource: Option<String>,
+    #[serde(default)]
+    pub(crate) namespace: String,
+    #[serde(default)]
+    pub(crate) dry_run: Option<bool>,
+    #[serde(default)]
+    pub(crate) user_info: User,
+    #[serde(default)]
+    pub(crate) object: Option<O>,
+    #[serde(default)]
+    pub(crate) old_object: Option<O>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    /// Nothing here is registered for these, and nothing is done about them.
+    Delete,
+    Connect,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Kind {
+    pub(crate) kind: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct User {
+    pub(crate) username: String,
+}
+
+pub(crate) fn decode<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Malformed> {
+    let review: Review<O> = serde_json::from_slice(body).map_err(Malformed::Json)?;
+    if review.api_version != API_VERSION || review.kind != KIND {
+        return Err(Malformed::Version);
+    }
+    review.request.ok_or(Malformed::Empty)
+}
+
+/// What the API server is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Why the object is refused; none if it is allowed.
+    pub(crate) refusal: Option<String>,
+    pub(crate) patch: Vec<Patch>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One operation of a JSON patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(crate) enum Patch {
+    Add { path: String, value: serde_json::Value },
+    Remove { path: String },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+}
+
+impl Answer {
+    pub(crate) fn encode(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
+        let status = self.refusal.as_deref().map(|message| Status { code: 403, reason: "Forbidden", message });
+        let patch = match self.patch.as_slice() {
+            [] => None,
+            patch => Some(STANDARD.encode(serde_json::to_vec(patch)?)),
+        };
+        let patch_type = patch.is_some().then_some("JSONPatch");
+        let response = Response { uid, allowed: status.is_none(), status, patch_type, patch, warnings: bounded(&self.warnings) };
+        serde_json::to_vec(&Envelope { api_version: API_VERSION, kind: KIND, response })
+    }
+}
+
+/// Warnings as Kubernetes advises: at most 256 characters each, and 4096 together, beyond which it cuts them off itself.
+fn bounded(warnings: &[String]) -> Vec<String> {
+    const EACH: usize = 256;
+    const TOGETHER: usize = 4096 - EACH;
+    let mut kept = Vec::new();
+    let mut length = 0;
+    for (i, warning) in warnings.iter().enumerate() {
+        let warning = shortened(warning, EACH);
+        length += warning.len();
+        if length > TOGETHER {
+            kept.push(format!("{} more warnings do not fit here", warnings.len() - i));
+            break;
+        }
+        kept.push(warning);
+    }
+    kept
+}
+
+/// At most so many bytes, cut between characters.
+fn shortened(text: &str, longest: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let cut = text.floor_char_boundary(longest - MARK.len());
+    format!("{}{MARK}", &text[..cut])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_cut_to_what_kubernetes_advises() {
+        let long = vec!["ä".repeat(1000); 100];
+        let kept = bounded(&long);
+        assert!(kept.iter().all(|warning| warning.len() <= 256));
+        assert!(kept.iter().map(String::len).sum::<usize>() <= 4096);
+        assert_eq!(kept.last().map(String::as_str), Some("85 more warnings do not fit here"));
+        assert_eq!(bounded(&["short".to_owned()]), ["short"]);
+    }
+}

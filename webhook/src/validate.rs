@@ -1,0 +1,92 @@
+//! `/validate`: judges the final object and says which job is to be handed off. Decides only; the hand-off is the server's.
+
+use crate::hand_off::Job;
+use crate::judge::{Judge, as_warnings, not_served};
+use crate::objects::Pod;
+use crate::review::{Answer, Operation, Request};
+use waygate_core::annotations::{Problem, Reading, gate_for, is_ours};
+
+/// The answer, and what follows from it.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    pub(crate) answer: Answer,
+    /// The job of an admitted pod; none where nothing may be written.
+    pub(crate) job: Option<Job>,
+    /// The pod should have a gate and reached us without.
+    pub(crate) gate_is_missing: bool,
+}
+
+pub(crate) fn judge(judge: &Judge, request: &Request<Pod>) -> Judgement {
+    let Some(pod) = request.object.as_ref().filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable()) else {
+        return Judgement::default();
+    };
+    match request.operation {
+        Operation::Create => created(judge, request, pod),
+        Operation::Update => updated(judge, request.old_object.as_ref(), pod),
+        Operation::Delete | Operation::Connect => Judgement::default(),
+    }
+}
+
+fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
+    let reading = judge.read(pod, pod.controller_kind());
+    let mut answer = verdict(judge, &reading.problems, &reading.warnings);
+    let Some(asked) = reading.request else {
+        return Judgement { answer, ..Judgement::default() };
+    };
+    let kind = asked.kind();
+    if !judge.serves(kind) {
+        answer.warnings.push(not_served(kind));
+        return Judgement { answer, ..Judgement::default() };
+    }
+    let gate = gate_for(&asked, reading.gate, judge.is_stateful(pod.controller_kind())).map(waygate_core::request::Kind::gate);
+    let missing = gate.filter(|gate| !pod.has_gate(gate));
+    if let Some(gate) = missing {
+        answer.warnings.push(format!(
+            "this pod lacks the readiness gate {gate}: it may count as ready before its address works; is another webhook called after zz-waygate?"
+        ));
+    }
+    let job = if request.dry_run == Some(true) { None } else { Job::of(&request.namespace, &pod.metadata, asked) };
+    Judgement { answer, job, gate_is_missing: missing.is_some() }
+}
+
+/// Judges what the change brought about: what was wrong before is not the change's fault, and a pod that was admitted without us must
+/// still take other changes.
+fn updated(judge: &Judge, old: Option<&Pod>, pod: &Pod) -> Judgement {
+    let Some(old) = old.filter(|old| ours_changed(old, pod)) else {
+        return Judgement::default();
+    };
+    let controller = pod.controller_kind();
+    let before = judge.read_as(old.metadata.annotations(), pod, controller);
+    let Reading { problems, warnings, .. } = judge.read(pod, controller);
+    let answer = verdict(judge, &without(problems, &before.problems), &without(warnings, &before.warnings));
+    Judgement { answer, ..Judgement::default() }
+}
+
+fn ours_changed(old: &Pod, new: &Pod) -> bool {
+    let (old, new) = (old.metadata.annotations(), new.metadata.annotations());
+    let differs = |key: &&String| old.get(*key) != new.get(*key);
+    old.keys().chain(new.keys()).filter(differs).any(|key| is_ours(key))
+}
+
+fn without(mut problems: Vec<Problem>, known: &[Problem]) -> Vec<Problem> {
+    problems.retain(|problem| !known.contains(problem));
+    problems
+}
+
+fn verdict(judge: &Judge, problems: &[Problem], warnings: &[Problem]) -> Answer {
+    let warnings = as_warnings(warnings);
+    if judge.refuses() {
+        Answer { refusal: refusal(problems), warnings: warnings.collect(), ..Answer::default() }
+    } else {
+        Answer { warnings: as_warnings(problems).chain(warnings).collect(), ..Answer::default() }
+    }
+}
+
+fn refusal(problems: &[Problem]) -> Option<String> {
+    let listed: Vec<String> = as_warnings(problems).collect();
+    match listed.as_slice() {
+        [] => None,
+        [one] => Some(format!("Waygate: {one}")),
+        many => Some(format!("Waygate: {} problems: {}", many.len(), many.join("; "))),
+    }
+}

@@ -1,0 +1,151 @@
+//! The real router, asked with the reviews of `tests/reviews/`. Each file holds the path, the review and the answer expected, with
+//! its patch decoded; its name says what it shows.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod server;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use server::{CONFIG, Server};
+use std::path::PathBuf;
+
+/// All the files, by name.
+fn cases() -> Vec<(String, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reviews");
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        (name, serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+    };
+    let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| read(entry.unwrap().path())).collect();
+    cases.sort_by(|(one, _), (other, _)| one.cmp(other));
+    assert!(cases.len() > 30);
+    cases
+}
+
+fn case(name: &str) -> Value {
+    cases().into_iter().find(|(present, _)| present == name).unwrap_or_else(|| panic!("no file {name}")).1
+}
+
+#[tokio::test]
+async fn every_review_gets_the_answer_expected() {
+    let server = Server::start(CONFIG);
+    for (name, case) in cases() {
+        let answer = server.review(case["path"].as_str().unwrap(), &case["review"]).await;
+        assert_eq!(answer, case["answer"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_patched_pod_needs_no_second_patch_and_passes_validation() {
+    let server = Server::start(CONFIG);
+    for (name, case) in cases() {
+        if case["path"] != "/mutate" {
+            continue;
+        }
+        let mut review = case["review"].clone();
+        let patch: json_patch::Patch = serde_json::from_value(server.review("/mutate", &review).await["patch"].clone()).unwrap();
+        json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
+        assert_eq!(server.review("/mutate", &review).await["patch"], json!([]), "{name}");
+        review["request"]["dryRun"] = json!(true);
+        let warnings = server.review("/validate", &review).await["warnings"].to_string();
+        assert!(!warnings.contains("lacks the readiness gate"), "{name}: {warnings}");
+    }
+}
+
+#[tokio::test]
+async fn in_warn_mode_nothing_is_refused() {
+    let server = Server::start(&format!("{CONFIG}admission: {{mode: warn}}\n"));
+    for (name, case) in cases() {
+        let answer = server.review(case["path"].as_str().unwrap(), &case["review"]).await;
+        assert_eq!(answer["allowed"], json!(true), "{name}");
+        if case["answer"]["allowed"] == json!(false) {
+            assert_ne!(answer["warnings"], json!([]), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_switched_off_is_admitted_with_a_warning() {
+    let server = Server::start(&CONFIG.replace("[natgw, eip]", "[natgw]"));
+    let pod = &case("mutate-a-pod-with-an-eip-gets-label-and-gate")["review"];
+    assert!(!server.review("/mutate", pod).await["patch"].to_string().contains("readinessGates"));
+    let answer = server.review("/validate", pod).await;
+    assert_eq!(answer["allowed"], json!(true));
+    assert!(answer["warnings"][0].as_str().unwrap().contains("eip is not among enableControllers"), "{answer}");
+    server.expect_metric("hand_offs_total", 0);
+}
+
+#[tokio::test]
+async fn a_pod_is_admitted_in_time_while_postgres_is_away() {
+    let server = Server::start(CONFIG);
+    let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
+    assert_eq!(server.review("/validate", &review).await["allowed"], json!(true));
+    server.expect_metric("hand_offs_total", 0);
+    review["request"]["dryRun"] = json!(false);
+    let start = std::time::Instant::now();
+    assert_eq!(server.review("/validate", &review).await["allowed"], json!(true));
+    assert!(start.elapsed() < std::time::Duration::from_secs(1));
+    server.expect_metric("hand_offs_total", 1);
+}
+
+#[tokio::test]
+async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
+    let server = Server::start(CONFIG);
+    for (name, case) in cases() {
+        if case["path"] == "/validate" && (case["answer"]["allowed"] == json!(false) || case["review"]["request"]["operation"] == "UPDATE")
+        {
+            let mut review = case["review"].clone();
+            review["request"]["dryRun"] = json!(false);
+            server.review("/validate", &review).await;
+            assert_eq!(server.metric("hand_offs_total"), 0, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_review_gets_a_clear_error() {
+    let server = Server::start(CONFIG);
+    for (body, says) in [
+        ("", "not an AdmissionReview: EOF"),
+        ("{", "not an AdmissionReview"),
+        ("[]", "not an AdmissionReview"),
+        (r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview"}"#, "admission.k8s.io/v1"),
+        (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "holds no request"),
+        (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"EAT"}}"#, "unknown variant"),
+    ] {
+        for path in ["/mutate", "/validate", "/warn"] {
+            let (status, text) = server.post(path, body.to_owned().into()).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+            assert!(text.contains(says), "{text}");
+        }
+    }
+    server.expect_metric(r#"reviews_total{path="warn",verdict="malformed"}"#, 6);
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut_off() {
+    let server = Server::start(CONFIG);
+    let (status, _) = server.post("/mutate", vec![b' '; 8 << 20].into()).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let server = Server::start(CONFIG);
+    let never = axum::body::Body::from_stream(server::Never);
+    let (status, _) = server.post("/validate", never).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn verdicts_are_counted() {
+    let server = Server::start(CONFIG);
+    for name in ["validate-a-right-pod-is-allowed", "validate-host-network-is-refused", "validate-a-missing-gate-is-warned-of"] {
+        server.review("/validate", &case(name)["review"]).await;
+    }
+    for verdict in ["allowed", "refused", "warned"] {
+        server.expect_metric(&format!(r#"reviews_total{{path="validate",verdict="{verdict}"}}"#), 1);
+    }
+    server.expect_metric("missing_gates_total", 1);
+    server.expect_metric(r#"review_duration_seconds_count{path="validate"}"#, 3);
+}

@@ -1,0 +1,252 @@
+//! Takes one step. Decides nothing: what to do stands in the step.
+
+use crate::call::{self, Called};
+use crate::errors::Error;
+use crate::gather::Gathered;
+use crate::worker::Worker;
+use crate::{publish, resource};
+use std::time::Duration;
+use waygate_core::ids::{AllocationId, ZoneId};
+use waygate_core::lease::{Lease, Phase};
+use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
+use waygate_core::request::Request;
+use waygate_store::{Claim, Effect, Error as StoreError, Loaded, Reserved, Sighting, Writes};
+
+/// What follows a step.
+pub(crate) enum After {
+    /// The next one.
+    Next,
+    /// Nothing: the lease is no more.
+    Gone,
+    /// A pause.
+    Pause(Pause),
+}
+
+/// Why and how long.
+pub(crate) struct Pause {
+    /// For programs.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// When to look again.
+    pub patience: Patience,
+    /// Not before this has passed.
+    pub at_least: Option<Duration>,
+}
+
+impl Pause {
+    /// What an error asks for.
+    pub(crate) fn of(error: &Error) -> Self {
+        Self { reason: error.reason(), message: crate::errors::chain(error), patience: error.patience(), at_least: None }
+    }
+}
+
+/// Takes the step.
+pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered, step: Step) -> Result<After, Error> {
+    let store = &worker.store;
+    let lease = &loaded.lease;
+    match step {
+        Step::Want => store.set_phase(claim, Phase::Wanted).await?,
+        Step::Forget => return forget(worker, claim, lease).await,
+        Step::End(why) => end(worker, claim, lease, gathered, why).await?,
+        Step::TakeGiven { allocation_id, ip_address } => {
+            let taken = store.take_given(claim, &allocation_id, ip_address).await;
+            return taken_or(worker, claim, loaded, gathered, taken, Some(&allocation_id)).await;
+        }
+        Step::ForgetEip => store.forget_eip(claim).await?,
+        Step::ReservePorts { zone } => return reserve(worker, claim, loaded, gathered, &zone).await,
+        Step::MarkForeign(port) => store.mark_foreign(claim, &port).await?,
+        Step::NoteEntry(port, entry) => store.note_entry(claim, &port, &entry).await?,
+        Step::QuietPort(port) => store.quiet_port(claim, &port, worker.quiet).await?,
+        Step::SetTarget(target) => {
+            let set = store.set_target(claim, &target).await;
+            return taken_or(worker, claim, loaded, gathered, set, None).await;
+        }
+        Step::ClearTarget => store.clear_target(claim).await?,
+        Step::ClaimResource => {
+            let claimed = store.set_resource(claim, Writes::Yes).await;
+            return taken_or(worker, claim, loaded, gathered, claimed, None).await;
+        }
+        Step::Doubt => {
+            store.doubt(claim).await?;
+            let message = "what was published did not show in one read; the next decides".to_owned();
+            let pause = Pause { reason: "Doubtful", message, patience: Patience::Event, at_least: None };
+            return Ok(After::Pause(pause));
+        }
+        Step::Change { resource, change } => {
+            let called = call::change(worker, claim, &resource, &change).await?;
+            return called_or_told(worker, loaded, gathered, called).await;
+        }
+        Step::Resend(id) => {
+            let Some(operation) = loaded.operations.iter().find(|operation| operation.id == id) else { return Err(Error::Changed) };
+            let called = call::again(worker, claim, operation).await?;
+            return called_or_told(worker, loaded, gathered, called).await;
+        }
+        Step::Settle { operation, outcome, answer } => {
+            let Some(operation) = loaded.operations.iter().find(|known| known.id == operation) else { return Err(Error::Changed) };
+            tracing::info!(lease.id = %lease.id, cloud.action = operation.change.action(), ?outcome, "a read shows how it ended");
+            store.settle(claim, operation, outcome, answer.as_ref(), None, Effect::Plain).await?;
+        }
+        Step::Miss(operation) => {
+            store.miss(claim, operation).await?;
+            let message = "an answer was lost and no effect shows; the next read decides".to_owned();
+            return Ok(After::Pause(Pause { reason: "Doubtful", message, patience: Patience::Event, at_least: None }));
+        }
+        Step::WriteResource(content) => resource::write(worker, lease, &gathered.resource, &content).await?,
+        Step::Publish(publication) => publish_all(worker, claim, lease, gathered, &publication).await?,
+        Step::Withdraw(withdrawal) => withdraw(worker, claim, lease, gathered, &withdrawal).await?,
+        Step::RemoveResource => resource::remove(worker, lease, &gathered.resource).await?,
+        Step::Wait(wait) => return waits(worker, loaded, gathered, wait).await,
+    }
+    Ok(After::Next)
+}
+
+/// The order in which others look: custom resource status, then annotation (which wakes OpenKruiseGame), then the condition.
+async fn publish_all(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, publication: &Publication) -> Result<(), Error> {
+    let Some(pod) = &gathered.live else { return Err(Error::Changed) };
+    resource::show(worker, lease, &gathered.resource, &publication.content).await?;
+    let pod = publish::announce(worker, pod, lease.kind, Some(&publication.annotation)).await?;
+    let verdict = verdict(true, publication.reason, &publication.message);
+    publish::condition(worker, &pod, lease.kind, &verdict).await?;
+    worker.store.set_phase(claim, Phase::Held).await?;
+    if lease.phase != Phase::Held {
+        worker.metrics.published(lease);
+        worker.events.normal(&pod, publication.reason.as_str(), &publication.message).await;
+        tracing::info!(lease.id = %lease.id, pod = name(lease), address = publication.annotation, "published");
+    }
+    Ok(())
+}
+
+/// The same order backwards in time: nobody reads an address that is about to stop working.
+async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, withdrawal: &Withdrawal) -> Result<(), Error> {
+    resource::clear(worker, lease, &gathered.resource).await?;
+    if let (Some(pod), PodFact::Here(here)) = (&gathered.live, &gathered.pod)
+        && !here.exited
+    {
+        let pod = publish::announce(worker, pod, lease.kind, None).await?;
+        if !here.terminating {
+            publish::condition(worker, &pod, lease.kind, &verdict(withdrawal.status, withdrawal.reason, &withdrawal.message)).await?;
+        }
+        worker.events.normal(&pod, withdrawal.reason.as_str(), &withdrawal.message).await;
+    }
+    if lease.phase == Phase::Held {
+        worker.store.set_phase(claim, Phase::Wanted).await?;
+    }
+    tracing::info!(lease.id = %lease.id, pod = name(lease), reason = withdrawal.reason.as_str(), "withdrawn");
+    Ok(())
+}
+
+async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, why: EndReason) -> Result<(), Error> {
+    tracing::info!(lease.id = %lease.id, pod = name(lease), ?why, "ending");
+    worker.store.set_phase(claim, Phase::Ending).await?;
+    // The pod asks for something this lease cannot become: its next lease begins beside the end of this one.
+    if let PodFact::Here(here) = &gathered.pod
+        && let (EndReason::RequestChanged, Asks::For(request)) = (why, &here.asks)
+    {
+        sight(worker, lease, request).await?;
+    }
+    Ok(())
+}
+
+async fn sight(worker: &Worker, lease: &Lease, request: &Request) -> Result<(), Error> {
+    let Ok(pod_uid) = lease.pod_uid.as_str().parse() else { return Ok(()) };
+    let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, request };
+    worker.store.sight(worker.cluster, &sighting).await?;
+    worker.due.notify_one();
+    Ok(())
+}
+
+async fn forget(worker: &Worker, claim: &Claim, lease: &Lease) -> Result<After, Error> {
+    worker.store.forget(claim).await?;
+    tracing::info!(lease.id = %lease.id, pod = name(lease), "nothing is left of it");
+    // A successor of the same name may be waiting for this.
+    worker.due.notify_one();
+    Ok(After::Gone)
+}
+
+async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered, zone: &ZoneId) -> Result<After, Error> {
+    let Request::Dnat(request) = &loaded.lease.request else { return Err(Error::Changed) };
+    let candidates = worker.pool.candidates(zone);
+    match worker.store.reserve_ports(claim, request, &candidates).await? {
+        Reserved::Yes => Ok(After::Next),
+        Reserved::NoRoom => {
+            let message = format!(
+                "no EIP of the {} in the pool has {} free ports; add EIPs or widen the port range, or wait until others are freed",
+                candidates.len(),
+                request.ports.len()
+            );
+            waits(worker, loaded, gathered, Wait { reason: Reason::NoFreePort, message, patience: Patience::Event }).await
+        }
+    }
+}
+
+/// A unique constraint says that somebody else holds it: wait, and say who.
+async fn taken_or(
+    worker: &Worker,
+    claim: &Claim,
+    loaded: &Loaded,
+    gathered: &Gathered,
+    done: Result<(), StoreError>,
+    eip: Option<&AllocationId>,
+) -> Result<After, Error> {
+    let Err(error) = done else { return Ok(After::Next) };
+    let (reason, message) = match error.taken() {
+        Some("lease_eip") => {
+            let holder = match eip {
+                Some(id) => worker.store.holder_of_eip(id).await?,
+                None => None,
+            };
+            let holder = holder.unwrap_or_else(|| "another pod".to_owned());
+            (Reason::EipHeld, format!("the EIP is held by pod {holder}; it is bound here once that pod is gone"))
+        }
+        Some("lease_target" | "port_internal") => {
+            (Reason::PrivateIpTaken, "the pod's IP is still bound to a former pod's address, which is being taken from it".to_owned())
+        }
+        Some("lease_name") => {
+            (Reason::ResourceTaken, "the custom resource of this name is still held by a former pod's address".to_owned())
+        }
+        _ => return Err(error.into()),
+    };
+    tracing::debug!(lease.id = %claim.lease_id, reason = reason.as_str(), "taken");
+    waits(worker, loaded, gathered, Wait { reason, message, patience: Patience::Poll }).await
+}
+
+async fn called_or_told(worker: &Worker, loaded: &Loaded, gathered: &Gathered, called: Called) -> Result<After, Error> {
+    let Called::Not { reason, message, patience, at_least } = called else { return Ok(After::Next) };
+    let told = Verdict { status: false, reason: reason.to_owned(), message: message.clone() };
+    tell(worker, loaded, gathered, patience, &told).await?;
+    Ok(After::Pause(Pause { reason, message, patience, at_least }))
+}
+
+async fn waits(worker: &Worker, loaded: &Loaded, gathered: &Gathered, wait: Wait) -> Result<After, Error> {
+    tell(worker, loaded, gathered, wait.patience, &verdict(false, wait.reason, &wait.message)).await?;
+    Ok(After::Pause(Pause { reason: wait.reason.as_str(), message: wait.message, patience: wait.patience, at_least: None }))
+}
+
+/// Says in the pod's condition what it waits for. Not to a pod that is terminating (Ready False would end its drain) or has exited, not where
+/// all is well, and not of the short waits that are over before anyone has read of them.
+async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: Patience, told: &Verdict) -> Result<(), Error> {
+    let (Some(pod), PodFact::Here(here)) = (&gathered.live, &gathered.pod) else { return Ok(()) };
+    let lasting = match patience {
+        Patience::Poll => loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
+        Patience::Event => true,
+        Patience::Exit | Patience::Idle => false,
+    };
+    if here.terminating || here.exited || loaded.lease.phase == Phase::Ending || !lasting {
+        return Ok(());
+    }
+    let new = here.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
+    publish::condition(worker, pod, loaded.lease.kind, told).await?;
+    if new && patience == Patience::Event && told.reason != Reason::WaitingForPodIp.as_str() {
+        worker.events.warning(pod, &told.reason, &told.message).await;
+    }
+    Ok(())
+}
+
+fn verdict(status: bool, reason: Reason, message: &str) -> Verdict {
+    Verdict { status, reason: reason.as_str().to_owned(), message: message.to_owned() }
+}
+
+fn name(lease: &Lease) -> String {
+    format!("{}/{}", lease.namespace, lease.pod_name)
+}

@@ -1,0 +1,102 @@
+//! One change asked of the cloud: intent committed, sent once, answer recorded.
+//!
+//! ```text
+//! intend ─▶ (commit) ─▶ send ─▶ settle: done │ refused        no answer, or not a definite one: unresolved, for the next look
+//! ```
+
+use crate::errors::{Error, chain};
+use crate::metrics::CallOutcome;
+use crate::worker::Worker;
+use std::time::Duration;
+use waygate_cloud::Class;
+use waygate_core::change::Change;
+use waygate_core::lease::{Operation, Outcome};
+use waygate_core::plan::Patience;
+use waygate_store::{Claim, Effect};
+
+/// What one call may take, its gateway's turn and its permit included.
+const CALL: Duration = Duration::from_secs(15);
+/// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
+/// of the window: the cloud accepts a signature for 15 minutes.
+const FENCE: Duration = Duration::from_mins(1);
+
+/// How a call ended.
+pub(crate) enum Called {
+    /// It was done; the lease says what follows.
+    Done,
+    /// It was not, or nobody knows.
+    Not {
+        /// For programs.
+        reason: &'static str,
+        /// For people.
+        message: String,
+        /// When to look again.
+        patience: Patience,
+        /// The cloud asks for at least this.
+        at_least: Option<Duration>,
+    },
+}
+
+/// Asks for a change as a new operation.
+pub(crate) async fn change(worker: &Worker, claim: &Claim, resource: &str, change: &Change) -> Result<Called, Error> {
+    let operation = worker.store.intend(claim, resource, change, CALL, FENCE).await?;
+    send(worker, claim, &operation).await
+}
+
+/// Sends an unresolved operation again.
+pub(crate) async fn again(worker: &Worker, claim: &Claim, operation: &Operation) -> Result<Called, Error> {
+    worker.store.intend_again(claim, operation.id, CALL, FENCE).await?;
+    send(worker, claim, operation).await
+}
+
+async fn send(worker: &Worker, claim: &Claim, operation: &Operation) -> Result<Called, Error> {
+    let token = operation.id.to_string();
+    let action = operation.change.action();
+    let answered = worker.cloud.change(&operation.change, operation.change.takes_token().then_some(token.as_str()), CALL).await;
+    worker.metrics.calls(action, CallOutcome::of(&answered));
+    match answered {
+        Ok(answer) => {
+            tracing::info!(lease.id = %claim.lease_id, cloud.action = action, cloud.request_id = answer.request_id, "the cloud did it");
+            worker.store.settle(claim, operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
+            Ok(Called::Done)
+        }
+        Err(error) => {
+            let message = chain(&error);
+            tracing::info!(lease.id = %claim.lease_id, cloud.action = action, error = message, "the cloud did not do it");
+            let ended = match (error.class(), gone(&operation.change)) {
+                (Class::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
+                (Class::Done, _) => Some((Outcome::Done, Effect::Plain)),
+                _ if error.is_definite() => Some((Outcome::Refused, Effect::Plain)),
+                _ => None,
+            };
+            if let Some((outcome, effect)) = ended {
+                worker.store.settle(claim, operation, outcome, None, Some(&message), effect).await?;
+            }
+            if matches!(ended, Some((Outcome::Done, _))) {
+                return Ok(Called::Done);
+            }
+            Ok(Called::Not { reason: error.reason(), message, patience: patience(error.class()), at_least: error.retry_after() })
+        }
+    }
+}
+
+/// What it means when the cloud says that the thing to be taken away is not there: it is gone, and this is the proof.
+fn gone(change: &Change) -> Option<Effect> {
+    match change {
+        Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. } => Some(Effect::EipGone),
+        Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. } => Some(Effect::Plain),
+        Change::AllocateEipAddress { .. }
+        | Change::AssociateEipAddress { .. }
+        | Change::AddCommonBandwidthPackageIp { .. }
+        | Change::ModifyEipAddressAttribute { .. }
+        | Change::CreateForwardEntry(_)
+        | Change::ModifyForwardEntry { .. } => None,
+    }
+}
+
+fn patience(class: Class) -> Patience {
+    match class {
+        Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
+        Class::Throttled | Class::Quota | Class::Denied | Class::Permanent => Patience::Event,
+    }
+}

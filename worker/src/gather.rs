@@ -1,0 +1,100 @@
+//! Reads what a lease refers to: its pod, its custom resource, its things in the cloud. Decides nothing.
+//!
+//! The lease and its operations were loaded before: every read below began after the last answer that the plan may rely on.
+
+use crate::errors::Error;
+use crate::pods;
+use crate::resource;
+use crate::worker::Worker;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+use waygate_cloud::Read;
+use waygate_core::change::Change;
+use waygate_core::ids::AllocationId;
+use waygate_core::lease::{Lease, Operation};
+use waygate_core::names::TAG_LEASE;
+use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen};
+use waygate_core::request::{EipSource, Kind, Request};
+use waygate_store::Loaded;
+
+/// What was read.
+pub(crate) struct Gathered {
+    /// The pod as the API server has it; none when it is gone.
+    pub live: Option<Box<Pod>>,
+    /// The same for the plan.
+    pub pod: PodFact,
+    /// The custom resource.
+    pub resource: ResourceFact,
+    /// The cloud.
+    pub cloud: CloudFacts,
+}
+
+/// Reads it all.
+pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered, Error> {
+    let lease = &loaded.lease;
+    let live = live_pod(worker, lease).await?;
+    let pod = match &live {
+        Some(pod) => PodFact::Here(Box::new(pods::here(worker, pod, lease.kind))),
+        None => PodFact::Gone,
+    };
+    let resource = resource::read(worker, lease).await?;
+    let cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
+    Ok(Gathered { live, pod, resource, cloud })
+}
+
+/// The pod by a live read: none if its name is absent or stands for another UID, which is the only proof that it is gone.
+async fn live_pod(worker: &Worker, lease: &Lease) -> Result<Option<Box<Pod>>, Error> {
+    let pod = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?;
+    Ok(pod.filter(|pod| pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str())).map(Box::new))
+}
+
+async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], pod: &PodFact) -> Result<CloudFacts, Error> {
+    let began = tokio::time::Instant::now();
+    let mut facts = CloudFacts::default();
+    if let Some(id) = eip_of(lease) {
+        facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
+    }
+    if operations.iter().any(|operation| matches!(operation.change, Change::AllocateEipAddress { .. })) {
+        let tag = BTreeMap::from([(TAG_LEASE.to_owned(), lease.id.to_string())]);
+        facts.tagged = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
+    }
+    let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
+    if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {
+        facts.eni = Seen::from_read(fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
+    }
+    if let Some(port) = lease.ports.first() {
+        facts.entries = fresh(worker.cloud.forward_entries(&port.gateway_id).await?, began)?;
+        let strangers: Vec<_> = facts
+            .entries
+            .iter()
+            .filter(|entry| ip.is_some_and(|ip| entry.internal_ip == ip))
+            .filter_map(|entry| worker.cluster.owner.read_entry_name(&entry.name))
+            .map(|name| name.lease)
+            .filter(|other| *other != lease.id)
+            .collect();
+        if !strangers.is_empty() {
+            facts.known_leases = worker.store.known(&strangers).await?.into_iter().collect();
+        }
+    }
+    debug_assert!(lease.kind == Kind::Dnat || facts.entries.is_empty());
+    Ok(facts)
+}
+
+/// The EIP the lease has, or the one its pod names.
+fn eip_of(lease: &Lease) -> Option<&AllocationId> {
+    if let Some(leased) = &lease.eip {
+        return Some(&leased.allocation_id);
+    }
+    match &lease.request {
+        Request::Eip(request) => match &request.source {
+            EipSource::Given(id) => Some(id),
+            EipSource::Allocate(_) => None,
+        },
+        Request::Dnat(_) => None,
+    }
+}
+
+/// A read that was sent before the lease was loaded proves nothing about what was answered since.
+fn fresh<T>(read: Read<T>, loaded: tokio::time::Instant) -> Result<T, Error> {
+    if read.began >= loaded { Ok(read.value) } else { Err(Error::Changed) }
+}

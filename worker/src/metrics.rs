@@ -1,0 +1,77 @@
+//! What dashboards are told. Every label is a closed set.
+
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use waygate_core::lease::Lease;
+use waygate_core::request::Kind;
+
+/// The worker's metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    ready: Family<KindLabels, Histogram>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    action: &'static str,
+    outcome: CallOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+/// How a call to the cloud ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum CallOutcome {
+    /// The cloud did it.
+    Done,
+    /// The cloud definitely did not.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl CallOutcome {
+    /// Of an answer.
+    pub(crate) fn of<T>(answer: &Result<T, waygate_cloud::Error>) -> Self {
+        match answer {
+            Ok(_) => Self::Done,
+            Err(error) if error.is_definite() => Self::Refused,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers the worker's metrics.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let calls = Family::default();
+        // 0.1 s to 27 min: an EIP takes a few seconds, a thousand of them the account's rate of 120 a minute.
+        let ready = Family::new_with_constructor((|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram);
+        registry.register("waygate_cloud_changes", "Changes asked of the cloud, by action and how they ended", calls.clone());
+        registry.register("waygate_ready_seconds", "From the sighting of a pod to its published address", ready.clone());
+        Self { calls, ready }
+    }
+
+    /// A change was answered, or not.
+    pub(crate) fn calls(&self, action: &'static str, outcome: CallOutcome) {
+        self.calls.get_or_create(&CallLabels { action, outcome }).inc();
+    }
+
+    /// An address was published for the first time.
+    pub(crate) fn published(&self, lease: &Lease) {
+        let kind = match lease.kind {
+            Kind::Eip => "eip",
+            Kind::Dnat => "dnat",
+        };
+        let seconds = Timestamp::now().duration_since(lease.created_at).as_secs_f64().max(0.0);
+        self.ready.get_or_create(&KindLabels { kind }).observe(seconds);
+    }
+}

@@ -1,0 +1,58 @@
+//! Which namespaces this worker serves: those whose labels `serve.namespaceSelector` selects.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+use waygate_core::selector::LabelSelector;
+
+/// The namespaces of the cluster, kept up to date by a watch.
+pub(crate) struct Namespaces {
+    selector: LabelSelector,
+    known: Store<Namespace>,
+    api: Api<Namespace>,
+}
+
+impl Namespaces {
+    /// With it comes the watch that feeds it, which must run.
+    pub(crate) fn new(client: &Client, selector: LabelSelector) -> (Self, reflector::store::Writer<Namespace>) {
+        let (known, writer) = reflector::store();
+        (Self { selector, known, api: Api::all(client.clone()) }, writer)
+    }
+
+    /// Whether pods of this namespace are ours to serve. One that the watch has not shown yet is asked for; one that cannot be read is not
+    /// served, and is asked for again at its next event.
+    pub(crate) async fn serves(&self, name: &str) -> bool {
+        if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
+            return self.selector.matches(namespace.labels());
+        }
+        match self.api.get_opt(name).await {
+            Ok(Some(namespace)) => self.selector.matches(namespace.labels()),
+            Ok(None) => false,
+            Err(error) => {
+                tracing::warn!(namespace = name, error = crate::errors::chain(&error), "a namespace could not be read");
+                false
+            }
+        }
+    }
+}
+
+/// Feeds the reflector until `token` is cancelled.
+pub(crate) async fn run(
+    client: Client,
+    writer: reflector::store::Writer<Namespace>,
+    token: CancellationToken,
+) -> Result<(), watcher::Error> {
+    let watch = watcher(Api::<Namespace>::all(client), watcher::Config::default()).default_backoff();
+    let slim = watch.modify(|namespace| namespace.managed_fields_mut().clear());
+    let mut events = reflector::reflector(writer, slim).boxed();
+    while let Some(event) = token.run_until_cancelled(events.next()).await.flatten() {
+        if let Err(error) = event {
+            tracing::warn!(error = crate::errors::chain(&error), "the watch of namespaces is interrupted; it starts again");
+        }
+    }
+    drop(events.into_stream());
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! When to look again: soon at first, ever later, never in step with others.
+
+use rand::RngExt as _;
+use std::time::Duration;
+use waygate_core::plan::Patience;
+
+/// First wait, growth with each wait in a row for the same reason, and the longest wait.
+const fn curve(patience: Patience) -> (f64, f64, f64) {
+    match patience {
+        // A bind or an entry takes one to three seconds; a describe is shared by all that wait, so looking often costs little.
+        Patience::Poll => (0.15, 1.5, 3.0),
+        // Events wake the lease; this is for those that are lost, and for what sends none (another pod's EIP, a quota).
+        Patience::Event => (0.5, 1.7, 10.0),
+        Patience::Exit => (30.0, 1.0, 30.0),
+        Patience::Idle => (300.0, 1.0, 300.0),
+    }
+}
+
+/// The time until the next look, after `tries` waits in a row, give or take a fifth.
+pub(crate) fn wait(patience: Patience, tries: i32) -> Duration {
+    let (first, growth, longest) = curve(patience);
+    let seconds = (first * growth.powi(tries.clamp(0, 30))).min(longest);
+    Duration::from_secs_f64(seconds * rand::rng().random_range(0.8..1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_bound_and_no_further() {
+        assert!(wait(Patience::Poll, 0) < Duration::from_millis(200));
+        assert!(wait(Patience::Poll, 3) > wait(Patience::Poll, 0));
+        assert!(wait(Patience::Poll, i32::MAX) <= Duration::from_secs_f64(3.6));
+        assert!(wait(Patience::Event, -1) <= Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,94 @@
+//! How a pod is read: what it asks for, what we have told it.
+
+use crate::worker::Worker;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use kube::ResourceExt;
+use waygate_core::annotations::{self, ALLOCATED_DNAT, ALLOCATED_EIP, Context, Reading};
+use waygate_core::plan::{Asks, PodHere, Verdict};
+use waygate_core::request::Kind;
+
+/// The annotation that tells a pod its address.
+pub(crate) fn announcement(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Eip => ALLOCATED_EIP,
+        Kind::Dnat => ALLOCATED_DNAT,
+    }
+}
+
+/// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not taken.
+pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let context = Context {
+        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
+        stateful: controller.is_some_and(|owner| worker.config.is_stateful(&owner.kind)),
+        port_ranges: &worker.port_ranges,
+    };
+    annotations::read(pod.annotations(), &context)
+}
+
+/// What a pod asks for of one kind.
+pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
+    let reading = read(worker, pod);
+    match reading.request {
+        Some(request) if request.kind() == kind && worker.serves(kind) => Asks::For(Box::new(request)),
+        Some(_) => Asks::Nothing,
+        None if reading.problems.is_empty() => Asks::Nothing,
+        None => {
+            let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+            Asks::Wrong(problems.join("; "))
+        }
+    }
+}
+
+/// Phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: they crash, and start again.
+pub(crate) fn exited(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether the pod has the readiness gate of a kind.
+pub(crate) fn gated(pod: &Pod, kind: Kind) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+    gates.iter().any(|gate| gate.condition_type == kind.gate())
+}
+
+/// Our condition of a kind.
+pub(crate) fn condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind.gate())
+}
+
+/// The pod as the plan sees it.
+pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
+    let status = pod.status.as_ref();
+    let verdict = condition(pod, kind).map(|condition| Verdict {
+        status: condition.status == "True",
+        reason: condition.reason.clone().unwrap_or_default(),
+        message: condition.message.clone().unwrap_or_default(),
+    });
+    PodHere {
+        // The first IPv4 of a dual-stack pod; EIPs and forward entries know no IPv6.
+        ip: status
+            .into_iter()
+            .flat_map(|status| status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip)))
+            .find_map(|ip| ip.parse().ok()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        exited: exited(pod),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        gated: gated(pod, kind),
+        asks: asks(worker, pod, kind),
+        verdict,
+        announced: pod.annotations().get(announcement(kind)).cloned(),
+    }
+}
+
+/// The condition to write: its transition time moves only with its status.
+pub(crate) fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
+    let status = if verdict.status { "True" } else { "False" };
+    let former = condition(pod, kind).filter(|former| former.status == status).and_then(|former| former.last_transition_time.as_ref());
+    let moved =
+        former.map_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    serde_json::json!({
+        "type": kind.gate(), "status": status, "reason": verdict.reason, "message": verdict.message, "lastTransitionTime": moved,
+    })
+}

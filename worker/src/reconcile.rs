@@ -1,0 +1,71 @@
+//! Works on one claimed lease: gather → plan → act, step by step, until there is nothing to do now.
+
+use crate::act::{self, After, Pause};
+use crate::errors::{Error, chain};
+use crate::gather::gather;
+use crate::patience;
+use crate::worker::Worker;
+use std::time::Duration;
+use waygate_core::plan::{self, Patience, Situation};
+use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
+
+/// How long a claim holds without a sign of life: longer than the longest call with its reads, so that it lapses only when we are gone.
+pub(crate) const CLAIM: Duration = Duration::from_secs(45);
+/// Steps in one go. A lease with a hundred ports takes a few hundred; more than this spins.
+const MOST_STEPS: usize = 2000;
+
+/// Works on a lease until it must wait, is gone, or is somebody else's.
+pub(crate) async fn work(worker: &Worker, claim: &Claim) {
+    if let Err(error) = steps(worker, claim).await {
+        match error {
+            Error::Store(StoreError::ClaimLost) => tracing::debug!(lease.id = %claim.lease_id, "the claim was lost"),
+            error => tracing::warn!(lease.id = %claim.lease_id, error = chain(&error), "a lease is left to lapse; somebody looks again"),
+        }
+    }
+}
+
+async fn steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
+    for _ in 0..MOST_STEPS {
+        let loaded = worker.store.load(claim, CLAIM).await?;
+        let after = match step(worker, claim, &loaded).await {
+            Ok(after) => after,
+            Err(Error::Store(error)) => return Err(error.into()),
+            Err(error) => After::Pause(Pause::of(&error)),
+        };
+        match after {
+            After::Next => {}
+            After::Gone => return Ok(()),
+            After::Pause(pause) => return finish(worker, claim, &loaded, &pause).await,
+        }
+    }
+    tracing::error!(lease.id = %claim.lease_id, steps = MOST_STEPS, "a lease does not come to rest; it is left alone for a while");
+    Ok(())
+}
+
+async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, Error> {
+    let gathered = gather(worker, loaded).await?;
+    let situation = Situation {
+        owner: worker.cluster.owner,
+        lease: &loaded.lease,
+        operations: &loaded.operations,
+        pod: &gathered.pod,
+        resource: &gathered.resource,
+        cloud: &gathered.cloud,
+        now: loaded.now,
+    };
+    let step = plan::next(&situation);
+    tracing::debug!(lease.id = %claim.lease_id, pod = format!("{}/{}", loaded.lease.namespace, loaded.lease.pod_name), ?step, "step");
+    act::act(worker, claim, loaded, &gathered, step).await
+}
+
+async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) -> Result<(), Error> {
+    let tries = if loaded.reason.as_deref() == Some(pause.reason) { loaded.tries.saturating_add(1) } else { 0 };
+    let again = patience::wait(pause.patience, tries).max(pause.at_least.unwrap_or_default());
+    let finish = Finish { wake: loaded.wake, again, tries, reason: pause.reason, message: &pause.message };
+    worker.store.finish(claim, &finish).await?;
+    if pause.patience == Patience::Poll {
+        // The claim loop sleeps until something is due; a poll is due before it would wake by itself.
+        worker.due.notify_one();
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Puts the worker together and runs it until it is told to stop.
+
+use crate::args::{Database, Migrate, Run};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::namespaces::{self, Namespaces};
+use crate::pool::{self, Pool};
+use crate::worker::Worker;
+use crate::{claims, sweep, watch};
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use secrecy::ExposeSecret as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use uuid::Uuid;
+use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, Settings};
+use waygate_core::config::Config;
+use waygate_serving::{Readiness, Supervisor, admin, logs, signals, tls};
+use waygate_store::{Error as StoreError, Store};
+
+/// Connections to Postgres: the database is a thousand times faster than the cloud's quota.
+const CONNECTIONS: u32 = 4;
+/// Between two attempts to reach what we cannot start without.
+const RETRY: Duration = Duration::from_secs(1);
+/// What one read of the cloud may take.
+const READ: Duration = Duration::from_secs(20);
+/// What the leases at work may take after the first signal: the longest call, and its answer's record.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// `waygate-worker migrate`.
+pub(crate) async fn migrate(args: Migrate) -> anyhow::Result<()> {
+    logs::init(logs::Format::Text);
+    let store = Store::connect_lazy(&args.database.database_url, 1, "waygate-migrate")?;
+    store.migrate().await?;
+    tracing::info!("the lease store's schema is up to date");
+    Ok(())
+}
+
+/// `waygate-worker run`.
+pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
+    logs::init(logs::Format::Text);
+    tls::install_provider();
+    let token = signals::drain()?;
+    let config = read_config(&args)?;
+    let store = connect(&args.database).await?;
+    let kube = kube_client(&args).await?;
+    let cluster_uid = cluster_uid(&kube).await?;
+    let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
+    let cloud = cloud_client(&args, &config)?;
+    let mut registry = Registry::default();
+    let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
+    let worker = Arc::new(Worker {
+        port_ranges: config.port_ranges(),
+        config,
+        store,
+        cluster,
+        owner: Uuid::new_v4(),
+        events: Events::new(kube.clone()),
+        kube: kube.clone(),
+        cloud,
+        namespaces,
+        pool: Pool::default(),
+        metrics: Metrics::new(&mut registry),
+        due: Notify::new(),
+        quiet: Duration::from_secs(args.quiet_seconds),
+    });
+    let listener = TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    tracing::info!(cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid, admin = %args.admin_listen, "the worker starts");
+    let readiness = Readiness::default();
+    let mut tasks = Supervisor::new(token.clone());
+    tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
+    tasks.spawn("pool", pool::run(Arc::clone(&worker), readiness.check("NAT gateways read"), token.clone()));
+    tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
+    tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
+    tasks.spawn("claims", claims::run(Arc::clone(&worker), args.concurrency, readiness.check("lease store reached"), token.clone()));
+    tasks.spawn("admin", admin::serve(listener, Arc::new(registry), readiness, token.clone()));
+    tasks.run(DRAIN).await?;
+    tracing::info!("the worker ends");
+    Ok(())
+}
+
+fn read_config(args: &Run) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
+    let (config, warnings) = Config::parse(&text).with_context(|| args.config.display().to_string())?;
+    for warning in warnings {
+        tracing::warn!(file = %args.config.display(), "{warning}");
+    }
+    Ok(config)
+}
+
+/// Waits for Postgres, but not for a person: a schema that is too old or a server that may lose leases ends the start.
+async fn connect(database: &Database) -> anyhow::Result<Store> {
+    let store = Store::connect_lazy(&database.database_url, CONNECTIONS, "waygate-worker")?;
+    loop {
+        match store.check().await {
+            Ok(()) => return Ok(store),
+            Err(error @ StoreError::Database(_)) => {
+                tracing::warn!(error = crate::errors::chain(&error), "the lease store cannot be reached yet");
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn kube_client(args: &Run) -> anyhow::Result<Client> {
+    let config = match &args.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("cannot read {}", file.display()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => kube::Config::infer().await.context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// The UID of the kube-system namespace: what identifies a cluster, since a configured ID can be copied.
+async fn cluster_uid(kube: &Client) -> anyhow::Result<Uuid> {
+    let namespace = Api::<Namespace>::all(kube.clone()).get("kube-system").await.context("cannot read namespace kube-system")?;
+    let uid = namespace.metadata.uid.context("namespace kube-system has no UID")?;
+    uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
+}
+
+fn cloud_client(args: &Run, config: &Config) -> anyhow::Result<Cloud> {
+    let credentials = match (&config.credential, &args.access_key_id, &args.access_key_secret) {
+        (Some(pair), ..) => Credentials::access_key(pair.access_key.expose_secret(), pair.access_secret.clone()),
+        (None, Some(id), Some(secret)) => Credentials::access_key(id, secret.clone()),
+        (None, ..) => anyhow::bail!(
+            "no credentials for the cloud: set credential.accessKey and credential.accessSecret in {}, or ALIBABA_CLOUD_ACCESS_KEY_ID and \
+             ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+            args.config.display()
+        ),
+    };
+    let settings = Settings {
+        region: config.region_id.clone(),
+        vpc: config.vpc_id.clone(),
+        endpoint: args.cloud_endpoint.clone(),
+        network: Network::Public,
+        call_deadline: READ,
+        user_agent_suffix: String::new(),
+    };
+    Ok(Cloud::new(settings, credentials, Arc::new(LocalPermits::published()))?)
+}

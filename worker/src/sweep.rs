@@ -1,0 +1,67 @@
+//! Looks now and then for what events miss: annotated pods that missed the webhook and have no label, and history that is old enough to go.
+
+use crate::errors::Error;
+use crate::worker::Worker;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use waygate_core::annotations::{LABEL, wants_address};
+
+/// Pods listed in one page: metadata of a few hundred bytes each.
+const PAGE: u32 = 500;
+/// How long settled operations are kept for those who ask what happened.
+const HISTORY: Duration = Duration::from_hours(7 * 24);
+
+/// Runs until `token` is cancelled, at once and then every `period`.
+pub(crate) async fn run(worker: Arc<Worker>, period: Duration, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+    while !token.is_cancelled() {
+        match token.run_until_cancelled(label_missed(&worker)).await {
+            Some(Ok(0)) | None => {}
+            Some(Ok(count)) => {
+                tracing::warn!(pods = count, "annotated pods had missed the webhook and are served from now on; is it running?");
+            }
+            Some(Err(error)) => tracing::warn!(error = crate::errors::chain(&error), "the search for pods that missed the webhook failed"),
+        }
+        if let Err(error) = worker.store.prune_operations(HISTORY).await {
+            tracing::warn!(error = crate::errors::chain(&error), "old operations were not pruned");
+        }
+        token.run_until_cancelled(tokio::time::sleep(period)).await;
+    }
+    Ok(())
+}
+
+/// Labels annotated pods without the label, so that the watch sees them; says how many there were.
+async fn label_missed(worker: &Worker) -> Result<usize, Error> {
+    let api = Api::<Pod>::all(worker.kube.clone());
+    let mut labelled = 0;
+    let mut page = ListParams::default().labels(&format!("!{LABEL}")).limit(PAGE).match_any();
+    loop {
+        let list = api.list_metadata(&page).await?;
+        for pod in &list.items {
+            labelled += usize::from(label(worker, pod).await?);
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            // A continued list may name no resource version.
+            Some(next) => page = ListParams::default().labels(&format!("!{LABEL}")).limit(PAGE).continue_token(&next),
+            None => return Ok(labelled),
+        }
+    }
+}
+
+async fn label(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Error> {
+    let Some(namespace) = pod.namespace() else { return Ok(false) };
+    if pod.metadata.deletion_timestamp.is_some() || !wants_address(pod.annotations()) || !worker.namespaces.serves(&namespace).await {
+        return Ok(false);
+    }
+    let patch = json!({ "metadata": { "uid": pod.uid(), "labels": { LABEL: "missed" } } });
+    match worker.pods(&namespace).patch_metadata(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map_err(Error::from)
+    {
+        Ok(_) => Ok(true),
+        Err(Error::Changed) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,107 @@
+//! Watches pods by label and turns what it sees into leases and wake-ups. It decides nothing on what it sees: a DELETED event is a hint (so is
+//! the removal of the label), and only the plan's live read ends a lease.
+
+use crate::errors::Error;
+use crate::worker::Worker;
+use crate::{pods, verdict};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, ResourceExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use waygate_core::annotations::LABEL;
+use waygate_serving::Check;
+use waygate_store::Sighting;
+
+/// Between two attempts to write down what was seen.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Runs until `token` is cancelled. `synced` says whether every pod has been seen once.
+pub(crate) async fn run(worker: Arc<Worker>, synced: Check, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+    let config = watcher::Config::default().labels(LABEL);
+    let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
+    while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => until_written(&token, || seen(&worker, &pod)).await,
+            Ok(Event::Delete(pod)) => until_written(&token, || gone(&worker, &pod)).await,
+            Ok(Event::Init) => {}
+            Ok(Event::InitDone) => {
+                // Whatever was deleted while nobody watched sends no event: every lease looks for itself.
+                until_written(&token, || wake_all(&worker)).await;
+                synced.set(true);
+            }
+            Err(error) => tracing::warn!(error = crate::errors::chain(&error), "the watch of pods is interrupted; it starts again"),
+        }
+    }
+    Ok(())
+}
+
+/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it was.
+async fn until_written<F: Future<Output = Result<(), Error>>>(token: &CancellationToken, mut write: impl FnMut() -> F) {
+    while let Err(error) = write().await {
+        match error {
+            Error::Store(error) if error.is_transient() => {
+                tracing::warn!(error = crate::errors::chain(&error), "a pod's event cannot be written down yet");
+                if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    return;
+                }
+            }
+            // The pod has moved on, and its next event comes.
+            Error::Changed => return,
+            error => {
+                return tracing::error!(
+                    error = crate::errors::chain(&error),
+                    "a pod's event is left; the next look at its lease makes up for it"
+                );
+            }
+        }
+    }
+}
+
+async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
+    let (Some(namespace), Some(uid)) = (pod.namespace(), uid(pod)) else { return Ok(()) };
+    if !worker.namespaces.serves(&namespace).await {
+        return Ok(());
+    }
+    let reading = pods::read(worker, pod);
+    let request = reading.request.filter(|request| worker.serves(request.kind()));
+    let kind = request.as_ref().map(waygate_core::request::Request::kind);
+    // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
+    let leases = match request {
+        Some(request) if !pods::exited(pod) && pod.metadata.deletion_timestamp.is_none() => {
+            let sighting = Sighting { namespace: &namespace, pod_name: &pod.name_any(), pod_uid: uid, request: &request };
+            worker.store.sight(worker.cluster, &sighting).await?;
+            // A pod that asked for the other kind before has a lease of it to end.
+            worker.store.wake_pod(worker.cluster, uid).await?
+        }
+        _ => worker.store.wake_pod(worker.cluster, uid).await?,
+    };
+    worker.due.notify_one();
+    if leases == 0 || kind.is_some() {
+        verdict::answer_gates(worker, pod, kind, &reading.problems).await?;
+    }
+    Ok(())
+}
+
+async fn gone(worker: &Worker, pod: &Pod) -> Result<(), Error> {
+    let Some(uid) = uid(pod) else { return Ok(()) };
+    if worker.store.wake_pod(worker.cluster, uid).await? > 0 {
+        worker.due.notify_one();
+    }
+    Ok(())
+}
+
+async fn wake_all(worker: &Worker) -> Result<(), Error> {
+    let woken = worker.store.wake_all(worker.cluster).await?;
+    tracing::info!(leases = woken, "all pods have been seen; every lease is looked at");
+    worker.due.notify_one();
+    Ok(())
+}
+
+fn uid(pod: &Pod) -> Option<Uuid> {
+    pod.uid()?.parse().ok()
+}
