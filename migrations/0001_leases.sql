@@ -68,7 +68,10 @@ CREATE TABLE gateway_eip (
   gateway_id    text NOT NULL,
   table_id      text NOT NULL,
   zone_id       text NOT NULL,
-  address       inet NOT NULL
+  address       inet NOT NULL,
+  first_port    int  NOT NULL,                       -- the range on offer now; rows outside it are given to nobody
+  last_port     int  NOT NULL,
+  CHECK (first_port <= last_port)
 );
 
 -- One row per external port a pool offers; the row has one holder: that is "no address at two pods". A row is a forward entry.

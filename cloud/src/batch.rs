@@ -9,7 +9,7 @@
 //! joins a batch has asked before its call was sent, so the answer is younger than the question.
 
 use crate::error::Error;
-use crate::transport::{Permit, Read};
+use crate::transport::Read;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,15 +29,17 @@ pub(crate) trait Source: Send + Sync + 'static {
     type Key: Clone + Eq + Hash + Send + Sync;
     /// What is answered.
     type Value: Clone + Send + Sync;
+    /// The right to call once.
+    type Permit: Send;
 
     /// The action, for errors.
     fn action(&self) -> &'static str;
     /// How many keys one call takes.
     fn most_keys(&self) -> usize;
     /// Waits until a call may be sent.
-    fn permit(&self, deadline: Instant) -> impl Future<Output = Result<Permit, Error>> + Send;
+    fn permit(&self, deadline: Instant) -> impl Future<Output = Result<Self::Permit, Error>> + Send;
     /// Asks for all `keys` in one go. A key that the answer lacks is not there.
-    fn fetch(&self, permit: Permit, keys: Vec<Self::Key>, deadline: Instant) -> impl Future<Output = Fetched<Self>> + Send;
+    fn fetch(&self, permit: Self::Permit, keys: Vec<Self::Key>, deadline: Instant) -> impl Future<Output = Fetched<Self>> + Send;
 }
 
 type Answer<S> = Result<Read<Option<<S as Source>::Value>>, Error>;
@@ -163,5 +165,138 @@ impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
 
     pub(crate) fn get(&self, key: &K, make: impl FnOnce() -> Batcher<S>) -> Batcher<S> {
         lock(&self.0).entry(key.clone()).or_insert_with(make).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::task::JoinSet;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const CALL: Duration = Duration::from_millis(100);
+
+    /// Answers every even number with its double, after a while.
+    struct Doubler {
+        calls: Arc<AtomicUsize>,
+        permit_after: Duration,
+    }
+
+    impl Source for Doubler {
+        type Key = u32;
+        type Value = u32;
+        type Permit = ();
+
+        fn action(&self) -> &'static str {
+            "Double"
+        }
+
+        fn most_keys(&self) -> usize {
+            3
+        }
+
+        async fn permit(&self, deadline: Instant) -> Result<(), Error> {
+            let late = |_| Error::Deadline { action: "Double" };
+            timeout_at(deadline, tokio::time::sleep(self.permit_after)).await.map_err(late)
+        }
+
+        async fn fetch(&self, (): (), keys: Vec<u32>, _: Instant) -> Fetched<Self> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let began = Instant::now();
+            tokio::time::sleep(CALL).await;
+            if keys.contains(&13) {
+                return Err(Error::Setup("thirteen".to_owned()));
+            }
+            Ok(Read { value: keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 2)).collect(), began })
+        }
+    }
+
+    fn batcher(lanes: usize, permit_after: Duration) -> (Batcher<Doubler>, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        (Batcher::new(Doubler { calls: Arc::clone(&calls), permit_after }, lanes, PATIENCE), calls)
+    }
+
+    async fn read_all(batcher: &Batcher<Doubler>, keys: impl IntoIterator<Item = u32>) -> HashMap<u32, Option<u32>> {
+        let mut readers = JoinSet::new();
+        for key in keys {
+            let batcher = batcher.clone();
+            readers.spawn(async move { (key, batcher.read(key).await.unwrap().value) });
+        }
+        readers.join_all().await.into_iter().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_share_calls_and_each_gets_its_own_answer() {
+        let (batcher, calls) = batcher(8, Duration::ZERO);
+        let answers = read_all(&batcher, [0, 1, 2, 3, 4, 5, 6, 0, 1, 2]).await;
+        assert_eq!((answers[&4], answers[&5]), (Some(8), None));
+        assert!(calls.load(Ordering::Relaxed) <= 4, "{calls:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_of_one_key_share_one_call() {
+        let (batcher, calls) = batcher(8, Duration::ZERO);
+        read_all(&batcher, std::iter::repeat_n(2, 100)).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_after_the_call_was_sent_gets_the_next_one() {
+        let (batcher, calls) = batcher(1, Duration::ZERO);
+        let early = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.read(2).await }
+        });
+        tokio::time::sleep(WINDOW + CALL / 2).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the first call is under way");
+        let asked = Instant::now();
+        let (late, later) = tokio::join!(batcher.read(2), async {
+            tokio::time::sleep(CALL / 4).await;
+            batcher.read(2).await
+        });
+        assert!(early.await.unwrap().unwrap().began < asked);
+        assert!(late.unwrap().began >= asked);
+        assert!(later.unwrap().began >= asked);
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "those who waited for the lane share it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_fills_up_while_it_waits_for_a_permit() {
+        let (batcher, calls) = batcher(8, Duration::from_secs(1));
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            batcher.read(4).await
+        };
+        let (first, second) = tokio::join!(batcher.read(2), late);
+        assert_eq!(first.unwrap().began, second.unwrap().began);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_reaches_every_reader_of_its_batch_and_no_other() {
+        let (batcher, _) = batcher(8, Duration::ZERO);
+        let (unlucky, beside) = tokio::join!(batcher.read(13), batcher.read(2));
+        assert!(unlucky.is_err() && beside.is_err());
+        assert_eq!(batcher.read(2).await.unwrap().value, Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_waits_no_longer_than_its_patience() {
+        let (batcher, calls) = batcher(8, PATIENCE * 2);
+        let asked = Instant::now();
+        assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
+        assert!(asked.elapsed() <= PATIENCE);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_called_for_readers_who_have_left() {
+        let (batcher, calls) = batcher(8, Duration::from_secs(1));
+        for key in 0..3 {
+            assert!(timeout_at(Instant::now() + WINDOW, batcher.read(key)).await.is_err());
+        }
+        tokio::time::sleep(PATIENCE).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
     }
 }

@@ -62,6 +62,11 @@ impl Interfaces {
         Ok(fresh.map(|found| found.filter(|interface| interface.owns(ip)).map(|interface| interface.eni)))
     }
 
+    /// The security groups of an interface; none when the cloud shows no such interface in use.
+    pub(crate) async fn security_groups(&self, id: &EniId) -> Result<Read<Option<Vec<String>>>, Error> {
+        Ok(self.by_id.read(id.clone()).await?.map(|found| found.map(|interface| interface.security_groups)))
+    }
+
     /// The interface whose prefix holds `ip`, as far as is remembered or can be listed.
     async fn holder(&self, ip: Ipv4Addr) -> Result<Option<EniId>, Error> {
         let remembered = self.index().clone();

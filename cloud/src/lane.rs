@@ -2,8 +2,8 @@
 //!
 //! Gateways differ, and the documentation contradicts itself: some take many changes at once, some one at a time, and some none
 //! while any entry is `Pending` or `Deleting`. The limit starts at one and doubles while all goes well; a refusal for concurrency
-//! halves it; a refusal for an entry's status, or for concurrency while nothing else of ours was under way, makes every further
-//! change wait until a *read* shows the table at rest. Nothing is ever found out by a change that is known to be refused.
+//! halves it; a refusal for an entry's status, or a second one for concurrency while nothing else of ours was under way, makes every
+//! further change wait until a *read* shows the table at rest. Nothing is ever found out by a change that is known to be refused.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ const WARY: Duration = Duration::from_mins(2);
 const WARIEST: Duration = Duration::from_hours(1);
 /// First guess of how long an entry is `Pending`.
 const FIRST_SETTLING: Duration = Duration::from_millis(800);
+/// No call is answered faster, so no look is worth taking earlier.
+const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
 /// Between two reads of a table that is not at rest; grows by half each time.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -138,12 +140,7 @@ impl Lane {
         self.look_at = Some(now + self.settling);
         match end {
             End::Taken => self.grow(now),
-            End::Busy if pass.alone && pass.number == self.entered => {
-                self.not_before = Some(now + self.yielding.mul_f64(jitter));
-                self.yielding = (self.yielding * 2).min(LONGEST_YIELD);
-                self.shrink(pass, now);
-                self.calm = true;
-            }
+            End::Busy if pass.alone && pass.number == self.entered => self.yield_way(pass, now, jitter),
             End::Busy => self.shrink(pass, now),
             End::Unsettled => {
                 self.shrink(pass, now);
@@ -154,6 +151,17 @@ impl Lane {
         }
     }
 
+    /// Refused with nothing else of ours under way. Once may be chance, such as the last change of a process that just ended;
+    /// twice in a row means that it is not enough to have been answered: the table must be at rest.
+    fn yield_way(&mut self, pass: Pass, now: Instant, jitter: f64) {
+        if self.yielding > YIELD {
+            self.shrink(pass, now);
+            self.calm = true;
+        }
+        self.not_before = Some(now + self.yielding.mul_f64(jitter));
+        self.yielding = (self.yielding * 2).min(LONGEST_YIELD);
+    }
+
     /// A read that began at `began` shows the table at rest, or not.
     pub(crate) fn seen(&mut self, began: Instant, at_rest: bool, now: Instant) {
         let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
@@ -162,7 +170,7 @@ impl Lane {
         if at_rest {
             let took = began - touched;
             // Found at rest at the first look: look a little earlier the next time. Otherwise, this is how long it takes.
-            self.settling = if self.look_pause == LOOK_AGAIN { took.min(self.settling).mul_f64(0.9) } else { took };
+            self.settling = if self.look_pause == LOOK_AGAIN { took.min(self.settling).mul_f64(0.9).max(SHORTEST_SETTLING) } else { took };
             self.touched = None;
         } else if self.look_at.is_none_or(|due| now >= due) {
             self.look_later(now);
@@ -218,6 +226,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn enter(lane: &mut Lane, now: Instant) -> Pass {
         match lane.next(now) {
@@ -323,6 +332,32 @@ mod tests {
     }
 
     #[test]
+    fn one_foreign_change_costs_a_pause_and_no_more() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Busy, now, 1.0);
+        let later = now + YIELD;
+        assert_eq!(lane.next(now), Next::Until(later));
+        for _ in 0..2 {
+            let pass = enter(&mut lane, later);
+            lane.end(pass, End::Taken, later, 1.0);
+        }
+        enter(&mut lane, later);
+        enter(&mut lane, later);
+    }
+
+    #[test]
+    fn what_was_never_sent_teaches_nothing() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Unsettled, now, 1.0);
+        lane.seen(now, true, now);
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Unsent, now, 1.0);
+        enter(&mut lane, now);
+    }
+
+    #[test]
     fn somebody_elses_work_is_waited_for_ever_longer() {
         let (mut lane, mut now) = (Lane::default(), Instant::now());
         let mut waits = Vec::new();
@@ -335,5 +370,65 @@ mod tests {
             lane.seen(now, true, now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Enter,
+        End(usize, End),
+        Seen { at_rest: bool, age: u64 },
+        Unseen,
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let end = prop_oneof![Just(End::Taken), Just(End::Busy), Just(End::Unsettled), Just(End::Other), Just(End::Unsent)];
+        prop_oneof![
+            4 => Just(Event::Enter),
+            4 => (0_usize..16, end).prop_map(|(which, end)| Event::End(which, end)),
+            2 => (any::<bool>(), 0_u64..500).prop_map(|(at_rest, age)| Event::Seen { at_rest, age }),
+            1 => Just(Event::Unseen),
+            2 => (0_u64..5_000).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a gateway did before: the lane keeps its bounds, and once the gateway is at rest the next change gets in soon.
+        #[test]
+        fn no_history_jams_the_lane(events in prop::collection::vec(event(), 0..200)) {
+            let (mut lane, start) = (Lane::default(), Instant::now());
+            let (mut now, mut under_way) = (start, Vec::new());
+            for event in events {
+                match event {
+                    Event::Enter => if let Next::Go(pass) = lane.next(now) { under_way.push(pass) },
+                    Event::End(which, end) if !under_way.is_empty() => {
+                        let pass = under_way.swap_remove(which % under_way.len());
+                        lane.end(pass, end, now, 1.5);
+                    }
+                    Event::End(..) => {}
+                    Event::Seen { at_rest, age } => {
+                        let began = now.checked_sub(Duration::from_millis(age)).unwrap_or(start).max(start);
+                        lane.seen(began, at_rest, now);
+                    }
+                    Event::Unseen => lane.unseen(now),
+                    Event::Pass(millis) => now = after(now, millis),
+                }
+                prop_assert!(under_way.len() <= MOST as usize);
+                prop_assert!((1..=MOST).contains(&lane.limit));
+            }
+            for pass in under_way {
+                lane.end(pass, End::Other, now, 1.0);
+            }
+            let patience = now + LONGEST_YIELD * 2 + Duration::from_secs(30);
+            loop {
+                prop_assert!(now < patience);
+                match lane.next(now) {
+                    Next::Go(_) => break,
+                    Next::Until(until) => now = until,
+                    Next::Look => lane.seen(now, true, now),
+                    Next::Wait => prop_assert!(false, "nothing is under way"),
+                }
+            }
+        }
     }
 }

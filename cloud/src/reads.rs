@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
-use waygate_core::ids::{AllocationId, NatGatewayId, VSwitchId, VpcId};
+use waygate_core::ids::{AllocationId, EniId, NatGatewayId, VSwitchId, VpcId};
 
 /// What most lists give on a page.
 const PAGE: u32 = 50;
@@ -129,6 +129,11 @@ impl Cloud {
     pub async fn route_entries(&self, table: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
         let params = Params::default().with("RouteTableId", table).with("MaxResult", 100);
         self.chain::<RouteEntries>(vpc("DescribeRouteEntryList"), params).await
+    }
+
+    /// The security groups of an interface; none when the cloud shows no such interface in use.
+    pub async fn security_groups(&self, interface: &EniId) -> Result<Read<Option<Vec<String>>>, Error> {
+        self.0.interfaces.security_groups(interface).await
     }
 
     /// The inbound rules of a security group.

@@ -40,6 +40,7 @@ pub(crate) struct EipsById(pub(crate) Arc<Transport>);
 impl Source for EipsById {
     type Key = AllocationId;
     type Value = Eip;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_EIPS.name
@@ -69,6 +70,7 @@ pub(crate) struct InterfacesByAddress {
 impl Source for InterfacesByAddress {
     type Key = Ipv4Addr;
     type Value = Interface;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_INTERFACES.name
@@ -101,6 +103,7 @@ pub(crate) struct InterfacesById {
 impl Source for InterfacesById {
     type Key = EniId;
     type Value = Interface;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_INTERFACES.name
@@ -130,6 +133,7 @@ pub(crate) struct InterfacesWithPrefixes {
 impl Source for InterfacesWithPrefixes {
     type Key = ();
     type Value = Arc<Vec<Interface>>;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_INTERFACES.name
@@ -165,6 +169,7 @@ pub(crate) struct Gateway {
 impl Source for Gateway {
     type Key = ();
     type Value = NatGateway;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_GATEWAYS.name
@@ -201,6 +206,7 @@ pub(crate) struct Forwards {
 impl Source for Forwards {
     type Key = ();
     type Value = Arc<Vec<ForwardEntry>>;
+    type Permit = Permit;
 
     fn action(&self) -> &'static str {
         DESCRIBE_ENTRIES.name

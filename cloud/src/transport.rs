@@ -8,7 +8,7 @@ use crate::permits::Permits;
 use crate::sign::{Key, Stamp, Unsigned, sign};
 use crate::wire::error::ErrorBody;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -94,7 +94,11 @@ impl Transport {
     pub(crate) async fn send<T: DeserializeOwned>(&self, permit: Permit, params: Params, deadline: Instant) -> Result<Read<T>, Error> {
         let Permit(action) = permit;
         let keys = match timeout_at(deadline, self.credentials.keys(Timestamp::now())).await {
-            Ok(keys) => keys.map_err(|error| no_keys(action, error.to_string(), error.class()))?,
+            Ok(keys) => keys.map_err(|error| {
+                // Whatever is wrong with our keys is not wrong with what was asked for.
+                let class = if error.is_transient() { Class::Transient } else { Class::Denied };
+                no_keys(action, error.to_string(), class)
+            })?,
             Err(_) => return Err(no_keys(action, "none in time".to_owned(), Class::Transient)),
         };
         let request = self.request(action, params, &keys)?;
@@ -114,7 +118,9 @@ impl Transport {
         let (date, nonce) = (api_time(Timestamp::now()), nonce());
         let unsigned = Unsigned { method: "POST", host: &host, action: action.name, version: action.product.version(), query: &query };
         let key = Key { id: &keys.id, secret: &keys.secret, token: keys.token.as_ref() };
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        // Without a body the HTTP client leaves the length out, and some front ends take no POST without one.
+        let fixed = [(ACCEPT, HeaderValue::from_static("application/json")), (CONTENT_LENGTH, HeaderValue::from(0))];
+        let mut headers = HeaderMap::from_iter(fixed);
         for (name, value) in sign(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
             let mut value =
                 HeaderValue::try_from(value).map_err(|_| no_keys(action, "unprintable characters in them".to_owned(), Class::Denied))?;
@@ -185,7 +191,7 @@ pub(crate) async fn exchange<T: DeserializeOwned>(
     let status = response.status();
     let body = read_bounded(action, &mut response).await?;
     if status != StatusCode::OK {
-        return Err(refusal(action, &response, &body));
+        return Err(refusal(action, status, response.headers(), &body));
     }
     serde_json::from_slice(&body).map_err(|error| unreadable(action, status, error.to_string()))
 }
@@ -221,12 +227,12 @@ pub(crate) async fn read_bounded(action: &'static str, response: &mut Response) 
 }
 
 /// An answer other than 200. Only one with a code is the cloud's own; the rest may come from anything on the way.
-pub(crate) fn refusal(action: &'static str, response: &Response, body: &[u8]) -> Error {
+fn refusal(action: &'static str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) if !body.code.is_empty() => {
-            Error::Refused(Arc::new(Refusal { retry_after: retry_after(response.headers()), ..body.refusal(action, response.status()) }))
+            Error::Refused(Arc::new(Refusal { retry_after: retry_after(headers), ..body.refusal(action, status) }))
         }
-        _ => unreadable(action, response.status(), "no error code in it"),
+        _ => unreadable(action, status, "no error code in it"),
     }
 }
 
@@ -236,4 +242,72 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let left = |name| text(name).and_then(|value| value.split(',').find_map(|part| part.trim().strip_prefix("TimeLeft:")));
     let millis = text("x-acs-retry-after").or_else(|| left("x-ratelimit-user-api")).or_else(|| left("x-ratelimit-user"))?;
     millis.trim().parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Error {
+        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        refusal("CreateForwardEntry", StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+    }
+
+    #[test]
+    fn a_refusal_keeps_what_a_person_needs() {
+        let body = r#"{"RequestId":"R-1","Code":"Forbidden.RAM","Message":"no\n\u0007way","HostId":"h",
+            "AccessDeniedDetail":{"AuthAction":"vpc:CreateForwardEntry","PolicyType":"AccountLevelIdentityBasedPolicy"}}"#;
+        let error = refused(403, &[], body);
+        assert_eq!((error.class(), error.reason()), (Class::Denied, "PermissionDenied"));
+        assert_eq!((error.code(), error.request_id()), (Some("Forbidden.RAM"), Some("R-1")));
+        assert_eq!(error.denied_action(), Some("vpc:CreateForwardEntry"));
+        let text = error.to_string();
+        assert!(["CreateForwardEntry", "Forbidden.RAM", "R-1", "noway"].iter().all(|word| text.contains(word)), "{text}");
+    }
+
+    #[test]
+    fn how_long_to_wait_is_read_from_either_header() {
+        let body = r#"{"Code":"Throttling.User"}"#;
+        assert_eq!(refused(400, &[("x-acs-retry-after", "1500")], body).retry_after(), Some(Duration::from_millis(1500)));
+        let older = refused(400, &[("x-ratelimit-user-api", "Limit:100,Remain:0,TimeLeft:250")], body);
+        assert_eq!(older.retry_after(), Some(Duration::from_millis(250)));
+        for nonsense in ["-1", "0", "soon", ""] {
+            assert_eq!(refused(400, &[("x-acs-retry-after", nonsense)], body).retry_after(), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_clouds_own_answer_proves_nothing() {
+        for (status, body) in
+            [(502, "<html>"), (404, "<html>"), (400, "{}"), (403, r#"{"Code":null}"#), (413, ""), (400, r#"{"Code":["x"]}"#)]
+        {
+            let error = refused(status, &[], body);
+            assert_eq!((error.class(), error.is_definite()), (Class::Transient, false), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_a_definite_refusal_is_definite() {
+        for (status, code, definite) in [
+            (400, "IncorrectEipStatus", true),
+            (409, "OperationConflict", true),
+            (404, "InvalidAllocationId.NotFound", true),
+            (400, "QuotaExceeded.Eip", true),
+            (403, "Forbidden.RAM", true),
+            (400, "Throttling.User", false),
+            (400, "LastTokenProcessing", false),
+            (400, "SignatureNonceUsed", false),
+            (500, "InternalError", false),
+            (503, "OperationConflict", false),
+        ] {
+            assert_eq!(refused(status, &[], &format!(r#"{{"Code":"{code}"}}"#)).is_definite(), definite, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn the_signed_host_is_the_one_that_is_sent() {
+        let host = |url: &str| authority(&Url::parse(url).unwrap());
+        assert_eq!(host("https://vpc.aliyuncs.com:443/"), "vpc.aliyuncs.com");
+        assert_eq!(host("http://127.0.0.1:8080/"), "127.0.0.1:8080");
+    }
 }

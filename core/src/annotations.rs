@@ -137,7 +137,7 @@ fn not_served_yet(reader: &mut Reader) {
 
 fn exclude_each_other(reader: &mut Reader) {
     if reader.on(Kind::Eip) && reader.on(Kind::Dnat) {
-        let why = "the cloud binds no EIP to an address that has DNAT entries, so one pod cannot have both";
+        let why = "cannot be on beside an EIP: the cloud binds none to an address that has DNAT entries";
         reader.refuse(Key::PodDnat, why, "either an EIP or DNAT");
     }
 }
@@ -148,7 +148,7 @@ fn refuse_host_network(reader: &mut Reader, context: &Context) {
     }
     for key in [Key::PodDnat, Key::PodWithEip, Key::PodEipInstanceId] {
         if reader.switched_on_by(key) {
-            reader.refuse(key, "the pod uses hostNetwork, so its IP is its node's", "pods with an IP of their own");
+            reader.refuse(key, "cannot be served on hostNetwork, where the pod's IP is its node's", "pods with an IP of their own");
         }
     }
 }

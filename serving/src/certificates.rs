@@ -93,14 +93,13 @@ impl Certificates {
         }
     }
 
-    /// Serves what the files hold from now on, until `token` is cancelled.
-    pub async fn keep(mut self, config: RustlsConfig, every: Duration, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+    /// Lets `config` serve what the files hold from now on; returns once `token` is cancelled.
+    pub async fn keep(mut self, config: RustlsConfig, every: Duration, token: CancellationToken) {
         while token.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             if let Some(changed) = self.changed().await {
                 config.reload_from_config(changed);
             }
         }
-        Ok(())
     }
 
     /// What the files hold, if that is new and can be used.

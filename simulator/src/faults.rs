@@ -113,7 +113,8 @@ impl Faults {
         id
     }
 
-    /// The faults that hit this call, in the order they were set; each counts the hit.
+    /// The faults that hit this call, in the order they were set; each counts the hit. After one that keeps the call from
+    /// being applied no other has anything to do, and none is used up.
     pub fn hit(&mut self, action: &str) -> Vec<Hit> {
         let mut hits = Vec::new();
         for fault in self.in_force.values_mut() {
@@ -124,7 +125,11 @@ impl Faults {
             }
             fault.left = fault.left.map(|left| left - 1);
             fault.hits += 1;
+            let ends_here = matches!(fault.wanted.kind, Kind::Error | Kind::Throttle | Kind::Reset);
             hits.push(Hit { wanted: fault.wanted.clone(), released: fault.released.clone(), past: fault.past.clone() });
+            if ends_here {
+                break;
+            }
         }
         hits
     }

@@ -107,11 +107,11 @@ pub struct Page {
 }
 
 impl Page {
-    /// Wraps the page of `all` as `{outer: {inner: […]}}` with the counters.
-    pub fn wrap(self, all: Vec<Value>, outer: &str, inner: &str) -> Value {
+    /// Wraps the page of `all` as `{outer: {inner: […]}}` with the counters; only what is on the page is shown.
+    pub fn wrap<T>(self, all: Vec<T>, outer: &str, inner: &str, show: impl Fn(T) -> Value) -> Value {
         let total = all.len();
         let skip = (self.number as usize - 1).saturating_mul(self.size as usize);
-        let items: Vec<Value> = all.into_iter().skip(skip).take(self.size as usize).collect();
+        let items: Vec<Value> = all.into_iter().skip(skip).take(self.size as usize).map(show).collect();
         json!({"TotalCount": total, "PageNumber": self.number, "PageSize": self.size, outer: {inner: items}})
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         assert!(Params::new(decode(b"PageSize=51")).page(50).is_err());
         assert!(Params::new(decode(b"PageNumber=0")).page(50).is_err());
         let page = Params::new(decode(b"PageNumber=2&PageSize=2")).page(50).unwrap();
-        let wrapped = page.wrap(vec![json!(1), json!(2), json!(3)], "Things", "Thing");
+        let wrapped = page.wrap(vec![1, 2, 3], "Things", "Thing", |it| json!(it));
         assert_eq!(wrapped["Things"]["Thing"], json!([3]));
         assert_eq!(wrapped["TotalCount"], 3);
     }

@@ -95,10 +95,11 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Every lease of the cluster is due: after a start or a gap in the watch nobody knows what was missed.
+    /// Every lease of the cluster is due, those at work once they are done: after a start or a gap in the watch nobody knows what was missed.
     pub async fn wake_all(&self, cluster: Cluster) -> Result<u64, Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET wake = wake + 1, due_at = now() WHERE cluster_id = $1 AND owner IS NULL AND phase <> 'headstart'",
+            "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
+             WHERE cluster_id = $1 AND phase <> 'headstart'",
             cluster.id,
         )
         .execute(&self.pool)

@@ -32,13 +32,17 @@ impl Store {
     /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing.
     pub async fn offer(&self, eip: &GatewayEip, ports: PortRange) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO gateway_eip (allocation_id, gateway_id, table_id, zone_id, address) VALUES ($1, $2, $3, $4, $5::text::inet)
-             ON CONFLICT (allocation_id) DO UPDATE SET gateway_id = $2, table_id = $3, zone_id = $4, address = $5::text::inet",
+            "INSERT INTO gateway_eip (allocation_id, gateway_id, table_id, zone_id, address, first_port, last_port)
+             VALUES ($1, $2, $3, $4, $5::text::inet, $6, $7)
+             ON CONFLICT (allocation_id) DO UPDATE SET
+               gateway_id = $2, table_id = $3, zone_id = $4, address = $5::text::inet, first_port = $6, last_port = $7",
             eip.allocation_id.as_str(),
             eip.gateway_id.as_str(),
             eip.table_id.as_str(),
             eip.zone_id.as_str(),
             eip.address.to_string(),
+            i32::from(ports.first),
+            i32::from(ports.last),
         )
         .execute(&self.pool)
         .await?;

@@ -74,9 +74,9 @@ impl Store {
             let taken = if same_port {
                 take_equal(&mut savepoint, claim, eip, protocol, &targets).await?
             } else {
-                let start = rand::rng().random_range(1..=i32::from(u16::MAX));
+                let start = rand::rng().random_range(0.0..1.0);
                 match take_any(&mut savepoint, claim, eip, protocol, &targets, start).await? {
-                    0 => take_any(&mut savepoint, claim, eip, protocol, &targets, 1).await?,
+                    0 => take_any(&mut savepoint, claim, eip, protocol, &targets, 0.0).await?,
                     taken => taken,
                 }
             };
@@ -150,19 +150,23 @@ impl Store {
     }
 }
 
-/// As many free ports as there are targets, from `start` upwards; all or none. Rows others are taking are passed over, so nobody waits.
+/// As many free ports as there are targets, from `start` (a fraction of the range on offer) upwards; all or none. Rows others are taking are
+/// passed over, so nobody waits.
 async fn take_any(
     connection: &mut PgConnection,
     claim: &Claim,
     eip: &AllocationId,
     protocol: Protocol,
     targets: &[i32],
-    start: i32,
+    start: f64,
 ) -> Result<u64, Error> {
     let done = sqlx::query!(
-        "WITH c AS MATERIALIZED (
+        "WITH r AS MATERIALIZED (
+           SELECT first_port + floor($3::float8 * (last_port - first_port + 1))::int AS start, last_port FROM gateway_eip WHERE allocation_id = $1),
+         c AS MATERIALIZED (
            SELECT allocation_id, proto, port FROM port
-           WHERE allocation_id = $1 AND proto = $2 AND state = 'free' AND port >= $3 ORDER BY port LIMIT cardinality($4::int[])
+           WHERE allocation_id = $1 AND proto = $2 AND state = 'free'
+             AND port BETWEEN (SELECT start FROM r) AND (SELECT last_port FROM r) ORDER BY port LIMIT cardinality($4::int[])
            FOR UPDATE SKIP LOCKED),
          n AS (SELECT allocation_id, proto, port, row_number() OVER (ORDER BY port) AS place FROM c)
          UPDATE port SET state = 'held', lease_id = $5, target = w.target,
@@ -192,7 +196,9 @@ async fn take_equal(
     let done = sqlx::query!(
         "WITH c AS MATERIALIZED (
            SELECT allocation_id, proto, port FROM port
-           WHERE allocation_id = $1 AND proto = $2 AND state = 'free' AND port = ANY($3) ORDER BY port FOR UPDATE SKIP LOCKED)
+           WHERE allocation_id = $1 AND proto = $2 AND state = 'free' AND port = ANY($3)
+             AND EXISTS (SELECT FROM gateway_eip e WHERE e.allocation_id = $1 AND port.port BETWEEN e.first_port AND e.last_port)
+           ORDER BY port FOR UPDATE SKIP LOCKED)
          UPDATE port SET state = 'held', lease_id = $4, target = c.port,
            private_ip = (SELECT private_ip FROM lease WHERE lease_id = $4)
          FROM c WHERE port.allocation_id = c.allocation_id AND port.proto = c.proto AND port.port = c.port

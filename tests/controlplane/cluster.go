@@ -162,8 +162,8 @@ func (c *cluster) until(ctx context.Context, name string, ready func(context.Con
 	for tick := time.NewTicker(50 * time.Millisecond); !ready(ctx); {
 		select {
 		case <-tick.C:
-		case err := <-c.processes.died:
-			return err
+		case <-c.processes.died:
+			return c.processes.failure
 		case <-ctx.Done():
 			return fmt.Errorf("%s was not ready (%w); the end of its log:\n%s", name, ctx.Err(), c.processes.tail(name))
 		}

@@ -26,11 +26,19 @@ import (
 const (
 	postgresName = "postgres"
 
+	// fetched is the directory that a fetched PostgreSQL is unpacked into, beside what unpacking it needs.
+	fetched = "fetched"
+
 	// oldestPostgres is the oldest major version Waygate supports.
 	oldestPostgres = 15
 
 	// restartPause lies between the end of a PostgreSQL and its next start.
 	restartPause = 200 * time.Millisecond
+
+	// shortLife is how long a PostgreSQL lives at least that could be started at all. So many shorter lives in a row are
+	// the end: it will not get better.
+	shortLife  = time.Second
+	shortLives = 5
 )
 
 // database is a private PostgreSQL. It is durable as in production (Waygate refuses fsync=off), listens on the loopback
@@ -152,7 +160,15 @@ func (d *database) run(postgres, data string, port int) error {
 		owner: d.owner,
 		stop:  syscall.SIGINT, // "fast": sessions are ended, not waited for
 	}
+	short := 0
 	server.supervise = func(ended *process) {
+		if short++; time.Since(ended.born) > shortLife {
+			short = 0
+		}
+		if short == shortLives {
+			d.processes.fail(fmt.Errorf("PostgreSQL cannot be started (%v); the end of its log:\n%s", ended.err, d.processes.tail(postgresName)))
+			return
+		}
 		fmt.Fprintf(os.Stderr, "controlplane: PostgreSQL ended (%v) and is started again\n", ended.err)
 		for time.Sleep(restartPause); d.processes.heldDown(postgresName); time.Sleep(restartPause) {
 		}
@@ -179,6 +195,8 @@ func (d *database) untilReady(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
+		case <-d.processes.died:
+			return d.processes.failure
 		case <-ctx.Done():
 			return fmt.Errorf("PostgreSQL was not ready: %w; the end of its log:\n%s", err, d.processes.tail(postgresName))
 		}
@@ -232,7 +250,7 @@ func (d *database) fetchedBinaries(ctx context.Context) (string, error) {
 		}
 		cache = filepath.Join(users, "waygate", "postgresql")
 	}
-	binaries := filepath.Join(cache, "bin")
+	binaries := filepath.Join(cache, fetched, "bin")
 	if majorVersion(ctx, binaries) >= oldestPostgres {
 		return binaries, nil
 	}
@@ -262,7 +280,7 @@ func (d *database) fetchedBinaries(ctx context.Context) (string, error) {
 // fetchPostgres is the command that fetchedBinaries runs.
 func fetchPostgres(args []string) error {
 	flags := flag.NewFlagSet("fetch-postgres", flag.ExitOnError)
-	into := flags.String("into", "", "where bin, lib and share go")
+	into := flags.String("into", "", "the directory in which "+fetched+" appears, with bin, lib and share")
 	flags.Parse(args)
 	if *into == "" {
 		return errors.New("fetch-postgres needs --into")
@@ -272,7 +290,7 @@ func fetchPostgres(args []string) error {
 		return err
 	}
 	trial := embedded.NewDatabase(embedded.DefaultConfig().Port(uint32(ports[0])).Logger(os.Stderr).
-		CachePath(filepath.Join(*into, "download")).BinariesPath(*into).RuntimePath(filepath.Join(*into, "trial")).
+		CachePath(filepath.Join(*into, "download")).BinariesPath(filepath.Join(*into, fetched)).RuntimePath(filepath.Join(*into, "trial")).
 		StartParameters(map[string]string{"unix_socket_directories": ""}))
 	if err := trial.Start(); err != nil {
 		return err

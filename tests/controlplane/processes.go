@@ -24,10 +24,12 @@ const logTail = 15
 // processes owns every process that serve starts. It guarantees that none outlives this one: each child is sent a signal by
 // the kernel when we die, and stopAll ends them, last started first, when we end in good order.
 type processes struct {
-	dir   string      // logs are DIR/logs/NAME.log, process IDs DIR/pids/NAME
-	spawn chan func() // work for the one thread that starts children
-	died  chan error  // the first process that ended though nobody asked it to
+	dir   string        // logs are DIR/logs/NAME.log, process IDs DIR/pids/NAME
+	spawn chan func()   // work for the one thread that starts children
+	died  chan struct{} // closed when a process ended though nobody asked it to; failure says which
 
+	once     sync.Once
+	failure  error
 	mu       sync.Mutex
 	running  []*process
 	stopping bool
@@ -38,6 +40,7 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	stop syscall.Signal
+	born time.Time
 	done chan struct{} // closed when it has ended
 	err  error         // how; valid once done is closed
 }
@@ -60,7 +63,7 @@ func newProcesses(dir string) (*processes, error) {
 			return nil, err
 		}
 	}
-	p := &processes{dir: dir, spawn: make(chan func()), died: make(chan error, 1)}
+	p := &processes{dir: dir, spawn: make(chan func()), died: make(chan struct{})}
 	go func() {
 		// The parent-death signal fires when the *thread* that started the child ends, so one thread starts
 		// them all and lives as long as the process.
@@ -90,7 +93,6 @@ func (p *processes) start(program program) (*process, error) {
 	defer log.Close()
 
 	cmd := exec.Command(program.path, program.args...)
-	cmd.Args[0] = program.name
 	cmd.Env = append(os.Environ(), program.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
@@ -106,7 +108,7 @@ func (p *processes) start(program program) (*process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("%s does not start: %w", program.name, err)
 	}
-	child := &process{name: program.name, cmd: cmd, stop: program.stop, done: make(chan struct{})}
+	child := &process{name: program.name, cmd: cmd, stop: program.stop, born: time.Now(), done: make(chan struct{})}
 	p.running = append(p.running, child)
 	go p.await(child, program)
 	return child, os.WriteFile(p.pidFile(program.name), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
@@ -133,10 +135,10 @@ func (p *processes) await(child *process, program program) {
 
 // fail reports the first failure; later ones are its consequences.
 func (p *processes) fail(err error) {
-	select {
-	case p.died <- err:
-	default:
-	}
+	p.once.Do(func() {
+		p.failure = err
+		close(p.died)
+	})
 }
 
 // tail is the end of a process' log, indented.

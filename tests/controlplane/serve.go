@@ -63,8 +63,8 @@ func serve(args []string) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case err := <-processes.died:
-		return err
+	case <-processes.died:
+		return processes.failure
 	}
 }
 

@@ -1,12 +1,8 @@
 //! Installing Waygate into the shared cluster as `manifests/` says, several times side by side.
-//!
-//! A stand's installation differs from a real one in names alone: cluster-scoped objects get a suffix, our namespace
-//! another name, the webhooks a URL on this machine, and registrations and policy serve only namespaces of the stand.
 
-use std::collections::BTreeSet;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
 use kube::{
     Api, Client,
@@ -16,13 +12,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{manifests, wait::eventually};
+use crate::{
+    manifests::{self, NAMESPACE, STAND_LABEL, WebhookAddress},
+    wait::eventually,
+};
 
-/// The namespace that the manifests name.
-const NAMESPACE: &str = "waygate-system";
-
-/// The label by which a stand's namespaces are selected.
-pub const STAND_LABEL: &str = "waygate.dev/testbed";
+/// How long a namespace may take until pods can be created in it; 50 ms are usual.
+const NAMESPACE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The worker's service account.
 const WORKER: &str = "waygate-worker";
@@ -42,15 +38,6 @@ pub struct Installation {
     stand: Option<String>,
 }
 
-/// Where the webhook is.
-#[derive(Clone, Debug)]
-pub struct WebhookAddress {
-    /// `https://127.0.0.1:PORT`.
-    pub url: String,
-    /// What its certificate is checked by.
-    pub ca_pem: String,
-}
-
 impl Installation {
     /// An installation for one stand's namespaces, or for the whole cluster.
     #[must_use]
@@ -61,7 +48,7 @@ impl Installation {
     /// The namespace of our own objects.
     #[must_use]
     pub fn namespace(&self) -> String {
-        self.stand.as_ref().map_or_else(|| NAMESPACE.to_owned(), |stand| format!("{NAMESPACE}-{stand}"))
+        self.stand.as_ref().map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::namespace_of(stand))
     }
 
     /// The user that the worker is.
@@ -92,45 +79,16 @@ impl Installation {
     }
 
     async fn apply(&self, file: &str, webhook: Option<&WebhookAddress>, how: &PatchParams) -> Result<()> {
-        let mut documents = manifests::read(file)?;
-        let renamed = cluster_scoped_names(&documents);
-        for document in &mut documents {
-            self.adapt(document, &renamed, webhook);
-            self.apply_one(document, how).await.with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
+        for mut document in manifests::read(file)? {
+            if let Some(stand) = &self.stand {
+                manifests::belong_to(stand, &mut document);
+            }
+            if let Some(webhook) = webhook {
+                manifests::call(webhook, &mut document);
+            }
+            self.apply_one(&document, how).await.with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
         }
         Ok(())
-    }
-
-    /// Makes a manifest's object one of this installation's.
-    fn adapt(&self, document: &mut Value, renamed: &BTreeSet<String>, webhook: Option<&WebhookAddress>) {
-        if let Some(stand) = &self.stand {
-            for reference in ["/metadata/name", "/roleRef/name", "/spec/policyName"] {
-                if let Some(Value::String(name)) = document.pointer_mut(reference)
-                    && renamed.contains(name.as_str())
-                {
-                    name.push('-');
-                    name.push_str(stand);
-                }
-            }
-            rename_namespace(document, &self.namespace());
-            self.select_namespaces(document);
-        }
-        if let Some(webhook) = webhook {
-            for registration in document["webhooks"].as_array_mut().into_iter().flatten() {
-                let path = registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
-                registration["clientConfig"] =
-                    json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
-            }
-        }
-    }
-
-    /// Narrows registrations and policy to the stand's namespaces.
-    fn select_namespaces(&self, document: &mut Value) {
-        let narrow = |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(self.stand);
-        document["webhooks"].as_array_mut().into_iter().flatten().for_each(narrow);
-        if document["kind"] == "MutatingAdmissionPolicyBinding" {
-            narrow(&mut document["spec"]["matchResources"]);
-        }
     }
 
     async fn apply_one(&self, document: &Value, how: &PatchParams) -> Result<()> {
@@ -146,7 +104,7 @@ impl Installation {
     }
 
     /// A kubeconfig that is the worker's, with just the rights its manifests give it.
-    pub async fn worker_kubeconfig(&self, admin: &std::path::Path) -> Result<Value> {
+    pub async fn worker_kubeconfig(&self, admin: &Path) -> Result<Value> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace());
         let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}))?;
         let token = accounts.create_token_request(WORKER, &PostParams::default(), &request).await?;
@@ -169,22 +127,6 @@ impl Installation {
         self.apply_one(&namespace, &PatchParams::apply("testbed").force()).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
         let probe = || async { Ok(accounts.get_opt("default").await?.map(drop)) };
-        eventually(probe, "the namespace has its default service account", std::time::Duration::from_secs(30)).await
-    }
-}
-
-/// Names of objects that live in no namespace, and so must differ between stands. Namespaces are renamed everywhere.
-fn cluster_scoped_names(documents: &[Value]) -> BTreeSet<String> {
-    let lives_in_none = |document: &&Value| document["metadata"]["namespace"].is_null() && document["kind"] != "Namespace";
-    documents.iter().filter(lives_in_none).filter_map(|document| document["metadata"]["name"].as_str().map(str::to_owned)).collect()
-}
-
-/// Replaces our namespace's name wherever it stands, also inside users' names and conditions.
-fn rename_namespace(value: &mut Value, namespace: &str) {
-    match value {
-        Value::String(text) if text.contains(NAMESPACE) => *text = text.replace(NAMESPACE, namespace),
-        Value::Array(items) => items.iter_mut().for_each(|item| rename_namespace(item, namespace)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename_namespace(field, namespace)),
-        _ => {}
+        eventually(probe, "the namespace has its default service account", NAMESPACE_PATIENCE).await
     }
 }

@@ -1,9 +1,28 @@
-//! The project's manifests, read as they are shipped.
+//! The project's manifests, read as they are shipped, and the few changes that let several installations live side by side.
+//!
+//! A stand's installation differs from a real one in names alone: objects that live in no namespace get a suffix, our
+//! namespace another name, the webhooks a URL on this machine, and registrations and policy serve only the stand's namespaces.
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 
 use crate::layout;
+
+/// The namespace that the manifests name.
+pub const NAMESPACE: &str = "waygate-system";
+
+/// The label by which a stand's namespaces are selected.
+pub const STAND_LABEL: &str = "waygate.dev/testbed";
+
+/// Where a webhook on this machine is.
+#[derive(Clone, Debug)]
+pub struct WebhookAddress {
+    /// `https://127.0.0.1:PORT`.
+    pub url: String,
+    /// What its certificate is checked by.
+    pub ca_pem: String,
+}
 
 /// All objects of one file of `manifests/`.
 pub fn read(file: &str) -> Result<Vec<Value>> {
@@ -11,4 +30,100 @@ pub fn read(file: &str) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading manifests/{file}"))?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| format!("manifests/{file}"))?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// Makes an object one of a stand's own.
+pub fn belong_to(stand: &str, document: &mut Value) {
+    let lives_in_no_namespace = document["metadata"]["namespace"].is_null() && document["kind"] != "Namespace";
+    if lives_in_no_namespace {
+        append(document.pointer_mut("/metadata/name"), stand);
+    }
+    if document["roleRef"]["kind"] == "ClusterRole" {
+        append(document.pointer_mut("/roleRef/name"), stand);
+    }
+    append(document.pointer_mut("/spec/policyName"), stand);
+    rename_namespace(document, &namespace_of(stand));
+
+    let narrow = |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
+    document["webhooks"].as_array_mut().into_iter().flatten().for_each(narrow);
+    document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
+}
+
+/// What a stand has in place of [`NAMESPACE`].
+#[must_use]
+pub fn namespace_of(stand: &str) -> String {
+    format!("{NAMESPACE}-{stand}")
+}
+
+/// Lets a registration call a webhook on this machine instead of a Service.
+pub fn call(webhook: &WebhookAddress, document: &mut Value) {
+    for registration in document["webhooks"].as_array_mut().into_iter().flatten() {
+        let path = registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
+        registration["clientConfig"] = json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
+    }
+}
+
+fn append(name: Option<&mut Value>, stand: &str) {
+    if let Some(Value::String(name)) = name {
+        name.push('-');
+        name.push_str(stand);
+    }
+}
+
+/// Replaces our namespace's name wherever it stands, also inside users' names and conditions.
+fn rename_namespace(value: &mut Value, namespace: &str) {
+    match value {
+        Value::String(text) if text.contains(NAMESPACE) => *text = text.replace(NAMESPACE, namespace),
+        Value::Array(items) => items.iter_mut().for_each(|item| rename_namespace(item, namespace)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| rename_namespace(field, namespace)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapted(mut document: Value) -> Value {
+        belong_to("x1", &mut document);
+        document
+    }
+
+    #[test]
+    fn only_what_lives_in_no_namespace_gets_a_suffix() {
+        let role = adapted(json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}));
+        assert_eq!(role["metadata"], json!({"name": "waygate", "namespace": "waygate-system-x1"}));
+        let cluster_role = adapted(json!({"kind": "ClusterRole", "metadata": {"name": "waygate"}}));
+        assert_eq!(cluster_role["metadata"]["name"], "waygate-x1");
+    }
+
+    #[test]
+    fn bindings_follow_the_names_of_what_they_bind() {
+        let binding = |kind: &str| json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "waygate"}});
+        assert_eq!(adapted(binding("Role"))["roleRef"]["name"], "waygate");
+        assert_eq!(adapted(binding("ClusterRole"))["roleRef"]["name"], "waygate-x1");
+        let policy = adapted(json!({"metadata": {"name": "b"}, "spec": {"policyName": "zz-waygate", "matchResources": {}}}));
+        assert_eq!(policy["spec"]["policyName"], "zz-waygate-x1");
+        assert_eq!(policy["spec"]["matchResources"]["namespaceSelector"]["matchLabels"][STAND_LABEL], "x1");
+    }
+
+    #[test]
+    fn our_namespace_is_renamed_inside_texts_as_well() {
+        let condition =
+            adapted(json!({"metadata": {"name": "c"}, "text": "user == 'system:serviceaccount:waygate-system:waygate-worker'"}));
+        assert_eq!(condition["text"], "user == 'system:serviceaccount:waygate-system-x1:waygate-worker'");
+    }
+
+    #[test]
+    fn a_registration_keeps_its_path_and_its_own_selector() {
+        let mut registration = adapted(json!({"metadata": {"name": "r"}, "webhooks": [{
+            "clientConfig": {"service": {"name": "waygate-webhook", "path": "/mutate"}},
+            "namespaceSelector": {"matchExpressions": [{"key": "k", "operator": "Exists"}]},
+        }]}));
+        call(&WebhookAddress { url: "https://127.0.0.1:1".to_owned(), ca_pem: "ca".to_owned() }, &mut registration);
+        let webhook = &registration["webhooks"][0];
+        assert_eq!(webhook["clientConfig"], json!({"url": "https://127.0.0.1:1/mutate", "caBundle": "Y2E="}));
+        assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0]["key"], "k");
+        assert_eq!(webhook["namespaceSelector"]["matchLabels"][STAND_LABEL], "x1");
+    }
 }

@@ -81,8 +81,8 @@ async fn run_under(plane: &mut ControlPlane, dir: &Path, options: &Options, sign
 
 /// The command, with what it needs to know in its environment.
 fn command(address: &Address, dir: &Path, words: &[OsString]) -> Result<Command> {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).envs(environment::exports(address, dir)?).kill_on_drop(true);
+    let mut command = process::tethered(&words[0]);
+    command.args(&words[1..]).envs(environment::exports(address, dir)?);
     Ok(command)
 }
 

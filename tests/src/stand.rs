@@ -26,8 +26,10 @@ use crate::{
     cluster,
     database::Database,
     environment::Environment,
-    installation::{Installation, STAND_LABEL, WebhookAddress},
-    layout, pods, process,
+    installation::Installation,
+    layout,
+    manifests::{STAND_LABEL, WebhookAddress},
+    pods, process,
     proxy::Link,
     service::{Program, Service},
     wait,
@@ -314,6 +316,10 @@ impl Parts<'_> {
         std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
         let [admin] = free_addresses()?;
         let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
+        if !self.options.whole_cluster {
+            // What serves the whole cluster has its registrations' own names, and the worker would have them trust its authority.
+            arguments.extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
+        }
         arguments.extend(self.options.worker.iter().map(Into::into));
         let program = Program {
             name: "worker",

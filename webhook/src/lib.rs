@@ -79,7 +79,10 @@ fn read_config(args: &Args) -> anyhow::Result<Config> {
 async fn serve(listener: TcpListener, mut files: Certificates, router: axum::Router, token: CancellationToken) -> anyhow::Result<()> {
     let Some(config) = files.wait(certificates::EVERY, &token).await else { return Ok(()) };
     let serving = tls::serve(listener, config.clone(), router, token.clone(), DRAIN);
-    let (served, kept) = tokio::join!(serving, files.keep(config, certificates::EVERY, token));
-    kept?;
-    Ok(served?)
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return Ok(ended?),
+        () = files.keep(config, certificates::EVERY, token) => {}
+    }
+    Ok(serving.await?)
 }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: its patch, applied, leaves nothing to patch; and it only ever appends to `readinessGates`.
 
+#[cfg(test)]
+mod properties;
+
 use crate::judge::Judge;
 use crate::objects::{Map, Pod};
 use crate::review::{Answer, Operation, Patch, Request};

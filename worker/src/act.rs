@@ -111,7 +111,7 @@ async fn publish_all(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &G
     worker.store.set_phase(claim, Phase::Held).await?;
     if lease.phase != Phase::Held {
         worker.metrics.published(lease);
-        worker.events.normal(&pod, publication.reason.as_str(), &publication.message).await;
+        worker.events.normal(&pod, "AddressReady", &publication.message).await;
         tracing::info!(lease.id = %lease.id, pod = name(lease), address = publication.annotation, "published");
     }
     Ok(())

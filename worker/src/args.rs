@@ -44,6 +44,10 @@ pub(crate) struct Run {
     /// Where /livez, /readyz and /metrics are served, in plain HTTP.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8081")]
     pub admin_listen: SocketAddr,
+    /// Issue the webhook's certificate: keep it in Secrets of this namespace, for the service waygate-webhook, and fill in the registrations'
+    /// caBundle. Leave out where cert-manager or somebody else does it.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub certificates_namespace: Option<String>,
     /// An AccessKey's ID, where the configuration file names none.
     #[arg(long, env = "ALIBABA_CLOUD_ACCESS_KEY_ID", value_name = "ID", hide_env_values = true)]
     pub access_key_id: Option<String>,

@@ -24,10 +24,9 @@ impl Events {
     }
 
     async fn write(&self, type_: EventType, pod: &Pod, reason: &str, note: &str) {
-        // The API refuses longer notes, and reasons of several words are refused nowhere but read badly in a table.
-        let note: String = note.chars().take(1000).collect();
-        let reason = reason.replace(' ', "");
-        let event = Event { type_, reason, note: Some(note), action: "PublicAddress".to_owned(), secondary: None };
+        // The API refuses notes of more than 1024 bytes.
+        let note: String = note.chars().take(300).collect();
+        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: "PublicAddress".to_owned(), secondary: None };
         let reference: ObjectReference = pod.object_ref(&());
         if let Err(error) = self.0.publish(&event, &reference).await {
             tracing::debug!(error = crate::errors::chain(&error), "an event was not written");

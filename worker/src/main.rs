@@ -3,6 +3,7 @@
 mod act;
 mod args;
 mod call;
+mod certificates;
 mod claims;
 mod errors;
 mod events;

@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
 use crate::pool::{self, Pool};
 use crate::worker::Worker;
-use crate::{claims, sweep, watch};
+use crate::{certificates, claims, sweep, watch};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -78,6 +78,9 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
     tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
     tasks.spawn("claims", claims::run(Arc::clone(&worker), args.concurrency, readiness.check("lease store reached"), token.clone()));
+    if let Some(namespace) = args.certificates_namespace {
+        tasks.spawn("certificates", certificates::run(worker.kube.clone(), namespace, token.clone()));
+    }
     tasks.spawn("admin", admin::serve(listener, Arc::new(registry), readiness, token.clone()));
     tasks.run(DRAIN).await?;
     tracing::info!("the worker ends");

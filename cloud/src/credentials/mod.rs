@@ -198,3 +198,63 @@ enum Held {
     Failed(Error),
     Nothing,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> Credentials {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let settings = Settings {
+            region: waygate_core::ids::RegionId::new("cn-hangzhou"),
+            vpc: waygate_core::ids::VpcId::new("vpc-1"),
+            endpoint: None,
+            network: crate::Network::Vpc,
+            call_deadline: std::time::Duration::from_secs(1),
+            user_agent_suffix: String::new(),
+        };
+        Credentials::chain(None, Environment::default(), &settings).unwrap()
+    }
+
+    fn hold(credentials: &Credentials, left: SignedDuration, failed_ago: Option<SignedDuration>) -> Held {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let keys = Keys { id: "id".to_owned(), secret: "secret".into(), token: None, expires: Some(now + left) };
+        let failure = failed_ago.map(|ago| (now - ago, Error::Setup("in vain".to_owned())));
+        *credentials.state() = State { keys: Some(Arc::new(keys)), failure };
+        credentials.held(now)
+    }
+
+    #[test]
+    fn keys_are_renewed_ahead_and_used_to_their_last_minute() {
+        let (credentials, minutes) = (credentials(), SignedDuration::from_mins);
+        assert!(matches!(hold(&credentials, minutes(20), None), Held::Fresh(_)));
+        assert!(matches!(hold(&credentials, minutes(10), None), Held::Ageing(_)));
+        assert!(matches!(hold(&credentials, SignedDuration::ZERO, None), Held::Nothing));
+    }
+
+    #[test]
+    fn while_fetching_fails_the_old_keys_serve_and_nobody_asks_again_at_once() {
+        let (credentials, minutes, just_now) = (credentials(), SignedDuration::from_mins, Some(SignedDuration::from_secs(1)));
+        assert!(matches!(hold(&credentials, minutes(10), just_now), Held::Fresh(_)));
+        assert!(matches!(hold(&credentials, minutes(10), Some(FAILURE_HOLDS)), Held::Ageing(_)));
+        assert!(matches!(hold(&credentials, minutes(-1), just_now), Held::Failed(_)));
+        assert!(matches!(hold(&credentials, minutes(-1), Some(FAILURE_HOLDS)), Held::Nothing));
+    }
+
+    #[test]
+    fn refused_keys_are_dropped_but_not_their_successors() {
+        let credentials = credentials();
+        let Held::Fresh(old) = hold(&credentials, SignedDuration::from_mins(20), None) else { panic!("fresh") };
+        let Held::Fresh(new) = hold(&credentials, SignedDuration::from_mins(40), None) else { panic!("fresh") };
+        credentials.refused(&old);
+        assert!(credentials.state().keys.is_some());
+        credentials.refused(&new);
+        assert!(credentials.state().keys.is_none());
+    }
+
+    #[test]
+    fn a_secret_shows_in_no_debug_output() {
+        let credentials = Credentials::access_key("id", "hunter2".into());
+        assert!(!format!("{credentials:?}").contains("hunter2"));
+    }
+}

@@ -1,6 +1,6 @@
 //! Network interfaces, and which private addresses each of them owns.
 
-use super::{Chain, address, list, present, required, text};
+use super::{Chain, address, list, present, required, text, texts};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -14,6 +14,7 @@ pub(crate) struct Interface {
     /// Primary and secondary addresses.
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) security_groups: Vec<String>,
 }
 
 impl Interface {
@@ -86,6 +87,8 @@ struct WireEni {
     private_ip_sets: Vec<WirePrivateIp>,
     #[serde(default, deserialize_with = "list")]
     ipv4_prefix_sets: Vec<WirePrefix>,
+    #[serde(default, deserialize_with = "texts")]
+    security_group_ids: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,7 +139,7 @@ impl WireEni {
             associated,
         };
         let prefixes = self.ipv4_prefix_sets.iter().map(|set| Prefix::parse(&set.ipv4_prefix)).collect::<Result<_, _>>()?;
-        Ok(Interface { eni, addresses, prefixes })
+        Ok(Interface { eni, addresses, prefixes, security_groups: self.security_group_ids })
     }
 }
 

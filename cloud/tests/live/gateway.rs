@@ -64,11 +64,42 @@ async fn strict(entries: u16, most_calls: u64) -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_change_that_does_not_get_its_turn_was_surely_not_sent() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "strict"]).await?;
+    let cloud = simulator.hasty_cloud();
+    // The first one stands, and the second learns that a pending entry bars the gateway.
+    create(cloud.clone(), simulator.forward(0)).await;
+    create(cloud.clone(), simulator.forward(1)).await;
+    let before = simulator.calls("CreateForwardEntry").await;
+    let hurried = cloud.change(&Change::CreateForwardEntry(simulator.forward(2)), Some(&token()), Duration::from_millis(100)).await;
+    let hurried = hurried.unwrap_err();
+    assert_eq!((hurried.reason(), hurried.is_definite()), ("GatewayBusy", true), "{hurried}");
+    assert_eq!(simulator.calls("CreateForwardEntry").await, before);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_gateway_with_one_writer_is_kept_busy_without_waste() -> Result<()> {
     let cost = cost_of("realistic", 50).await?;
     assert!(cost.calls <= 55, "{cost:?}");
     // One call after another at 150 ms: waiting for entries to settle would take a minute.
     assert!(cost.took < Duration::from_secs(20), "{cost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_writers_get_by_without_knowing_of_each_other() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "strict"]).await?;
+    let (one, other) = (simulator.hasty_cloud(), simulator.hasty_cloud());
+    let mut creators = JoinSet::new();
+    for number in 0..5 {
+        creators.spawn(create(one.clone(), simulator.forward(number)));
+        creators.spawn(create(other.clone(), simulator.forward(10 + number)));
+    }
+    creators.join_all().await;
+    let calls = simulator.calls("CreateForwardEntry").await;
+    println!("two writers: 10 entries: {calls} calls");
+    assert!(calls <= 30, "{calls} calls for ten entries");
     Ok(())
 }
 

@@ -127,6 +127,7 @@ fn binary() -> Result<PathBuf> {
     let build = || {
         let built = std::process::Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--workspace", "--bin", "simulator"])
+            .args((!cfg!(debug_assertions)).then_some("--release"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
             .status();

@@ -1,12 +1,93 @@
-//! Who the client is.
+//! Who the client is, by every source of credentials.
 
-use crate::harness::Simulator;
+use crate::harness::{Simulator, eventually};
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+use waygate_cloud::{AssumeRole, Cloud, Credentials, Environment, LocalPermits};
+
+fn cloud(simulator: &Simulator, credentials: Credentials) -> Result<Cloud> {
+    Ok(Cloud::new(simulator.settings(), credentials, Arc::new(LocalPermits::published()))?)
+}
+
+async fn arn(cloud: &Cloud) -> Result<String> {
+    Ok(cloud.caller_identity().await?.value.arn)
+}
+
+/// A service account's token, as far as anybody here looks at it.
+fn service_account_token(lifetime: SignedDuration) -> String {
+    let expires = (Timestamp::now() + lifetime).as_second();
+    let claims = serde_json::json!({"iss": "https://kubernetes.example", "aud": ["sts.aliyuncs.com"], "sub": "worker", "exp": expires});
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{}", part("{}"), part(&claims.to_string()), part("signature"))
+}
 
 #[tokio::test]
-async fn the_cloud_knows_the_caller() -> Result<()> {
+async fn the_cloud_knows_the_owner_of_a_key() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let identity = simulator.cloud().caller_identity().await?.value;
     assert!(!identity.account_id.is_empty() && !identity.arn.is_empty(), "{identity:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_account_takes_its_role_and_its_token_file_is_read_again() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let account = simulator.text("/accountId");
+    let folder = tempfile::tempdir()?;
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, service_account_token(SignedDuration::from_secs(-1)))?;
+    let environment = Environment {
+        role_arn: Some(format!("acs:ram::{account}:role/pods")),
+        oidc_provider_arn: Some(format!("acs:ram::{account}:oidc-provider/cluster")),
+        oidc_token_file: Some(token_file.clone()),
+        ..Environment::default()
+    };
+    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let expired = cloud.caller_identity().await.unwrap_err();
+    assert_eq!((expired.reason(), expired.is_definite()), ("NoCredentials", true));
+    assert!(expired.to_string().contains("OIDCToken.Expired"), "{expired}");
+
+    std::fs::write(&token_file, service_account_token(SignedDuration::from_hours(1)))?;
+    let arn = eventually("the rotated token serves", async || arn(&cloud).await.ok()).await;
+    assert!(arn.contains("pods"), "{arn}");
+    assert_eq!(simulator.calls("AssumeRoleWithOIDC").await, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_machine_has_the_role_of_its_metadata() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
+    let environment = Environment { metadata_endpoint, ..Environment::default() };
+    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    assert!(arn(&cloud).await?.contains(&simulator.text("/ramRole")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_takes_a_role_it_may_assume() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let role_arn = format!("acs:ram::{}:role/gateways", simulator.text("/accountId"));
+    let role = AssumeRole { role_arn, session_name: "waygate".to_owned(), external_id: None };
+    let cloud = cloud(&simulator, simulator.credentials().assume(role, &simulator.settings())?)?;
+    for _ in 0..3 {
+        assert!(arn(&cloud).await?.contains("gateways"));
+    }
+    assert_eq!(simulator.calls("AssumeRole").await, 1, "keys are kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_is_away_is_a_passing_trouble_and_nothing_was_sent() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    // Nobody listens on the discard port.
+    let environment = Environment { metadata_endpoint: Some("http://127.0.0.1:9/".parse()?), ..Environment::default() };
+    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let error = cloud.caller_identity().await.unwrap_err();
+    assert!(error.is_definite() && error.is_transient(), "{error}");
+    assert_eq!(simulator.calls("GetCallerIdentity").await, 0);
     Ok(())
 }

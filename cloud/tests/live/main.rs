@@ -14,3 +14,5 @@ mod gateway;
 mod harness;
 #[cfg(test)]
 mod identity;
+#[cfg(test)]
+mod network;

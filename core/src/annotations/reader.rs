@@ -22,20 +22,28 @@ impl<'a> Reader<'a> {
                 None => reader.warn_if_misspelt(spelling, value),
             }
         }
+        reader.forget_empty();
         reader
     }
 
-    /// Takes one annotation. An empty value, as charts render it, is as good as none, except where empty means on.
     fn take(&mut self, key: Key, spelling: &'a str, value: &'a str) {
-        if value.is_empty() && !matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip) {
-            self.warnings.push(problem(spelling, value, "is empty and taken as not set", ""));
-            return;
-        }
         let (first, held) = *self.found.entry(key).or_insert((spelling, value));
         if held != value {
             let why = format!("differs from {first} \"{}\", which is the same setting", shown(held));
             self.problems.push(problem(spelling, value, &why, "one value in every spelling"));
         }
+    }
+
+    /// An empty value, as charts render it, is as good as none, except where empty means on, or is no bool.
+    fn forget_empty(&mut self) {
+        let Self { found, warnings, .. } = self;
+        found.retain(|key, (spelling, value)| {
+            let kept = !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
+            if !kept {
+                warnings.push(problem(spelling, value, "is empty and taken as not set", ""));
+            }
+            kept
+        });
     }
 
     fn warn_if_misspelt(&mut self, spelling: &str, value: &str) {

@@ -283,6 +283,7 @@ fn both_prefixes_count_and_must_agree() {
     assert!(refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "7")]).is_empty());
     let differing = refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "8")]);
     assert_eq!(differing, ["network.alibabacloud.com/eip-bandwidth"]);
+    assert_eq!(refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "")]).len(), 1);
     let spellings = [("pod-with-eip", "true"), ("eip-charge-type", "PayByTraffic"), ("eip-internet-charge-type", "PayByBandwidth")];
     assert_eq!(refused(&STATEFUL, &spellings), ["eip-internet-charge-type"]);
     assert_eq!(refused(&STATEFUL, &[("pod-with-eip", "true"), ("eci-with-eip", "false")]), ["pod-with-eip"]);
@@ -310,6 +311,15 @@ fn settings_beside_a_feature_that_is_off_only_warn() {
     assert_eq!(names(&reading.warnings), ["eip-bandwidth", "pod-eip-release-strategy"]);
     let reading = read_as(&STATELESS, &[("pod-dnat-expose-port", "80")]);
     assert_eq!(names(&reading.warnings), ["pod-dnat-expose-port"]);
+}
+
+#[test]
+fn an_empty_setting_is_no_setting_and_says_so() {
+    let reading = read_as(&STATELESS, &[("pod-with-eip", "true"), ("eip-bandwidth", ""), ("pod-eip-instanceid", ""), ("eip-name", "")]);
+    assert_eq!(reading.request.map(|request| request.kind()), Some(Kind::Eip));
+    assert_eq!(names(&reading.warnings).len(), 3);
+    let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "")];
+    assert!(matches!(read_as(&STATEFUL, &fixed).request, Some(Request::Dnat(dnat)) if dnat.fixed));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The actions on forward entries: describe, create, modify, delete.
 
-use std::net::Ipv4Addr;
+use std::{fmt::Display, net::Ipv4Addr};
 
 use serde_json::json;
 
@@ -16,19 +16,19 @@ impl Cloud {
             (None, Some(gateway)) => self.gateways.get(gateway).map(|gateway| gateway.table.clone()),
             (None, None) => return Err(Refusal::missing("ForwardTableId")),
         };
-        let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value));
+        let is = |name: &str, value: &dyn Display| params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(&value.to_string()));
         let shown = self.entries.values().filter(|entry| {
             Some(&entry.table) == table.as_ref()
                 && params.get("NatGatewayId").is_none_or(|id| self.gateways.get(id).is_some_and(|it| it.table == entry.table))
                 && params.get("ForwardEntryName").is_none_or(|name| name == entry.name)
                 && is("ForwardEntryId", &entry.id)
-                && is("ExternalIp", &entry.external_ip.to_string())
-                && is("ExternalPort", &entry.external_ports.to_string())
-                && is("InternalIp", &entry.internal_ip.to_string())
-                && is("InternalPort", &entry.internal_ports.to_string())
-                && is("IpProtocol", &entry.protocol.to_string())
+                && is("ExternalIp", &entry.external_ip)
+                && is("ExternalPort", &entry.external_ports)
+                && is("InternalIp", &entry.internal_ip)
+                && is("InternalPort", &entry.internal_ports)
+                && is("IpProtocol", &entry.protocol)
         });
-        Ok(page.wrap(shown.map(|entry| self.entry_json(entry)).collect(), "ForwardTableEntries", "ForwardTableEntry"))
+        Ok(page.wrap(shown.collect(), "ForwardTableEntries", "ForwardTableEntry", |entry| self.entry_json(entry)))
     }
 
     pub(super) fn create_forward_entry(&mut self, context: &Context<'_>) -> Outcome {

@@ -130,7 +130,7 @@ impl Cloud {
                 && is("Name", "")
                 && matches_tags(&gateway.tags, &params.tags())
         });
-        Ok(page.wrap(shown.map(|gateway| self.gateway_json(gateway)).collect(), "NatGateways", "NatGateway"))
+        Ok(page.wrap(shown.collect(), "NatGateways", "NatGateway", |gateway| self.gateway_json(gateway)))
     }
 
     /// The gateway as DescribeNatGateways shows it.
@@ -159,6 +159,7 @@ impl Cloud {
             "SecurityProtectionEnabled": false, "AutoPay": false, "InternetChargeType": "PayByLcu", "Spec": "",
             "InstanceChargeType": "PostPaid", "Tags": {"Tag": tags}, "IpPrefixList": {"IpPrefixList": []},
             "EnableSessionLog": "false",
+            "AccessMode": {"ModeValue": "route", "TunnelType": ""}, "AvailabilityMode": "", "PrivateLinkMode": "",
         })
     }
 
@@ -190,7 +191,9 @@ impl Cloud {
             "SnatTable": {"SnatTableId": gateway.snat_table, "SnatEntryCount": self.snat_of(id).count()},
             "FullNatTable": {"FullNatTableId": "", "FullNatEntryCount": 0}, "IpList": addresses.collect::<Vec<_>>(),
             "BillingConfig": {"AutoPay": "false", "InstanceChargeType": "PostPaid", "InternetChargeType": "PayByLcu", "Spec": ""},
-            "DeletionProtectionInfo": {"Enabled": false},
+            "DeletionProtectionInfo": {"Enabled": false}, "EnableSessionLog": false, "PrivateLinkMode": "",
+            "AccessMode": {"ModeValue": "route", "TunnelType": ""}, "AvailabilityMode": "",
+            "LogDelivery": {"LogDeliveryType": "", "LogDestination": "", "DeliveryStatus": "", "DeliverLogsErrorMessage": ""},
             "PrivateInfo": {
                 "EniInstanceId": format!("eni-{}", gateway.id), "EniType": "Primary", "IzNo": gateway.zone,
                 "PrivateIpAddress": gateway.own_address, "VswitchId": gateway.v_switch, "MaxBandwidth": 5120,

@@ -218,7 +218,7 @@ impl Cloud {
                 "InstanceId": node.instance_id, "DeviceIndex": interface.index + 1, "TrunkNetworkInterfaceId": "", "NetworkCardIndex": 0,
             },
             "Tags": {"Tag": []}, "ServiceManaged": false, "ServiceID": 0, "SourceDestCheck": false, "DeleteOnRelease": true,
-            "NetworkInterfaceTrafficMode": "Standard", "QueueNumber": 2, "ResourceGroupId": RESOURCE_GROUP, "OwnerId": "",
+            "NetworkInterfaceTrafficMode": "Standard", "QueueNumber": 2, "QueuePairNumber": 0, "ResourceGroupId": RESOURCE_GROUP, "OwnerId": "",
             "CreationTime": iso(self.now), "Description": "",
         })
     }

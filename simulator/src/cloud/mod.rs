@@ -4,7 +4,7 @@
 //! (call, now) ─▶ advance the timeline to now ─▶ rates, policy, token ─▶ the action ─▶ reply and its latency
 //! ```
 //!
-//! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending) is on the [`Timeline`]
+//! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending) is on the timeline
 //! and takes effect when a call or an observer moves time past it, so the same seed, calls and times give the same answers.
 
 mod console;

@@ -31,7 +31,7 @@ impl Cloud {
                 && is("RouteTableId", &self.system_route_table())
                 && params.tags().is_empty()
         });
-        Ok(page.wrap(shown.map(|v_switch| self.v_switch_json(v_switch)).collect(), "VSwitches", "VSwitch"))
+        Ok(page.wrap(shown.collect(), "VSwitches", "VSwitch", |v_switch| self.v_switch_json(v_switch)))
     }
 
     fn v_switch_json(&self, v_switch: &VSwitch) -> Value {
@@ -61,8 +61,9 @@ impl Cloud {
             "VSwitchIds": {"VSwitchId": v_switches}, "VRouterId": vpc.id.replacen("vpc-", "vrt-", 1),
             "Status": "Available", "IsDefault": false, "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(),
             "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP, "CreationTime": CREATED, "Description": "",
+            "CenStatus": "Detached", "DhcpOptionsSetId": "", "DhcpOptionsSetStatus": "", "DnsHostnameStatus": "DISABLED", "EnabledIpv6": false,
             "Tags": {"Tag": []},
         });
-        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc"))
+        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc", |row| row))
     }
 }

@@ -96,7 +96,7 @@ impl Cloud {
         let wanted = context.params.get("BandwidthPackageId");
         let all = self.packages_json();
         let shown = all.into_iter().filter(|package| wanted.is_none_or(|id| package["BandwidthPackageId"] == id)).collect();
-        Ok(page.wrap(shown, "CommonBandwidthPackages", "CommonBandwidthPackage"))
+        Ok(page.wrap(shown, "CommonBandwidthPackages", "CommonBandwidthPackage", |row| row))
     }
 
     pub(super) fn packages_json(&self) -> Vec<Value> {
@@ -108,7 +108,9 @@ impl Cloud {
                     "BandwidthPackageId": package.id, "Name": "", "Description": "", "RegionId": self.topology.region,
                     "ResourceGroupId": RESOURCE_GROUP, "Status": "Available", "BusinessStatus": "Normal",
                     "Bandwidth": package.bandwidth.to_string(), "ISP": "BGP", "InternetChargeType": "PayByBandwidth",
-                    "InstanceChargeType": "PostPaid", "Ratio": 100, "DeletionProtection": false,
+                    "InstanceChargeType": "PostPaid", "Ratio": 100, "DeletionProtection": false, "BizType": "", "CreationTime": "",
+                    "ExpiredTime": "", "HasReservationData": "false", "ServiceManaged": 0, "Zone": "",
+                    "SecurityProtectionTypes": {"SecurityProtectionType": []},
                     // The inner name lacks its last letter in the real API, too.
                     "PublicIpAddresses": {"PublicIpAddresse": members.collect::<Vec<_>>()}, "Tags": {"Tag": []},
                 })

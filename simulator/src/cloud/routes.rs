@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cloud, Outcome, dispatch::Context, network::ACCOUNT, tags::after_token};
+use super::{Cloud, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::ACCOUNT, tags::after_token};
 use crate::refusal::Refusal;
 
 const CREATED: &str = "2024-01-01T00:00:00Z";
@@ -24,10 +24,10 @@ impl Cloud {
         let row = json!({
             "RouteTableId": table, "RouteTableName": "", "RouteTableType": "System", "AssociateType": "VSwitch",
             "VSwitchIds": {"VSwitchId": v_switches}, "GatewayIds": {"GatewayIds": []}, "Status": "Available",
-            "RouterId": router, "RouterType": "VRouter", "VpcId": vpc.id, "RoutePropagationEnable": true,
+            "ResourceGroupId": RESOURCE_GROUP, "RouterId": router, "RouterType": "VRouter", "VpcId": vpc.id, "RoutePropagationEnable": true,
             "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(), "CreationTime": CREATED, "Description": "", "Tags": {"Tag": []},
         });
-        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "RouterTableList", "RouterTableListType"))
+        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "RouterTableList", "RouterTableListType", |row| row))
     }
 
     pub(super) fn describe_route_entry_list(&mut self, context: &Context<'_>) -> Outcome {
@@ -47,8 +47,9 @@ impl Cloud {
             .map(|(cidr, kind, hop_kind, hop)| self.route_json(&cidr, kind, hop_kind, hop))
             .collect();
         let size = params.number("MaxResult")?.unwrap_or(10).clamp(1, 100) as usize;
+        let total = rows.len();
         let (rows, next) = after_token(rows, params, size)?;
-        Ok(json!({"RouteEntrys": {"RouteEntry": rows}, "NextToken": next}))
+        Ok(json!({"RouteEntrys": {"RouteEntry": rows}, "NextToken": next, "TotalCount": total}))
     }
 
     fn route_json(&self, cidr: &str, kind: &str, hop_kind: &str, hop: &str) -> Value {

@@ -73,6 +73,7 @@ impl Cloud {
         Ok(json!({
             "RegionId": self.topology.region, "VpcId": self.topology.vpc.id, "SecurityGroupId": SECURITY_GROUP,
             "SecurityGroupName": "nodes", "Description": "", "InnerAccessPolicy": "Accept", "NextToken": next,
+            "SnapshotPolicyIds": {"SnapshotPolicyId": []},
             "Permissions": {"Permission": rules},
         }))
     }

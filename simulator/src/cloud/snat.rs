@@ -67,7 +67,7 @@ impl Cloud {
         let is = |row: &Value, name: &str| params.get(name).is_none_or(|wanted| row[name] == wanted);
         let filters = ["SnatTableId", "NatGatewayId", "SnatEntryId", "SnatIp", "SourceCIDR", "SourceVSwitchId", "SnatEntryName"];
         let shown = rows.into_iter().filter(|row| filters.iter().all(|name| is(row, name))).collect();
-        Ok(page.wrap(shown, "SnatTableEntries", "SnatTableEntry"))
+        Ok(page.wrap(shown, "SnatTableEntries", "SnatTableEntry", |row| row))
     }
 
     pub(super) fn snat_json(&self) -> Vec<Value> {

@@ -1,7 +1,16 @@
 //! `POST /console/…`: what somebody else does to the account while Waygate is at work.
 //!
 //! Bodies are JSON with the API's parameter names in lower camel case; the answer has the API's own fields, or the code and
-//! message it refused with.
+//! message it refused with. Changes take effect at once, passing states skipped:
+//!
+//! - `allocate-eip`, `associate-eip`, `unassociate-eip`, `unbind-gateway-eip` (entries go with it), `release-eip`,
+//!   `tag-resources`, `untag-resources`, `create-`, `modify-`, `delete-forward-entry`, `add-to-`,
+//!   `remove-from-bandwidth-package`: the API's parameters;
+//! - `quota {eips?, entriesPerGateway?, eipsPerGateway?, natGatewayId?}`, `delete-nat-gateway {natGatewayId}`,
+//!   `lock-nat-gateway {natGatewayId, locked?}`, `detach-eni {networkInterfaceId}`, `announce {ips}`,
+//!   `snat-entry {natGatewayId, snatIp, sourceCIDR?}`, `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
+//! - `time {advanceMs}` moves the cloud's clock (states, rates, temporary keys), not the one signatures are checked by;
+//! - `policy {accessKeyId?, denied}`, `access-key {accessKeyId, accessKeySecret?, inactive?}`.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 

@@ -18,7 +18,12 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tokio::{net::TcpListener, signal::unix, sync::oneshot, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    task::JoinSet,
+};
 
 use crate::{
     args::{Args, LoadError},
@@ -86,8 +91,8 @@ pub enum StartError {
     /// No topology.
     #[error("the topology cannot be loaded")]
     Topology(#[from] LoadError),
-    /// No port.
-    #[error("cannot listen")]
+    /// No port, or no signals.
+    #[error("cannot listen, or cannot watch for signals")]
     Listen(#[from] std::io::Error),
 }
 
@@ -101,12 +106,17 @@ pub struct Serving {
     pub admin: SocketAddr,
     /// Where the metadata service listens.
     pub metadata: SocketAddr,
+    terminate: Signal,
+    interrupt: Signal,
     tasks: JoinSet<()>,
 }
 
 impl Serving {
     /// Listens and serves in the background.
     pub async fn start(args: &Args) -> Result<Self, StartError> {
+        // Before anything says that it is ready: a signal must never find the default handler, which does not end cleanly.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         let settings = args.settings(args.load_topology()?, Timestamp::now());
         let simulator = Simulator::new(settings);
         let api = TcpListener::bind(args.listen).await?;
@@ -117,7 +127,7 @@ impl Serving {
         tasks.spawn(connection::serve(api, api::router(simulator.clone())));
         tasks.spawn(connection::serve(admin, admin::router(simulator.clone())));
         tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone())));
-        Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, tasks })
+        Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, terminate, interrupt, tasks })
     }
 
     /// What scripts read to find everything.
@@ -137,24 +147,12 @@ impl Serving {
     /// Serves until a signal comes or, if asked for, standard input ends.
     pub async fn until_told(mut self, exit_with_stdin: bool) {
         tokio::select! {
-            () = signal(unix::SignalKind::terminate()) => {}
-            () = signal(unix::SignalKind::interrupt()) => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
             () = end_of_stdin(), if exit_with_stdin => {}
             _ = self.tasks.join_next() => tracing::error!("a listener has ended"),
         }
         self.tasks.shutdown().await;
-    }
-}
-
-async fn signal(kind: unix::SignalKind) {
-    match unix::signal(kind) {
-        Ok(mut signals) => {
-            signals.recv().await;
-        }
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for signals");
-            std::future::pending::<()>().await;
-        }
     }
 }
 

@@ -3,12 +3,16 @@
 Reads the simulator's ready line from its first argument. Every documented field must arrive, with the type the SDK gives it.
 """
 
+import base64
+import inspect
 import json
 import sys
 import time
 
 from alibabacloud_ecs20140526 import models as ecs_models
 from alibabacloud_ecs20140526.client import Client as EcsClient
+from alibabacloud_sts20150401 import models as sts_models
+from alibabacloud_sts20150401.client import Client as StsClient
 from alibabacloud_tea_openapi.models import Config
 from alibabacloud_vpc20160428 import models as vpc_models
 from alibabacloud_vpc20160428.client import Client as VpcClient
@@ -29,6 +33,7 @@ def config():
 
 VPC = VpcClient(config())
 ECS = EcsClient(config())
+STS = StsClient(config())
 
 
 def eventually(what, check, seconds=20):
@@ -41,11 +46,34 @@ def eventually(what, check, seconds=20):
     raise AssertionError(f"not in {seconds} s: {what}")
 
 
-def check_types(what, value, **fields):
-    """Each named field of an SDK object has this type, and is there."""
-    for name, kind in fields.items():
-        got = getattr(value, name)
-        assert isinstance(got, kind), f"{what}.{name} is {got!r}, not {kind}"
+def check_typed(body):
+    """Every field the SDK knows is there with the type the SDK declares, all the way down; gives the body."""
+    for name, parameter in inspect.signature(type(body).__init__).parameters.items():
+        if name == "self":
+            continue
+        value, where = getattr(body, name), f"{type(body).__name__}.{name}"
+        if value is None:
+            assert is_optional(where), f"{where} is missing"
+        elif parameter.annotation in ("str", "int", "bool"):
+            assert type(value).__name__ == parameter.annotation, f"{where} is {value!r}, not {parameter.annotation}"
+        elif isinstance(value, list):
+            for item in value:
+                check_item(parameter.annotation, item, where)
+        else:
+            check_typed(value)
+    return body
+
+
+def check_item(annotation, item, where):
+    if annotation == "List[str]":
+        assert isinstance(item, str), f"{where} has {item!r}"
+    else:
+        check_typed(item)
+
+
+def is_optional(where):
+    """A reservation nobody made, and the public address of a private one that has none."""
+    return ".reservation_" in where or "AssociatedPublicIp." in where
 
 
 def refused(code, call):
@@ -57,17 +85,9 @@ def refused(code, call):
     raise AssertionError(f"{code} expected, but it went well")
 
 
-EIP_TEXTS = """allocation_id ip_address name description region_id resource_group_id zone vpc_id netmode biz_type status
-business_status instance_id instance_type instance_region_id private_ip_address mode bandwidth eip_bandwidth internet_charge_type
-charge_type bandwidth_package_id bandwidth_package_type bandwidth_package_bandwidth has_reservation_data allocation_time
-expired_time isp public_ip_address_pool_id segment_instance_id hdmonitor_status""".split()
-
-
 def describe_eip(allocation_id):
     request = vpc_models.DescribeEipAddressesRequest(region_id=REGION, allocation_id=allocation_id)
-    body = VPC.describe_eip_addresses(request).body
-    check_types("DescribeEipAddresses", body, request_id=str, total_count=int, page_number=int, page_size=int)
-    eips = body.eip_addresses.eip_address
+    eips = check_typed(VPC.describe_eip_addresses(request).body).eip_addresses.eip_address
     return eips[0] if eips else None
 
 
@@ -84,19 +104,10 @@ def find_interface(address):
         request = ecs_models.DescribeNetworkInterfacesRequest(
             region_id=REGION, vpc_id=READY["vpcId"], status="InUse", private_ip_address=[address], max_results=100
         )
-        found = ECS.describe_network_interfaces(request).body.network_interface_sets.network_interface_set
+        found = check_typed(ECS.describe_network_interfaces(request).body).network_interface_sets.network_interface_set
         return found[0] if found else None
 
     interface = eventually(f"the interface of {address}", check)
-    check_types(
-        "NetworkInterface", interface, network_interface_id=str, network_interface_name=str, mac_address=str, instance_id=str, vpc_id=str,
-        v_switch_id=str, zone_id=str, type=str, status=str, private_ip_address=str, service_managed=bool, source_dest_check=bool,
-        delete_on_release=bool, network_interface_traffic_mode=str, queue_number=int, resource_group_id=str, owner_id=str,
-        creation_time=str, description=str,
-    )
-    check_types("Attachment", interface.attachment, instance_id=str, device_index=int, trunk_network_interface_id=str, network_card_index=int)
-    for private in interface.private_ip_sets.private_ip_set:
-        check_types("PrivateIpSet", private, private_ip_address=str, primary=bool, private_dns_name=str)
     assert interface.security_group_ids.security_group_id
     return interface
 
@@ -107,15 +118,13 @@ def eip_life():
         tag=[vpc_models.AllocateEipAddressRequestTag(key="owner", value="a b+c/*~")],
     )
     allocated = VPC.allocate_eip_address(request).body
-    check_types("AllocateEipAddress", allocated, request_id=str, allocation_id=str, eip_address=str, resource_group_id=str)
+    assert allocated.request_id and allocated.allocation_id and allocated.eip_address and allocated.resource_group_id
     again = VPC.allocate_eip_address(request).body
     assert again.allocation_id == allocated.allocation_id, "a repeated token must not allocate twice"
     request.bandwidth = "8"
     refused("IdempotentParameterMismatch", lambda: VPC.allocate_eip_address(request))
 
     eip = describe_eip(allocated.allocation_id)
-    check_types("EipAddress", eip, **dict.fromkeys(EIP_TEXTS, str))
-    check_types("EipAddress", eip, deletion_protection=bool, second_limited=bool, service_managed=int, service_id=int)
     assert (eip.status, eip.bandwidth, eip.instance_id) == ("Available", "7", "")
     assert [(tag.key, tag.value) for tag in eip.tags.tag] == [("owner", "a b+c/*~")]
 
@@ -141,11 +150,10 @@ def eip_life():
             tag=[vpc_models.TagResourcesRequestTag(key="pod", value="ns/name")],
         )
     )
-    listed = VPC.list_tag_resources(tags).body.tag_resources.tag_resource
-    for tag in listed:
-        check_types("TagResource", tag, resource_id=str, resource_type=str, tag_key=str, tag_value=str)
+    listed = check_typed(VPC.list_tag_resources(tags).body).tag_resources.tag_resource
     assert {tag.tag_key for tag in listed} == {"owner", "pod"}
 
+    bandwidth_package_life(eip.allocation_id)
     release = vpc_models.ReleaseEipAddressRequest(region_id=REGION, allocation_id=eip.allocation_id)
     refused("IncorrectEipStatus", lambda: VPC.release_eip_address(release))
     VPC.unassociate_eip_address(
@@ -160,32 +168,17 @@ def eip_life():
 
 def describe_entries(**filters):
     request = vpc_models.DescribeForwardTableEntriesRequest(region_id=REGION, page_size=50, **filters)
-    body = VPC.describe_forward_table_entries(request).body
-    check_types("DescribeForwardTableEntries", body, request_id=str, total_count=int, page_number=int, page_size=int)
-    for entry in body.forward_table_entries.forward_table_entry:
-        check_types(
-            "ForwardTableEntry", entry, forward_entry_id=str, forward_table_id=str, nat_gateway_id=str, forward_entry_name=str,
-            external_ip=str, external_port=str, internal_ip=str, internal_port=str, ip_protocol=str, status=str,
-        )
-    return body.forward_table_entries.forward_table_entry
+    return check_typed(VPC.describe_forward_table_entries(request).body).forward_table_entries.forward_table_entry
 
 
 def check_gateway():
-    gateways = VPC.describe_nat_gateways(vpc_models.DescribeNatGatewaysRequest(region_id=REGION)).body.nat_gateways.nat_gateway
+    request = vpc_models.DescribeNatGatewaysRequest(region_id=REGION)
+    gateways = check_typed(VPC.describe_nat_gateways(request).body).nat_gateways.nat_gateway
     assert [it.nat_gateway_id for it in gateways] == [it["natGatewayId"] for it in READY["natGateways"]]
     gateway = gateways[0]
-    check_types(
-        "NatGateway", gateway, nat_gateway_id=str, name=str, description=str, vpc_id=str, region_id=str, resource_group_id=str,
-        creation_time=str, expired_time=str, status=str, business_status=str, nat_type=str, network_type=str, eip_bind_mode=str,
-        deletion_protection=bool, ecs_metric_enabled=bool, icmp_reply_enabled=bool, private_link_enabled=bool,
-        security_protection_enabled=bool, internet_charge_type=str, spec=str,
-    )
-    check_types(
-        "NatGatewayPrivateInfo", gateway.nat_gateway_private_info, eni_instance_id=str, eni_type=str, iz_no=str, private_ip_address=str,
-        vswitch_id=str, max_bandwidth=int, max_session_quota=int, max_session_establish_rate=int,
-    )
-    for address in gateway.ip_lists.ip_list:
-        check_types("IpList", address, allocation_id=str, ip_address=str, private_ip_address=str, snat_entry_enabled=bool, using_status=str)
+    request = vpc_models.GetNatGatewayAttributeRequest(region_id=REGION, nat_gateway_id=gateway.nat_gateway_id)
+    attribute = check_typed(VPC.get_nat_gateway_attribute(request).body)
+    assert attribute.ip_list[0].using_status == "idle" and attribute.forward_table.forward_entry_count == 0
     return gateway.forward_table_ids.forward_table_id[0], gateway.ip_lists.ip_list[0].ip_address
 
 
@@ -196,7 +189,7 @@ def dnat_life():
         internal_port="80/89", ip_protocol="TCP", forward_entry_name="ns/pod a~b*", client_token="sdk-create",
     )
     made = VPC.create_forward_entry(create).body
-    check_types("CreateForwardEntry", made, request_id=str, forward_entry_id=str)
+    check_typed(made)
     assert VPC.create_forward_entry(create).body.forward_entry_id == made.forward_entry_id
 
     def stable():
@@ -231,24 +224,97 @@ def dnat_life():
     )
 
 
-def network():
-    vpcs = VPC.describe_vpcs(vpc_models.DescribeVpcsRequest(region_id=REGION, vpc_id=READY["vpcId"])).body.vpcs.vpc
-    check_types(
-        "Vpc", vpcs[0], vpc_id=str, vpc_name=str, cidr_block=str, status=str, is_default=bool, owner_id=int, region_id=str, creation_time=str
-    )
-    assert len(vpcs[0].nat_gateway_ids.nat_gateway_ids) == len(READY["natGateways"])
-    assert vpcs[0].router_table_ids.router_table_ids
-    switches = VPC.describe_vswitches(vpc_models.DescribeVSwitchesRequest(region_id=REGION, page_size=50)).body.v_switches.v_switch
-    for switch in switches:
-        check_types(
-            "VSwitch", switch, v_switch_id=str, vpc_id=str, cidr_block=str, zone_id=str, status=str, available_ip_address_count=int,
-            enabled_ipv_6=bool, is_default=bool, creation_time=str,
+def bandwidth_package_life(allocation_id):
+    package = READY["bandwidthPackages"][0]["id"]
+    join = vpc_models.AddCommonBandwidthPackageIpRequest(region_id=REGION, bandwidth_package_id=package, ip_instance_id=allocation_id)
+    VPC.add_common_bandwidth_package_ip(join)
+
+    def bound():
+        request = vpc_models.DescribeCommonBandwidthPackagesRequest(region_id=REGION, bandwidth_package_id=package)
+        body = check_typed(VPC.describe_common_bandwidth_packages(request).body)
+        member = body.common_bandwidth_packages.common_bandwidth_package[0].public_ip_addresses.public_ip_addresse[0]
+        return True if member.bandwidth_package_ip_relation_status == "BINDED" else None
+
+    eventually("the EIP is in the package", bound)
+    assert describe_eip(allocation_id).bandwidth_package_id == package
+    refused("IpInstanceId.AlreadyInBandwidthPackage", lambda: VPC.add_common_bandwidth_package_ip(join))
+    leave = vpc_models.RemoveCommonBandwidthPackageIpRequest(region_id=REGION, bandwidth_package_id=package, ip_instance_id=allocation_id)
+    VPC.remove_common_bandwidth_package_ip(leave)
+    refused("OperationUnsupported.IpNotInCbwp", lambda: VPC.remove_common_bandwidth_package_ip(leave))
+
+
+def gateway_pool():
+    """Two EIPs join a gateway in one call and leave one by one."""
+    gateway = READY["natGateways"][1]["natGatewayId"]
+    request = vpc_models.AllocateEipAddressProRequest(region_id=REGION)
+    ids = [check_allocated(VPC.allocate_eip_address_pro(request).body) for _ in range(2)]
+    VPC.associate_eip_address_batch(
+        vpc_models.AssociateEipAddressBatchRequest(
+            region_id=REGION, binded_instance_id=gateway, binded_instance_type="Nat", instance_ids=ids
         )
-        check_types("RouteTable", switch.route_table, route_table_id=str, route_table_type=str)
-    assert switches
+    )
+    for allocation_id in ids:
+        assert eip_in(allocation_id, "InUse").instance_id == gateway
+        VPC.unassociate_eip_address(vpc_models.UnassociateEipAddressRequest(region_id=REGION, allocation_id=allocation_id))
+        eip_in(allocation_id, "Available")
+        VPC.release_eip_address(vpc_models.ReleaseEipAddressRequest(region_id=REGION, allocation_id=allocation_id))
+
+
+def check_allocated(body):
+    assert body.allocation_id and body.eip_address and body.request_id
+    return body.allocation_id
+
+
+def network():
+    request = vpc_models.DescribeVpcsRequest(region_id=REGION, vpc_id=READY["vpcId"])
+    vpc = check_typed(VPC.describe_vpcs(request).body).vpcs.vpc[0]
+    assert len(vpc.nat_gateway_ids.nat_gateway_ids) == len(READY["natGateways"])
+    request = vpc_models.DescribeVSwitchesRequest(region_id=REGION, page_size=50)
+    assert check_typed(VPC.describe_vswitches(request).body).v_switches.v_switch
+    request = vpc_models.DescribeRouteTableListRequest(region_id=REGION, vpc_id=READY["vpcId"])
+    table = check_typed(VPC.describe_route_table_list(request).body).router_table_list.router_table_list_type[0]
+    assert [table.route_table_id] == vpc.router_table_ids.router_table_ids
+    request = vpc_models.DescribeRouteEntryListRequest(region_id=REGION, route_table_id=table.route_table_id, destination_cidr_block="0.0.0.0/0")
+    hop = check_typed(VPC.describe_route_entry_list(request).body).route_entrys.route_entry[0].next_hops.next_hop[0]
+    assert (hop.next_hop_type, hop.next_hop_id) == ("NatGateway", READY["natGateways"][0]["natGatewayId"])
+    request = vpc_models.DescribeSnatTableEntriesRequest(region_id=REGION, nat_gateway_id=READY["natGateways"][0]["natGatewayId"])
+    assert check_typed(VPC.describe_snat_table_entries(request).body).snat_table_entries.snat_table_entry == []
+
+
+def security_group():
+    group = find_interface("10.1.0.21").security_group_ids.security_group_id[0]
+    request = ecs_models.DescribeSecurityGroupAttributeRequest(region_id=REGION, security_group_id=group)
+    assert check_typed(ECS.describe_security_group_attribute(request).body).permissions.permission
+
+
+def temporary_keys():
+    role = f"acs:ram::{READY['accountId']}:role/worker"
+    me = check_typed(STS.get_caller_identity().body)
+    assert me.identity_type == "RAMUser"
+    body = STS.assume_role(sts_models.AssumeRoleRequest(role_arn=role, role_session_name="sdk", duration_seconds=900)).body
+    in_session(check_typed(body).credentials)
+
+    claims = {"iss": "https://k8s", "sub": "sa", "aud": ["sts.aliyuncs.com"], "iat": int(time.time()), "exp": int(time.time()) + 600}
+    claims = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    request = sts_models.AssumeRoleWithOIDCRequest(
+        role_arn=role, role_session_name="sdk", oidctoken=f"e30.{claims}.c2ln",
+        oidcprovider_arn=f"acs:ram::{READY['accountId']}:oidc-provider/ack",
+    )
+    in_session(check_typed(STS.assume_role_with_oidc(request).body).credentials)
+
+
+def in_session(credentials):
+    session = config()
+    session.access_key_id, session.access_key_secret = credentials.access_key_id, credentials.access_key_secret
+    session.security_token = credentials.security_token
+    who = check_typed(StsClient(session).get_caller_identity().body)
+    assert who.identity_type == "AssumedRoleUser", who
 
 
 eip_life()
+gateway_pool()
 dnat_life()
 network()
+security_group()
+temporary_keys()
 print("every life was lived")

@@ -1,3 +1,12 @@
 //! End-to-end tests on a real control plane. One binary, so that it is linked once.
 
+mod admission;
+mod crash;
+mod dnat;
+mod eip;
+mod first_pod;
+mod install;
+mod installation;
 mod kubelet;
+mod nothing_left;
+mod outage;

@@ -50,8 +50,8 @@ impl Server {
     }
 
     /// The answer to a review, as the files write it.
-    pub(crate) async fn review(&self, path: &str, review: &Value) -> Value {
-        let (status, text) = self.post(path, review.to_string().into()).await;
+    pub(crate) async fn review(&self, endpoint: &str, review: &Value) -> Value {
+        let (status, text) = self.post(endpoint, review.to_string().into()).await;
         assert_eq!(status, StatusCode::OK, "{text}");
         let answer: Value = serde_json::from_str(&text).unwrap();
         let response = &answer["response"];

@@ -1,0 +1,153 @@
+//! No answer, however wrong, may panic the parsers or pass for an empty list.
+
+use super::eip::{Allocated, Eips};
+use super::eni::Interfaces;
+use super::error::ErrorBody;
+use super::nat::{Created, ForwardEntries, GatewayAttribute, NatGateways, SnatEntries};
+use super::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
+use super::security::SecurityGroup;
+use super::sts::{Assumption, CallerIdentity, RoleKeys};
+use super::tags::TagResources;
+use super::{Chain, Page};
+use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+/// Names the API uses, so that arbitrary objects reach deep into the parsers.
+const NAMES: &[&str] = &[
+    "RequestId",
+    "TotalCount",
+    "PageNumber",
+    "NextToken",
+    "EipAddresses",
+    "EipAddress",
+    "AllocationId",
+    "IpAddress",
+    "Status",
+    "PrivateIpAddress",
+    "Bandwidth",
+    "Tags",
+    "Tag",
+    "Key",
+    "Value",
+    "NetworkInterfaceSets",
+    "NetworkInterfaceSet",
+    "NetworkInterfaceId",
+    "PrivateIpSets",
+    "Ipv4PrefixSets",
+    "Ipv4Prefix",
+    "AssociatedPublicIp",
+    "NatGateways",
+    "ForwardTableIds",
+    "IpLists",
+    "ForwardTableEntries",
+    "ForwardEntryId",
+    "ForwardTableId",
+    "ExternalIp",
+    "InternalIp",
+    "SnatTableEntries",
+    "SnatIp",
+    "VSwitches",
+    "Vpcs",
+    "RouterTableList",
+    "RouteEntrys",
+    "NextHops",
+    "Permissions",
+    "TagResources",
+    "Credentials",
+    "Expiration",
+    "Code",
+];
+
+fn anything() -> impl Strategy<Value = Value> {
+    let words = ["", "eip-1", "10.0.0.1", "10.0.0.0/28", "10.0.0.0/99", "-1", "4294967296", "Available", "Success", "\u{0}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(words.to_vec()).prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 8, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map(prop::sample::select(NAMES), inner, 0..8)
+                .prop_map(|map| Value::from(map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())),
+        ]
+    })
+}
+
+fn parse<T: DeserializeOwned>(answer: &Value) -> Option<T> {
+    serde_json::from_value(answer.clone()).ok()
+}
+
+fn page<P: Page>(answer: &Value) {
+    _ = parse::<P>(answer).map(|page| (page.total(), page.items().is_ok()));
+}
+
+fn chain<C: Chain>(answer: &Value) {
+    _ = parse::<C>(answer).map(|mut chain| (chain.next(), chain.items().is_ok()));
+}
+
+fn parse_all(answer: &Value) {
+    page::<Eips>(answer);
+    page::<ForwardEntries>(answer);
+    page::<NatGateways>(answer);
+    page::<SnatEntries>(answer);
+    page::<Vpcs>(answer);
+    page::<VSwitches>(answer);
+    page::<RouteTables>(answer);
+    chain::<Interfaces>(answer);
+    chain::<RouteEntries>(answer);
+    chain::<SecurityGroup>(answer);
+    chain::<TagResources>(answer);
+    _ = parse::<Allocated>(answer).map(|it| it.answer().is_ok());
+    _ = parse::<Created>(answer).map(|it| it.answer().is_ok());
+    _ = parse::<GatewayAttribute>(answer).map(|it| it.counts());
+    _ = parse::<CallerIdentity>(answer).map(CallerIdentity::fact);
+    _ = parse::<Assumption>(answer).map(|it| it.keys().is_ok());
+    _ = parse::<RoleKeys>(answer).map(|it| it.keys().is_ok());
+    _ = parse::<ErrorBody>(answer).map(|it| it.refusal("AnyAction", reqwest::StatusCode::BAD_REQUEST));
+}
+
+fn eip() -> Value {
+    json!({"RequestId": "r", "TotalCount": "1", "EipAddresses": {"EipAddress": [{
+        "AllocationId": "eip-1", "IpAddress": "203.0.113.1", "Status": "InUse", "Bandwidth": 5, "InstanceId": "eni-1",
+        "InstanceType": "NetworkInterface", "PrivateIpAddress": "", "ServiceManaged": 0, "Tags": {"Tag": [{"Key": "k", "Value": "v"}]}}]}})
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_on_any_json(answer in anything()) {
+        parse_all(&answer);
+    }
+
+    /// One field of a good answer replaced by anything: it is read, or refused, but no EIP gets lost on the way.
+    #[test]
+    fn no_item_is_lost_silently(field in prop::sample::select(vec!["AllocationId", "IpAddress", "Status", "Bandwidth", "Tags"]), value in anything()) {
+        let mut answer = eip();
+        answer["EipAddresses"]["EipAddress"][0][field] = value;
+        if let Some(page) = parse::<Eips>(&answer) && let Ok(items) = page.items() {
+            prop_assert_eq!(items.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn numbers_and_texts_are_the_same() {
+    let page: Eips = parse(&eip()).unwrap();
+    assert_eq!(page.total(), 1);
+    let eip = page.items().unwrap().remove(0);
+    assert_eq!((eip.bandwidth, eip.tags["k"].as_str()), (5, "v"));
+    assert_eq!(eip.binding.unwrap().private_ip, None);
+}
+
+#[test]
+fn an_answer_without_its_list_is_not_an_empty_list() {
+    let empty = json!({"RequestId": "r", "TotalCount": 0});
+    assert!(parse::<Eips>(&empty).is_none());
+    assert!(parse::<Interfaces>(&empty).is_none());
+    let none = json!({"RequestId": "r", "TotalCount": 0, "EipAddresses": {"EipAddress": []}});
+    assert!(parse::<Eips>(&none).unwrap().items().unwrap().is_empty());
+}

@@ -1,0 +1,144 @@
+//! A lease is a job: one worker has it at a time, for a while, and no news of it is lost.
+
+use crate::database::{Bench, CLAIM, bought, finish, in_database, leases};
+use anyhow::Result;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+use waygate_store::Error;
+
+const LATER: Duration = Duration::from_mins(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_belongs_to_one_worker() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        for _ in 0..100 {
+            bench.sight(Uuid::new_v4(), &bought()).await?;
+        }
+        let start = Arc::new(Barrier::new(16));
+        let mut workers = JoinSet::new();
+        for _ in 0..16 {
+            let (store, cluster, start) = (bench.store.clone(), bench.cluster, Arc::clone(&start));
+            workers.spawn(async move {
+                start.wait().await;
+                let owner = Uuid::new_v4();
+                let mut claimed = Vec::new();
+                for _ in 0..10 {
+                    claimed.extend(store.claim(cluster, owner, 3, CLAIM).await?);
+                }
+                Ok::<_, Error>(claimed)
+            });
+        }
+        let mut claimed = Vec::new();
+        while let Some(claims) = workers.join_next().await {
+            claimed.extend(claims??);
+        }
+        let mut distinct = leases(&claimed);
+        distinct.dedup();
+        assert_eq!((claimed.len(), distinct.len()), (100, 100));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_longest_due_is_claimed_first() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let first = bench.claimed(&bought()).await?;
+        bench.store.finish(&first, &finish(bench.load(&first).await?.wake, Duration::ZERO)).await?;
+        bench.sight(Uuid::new_v4(), &bought()).await?;
+        let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
+        assert_eq!(leases(&claims), [first.lease_id]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let former = bench.claimed(&bought()).await?;
+        assert!(bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?.is_empty(), "claimed twice");
+        bench.pass(CLAIM).await?;
+        assert!(matches!(bench.store.load(&former, CLAIM).await, Err(Error::ClaimLost)), "a lapsed claim is no claim, reclaimed or not");
+        let now = bench.claim_one().await?;
+        assert_eq!(now.lease_id, former.lease_id);
+        assert_ne!(now, former);
+        bench.load(&now).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn loading_renews_a_claim() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        for _ in 0..3 {
+            bench.pass(CLAIM * 2 / 3).await?;
+            bench.load(&claim).await?;
+        }
+        assert_eq!(bench.due().await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_for() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let loaded = bench.load(&claim).await?;
+        bench.store.finish(&claim, &waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) }).await?;
+        assert_eq!(bench.due().await?, 0);
+        bench.pass(LATER).await?;
+        let loaded = bench.load(&bench.claim_one().await?).await?;
+        assert_eq!((loaded.tries, loaded.reason.as_deref()), (3, Some("Test")));
+        Ok(())
+    })
+    .await
+}
+
+/// Every way in which news comes, each while a claimant is between its read and its end.
+#[tokio::test]
+async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pod = Uuid::new_v4();
+        bench.sight(pod, &bought()).await?;
+        for news in ["nothing", "sighted", "woken", "all woken"] {
+            let claim = bench.claim_one().await?;
+            let loaded = bench.load(&claim).await?;
+            match news {
+                "sighted" => bench.sight(pod, &bought()).await?,
+                "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 1),
+                "all woken" => assert_eq!(bench.store.wake_all(bench.cluster).await?, 1),
+                _ => {}
+            }
+            assert_eq!(bench.due().await?, 0, "{news}: the claim stands");
+            bench.load(&claim).await?;
+            bench.store.finish(&claim, &finish(loaded.wake, LATER)).await?;
+            assert_eq!(bench.due().await?, i64::from(news != "nothing"), "{news}");
+            bench.pass(LATER).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let (pod, announced) = (Uuid::new_v4(), Uuid::new_v4());
+        bench.sight(pod, &bought()).await?;
+        crate::hand_off::announce(bench, "c1", announced, &bought()).await?;
+        let claim = bench.claim_one().await?;
+        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, LATER)).await?;
+        assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
+        assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
+        assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?, 0);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,91 @@
+//! Several clusters share one store and keep out of each other's way.
+
+use crate::database::{Bench, CLAIM, bought, dnat, finish, in_database, leases, ports, target};
+use anyhow::Result;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::ids::AllocationId;
+use waygate_store::{Error, Reserved};
+
+#[tokio::test]
+async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let other = bench.store.register_cluster(Uuid::new_v4(), "c2").await?;
+        // A copied cluster has pods of the same UIDs.
+        let pod = Uuid::new_v4();
+        bench.sight_in(bench.cluster, pod, &bought()).await?;
+        bench.sight_in(other, pod, &bought()).await?;
+        let mine = bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
+        let theirs = bench.store.claim(other, Uuid::new_v4(), 10, CLAIM).await?;
+        assert_eq!((mine.len(), theirs.len()), (1, 1));
+        assert_ne!(leases(&mine), leases(&theirs));
+        for claim in [mine[0], theirs[0]] {
+            bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        }
+        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 1);
+        assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
+        assert!(bench.store.claim(other, Uuid::new_v4(), 10, CLAIM).await?.is_empty());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let other = bench.store.register_cluster(Uuid::new_v4(), "c2").await?;
+        let pool = [bench.offer("eip-1", 1000, 1000).await?];
+        let (eip, ip) = (AllocationId::new("eip-2"), Ipv4Addr::new(198, 18, 0, 2));
+        let mut claims = Vec::new();
+        for cluster in [bench.cluster, other] {
+            bench.sight_in(cluster, Uuid::new_v4(), &bought()).await?;
+            bench.sight_in(cluster, Uuid::new_v4(), &ports(&[80], &[])).await?;
+            for claim in bench.store.claim(cluster, Uuid::new_v4(), 10, CLAIM).await? {
+                claims.push((cluster, bench.load(&claim).await?.lease.kind, claim));
+            }
+        }
+        for (cluster, kind, claim) in &claims {
+            let first = *cluster == bench.cluster;
+            if *kind == waygate_core::request::Kind::Eip {
+                assert_eq!(bench.store.take_given(claim, &eip, ip).await.is_ok(), first);
+                assert_eq!(bench.store.set_target(claim, &target(1)).await.is_ok(), first);
+            } else {
+                let reserved = bench.store.reserve_ports(claim, &dnat(&[80], &[]), &pool).await?;
+                assert_eq!(reserved == Reserved::Yes, first);
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cluster_is_found_again_by_its_uid_and_may_change_its_name() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let uid = bench.cluster.owner.cluster;
+        assert_eq!(bench.store.register_cluster(uid, "c1").await?, bench.cluster);
+        assert_eq!(bench.store.register_cluster(uid, "renamed").await?, bench.cluster);
+        let fresh = bench.store.register_cluster(Uuid::new_v4(), "c1").await?;
+        assert_ne!(fresh, bench.cluster);
+        assert_eq!(fresh.owner.store, bench.cluster.owner.store);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cluster_name_cannot_be_taken_by_another_uid() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let holder = bench.cluster.owner.cluster;
+        let second = Uuid::new_v4();
+        bench.store.register_cluster(second, "c2").await?;
+        for (who, uid) in [("a newcomer", Uuid::new_v4()), ("a cluster of another name", second)] {
+            let refused = bench.store.register_cluster(uid, "c1").await;
+            assert!(matches!(refused, Err(Error::ClusterNameTaken { uid, .. }) if uid == holder), "{who}: {refused:?}");
+        }
+        assert_eq!(bench.store.register_cluster(holder, "c1").await?, bench.cluster);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,216 @@
+//! A database for one test, and the few moves that nearly every test makes.
+
+use anyhow::{Context as _, Result, ensure};
+use futures::FutureExt as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::change::Change;
+use waygate_core::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use waygate_core::lease::{Operation, Target};
+use waygate_core::plan::PortKey;
+use waygate_core::request::{DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request};
+use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
+
+/// Longer than any test works on one claim.
+pub(crate) const CLAIM: Duration = Duration::from_mins(1);
+/// Connections of one test: enough that races are races, few enough that several tests fit into a server's hundred.
+const CONNECTIONS: u32 = 16;
+
+/// A new database that has no schema yet.
+pub(crate) struct Database {
+    /// What is tested.
+    pub store: Store,
+    /// The test's own way in, for what the store has no words for.
+    pub pool: PgPool,
+}
+
+/// Runs a test in an empty database, which goes with it, also when the test fails.
+pub(crate) async fn in_empty_database(test: impl AsyncFnOnce(&Database) -> Result<()>) -> Result<()> {
+    let admin: PgConnectOptions = std::env::var_os("DATABASE_URL")
+        .and_then(|url| url.into_string().ok())
+        .context("this test needs a Postgres: use `make test`, or set DATABASE_URL to one where databases may be created")?
+        .parse()?;
+    let name = format!("waygate_test_{}", Uuid::new_v4().simple());
+    administer(&admin, format!("CREATE DATABASE {name}")).await?;
+    let url = admin.clone().database(&name).to_url_lossy();
+    let store = Store::connect_lazy(&url.as_str().into(), CONNECTIONS, "store test")?;
+    let pool = PgPoolOptions::new().max_connections(2).connect_lazy(url.as_str())?;
+    let database = Database { store, pool };
+    let result = AssertUnwindSafe(test(&database)).catch_unwind().await;
+    administer(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
+    let mut connection = PgConnection::connect_with(admin).await.context("reaching Postgres at DATABASE_URL")?;
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// A migrated database with one cluster.
+pub(crate) struct Bench {
+    database: Database,
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+/// Runs a test in a migrated database with the cluster `c1`.
+pub(crate) async fn in_database(test: impl AsyncFnOnce(&Bench) -> Result<()>) -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        database.store.migrate().await?;
+        let cluster = database.store.register_cluster(Uuid::new_v4(), "c1").await?;
+        let database = Database { store: database.store.clone(), pool: database.pool.clone() };
+        test(&Bench { database, cluster }).await
+    })
+    .await
+}
+
+impl Bench {
+    /// A pod is seen, asking.
+    pub(crate) async fn sight(&self, pod_uid: Uuid, request: &Request) -> Result<()> {
+        self.sight_in(self.cluster, pod_uid, request).await
+    }
+
+    /// A pod is seen in a cluster.
+    pub(crate) async fn sight_in(&self, cluster: Cluster, pod_uid: Uuid, request: &Request) -> Result<()> {
+        let pod_name = pod_uid.to_string();
+        Ok(self.store.sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, request }).await?)
+    }
+
+    /// The only lease that is due, claimed by somebody new.
+    pub(crate) async fn claim_one(&self) -> Result<Claim> {
+        let claims = self.store.claim(self.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        ensure!(claims.len() == 1, "{} leases are due", claims.len());
+        claims.into_iter().next().context("no lease is due")
+    }
+
+    /// A new lease under a claim.
+    pub(crate) async fn claimed(&self, request: &Request) -> Result<Claim> {
+        self.sight(Uuid::new_v4(), request).await?;
+        self.claim_one().await
+    }
+
+    /// The lease as its claimant sees it.
+    pub(crate) async fn load(&self, claim: &Claim) -> Result<Loaded> {
+        Ok(self.store.load(claim, CLAIM).await?)
+    }
+
+    /// Commits an intent.
+    pub(crate) async fn intend(&self, claim: &Claim, resource: &str, change: &Change) -> Result<Operation, waygate_store::Error> {
+        self.store.intend(claim, resource, change, Duration::from_secs(1), Duration::from_mins(1)).await
+    }
+
+    /// How many leases are due.
+    pub(crate) async fn due(&self) -> Result<i64> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM lease WHERE due_at <= now()").fetch_one(&self.pool).await?)
+    }
+
+    /// Lets time pass for leases and operations: everything that waits for a moment has come that much closer to it.
+    pub(crate) async fn pass(&self, time: Duration) -> Result<()> {
+        sqlx::query("UPDATE lease SET due_at = due_at - make_interval(secs => $1)").bind(time.as_secs_f64()).execute(&self.pool).await?;
+        let fences = "UPDATE operation SET fence_until = fence_until - make_interval(secs => $1)";
+        sqlx::query(fences).bind(time.as_secs_f64()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Lets time pass for quiet ports; claims stand.
+    pub(crate) async fn pass_quietly(&self, time: Duration) -> Result<()> {
+        let quiet = "UPDATE port SET quiet_until = quiet_until - make_interval(secs => $1) WHERE state = 'quiet'";
+        sqlx::query(quiet).bind(time.as_secs_f64()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Everything leases, ports and operations hold, to compare.
+    pub(crate) async fn contents(&self) -> Result<Vec<String>> {
+        let rows = "SELECT to_jsonb(l)::text FROM lease l UNION ALL SELECT to_jsonb(o)::text FROM operation o
+                    UNION ALL SELECT to_jsonb(p)::text FROM port p WHERE state <> 'free' ORDER BY 1";
+        Ok(sqlx::query_scalar(rows).fetch_all(&self.pool).await?)
+    }
+
+    /// Offers ports on an EIP of gateway `ngw-1`.
+    pub(crate) async fn offer(&self, eip: &str, first: u16, last: u16) -> Result<AllocationId> {
+        let allocation_id = AllocationId::new(eip);
+        let gateway_eip = GatewayEip {
+            allocation_id: allocation_id.clone(),
+            address: address_of(eip),
+            gateway_id: NatGatewayId::new("ngw-1"),
+            table_id: ForwardTableId::new("ftb-1"),
+            zone_id: ZoneId::new("z-1"),
+        };
+        self.store.offer(&gateway_eip, PortRange { first, last }).await?;
+        Ok(allocation_id)
+    }
+}
+
+/// An address for an EIP's name, the same for the same name.
+fn address_of(eip: &str) -> Ipv4Addr {
+    Ipv4Addr::from_bits(eip.bytes().fold(0xC612_0000, |bits, byte| bits + u32::from(byte)))
+}
+
+/// Asks for an EIP to be bought.
+pub(crate) fn bought() -> Request {
+    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Follow })
+}
+
+/// Asks for ports.
+pub(crate) fn ports(tcp: &[u16], udp: &[u16]) -> Request {
+    Request::Dnat(dnat(tcp, udp))
+}
+
+/// The same, as the store takes it.
+pub(crate) fn dnat(tcp: &[u16], udp: &[u16]) -> DnatRequest {
+    let of = |ports: &[u16], protocol| ports.iter().map(|port| ExposedPort { port: *port, protocol }).collect::<Vec<_>>();
+    DnatRequest { ports: [of(tcp, Protocol::Tcp), of(udp, Protocol::Udp)].concat(), fixed: false, same_port: false }
+}
+
+/// A target at this address.
+pub(crate) fn target(last: u8) -> Target {
+    Target {
+        eni_id: EniId::new("eni-1"),
+        vswitch_id: VSwitchId::new("vsw-1"),
+        zone_id: ZoneId::new("z-1"),
+        vpc_id: VpcId::new("vpc-1"),
+        private_ip: Ipv4Addr::new(10, 0, 0, last),
+        primary: false,
+    }
+}
+
+/// The change that gives an EIP back.
+pub(crate) fn release(eip: &str) -> Change {
+    Change::ReleaseEipAddress { allocation_id: AllocationId::new(eip) }
+}
+
+/// The port rows of a lease.
+pub(crate) fn keys(loaded: &Loaded) -> Vec<PortKey> {
+    let key = |port: &waygate_core::lease::LeasedPort| PortKey {
+        allocation_id: port.allocation_id.clone(),
+        protocol: port.protocol(),
+        port: port.external_port,
+    };
+    loaded.lease.ports.iter().map(key).collect()
+}
+
+/// A claim ends; the lease is looked at again after `again`.
+pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
+    Finish { wake, again, tries: 0, reason: "Test", message: "a test said so" }
+}
+
+/// The leases of these claims, in order.
+pub(crate) fn leases(claims: &[Claim]) -> Vec<LeaseId> {
+    let mut ids: Vec<_> = claims.iter().map(|claim| claim.lease_id).collect();
+    ids.sort();
+    ids
+}

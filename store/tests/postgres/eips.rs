@@ -1,0 +1,173 @@
+//! One holder for everything a lease can hold, by constraint.
+
+use crate::database::{Bench, CLAIM, bought, dnat, in_database, ports, release, target};
+use anyhow::Result;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+use waygate_core::ids::AllocationId;
+use waygate_store::{Error, Sighting, Writes};
+
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+/// The constraint that said no.
+fn taken<T>(result: &Result<T, Error>) -> Option<&str> {
+    result.as_ref().err().and_then(Error::taken)
+}
+
+#[tokio::test]
+async fn a_given_eip_has_one_lease_and_its_holder_is_known_by_name() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let eip = AllocationId::new("eip-1");
+        let pod = Uuid::new_v4();
+        bench.sight(pod, &bought()).await?;
+        let (first, second) = (bench.claim_one().await?, bench.claimed(&bought()).await?);
+        bench.store.take_given(&first, &eip, PUBLIC).await?;
+        assert_eq!(taken(&bench.store.take_given(&second, &eip, PUBLIC).await), Some("lease_eip"));
+        assert_eq!(bench.store.holder_of_eip(&eip).await?, Some(format!("ns/{pod}")));
+        let held = bench.load(&first).await?.lease.eip.expect("the EIP");
+        assert_eq!((held.allocation_id, held.ip_address, held.ours), (eip.clone(), PUBLIC, false));
+
+        bench.store.forget_eip(&first).await?;
+        assert_eq!(bench.store.holder_of_eip(&eip).await?, None);
+        bench.store.take_given(&second, &eip, PUBLIC).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixteen_pods_that_take_one_given_eip_one_gets_it() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        for _ in 0..16 {
+            bench.sight(Uuid::new_v4(), &bought()).await?;
+        }
+        let start = Arc::new(Barrier::new(16));
+        let mut tasks = JoinSet::new();
+        for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
+            let (store, start) = (bench.store.clone(), Arc::clone(&start));
+            tasks.spawn(async move {
+                start.wait().await;
+                store.take_given(&claim, &AllocationId::new("eip-1"), PUBLIC).await
+            });
+        }
+        let results = tasks.join_all().await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        assert_eq!(results.iter().filter(|result| taken(result) == Some("lease_eip")).count(), 15);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        bench.store.take_given(&claim, &AllocationId::new("eip-1"), PUBLIC).await?;
+        assert!(bench.store.take_given(&claim, &AllocationId::new("eip-2"), PUBLIC).await.is_err());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_private_ip_is_bound_to_one_eip_and_freed_by_clearing_the_target() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let (first, second) = (bench.claimed(&bought()).await?, bench.claimed(&bought()).await?);
+        bench.store.set_target(&first, &target(1)).await?;
+        assert_eq!(taken(&bench.store.set_target(&second, &target(1)).await), Some("lease_target"));
+        assert_eq!(bench.load(&second).await?.lease.generation, 0, "a refused target is no target");
+        let lease = bench.load(&first).await?.lease;
+        assert_eq!((lease.target, lease.generation), (Some(target(1)), 1));
+        assert!(bench.store.set_target(&first, &target(2)).await.is_err(), "a target is cleared before another is set");
+
+        bench.store.clear_target(&first).await?;
+        bench.store.set_target(&second, &target(1)).await?;
+        bench.store.set_target(&first, &target(2)).await?;
+        assert_eq!(bench.load(&first).await?.lease.generation, 2);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_port_of_a_private_ip_is_forwarded_once_a_gateway() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        let asks = [dnat(&[80], &[]), dnat(&[443, 80], &[]), dnat(&[], &[80])];
+        let mut claims = Vec::new();
+        for asked in asks {
+            let claim = bench.claimed(&waygate_core::request::Request::Dnat(asked.clone())).await?;
+            bench.store.reserve_ports(&claim, &asked, &pool).await?;
+            claims.push(claim);
+        }
+        bench.store.set_target(&claims[0], &target(1)).await?;
+        assert_eq!(taken(&bench.store.set_target(&claims[1], &target(1)).await), Some("port_internal"));
+        assert_eq!(bench.load(&claims[1]).await?.lease.target, None, "neither its target nor any port row was written");
+        bench.store.set_target(&claims[2], &target(1)).await?;
+        bench.store.clear_target(&claims[0]).await?;
+        bench.store.set_target(&claims[1], &target(1)).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_custom_resource_has_one_writer() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let request = bought();
+        let mut claims = Vec::new();
+        for _ in 0..2 {
+            let pod_uid = Uuid::new_v4();
+            bench.store.sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, request: &request }).await?;
+            claims.push(bench.claim_one().await?);
+        }
+        bench.store.set_resource(&claims[0], Writes::Yes).await?;
+        assert_eq!(taken(&bench.store.set_resource(&claims[1], Writes::Yes).await), Some("lease_name"));
+        bench.store.set_resource(&claims[0], Writes::No).await?;
+        bench.store.set_resource(&claims[1], Writes::Yes).await?;
+        assert!(bench.load(&claims[1]).await?.lease.resource);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn forget_refuses_what_still_holds_something() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let store = &bench.store;
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        let claim = bench.claimed(&ports(&[80], &[])).await?;
+        let eip = AllocationId::new("eip-2");
+        let kept = async |what: &str| -> Result<()> {
+            assert!(matches!(store.forget(&claim).await, Err(Error::ClaimLost)), "it was forgotten with {what}");
+            bench.load(&claim).await?;
+            Ok(())
+        };
+
+        store.take_given(&claim, &eip, PUBLIC).await?;
+        kept("an EIP").await?;
+        store.forget_eip(&claim).await?;
+
+        store.set_target(&claim, &target(1)).await?;
+        kept("a target").await?;
+        store.clear_target(&claim).await?;
+
+        store.reserve_ports(&claim, &dnat(&[80], &[]), &pool).await?;
+        kept("a port").await?;
+        let key = crate::database::keys(&bench.load(&claim).await?).remove(0);
+        store.quiet_port(&claim, &key, CLAIM).await?;
+
+        let operation = bench.intend(&claim, "eip-2", &release("eip-2")).await?;
+        kept("an unresolved operation").await?;
+        store.settle(&claim, &operation, waygate_core::lease::Outcome::Void, None, None, waygate_store::Effect::Plain).await?;
+
+        store.forget(&claim).await?;
+        assert!(matches!(store.forget(&claim).await, Err(Error::ClaimLost)));
+        assert_eq!(store.known(&[claim.lease_id]).await?, []);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,127 @@
+//! Decisions are written under a live claim or not at all.
+
+use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, release, target};
+use anyhow::Result;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::ids::{AllocationId, ForwardEntryId};
+use waygate_core::lease::{Operation, Phase};
+use waygate_core::plan::PortKey;
+use waygate_store::{Claim, Error, Writes};
+
+/// Every fenced function of the store, called under `claim`. Who adds one, adds it here.
+async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation: &Operation) -> Vec<(&'static str, Result<(), Error>)> {
+    let store = &bench.store;
+    let second = Duration::from_secs(1);
+    let eip = AllocationId::new("eip-given");
+    let candidates = [port.allocation_id.clone()];
+    vec![
+        ("load", store.load(claim, CLAIM).await.map(drop)),
+        ("finish", store.finish(claim, &finish(0, second)).await),
+        ("set_phase", store.set_phase(claim, Phase::Ending).await),
+        ("doubt", store.doubt(claim).await),
+        ("forget", store.forget(claim).await),
+        ("take_given", store.take_given(claim, &eip, Ipv4Addr::LOCALHOST).await),
+        ("forget_eip", store.forget_eip(claim).await),
+        ("set_target", store.set_target(claim, &target(99)).await),
+        ("clear_target", store.clear_target(claim).await),
+        ("set_resource", store.set_resource(claim, Writes::Yes).await),
+        ("reserve_ports", store.reserve_ports(claim, &dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop)),
+        ("note_entry", store.note_entry(claim, port, &ForwardEntryId::new("fwd-9")).await),
+        ("mark_foreign", store.mark_foreign(claim, port).await),
+        ("quiet_port", store.quiet_port(claim, port, second).await),
+        ("intend", store.intend(claim, "eip-9", &release("eip-9"), second, second).await.map(drop)),
+        ("intend_again", store.intend_again(claim, operation.id, second, second).await),
+        ("miss", store.miss(claim, operation.id).await),
+    ]
+}
+
+async fn all_are_refused(bench: &Bench, when: &str, claim: &Claim, port: &PortKey, operation: &Operation) -> Result<()> {
+    let before = bench.contents().await?;
+    for (name, result) in every_decision(bench, claim, port, operation).await {
+        assert!(matches!(result, Err(Error::ClaimLost)), "{when}: {name} gave {result:?}");
+    }
+    assert_eq!(bench.contents().await?, before, "{when}: something was written all the same");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        let former = bench.claimed(&ports(&[80], &[])).await?;
+        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
+        let operation = bench.intend(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let port = keys(&bench.load(&former).await?).remove(0);
+
+        bench.pass(CLAIM).await?;
+        let next = bench.claim_one().await?;
+        all_are_refused(bench, "reclaimed by another", &former, &port, &operation).await?;
+
+        bench.store.finish(&next, &finish(0, Duration::from_mins(5))).await?;
+        all_are_refused(bench, "given back by the next owner", &former, &port, &operation).await?;
+        all_are_refused(bench, "given back by itself", &next, &port, &operation).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        bench.sight(Uuid::new_v4(), &ports(&[80], &[])).await?;
+        let owner = Uuid::new_v4();
+        let first = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        bench.store.reserve_ports(&first, &dnat(&[80], &[]), &pool).await?;
+        let operation = bench.intend(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let port = keys(&bench.load(&first).await?).remove(0);
+        bench.pass(CLAIM).await?;
+        let second = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        all_are_refused(bench, "reclaimed by itself", &first, &port, &operation).await?;
+        bench.load(&second).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The operation and the port exist and are sound: only their lease is another's.
+#[tokio::test]
+async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        let theirs = bench.claimed(&ports(&[80], &[])).await?;
+        bench.store.reserve_ports(&theirs, &dnat(&[80], &[]), &pool).await?;
+        let operation = bench.intend(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let port = keys(&bench.load(&theirs).await?).remove(0);
+        let mine = bench.claimed(&ports(&[80], &[])).await?;
+        let second = Duration::from_secs(1);
+        let reached = [
+            ("note_entry", bench.store.note_entry(&mine, &port, &ForwardEntryId::new("fwd-9")).await),
+            ("mark_foreign", bench.store.mark_foreign(&mine, &port).await),
+            ("quiet_port", bench.store.quiet_port(&mine, &port, second).await),
+            ("intend_again", bench.store.intend_again(&mine, operation.id, second, second).await),
+            ("miss", bench.store.miss(&mine, operation.id).await),
+        ];
+        for (name, result) in reached {
+            assert!(matches!(result, Err(Error::ClaimLost)), "{name} gave {result:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&ports(&[80], &[])).await?;
+        let too_long = CLAIM + Duration::from_secs(1);
+        let refused = bench.store.intend(&claim, "eip-1", &release("eip-1"), too_long, too_long).await;
+        assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
+        let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
+        let refused = bench.store.intend_again(&claim, operation.id, too_long, too_long).await;
+        assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
+        Ok(())
+    })
+    .await
+}

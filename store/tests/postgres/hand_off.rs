@@ -1,0 +1,133 @@
+//! A lease begins at admission, at the pod's sighting, or at both at once; it is one lease all the same.
+
+use crate::database::{Bench, bought, in_database, ports};
+use anyhow::Result;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+use waygate_core::lease::Phase;
+use waygate_core::request::Request;
+use waygate_store::{Error, HandOff, Sighting};
+
+/// Admission's word of a pod.
+pub(crate) async fn announce(bench: &Bench, cluster_name: &str, pod_uid: Uuid, request: &Request) -> Result<(), Error> {
+    let kind = request.kind();
+    bench.store.hand_off(&HandOff { cluster_name, kind, namespace: "ns", pod_name: "pod", pod_uid, request }).await
+}
+
+async fn count(bench: &Bench) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&bench.pool).await?)
+}
+
+#[tokio::test]
+async fn a_hand_off_and_a_sighting_make_one_lease_in_any_order() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        for (hand_off_first, request) in [(true, bought()), (false, bought()), (true, ports(&[80], &[])), (false, ports(&[80], &[]))] {
+            let pod = Uuid::new_v4();
+            for hand_off in [hand_off_first, !hand_off_first, true, false] {
+                if hand_off {
+                    announce(bench, "c1", pod, &request).await?;
+                } else {
+                    bench.sight(pod, &request).await?;
+                }
+            }
+            let claim = bench.claim_one().await?;
+            let loaded = bench.load(&claim).await?;
+            assert_eq!((loaded.lease.phase, loaded.lease.pod_uid.as_str()), (Phase::Wanted, pod.to_string().as_str()));
+            assert_eq!((loaded.lease.kind, &loaded.lease.request), (request.kind(), &request));
+        }
+        assert_eq!(count(bench).await?, 4);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_hand_offs_and_sightings_of_one_pod_make_one_lease() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pod_uid = Uuid::new_v4();
+        let start = Arc::new(Barrier::new(64));
+        let mut tasks = JoinSet::new();
+        for task in 0..64 {
+            let (store, cluster, start) = (bench.store.clone(), bench.cluster, Arc::clone(&start));
+            tasks.spawn(async move {
+                let request = bought();
+                let hand_off =
+                    HandOff { cluster_name: "c1", kind: request.kind(), namespace: "ns", pod_name: "pod", pod_uid, request: &request };
+                let sighting = Sighting { namespace: "ns", pod_name: "pod", pod_uid, request: &request };
+                start.wait().await;
+                if task % 2 == 0 { store.hand_off(&hand_off).await } else { store.sight(cluster, &sighting).await }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        assert_eq!(count(bench).await?, 1);
+        assert_eq!(bench.load(&bench.claim_one().await?).await?.lease.phase, Phase::Wanted);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_hand_off_of_an_unknown_cluster_is_refused_and_names_it() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let refused = announce(bench, "nowhere", Uuid::new_v4(), &bought()).await;
+        assert!(matches!(refused, Err(Error::UnknownCluster { name }) if name == "nowhere"));
+        assert_eq!(count(bench).await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_head_start_that_no_pod_claims_comes_due_and_can_be_forgotten() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        announce(bench, "c1", Uuid::new_v4(), &bought()).await?;
+        assert_eq!(bench.due().await?, 0, "it waits for its pod first");
+        bench.pass(Duration::from_secs(29)).await?;
+        assert_eq!(bench.due().await?, 0);
+        bench.pass(Duration::from_secs(2)).await?;
+        let claim = bench.claim_one().await?;
+        assert_eq!(bench.load(&claim).await?.lease.phase, Phase::Headstart);
+        bench.store.forget(&claim).await?;
+        assert_eq!(count(bench).await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_sighted_head_start_is_due_at_once() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pod = Uuid::new_v4();
+        announce(bench, "c1", pod, &bought()).await?;
+        bench.sight(pod, &bought()).await?;
+        assert_eq!(bench.due().await?, 1);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pod = Uuid::new_v4();
+        bench.sight(pod, &bought()).await?;
+        let ending = bench.claim_one().await?;
+        bench.store.set_phase(&ending, Phase::Ending).await?;
+        for phase in [Phase::Headstart, Phase::Wanted, Phase::Held] {
+            assert!(bench.store.set_phase(&ending, phase).await.is_err(), "an ending lease became {phase:?}");
+        }
+        bench.sight(pod, &bought()).await?;
+        let fresh = bench.claim_one().await?;
+        assert_ne!(fresh.lease_id, ending.lease_id);
+        assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Wanted);
+        assert_eq!(bench.load(&ending).await?.lease.phase, Phase::Ending);
+        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 2, "both hear of their pod");
+        Ok(())
+    })
+    .await
+}

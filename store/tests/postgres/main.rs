@@ -1,0 +1,20 @@
+//! The store on a real Postgres. One binary, so that it is linked once; each test has a database of its own.
+
+#[cfg(test)]
+mod claims;
+#[cfg(test)]
+mod clusters;
+#[cfg(test)]
+mod database;
+#[cfg(test)]
+mod eips;
+#[cfg(test)]
+mod fence;
+#[cfg(test)]
+mod hand_off;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod ports;
+#[cfg(test)]
+mod schema;

@@ -1,0 +1,275 @@
+//! Intent first, one unresolved change a resource, and every answer recorded once, whoever brings it.
+
+use crate::database::{Bench, CLAIM, bought, dnat, finish, in_database, ports, release, target};
+use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use waygate_core::change::{Answer, Change, Forward};
+use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId};
+use waygate_core::lease::{LeasedPort, Operation, Outcome};
+use waygate_core::request::{EipSpec, Protocol};
+use waygate_store::{Claim, Effect, Error};
+
+const LATER: Duration = Duration::from_mins(5);
+
+fn allocate() -> Change {
+    Change::AllocateEipAddress { spec: EipSpec::default(), tags: [("waygate.dev/lease".to_owned(), "1".to_owned())].into() }
+}
+
+fn eip(id: &str, last: u8) -> Answer {
+    Answer {
+        request_id: "r".to_owned(),
+        allocation_id: Some(AllocationId::new(id)),
+        ip_address: Some([198, 18, 0, last].into()),
+        entry_id: None,
+    }
+}
+
+async fn done(bench: &Bench, claim: &Claim, operation: &Operation, answer: Option<&Answer>) -> Result<(), Error> {
+    bench.store.settle(claim, operation, Outcome::Done, answer, None, Effect::Plain).await
+}
+
+#[tokio::test]
+async fn a_resource_has_one_unresolved_operation() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let (one, other) = (bench.claimed(&bought()).await?, bench.claimed(&bought()).await?);
+        let first = bench.intend(&one, "eip-1", &release("eip-1")).await?;
+        for claim in [&one, &other] {
+            let second = bench.intend(claim, "eip-1", &release("eip-1")).await;
+            assert_eq!(second.err().as_ref().and_then(Error::taken), Some("operation_unresolved"));
+        }
+        bench.intend(&one, "eip-2", &release("eip-2")).await?;
+        done(bench, &one, &first, None).await?;
+        bench.intend(&other, "eip-1", &release("eip-1")).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let intended = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        let loaded = bench.load(&claim).await?;
+        assert_eq!(loaded.operations, [intended]);
+        assert_eq!(loaded.operations[0].change, allocate());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let first = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        bench.store.miss(&claim, first.id).await?;
+        bench.pass(Duration::from_secs(30)).await?;
+        let waiting = bench.load(&claim).await?.operations.remove(0);
+        assert_eq!(waiting.misses, 1);
+        bench.store.intend_again(&claim, first.id, Duration::from_secs(1), Duration::from_mins(1)).await?;
+        let again = bench.load(&claim).await?.operations.remove(0);
+        assert_eq!((again.id, &again.resource, &again.change, again.misses), (first.id, &first.resource, &first.change, 0));
+        assert!(again.fence_until > waiting.fence_until);
+        let sends: i32 = sqlx::query_scalar("SELECT sends FROM operation").fetch_one(&bench.pool).await?;
+        assert_eq!(sends, 2);
+        // A shorter fence does not take back what an earlier send was promised.
+        bench.store.intend_again(&claim, first.id, Duration::from_secs(1), Duration::ZERO).await?;
+        assert_eq!(bench.load(&claim).await?.operations[0].fence_until, again.fence_until);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_fence_is_told_in_postgres_time() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
+        let left = |now: Timestamp| operation.fence_until.duration_since(now);
+        let now = bench.load(&claim).await?.now;
+        assert!(left(now) > SignedDuration::from_secs(30) && left(now) <= SignedDuration::from_secs(60), "{}", left(now));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_settled_operation_is_settled_once() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        done(bench, &claim, &operation, Some(&eip("eip-1", 1))).await?;
+        let before = bench.contents().await?;
+        for outcome in [Outcome::Done, Outcome::Refused, Outcome::Void] {
+            bench.store.settle(&claim, &operation, outcome, Some(&eip("eip-2", 2)), Some("late"), Effect::EipGone).await?;
+        }
+        assert_eq!(bench.contents().await?, before, "the second answer changed something");
+        assert!(matches!(bench.store.miss(&claim, operation.id).await, Err(Error::ClaimLost)));
+        let again = bench.store.intend_again(&claim, operation.id, Duration::ZERO, Duration::ZERO).await;
+        assert!(matches!(again, Err(Error::ClaimLost)), "what is settled is not sent again");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_answers_at_once_one_counts() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        let start = Arc::new(Barrier::new(16));
+        let mut tasks = JoinSet::new();
+        for last in 1..=16 {
+            let (store, operation, start) = (bench.store.clone(), operation.clone(), Arc::clone(&start));
+            tasks.spawn(async move {
+                start.wait().await;
+                let answer = eip(&format!("eip-{last}"), last);
+                store.settle(&claim, &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await
+            });
+        }
+        while let Some(settled) = tasks.join_next().await {
+            settled??;
+        }
+        let answered: String =
+            sqlx::query_scalar("SELECT answer ->> 'allocation_id' FROM operation").fetch_one(&bench.pool).await?;
+        let leased = bench.load(&claim).await?.lease.eip.map(|eip| eip.allocation_id);
+        assert_eq!(leased, Some(AllocationId::new(answered)), "the lease has what the operation's row says");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_is_recorded_though_the_claim_was_lost_and_wakes_the_new_holder() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let former = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&former, "lease/1/eip", &allocate()).await?;
+        bench.pass(CLAIM).await?;
+        let holder = bench.claim_one().await?;
+        let wake = bench.load(&holder).await?.wake;
+        done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
+        assert_eq!(bench.due().await?, 0, "the holder keeps its claim");
+        bench.store.finish(&holder, &finish(wake, LATER)).await?;
+        let loaded = bench.load(&bench.claim_one().await?).await?;
+        let eip = loaded.lease.eip.expect("the answer's EIP");
+        assert_eq!((eip.allocation_id, eip.ours), (AllocationId::new("eip-1"), true));
+        assert!(loaded.operations.is_empty());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waits_for_makes_the_lease_due() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let former = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&former, "lease/1/eip", &allocate()).await?;
+        bench.store.finish(&former, &finish(bench.load(&former).await?.wake, LATER)).await?;
+        done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
+        assert_eq!(bench.due().await?, 1);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_bringer_of_its_own_answer_is_not_woken() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        let wake = bench.load(&claim).await?.wake;
+        done(bench, &claim, &operation, Some(&eip("eip-1", 1))).await?;
+        assert_eq!(bench.load(&claim).await?.wake, wake);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_ended_otherwise_than_done_leaves_the_lease_as_it_was() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        for outcome in [Outcome::Refused, Outcome::Void] {
+            let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+            bench.store.settle(&claim, &operation, outcome, None, Some("no"), Effect::Plain).await?;
+            let loaded = bench.load(&claim).await?;
+            assert_eq!((loaded.lease.eip, loaded.operations.len()), (None, 0), "{outcome:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let bought = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
+        done(bench, &claim, &bought, Some(&eip("eip-1", 1))).await?;
+        let given_back = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
+        bench.store.settle(&claim, &given_back, Outcome::Done, None, Some("NotFound"), Effect::EipGone).await?;
+        assert_eq!(bench.load(&claim).await?.lease.eip, None);
+        bench.store.forget(&claim).await?;
+        Ok(())
+    })
+    .await
+}
+
+fn forward(port: &LeasedPort) -> Forward {
+    Forward {
+        table_id: ForwardTableId::new("ftb-1"),
+        name: "wg1".to_owned(),
+        external_ip: port.external_ip,
+        external_port: port.external_port,
+        internal_ip: [10, 0, 0, 1].into(),
+        internal_port: port.exposed.port,
+        ports: 1,
+        protocol: port.protocol(),
+        port_break: false,
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        // Two external ports for the same number: only the protocol tells the rows apart.
+        let pool = [bench.offer("eip-1", 1000, 1000).await?];
+        let claim = bench.claimed(&ports(&[80], &[80])).await?;
+        bench.store.reserve_ports(&claim, &dnat(&[80], &[80]), &pool).await?;
+        bench.store.set_target(&claim, &target(1)).await?;
+        let leased = bench.load(&claim).await?.lease.ports;
+        let udp = leased.iter().find(|port| port.protocol() == Protocol::Udp).expect("a UDP port");
+        let create = bench.intend(&claim, "eip-1/udp/1000", &Change::CreateForwardEntry(forward(udp))).await?;
+        let entry_id = ForwardEntryId::new("fwd-1");
+        done(bench, &claim, &create, Some(&Answer { entry_id: Some(entry_id.clone()), ..Answer::default() })).await?;
+        let noted: Vec<_> = bench.load(&claim).await?.lease.ports.into_iter().map(|p| (p.protocol(), p.entry_id, p.deleted)).collect();
+        assert_eq!(noted, [(Protocol::Tcp, None, false), (Protocol::Udp, Some(entry_id.clone()), false)]);
+
+        let change = Change::DeleteForwardEntry { table_id: ForwardTableId::new("ftb-1"), entry_id };
+        let delete = bench.intend(&claim, "fwd-1", &change).await?;
+        done(bench, &claim, &delete, None).await?;
+        assert_eq!(bench.load(&claim).await?.lease.ports.iter().map(|p| p.deleted).collect::<Vec<_>>(), [false, true]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn history_is_pruned_and_the_unresolved_stays() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let settled = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
+        done(bench, &claim, &settled, None).await?;
+        let open = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
+        assert_eq!(bench.store.prune_operations(Duration::from_hours(1)).await?, 0);
+        assert_eq!(bench.store.prune_operations(Duration::ZERO).await?, 1);
+        assert_eq!(bench.load(&claim).await?.operations, [open]);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,279 @@
+//! Ports: all or none, on one EIP, one holder each, quiet before the next.
+
+use crate::database::{Bench, CLAIM, dnat, in_database, keys, ports, target};
+use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+use waygate_core::ids::{AllocationId, ForwardEntryId};
+use waygate_core::request::{DnatRequest, Protocol, Request};
+use waygate_store::{Claim, Error, Reserved, Store};
+
+const QUIET: Duration = Duration::from_mins(1);
+
+/// Reserves for a new lease.
+async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
+    let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
+    let reserved = bench.store.reserve_ports(&claim, asked, pool).await?;
+    Ok((claim, reserved))
+}
+
+async fn held(bench: &Bench) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM port WHERE state = 'held'").fetch_one(&bench.pool).await?)
+}
+
+/// The pods ask for 1 to 5 ports, TCP and UDP in turns.
+fn asks(number: u16) -> DnatRequest {
+    let ports: Vec<u16> = (0..=number % 5).map(|i| 8000 + i).collect();
+    let (tcp, udp): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| (*port + number) % 3 != 0);
+    dnat(&tcp, &udp)
+}
+
+/// Reserves for 64 leases at once; a reservation that found no room tries again: others' locks may have hidden what was free.
+async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
+    for number in 0..64 {
+        bench.sight(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
+    }
+    let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+    let start = Arc::new(Barrier::new(claims.len()));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut tasks = JoinSet::new();
+    for claim in claims {
+        let (store, start, pool) = (bench.store.clone(), Arc::clone(&start), pool.to_vec());
+        let Request::Dnat(asked) = bench.load(&claim).await?.lease.request else { continue };
+        tasks.spawn(async move {
+            start.wait().await;
+            timeout_at(deadline, until_reserved(&store, &claim, &asked, &pool)).await.context("no room until the deadline")?
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool: &[AllocationId]) -> Result<()> {
+    while store.reserve_ports(claim, asked, pool).await? == Reserved::NoRoom {
+        tokio::task::yield_now().await;
+    }
+    let lease = store.load(claim, CLAIM).await?.lease;
+    let exposed: Vec<_> = lease.ports.iter().map(|port| port.exposed).collect();
+    assert_eq!(exposed, asked.ports, "all of them, in the order asked for");
+    let eips: BTreeSet<_> = lease.ports.iter().map(|port| &port.allocation_id).collect();
+    assert_eq!(eips.len(), 1, "on one EIP");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_reservations_at_once_share_no_port() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
+        reserve_at_once(bench, &pool).await?;
+        assert_eq!(held(bench).await?, (0..64).map(|number| asks(number).ports.len()).sum::<usize>() as i64);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_reservations_fill_a_pool_of_exactly_their_size() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let of = |protocol| {
+            let ports = (0..64).flat_map(|number| asks(number).ports).filter(move |port| port.protocol == protocol);
+            u16::try_from(ports.count()).unwrap_or(u16::MAX)
+        };
+        let most = of(Protocol::Tcp).max(of(Protocol::Udp));
+        let pool = [bench.offer("eip-1", 1000, 999 + most).await?];
+        reserve_at_once(bench, &pool).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1002).await?];
+        let (_, first) = reserve(bench, &dnat(&[1, 2], &[]), &pool).await?;
+        assert_eq!(first, Reserved::Yes);
+        for asked in [dnat(&[1, 2], &[]), dnat(&[1, 2], &[3]), dnat(&[], &[1, 2, 3, 4]), dnat(&[1], &[1, 2, 3, 4])] {
+            let (claim, reserved) = reserve(bench, &asked, &pool).await?;
+            assert_eq!((reserved, held(bench).await?), (Reserved::NoRoom, 2), "{asked:?}");
+            assert!(bench.load(&claim).await?.lease.ports.is_empty());
+        }
+        let (_, last) = reserve(bench, &dnat(&[9], &[1, 2, 3]), &pool).await?;
+        assert_eq!((last, held(bench).await?), (Reserved::Yes, 6));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_empty_or_unknown_pool_has_no_room() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        assert_eq!(reserve(bench, &dnat(&[80], &[]), &[]).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &dnat(&[80], &[]), &[AllocationId::new("eip-none")]).await?.1, Reserved::NoRoom);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_first_candidate_with_room_for_all_is_taken() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let small = bench.offer("eip-1", 1000, 1001).await?;
+        let large = bench.offer("eip-2", 1000, 1010).await?;
+        let (claim, _) = reserve(bench, &dnat(&[1, 2, 3], &[]), &[small.clone(), large.clone()]).await?;
+        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.allocation_id == large));
+        let (claim, _) = reserve(bench, &dnat(&[1, 2], &[]), &[small.clone(), large]).await?;
+        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.allocation_id == small));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?, bench.offer("eip-2", 1000, 1010).await?];
+        let asked = dnat(&[80, 443], &[53]);
+        let (claim, _) = reserve(bench, &asked, &pool).await?;
+        let before = bench.load(&claim).await?.lease.ports;
+        bench.store.reserve_ports(&claim, &asked, &pool).await?;
+        assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
+
+        let other_first: Vec<_> = pool.iter().rev().cloned().collect();
+        bench.store.mark_foreign(&claim, &keys(&bench.load(&claim).await?)[1]).await?;
+        bench.store.reserve_ports(&claim, &asked, &other_first).await?;
+        let after = bench.load(&claim).await?.lease.ports;
+        assert_eq!(after.len(), 3);
+        assert!(after.iter().all(|port| port.allocation_id == before[0].allocation_id));
+        assert_ne!(after[1].external_port, before[1].external_port, "the foreign one is not given again");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_same_port_outside_as_inside_is_given_or_nothing_is() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?];
+        let same = |tcp: &[u16], udp: &[u16]| DnatRequest { same_port: true, ..dnat(tcp, udp) };
+        let (claim, reserved) = reserve(bench, &same(&[1003, 1001], &[1003]), &pool).await?;
+        assert_eq!(reserved, Reserved::Yes);
+        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.external_port == port.exposed.port));
+        for (asked, why) in [(same(&[1002, 1001], &[]), "one is held"), (same(&[999], &[]), "it is not on offer")] {
+            assert_eq!(reserve(bench, &asked, &pool).await?.1, Reserved::NoRoom, "{why}");
+        }
+        assert_eq!(held(bench).await?, 3);
+        assert_eq!(reserve(bench, &same(&[1002], &[1001]), &pool).await?.1, Reserved::Yes);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1000).await?];
+        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        bench.store.quiet_port(&claim, &keys(&bench.load(&claim).await?)[0], QUIET).await?;
+        assert_eq!(held(bench).await?, 0);
+        let (next, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        assert_eq!((reserved, bench.store.end_quiet().await?), (Reserved::NoRoom, 0));
+        bench.pass_quietly(QUIET / 2).await?;
+        assert_eq!(bench.store.end_quiet().await?, 0);
+        bench.pass_quietly(QUIET / 2).await?;
+        assert_eq!(bench.store.end_quiet().await?, 1);
+        assert_eq!(bench.store.reserve_ports(&next, &dnat(&[80], &[]), &pool).await?, Reserved::Yes);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_foreign_port_is_never_given() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1001).await?];
+        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        let foreign = keys(&bench.load(&claim).await?).remove(0);
+        bench.store.mark_foreign(&claim, &foreign).await?;
+        bench.offer("eip-1", 1000, 1001).await?;
+        bench.pass_quietly(QUIET * 100).await?;
+        assert_eq!(bench.store.end_quiet().await?, 0);
+        assert_eq!(reserve(bench, &dnat(&[80], &[]), &pool).await?.1, Reserved::Yes, "the other port");
+        assert_eq!(reserve(bench, &dnat(&[80], &[]), &pool).await?.1, Reserved::NoRoom, "the foreign one");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_narrowed_range_gives_nothing_outside_it_and_takes_nothing_back() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1009).await?];
+        let all: Vec<u16> = (1..=10).collect();
+        let (claim, reserved) = reserve(bench, &dnat(&all, &[]), &pool).await?;
+        assert_eq!(reserved, Reserved::Yes);
+        bench.offer("eip-1", 1004, 1005).await?;
+        assert_eq!(bench.load(&claim).await?.lease.ports.len(), 10, "what is held stays held");
+        let same = DnatRequest { same_port: true, ..dnat(&[], &[1000]) };
+        assert_eq!(reserve(bench, &same, &pool).await?.1, Reserved::NoRoom);
+        let (claim, _) = reserve(bench, &dnat(&[], &[1, 2]), &pool).await?;
+        let numbers: BTreeSet<_> = bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
+        assert_eq!(numbers, BTreeSet::from([1004, 1005]));
+        assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::NoRoom);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_ending_lease_reserves_nothing() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?];
+        let claim = bench.claimed(&ports(&[80], &[])).await?;
+        bench.store.set_phase(&claim, waygate_core::lease::Phase::Ending).await?;
+        assert!(matches!(bench.store.reserve_ports(&claim, &dnat(&[80], &[]), &pool).await, Err(Error::ClaimLost)));
+        assert_eq!(held(bench).await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+/// The constraint compares addresses, so a port that comes later must know the address its lease points at.
+#[tokio::test]
+async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?];
+        let asked = dnat(&[80, 443], &[]);
+        let (claim, _) = reserve(bench, &asked, &pool).await?;
+        bench.store.set_target(&claim, &target(1)).await?;
+        bench.store.mark_foreign(&claim, &keys(&bench.load(&claim).await?)[0]).await?;
+        bench.store.reserve_ports(&claim, &asked, &pool).await?;
+        let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        let taken = bench.store.set_target(&other, &target(1)).await;
+        assert_eq!(taken.err().as_ref().and_then(Error::taken), Some("port_internal"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?];
+        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        bench.store.set_target(&claim, &target(1)).await?;
+        let before = bench.load(&claim).await?;
+        bench.store.note_entry(&claim, &keys(&before)[0], &ForwardEntryId::new("fwd-1")).await?;
+        assert_eq!(bench.load(&claim).await?.lease.ports[0].entry_id, Some(ForwardEntryId::new("fwd-1")));
+        bench.store.clear_target(&claim).await?;
+        assert_eq!(bench.load(&claim).await?.lease.ports, before.lease.ports);
+        Ok(())
+    })
+    .await
+}

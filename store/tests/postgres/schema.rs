@@ -1,0 +1,89 @@
+//! The schema is brought forward, and checked before it is relied on.
+
+use crate::database::{Database, in_empty_database};
+use anyhow::Result;
+use tokio::task::JoinSet;
+use waygate_store::{Error, Store};
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        database.store.migrate().await?;
+        let first: String = sqlx::query_scalar("SELECT store_id::text FROM store").fetch_one(&database.pool).await?;
+        database.store.migrate().await?;
+        let second: String = sqlx::query_scalar("SELECT store_id::text FROM store").fetch_one(&database.pool).await?;
+        assert_eq!(first, second);
+        database.store.check().await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_may_migrate_at_once() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        let mut tasks = JoinSet::new();
+        for _ in 0..4 {
+            let store = database.store.clone();
+            tasks.spawn(async move { store.migrate().await });
+        }
+        while let Some(migrated) = tasks.join_next().await {
+            migrated??;
+        }
+        database.store.check().await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        assert!(matches!(database.store.check().await, Err(Error::Schema { found: 0, .. })), "an empty database");
+        database.store.migrate().await?;
+        let newest: i64 = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&database.pool).await?;
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                     VALUES ($1, 'of the next release', true, '', 0)";
+        sqlx::query(newer).bind(newest + 1).execute(&database.pool).await?;
+        database.store.check().await?;
+        sqlx::query("DELETE FROM _sqlx_migrations WHERE version >= $1").bind(newest).execute(&database.pool).await?;
+        assert!(matches!(database.store.check().await, Err(Error::Schema { needed, .. }) if needed == newest), "an older schema");
+        Ok(())
+    })
+    .await
+}
+
+/// The setting belongs to the whole server, which other tests use too: so this database alone is made to lie about it.
+#[tokio::test]
+async fn a_server_that_may_lose_what_it_acknowledged_is_refused() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        database.store.migrate().await?;
+        let lie = "CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE sql AS
+                   $$ SELECT CASE WHEN $1 = 'fsync' THEN 'off' ELSE pg_catalog.current_setting($1) END $$";
+        sqlx::query(lie).execute(&database.pool).await?;
+        let first = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$";
+        sqlx::query(first).execute(&database.pool).await?;
+        // The setting holds for connections made from now on.
+        let url = sqlx::ConnectOptions::to_url_lossy(&*database.pool.connect_options());
+        let store = Store::connect_lazy(&url.as_str().into(), 1, "store test")?;
+        assert!(matches!(store.check().await, Err(Error::Unsafe)));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_read_is_refused_without_being_shown() -> Result<()> {
+    let refused = Store::connect_lazy(&"postgres//user:hunter2@db".into(), 1, "store test");
+    let error = refused.err().map(|error| format!("{error} {error:?}")).unwrap_or_default();
+    assert!(!error.is_empty() && !error.contains("hunter2"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_a_passing_error() -> Result<()> {
+    let store = Store::connect_lazy(&"postgres://nobody@127.0.0.1:1/none".into(), 1, "store test")?;
+    let error = store.ping().await.err();
+    assert!(error.is_some_and(|error| error.is_transient()));
+    Ok(())
+}

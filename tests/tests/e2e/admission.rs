@@ -1,0 +1,120 @@
+//! What the API server asks before a pod is made.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use serde_json::json;
+use std::process::Stdio;
+use testbed::{
+    environment::Environment,
+    pods::{annotated, annotation},
+    stand::Stand,
+};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::eip::{GATE, PATIENCE};
+
+const THREE_FAULTS: [(&str, &str); 3] = [
+    ("k8s.aliyun.com/pod-with-eip", "yes"),
+    ("k8s.aliyun.com/eip-bandwidth", "fast"),
+    ("k8s.aliyun.com/eip-internet-charge-type", "PayByGuess"),
+];
+
+async fn kubectl(stand: &Stand, arguments: &[&str], input: &str) -> Result<String> {
+    let mut child = tokio::process::Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(Environment::read()?.kubeconfig)
+        .args(["--namespace", &stand.namespace])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("an input")?.write_all(input.as_bytes()).await?;
+    let output = child.wait_with_output().await?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "kubectl {arguments:?}: {text}");
+    Ok(text)
+}
+
+async fn leases(stand: &Stand) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?)
+}
+
+#[tokio::test]
+async fn a_pod_with_three_faults_gets_one_refusal_that_names_all_three() -> Result<()> {
+    let stand = Stand::start().await?;
+    let refused = stand.create(&annotated("wrong", &THREE_FAULTS)).await.err().context("the pod is refused")?;
+    let text = format!("{refused:#}");
+    for (key, value) in THREE_FAULTS {
+        assert!(text.contains(key) && text.contains(value), "{key} is not named in: {text}");
+    }
+    assert_eq!(leases(&stand).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_with_a_wrong_template_is_applied_with_a_warning() -> Result<()> {
+    let stand = Stand::start().await?;
+    let annotations: serde_json::Map<_, _> = THREE_FAULTS.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "wrong"},
+        "spec": {"selector": {"matchLabels": {"app": "wrong"}}, "template": {
+            "metadata": {"labels": {"app": "wrong"}, "annotations": annotations},
+            "spec": {"containers": [{"name": "main", "image": "example.com/main:1"}]},
+        }},
+    });
+    let said = kubectl(&stand, &["apply", "-f", "-"], &deployment.to_string()).await?;
+    assert!(said.contains("created"), "{said}");
+    for (key, _) in THREE_FAULTS {
+        assert!(said.contains("Warning") && said.contains(key), "{key} is not named in: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_gate_and_writes_no_row() -> Result<()> {
+    let stand = Stand::start().await?;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let pod: Pod = stand.pods().create(&dry, &annotated("dry", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let gates = pod.spec.and_then(|spec| spec.readiness_gates).unwrap_or_default();
+    assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
+    assert_eq!(leases(&stand).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
+    let stand = Stand::start().await?;
+    // With no worker there is nobody else who could have written the row.
+    stand.worker.stop().await?;
+    let pod = stand.create(&annotated("early", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let (uid, phase): (uuid::Uuid, String) = sqlx::query_as("SELECT pod_uid, phase FROM lease").fetch_one(&stand.database).await?;
+    assert_eq!(Some(uid.to_string()), pod.metadata.uid);
+    assert_eq!(phase, "headstart");
+    stand.worker.start().await?;
+    stand.condition("early", GATE, "True", PATIENCE).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forged_address_is_taken_off() -> Result<()> {
+    let stand = Stand::start().await?;
+    let forged = [("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/allocated-eipAddress", "203.0.113.9")];
+    let pod = stand.create(&annotated("forger", &forged)).await?;
+    assert_eq!(annotation(&pod, "k8s.aliyun.com/allocated-eipAddress"), None);
+    let pod = stand.condition("forger", GATE, "True", PATIENCE).await?;
+    assert_ne!(annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").context("an address")?, "203.0.113.9");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_that_ask_for_nothing_are_not_touched() -> Result<()> {
+    let stand = Stand::start().await?;
+    let pod = stand.create(&annotated("plain", &[])).await?;
+    assert!(pod.spec.and_then(|spec| spec.readiness_gates).is_none());
+    assert!(!pod.metadata.labels.unwrap_or_default().contains_key("waygate.dev/pod"));
+    stand.condition("plain", "Ready", "True", PATIENCE).await?;
+    assert_eq!(leases(&stand).await?, 0);
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The worker is killed between the cloud's answer and its record.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::time::Duration;
+use testbed::{cloud::FaultId, pods::annotated, stand::Stand};
+
+use crate::eip::{GATE, PATIENCE};
+use crate::nothing_left::{eips_of_ours, nothing_is_left};
+
+const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
+const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
+
+/// The cloud applies the next call of an action and keeps its answer.
+async fn hold(stand: &Stand, action: &str) -> Result<FaultId> {
+    stand.cloud.fault(json!({"action": action, "kind": "hold", "times": 1})).await
+}
+
+async fn held(stand: &Stand) -> Result<()> {
+    let probe = || async {
+        let faults = stand.cloud.faults().await?;
+        ensure!(faults.to_string().contains("\"held\":1"), "{faults}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "an answer is held", PATIENCE).await
+}
+
+async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let fault = hold(stand, action).await?;
+    go().await?;
+    held(stand).await?;
+    stand.worker.kill().await?;
+    stand.cloud.release(fault).await?;
+    stand.worker.start().await
+}
+
+#[tokio::test]
+async fn killed_after_the_allocation_it_finds_the_same_eip_again() -> Result<()> {
+    let stand = Stand::start().await?;
+    kill_in_between(&stand, "AllocateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
+    stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1, "one pod, one EIP");
+    let allocations: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE change->>'action' = 'AllocateEipAddress'")
+        .fetch_one(&stand.database)
+        .await?;
+    assert_eq!(allocations, 1, "and one operation, settled once");
+    stand.delete("pod").await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn killed_around_binding_unbinding_and_release_nothing_is_lost() -> Result<()> {
+    let stand = Stand::start().await?;
+    kill_in_between(&stand, "AssociateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
+    stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1);
+    kill_in_between(&stand, "UnassociateEipAddress", async || stand.delete("pod").await).await?;
+    let release = hold(&stand, "ReleaseEipAddress").await?;
+    held(&stand).await?;
+    stand.worker.kill().await?;
+    stand.cloud.release(release).await?;
+    stand.worker.start().await?;
+    let probe = || async { Ok(eips_of_ours(&stand).await?.is_empty().then_some(())) };
+    stand.eventually(probe, "the EIP is released", Duration::from_secs(90)).await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn killed_around_a_forward_entry_there_is_one_and_then_none() -> Result<()> {
+    let stand = Stand::start().await?;
+    kill_in_between(&stand, "CreateForwardEntry", async || stand.create(&annotated("pod", &WITH_DNAT)).await.map(drop)).await?;
+    stand.condition("pod", "k8s.aliyun.com/dnat", "True", Duration::from_secs(90)).await?;
+    assert_eq!(stand.cloud.list("forwardEntries").await?.len(), 1);
+    kill_in_between(&stand, "DeleteForwardEntry", async || stand.delete("pod").await).await?;
+    let probe = || async { Ok(stand.cloud.list("forwardEntries").await?.is_empty().then_some(())) };
+    stand.eventually(probe, "the entry is deleted", Duration::from_secs(90)).await?;
+    nothing_is_left(&stand).await
+}

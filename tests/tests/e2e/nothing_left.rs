@@ -1,0 +1,38 @@
+//! What must be true once everything was deleted: nothing of ours is left anywhere.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::{Api, api::ListParams};
+use testbed::stand::Stand;
+use waygate_core::resources::{PodDNAT, PodEIP};
+
+/// EIPs that the stand's worker allocated: they carry its store's tag.
+pub async fn eips_of_ours(stand: &Stand) -> Result<Vec<serde_json::Value>> {
+    let tagged = |eip: &serde_json::Value| eip["Tags"].to_string().contains("waygate.dev/lease");
+    Ok(stand.cloud.list("eips").await?.into_iter().filter(tagged).collect())
+}
+
+/// Waits until neither cloud, store nor cluster hold anything of ours.
+pub async fn nothing_is_left(stand: &Stand) -> Result<()> {
+    let (eips, dnats) = (
+        Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace),
+        Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace),
+    );
+    let probe = || async {
+        let entries = stand.cloud.list("forwardEntries").await?;
+        let ours = entries.iter().filter(|entry| entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg1."))).count();
+        let eips_left = eips_of_ours(stand).await?.len();
+        let (leases, ports): (i64, i64) =
+            sqlx::query_as("SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM port WHERE state = 'held')")
+                .fetch_one(&stand.database)
+                .await?;
+        let resources = eips.list(&ListParams::default()).await?.items.len() + dnats.list(&ListParams::default()).await?.items.len();
+        ensure!(
+            eips_left + ours + resources == 0 && leases + ports == 0,
+            "left: {eips_left} EIPs, {ours} entries, {leases} leases, {ports} ports, {resources} custom resources"
+        );
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "nothing of ours is left", Duration::from_secs(30)).await
+}

@@ -1,0 +1,63 @@
+//! What still works while a part of us does not.
+
+use anyhow::Result;
+use testbed::{pods::annotated, stand::Stand};
+
+use crate::eip::{GATE, PATIENCE};
+use crate::nothing_left::nothing_is_left;
+
+const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
+
+#[tokio::test]
+async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.database_link.cut().await?;
+    stand.create(&annotated("plain", &[])).await?;
+    let pod = stand.create(&annotated("patient", &WITH_EIP)).await?;
+    assert!(pod.spec.and_then(|spec| spec.readiness_gates).is_some());
+    stand.condition("plain", "Ready", "True", PATIENCE).await?;
+    stand.condition("patient", "ContainersReady", "True", PATIENCE).await?;
+    stand.database_link.restore().await?;
+    stand.condition("patient", GATE, "True", PATIENCE).await?;
+    stand.delete("patient").await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.webhook.stop().await?;
+    let pod = stand.create(&annotated("unheard", &WITH_EIP)).await?;
+    let gates = pod.spec.and_then(|spec| spec.readiness_gates).unwrap_or_default();
+    assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
+    stand.condition("unheard", "Ready", "True", PATIENCE).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_deleted_while_the_worker_is_away_leaves_nothing() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.create(&annotated("short", &WITH_EIP)).await?;
+    stand.condition("short", GATE, "True", PATIENCE).await?;
+    stand.worker.kill().await?;
+    stand.delete("short").await?;
+    stand.gone("short", PATIENCE).await?;
+    stand.worker.start().await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn a_same_named_successor_waits_for_its_predecessors_end() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.create(&annotated("twin", &WITH_EIP)).await?;
+    let first = stand.condition("twin", GATE, "True", PATIENCE).await?;
+    stand.worker.stop().await?;
+    stand.delete("twin").await?;
+    stand.gone("twin", PATIENCE).await?;
+    stand.create(&annotated("twin", &WITH_EIP)).await?;
+    stand.worker.start().await?;
+    let second = stand.condition("twin", GATE, "True", PATIENCE).await?;
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    stand.delete("twin").await?;
+    nothing_is_left(&stand).await
+}

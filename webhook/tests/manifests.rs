@@ -1,0 +1,69 @@
+//! The registrations and the policy say in CEL what the code says in Rust: here they are held together. That the API server accepts
+//! them is for the end-to-end tests.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use waygate_core::annotations::{LABEL, OURS, PREFIXES, is_ours, wants_address};
+use waygate_core::request::Kind;
+
+fn manifest(name: &str) -> (String, Vec<Value>) {
+    let path = format!("{}/../manifests/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = serde_saphyr::from_multiple(&text).unwrap();
+    (text, documents)
+}
+
+/// Everything between single quotes that is a key under the original's prefixes.
+fn quoted_keys(text: &str) -> BTreeSet<&str> {
+    text.split('\'').filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
+}
+
+#[test]
+fn registrations_never_stand_in_a_pods_way() {
+    let (_, documents) = manifest("webhook.yaml");
+    let mut paths = Vec::new();
+    for document in &documents {
+        assert!(document["metadata"]["name"].as_str().unwrap().starts_with("zz-waygate"));
+        for webhook in document["webhooks"].as_array().unwrap() {
+            assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&"Ignore".into(), &3.into()));
+            assert_eq!(webhook["matchPolicy"], "Equivalent");
+            let excluded = &webhook["namespaceSelector"]["matchExpressions"][0];
+            assert_eq!(excluded["values"], serde_json::json!(["kube-system", "waygate-system"]));
+            paths.push(webhook["clientConfig"]["service"]["path"].as_str().unwrap());
+        }
+    }
+    assert_eq!(paths, ["/mutate", "/validate", "/warn"]);
+}
+
+#[test]
+fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
+    let (text, documents) = manifest("webhook.yaml");
+    for condition in documents.iter().flat_map(|document| document["webhooks"][0]["matchConditions"].as_array().unwrap()) {
+        let expression = condition["expression"].as_str().unwrap();
+        assert!(!expression.contains("metadata.annotations") && !expression.contains("spec.readinessGates"), "{expression}");
+    }
+    for prefix in PREFIXES.into_iter().chain([OURS]) {
+        let pattern = prefix.trim_end_matches('/').replace('.', "[.]");
+        assert_eq!(text.matches("key.matches('").count(), text.matches(&pattern).count(), "{prefix}");
+    }
+    for kind in Kind::ALL {
+        assert!(text.contains(kind.gate()));
+    }
+}
+
+#[test]
+fn the_policy_knows_every_key_that_switches_an_address_on() {
+    let (text, documents) = manifest("policy.yaml");
+    let conditions = documents[0]["spec"]["matchConditions"].to_string();
+    let switches: BTreeSet<&str> = quoted_keys(&conditions);
+    assert_eq!(switches.len(), 10);
+    for key in &switches {
+        let annotations = BTreeMap::from([((*key).to_owned(), "true".to_owned())]);
+        assert!(is_ours(key) && wants_address(&annotations), "{key}");
+    }
+    let variables = documents[0]["spec"]["variables"].to_string();
+    let read: BTreeSet<&str> = quoted_keys(&variables).into_iter().filter(|key| is_ours(key)).collect();
+    assert_eq!(read, switches);
+    assert!(text.contains(&format!("escapeKey('{LABEL}')")));
+}

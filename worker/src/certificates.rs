@@ -1,0 +1,139 @@
+//! The webhook's certificate: issued here, kept in a Secret that the webhook mounts, trusted by the registrations.
+//!
+//! ```text
+//! Secret waygate-authority ─▶ Secret waygate-webhook-tls ─▶ (mounted by the webhook)
+//!             └─▶ caBundle of the registrations
+//! ```
+//!
+//! Every write holds only for the object as it was read, so that any number of workers may do this at once.
+
+use crate::errors::{Error, chain};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use waygate_certs::{Authority, needs_renewal};
+
+/// The authority's own Secret; only the worker reads it.
+const AUTHORITY: &str = "waygate-authority";
+/// The Secret that the webhook mounts.
+const SERVING: &str = "waygate-webhook-tls";
+/// The registrations whose `caBundle` is ours to fill in.
+const MUTATING: &str = "zz-waygate";
+const VALIDATING: [&str; 2] = ["zz-waygate", "zz-waygate-warn"];
+/// A certificate is renewed a month before it expires; a registration that was applied anew has lost its bundle and waits for this.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Why a certificate could not be brought about.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Cluster(#[from] Error),
+    #[error("issuing")]
+    Issue(#[from] waygate_certs::Error),
+    #[error("Secret {0} lacks {1}")]
+    Incomplete(&'static str, &'static str),
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Cluster(error.into())
+    }
+}
+
+/// Issues, renews and distributes until `token` is cancelled.
+pub(crate) async fn run(kube: Client, namespace: String, token: CancellationToken) -> Result<(), Infallible> {
+    while !token.is_cancelled() {
+        match keep(&kube, &namespace, Timestamp::now()).await {
+            // Another worker was quicker; the next look sees its work.
+            Ok(()) | Err(Failure::Cluster(Error::Changed)) => {}
+            Err(error) => tracing::error!(error = chain(&error), "the webhook's certificate could not be looked after; it is tried again"),
+        }
+        token.run_until_cancelled(tokio::time::sleep(PERIOD)).await;
+    }
+    Ok(())
+}
+
+async fn keep(kube: &Client, namespace: &str, now: Timestamp) -> Result<(), Failure> {
+    let secrets = Api::<Secret>::namespaced(kube.clone(), namespace);
+    let authority = authority(&secrets, now).await?;
+    serving(&secrets, &authority, namespace, now).await?;
+    trust(kube, authority.ca_pem()).await
+}
+
+/// The authority as its Secret has it, made when there is none.
+async fn authority(secrets: &Api<Secret>, now: Timestamp) -> Result<Authority, Failure> {
+    if let Some(secret) = secrets.get_opt(AUTHORITY).await? {
+        let ca = text(&secret, "ca.crt").ok_or(Failure::Incomplete(AUTHORITY, "ca.crt"))?;
+        let key = text(&secret, "ca.key").ok_or(Failure::Incomplete(AUTHORITY, "ca.key"))?;
+        return Ok(Authority::load(&ca, &SecretString::from(key))?);
+    }
+    let authority = Authority::new(now)?;
+    let data = [("ca.crt", authority.ca_pem().to_owned()), ("ca.key", authority.key_pem().expose_secret().to_owned())];
+    secrets.create(&PostParams::default(), &secret(AUTHORITY, "Opaque", data)).await?;
+    tracing::info!(secret = AUTHORITY, "a certificate authority was made");
+    Ok(authority)
+}
+
+/// The serving certificate, made or renewed where that is due.
+async fn serving(secrets: &Api<Secret>, authority: &Authority, namespace: &str, now: Timestamp) -> Result<(), Failure> {
+    let existing = secrets.get_opt(SERVING).await?;
+    let current = existing.as_ref().is_some_and(|secret| {
+        text(secret, "ca.crt").as_deref() == Some(authority.ca_pem())
+            && text(secret, "tls.crt").is_some_and(|pem| !needs_renewal(&pem, now))
+    });
+    if current {
+        return Ok(());
+    }
+    let service = format!("waygate-webhook.{namespace}.svc");
+    let pair = authority.issue(&[service.clone(), format!("{service}.cluster.local")], now)?;
+    let data =
+        [("tls.crt", pair.cert_pem), ("tls.key", pair.key_pem.expose_secret().to_owned()), ("ca.crt", authority.ca_pem().to_owned())];
+    let mut renewed = secret(SERVING, "kubernetes.io/tls", data);
+    if let Some(existing) = existing {
+        renewed.metadata.resource_version = existing.metadata.resource_version;
+        secrets.replace(SERVING, &PostParams::default(), &renewed).await?;
+    } else {
+        secrets.create(&PostParams::default(), &renewed).await?;
+    }
+    tracing::info!(secret = SERVING, "the webhook's certificate was issued");
+    Ok(())
+}
+
+/// Registrations trust the authority. One that is not there is not applied yet, or is being uninstalled.
+async fn trust(kube: &Client, ca_pem: &str) -> Result<(), Failure> {
+    let bundle = Some(ByteString(ca_pem.as_bytes().to_vec()));
+    let mutating = Api::<MutatingWebhookConfiguration>::all(kube.clone());
+    if let Some(mut found) = mutating.get_opt(MUTATING).await? {
+        let hooks = found.webhooks.iter_mut().flatten().filter(|hook| hook.client_config.ca_bundle != bundle);
+        if hooks.map(|hook| hook.client_config.ca_bundle.clone_from(&bundle)).count() > 0 {
+            mutating.replace(MUTATING, &PostParams::default(), &found).await?;
+        }
+    }
+    let validating = Api::<ValidatingWebhookConfiguration>::all(kube.clone());
+    for name in VALIDATING {
+        let Some(mut found) = validating.get_opt(name).await? else { continue };
+        let hooks = found.webhooks.iter_mut().flatten().filter(|hook| hook.client_config.ca_bundle != bundle);
+        if hooks.map(|hook| hook.client_config.ca_bundle.clone_from(&bundle)).count() > 0 {
+            validating.replace(name, &PostParams::default(), &found).await?;
+        }
+    }
+    Ok(())
+}
+
+fn secret<const N: usize>(name: &str, kind: &str, data: [(&str, String); N]) -> Secret {
+    let data: BTreeMap<_, _> = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).collect();
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    Secret { metadata, type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() }
+}
+
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
+}
