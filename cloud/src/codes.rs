@@ -21,6 +21,8 @@ const BY_ACTION: &[(&str, Row)] = &[
     // Unassociate names its target: not being bound to it is what was asked for.
     ("UnassociateEipAddress", ("InvalidInstanceId.NotFound", Done, "NotBound")),
     ("UnassociateEipAddress", ("InvalidBindInstance.NotFound", Done, "NotBound")),
+    ("UnassociateEipAddress", ("InvalidInstanId.NotFound", Done, "NotBound")),
+    ("UnassociateEipAddress", ("InvalidParams.NotFound", Done, "NotBound")),
     // The EIP may be bound a moment from now; whether it ever will be is for a read to say.
     ("CreateForwardEntry", ("InvalidExternalIp.NotFound", Conflict, "AddressNotOnGateway")),
 ];
@@ -230,7 +232,8 @@ pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> V
     }
 }
 
-/// A code nobody wrote down, judged by the families the API's codes come in.
+/// A code nobody wrote down, judged by the families the API's codes come in. Never as [`NotFound`]: that is taken as proof that the
+/// thing is gone, and of whatever else an unknown code may miss, nothing is proven.
 fn by_shape(status: u16, code: &str) -> Verdict {
     let (class, reason) = match code {
         _ if code.contains("Throttling") || status == 429 => (Throttled, "Throttled"),
@@ -241,7 +244,7 @@ fn by_shape(status: u16, code: &str) -> Verdict {
         _ if code.starts_with("TaskConflict") || code.contains("OperationConflict") || status == 409 => (Conflict, "OperationConflict"),
         _ if code.starts_with("PAY.") => (Denied, "InsufficientBalance"),
         _ if code.starts_with("InvalidParameter") => (Permanent, "InvalidParameter"),
-        _ if code.contains("NotFound") || status == 404 => (NotFound, "NotFound"),
+        _ if code.contains("NotFound") || status == 404 => (Conflict, "SomethingNotFound"),
         _ if status == 401 || status == 403 => (Denied, "PermissionDenied"),
         _ => (Permanent, "CloudRefused"),
     };
@@ -280,7 +283,9 @@ mod tests {
 
     #[test]
     fn not_being_bound_is_what_an_unbind_asks_for() {
-        assert_eq!(verdict("UnassociateEipAddress", 404, "InvalidBindInstance.NotFound", "").class, Done);
+        for code in ["InvalidBindInstance.NotFound", "InvalidInstanceId.NotFound", "InvalidInstanId.NotFound", "InvalidParams.NotFound"] {
+            assert_eq!(verdict("UnassociateEipAddress", 404, code, "").class, Done, "{code}");
+        }
         assert_eq!(verdict("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class, NotFound);
     }
 
@@ -293,8 +298,8 @@ mod tests {
             (400, "QuotaExceeded.DnatEntry", Quota),
             (400, "IncorrectStatus.Whatever", Conflict),
             (409, "Whatever", Conflict),
-            (404, "Whatever", NotFound),
-            (400, "InvalidThing.NotFound", NotFound),
+            (404, "Whatever", Conflict),
+            (400, "InvalidThing.NotFound", Conflict),
             (403, "Whatever", Denied),
             (400, "PAY.LATER", Denied),
             (400, "Whatever", Permanent),

@@ -103,7 +103,7 @@ pub enum Class {
     Processing,
     /// What was asked for is already so.
     Done,
-    /// The thing is not there.
+    /// The thing is not there: a code known to mean just that, so that it may count as proof.
     NotFound,
     /// A quota or the region's stock is used up.
     Quota,

@@ -6,7 +6,7 @@
 
 use crate::batch::Batcher;
 use crate::error::Error;
-use crate::sources::{InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
+use crate::sources::{Asking, InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
 use crate::transport::{Read, Transport};
 use crate::wire::eni::Interface;
 use std::net::Ipv4Addr;
@@ -26,9 +26,9 @@ const LANES: usize = 8;
 
 /// The interfaces of one VPC.
 pub(crate) struct Interfaces {
-    by_address: Batcher<InterfacesByAddress>,
-    by_id: Batcher<InterfacesById>,
-    with_prefixes: Batcher<InterfacesWithPrefixes>,
+    by_address: Batcher<Asking<InterfacesByAddress>>,
+    by_id: Batcher<Asking<InterfacesById>>,
+    with_prefixes: Batcher<Asking<InterfacesWithPrefixes>>,
     index: Mutex<Option<Index>>,
 }
 
@@ -36,11 +36,10 @@ type Index = Read<Arc<Vec<Interface>>>;
 
 impl Interfaces {
     pub(crate) fn new(transport: &Arc<Transport>, vpc: &VpcId, patience: Duration) -> Self {
-        let (share, vpc) = (|| Arc::clone(transport), || vpc.clone());
         Self {
-            by_address: Batcher::new(InterfacesByAddress { transport: share(), vpc: vpc() }, LANES, patience),
-            by_id: Batcher::new(InterfacesById { transport: share(), vpc: vpc() }, LANES, patience),
-            with_prefixes: Batcher::new(InterfacesWithPrefixes { transport: share(), vpc: vpc() }, 1, patience),
+            by_address: Asking::batcher(transport, InterfacesByAddress(vpc.clone()), LANES, patience),
+            by_id: Asking::batcher(transport, InterfacesById(vpc.clone()), LANES, patience),
+            with_prefixes: Asking::batcher(transport, InterfacesWithPrefixes(vpc.clone()), 1, patience),
             index: Mutex::default(),
         }
     }

@@ -37,7 +37,7 @@ use batch::{Batcher, Shelf};
 use endpoints::Endpoints;
 use gate::Gates;
 use interfaces::Interfaces;
-use sources::{EipsById, Forwards, Gateway, Scope};
+use sources::{Asking, EipsById, Forwards, Gateway, Scope};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,10 +75,10 @@ struct Inner {
     transport: Arc<Transport>,
     deadline: Duration,
     vpc: VpcId,
-    eips: Batcher<EipsById>,
+    eips: Batcher<Asking<EipsById>>,
     interfaces: Interfaces,
-    gateways: Shelf<NatGatewayId, Gateway>,
-    forwards: Shelf<Scope, Forwards>,
+    gateways: Shelf<NatGatewayId, Asking<Gateway>>,
+    forwards: Shelf<Scope, Asking<Forwards>>,
     gates: Arc<Gates>,
 }
 
@@ -90,7 +90,7 @@ impl Cloud {
         let http = http_client(&user_agent_suffix)?;
         let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
         Ok(Self(Arc::new(Inner {
-            eips: Batcher::new(EipsById(Arc::clone(&transport)), EIP_LANES, call_deadline),
+            eips: Asking::batcher(&transport, EipsById, EIP_LANES, call_deadline),
             interfaces: Interfaces::new(&transport, &vpc, call_deadline),
             gateways: Shelf::new(),
             forwards: Shelf::new(),

@@ -1,12 +1,11 @@
 //! What can be read, as the callers see it.
 
 use crate::Cloud;
-use crate::batch::Batcher;
 use crate::error::Error;
 use crate::network::{EntryCounts, Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
 use crate::pages::{Listing, chain};
 use crate::params::Params;
-use crate::sources::{EIPS, EIPS_A_CALL, Forwards, Gateway, Scope};
+use crate::sources::{Asking, EIPS, EIPS_A_CALL, Forwards, Gateway, Scope};
 use crate::transport::{Action, Read, ecs, sts, vpc};
 use crate::wire::nat::{GatewayAttribute, SnatEntries};
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
@@ -57,10 +56,7 @@ impl Cloud {
 
     /// The NAT gateway; none when the cloud says that there is none.
     pub async fn nat_gateway(&self, id: &NatGatewayId) -> Result<Read<Option<NatGateway>>, Error> {
-        let make = || {
-            let source = Gateway { transport: Arc::clone(&self.0.transport), id: id.clone() };
-            Batcher::new(source, 1, self.0.deadline)
-        };
+        let make = || Asking::batcher(&self.0.transport, Gateway(id.clone()), 1, self.0.deadline);
         self.0.gateways.get(id, make).read(()).await
     }
 
@@ -72,8 +68,8 @@ impl Cloud {
 
     pub(crate) async fn entries(&self, scope: Scope) -> Result<Read<Arc<Vec<ForwardEntry>>>, Error> {
         let make = || {
-            let (transport, gates) = (Arc::clone(&self.0.transport), Arc::clone(&self.0.gates));
-            Batcher::new(Forwards { transport, scope: scope.clone(), gates }, 1, self.0.deadline)
+            let question = Forwards { scope: scope.clone(), gates: Arc::clone(&self.0.gates) };
+            Asking::batcher(&self.0.transport, question, 1, self.0.deadline)
         };
         let read = self.0.forwards.get(&scope, make).read(()).await?;
         Ok(read.map(Option::unwrap_or_default))

@@ -1,17 +1,19 @@
-//! What is read in batches, and how: one [`Source`] a kind of question.
+//! What is read in batches, and how: one [`Question`] each.
 
-use crate::batch::{Fetched, Source};
+use crate::batch::{Batcher, Fetched, Source};
 use crate::error::Error;
 use crate::gate::Gates;
 use crate::pages::{Listing, chain};
 use crate::params::Params;
-use crate::transport::{Action, Permit, Transport, ecs, vpc};
+use crate::transport::{Action, Permit, Read, Transport, ecs, vpc};
 use crate::wire::eip::Eips;
 use crate::wire::eni::{Interface, Interfaces};
 use crate::wire::nat::{ForwardEntries, NatGateways};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VpcId};
@@ -34,59 +36,89 @@ pub(crate) const EIPS_A_CALL: usize = 50;
 /// How many addresses or IDs one DescribeNetworkInterfaces takes.
 const INTERFACES_A_CALL: usize = 100;
 
-/// EIPs by ID.
-pub(crate) struct EipsById(pub(crate) Arc<Transport>);
+/// A kind of question, and how many of them are asked in one call.
+pub(crate) trait Question: Send + Sync + Sized + 'static {
+    /// What is asked for.
+    type Key: Clone + Eq + Hash + Send + Sync;
+    /// What is answered.
+    type Value: Clone + Send + Sync;
+    /// The action that answers.
+    const ACTION: Action;
+    /// How many keys one call takes.
+    const MOST_KEYS: usize;
 
-impl Source for EipsById {
-    type Key = AllocationId;
-    type Value = Eip;
+    /// Asks for all `keys` in one go.
+    fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        keys: Vec<Self::Key>,
+        deadline: Instant,
+    ) -> impl Future<Output = Fetched<Asking<Self>>> + Send;
+}
+
+/// A question, and whom to ask.
+pub(crate) struct Asking<Q> {
+    transport: Arc<Transport>,
+    question: Q,
+}
+
+impl<Q: Question> Asking<Q> {
+    /// A batcher of such questions, see [`Batcher::new`].
+    pub(crate) fn batcher(transport: &Arc<Transport>, question: Q, lanes: usize, patience: Duration) -> Batcher<Self> {
+        Batcher::new(Self { transport: Arc::clone(transport), question }, lanes, patience)
+    }
+}
+
+impl<Q: Question> Source for Asking<Q> {
+    type Key = Q::Key;
+    type Value = Q::Value;
     type Permit = Permit;
 
     fn action(&self) -> &'static str {
-        DESCRIBE_EIPS.name
+        Q::ACTION.name
     }
 
     fn most_keys(&self) -> usize {
-        EIPS_A_CALL
+        Q::MOST_KEYS
     }
 
     async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.0.permit(DESCRIBE_EIPS, deadline).await
+        self.transport.permit(Q::ACTION, deadline).await
     }
 
-    async fn fetch(&self, permit: Permit, keys: Vec<AllocationId>, deadline: Instant) -> Fetched<Self> {
+    async fn fetch(&self, permit: Permit, keys: Vec<Q::Key>, deadline: Instant) -> Fetched<Self> {
+        self.question.ask(&self.transport, permit, keys, deadline).await
+    }
+}
+
+/// EIPs by ID.
+pub(crate) struct EipsById;
+
+impl Question for EipsById {
+    type Key = AllocationId;
+    type Value = Eip;
+    const ACTION: Action = DESCRIBE_EIPS;
+    const MOST_KEYS: usize = EIPS_A_CALL;
+
+    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<AllocationId>, deadline: Instant) -> Fetched<Asking<Self>> {
         let ids: Vec<&str> = keys.iter().map(AllocationId::as_str).collect();
-        let read = EIPS.all(&self.0, permit, Params::default().with("AllocationId", ids.join(",")), deadline).await?;
+        let read = EIPS.all(transport, permit, Params::default().with("AllocationId", ids.join(",")), deadline).await?;
         Ok(read.map(|eips| eips.into_iter().map(|eip| (eip.allocation_id.clone(), eip)).collect()))
     }
 }
 
 /// Interfaces in use in a VPC, by any of their private addresses that the API's filter knows.
-pub(crate) struct InterfacesByAddress {
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) vpc: VpcId,
-}
+pub(crate) struct InterfacesByAddress(pub(crate) VpcId);
 
-impl Source for InterfacesByAddress {
+impl Question for InterfacesByAddress {
     type Key = Ipv4Addr;
     type Value = Interface;
-    type Permit = Permit;
+    const ACTION: Action = DESCRIBE_INTERFACES;
+    const MOST_KEYS: usize = INTERFACES_A_CALL;
 
-    fn action(&self) -> &'static str {
-        DESCRIBE_INTERFACES.name
-    }
-
-    fn most_keys(&self) -> usize {
-        INTERFACES_A_CALL
-    }
-
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(DESCRIBE_INTERFACES, deadline).await
-    }
-
-    async fn fetch(&self, permit: Permit, keys: Vec<Ipv4Addr>, deadline: Instant) -> Fetched<Self> {
-        let params = in_use(&self.vpc).list("PrivateIpAddress", &keys);
-        let read = chain::<Interfaces>(&self.transport, permit, DESCRIBE_INTERFACES, params, deadline).await?;
+    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<Ipv4Addr>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let read = interfaces(transport, permit, in_use(&self.0).list("PrivateIpAddress", &keys), deadline).await?;
         Ok(read.map(|interfaces| {
             let owner = |ip: Ipv4Addr| interfaces.iter().find(|interface| interface.owns(ip)).cloned();
             keys.into_iter().filter_map(|ip| Some((ip, owner(ip)?))).collect()
@@ -94,61 +126,32 @@ impl Source for InterfacesByAddress {
     }
 }
 
-/// Interfaces by ID.
-pub(crate) struct InterfacesById {
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) vpc: VpcId,
-}
+/// Interfaces in use in a VPC, by ID.
+pub(crate) struct InterfacesById(pub(crate) VpcId);
 
-impl Source for InterfacesById {
+impl Question for InterfacesById {
     type Key = EniId;
     type Value = Interface;
-    type Permit = Permit;
+    const ACTION: Action = DESCRIBE_INTERFACES;
+    const MOST_KEYS: usize = INTERFACES_A_CALL;
 
-    fn action(&self) -> &'static str {
-        DESCRIBE_INTERFACES.name
-    }
-
-    fn most_keys(&self) -> usize {
-        INTERFACES_A_CALL
-    }
-
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(DESCRIBE_INTERFACES, deadline).await
-    }
-
-    async fn fetch(&self, permit: Permit, keys: Vec<EniId>, deadline: Instant) -> Fetched<Self> {
-        let params = in_use(&self.vpc).list("NetworkInterfaceId", &keys);
-        let read = chain::<Interfaces>(&self.transport, permit, DESCRIBE_INTERFACES, params, deadline).await?;
+    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<EniId>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let read = interfaces(transport, permit, in_use(&self.0).list("NetworkInterfaceId", &keys), deadline).await?;
         Ok(read.map(|interfaces| interfaces.into_iter().map(|interface| (interface.eni.eni_id.clone(), interface)).collect()))
     }
 }
 
-/// Every interface in use in the VPC that holds prefixes.
-pub(crate) struct InterfacesWithPrefixes {
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) vpc: VpcId,
-}
+/// Every interface in use in a VPC that holds prefixes.
+pub(crate) struct InterfacesWithPrefixes(pub(crate) VpcId);
 
-impl Source for InterfacesWithPrefixes {
+impl Question for InterfacesWithPrefixes {
     type Key = ();
     type Value = Arc<Vec<Interface>>;
-    type Permit = Permit;
+    const ACTION: Action = DESCRIBE_INTERFACES;
+    const MOST_KEYS: usize = usize::MAX;
 
-    fn action(&self) -> &'static str {
-        DESCRIBE_INTERFACES.name
-    }
-
-    fn most_keys(&self) -> usize {
-        usize::MAX
-    }
-
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(DESCRIBE_INTERFACES, deadline).await
-    }
-
-    async fn fetch(&self, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Self> {
-        let read = chain::<Interfaces>(&self.transport, permit, DESCRIBE_INTERFACES, in_use(&self.vpc), deadline).await?;
+    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let read = interfaces(transport, permit, in_use(&self.0), deadline).await?;
         Ok(read.map(|mut interfaces| {
             interfaces.retain(|interface| !interface.prefixes.is_empty());
             HashMap::from([((), Arc::new(interfaces))])
@@ -160,32 +163,22 @@ fn in_use(vpc: &VpcId) -> Params {
     Params::default().with("VpcId", vpc).with("Status", "InUse").with("MaxResults", 500)
 }
 
-/// One NAT gateway.
-pub(crate) struct Gateway {
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) id: NatGatewayId,
+async fn interfaces(transport: &Transport, permit: Permit, params: Params, deadline: Instant) -> Result<Read<Vec<Interface>>, Error> {
+    chain::<Interfaces>(transport, permit, DESCRIBE_INTERFACES, params, deadline).await
 }
 
-impl Source for Gateway {
+/// One NAT gateway.
+pub(crate) struct Gateway(pub(crate) NatGatewayId);
+
+impl Question for Gateway {
     type Key = ();
     type Value = NatGateway;
-    type Permit = Permit;
+    const ACTION: Action = DESCRIBE_GATEWAYS;
+    const MOST_KEYS: usize = usize::MAX;
 
-    fn action(&self) -> &'static str {
-        DESCRIBE_GATEWAYS.name
-    }
-
-    fn most_keys(&self) -> usize {
-        usize::MAX
-    }
-
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(DESCRIBE_GATEWAYS, deadline).await
-    }
-
-    async fn fetch(&self, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Self> {
-        let read = GATEWAYS.all(&self.transport, permit, Params::default().with("NatGatewayId", &self.id), deadline).await?;
-        Ok(read.map(|gateways| gateways.into_iter().filter(|gateway| gateway.nat_gateway_id == self.id).map(|it| ((), it)).collect()))
+    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let read = GATEWAYS.all(transport, permit, Params::default().with("NatGatewayId", &self.0), deadline).await?;
+        Ok(read.map(|gateways| gateways.into_iter().filter(|gateway| gateway.nat_gateway_id == self.0).map(|it| ((), it)).collect()))
     }
 }
 
@@ -196,36 +189,24 @@ pub(crate) enum Scope {
     Table(ForwardTableId),
 }
 
-/// Every DNAT entry of one gateway.
+/// Every DNAT entry of one gateway. What it shows is news for the gates.
 pub(crate) struct Forwards {
-    pub(crate) transport: Arc<Transport>,
     pub(crate) scope: Scope,
     pub(crate) gates: Arc<Gates>,
 }
 
-impl Source for Forwards {
+impl Question for Forwards {
     type Key = ();
     type Value = Arc<Vec<ForwardEntry>>;
-    type Permit = Permit;
+    const ACTION: Action = DESCRIBE_ENTRIES;
+    const MOST_KEYS: usize = usize::MAX;
 
-    fn action(&self) -> &'static str {
-        DESCRIBE_ENTRIES.name
-    }
-
-    fn most_keys(&self) -> usize {
-        usize::MAX
-    }
-
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(DESCRIBE_ENTRIES, deadline).await
-    }
-
-    async fn fetch(&self, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Self> {
+    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
         let params = match &self.scope {
             Scope::Gateway(gateway) => Params::default().with("NatGatewayId", gateway),
             Scope::Table(table) => Params::default().with("ForwardTableId", table),
         };
-        let read = ENTRIES.all(&self.transport, permit, params, deadline).await?;
+        let read = ENTRIES.all(transport, permit, params, deadline).await?;
         self.gates.seen(&self.scope, &read);
         Ok(read.map(|entries| HashMap::from([((), Arc::new(entries))])))
     }

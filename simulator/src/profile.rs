@@ -41,6 +41,9 @@ pub struct Pace {
     pub stable_entries_only: bool,
     /// Whether an association with a network interface must name the private address.
     pub private_address_required: bool,
+    /// Whether answers vary where the documentation and the real API disagree: protocols in lower case, interfaces that name
+    /// their instance only in `Attachment`, as members of a trunk do.
+    pub quirks: bool,
     /// Calls allowed per account in 60 s.
     pub rates: &'static [(&'static str, usize)],
 }
@@ -87,6 +90,7 @@ impl Profile {
                 one_writer: false,
                 stable_entries_only: false,
                 private_address_required: false,
+                quirks: false,
                 rates: &[],
             },
             Self::Realistic => Pace {
@@ -101,12 +105,14 @@ impl Profile {
                 one_writer: true,
                 stable_entries_only: false,
                 private_address_required: false,
+                quirks: false,
                 rates: PUBLISHED,
             },
             Self::Strict => Pace {
                 in_binding: Duration::from_secs(3),
                 stable_entries_only: true,
                 private_address_required: true,
+                quirks: true,
                 rates: CAUTIOUS,
                 ..Self::Realistic.pace()
             },

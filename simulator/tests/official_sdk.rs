@@ -64,6 +64,6 @@ fn the_official_sdk_lives_a_whole_life_of_everything() {
 }
 
 #[test]
-fn the_official_sdk_lives_it_with_realistic_delays_too() {
-    live("realistic");
+fn the_official_sdk_lives_it_in_a_strict_cloud_too() {
+    live("strict");
 }

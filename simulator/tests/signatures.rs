@@ -98,7 +98,8 @@ fn vector_d_of_the_python_sdk_holds_although_its_wire_has_a_plus_for_the_space()
     headers.insert("accept", HeaderValue::from_static("application/json"));
     headers.insert("user-agent", HeaderValue::from_static("AlibabaCloud (Linux; x86_64) Python/3.11.7 Core/0.4.3 TeaDSL/2"));
     headers.insert("x-acs-credentials-provider", HeaderValue::from_static("static_ak"));
-    let signed = "accept;host;user-agent;x-acs-action;x-acs-content-sha256;x-acs-credentials-provider;x-acs-date;x-acs-signature-nonce;x-acs-version";
+    let signed = "accept;host;user-agent;x-acs-action;x-acs-content-sha256;x-acs-credentials-provider;\
+        x-acs-date;x-acs-signature-nonce;x-acs-version";
     let sent = authorization(KEY, signed, "0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102");
     let wire = ENTRY.replace("&ExternalIp", "&DryRun=False&ExternalIp").replace("%20", "+");
     let claim = v3::claim(&received(&wire, &headers), &sent).unwrap();

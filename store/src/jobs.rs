@@ -48,6 +48,20 @@ impl Store {
         Ok(rows.into_iter().map(|row| Claim { lease_id: LeaseId(row.lease_id), owner, epoch: row.epoch }).collect())
     }
 
+    /// Extends claims that are still held by `period`. Those that have lapsed stay lapsed.
+    pub async fn renew(&self, owner: Uuid, leases: &[LeaseId], period: Duration) -> Result<(), Error> {
+        let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
+        sqlx::query!(
+            "UPDATE lease SET due_at = now() + make_interval(secs => $3) WHERE lease_id = ANY($2) AND owner = $1 AND due_at > now()",
+            owner,
+            &ids,
+            period.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Gives a claim back.
     pub async fn finish(&self, claim: &Claim, finish: &Finish<'_>) -> Result<(), Error> {
         let done = sqlx::query!(

@@ -54,9 +54,11 @@ impl Store {
     /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
     pub async fn intend_again(&self, claim: &Claim, operation: Uuid, call: Duration, fence: Duration) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
-             FROM lease l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id
-               AND l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3 AND l.due_at > now() + make_interval(secs => $5)",
+            "WITH l AS MATERIALIZED (
+               SELECT lease_id FROM lease
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $5) FOR UPDATE)
+             UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
+             FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,
@@ -72,8 +74,9 @@ impl Store {
     /// A read after the fence showed no effect.
     pub async fn miss(&self, claim: &Claim, operation: Uuid) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE operation o SET misses = misses + 1 FROM lease l
-             WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id AND l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3",
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
+             UPDATE operation o SET misses = misses + 1 FROM l
+             WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,

@@ -3,6 +3,8 @@
 //! ```text
 //! free ─ reserve ─▶ held ─ quiet ─▶ quiet ─ end_quiet ─▶ free        held ─ mark_foreign ─▶ foreign
 //! ```
+//!
+//! Each write locks its lease's row before the port's: a claim that was read but not locked could pass to another while the write waits.
 
 use crate::jobs::fenced;
 use crate::leases::key;
@@ -93,9 +95,9 @@ impl Store {
     pub async fn mark_foreign(&self, claim: &Claim, port: &PortKey) -> Result<(), Error> {
         let (eip, proto, number) = key(port);
         let done = sqlx::query!(
-            "UPDATE port SET state = 'foreign', lease_id = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false
-             FROM lease l WHERE l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3 AND port.lease_id = l.lease_id
-               AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
+             UPDATE port SET state = 'foreign', lease_id = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false
+             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,
@@ -112,9 +114,9 @@ impl Store {
     pub async fn note_entry(&self, claim: &Claim, port: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
         let (eip, proto, number) = key(port);
         let done = sqlx::query!(
-            "UPDATE port SET entry_id = $7, deleted = false FROM lease l
-             WHERE l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3 AND port.lease_id = l.lease_id
-               AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
+             UPDATE port SET entry_id = $7, deleted = false
+             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,
@@ -132,10 +134,10 @@ impl Store {
     pub async fn quiet_port(&self, claim: &Claim, port: &PortKey, quiet: Duration) -> Result<(), Error> {
         let (eip, proto, number) = key(port);
         let done = sqlx::query!(
-            "UPDATE port SET state = 'quiet', lease_id = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false,
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
+             UPDATE port SET state = 'quiet', lease_id = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false,
                quiet_until = now() + make_interval(secs => $7)
-             FROM lease l WHERE l.lease_id = $1 AND l.owner = $2 AND l.epoch = $3 AND port.lease_id = l.lease_id
-               AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
+             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.port = $6",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,

@@ -166,10 +166,10 @@ func (d *database) run(postgres, data string, port int) error {
 			short = 0
 		}
 		if short == shortLives {
-			d.processes.fail(fmt.Errorf("PostgreSQL cannot be started (%v); the end of its log:\n%s", ended.err, d.processes.tail(postgresName)))
+			d.processes.fail(fmt.Errorf("PostgreSQL cannot be started (%s); the end of its log:\n%s", ended.end, d.processes.tail(postgresName)))
 			return
 		}
-		fmt.Fprintf(os.Stderr, "controlplane: PostgreSQL ended (%v) and is started again\n", ended.err)
+		fmt.Fprintf(os.Stderr, "controlplane: PostgreSQL ended (%s) and is started again\n", ended.end)
 		for time.Sleep(restartPause); d.processes.heldDown(postgresName); time.Sleep(restartPause) {
 		}
 		if _, err := d.processes.start(server); err != nil {

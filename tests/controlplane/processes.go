@@ -42,7 +42,7 @@ type process struct {
 	stop syscall.Signal
 	born time.Time
 	done chan struct{} // closed when it has ended
-	err  error         // how; valid once done is closed
+	end  string        // how; valid once done is closed
 }
 
 // program says how a child is started.
@@ -116,7 +116,8 @@ func (p *processes) start(program program) (*process, error) {
 
 // await notices the end of a child and decides whether it was wanted.
 func (p *processes) await(child *process, program program) {
-	child.err = child.cmd.Wait()
+	_ = child.cmd.Wait() // what it would say is in the state as well
+	child.end = child.cmd.ProcessState.String()
 	close(child.done)
 	_ = os.Remove(p.pidFile(child.name))
 
@@ -129,7 +130,7 @@ func (p *processes) await(child *process, program program) {
 	case program.supervise != nil:
 		program.supervise(child)
 	default:
-		p.fail(fmt.Errorf("%s ended unexpectedly (%v); the end of its log:\n%s", child.name, child.err, p.tail(child.name)))
+		p.fail(fmt.Errorf("%s ended unexpectedly (%v); the end of its log:\n%s", child.name, child.end, p.tail(child.name)))
 	}
 }
 

@@ -34,18 +34,18 @@ pub fn read(file: &str) -> Result<Vec<Value>> {
 
 /// Makes an object one of a stand's own.
 pub fn belong_to(stand: &str, document: &mut Value) {
-    let lives_in_no_namespace = document["metadata"]["namespace"].is_null() && document["kind"] != "Namespace";
+    let lives_in_no_namespace = document.pointer("/metadata/namespace").is_none() && document["kind"] != "Namespace";
     if lives_in_no_namespace {
-        append(document.pointer_mut("/metadata/name"), stand);
+        append(document, "/metadata/name", stand);
     }
-    if document["roleRef"]["kind"] == "ClusterRole" {
-        append(document.pointer_mut("/roleRef/name"), stand);
+    if document.pointer("/roleRef/kind").is_some_and(|kind| kind == "ClusterRole") {
+        append(document, "/roleRef/name", stand);
     }
-    append(document.pointer_mut("/spec/policyName"), stand);
+    append(document, "/spec/policyName", stand);
     rename_namespace(document, &namespace_of(stand));
 
     let narrow = |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
-    document["webhooks"].as_array_mut().into_iter().flatten().for_each(narrow);
+    registrations(document).for_each(narrow);
     document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
 }
 
@@ -57,14 +57,19 @@ pub fn namespace_of(stand: &str) -> String {
 
 /// Lets a registration call a webhook on this machine instead of a Service.
 pub fn call(webhook: &WebhookAddress, document: &mut Value) {
-    for registration in document["webhooks"].as_array_mut().into_iter().flatten() {
+    for registration in registrations(document) {
         let path = registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
         registration["clientConfig"] = json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
     }
 }
 
-fn append(name: Option<&mut Value>, stand: &str) {
-    if let Some(Value::String(name)) = name {
+/// The single webhooks of a registration; of anything else, none.
+fn registrations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+    document.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn append(document: &mut Value, name: &str, stand: &str) {
+    if let Some(Value::String(name)) = document.pointer_mut(name) {
         name.push('-');
         name.push_str(stand);
     }
@@ -94,7 +99,7 @@ mod tests {
         let role = adapted(json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}));
         assert_eq!(role["metadata"], json!({"name": "waygate", "namespace": "waygate-system-x1"}));
         let cluster_role = adapted(json!({"kind": "ClusterRole", "metadata": {"name": "waygate"}}));
-        assert_eq!(cluster_role["metadata"]["name"], "waygate-x1");
+        assert_eq!(cluster_role, json!({"kind": "ClusterRole", "metadata": {"name": "waygate-x1"}}));
     }
 
     #[test]

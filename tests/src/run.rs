@@ -22,6 +22,9 @@ use crate::{
     process,
 };
 
+/// How the folders of runs are called, before the process ID.
+const RUN: &str = "run-";
+
 /// What `testbed run` can be told.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -40,7 +43,8 @@ pub struct Options {
 pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let binary = artifacts::control_plane(&machine.cache()).await?;
-    let dir = layout::scratch().join(format!("run-{}", std::process::id()));
+    remove_old_runs()?;
+    let dir = layout::scratch().join(format!("{RUN}{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let mut plane = tokio::select! {
         started = ControlPlane::start(&binary, &dir, options.kubeconfig.as_deref()) => started?,
@@ -56,6 +60,20 @@ pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
         eprintln!("testbed: the control plane's logs are in {}", dir.join("logs").display());
     }
     Ok(exit_code(status))
+}
+
+/// Removes what failed runs left for their readers, unless they still run.
+fn remove_old_runs() -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(layout::scratch()) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix(RUN)).and_then(|id| id.parse().ok());
+        if id.is_some_and(|id| !process::runs(id)) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Prepares the cluster and runs the command in it.

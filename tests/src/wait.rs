@@ -23,6 +23,8 @@ where
             Ok(Ok(Some(answer))) => return Ok(answer),
             Ok(Ok(None)) => last.clear(),
             Ok(Err(error)) => last = format!(", lastly: {error:#}"),
+            // Cut off by the deadline: what was wrong before says more.
+            Err(_) if !last.is_empty() => {}
             Err(_) => ", lastly: no answer in time".clone_into(&mut last),
         }
         if Instant::now() >= deadline {

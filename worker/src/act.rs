@@ -229,7 +229,7 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     let (Some(pod), PodFact::Here(here)) = (&gathered.live, &gathered.pod) else { return Ok(()) };
     let lasting = match patience {
         Patience::Poll => loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
-        Patience::Event => true,
+        Patience::Event | Patience::Person => true,
         Patience::Exit | Patience::Idle => false,
     };
     if here.terminating || here.exited || loaded.lease.phase == Phase::Ending || !lasting {
@@ -237,7 +237,7 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     }
     let new = here.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
     publish::condition(worker, pod, loaded.lease.kind, told).await?;
-    if new && patience == Patience::Event && told.reason != Reason::WaitingForPodIp.as_str() {
+    if new && patience != Patience::Poll && told.reason != Reason::WaitingForPodIp.as_str() {
         worker.events.warning(pod, &told.reason, &told.message).await;
     }
     Ok(())

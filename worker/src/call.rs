@@ -14,8 +14,8 @@ use waygate_core::lease::{Operation, Outcome};
 use waygate_core::plan::Patience;
 use waygate_store::{Claim, Effect};
 
-/// What one call may take, its gateway's turn and its permit included.
-const CALL: Duration = Duration::from_secs(15);
+/// What one call may take, its gateway's turn and its permit included; less than a claim holds.
+const CALL: Duration = Duration::from_secs(10);
 /// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
 /// of the window: the cloud accepts a signature for 15 minutes.
 const FENCE: Duration = Duration::from_mins(1);
@@ -97,6 +97,7 @@ fn gone(change: &Change) -> Option<Effect> {
 fn patience(class: Class) -> Patience {
     match class {
         Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
-        Class::Throttled | Class::Quota | Class::Denied | Class::Permanent => Patience::Event,
+        Class::Throttled => Patience::Event,
+        Class::Quota | Class::Denied | Class::Permanent => Patience::Person,
     }
 }

@@ -9,8 +9,10 @@ const fn curve(patience: Patience) -> (f64, f64, f64) {
     match patience {
         // A bind or an entry takes one to three seconds; a describe is shared by all that wait, so looking often costs little.
         Patience::Poll => (0.15, 1.5, 3.0),
-        // Events wake the lease; this is for those that are lost, and for what sends none (another pod's EIP, a quota).
+        // Events wake the lease; this is for those that are lost, and for what sends none (another pod's EIP, a free port).
         Patience::Event => (0.5, 1.7, 10.0),
+        // A quota, a right, a setting: every try costs a call, and what helps takes a person minutes.
+        Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
         Patience::Idle => (300.0, 1.0, 300.0),
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use waygate_core::plan::{self, Patience, Situation};
 use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 
-/// How long a claim holds without a sign of life: longer than the longest call with its reads, so that it lapses only when we are gone.
-pub(crate) const CLAIM: Duration = Duration::from_secs(45);
+/// How long a claim holds without a sign of life: what a pod waits longer when its worker is killed.
+pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 /// Steps in one go. A lease with a hundred ports takes a few hundred; more than this spins.
 const MOST_STEPS: usize = 2000;
 

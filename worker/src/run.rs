@@ -1,6 +1,7 @@
 //! Puts the worker together and runs it until it is told to stop.
 
 use crate::args::{Database, Migrate, Run};
+use crate::claims::AtWork;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
@@ -77,7 +78,9 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.spawn("pool", pool::run(Arc::clone(&worker), readiness.check("NAT gateways read"), token.clone()));
     tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
     tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
-    tasks.spawn("claims", claims::run(Arc::clone(&worker), args.concurrency, readiness.check("lease store reached"), token.clone()));
+    let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
+    tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));
+    tasks.spawn("claims", claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()));
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn("certificates", certificates::run(worker.kube.clone(), namespace, token.clone()));
     }

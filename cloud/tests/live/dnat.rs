@@ -2,6 +2,8 @@
 
 use crate::harness::{PATIENCE, Simulator, eventually, token};
 use anyhow::Result;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use waygate_cloud::Class;
 use waygate_core::change::{Change, Forward};
 use waygate_core::facts::ForwardEntryStatus;
@@ -50,6 +52,39 @@ async fn a_list_of_many_pages_comes_whole() -> Result<()> {
         cloud.change(&Change::CreateForwardEntry(simulator.forward(number)), Some(&token()), PATIENCE).await?;
     }
     assert_eq!(cloud.forward_entries(&gateway).await?.value.len(), 120);
+    Ok(())
+}
+
+/// Pages are no snapshot: what goes while they are read shifts the rest, and what stands throughout must show all the same.
+#[tokio::test]
+async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "200"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    let (mut stand, mut go) = (Vec::new(), Vec::new());
+    for number in 0..160 {
+        let change = Change::CreateForwardEntry(simulator.forward(number));
+        let entry_id = cloud.change(&change, Some(&token()), PATIENCE).await?.entry_id.unwrap();
+        if number % 2 == 0 { stand.push(entry_id) } else { go.push(entry_id) }
+    }
+    // Time enough between pages for something to go.
+    let slow = json!({"action": "DescribeForwardTableEntries", "kind": "delay", "delayMs": 10, "times": 10_000});
+    simulator.post("/faults", slow).await;
+    let all_gone = AtomicBool::new(false);
+    let churn = async {
+        for entry_id in go {
+            let delete = Change::DeleteForwardEntry { table_id: simulator.forward(0).table_id, entry_id };
+            cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap();
+        }
+        all_gone.store(true, Ordering::Relaxed);
+    };
+    let lists = async {
+        while !all_gone.load(Ordering::Relaxed) {
+            let list = cloud.forward_entries(&gateway).await.unwrap().value;
+            let missing = stand.iter().find(|id| !list.iter().any(|entry| entry.entry_id == **id));
+            assert_eq!(missing, None);
+        }
+    };
+    tokio::join!(churn, lists);
     Ok(())
 }
 

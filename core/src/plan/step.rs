@@ -213,6 +213,8 @@ pub enum Patience {
     Poll,
     /// Somebody else must act, and we shall be told: seconds.
     Event,
+    /// A person must act, or others must give something back: seconds, then a minute.
+    Person,
     /// The pod must exit, and we shall be told: half a minute.
     Exit,
     /// All is well: minutes.

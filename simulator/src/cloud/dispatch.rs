@@ -141,10 +141,12 @@ impl Cloud {
         Reply { outcome: self.answer(call, latency), latency }
     }
 
-    /// Answers as this cloud would have, had no time passed since it was copied.
-    pub fn handle_in_the_past(mut self, call: &Call<'_>) -> Reply {
-        let then = self.now;
-        self.handle(call, then)
+    /// Answers from a copy made earlier, as if no time had passed since; who may ask is not part of the past.
+    pub fn handle_in_the_past(&self, past: &Self, call: &Call<'_>) -> Reply {
+        let mut past = past.clone();
+        past.keys.clone_from(&self.keys);
+        let then = past.now;
+        past.handle(call, then)
     }
 
     fn answer(&mut self, call: &Call<'_>, latency: Duration) -> Outcome {

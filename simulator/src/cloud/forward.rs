@@ -102,11 +102,12 @@ impl Cloud {
     /// The entry as DescribeForwardTableEntries shows it.
     pub(super) fn entry_json(&self, entry: &ForwardEntry) -> Value {
         let gateway = self.gateway_of_table(&entry.table).map_or("", |gateway| gateway.id.as_str());
+        let protocol = entry.protocol.to_string();
         json!({
             "ForwardEntryId": entry.id, "ForwardTableId": entry.table, "NatGatewayId": gateway,
             "ForwardEntryName": entry.name, "ExternalIp": entry.external_ip, "ExternalPort": entry.external_ports.to_string(),
             "InternalIp": entry.internal_ip, "InternalPort": entry.internal_ports.to_string(),
-            "IpProtocol": entry.protocol.to_string(), "Status": entry.status.as_str(),
+            "IpProtocol": if self.pace.quirks { protocol.to_ascii_lowercase() } else { protocol }, "Status": entry.status.as_str(),
         })
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, iso, tags::after_token};
+use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::CREATED, tags::after_token};
 use crate::{
     cidr::Cidr,
     dice::Dice,
@@ -206,20 +206,23 @@ impl Cloud {
         });
         let prefixes: Vec<Value> = interface.prefix.iter().map(|prefix| json!({"Ipv4Prefix": prefix.to_string()})).collect();
         let [_, a, b, c] = interface.primary.octets();
+        let is_member = self.pace.quirks && interface.index % 2 == 1;
         json!({
             "NetworkInterfaceId": interface.id, "NetworkInterfaceName": format!("{}-{}", node.name, interface.index),
-            "MacAddress": format!("00:16:3e:{a:02x}:{b:02x}:{c:02x}"), "InstanceId": node.instance_id,
+            "MacAddress": format!("00:16:3e:{a:02x}:{b:02x}:{c:02x}"), "InstanceId": if is_member { "" } else { &node.instance_id },
             "VpcId": self.topology.vpc.id, "VSwitchId": node.v_switch, "ZoneId": node.zone, "Type": "Secondary", "Status": "InUse",
             "PrivateIpAddress": interface.primary, "PrivateIpSets": {"PrivateIpSet": sets.collect::<Vec<_>>()},
             "AssociatedPublicIp": public(&interface.primary), "Ipv4PrefixSets": {"Ipv4PrefixSet": prefixes},
             "Ipv6Sets": {"Ipv6Set": []}, "Ipv6PrefixSets": {"Ipv6PrefixSet": []},
             "SecurityGroupIds": {"SecurityGroupId": [SECURITY_GROUP]},
             "Attachment": {
-                "InstanceId": node.instance_id, "DeviceIndex": interface.index + 1, "TrunkNetworkInterfaceId": "", "NetworkCardIndex": 0,
+                "InstanceId": node.instance_id, "DeviceIndex": interface.index + 1, "NetworkCardIndex": 0,
+                "TrunkNetworkInterfaceId": if is_member { "eni-trunk" } else { "" },
             },
             "Tags": {"Tag": []}, "ServiceManaged": false, "ServiceID": 0, "SourceDestCheck": false, "DeleteOnRelease": true,
-            "NetworkInterfaceTrafficMode": "Standard", "QueueNumber": 2, "QueuePairNumber": 0, "ResourceGroupId": RESOURCE_GROUP, "OwnerId": "",
-            "CreationTime": iso(self.now), "Description": "",
+            "NetworkInterfaceTrafficMode": "Standard", "QueueNumber": 2, "QueuePairNumber": 0, "ResourceGroupId": RESOURCE_GROUP,
+            "OwnerId": "",
+            "CreationTime": CREATED, "Description": "",
         })
     }
 

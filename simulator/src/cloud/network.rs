@@ -8,7 +8,8 @@ use crate::{refusal::Refusal, topology::VSwitch};
 /// The account everything belongs to.
 pub(super) const ACCOUNT: &str = "1234567890123456";
 
-const CREATED: &str = "2024-01-01T00:00:00Z";
+/// When everything that never changes was made.
+pub(super) const CREATED: &str = "2024-01-01T00:00:00Z";
 
 impl Cloud {
     /// The system route table's id.
@@ -61,7 +62,8 @@ impl Cloud {
             "VSwitchIds": {"VSwitchId": v_switches}, "VRouterId": vpc.id.replacen("vpc-", "vrt-", 1),
             "Status": "Available", "IsDefault": false, "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(),
             "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP, "CreationTime": CREATED, "Description": "",
-            "CenStatus": "Detached", "DhcpOptionsSetId": "", "DhcpOptionsSetStatus": "", "DnsHostnameStatus": "DISABLED", "EnabledIpv6": false,
+            "CenStatus": "Detached", "DhcpOptionsSetId": "", "DhcpOptionsSetStatus": "", "DnsHostnameStatus": "DISABLED",
+            "EnabledIpv6": false,
             "Tags": {"Tag": []},
         });
         Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc", |row| row))

@@ -13,7 +13,10 @@ impl Cloud {
         });
         json!({
             "now": self.now.to_string(),
-            "quotas": {"eips": self.quotas.eips, "entriesPerGateway": self.quotas.entries_per_gateway, "eipsPerGateway": self.quotas.eips_per_gateway},
+            "quotas": {
+                "eips": self.quotas.eips, "entriesPerGateway": self.quotas.entries_per_gateway,
+                "eipsPerGateway": self.quotas.eips_per_gateway,
+            },
             "eips": eips.collect::<Vec<_>>(),
             "forwardEntries": self.entries.values().map(|entry| self.entry_json(entry)).collect::<Vec<_>>(),
             "natGateways": self.gateways.values().map(|gateway| self.gateway_json(gateway)).collect::<Vec<_>>(),

@@ -2,10 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Cloud, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::ACCOUNT, tags::after_token};
+use super::{
+    Cloud, Outcome,
+    dispatch::Context,
+    gateways::RESOURCE_GROUP,
+    network::{ACCOUNT, CREATED},
+    tags::after_token,
+};
 use crate::refusal::Refusal;
-
-const CREATED: &str = "2024-01-01T00:00:00Z";
 
 impl Cloud {
     pub(super) fn describe_route_table_list(&mut self, context: &Context<'_>) -> Outcome {

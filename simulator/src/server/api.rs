@@ -134,10 +134,10 @@ impl Simulator {
 
     fn apply(&self, call: &Admitted, past: Option<&Cloud>) -> Reply {
         let request = Call { action: &call.action, version: &call.version, params: &call.params, caller: call.caller.as_deref() };
-        if let Some(past) = past {
-            return past.clone().handle_in_the_past(&request);
-        }
         let mut cloud = self.cloud();
+        if let Some(past) = past {
+            return cloud.handle_in_the_past(past, &request);
+        }
         let now = self.cloud_now();
         cloud.handle(&request, now)
     }

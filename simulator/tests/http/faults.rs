@@ -1,6 +1,6 @@
 //! What goes wrong on demand, and what of it was applied.
 
-use super::client::Stand;
+use super::client::{Key, Stand};
 
 #[tokio::test]
 async fn an_error_fault_hits_its_action_so_many_times_and_applies_nothing() {
@@ -122,6 +122,9 @@ async fn a_delayed_call_is_applied_though_its_caller_has_left() {
 async fn a_stale_describe_shows_the_past_and_only_reads_are_stale() {
     let stand = Stand::start("--profile instant").await;
     stand.fault(r#"{"action":"*","kind":"stale-describe"}"#).await;
+    stand.admin("POST", "/console/access-key", r#"{"accessKeyId":"LTAInew","accessKeySecret":"s"}"#).await;
+    let new = Key { id: "LTAInew".to_owned(), secret: "s".to_owned(), token: None };
+    assert_eq!(stand.try_call(&new, "DescribeVpcs", "").await.unwrap().status, 200, "a new key may look at the past");
     let id = stand.call("AllocateEipAddress", "").await.text("AllocationId");
     let query = format!("AllocationId={id}");
     assert_eq!(stand.call("DescribeEipAddresses", &query).await.body["TotalCount"], 0);

@@ -3,7 +3,8 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    sync::mpsc,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -22,17 +23,14 @@ fn start(arguments: &[&str]) -> (Child, Value) {
 }
 
 fn ended(mut child: Child) -> ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match child.try_wait().unwrap() {
-            Some(status) => return status,
-            None if Instant::now() > deadline => {
-                child.kill().unwrap();
-                unreachable!("the simulator does not end");
-            }
-            None => std::thread::yield_now(),
-        }
+    let pid = child.id().to_string();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait()));
+    let status = told.recv_timeout(Duration::from_secs(10));
+    if status.is_err() {
+        Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap();
     }
+    status.unwrap().unwrap()
 }
 
 #[test]
@@ -53,9 +51,11 @@ fn the_ready_line_has_all_a_script_needs() {
 #[test]
 fn signals_end_it_cleanly_though_standard_input_stays_open() {
     for signal in ["TERM", "INT"] {
-        let (child, _) = start(&["--exit-with-stdin"]);
+        let (mut child, _) = start(&["--exit-with-stdin"]);
+        let open = child.stdin.take();
         assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
         assert!(ended(child).success(), "{signal}");
+        drop(open);
     }
 }
 

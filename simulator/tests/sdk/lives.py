@@ -274,7 +274,9 @@ def network():
     request = vpc_models.DescribeRouteTableListRequest(region_id=REGION, vpc_id=READY["vpcId"])
     table = check_typed(VPC.describe_route_table_list(request).body).router_table_list.router_table_list_type[0]
     assert [table.route_table_id] == vpc.router_table_ids.router_table_ids
-    request = vpc_models.DescribeRouteEntryListRequest(region_id=REGION, route_table_id=table.route_table_id, destination_cidr_block="0.0.0.0/0")
+    request = vpc_models.DescribeRouteEntryListRequest(
+        region_id=REGION, route_table_id=table.route_table_id, destination_cidr_block="0.0.0.0/0"
+    )
     hop = check_typed(VPC.describe_route_entry_list(request).body).route_entrys.route_entry[0].next_hops.next_hop[0]
     assert (hop.next_hop_type, hop.next_hop_id) == ("NatGateway", READY["natGateways"][0]["natGatewayId"])
     request = vpc_models.DescribeSnatTableEntriesRequest(region_id=REGION, nat_gateway_id=READY["natGateways"][0]["natGatewayId"])

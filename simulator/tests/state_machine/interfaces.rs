@@ -59,3 +59,16 @@ fn a_detached_interface_frees_its_eips_and_its_addresses_return_on_another() {
     assert_eq!((&stand.eip(&id)["Status"], &stand.eip(&id)["InstanceId"]), (&Value::from("Available"), &Value::from("")));
     assert_ne!(stand.interface_id("10.1.0.11"), old);
 }
+
+#[test]
+fn a_strict_cloud_shows_members_of_trunks_and_protocols_in_lower_case() {
+    let mut stand = Stand::new(Profile::Strict);
+    stand.interface_id("10.1.0.15");
+    let member = stand.interface("10.1.0.15").unwrap();
+    assert_eq!((&member["InstanceId"], &member["Attachment"]["InstanceId"]), (&Value::from(""), &Value::from("i-bp1nodej10000000000")));
+    stand.create("80", "10.1.0.5", "80", "UDP").unwrap();
+    assert_eq!(stand.cloud.state()["forwardEntries"][0]["IpProtocol"], "udp");
+    let (_, table, _, _) = stand.gateway();
+    let found = stand.call("DescribeForwardTableEntries", &format!("ForwardTableId={table}&IpProtocol=UDP")).unwrap();
+    assert_eq!(found["TotalCount"], 1);
+}

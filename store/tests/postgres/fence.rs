@@ -125,3 +125,49 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
     })
     .await
 }
+
+/// Somebody else has the rows locked that the write needs. While it waits, its claim, which has lapsed, must not pass to another; or if it
+/// does, the write is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1100).await?];
+        for name in ["note_entry", "mark_foreign", "quiet_port", "miss"] {
+            let former = bench.claimed(&ports(&[80], &[])).await?;
+            bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
+            let operation = bench.intend(&former, name, &release("eip-1")).await?;
+            let port = keys(&bench.load(&former).await?).remove(0);
+            bench.pass(CLAIM).await?;
+            let mut lock = bench.pool.begin().await?;
+            sqlx::query("SELECT FROM port JOIN operation USING (lease_id) FOR UPDATE").execute(&mut *lock).await?;
+            let store = bench.store.clone();
+            let write = tokio::spawn(async move {
+                let second = Duration::from_secs(1);
+                match name {
+                    "note_entry" => store.note_entry(&former, &port, &ForwardEntryId::new("fwd-9")).await,
+                    "mark_foreign" => store.mark_foreign(&former, &port).await,
+                    "quiet_port" => store.quiet_port(&former, &port, second).await,
+                    _ => store.miss(&former, operation.id).await,
+                }
+            });
+            until_one_waits_for_a_lock(bench).await?;
+            let passed = bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
+            lock.commit().await?;
+            let written = write.await?.is_ok();
+            assert!(!(written && !passed.is_empty()), "{name}: written by the former owner after the claim had passed on");
+            assert!(written || !passed.is_empty(), "{name}: neither went through");
+            sqlx::query("DELETE FROM lease").execute(&bench.pool).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn until_one_waits_for_a_lock(bench: &Bench) -> Result<()> {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&bench.pool).await? == 0 {
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "nothing waits for a lock");
+    }
+    Ok(())
+}

@@ -135,8 +135,7 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
         while let Some(settled) = tasks.join_next().await {
             settled??;
         }
-        let answered: String =
-            sqlx::query_scalar("SELECT answer ->> 'allocation_id' FROM operation").fetch_one(&bench.pool).await?;
+        let answered: String = sqlx::query_scalar("SELECT answer ->> 'allocation_id' FROM operation").fetch_one(&bench.pool).await?;
         let leased = bench.load(&claim).await?.lease.eip.map(|eip| eip.allocation_id);
         assert_eq!(leased, Some(AllocationId::new(answered)), "the lease has what the operation's row says");
         Ok(())

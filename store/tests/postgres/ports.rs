@@ -29,7 +29,7 @@ async fn held(bench: &Bench) -> Result<i64> {
 /// The pods ask for 1 to 5 ports, TCP and UDP in turns.
 fn asks(number: u16) -> DnatRequest {
     let ports: Vec<u16> = (0..=number % 5).map(|i| 8000 + i).collect();
-    let (tcp, udp): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| (*port + number) % 3 != 0);
+    let (tcp, udp): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| !(*port + number).is_multiple_of(3));
     dnat(&tcp, &udp)
 }
 
@@ -73,7 +73,8 @@ async fn sixty_four_reservations_at_once_share_no_port() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
         reserve_at_once(bench, &pool).await?;
-        assert_eq!(held(bench).await?, (0..64).map(|number| asks(number).ports.len()).sum::<usize>() as i64);
+        let asked: usize = (0..64).map(|number| asks(number).ports.len()).sum();
+        assert_eq!(held(bench).await?, i64::try_from(asked)?);
         Ok(())
     })
     .await
