@@ -1,6 +1,6 @@
 # Each target is one line that runs a program; the programs say what they do when asked for --help.
 
-TESTBED = cargo build --quiet --workspace --bins && target/debug/testbed
+TESTBED = cargo build --workspace --bins && target/debug/testbed
 
 .PHONY: demo test check up down
 

@@ -13,6 +13,8 @@ mod codes;
 mod credentials;
 mod endpoints;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gate;
 mod interfaces;
 mod lane;

@@ -227,7 +227,7 @@ pub(crate) async fn read_bounded(action: &'static str, response: &mut Response) 
 }
 
 /// An answer other than 200. Only one with a code is the cloud's own; the rest may come from anything on the way.
-fn refusal(action: &'static str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+pub(crate) fn refusal(action: &'static str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) if !body.code.is_empty() => {
             Error::Refused(Arc::new(Refusal { retry_after: retry_after(headers), ..body.refusal(action, status) }))

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    run,
+    demo, run,
     stack::{self, StackOptions},
 };
 
@@ -51,6 +51,11 @@ enum Command {
     ///   testbed run -- kubectl get nodes
     #[command(verbatim_doc_comment)]
     Run(run::Options),
+    /// Show the whole way of a few pods, told as it happens, in a control plane of its own; ends by itself.
+    Demo,
+    /// The story itself, under `run`.
+    #[command(hide = true)]
+    Story,
     /// Start the whole stack in the background: control plane, Postgres, simulator, webhook and worker.
     ///
     /// Returns when everything is ready and has written its addresses to target/testbed/env as shell assignments. A webhook or
@@ -69,6 +74,8 @@ impl Arguments {
     pub async fn execute(self) -> Result<ExitCode> {
         match self.command {
             Command::Run(options) => run::run(&self.machine, options).await,
+            Command::Demo => run::run(&self.machine, run::Options::of_ourselves("story")?).await,
+            Command::Story => demo::tell().await,
             Command::Up(options) => stack::up(&self.machine, &options).await,
             Command::Down => stack::down().await,
             Command::Supervise(options) => stack::supervise(&self.machine, &options).await,

@@ -1,1 +1,147 @@
 //! `testbed demo`: the whole way of a few pods, told as it happens.
+//!
+//! It runs under `testbed run`, in a control plane of its own, against a cloud with the real one's latencies, and ends by itself.
+
+mod narrator;
+mod workloads;
+
+use std::{cell::RefCell, io::IsTerminal as _, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{Pod, Service},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use narrator::Narrator;
+use serde_json::Value;
+
+use crate::{
+    pods::{annotation, condition},
+    stand::{Options, Stand},
+};
+
+/// A pod takes about five seconds with the cloud's own latencies; a busy machine takes longer.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Pods of the Deployment and of the StatefulSet.
+const PODS: usize = 4;
+const ADDRESSES: [&str; 2] = ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
+
+/// Tells the story. Exit code 0: everything happened as told.
+pub async fn tell() -> Result<ExitCode> {
+    heading("A Waygate of its own: Postgres, simulated cloud, webhook, worker");
+    let mut stand = Stand::start_with(Options { simulator: vec!["--profile".into(), "realistic".into()], ..Options::default() }).await?;
+    println!("  webhook and worker are ready; pods get nodes, IPs and readiness from a real control plane");
+
+    let narrator = Narrator::start(&stand);
+    refused(&stand).await?;
+    heading("Two pods ask for an EIP each, two for ports 80/tcp and 7777/udp on a NAT gateway");
+    let given = apply(&stand).await?;
+    narrator.pause().await;
+    table(&given);
+
+    heading("All of it is deleted");
+    narrator.resume();
+    delete(&stand).await?;
+    nothing_left(&stand).await?;
+    narrator.pause().await;
+    println!("\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n");
+    stand.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn heading(text: &str) {
+    println!("\n{}", paint(BOLD, text));
+}
+
+const BOLD: u8 = 1;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+/// Text in a colour, where it is a person who reads.
+fn paint(code: u8, text: &str) -> String {
+    if std::io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// A pod with three faults is refused at once, with all three.
+async fn refused(stand: &Stand) -> Result<()> {
+    heading("A pod with three wrong annotations");
+    let refusal = stand.create(&workloads::wrong_pod()).await.err().context("a wrong pod was admitted")?;
+    let text = refusal.downcast_ref::<kube::Error>().map_or_else(
+        || format!("{refusal:#}"),
+        |error| match error {
+            kube::Error::Api(status) => status.message.clone(),
+            other => other.to_string(),
+        },
+    );
+    println!("  refused by kube-apiserver:");
+    text.split("; ").for_each(|line| println!("    {line}"));
+    Ok(())
+}
+
+/// Applies the workloads and waits until every pod is ready and every endpoint takes traffic.
+async fn apply(stand: &Stand) -> Result<Vec<Pod>> {
+    let namespace = &stand.namespace;
+    let (client, new) = (stand.client.clone(), PostParams::default());
+    for service in workloads::services()? {
+        Api::<Service>::namespaced(client.clone(), namespace).create(&new, &service).await?;
+    }
+    Api::<Deployment>::namespaced(client.clone(), namespace).create(&new, &workloads::web()?).await?;
+    Api::<StatefulSet>::namespaced(client, namespace).create(&new, &workloads::game()?).await?;
+    let ready = || async {
+        let pods = stand.pods().list(&ListParams::default()).await?.items;
+        let count = pods.iter().filter(|pod| condition(pod, "Ready") == Some("True")).count();
+        ensure!(count == PODS, "{count} of {PODS} are");
+        Ok(Some(pods))
+    };
+    let pods = stand.eventually(ready, "all pods are ready", PATIENCE).await?;
+    stand.ready_endpoints("web", 2, PATIENCE).await?;
+    stand.ready_endpoints("game", 2, PATIENCE).await?;
+    Ok(pods)
+}
+
+fn table(pods: &[Pod]) {
+    println!("\n  {:<24} {:<12} PUBLIC ADDRESS", "POD", "POD IP");
+    for pod in pods {
+        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
+        let address = ADDRESSES.iter().find_map(|key| annotation(pod, key)).map(readable).unwrap_or_default();
+        println!("  {:<24} {ip:<12} {address}", pod.name_any());
+    }
+}
+
+/// An annotation's value for people: the list of ports as `IP:PORT → PORT/PROTOCOL`.
+fn readable(value: &str) -> String {
+    let Ok(Value::Array(ports)) = serde_json::from_str(value) else { return value.to_owned() };
+    let text = |port: &Value, key: &str| port[key].as_str().map_or_else(|| port[key].to_string(), str::to_owned);
+    let lines = ports.iter().map(|port| {
+        format!("{}:{} → {}/{}", text(port, "externalIP"), text(port, "externalPort"), text(port, "internalPort"), text(port, "protocol"))
+    });
+    lines.collect::<Vec<_>>().join("  ")
+}
+
+async fn delete(stand: &Stand) -> Result<()> {
+    let (client, namespace, how) = (stand.client.clone(), &stand.namespace, DeleteParams::background());
+    Api::<Deployment>::namespaced(client.clone(), namespace).delete("web", &how).await?;
+    Api::<StatefulSet>::namespaced(client, namespace).delete("game", &how).await?;
+    Ok(())
+}
+
+async fn nothing_left(stand: &Stand) -> Result<()> {
+    let told = RefCell::new(String::new());
+    let probe = || async {
+        let eips = stand.cloud.list("eips").await?.iter().filter(|eip| eip["Tags"].to_string().contains("waygate.dev/lease")).count();
+        let entries = stand.cloud.list("forwardEntries").await?.len();
+        let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
+        let left = format!("{eips} EIPs, {entries} forward entries, {leases} leases are left");
+        if *told.borrow() != left {
+            println!("           in the cloud           {left}");
+            told.replace(left.clone());
+        }
+        ensure!(eips + entries == 0 && leases == 0, left);
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "everything was given back", PATIENCE).await
+}

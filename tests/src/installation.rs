@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{Pod, ServiceAccount},
+};
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams, PostParams},
@@ -14,11 +17,15 @@ use serde_json::{Value, json};
 
 use crate::{
     manifests::{self, NAMESPACE, STAND_LABEL, WebhookAddress},
+    pods,
     wait::eventually,
 };
 
 /// How long a namespace may take until pods can be created in it; 50 ms are usual.
 const NAMESPACE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the API server may take to heed policy and registrations; 1 s is usual.
+const ADMISSION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The worker's service account.
 const WORKER: &str = "waygate-worker";
@@ -26,9 +33,8 @@ const WORKER: &str = "waygate-worker";
 /// How long a worker's token is good: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// What is applied before the webhook runs, and after.
+/// What is applied before the webhook runs.
 const BEFORE: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
-const AFTER: [&str; 2] = ["webhook.yaml", "policy.yaml"];
 
 /// One Waygate in the cluster.
 #[derive(Clone)]
@@ -65,12 +71,28 @@ impl Installation {
         Ok(())
     }
 
-    /// Applies registrations and policy, now that somebody answers.
-    pub async fn register(&self, webhook: &WebhookAddress) -> Result<()> {
-        for file in AFTER {
-            self.apply(file, Some(webhook), &PatchParams::apply("testbed").force()).await?;
-        }
-        Ok(())
+    /// Applies policy and registrations, now that somebody answers, and waits until the API server heeds them: it reads
+    /// policies once a second.
+    pub async fn register(&self, webhook: &WebhookAddress, namespace: &str) -> Result<()> {
+        const FORGED: &str = "k8s.aliyun.com/allocated-eipAddress";
+        let force = PatchParams::apply("testbed").force();
+        let asking = pods::annotated("probe", &[("k8s.aliyun.com/pod-with-eip", "true")]);
+        let gated = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
+        self.apply("policy.yaml", None, &force).await?;
+        self.admits(namespace, &asking, gated).await.context("the policy")?;
+
+        // The policy leaves such a pod alone; the webhook takes the address off that nobody allocated.
+        let forging = pods::annotated("probe", &[("k8s.aliyun.com/eip-bandwidth", "5"), (FORGED, "192.0.2.1")]);
+        self.apply("webhook.yaml", Some(webhook), &force).await?;
+        self.admits(namespace, &forging, |pod| pods::annotation(pod, FORGED).is_none()).await.context("the registrations")
+    }
+
+    /// Waits until a pod would be admitted as it should be.
+    async fn admits(&self, namespace: &str, pod: &Pod, as_it_should: impl Fn(&Pod) -> bool) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let probe = || async { Ok(as_it_should(&pods.create(&dry, pod).await?).then_some(())) };
+        eventually(probe, "pods are admitted as they should be", ADMISSION_PATIENCE).await
     }
 
     /// Asks the API server whether it would take a file as it is, such as the Deployments, which nothing here can run.

@@ -21,6 +21,7 @@ pub mod installation;
 pub mod layout;
 pub mod manifests;
 pub mod nodes;
+mod parts;
 pub mod pods;
 pub mod process;
 pub mod proxy;

@@ -39,6 +39,13 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
+impl Options {
+    /// One of our own subcommands as the command.
+    pub(crate) fn of_ourselves(subcommand: &str) -> Result<Self> {
+        Ok(Self { kubeconfig: None, topology: None, command: vec![std::env::current_exe()?.into(), subcommand.into()] })
+    }
+}
+
 /// Starts everything, runs the command, stops everything, passes the exit code on.
 pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;

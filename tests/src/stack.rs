@@ -83,6 +83,10 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     }
     ensure!(supervisor().is_none(), "it is being started or stopped right now");
     artifacts::control_plane(&machine.cache()).await?;
+    // What a killed supervisor left would look like an answer.
+    if env_file().exists() {
+        std::fs::remove_file(env_file())?;
+    }
     if dir().exists() {
         std::fs::remove_dir_all(dir())?;
     }

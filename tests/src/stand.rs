@@ -4,35 +4,20 @@
 //! Dropping a stand ends its processes. What it made in the cluster stays: the selectors keep it from everybody else, and the
 //! control plane ends with the test run.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
-use jiff::Timestamp;
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use waygate_certs::Authority;
 
 use crate::{
-    cloud::Cloud,
-    cluster,
-    database::Database,
-    environment::Environment,
-    installation::Installation,
-    layout,
-    manifests::{STAND_LABEL, WebhookAddress},
-    pods, process,
-    proxy::Link,
-    service::{Program, Service},
-    wait,
+    cloud::Cloud, cluster, database::Database, environment::Environment, installation::Installation, layout, manifests::WebhookAddress,
+    parts::Parts, pods, process, proxy::Link, service::Service, wait,
 };
 
 /// How a stand differs from the usual one.
@@ -122,7 +107,7 @@ impl Stand {
         let (webhook, webhook_admin, webhook_address) = parts.webhook()?;
         let (worker, worker_admin) = parts.worker(worker_binary, &environment.kubeconfig).await?;
         webhook.start().await?;
-        installation.register(&webhook_address).await?;
+        installation.register(&webhook_address, &namespace).await?;
         worker.start().await?;
         Ok(Self {
             id: id.to_owned(),
@@ -232,129 +217,5 @@ impl Drop for Stand {
             let log = self.dir.join("logs").join(format!("{part}.log"));
             eprintln!("the end of {}:\n{}", log.display(), process::tail(&log));
         }
-    }
-}
-
-/// What a stand's programs are made from.
-struct Parts<'a> {
-    id: &'a str,
-    dir: &'a Path,
-    options: &'a Options,
-    cloud: &'a Cloud,
-    database_url: &'a str,
-    installation: &'a Installation,
-}
-
-impl Parts<'_> {
-    fn config_file(&self) -> PathBuf {
-        self.dir.join("config.yaml")
-    }
-
-    /// Writes the configuration file that webhook and worker share.
-    fn write_config(&self) -> Result<()> {
-        let account = &self.cloud.account;
-        // The documents' own port range.
-        let gateway = |it: &crate::cloud::NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
-        let mut config = json!({
-            "clusterID": self.id,
-            "regionID": account.region_id,
-            "vpcID": account.vpc_id,
-            "enableControllers": ["natgw", "eip"],
-            "networkController": {"natGwPool": account.nat_gateways.iter().map(gateway).collect::<Vec<_>>()},
-            "credential": {"accessKey": account.access_key_id, "accessSecret": account.access_key_secret.expose_secret()},
-        });
-        if !self.options.whole_cluster {
-            merge(&mut config, &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}));
-        }
-        merge(&mut config, &self.options.config);
-        // JSON is YAML.
-        std::fs::write(self.config_file(), serde_json::to_vec_pretty(&config)?)?;
-        Ok(())
-    }
-
-    /// The webhook with a certificate of its own, on ports that stay its own over restarts.
-    fn webhook(&self) -> Result<(Service, String, WebhookAddress)> {
-        let now = Timestamp::now();
-        let authority = Authority::new(now)?;
-        let pair = authority.issue(&["127.0.0.1".to_owned(), "localhost".to_owned()], now)?;
-        let write = |name: &str, text: &str| -> Result<PathBuf> {
-            let file = self.dir.join(name);
-            std::fs::write(&file, text)?;
-            Ok(file)
-        };
-        write("ca.pem", authority.ca_pem())?;
-        let [listen, admin] = free_addresses()?;
-        let program = Program {
-            name: "webhook",
-            binary: layout::program("waygate-webhook")?,
-            arguments: vec![
-                "--config".into(),
-                self.config_file().into(),
-                "--listen".into(),
-                listen.clone().into(),
-                "--admin-listen".into(),
-                admin.clone().into(),
-                "--tls-cert".into(),
-                write("tls.crt", &pair.cert_pem)?.into(),
-                "--tls-key".into(),
-                write("tls.key", pair.key_pem.expose_secret())?.into(),
-                "--worker-user".into(),
-                self.installation.worker_user().into(),
-            ],
-            environment: vec![("DATABASE_URL", self.database_url.into())],
-            dir: self.dir.to_path_buf(),
-            ready_url: format!("http://{admin}/readyz"),
-        };
-        let address = WebhookAddress { url: format!("https://{listen}"), ca_pem: authority.ca_pem().to_owned() };
-        Ok((Service::new(program), format!("http://{admin}"), address))
-    }
-
-    /// The worker, as its service account.
-    async fn worker(&self, binary: PathBuf, admin_kubeconfig: &Path) -> Result<(Service, String)> {
-        let kubeconfig = self.dir.join("worker.kubeconfig");
-        let content = self.installation.worker_kubeconfig(admin_kubeconfig).await.context("the worker's kubeconfig")?;
-        std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
-        let [admin] = free_addresses()?;
-        let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
-        if !self.options.whole_cluster {
-            // What serves the whole cluster has its registrations' own names, and the worker would have them trust its authority.
-            arguments.extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
-        }
-        arguments.extend(self.options.worker.iter().map(Into::into));
-        let program = Program {
-            name: "worker",
-            binary,
-            arguments,
-            environment: vec![
-                ("DATABASE_URL", self.database_url.into()),
-                ("KUBECONFIG", kubeconfig.into()),
-                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
-            ],
-            dir: self.dir.to_path_buf(),
-            ready_url: format!("http://{admin}/readyz"),
-        };
-        Ok((Service::new(program), format!("http://{admin}")))
-    }
-}
-
-/// Loopback addresses that are free now, all different.
-fn free_addresses<const COUNT: usize>() -> Result<[String; COUNT]> {
-    let mut held = Vec::new();
-    for _ in 0..COUNT {
-        held.push(std::net::TcpListener::bind("127.0.0.1:0")?);
-    }
-    let addresses = held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect::<Result<Vec<_>>>()?;
-    addresses.try_into().ok().context("as many addresses as asked for")
-}
-
-/// Lays `over` over `base`: objects are merged, everything else is replaced.
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, over) => *base = over.clone(),
     }
 }

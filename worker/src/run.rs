@@ -1,6 +1,6 @@
 //! Puts the worker together and runs it until it is told to stop.
 
-use crate::args::{Database, Migrate, Run};
+use crate::args::{Cloud, Database, Migrate, Run};
 use crate::claims::AtWork;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -10,8 +10,8 @@ use crate::worker::Worker;
 use crate::{certificates, claims, sweep, watch};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use uuid::Uuid;
-use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, Settings};
+use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, LocalPermits, Network, Settings};
 use waygate_core::config::Config;
 use waygate_serving::{Readiness, Supervisor, admin, logs, signals, tls};
 use waygate_store::{Error as StoreError, Store};
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
-    let cloud = cloud_client(&args, &config)?;
+    let cloud = cloud_client(args.cloud, &config)?;
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
     let worker = Arc::new(Worker {
@@ -114,7 +114,7 @@ async fn connect(database: &Database) -> anyhow::Result<Store> {
     }
 }
 
-async fn kube_client(args: &Run) -> anyhow::Result<Client> {
+async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
     let config = match &args.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -122,33 +122,43 @@ async fn kube_client(args: &Run) -> anyhow::Result<Client> {
         }
         None => kube::Config::infer().await.context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
     };
-    Ok(Client::try_from(config)?)
+    Ok(kube::Client::try_from(config)?)
 }
 
 /// The UID of the kube-system namespace: what identifies a cluster, since a configured ID can be copied.
-async fn cluster_uid(kube: &Client) -> anyhow::Result<Uuid> {
+async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
     let namespace = Api::<Namespace>::all(kube.clone()).get("kube-system").await.context("cannot read namespace kube-system")?;
     let uid = namespace.metadata.uid.context("namespace kube-system has no UID")?;
     uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
 }
 
-fn cloud_client(args: &Run, config: &Config) -> anyhow::Result<Cloud> {
-    let credentials = match (&config.credential, &args.access_key_id, &args.access_key_secret) {
-        (Some(pair), ..) => Credentials::access_key(pair.access_key.expose_secret(), pair.access_secret.clone()),
-        (None, Some(id), Some(secret)) => Credentials::access_key(id, secret.clone()),
-        (None, ..) => anyhow::bail!(
-            "no credentials for the cloud: set credential.accessKey and credential.accessSecret in {}, or ALIBABA_CLOUD_ACCESS_KEY_ID and \
-             ALIBABA_CLOUD_ACCESS_KEY_SECRET",
-            args.config.display()
-        ),
-    };
+fn cloud_client(args: Cloud, config: &Config) -> anyhow::Result<Client> {
     let settings = Settings {
         region: config.region_id.clone(),
         vpc: config.vpc_id.clone(),
-        endpoint: args.cloud_endpoint.clone(),
-        network: Network::Public,
+        endpoint: args.endpoint,
+        network: if args.vpc_endpoints { Network::Vpc } else { Network::Public },
         call_deadline: READ,
         user_agent_suffix: String::new(),
     };
-    Ok(Cloud::new(settings, credentials, Arc::new(LocalPermits::published()))?)
+    let configured = config.credential.as_ref().map(|pair| AccessKey {
+        id: pair.access_key.expose_secret().to_owned(),
+        secret: pair.access_secret.clone(),
+        token: None,
+    });
+    let environment = Environment {
+        access_key_id: args.access_key_id,
+        access_key_secret: args.access_key_secret,
+        security_token: args.security_token,
+        role_arn: args.role_arn,
+        oidc_provider_arn: args.oidc_provider_arn,
+        oidc_token_file: args.oidc_token_file,
+        role_session_name: args.role_session_name,
+        ecs_metadata: args.ecs_metadata,
+        ecs_metadata_disabled: args.ecs_metadata_disabled,
+        imdsv1_disabled: args.imdsv1_disabled,
+        metadata_endpoint: None,
+    };
+    let credentials = Credentials::chain(configured, environment, &settings)?;
+    Ok(Client::new(settings, credentials, Arc::new(LocalPermits::published()))?)
 }

@@ -1,0 +1,62 @@
+//! Checks files as admission and the programs' start would, and says everything that is wrong.
+
+use crate::objects::{self, PodLike};
+use anyhow::Context as _;
+use serde_json::Value;
+use std::io::Read as _;
+use std::path::Path;
+use waygate_core::annotations::{self, Context};
+use waygate_core::config::Config;
+
+/// Whether every pod in the files would be admitted.
+pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
+    let mut right = true;
+    for file in files {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&read(file)?, options)
+            .with_context(|| format!("{} is not valid YAML", file.display()))?;
+        for pod in documents.iter().flat_map(objects::pods) {
+            right &= report(&pod);
+        }
+    }
+    Ok(right)
+}
+
+fn report(pod: &PodLike) -> bool {
+    let context = Context { host_network: pod.host_network, stateful: pod.stateful, ..Context::default() };
+    let reading = annotations::read(&pod.annotations, &context);
+    match (&reading.request, reading.problems.is_empty()) {
+        (Some(request), _) => println!("{}: asks for {}", pod.name, request.kind().as_str()),
+        (None, true) => println!("{}: asks for nothing", pod.name),
+        (None, false) => println!("{}: would be refused", pod.name),
+    }
+    reading.problems.iter().for_each(|problem| println!("  error: {problem}"));
+    reading.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
+    reading.problems.is_empty()
+}
+
+/// Whether a configuration would be accepted.
+pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
+    match Config::parse(&read(file)?) {
+        Ok((config, warnings)) => {
+            println!("{}: cluster {} is configured", file.display(), config.cluster_id);
+            for warning in &warnings {
+                println!("  warning: {warning}");
+            }
+            Ok(true)
+        }
+        Err(errors) => {
+            println!("{}: {errors}", file.display());
+            Ok(false)
+        }
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}

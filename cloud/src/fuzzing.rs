@@ -1,0 +1,58 @@
+//! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no other build has this module.
+
+use crate::error::Error;
+use crate::transport::refusal;
+use crate::wire::eip::{Allocated, Eips};
+use crate::wire::eni::Interfaces;
+use crate::wire::nat::{Created, ForwardEntries, GatewayAttribute, NatGateways, SnatEntries};
+use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
+use crate::wire::security::SecurityGroup;
+use crate::wire::sts::{Assumption, CallerIdentity, RoleKeys};
+use crate::wire::tags::TagResources;
+use crate::wire::{Chain, Page, Plain};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::de::DeserializeOwned;
+
+/// Reads a body as the good answer of every action there is. Whatever it is, it is taken or refused.
+pub fn read_as_everything(body: &[u8]) {
+    page::<Eips>(body);
+    page::<ForwardEntries>(body);
+    page::<NatGateways>(body);
+    page::<SnatEntries>(body);
+    page::<Vpcs>(body);
+    page::<VSwitches>(body);
+    page::<RouteTables>(body);
+    chain::<Interfaces>(body);
+    chain::<RouteEntries>(body);
+    chain::<SecurityGroup>(body);
+    chain::<TagResources>(body);
+    _ = parse::<Plain>(body);
+    _ = parse::<Allocated>(body).map(|it| it.answer().is_ok());
+    _ = parse::<Created>(body).map(|it| it.answer().is_ok());
+    _ = parse::<GatewayAttribute>(body).map(|it| it.counts());
+    _ = parse::<CallerIdentity>(body).map(CallerIdentity::fact);
+    _ = parse::<Assumption>(body).map(|it| it.keys().is_ok());
+    _ = parse::<RoleKeys>(body).map(|it| it.keys().is_ok());
+}
+
+/// Reads an answer other than 200, as the answer to `action`; none for a status HTTP does not know. `wait` is what every header
+/// says that may tell how long to wait.
+pub fn read_as_refusal(action: &'static str, status: u16, wait: &[u8], body: &[u8]) -> Option<Error> {
+    let value = HeaderValue::from_bytes(wait).ok()?;
+    let names = ["x-acs-retry-after", "x-ratelimit-user-api", "x-ratelimit-user"];
+    let headers: HeaderMap = names.into_iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
+    Some(refusal(action, StatusCode::from_u16(status).ok()?, &headers, body))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_json::from_slice(body).ok()
+}
+
+fn page<P: Page>(body: &[u8]) {
+    _ = parse::<P>(body).map(|page| (page.total(), page.items().is_ok()));
+}
+
+fn chain<C: Chain>(body: &[u8]) {
+    _ = parse::<C>(body).map(|mut chain| (chain.next(), chain.items().is_ok()));
+}

@@ -1,0 +1,59 @@
+//! What the demo applies.
+
+use anyhow::Result;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{Pod, Service},
+};
+use serde_json::json;
+
+use crate::pods::annotated;
+
+/// Two pods with an EIP each.
+pub(super) fn web() -> Result<Deployment> {
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": "web"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}, "annotations": {
+                "k8s.aliyun.com/pod-with-eip": "true",
+                "k8s.aliyun.com/eip-bandwidth": "10",
+            }},
+            "spec": {"containers": [{"name": "main", "image": "example.com/web:1"}]},
+        }},
+    }))?)
+}
+
+/// Two game servers with two ports each on a NAT gateway.
+pub(super) fn game() -> Result<StatefulSet> {
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": "game"},
+        "spec": {"replicas": 2, "serviceName": "game", "podManagementPolicy": "Parallel", "selector": {"matchLabels": {"app": "game"}}, "template": {
+            "metadata": {"labels": {"app": "game"}, "annotations": {
+                "k8s.aliyun.com/pod-dnat": "true",
+                "k8s.aliyun.com/pod-dnat-expose-port": "80,7777/udp",
+            }},
+            "spec": {"containers": [{"name": "main", "image": "example.com/game:1"}]},
+        }},
+    }))?)
+}
+
+/// A Service for each, whose endpoints are ready when the pods are.
+pub(super) fn services() -> Result<Vec<Service>> {
+    let service = |name: &str| {
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}))
+    };
+    Ok(vec![service("web")?, service("game")?])
+}
+
+/// A pod with three faults.
+pub(super) fn wrong_pod() -> Pod {
+    annotated(
+        "wrong",
+        &[
+            ("k8s.aliyun.com/pod-with-eip", "true"),
+            ("k8s.aliyun.com/eip-bandwidth", "fast"),
+            ("k8s.aliyun.com/eip-internet-charge-type", "PayByGuess"),
+            ("k8s.aliyun.com/pod-eip-release-strategy", "Sometimes"),
+        ],
+    )
+}

@@ -1,0 +1,161 @@
+//! What a stand's webhook and worker are started with: configuration, certificates, credentials, addresses.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use waygate_certs::Authority;
+
+use crate::{
+    cloud::{Cloud, NatGateway},
+    installation::Installation,
+    layout,
+    manifests::{STAND_LABEL, WebhookAddress},
+    service::{Program, Service},
+    stand::Options,
+};
+
+/// What a stand's programs are made from.
+pub(crate) struct Parts<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) dir: &'a Path,
+    pub(crate) options: &'a Options,
+    pub(crate) cloud: &'a Cloud,
+    pub(crate) database_url: &'a str,
+    pub(crate) installation: &'a Installation,
+}
+
+impl Parts<'_> {
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("config.yaml")
+    }
+
+    /// Writes the configuration file that webhook and worker share.
+    pub(crate) fn write_config(&self) -> Result<()> {
+        let account = &self.cloud.account;
+        // The documents' own port range.
+        let gateway =
+            |it: &NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
+        let mut config = json!({
+            "clusterID": self.id,
+            "regionID": account.region_id,
+            "vpcID": account.vpc_id,
+            "enableControllers": ["natgw", "eip"],
+            "networkController": {"natGwPool": account.nat_gateways.iter().map(gateway).collect::<Vec<_>>()},
+            "credential": {"accessKey": account.access_key_id, "accessSecret": account.access_key_secret.expose_secret()},
+        });
+        if !self.options.whole_cluster {
+            merge(&mut config, &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}));
+        }
+        merge(&mut config, &self.options.config);
+        // JSON is YAML.
+        std::fs::write(self.config_file(), serde_json::to_vec_pretty(&config)?)?;
+        Ok(())
+    }
+
+    /// The webhook with a certificate of its own, on ports that stay its own over restarts.
+    pub(crate) fn webhook(&self) -> Result<(Service, String, WebhookAddress)> {
+        let now = Timestamp::now();
+        let authority = Authority::new(now)?;
+        let pair = authority.issue(&["127.0.0.1".to_owned(), "localhost".to_owned()], now)?;
+        let write = |name: &str, text: &str| -> Result<PathBuf> {
+            let file = self.dir.join(name);
+            std::fs::write(&file, text)?;
+            Ok(file)
+        };
+        write("ca.pem", authority.ca_pem())?;
+        let [listen, admin] = free_addresses()?;
+        let program = Program {
+            name: "webhook",
+            binary: layout::program("waygate-webhook")?,
+            arguments: vec![
+                "--config".into(),
+                self.config_file().into(),
+                "--listen".into(),
+                listen.clone().into(),
+                "--admin-listen".into(),
+                admin.clone().into(),
+                "--tls-cert".into(),
+                write("tls.crt", &pair.cert_pem)?.into(),
+                "--tls-key".into(),
+                write("tls.key", pair.key_pem.expose_secret())?.into(),
+                "--worker-user".into(),
+                self.installation.worker_user().into(),
+            ],
+            environment: vec![("DATABASE_URL", self.database_url.into())],
+            dir: self.dir.to_path_buf(),
+            ready_url: format!("http://{admin}/readyz"),
+        };
+        let address = WebhookAddress { url: format!("https://{listen}"), ca_pem: authority.ca_pem().to_owned() };
+        Ok((Service::new(program), format!("http://{admin}"), address))
+    }
+
+    /// The worker, as its service account.
+    pub(crate) async fn worker(&self, binary: PathBuf, admin_kubeconfig: &Path) -> Result<(Service, String)> {
+        let kubeconfig = self.dir.join("worker.kubeconfig");
+        let content = self.installation.worker_kubeconfig(admin_kubeconfig).await.context("the worker's kubeconfig")?;
+        std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
+        let [admin] = free_addresses()?;
+        let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
+        if !self.options.whole_cluster {
+            // What serves the whole cluster has its registrations' own names, and the worker would have them trust its authority.
+            arguments.extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
+        }
+        arguments.extend(self.options.worker.iter().map(Into::into));
+        let program = Program {
+            name: "worker",
+            binary,
+            arguments,
+            environment: vec![
+                ("DATABASE_URL", self.database_url.into()),
+                ("KUBECONFIG", kubeconfig.into()),
+                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
+            ],
+            dir: self.dir.to_path_buf(),
+            ready_url: format!("http://{admin}/readyz"),
+        };
+        Ok((Service::new(program), format!("http://{admin}")))
+    }
+}
+
+/// Loopback addresses that are free now, all different.
+fn free_addresses<const COUNT: usize>() -> Result<[String; COUNT]> {
+    let mut held = Vec::new();
+    for _ in 0..COUNT {
+        held.push(std::net::TcpListener::bind("127.0.0.1:0")?);
+    }
+    let addresses = held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect::<Result<Vec<_>>>()?;
+    addresses.try_into().ok().context("as many addresses as asked for")
+}
+
+/// Lays `over` over `base`: objects are merged, everything else is replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_what_is_not_named() {
+        let mut base = json!({"a": {"b": 1, "c": [1, 2]}, "d": 1});
+        merge(&mut base, &json!({"a": {"c": [3]}, "e": {"f": true}}));
+        assert_eq!(base, json!({"a": {"b": 1, "c": [3]}, "d": 1, "e": {"f": true}}));
+    }
+
+    #[test]
+    fn addresses_differ() {
+        let [one, other] = free_addresses().unwrap();
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,142 @@
+//! Pods and custom resources, as an API server keeps them: every write bumps a version, and a write with a stale version is refused.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use waygate_core::ids::{LeaseId, PodUid};
+use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, ResourceFact, Verdict};
+use waygate_core::request::{Kind, Request};
+use waygate_core::resources::{PodDNAT, PodEIP};
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub uid: PodUid,
+    pub version: u64,
+    pub ip: Option<Ipv4Addr>,
+    pub exited: bool,
+    pub terminating: bool,
+    pub asks: Option<Request>,
+    /// What we have told it, by kind: condition and annotation.
+    pub verdicts: BTreeMap<Kind, Verdict>,
+    pub announced: BTreeMap<Kind, String>,
+}
+
+impl Pod {
+    pub(crate) fn here(&self, kind: Kind) -> PodHere {
+        PodHere {
+            ip: self.ip,
+            node: Some("node".to_owned()),
+            exited: self.exited,
+            terminating: self.terminating,
+            gated: true,
+            asks: match &self.asks {
+                Some(request) if request.kind() == kind => Asks::For(Box::new(request.clone())),
+                _ => Asks::Nothing,
+            },
+            verdict: self.verdicts.get(&kind).cloned(),
+            announced: self.announced.get(&kind).cloned(),
+        }
+    }
+}
+
+/// A custom resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    pub version: u64,
+    pub lease: LeaseId,
+    pub object: Object,
+}
+
+/// The cluster's objects by name.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    pub pods: BTreeMap<String, Pod>,
+    pub resources: BTreeMap<(Kind, String), Resource>,
+    version: u64,
+}
+
+/// The object is not what it was when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed;
+
+impl Cluster {
+    pub(crate) fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// The pod of a lease by a live read, and its version.
+    pub(crate) fn pod_of(&self, name: &str, uid: &PodUid, kind: Kind) -> (PodFact, u64) {
+        match self.pods.get(name).filter(|pod| pod.uid == *uid) {
+            Some(pod) => (PodFact::Here(Box::new(pod.here(kind))), pod.version),
+            None => (PodFact::Gone, 0),
+        }
+    }
+
+    /// The custom resource of a lease's name, and its version.
+    pub(crate) fn resource_of(&self, name: &str, kind: Kind, lease: LeaseId) -> (ResourceFact, u64) {
+        match self.resources.get(&(kind, name.to_owned())) {
+            None => (ResourceFact::Absent, 0),
+            Some(resource) if resource.lease == lease => (ResourceFact::Mine(resource.object.clone()), resource.version),
+            Some(resource) => (ResourceFact::Another { what: format!("held by {}", resource.lease) }, resource.version),
+        }
+    }
+
+    /// Changes a pod that is still the one that was read; gives its new version.
+    pub(crate) fn patch_pod(&mut self, name: &str, version: u64, change: impl FnOnce(&mut Pod)) -> Result<u64, Changed> {
+        let next = self.next_version();
+        let pod = self.pods.get_mut(name).filter(|pod| pod.version == version).ok_or(Changed)?;
+        change(pod);
+        pod.version = next;
+        Ok(next)
+    }
+
+    /// Writes the spec: creates the resource where none was read, patches the one that was.
+    pub(crate) fn write_spec(&mut self, name: &str, lease: LeaseId, version: u64, content: &Content) -> Result<(), Changed> {
+        let next = self.next_version();
+        let (kind, object) = match content {
+            Content::Eip { spec, .. } => (Kind::Eip, Object::Eip(Box::new(PodEIP::new(name, spec.clone())))),
+            Content::Dnat { spec, .. } => (Kind::Dnat, Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone())))),
+        };
+        let key = (kind, name.to_owned());
+        match (self.resources.get_mut(&key), version) {
+            (None, 0) => {
+                self.resources.insert(key, Resource { version: next, lease, object });
+            }
+            (Some(resource), _) if resource.version == version => {
+                match (&mut resource.object, object) {
+                    (Object::Eip(old), Object::Eip(new)) => old.spec = new.spec,
+                    (Object::Dnat(old), Object::Dnat(new)) => old.spec = new.spec,
+                    _ => return Err(Changed),
+                }
+                resource.version = next;
+            }
+            _ => return Err(Changed),
+        }
+        Ok(())
+    }
+
+    /// Shows an address in the status, or with `None` takes it away.
+    pub(crate) fn write_status(&mut self, name: &str, kind: Kind, version: u64, content: Option<&Content>) -> Result<(), Changed> {
+        let next = self.next_version();
+        let key = (kind, name.to_owned());
+        let resource = self.resources.get_mut(&key).filter(|resource| resource.version == version).ok_or(Changed)?;
+        match (&mut resource.object, content) {
+            (Object::Eip(object), Some(Content::Eip { status, .. })) => object.status = status.as_deref().cloned(),
+            (Object::Dnat(object), Some(Content::Dnat { status, .. })) => object.status.clone_from(status),
+            (Object::Eip(object), None) => object.status = None,
+            (Object::Dnat(object), None) => object.status = None,
+            _ => return Err(Changed),
+        }
+        resource.version = next;
+        Ok(())
+    }
+
+    /// Deletes the lease's own resource, whatever has become of it since it was read.
+    pub(crate) fn remove_resource(&mut self, name: &str, kind: Kind, lease: LeaseId) {
+        let key = (kind, name.to_owned());
+        if self.resources.get(&key).is_some_and(|resource| resource.lease == lease) {
+            self.resources.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! A worker taken apart: what `waygate-worker` does in one go stands here as stages, between which anything may happen.
+//!
+//! ```text
+//! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
+//! ```
+
+use crate::cloud::refused_with;
+use crate::store::{Claim, FENCE, Loaded, No};
+use crate::world::World;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::VecDeque;
+use uuid::Uuid;
+use waygate_cloud::{Class, Error};
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::AllocationId;
+use waygate_core::lease::{Operation, Outcome, Phase};
+use waygate_core::names::TAG_LEASE;
+use waygate_core::plan::{
+    self, Asks, CloudFacts, Content, EndReason, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Step, Verdict, Wait,
+};
+use waygate_core::request::{EipSource, Request};
+
+/// What was read, and the versions that writes are bound to.
+pub(crate) struct Scene {
+    loaded: Loaded,
+    pod: PodFact,
+    pod_version: u64,
+    resource: ResourceFact,
+    resource_version: u64,
+    /// The world's moment at which the cloud was read.
+    pub read_at: u64,
+    cloud: CloudFacts,
+}
+
+/// One write of several.
+pub(crate) enum Write {
+    Status(Option<Content>),
+    Announce(Option<String>),
+    Condition(Verdict),
+    Phase(Phase),
+}
+
+/// What a task does next.
+pub(crate) enum Stage {
+    Load,
+    ReadPod(Loaded),
+    ReadResource(Box<Scene>),
+    ReadCloud(Box<Scene>),
+    Plan(Box<Scene>),
+    Write(Box<Scene>, VecDeque<Write>),
+    Send(Box<Scene>, Operation, Timestamp),
+    Hear(Box<Scene>, Operation, Result<Answer, Error>),
+}
+
+/// Work on one claimed lease.
+pub(crate) struct Task {
+    pub claim: Claim,
+    pub stage: Stage,
+}
+
+/// What came of a stage.
+enum After {
+    Then(Stage),
+    Pause { reason: String, patience: Patience },
+    Gone,
+    /// The store says no: the lease is left to lapse.
+    Dropped,
+}
+
+impl From<No> for After {
+    fn from(_: No) -> Self {
+        Self::Dropped
+    }
+}
+
+/// One of several processes.
+pub(crate) struct Worker {
+    pub owner: Uuid,
+    pub task: Option<Task>,
+}
+
+impl World {
+    /// Does the next stage of a worker, or claims. False: nothing is due.
+    pub(crate) fn advance(&mut self, index: usize) -> bool {
+        let Some(worker) = self.workers.get_mut(index) else { return false };
+        let owner = worker.owner;
+        let Some(task) = worker.task.take() else {
+            let Some(claim) = self.store.claim(self.now, owner) else { return false };
+            self.workers[index].task = Some(Task { claim, stage: Stage::Load });
+            return true;
+        };
+        let Task { claim, stage } = task;
+        let (wake, tries, reason) = known(&stage);
+        match self.stage(&claim, stage).unwrap_or_else(After::from) {
+            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage }),
+            After::Gone | After::Dropped => {}
+            After::Pause { reason: now_reason, patience } => {
+                let tries = if reason.as_deref() == Some(now_reason.as_str()) { tries.saturating_add(1) } else { 0 };
+                // A claim that was lost meanwhile is somebody else's to finish.
+                self.store.finish(self.now, &claim, wake, again(patience, tries), tries, &now_reason).unwrap_or_default();
+            }
+        }
+        true
+    }
+
+    fn stage(&mut self, claim: &Claim, stage: Stage) -> Result<After, No> {
+        let then = |stage| Ok(After::Then(stage));
+        match stage {
+            Stage::Load => then(Stage::ReadPod(self.store.load(self.now, claim)?)),
+            Stage::ReadPod(loaded) => {
+                let (pod, pod_version) = self.cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
+                let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
+                then(Stage::ReadResource(Box::new(Scene { loaded, pod, pod_version, resource, resource_version: 0, read_at: 0, cloud })))
+            }
+            Stage::ReadResource(mut scene) => {
+                let lease = &scene.loaded.lease;
+                (scene.resource, scene.resource_version) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id);
+                then(Stage::ReadCloud(scene))
+            }
+            Stage::ReadCloud(mut scene) => {
+                if self.fault(0.01) {
+                    return Ok(After::Pause { reason: "CloudUnreachable".to_owned(), patience: Patience::Event });
+                }
+                scene.read_at = self.moment;
+                scene.cloud = self.read_cloud(&scene.loaded, &scene.pod);
+                then(Stage::Plan(scene))
+            }
+            Stage::Plan(scene) => {
+                let situation = Situation {
+                    owner: self.owner,
+                    lease: &scene.loaded.lease,
+                    operations: &scene.loaded.operations,
+                    pod: &scene.pod,
+                    resource: &scene.resource,
+                    cloud: &scene.cloud,
+                    now: scene.loaded.now,
+                };
+                let step = plan::next(&situation);
+                self.note(|| format!("{} plans {step:?}", situation.lease.id));
+                self.act(claim, scene, step)
+            }
+            Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
+            Stage::Send(scene, operation, intended) => Ok(self.send(scene, operation, intended)),
+            Stage::Hear(scene, operation, answered) => Ok(self.hear(claim, &scene, &operation, answered)),
+        }
+    }
+
+    fn read_cloud(&mut self, loaded: &Loaded, pod: &PodFact) -> CloudFacts {
+        let (now, lease) = (self.now, &loaded.lease);
+        let mut facts = CloudFacts::default();
+        let named = match (&lease.eip, &lease.request) {
+            (Some(eip), _) => Some(eip.allocation_id.clone()),
+            (None, Request::Eip(request)) => match &request.source {
+                EipSource::Given(id) => Some(id.clone()),
+                EipSource::Allocate(_) => None,
+            },
+            (None, Request::Dnat(_)) => None,
+        };
+        if let Some(id) = named {
+            facts.eip = Seen::from_read(self.cloud.eip(now, &id));
+        }
+        if loaded.operations.iter().any(|operation| matches!(operation.change, Change::AllocateEipAddress { .. })) {
+            facts.tagged = self.cloud.eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
+        }
+        let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
+        if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {
+            facts.eni = Seen::from_read(self.cloud.eni(now, ip));
+        }
+        if let Some(port) = lease.ports.first() {
+            facts.entries = self.cloud.entries(now, &port.gateway_id);
+            let names = facts.entries.iter().filter_map(|entry| self.owner.read_entry_name(&entry.name));
+            facts.known_leases = names.map(|name| name.lease).filter(|id| self.store.rows.contains_key(id)).collect();
+        }
+        facts
+    }
+
+    /// What `worker/src/act.rs` does with a step.
+    fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: Step) -> Result<After, No> {
+        let now = self.now;
+        let lease = scene.loaded.lease.clone();
+        match step {
+            Step::Want => self.store.set_phase(claim, Phase::Wanted)?,
+            Step::Forget => {
+                self.store.forget(claim)?;
+                return Ok(After::Gone);
+            }
+            Step::End(why) => {
+                self.store.set_phase(claim, Phase::Ending)?;
+                if let (PodFact::Here(here), EndReason::RequestChanged) = (&scene.pod, why)
+                    && let Asks::For(request) = &here.asks
+                {
+                    self.store.sight(now, &lease.pod_name, &lease.pod_uid, request);
+                }
+            }
+            Step::TakeGiven { allocation_id, ip_address } => {
+                let taken = self.store.take_given(claim, &allocation_id, ip_address);
+                return self.taken_or(scene, taken);
+            }
+            Step::ForgetEip => self.store.forget_eip(claim)?,
+            Step::ReservePorts { .. } => {
+                let Request::Dnat(request) = &lease.request else { return Ok(changed()) };
+                let first = self.dice_below(2);
+                if !self.store.reserve_ports(claim, request, first)? {
+                    let wait = Wait { reason: Reason::NoFreePort, message: "no room".to_owned(), patience: Patience::Event };
+                    return Ok(self.waits(&scene, wait));
+                }
+            }
+            Step::MarkForeign(port) => self.store.mark_foreign(claim, &port)?,
+            Step::NoteEntry(port, entry) => self.store.note_entry(claim, &port, &entry)?,
+            Step::QuietPort(port) => self.store.quiet_port(now, claim, &port)?,
+            Step::SetTarget(target) => {
+                let set = self.store.set_target(claim, &target);
+                return self.taken_or(scene, set);
+            }
+            Step::ClearTarget => self.store.clear_target(claim)?,
+            Step::ClaimResource => {
+                let claimed = self.store.set_resource(claim);
+                return self.taken_or(scene, claimed);
+            }
+            Step::Doubt => {
+                self.store.doubt(claim)?;
+                return Ok(doubtful());
+            }
+            Step::Change { resource, change } => {
+                let operation = self.store.intend(now, claim, &resource, &change)?;
+                return Ok(After::Then(Stage::Send(scene, operation, now)));
+            }
+            Step::Resend(id) => {
+                self.store.intend_again(now, claim, id)?;
+                let operation = scene.loaded.operations.iter().find(|operation| operation.id == id).cloned();
+                return Ok(operation.map_or_else(changed, |operation| After::Then(Stage::Send(scene, operation, now))));
+            }
+            Step::Settle { operation, outcome, answer } => {
+                self.store.settle(now, claim, operation, outcome, answer.as_ref(), false);
+            }
+            Step::Miss(operation) => {
+                self.store.miss(claim, operation)?;
+                return Ok(doubtful());
+            }
+            Step::WriteResource(content) => {
+                let written = self.cluster.write_spec(&lease.pod_name, lease.id, scene.resource_version, &content);
+                return Ok(if written.is_ok() { After::Then(Stage::Load) } else { changed() });
+            }
+            Step::Publish(publication) => {
+                let condition =
+                    Verdict { status: true, reason: publication.reason.as_str().to_owned(), message: publication.message.clone() };
+                let mut writes = VecDeque::new();
+                // Nothing is written where it stands already.
+                if !matches!(&scene.resource, ResourceFact::Mine(object) if publication.content.is(object)) {
+                    writes.push_back(Write::Status(Some(publication.content)));
+                }
+                writes.extend([Write::Announce(Some(publication.annotation)), Write::Condition(condition), Write::Phase(Phase::Held)]);
+                return Ok(After::Then(Stage::Write(scene, writes)));
+            }
+            Step::Withdraw(withdrawal) => {
+                let mut writes = VecDeque::new();
+                if matches!(scene.resource, ResourceFact::Mine(_)) {
+                    writes.push_back(Write::Status(None));
+                }
+                if let PodFact::Here(here) = &scene.pod
+                    && !here.exited
+                {
+                    writes.push_back(Write::Announce(None));
+                    if !here.terminating {
+                        let reason = withdrawal.reason.as_str().to_owned();
+                        writes.push_back(Write::Condition(Verdict { status: withdrawal.status, reason, message: withdrawal.message }));
+                    }
+                }
+                if lease.phase == Phase::Held {
+                    writes.push_back(Write::Phase(Phase::Wanted));
+                }
+                return Ok(After::Then(Stage::Write(scene, writes)));
+            }
+            Step::RemoveResource => self.cluster.remove_resource(&lease.pod_name, lease.kind, lease.id),
+            Step::Wait(wait) => return Ok(self.waits(&scene, wait)),
+        }
+        Ok(After::Then(Stage::Load))
+    }
+
+    fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
+        let lease = scene.loaded.lease.clone();
+        let (name, kind) = (lease.pod_name.as_str(), lease.kind);
+        let written = match writes.pop_front() {
+            None => return After::Then(Stage::Load),
+            Some(Write::Status(content)) => self.cluster.write_status(name, kind, scene.resource_version, content.as_ref()).is_ok(),
+            Some(Write::Announce(value)) => {
+                self.patch(&mut scene, |pod| pod.announced.get(&kind).cloned() == value, |pod| {
+                    match &value {
+                        Some(value) => pod.announced.insert(kind, value.clone()),
+                        None => pod.announced.remove(&kind),
+                    };
+                })
+            }
+            Some(Write::Condition(verdict)) => {
+                let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
+                let patched = self.patch(&mut scene, |pod| pod.verdicts.get(&kind) == Some(&verdict), |pod| {
+                    pod.verdicts.insert(kind, verdict.clone());
+                });
+                if patched && published {
+                    self.published(name, kind, scene.read_at);
+                }
+                patched
+            }
+            Some(Write::Phase(phase)) => return self.store.set_phase(claim, phase).map_or_else(After::from, |()| After::Then(Stage::Load)),
+        };
+        if written { After::Then(Stage::Write(scene, writes)) } else { changed() }
+    }
+
+    /// Writes to the pod that was read, unless it says so already.
+    fn patch(
+        &mut self,
+        scene: &mut Scene,
+        stands: impl FnOnce(&crate::cluster::Pod) -> bool,
+        change: impl FnOnce(&mut crate::cluster::Pod),
+    ) -> bool {
+        let lease = &scene.loaded.lease;
+        let Some(pod) = self.cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid) else { return false };
+        // As in the worker, what stands is judged by the pod as it was read: if it has changed since, nothing is known.
+        if pod.version == scene.pod_version && stands(pod) {
+            return true;
+        }
+        let patched = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, change);
+        scene.pod_version = patched.unwrap_or(scene.pod_version);
+        if patched.is_ok() {
+            let uid = lease.pod_uid.clone();
+            self.pod_event(&uid);
+        }
+        patched.is_ok()
+    }
+
+    fn taken_or(&mut self, scene: Box<Scene>, done: Result<(), No>) -> Result<After, No> {
+        let reason = match done {
+            Ok(()) => return Ok(After::Then(Stage::Load)),
+            Err(No::Taken("lease_eip")) => Reason::EipHeld,
+            Err(No::Taken("lease_target" | "port_internal")) => Reason::PrivateIpTaken,
+            Err(No::Taken("lease_name")) => Reason::ResourceTaken,
+            Err(no) => return Err(no),
+        };
+        Ok(self.waits(&scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
+    }
+
+    fn waits(&mut self, scene: &Scene, wait: Wait) -> After {
+        let reason = wait.reason.as_str().to_owned();
+        self.tell(scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
+        After::Pause { reason, patience: wait.patience }
+    }
+
+    fn tell(&mut self, scene: &Scene, patience: Patience, told: Verdict) {
+        let PodFact::Here(here) = &scene.pod else { return };
+        let lease = &scene.loaded.lease;
+        let lasting = match patience {
+            Patience::Poll => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
+            Patience::Event => true,
+            Patience::Exit | Patience::Idle => false,
+        };
+        if here.terminating || here.exited || lease.phase == Phase::Ending || !lasting || here.verdict.as_ref() == Some(&told) {
+            return;
+        }
+        let kind = lease.kind;
+        let told = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, |pod| {
+            pod.verdicts.insert(kind, told);
+        });
+        if told.is_ok() {
+            let uid = lease.pod_uid.clone();
+            self.pod_event(&uid);
+        }
+    }
+
+    /// Sends once. The faults are those of a network and of a cloud, and a process that was paused for too long finds its deadline past.
+    fn send(&mut self, scene: Box<Scene>, operation: Operation, intended: Timestamp) -> After {
+        let action = operation.change.action();
+        let lost = Err(Error::Deadline { action });
+        if self.now >= intended + SignedDuration::from_secs(15) {
+            return After::Then(Stage::Hear(scene, operation, lost));
+        }
+        self.sending(&operation, &scene.loaded.lease);
+        let fault = if self.fault(0.12) { self.dice_below(6) } else { usize::MAX };
+        let answered = match fault {
+            0 => lost,
+            1 => {
+                let latest = (intended + FENCE).duration_since(self.now).as_millis().saturating_sub(1000);
+                let after = self.dice_below(usize::try_from(latest).unwrap_or(0).max(1));
+                let arrives = self.now + SignedDuration::from_millis(i64::try_from(after).unwrap_or(0));
+                self.note(|| format!("{action} {} is on its way until {arrives}", operation.id));
+                self.cloud.change_later(arrives, operation.clone());
+                lost
+            }
+            2 => Err(refused_with(action, 400, "Throttling.User", "too many")),
+            3 => Err(refused_with(action, 409, "OperationConflict", "busy")),
+            4 => Err(refused_with(action, 500, "InternalError", "oops")),
+            _ => {
+                let (answered, latency) = self.cloud.change(self.now, &operation);
+                self.now += latency;
+                self.note(|| format!("{action} {} {}: {answered:?}", operation.id, if fault == 5 { "lost" } else { "answered" }));
+                self.changed_in_cloud(&operation.change);
+                if fault == 5 { lost } else { answered }
+            }
+        };
+        After::Then(Stage::Hear(scene, operation, answered))
+    }
+
+    /// What `worker/src/call.rs` does with an answer.
+    fn hear(&mut self, claim: &Claim, scene: &Scene, operation: &Operation, answered: Result<Answer, Error>) -> After {
+        let error = match answered {
+            Ok(answer) => {
+                self.store.settle(self.now, claim, operation.id, Outcome::Done, Some(&answer), false);
+                return After::Then(Stage::Load);
+            }
+            Err(error) => error,
+        };
+        let takes_eip = matches!(operation.change, Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. });
+        let takes_away = takes_eip
+            || matches!(operation.change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
+        let ended = match error.class() {
+            Class::NotFound if takes_away => Some((Outcome::Done, takes_eip)),
+            Class::Done => Some((Outcome::Done, false)),
+            _ if error.is_definite() => Some((Outcome::Refused, false)),
+            _ => None,
+        };
+        if let Some((outcome, eip_gone)) = ended {
+            self.store.settle(self.now, claim, operation.id, outcome, None, eip_gone);
+            if outcome == Outcome::Done {
+                return After::Then(Stage::Load);
+            }
+        }
+        let patience = match error.class() {
+            Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
+            Class::Throttled | Class::Quota | Class::Denied | Class::Permanent => Patience::Event,
+        };
+        let reason = error.reason().to_owned();
+        self.tell(scene, patience, Verdict { status: false, reason: reason.clone(), message: error.to_string() });
+        After::Pause { reason, patience }
+    }
+}
+
+/// What the store said when the task last loaded.
+fn known(stage: &Stage) -> (u64, i32, Option<String>) {
+    let loaded = match stage {
+        Stage::Load => return (0, 0, None),
+        Stage::ReadPod(loaded) => loaded,
+        Stage::ReadResource(scene)
+        | Stage::ReadCloud(scene)
+        | Stage::Plan(scene)
+        | Stage::Write(scene, _)
+        | Stage::Send(scene, ..)
+        | Stage::Hear(scene, ..) => &scene.loaded,
+    };
+    (loaded.wake, loaded.tries, loaded.reason.clone())
+}
+
+fn changed() -> After {
+    After::Pause { reason: "ObjectChanged".to_owned(), patience: Patience::Poll }
+}
+
+fn doubtful() -> After {
+    After::Pause { reason: "Doubtful".to_owned(), patience: Patience::Event }
+}
+
+/// The worker's curve, without its jitter.
+fn again(patience: Patience, tries: i32) -> SignedDuration {
+    let (first, growth, longest) = match patience {
+        Patience::Poll => (0.15, 1.5_f64, 3.0),
+        Patience::Event => (0.5, 1.7, 10.0),
+        Patience::Exit => (30.0, 1.0, 30.0),
+        Patience::Idle => (300.0, 1.0, 300.0),
+    };
+    SignedDuration::try_from_secs_f64((first * growth.powi(tries.clamp(0, 30))).min(longest)).unwrap_or_default()
+}
+
+/// The EIP of a change that gives it back or modifies it: never one that a pod named.
+pub(crate) fn modifies(change: &Change) -> Option<&AllocationId> {
+    match change {
+        Change::ReleaseEipAddress { allocation_id }
+        | Change::ModifyEipAddressAttribute { allocation_id, .. }
+        | Change::AddCommonBandwidthPackageIp { allocation_id, .. }
+        | Change::RemoveCommonBandwidthPackageIp { allocation_id, .. } => Some(allocation_id),
+        Change::AllocateEipAddress { .. }
+        | Change::AssociateEipAddress { .. }
+        | Change::UnassociateEipAddress { .. }
+        | Change::CreateForwardEntry(_)
+        | Change::ModifyForwardEntry { .. }
+        | Change::DeleteForwardEntry { .. } => None,
+    }
+}
