@@ -25,9 +25,12 @@ CREATE TABLE lease (
   pod_name      text NOT NULL,
   pod_uid       uuid NOT NULL,
   request       jsonb NOT NULL,
-  -- headstart: announced at admission, no pod seen yet. ending is one-way: a pod that comes back gets a new lease. A lease that has
-  -- nothing left is deleted.
-  phase         text NOT NULL CHECK (phase IN ('headstart', 'wanted', 'held', 'ending')),
+  -- headstart: announced at admission, no pod seen yet. kept: the pod is gone, a successor of its name may come. ending is one-way: a pod
+  -- that comes back gets a new lease. A lease that has nothing left is deleted.
+  phase         text NOT NULL CHECK (phase IN ('headstart', 'wanted', 'held', 'kept', 'ending')),
+  keeps         boolean NOT NULL DEFAULT false,      -- the request outlives its pod: a release strategy other than Follow, or fixed ports
+  controller    text,                                -- Kind/name of the pod's controller: only its pods succeed one another
+  ends_at       timestamptz,                         -- while kept: when it ends; null: when a person says so
   -- the EIP held (kind eip); ours: allocated by us, so ours to release
   allocation_id text,
   eip_address   inet,
@@ -59,8 +62,18 @@ CREATE UNIQUE INDEX lease_pod    ON lease (cluster_id, kind, pod_uid)           
 CREATE UNIQUE INDEX lease_name   ON lease (cluster_id, kind, namespace, pod_name) WHERE resource;
 CREATE UNIQUE INDEX lease_eip    ON lease (allocation_id)                         WHERE allocation_id IS NOT NULL;
 CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip)                    WHERE private_ip IS NOT NULL AND kind = 'eip';
+CREATE UNIQUE INDEX lease_kept   ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
+                                                                                  WHERE keeps AND phase IN ('wanted', 'held', 'kept');
 CREATE INDEX lease_due           ON lease (cluster_id, due_at);
 CREATE INDEX lease_by_pod        ON lease (cluster_id, pod_uid);
+
+-- Kept leases that people released by deleting their custom resource; counted, because an uninstallation may delete them all.
+CREATE TABLE release (
+  cluster_id int NOT NULL REFERENCES cluster,
+  lease_id   uuid NOT NULL,
+  at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX release_at ON release (cluster_id, at);
 
 -- The EIPs of the gateways in the pool. Keyed by ID, never by address: the cloud reuses addresses.
 CREATE TABLE gateway_eip (

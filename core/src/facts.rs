@@ -2,6 +2,7 @@
 
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
 use crate::request::Protocol;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,6 +26,9 @@ pub struct Eip {
     pub internet_charge_type: String,
     /// `PostPaid` or `PrePaid`.
     pub charge_type: String,
+    /// Until when a PrePaid EIP is paid for; it cannot be released before.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
     /// Line type, such as `BGP`.
     pub isp: String,
     /// Resource group.

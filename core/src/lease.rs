@@ -21,7 +21,9 @@ pub struct Lease {
     pub pod_name: String,
     /// The pod it is for: a pod of the same name with another UID is another pod.
     pub pod_uid: PodUid,
-    /// What was asked for when the lease was made.
+    /// `Kind/name` of the pod's controller: only its pods succeed one another.
+    pub controller: Option<String>,
+    /// What the pod asks for, as last taken over.
     pub request: Request,
     /// Where it stands in its life.
     pub phase: Phase,
@@ -37,8 +39,10 @@ pub struct Lease {
     pub resource: bool,
     /// Definite reads in a row that did not show what was published.
     pub doubts: i32,
-    /// When it was made.
+    /// When it was made, or taken over by its pod.
     pub created_at: Timestamp,
+    /// While kept: when it ends; none while only a person can end it.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// Where a lease stands in its life.
@@ -51,6 +55,8 @@ pub enum Phase {
     Wanted,
     /// The address works and was published.
     Held,
+    /// The pod is gone; what it had waits, bound to nothing, for a successor of its name.
+    Kept,
     /// On its way out, for good.
     Ending,
 }
@@ -62,6 +68,7 @@ impl Phase {
             Self::Headstart => "headstart",
             Self::Wanted => "wanted",
             Self::Held => "held",
+            Self::Kept => "kept",
             Self::Ending => "ending",
         }
     }

@@ -47,7 +47,32 @@ impl Kind {
     }
 }
 
+/// How long what was given outlives its pod, for a successor of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Not at all.
+    Not,
+    /// So many seconds.
+    Seconds(u64),
+    /// Until a person deletes the custom resource.
+    Always,
+}
+
 impl Request {
+    /// How long it is kept. A given EIP is its owner's to keep.
+    pub fn keep(&self) -> Keep {
+        match self {
+            Self::Eip(EipRequest { source: EipSource::Given(_), .. }) => Keep::Not,
+            Self::Eip(request) => match request.release {
+                ReleaseStrategy::Follow => Keep::Not,
+                ReleaseStrategy::Never => Keep::Always,
+                ReleaseStrategy::Ttl { seconds, .. } => Keep::Seconds(seconds),
+            },
+            Self::Dnat(request) if request.fixed => Keep::Always,
+            Self::Dnat(_) => Keep::Not,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {

@@ -13,6 +13,8 @@ pub const POD_EIP_FINALIZER: &str = "podeip-controller.alibabacloud.com/finalize
 pub const POD_DNAT_FINALIZER: &str = "natgw-controller";
 /// Annotation on a custom resource: the lease that writes it.
 pub const LEASE_ANNOTATION: &str = "waygate.dev/lease";
+/// Annotation by which a person says that a deleted custom resource means it: `"true"` releases what it stands for.
+pub const RELEASE_ANNOTATION: &str = "waygate.dev/release";
 /// Annotation on a custom resource: the pod it speaks of. A pod of the same name may be another.
 pub const POD_UID_ANNOTATION: &str = "waygate.dev/pod-uid";
 

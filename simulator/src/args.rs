@@ -41,6 +41,9 @@ pub struct Args {
     /// Forward entries per NAT gateway.
     #[arg(long, default_value_t = Quotas::default().entries_per_gateway)]
     pub quota_entries: usize,
+    /// EIPs per NAT gateway.
+    #[arg(long, default_value_t = Quotas::default().eips_per_gateway)]
+    pub quota_eips_per_gateway: usize,
     /// Ends when standard input does, so that no simulator outlives the test that started it.
     #[arg(long)]
     pub exit_with_stdin: bool,
@@ -80,7 +83,8 @@ impl Args {
 
     /// The cloud asked for.
     pub fn settings(&self, topology: Topology, start: Timestamp) -> Settings {
-        let quotas = Quotas { eips: self.quota_eips, entries_per_gateway: self.quota_entries, ..Quotas::default() };
+        let quotas =
+            Quotas { eips: self.quota_eips, entries_per_gateway: self.quota_entries, eips_per_gateway: self.quota_eips_per_gateway };
         Settings { topology, pace: self.profile.pace(), quotas, seed: self.seed, start }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{Cluster, Error, Store};
 use uuid::Uuid;
-use waygate_core::request::{Kind, Request};
+use waygate_core::ids::LeaseId;
+use waygate_core::request::{Keep, Kind, Request};
 
 /// How long a head start waits for its pod. The watch sees a pod within a second of its admission; quota and AlreadyExists come after us.
 const HEADSTART_SECONDS: f64 = 30.0;
@@ -20,6 +21,8 @@ pub struct HandOff<'a> {
     pub pod_name: &'a str,
     /// The pod's UID, which it keeps once it is stored.
     pub pod_uid: Uuid,
+    /// `Kind/name` of its controller.
+    pub controller: Option<&'a str>,
     /// What it asks for.
     pub request: &'a Request,
 }
@@ -33,49 +36,92 @@ pub struct Sighting<'a> {
     pub pod_name: &'a str,
     /// Its UID.
     pub pod_uid: Uuid,
+    /// `Kind/name` of its controller.
+    pub controller: Option<&'a str>,
     /// What it asks for.
     pub request: &'a Request,
 }
 
 impl Store {
-    /// Announces a pod. Repeating it changes nothing.
+    /// Announces a pod. Repeating it changes nothing. A pod for which a lease is kept needs no announcement: that lease becomes its own.
     pub async fn hand_off(&self, job: &HandOff<'_>) -> Result<(), Error> {
-        let request = to_json(job.request)?;
-        let done = sqlx::query!(
-            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase, due_at)
-             SELECT cluster_id, $2, $3, $4, $5, $6, 'headstart', now() + make_interval(secs => $7) FROM cluster WHERE name = $1
-             ON CONFLICT (cluster_id, kind, pod_uid) WHERE phase <> 'ending' DO UPDATE SET wake = lease.wake",
-            job.cluster_name,
+        let cluster = sqlx::query_scalar!("SELECT cluster_id FROM cluster WHERE name = $1", job.cluster_name)
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or_else(|| Error::UnknownCluster { name: job.cluster_name.to_owned() })?;
+        sqlx::query!(
+            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase, due_at)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'headstart', now() + make_interval(secs => $9)
+             WHERE NOT EXISTS (
+               SELECT FROM lease k WHERE k.cluster_id = $1 AND k.kind = $2 AND k.namespace = $3 AND k.pod_name = $4
+                 AND k.keeps AND k.phase <> 'ending' AND k.pod_uid <> $5 AND k.controller IS NOT DISTINCT FROM $8)
+             ON CONFLICT DO NOTHING",
+            cluster,
             job.kind.as_str(),
             job.namespace,
             job.pod_name,
             job.pod_uid,
-            request,
+            to_json(job.request)?,
+            keeps(job.request),
+            job.controller,
             HEADSTART_SECONDS,
         )
         .execute(&self.pool)
         .await?;
-        match done.rows_affected() {
-            0 => Err(Error::UnknownCluster { name: job.cluster_name.to_owned() }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Makes sure that the pod has a lease, and wakes it.
+    /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one kept for it.
     pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
-        sqlx::query!(
-            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase)
-             VALUES ($1, $2, $3, $4, $5, $6, 'wanted')
+        let kind = pod.request.kind().as_str();
+        let sighted = sqlx::query!(
+            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'wanted'
+             WHERE NOT EXISTS (
+               SELECT FROM lease k WHERE k.cluster_id = $1 AND k.kind = $2 AND k.namespace = $3 AND k.pod_name = $4
+                 AND k.keeps AND k.phase <> 'ending' AND k.pod_uid <> $5 AND k.controller IS NOT DISTINCT FROM $8)
              ON CONFLICT (cluster_id, kind, pod_uid) WHERE phase <> 'ending' DO UPDATE SET
                phase  = CASE WHEN lease.phase = 'headstart' THEN 'wanted' ELSE lease.phase END,
                wake   = lease.wake + 1,
                due_at = CASE WHEN lease.owner IS NULL THEN now() ELSE lease.due_at END",
             cluster.id,
-            pod.request.kind().as_str(),
+            kind,
             pod.namespace,
             pod.pod_name,
             pod.pod_uid,
             to_json(pod.request)?,
+            keeps(pod.request),
+            pod.controller,
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(Error::from);
+        match sighted {
+            // A lease is kept for it, as of a moment ago: it is woken below.
+            Ok(_) | Err(Error::Taken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if keeps(pod.request) {
+            sqlx::query!(
+                "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
+                 WHERE cluster_id = $1 AND kind = $2 AND namespace = $3 AND pod_name = $4 AND pod_uid <> $5 AND keeps AND phase <> 'ending'",
+                cluster.id,
+                kind,
+                pod.namespace,
+                pod.pod_name,
+                pod.pod_uid,
+            )
+            .execute(&self.pool)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// There is news of one lease.
+    pub async fn wake_lease(&self, lease: LeaseId) -> Result<(), Error> {
+        sqlx::query!(
+            "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END WHERE lease_id = $1",
+            lease.0,
         )
         .execute(&self.pool)
         .await?;
@@ -108,6 +154,11 @@ impl Store {
     }
 }
 
-fn to_json(request: &Request) -> Result<serde_json::Value, Error> {
+/// Whether a successor of the same name may come for it.
+pub(crate) fn keeps(request: &Request) -> bool {
+    request.keep() != Keep::Not
+}
+
+pub(crate) fn to_json(request: &Request) -> Result<serde_json::Value, Error> {
     serde_json::to_value(request).map_err(Error::corrupt)
 }

@@ -1,10 +1,12 @@
 //! A lease as a whole: read under a claim, and changed by decisions.
 
+use crate::hand_off::{keeps, to_json};
 use crate::jobs::fenced;
 use crate::{Claim, Error, Store};
 use jiff::Timestamp;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use uuid::Uuid;
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
 use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Target};
 use waygate_core::plan::PortKey;
@@ -33,9 +35,10 @@ impl Store {
         let row = sqlx::query!(
             r#"UPDATE lease SET due_at = now() + make_interval(secs => $4)
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
-             RETURNING kind, namespace, pod_name, pod_uid, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
+             RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
                eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, wake, tries,
-               reason, extract(epoch FROM created_at)::float8 AS "created_at!", extract(epoch FROM now())::float8 AS "now!""#,
+               reason, extract(epoch FROM created_at)::float8 AS "created_at!",
+               extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
             claim.lease_id.0,
             claim.owner,
             claim.epoch,
@@ -68,6 +71,7 @@ impl Store {
             namespace: row.namespace,
             pod_name: row.pod_name,
             pod_uid: PodUid::new(row.pod_uid.to_string()),
+            controller: row.controller,
             request,
             phase: phase(&row.phase)?,
             eip,
@@ -77,6 +81,7 @@ impl Store {
             resource: row.resource,
             doubts: row.doubts,
             created_at: moment(row.created_at)?,
+            ends_at: row.ends_at.map(moment).transpose()?,
         };
         let operations = self.unresolved(claim.lease_id).await?;
         Ok(Loaded { lease, operations, wake: row.wake, tries: row.tries, reason: row.reason, now: moment(row.now)? })
@@ -126,6 +131,80 @@ impl Store {
         .execute(&self.pool)
         .await?;
         fenced(done.rows_affected())
+    }
+
+    /// The pod asks for something else that the lease can become.
+    pub async fn adjust(&self, claim: &Claim, request: &Request) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET request = $4, keeps = $5 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            to_json(request)?,
+            keeps(request),
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// Nothing points anywhere: kept for a successor, for `seconds` by Postgres' clock or until a person ends it.
+    pub async fn keep(&self, claim: &Claim, seconds: Option<u64>) -> Result<(), Error> {
+        // A hundred years are as good as the longest Go duration, and no interval overflows.
+        let seconds = seconds.map(|seconds| f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)));
+        let done = sqlx::query!(
+            "UPDATE lease SET phase = 'kept', doubts = 0, ends_at = now() + make_interval(secs => $4)
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND private_ip IS NULL AND phase <> 'ending'",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            seconds,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// A kept lease becomes the successor's. [`Error::Taken`] by `lease_pod`: the successor has one.
+    pub async fn succeed(&self, claim: &Claim, pod: Uuid, request: &Request) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET phase = 'wanted', pod_uid = $4, request = $5, keeps = $6, ends_at = NULL, created_at = now()
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept'",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+            pod,
+            to_json(request)?,
+            keeps(request),
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// A person deleted the custom resource of a kept lease: it ends, unless more than 20 of the cluster, or 5 % of those kept, went within
+    /// ten minutes: nobody deletes so many one by one, but uninstalling another controller does. Says whether it ends.
+    pub async fn release_kept(&self, claim: &Claim) -> Result<bool, Error> {
+        let mut transaction = self.pool.begin().await?;
+        // Counted one at a time: many are deleted together.
+        sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
+        let done = sqlx::query!(
+            "WITH l AS MATERIALIZED (
+               SELECT lease_id, cluster_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept'),
+             r AS (
+               INSERT INTO release (cluster_id, lease_id) SELECT cluster_id, lease_id FROM l
+               WHERE (SELECT count(*) FROM release x WHERE x.cluster_id = l.cluster_id AND x.at > now() - interval '10 minutes')
+                   < greatest(20, (SELECT count(*) / 20 FROM lease k WHERE k.cluster_id = l.cluster_id AND k.phase = 'kept'))
+               RETURNING lease_id)
+             UPDATE lease SET phase = 'ending' FROM r WHERE lease.lease_id = r.lease_id",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// One definite read did not show what was published.
@@ -281,7 +360,7 @@ pub(crate) fn moment(seconds: f64) -> Result<Timestamp, Error> {
 }
 
 fn phase(text: &str) -> Result<Phase, Error> {
-    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Ending]
+    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending]
         .into_iter()
         .find(|phase| phase.as_str() == text)
         .ok_or_else(|| Error::corrupt(format_args!("phase \"{text}\"")))

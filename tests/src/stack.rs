@@ -94,7 +94,7 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     let log = dir().join("supervisor.log");
     let output = OpenOptions::new().create(true).append(true).open(&log)?;
     // A group of its own, so that Ctrl-C after `up` reaches only what it is meant for.
-    let mut supervisor = Command::new(std::env::current_exe()?)
+    let mut supervisor = Command::new(layout::program("testbed")?)
         .arg("--cache")
         .arg(machine.cache())
         .arg("supervise")

@@ -71,6 +71,8 @@ pub struct Stand {
     pub worker_admin: String,
     /// Where the webhook's are.
     pub webhook_admin: String,
+    /// It was ended in order.
+    stopped: bool,
 }
 
 impl Stand {
@@ -124,6 +126,7 @@ impl Stand {
             direct_database_url: database.direct_url,
             worker_admin,
             webhook_admin,
+            stopped: false,
         })
     }
 
@@ -131,7 +134,9 @@ impl Stand {
     pub async fn stop(&mut self) -> Result<()> {
         self.worker.stop().await?;
         self.webhook.stop().await?;
-        self.cloud.stop().await
+        self.cloud.stop().await?;
+        self.stopped = true;
+        Ok(())
     }
 
     /// The pods of the stand's namespace.
@@ -211,8 +216,11 @@ impl Stand {
 }
 
 impl Drop for Stand {
-    /// The test harness shows this for tests that failed and swallows it for those that passed.
+    /// The test harness shows this for tests that failed and swallows it for those that passed; a stand that was stopped went well.
     fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
         for part in ["webhook", "worker", "simulator"] {
             let log = self.dir.join("logs").join(format!("{part}.log"));
             eprintln!("the end of {}:\n{}", log.display(), process::tail(&log));

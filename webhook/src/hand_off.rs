@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) namespace: String,
     pub(crate) pod_name: String,
     pub(crate) pod_uid: Uuid,
+    /// `Kind/name` of its controller.
+    pub(crate) controller: Option<String>,
     pub(crate) request: Request,
 }
 
@@ -30,7 +32,8 @@ impl Job {
     pub(crate) fn of(namespace: &str, metadata: &Metadata, request: Request) -> Option<Self> {
         let pod_name = metadata.name.clone()?;
         let pod_uid = Uuid::try_parse(metadata.uid.as_deref()?).ok()?;
-        Some(Self { namespace: namespace.to_owned(), pod_name, pod_uid, request })
+        let controller = metadata.controller().map(|owner| format!("{}/{}", owner.kind, owner.name));
+        Some(Self { namespace: namespace.to_owned(), pod_name, pod_uid, controller, request })
     }
 }
 
@@ -72,8 +75,9 @@ impl HandOffs {
     }
 
     async fn write(&self, job: &Job) -> Outcome {
-        let Job { namespace, pod_name, pod_uid, request } = job;
-        let row = HandOff { cluster_name: &self.cluster_name, kind: request.kind(), namespace, pod_name, pod_uid: *pod_uid, request };
+        let Job { namespace, pod_name, pod_uid, controller, request } = job;
+        let (cluster_name, kind, controller) = (&*self.cluster_name, request.kind(), controller.as_deref());
+        let row = HandOff { cluster_name, kind, namespace, pod_name, pod_uid: *pod_uid, controller, request };
         match self.store.hand_off(&row).await {
             Ok(()) => Outcome::Done,
             Err(error) => {

@@ -29,6 +29,8 @@ pub(crate) struct Metadata {
 pub(crate) struct OwnerReference {
     pub(crate) kind: String,
     #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
     pub(crate) controller: Option<bool>,
 }
 
@@ -51,13 +53,17 @@ impl Metadata {
     pub(crate) fn annotations(&self) -> &Map {
         self.annotations.as_ref().unwrap_or(&NO_MAP)
     }
+
+    /// The object's controller.
+    pub(crate) fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+    }
 }
 
 impl Pod {
     /// The kind of the object that controls this pod.
     pub(crate) fn controller_kind(&self) -> Option<&str> {
-        let owners = self.metadata.owner_references.iter().flatten();
-        owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str()).next()
+        self.metadata.controller().map(|owner| owner.kind.as_str())
     }
 
     pub(crate) fn has_gate(&self, gate: &str) -> bool {

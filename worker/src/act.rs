@@ -6,7 +6,7 @@ use crate::gather::Gathered;
 use crate::worker::Worker;
 use crate::{publish, resource};
 use std::time::Duration;
-use waygate_core::ids::{AllocationId, ZoneId};
+use waygate_core::ids::{AllocationId, PodUid, ZoneId};
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
@@ -49,6 +49,17 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Want => store.set_phase(claim, Phase::Wanted).await?,
         Step::Forget => return forget(worker, claim, lease).await,
         Step::End(why) => end(worker, claim, lease, gathered, why).await?,
+        Step::Adjust(request) => store.adjust(claim, &request).await?,
+        Step::Keep(seconds) => {
+            store.keep(claim, seconds).await?;
+            tracing::info!(lease.id = %lease.id, pod = name(lease), ?seconds, "kept for a successor");
+        }
+        Step::Succeed(successor) => {
+            let Ok(uid) = successor.uid.as_str().parse() else { return Err(Error::Changed) };
+            let succeeded = store.succeed(claim, uid, &successor.request).await;
+            return taken_or(worker, claim, loaded, gathered, succeeded, None).await;
+        }
+        Step::ReleaseKept => return release_kept(worker, claim, loaded, gathered).await,
         Step::TakeGiven { allocation_id, ip_address } => {
             let taken = store.take_given(claim, &allocation_id, ip_address).await;
             return taken_or(worker, claim, loaded, gathered, taken, Some(&allocation_id)).await;
@@ -139,18 +150,35 @@ async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gath
 async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, why: EndReason) -> Result<(), Error> {
     tracing::info!(lease.id = %lease.id, pod = name(lease), ?why, "ending");
     worker.store.set_phase(claim, Phase::Ending).await?;
-    // The pod asks for something this lease cannot become: its next lease begins beside the end of this one.
-    if let PodFact::Here(here) = &gathered.pod
-        && let (EndReason::RequestChanged, Asks::For(request)) = (why, &here.asks)
-    {
-        sight(worker, lease, request).await?;
+    if why != EndReason::RequestChanged {
+        return Ok(());
     }
-    Ok(())
+    // The pod, or the successor it was kept for, asks for what this lease cannot become: its next lease begins beside the end of this one.
+    match (&gathered.pod, &gathered.successor) {
+        (PodFact::Here(here), _) => match &here.asks {
+            Asks::For(request) => sight(worker, lease, &lease.pod_uid, request).await,
+            Asks::Nothing | Asks::Wrong(_) => Ok(()),
+        },
+        (PodFact::Gone, Some(successor)) => sight(worker, lease, &successor.uid, &successor.request).await,
+        (PodFact::Gone, None) => Ok(()),
+    }
 }
 
-async fn sight(worker: &Worker, lease: &Lease, request: &Request) -> Result<(), Error> {
-    let Ok(pod_uid) = lease.pod_uid.as_str().parse() else { return Ok(()) };
-    let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, request };
+async fn release_kept(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered) -> Result<After, Error> {
+    if worker.store.release_kept(claim).await? {
+        tracing::info!(lease.id = %claim.lease_id, pod = name(&loaded.lease), "released: its custom resource was deleted");
+        return Ok(After::Next);
+    }
+    let message = "many kept custom resources were deleted within ten minutes; this one's is kept until somebody sets waygate.dev/release to \
+                   \"true\" on it, or the others are through";
+    tracing::warn!(lease.id = %claim.lease_id, pod = name(&loaded.lease), "{message}");
+    waits(worker, loaded, gathered, Wait { reason: Reason::ReleaseHeld, message: message.to_owned(), patience: Patience::Person }).await
+}
+
+async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, request: &Request) -> Result<(), Error> {
+    let Ok(pod_uid) = pod.as_str().parse() else { return Ok(()) };
+    let controller = lease.controller.as_deref();
+    let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, controller, request };
     worker.store.sight(worker.cluster, &sighting).await?;
     worker.due.notify_one();
     Ok(())
@@ -202,6 +230,7 @@ async fn taken_or(
         Some("lease_target" | "port_internal") => {
             (Reason::PrivateIpTaken, "the pod's IP is still bound to a former pod's address, which is being taken from it".to_owned())
         }
+        Some("lease_pod") => (Reason::Kept, "the successor has a lease of its own that is ending".to_owned()),
         Some("lease_name") => {
             (Reason::ResourceTaken, "the custom resource of this name is still held by a former pod's address".to_owned())
         }
@@ -230,7 +259,7 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     let lasting = match patience {
         Patience::Poll => loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
         Patience::Event | Patience::Person => true,
-        Patience::Exit | Patience::Idle => false,
+        Patience::Exit | Patience::Idle | Patience::Until(_) => false,
     };
     if here.terminating || here.exited || loaded.lease.phase == Phase::Ending || !lasting {
         return Ok(());

@@ -13,7 +13,7 @@ use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::{Lease, Operation};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen};
+use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipSource, Kind, Request};
 use waygate_store::Loaded;
 
@@ -23,6 +23,8 @@ pub(crate) struct Gathered {
     pub live: Option<Box<Pod>>,
     /// The same for the plan.
     pub pod: PodFact,
+    /// A pod of the same name that is not the lease's.
+    pub successor: Option<Successor>,
     /// The custom resource.
     pub resource: ResourceFact,
     /// The cloud.
@@ -32,20 +34,20 @@ pub(crate) struct Gathered {
 /// Reads it all.
 pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered, Error> {
     let lease = &loaded.lease;
-    let live = live_pod(worker, lease).await?;
+    let named = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
+    // Its name absent, or standing for another UID, is the only proof that a pod is gone.
+    let (live, other): (Option<_>, Option<_>) = match named {
+        Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => (Some(pod), None),
+        other => (None, other),
+    };
+    let successor = other.and_then(|pod| pods::successor(worker, &pod, lease.kind));
     let pod = match &live {
         Some(pod) => PodFact::Here(Box::new(pods::here(worker, pod, lease.kind))),
         None => PodFact::Gone,
     };
     let resource = resource::read(worker, lease).await?;
     let cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
-    Ok(Gathered { live, pod, resource, cloud })
-}
-
-/// The pod by a live read: none if its name is absent or stands for another UID, which is the only proof that it is gone.
-async fn live_pod(worker: &Worker, lease: &Lease) -> Result<Option<Box<Pod>>, Error> {
-    let pod = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?;
-    Ok(pod.filter(|pod| pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str())).map(Box::new))
+    Ok(Gathered { live, pod, successor, resource, cloud })
 }
 
 async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], pod: &PodFact) -> Result<CloudFacts, Error> {

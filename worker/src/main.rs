@@ -5,6 +5,7 @@ mod args;
 mod call;
 mod certificates;
 mod claims;
+mod deletions;
 mod errors;
 mod events;
 mod gather;

@@ -1,5 +1,6 @@
 //! When to look again: soon at first, ever later, never in step with others.
 
+use jiff::Timestamp;
 use rand::RngExt as _;
 use std::time::Duration;
 use waygate_core::plan::Patience;
@@ -14,12 +15,15 @@ const fn curve(patience: Patience) -> (f64, f64, f64) {
         // A quota, a right, a setting: every try costs a call, and what helps takes a person minutes.
         Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
-        Patience::Idle => (300.0, 1.0, 300.0),
+        Patience::Until(_) | Patience::Idle => (300.0, 1.0, 300.0),
     }
 }
 
 /// The time until the next look, after `tries` waits in a row, give or take a fifth.
-pub(crate) fn wait(patience: Patience, tries: i32) -> Duration {
+pub(crate) fn wait(patience: Patience, tries: i32, now: Timestamp) -> Duration {
+    if let Patience::Until(moment) = patience {
+        return moment.duration_since(now).try_into().unwrap_or_default();
+    }
     let (first, growth, longest) = curve(patience);
     let seconds = (first * growth.powi(tries.clamp(0, 30))).min(longest);
     Duration::from_secs_f64(seconds * rand::rng().random_range(0.8..1.2))
@@ -29,11 +33,20 @@ pub(crate) fn wait(patience: Patience, tries: i32) -> Duration {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     #[test]
     fn waits_grow_to_their_bound_and_no_further() {
-        assert!(wait(Patience::Poll, 0) < Duration::from_millis(200));
-        assert!(wait(Patience::Poll, 3) > wait(Patience::Poll, 0));
-        assert!(wait(Patience::Poll, i32::MAX) <= Duration::from_secs_f64(3.6));
-        assert!(wait(Patience::Event, -1) <= Duration::from_secs(1));
+        assert!(wait(Patience::Poll, 0, NOW) < Duration::from_millis(200));
+        assert!(wait(Patience::Poll, 3, NOW) > wait(Patience::Poll, 0, NOW));
+        assert!(wait(Patience::Poll, i32::MAX, NOW) <= Duration::from_secs_f64(3.6));
+        assert!(wait(Patience::Event, -1, NOW) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_moment_is_waited_for_and_one_that_has_passed_is_not() {
+        let moment = NOW + Duration::from_secs(90);
+        assert_eq!(wait(Patience::Until(moment), 7, NOW), Duration::from_secs(90));
+        assert_eq!(wait(Patience::Until(NOW), 0, moment), Duration::ZERO);
     }
 }

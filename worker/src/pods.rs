@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 use waygate_core::annotations::{self, ALLOCATED_DNAT, ALLOCATED_EIP, Context, Reading};
-use waygate_core::plan::{Asks, PodHere, Verdict};
+use waygate_core::ids::PodUid;
+use waygate_core::plan::{Asks, PodHere, Successor, Verdict};
 use waygate_core::request::Kind;
 
 /// The annotation that tells a pod its address.
@@ -14,6 +15,20 @@ pub(crate) fn announcement(kind: Kind) -> &'static str {
         Kind::Eip => ALLOCATED_EIP,
         Kind::Dnat => ALLOCATED_DNAT,
     }
+}
+
+/// `Kind/name` of the pod's controller. Not its UID: a StatefulSet that is made anew under its name is the same to its pods.
+pub(crate) fn controller(pod: &Pod) -> Option<String> {
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    Some(format!("{}/{}", owner.kind, owner.name))
+}
+
+/// The pod as a successor of one that is gone; none while it asks for nothing of the kind, or is on its own way out.
+pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
+    let Asks::For(request) = asks(worker, pod, kind) else { return None };
+    let leaving = exited(pod) || pod.metadata.deletion_timestamp.is_some();
+    let uid = PodUid::new(pod.metadata.uid.clone()?);
+    (!leaving).then(|| Successor { uid, controller: controller(pod), request: *request })
 }
 
 /// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not taken.

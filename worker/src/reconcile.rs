@@ -50,6 +50,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, 
         operations: &loaded.operations,
         pod: &gathered.pod,
         resource: &gathered.resource,
+        successor: gathered.successor.as_ref(),
         cloud: &gathered.cloud,
         now: loaded.now,
     };
@@ -60,7 +61,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, 
 
 async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) -> Result<(), Error> {
     let tries = if loaded.reason.as_deref() == Some(pause.reason) { loaded.tries.saturating_add(1) } else { 0 };
-    let again = patience::wait(pause.patience, tries).max(pause.at_least.unwrap_or_default());
+    let again = patience::wait(pause.patience, tries, loaded.now).max(pause.at_least.unwrap_or_default());
     let finish = Finish { wake: loaded.wake, again, tries, reason: pause.reason, message: &pause.message };
     worker.store.finish(claim, &finish).await?;
     if pause.patience == Patience::Poll {

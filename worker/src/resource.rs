@@ -4,6 +4,8 @@
 
 use crate::errors::Error;
 use crate::worker::Worker;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -12,14 +14,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
-use waygate_core::lease::Lease;
-use waygate_core::plan::{Content, Object, ResourceFact};
-use waygate_core::request::Kind;
-use waygate_core::resources::{LEASE_ANNOTATION, POD_DNAT_FINALIZER, POD_EIP_FINALIZER, POD_UID_ANNOTATION, PodDNAT, PodEIP};
+use waygate_core::ids::LeaseId;
+use waygate_core::lease::{Lease, Phase};
+use waygate_core::plan::{Content, Object, Removal, ResourceFact};
+use waygate_core::request::{Keep, Kind};
+use waygate_core::resources::{
+    LEASE_ANNOTATION, POD_DNAT_FINALIZER, POD_EIP_FINALIZER, POD_UID_ANNOTATION, PodDNAT, PodEIP, RELEASE_ANNOTATION,
+};
 
 /// What we ask of a custom resource type.
 pub(crate) trait Custom:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
 {
 }
 impl Custom for PodEIP {}
@@ -39,35 +44,63 @@ fn finalizer(kind: Kind) -> &'static str {
 /// The object of the lease's name, and whose it is.
 pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact, Error> {
     match lease.kind {
-        Kind::Eip => Ok(whose(lease, api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?, Object::Eip)),
-        Kind::Dnat => Ok(whose(lease, api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?, Object::Dnat)),
+        Kind::Eip => whose(worker, lease, api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?, Object::Eip).await,
+        Kind::Dnat => whose(worker, lease, api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?, Object::Dnat).await,
     }
 }
 
-fn whose<K: Custom>(lease: &Lease, object: Option<K>, mine: impl FnOnce(Box<K>) -> Object) -> ResourceFact {
-    let Some(object) = object else { return ResourceFact::Absent };
+/// What the object's deletion means. One that goes along with its namespace or its definition was not meant by itself; who means it says so.
+async fn removal<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<Removal, Error> {
+    if object.meta().deletion_timestamp.is_none() {
+        return Ok(Removal::None);
+    }
+    if object.annotations().get(RELEASE_ANNOTATION).is_some_and(|value| value == "true") || lease.phase != Phase::Kept {
+        return Ok(Removal::Asked);
+    }
+    let namespaces = Api::<Namespace>::all(worker.kube.clone());
+    let namespace = namespaces.get_metadata_opt(&lease.namespace).await?;
+    let definitions = Api::<CustomResourceDefinition>::all(worker.kube.clone());
+    let definition = definitions.get_metadata_opt(&format!("{}.{}", K::plural(&()), K::group(&()))).await?;
+    let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
+    let meant = namespace.is_some_and(|it| stays(&it.metadata)) && definition.is_some_and(|it| stays(&it.metadata));
+    Ok(if meant { Removal::Asked } else { Removal::Swept })
+}
+
+async fn whose<K: Custom>(worker: &Worker, lease: &Lease, object: Option<K>, mine: fn(Box<K>) -> Object) -> Result<ResourceFact, Error> {
+    let Some(object) = object else { return Ok(ResourceFact::Absent) };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
-        return ResourceFact::Mine(mine(Box::new(object)));
+        let removal = removal(worker, lease, &object).await?;
+        return Ok(ResourceFact::Mine(mine(Box::new(object)), removal));
+    }
+    let speaks_of = object.annotations().get(POD_UID_ANNOTATION);
+    if let Some(other) = owner.and_then(|id| id.parse().ok()).map(LeaseId)
+        && speaks_of.is_some_and(|uid| uid != lease.pod_uid.as_str())
+        && worker.store.known(&[other]).await?.is_empty()
+    {
+        return Ok(ResourceFact::Stray);
     }
     let kind = K::kind(&());
     let what = match owner {
-        Some(_) => format!("{kind} {}/{} is still held by a former pod of this name", lease.namespace, lease.pod_name),
+        Some(_) => format!(
+            "{kind} {}/{} is held for a former pod of this name, or kept for its controller's next one; delete it to release what it stands for",
+            lease.namespace, lease.pod_name
+        ),
         None => format!(
             "{kind} {}/{} was not made by Waygate; adopt it, or delete it if its address is not needed",
             lease.namespace, lease.pod_name
         ),
     };
-    ResourceFact::Another { what }
+    Ok(ResourceFact::Another { what })
 }
 
 /// Creates the object with finalizer, lease and spec, or brings its spec up to date.
 pub(crate) async fn write(worker: &Worker, lease: &Lease, fact: &ResourceFact, content: &Content) -> Result<(), Error> {
     match (content, fact) {
-        (Content::Eip { spec, .. }, ResourceFact::Mine(Object::Eip(object))) => {
+        (Content::Eip { spec, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
             patch(worker, lease, &**object, json!({ "spec": spec })).await
         }
-        (Content::Dnat { spec, .. }, ResourceFact::Mine(Object::Dnat(object))) => {
+        (Content::Dnat { spec, .. }, ResourceFact::Mine(Object::Dnat(object), _)) => {
             patch(worker, lease, &**object, json!({ "spec": spec })).await
         }
         (Content::Eip { spec, .. }, _) => {
@@ -92,8 +125,8 @@ fn metadata(lease: &Lease) -> ObjectMeta {
         name: Some(lease.pod_name.clone()),
         namespace: Some(lease.namespace.clone()),
         finalizers: Some(vec![finalizer(lease.kind).to_owned()]),
-        // A PodEIP has no owner, as the original's has none: it may outlive its pod.
-        owner_references: (lease.kind == Kind::Dnat).then(|| vec![owner]),
+        // What may outlive its pod has no owner, nor has any PodEIP, as the original's has none.
+        owner_references: (lease.kind == Kind::Dnat && lease.request.keep() == Keep::Not).then(|| vec![owner]),
         annotations: Some(
             [(LEASE_ANNOTATION.to_owned(), lease.id.to_string()), (POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into(),
         ),
@@ -108,6 +141,8 @@ async fn create<K: Custom>(worker: &Worker, lease: &Lease, object: K) -> Result<
 
 /// A merge patch that holds only for the object as it was read.
 async fn patch<K: Custom>(worker: &Worker, lease: &Lease, object: &K, mut change: Value) -> Result<(), Error> {
+    // A kept object's pod is another now.
+    change["metadata"]["annotations"] = json!({ POD_UID_ANNOTATION: lease.pod_uid });
     change["metadata"]["uid"] = json!(object.uid());
     change["metadata"]["resourceVersion"] = json!(object.resource_version());
     api::<K>(worker, lease).patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change)).await?;
@@ -123,11 +158,11 @@ async fn patch_status<K: Custom>(worker: &Worker, lease: &Lease, object: &K, sta
 /// Shows an address in the status. Nothing is written where it stands already.
 pub(crate) async fn show(worker: &Worker, lease: &Lease, fact: &ResourceFact, content: &Content) -> Result<(), Error> {
     match (content, fact) {
-        (content, ResourceFact::Mine(object)) if content.is(object) => Ok(()),
-        (Content::Eip { status, .. }, ResourceFact::Mine(Object::Eip(object))) => {
+        (content, ResourceFact::Mine(object, _)) if content.is(object) => Ok(()),
+        (Content::Eip { status, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
             patch_status(worker, lease, &**object, json!(status)).await
         }
-        (Content::Dnat { status, .. }, ResourceFact::Mine(Object::Dnat(object))) => {
+        (Content::Dnat { status, .. }, ResourceFact::Mine(Object::Dnat(object), _)) => {
             patch_status(worker, lease, &**object, json!(status)).await
         }
         _ => Err(Error::Changed),
@@ -137,23 +172,37 @@ pub(crate) async fn show(worker: &Worker, lease: &Lease, fact: &ResourceFact, co
 /// Takes the address out of the status; what others may have written beside it stays.
 pub(crate) async fn clear(worker: &Worker, lease: &Lease, fact: &ResourceFact) -> Result<(), Error> {
     match fact {
-        ResourceFact::Mine(Object::Eip(object)) => {
+        ResourceFact::Mine(Object::Eip(object), _) => {
             let nothing = json!({ "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null, "status": null });
             patch_status(worker, lease, &**object, nothing).await
         }
-        ResourceFact::Mine(Object::Dnat(object)) => {
+        ResourceFact::Mine(Object::Dnat(object), _) => {
             patch_status(worker, lease, &**object, json!({ "entries": null, "created": null })).await
         }
-        ResourceFact::Absent | ResourceFact::Another { .. } => Ok(()),
+        ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } => Ok(()),
     }
 }
 
 /// Deletes the object and takes our finalizer off, in this order: without the finalizer but not deleted it would be nobody's.
 pub(crate) async fn remove(worker: &Worker, lease: &Lease, fact: &ResourceFact) -> Result<(), Error> {
     match fact {
-        ResourceFact::Mine(Object::Eip(object)) => remove_object(worker, lease, &**object).await,
-        ResourceFact::Mine(Object::Dnat(object)) => remove_object(worker, lease, &**object).await,
+        ResourceFact::Mine(Object::Eip(object), _) => remove_object(worker, lease, &**object).await,
+        ResourceFact::Mine(Object::Dnat(object), _) => remove_object(worker, lease, &**object).await,
+        ResourceFact::Stray => match lease.kind {
+            Kind::Eip => remove_stray::<PodEIP>(worker, lease).await,
+            Kind::Dnat => remove_stray::<PodDNAT>(worker, lease).await,
+        },
         ResourceFact::Absent | ResourceFact::Another { .. } => Ok(()),
+    }
+}
+
+/// Removes what a lease that is no more left behind, if it is still that.
+async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
+    match api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
+        Some(object) if object.annotations().get(POD_UID_ANNOTATION).is_some_and(|uid| uid != lease.pod_uid.as_str()) => {
+            remove_object(worker, lease, &object).await
+        }
+        _ => Err(Error::Changed),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
 use crate::pool::{self, Pool};
 use crate::worker::Worker;
-use crate::{certificates, claims, sweep, watch};
+use crate::{certificates, claims, deletions, sweep, watch};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, LocalPermits, Network, Settings};
 use waygate_core::config::Config;
+use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, logs, signals, tls};
 use waygate_store::{Error as StoreError, Store};
 
@@ -77,6 +78,8 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
     tasks.spawn("pool", pool::run(Arc::clone(&worker), readiness.check("NAT gateways read"), token.clone()));
     tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
+    tasks.spawn("PodEIP deletions", deletions::run::<PodEIP>(Arc::clone(&worker), token.clone()));
+    tasks.spawn("PodDNAT deletions", deletions::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
     tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
     let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
     tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));

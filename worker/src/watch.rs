@@ -73,7 +73,9 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
     let leases = match request {
         Some(request) if !pods::exited(pod) && pod.metadata.deletion_timestamp.is_none() => {
-            let sighting = Sighting { namespace: &namespace, pod_name: &pod.name_any(), pod_uid: uid, request: &request };
+            let controller = pods::controller(pod);
+            let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
+            let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, request: &request };
             worker.store.sight(worker.cluster, &sighting).await?;
             // A pod that asked for the other kind before has a lease of it to end.
             worker.store.wake_pod(worker.cluster, uid).await?

@@ -72,6 +72,8 @@ struct WireEip {
     internet_charge_type: String,
     #[serde(default, deserialize_with = "text")]
     charge_type: String,
+    #[serde(default, deserialize_with = "text")]
+    expired_time: String,
     #[serde(default, rename = "ISP", deserialize_with = "text")]
     isp: String,
     #[serde(default, deserialize_with = "text")]
@@ -107,6 +109,8 @@ impl WireEip {
             bandwidth: self.bandwidth,
             internet_charge_type: self.internet_charge_type,
             charge_type: self.charge_type,
+            // Written with seconds and without; no EIP is worth losing for a third way.
+            expires_at: self.expired_time.parse().ok(),
             isp: self.isp,
             resource_group_id: self.resource_group_id,
             name: self.name,

@@ -164,6 +164,11 @@ fn retire(s: &Situation<'_>) -> Option<Step> {
     vanished.map(|(port, entry)| delete_by_id(&port.table_id, entry))
 }
 
+/// Takes the entries away and keeps the ports; none once nothing points at the pod's address.
+pub(super) fn detach(s: &Situation<'_>) -> Option<Step> {
+    retire(s).or_else(|| s.lease.target.is_some().then_some(Step::ClearTarget))
+}
+
 /// What is left to take back; none when nothing is.
 pub(super) fn ending(s: &Situation<'_>) -> Option<Step> {
     retire(s)

@@ -33,6 +33,9 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     if let Some(step) = join_package(s, request, eip) {
         return step;
     }
+    if let Some(step) = modify(request, eip) {
+        return step;
+    }
     let Some(ip) = pod.ip else {
         let message = format!("EIP {} is ready; the pod has no IP yet", eip.ip_address);
         return Step::wait(Reason::WaitingForPodIp, Patience::Event, message);
@@ -81,6 +84,21 @@ fn join_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<St
         let allocation_id = eip.allocation_id.clone();
         debug_assert!(s.lease.eip.is_some());
         Step::Change { resource: allocation_id.to_string(), change: Change::AddCommonBandwidthPackageIp { allocation_id, package_id } }
+    })
+}
+
+/// What the cloud lets us change on an EIP of ours that is in use. In a shared bandwidth package the package's bandwidth shows.
+fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let EipSource::Allocate(spec) = &request.source else { return None };
+    let bandwidth = (eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth).then_some(spec.bandwidth);
+    let name = spec.name.clone().filter(|name| *name != eip.name && eip.charge_type != "PrePaid");
+    let settled = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
+    (settled && (bandwidth.is_some() || name.is_some())).then(|| {
+        let allocation_id = eip.allocation_id.clone();
+        Step::Change {
+            resource: allocation_id.to_string(),
+            change: Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description: None },
+        }
     })
 }
 
@@ -134,6 +152,16 @@ fn bind(s: &Situation<'_>, pod: &PodHere, request: &EipRequest, leased: &LeasedE
             let message = format!("EIP {} is {:?}; it is being bound to pod IP {}", eip.ip_address, eip.status, target.private_ip);
             Step::wait(Reason::EipChanging, Patience::Poll, message)
         }
+    }
+}
+
+/// Frees the pod's address from the EIP; none once it is free.
+pub(super) fn detach(s: &Situation<'_>) -> Option<Step> {
+    let target = s.lease.target.as_ref()?;
+    match &s.cloud.eip {
+        Seen::There(eip) => Some(unbind(s, eip, target).unwrap_or(Step::ClearTarget)),
+        // It does not show: the unbinding's own answer tells.
+        Seen::Absent | Seen::NotRead => ending(s),
     }
 }
 

@@ -11,11 +11,12 @@
 
 mod dnat;
 mod eip;
+mod keep;
 mod operations;
 mod situation;
 mod step;
 
-pub use situation::{Asks, CloudFacts, Object, PodFact, PodHere, ResourceFact, Seen, Situation, Verdict};
+pub use situation::{Asks, CloudFacts, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
 pub use step::{Content, EndReason, Patience, PortKey, Publication, Reason, Step, Wait, Withdrawal};
 
 use crate::lease::{Lease, Phase};
@@ -29,9 +30,11 @@ pub fn next(s: &Situation<'_>) -> Step {
     match s.lease.phase {
         Phase::Headstart => headstart(s),
         Phase::Wanted | Phase::Held => match end_reason(s) {
+            Some(reason @ (EndReason::PodGone | EndReason::PodExited)) => keep::parted(s, reason),
             Some(reason) => Step::End(reason),
             None => live(s),
         },
+        Phase::Kept => keep::kept(s),
         Phase::Ending => ending(s),
     }
 }
@@ -77,6 +80,11 @@ fn live(s: &Situation<'_>) -> Step {
         // Its address stays until it has exited: connections drain through it. And it is given nothing new.
         return Step::wait(Reason::PodTerminating, Patience::Exit, "the pod is terminating; its address stays until it has exited".into());
     }
+    if let Asks::For(request) = &pod.asks
+        && **request != s.lease.request
+    {
+        return Step::Adjust(request.clone());
+    }
     match s.lease.kind {
         Kind::Eip => eip::live(s, pod),
         Kind::Dnat => dnat::live(s, pod),
@@ -114,7 +122,7 @@ fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
 
 fn remove_resource(s: &Situation<'_>) -> Step {
     match s.resource {
-        ResourceFact::Mine(_) => Step::RemoveResource,
+        ResourceFact::Mine(..) | ResourceFact::Stray => Step::RemoveResource,
         ResourceFact::Absent | ResourceFact::Another { .. } => Step::Forget,
     }
 }
@@ -126,7 +134,11 @@ fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
     }
     match s.resource {
         ResourceFact::Absent => Some(Step::WriteResource(content)),
-        ResourceFact::Mine(object) => (!content.spec_is(object)).then_some(Step::WriteResource(content)),
+        ResourceFact::Stray => Some(Step::RemoveResource),
+        ResourceFact::Mine(object, _) => {
+            let current = content.spec_is(object) && object.pod_uid() == Some(s.lease.pod_uid.as_str());
+            (!current).then_some(Step::WriteResource(content))
+        }
         ResourceFact::Another { what } => Some(Step::wait(Reason::ResourceTaken, Patience::Poll, what.clone())),
     }
 }
@@ -135,7 +147,7 @@ fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
 fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication) -> Step {
     let announced = pod.announced.as_deref() == Some(publication.annotation.as_str());
     let answered = pod.verdict.as_ref().is_some_and(|v| v.status && v.reason == publication.reason.as_str());
-    let written = matches!(s.resource, ResourceFact::Mine(object) if publication.content.is(object));
+    let written = matches!(s.resource, ResourceFact::Mine(object, _) if publication.content.is(object));
     if written && announced && answered && s.lease.phase == Phase::Held && s.lease.doubts == 0 {
         return Step::wait(publication.reason, Patience::Idle, publication.message);
     }

@@ -1,11 +1,11 @@
 //! What the plan looks at.
 
 use crate::facts::{Eip, Eni, ForwardEntry};
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, PodUid};
 use crate::lease::{Lease, Operation};
 use crate::names::Owner;
 use crate::request::Request;
-use crate::resources::{PodDNAT, PodEIP};
+use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -24,6 +24,8 @@ pub struct Situation<'a> {
     pub pod: &'a PodFact,
     /// The custom resource of its name.
     pub resource: &'a ResourceFact,
+    /// A pod of the same name with another UID, while the lease's own is gone.
+    pub successor: Option<&'a Successor>,
     /// The cloud.
     pub cloud: &'a CloudFacts,
     /// Postgres' clock.
@@ -60,6 +62,17 @@ pub struct PodHere {
     pub announced: Option<String>,
 }
 
+/// A pod of the lease's name that is not the lease's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Successor {
+    /// Its UID.
+    pub uid: PodUid,
+    /// `Kind/name` of its controller.
+    pub controller: Option<String>,
+    /// What it asks for.
+    pub request: Request,
+}
+
 /// What a pod asks for now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asks {
@@ -88,7 +101,9 @@ pub enum ResourceFact {
     /// There is none.
     Absent,
     /// It is this lease's.
-    Mine(Object),
+    Mine(Object, Removal),
+    /// It is a lease's that the store does not know any more: a write that came too late, by a process that had lost its claim.
+    Stray,
     /// It is somebody else's.
     Another {
         /// Whose, and what must happen, for people.
@@ -100,13 +115,26 @@ impl ResourceFact {
     /// Whether its status shows an address.
     pub fn shows_address(&self) -> bool {
         match self {
-            Self::Absent | Self::Another { .. } => false,
-            Self::Mine(Object::Eip(object)) => {
+            Self::Absent | Self::Stray | Self::Another { .. } => false,
+            Self::Mine(Object::Eip(object), _) => {
                 object.status.as_ref().is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some())
             }
-            Self::Mine(Object::Dnat(object)) => object.status.as_ref().is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty())),
+            Self::Mine(Object::Dnat(object), _) => {
+                object.status.as_ref().is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty()))
+            }
         }
     }
+}
+
+/// What a person, or an uninstallation, has done to a custom resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing.
+    None,
+    /// It was deleted: what it stands for is to be released, once its pod is gone.
+    Asked,
+    /// It was deleted along with its namespace or its definition, which says nothing about what it stands for.
+    Swept,
 }
 
 /// A custom resource of either kind.
@@ -116,6 +144,17 @@ pub enum Object {
     Eip(Box<PodEIP>),
     /// Of a DNAT lease.
     Dnat(Box<PodDNAT>),
+}
+
+impl Object {
+    /// The pod it speaks of.
+    pub fn pod_uid(&self) -> Option<&str> {
+        let metadata = match self {
+            Self::Eip(object) => &object.metadata,
+            Self::Dnat(object) => &object.metadata,
+        };
+        metadata.annotations.as_ref()?.get(POD_UID_ANNOTATION).map(String::as_str)
+    }
 }
 
 /// What reads of the cloud showed; only what the lease refers to was read.

@@ -1,11 +1,12 @@
 //! What the plan can say.
 
-use super::situation::Object;
+use super::situation::{Object, Successor};
 use crate::change::{Answer, Change};
 use crate::ids::{AllocationId, ForwardEntryId, ZoneId};
 use crate::lease::{Outcome, Target};
-use crate::request::Protocol;
+use crate::request::{Protocol, Request};
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
+use jiff::Timestamp;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
@@ -18,6 +19,14 @@ pub enum Step {
     Forget,
     /// Phase `ending`, for good.
     End(EndReason),
+    /// The pod asks for something else that the lease can become.
+    Adjust(Box<Request>),
+    /// Phase `kept`: nothing points anywhere, and a successor may come within so many seconds, or ever.
+    Keep(Option<u64>),
+    /// A kept lease becomes the successor's.
+    Succeed(Box<Successor>),
+    /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously many go at once.
+    ReleaseKept,
     /// Names the EIP the pod asked for as the lease's.
     TakeGiven {
         /// The EIP.
@@ -97,8 +106,10 @@ pub enum EndReason {
     PodExited,
     /// Its pod asks for nothing of the kind any more.
     NotRequested,
-    /// Its pod asks for what this lease cannot become.
+    /// Its pod, or the successor it was kept for, asks for what this lease cannot become.
     RequestChanged,
+    /// It was kept as long as it was asked to be.
+    Expired,
 }
 
 /// A port of a pool: which row.
@@ -219,6 +230,8 @@ pub enum Patience {
     Exit,
     /// All is well: minutes.
     Idle,
+    /// At this moment.
+    Until(Timestamp),
 }
 
 macro_rules! reasons {
@@ -272,6 +285,10 @@ reasons! {
     PodTerminating = "PodTerminating",
     /// The address is being released.
     Released = "Released",
+    /// The pod is gone, and what it had is kept for its successor.
+    Kept = "KeptForSuccessor",
+    /// Many kept custom resources were deleted at once; what they stand for stays until a person says release.
+    ReleaseHeld = "ReleaseHeldBack",
     /// The pod asks for another address now.
     Replacing = "Replacing",
     /// An answer was lost, and its effect does not show yet.

@@ -3,7 +3,11 @@
 use serde_json::json;
 
 use super::{Cloud, Outcome, Quotas, dispatch::run_unchecked};
-use crate::{params::Params, profile::Profile, refusal::Refusal};
+use crate::{
+    params::Params,
+    profile::{Pace, Profile},
+    refusal::Refusal,
+};
 
 impl Cloud {
     /// Runs an API action now, its passing states skipped. A forward entry need not name its table.
@@ -39,6 +43,11 @@ impl Cloud {
     pub fn lock_nat_gateway(&mut self, id: &str, is_locked: bool) -> Outcome {
         self.gateways.get_mut(id).ok_or_else(no_such_gateway)?.is_locked = is_locked;
         Ok(json!({}))
+    }
+
+    /// How slow and strict it is from now on; what is under way keeps its time.
+    pub fn pace_mut(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     /// What quotas there are.

@@ -1,75 +1,16 @@
-//! The actions on EIPs: allocate, describe, associate, unassociate, release, modify.
+//! The actions on EIPs: describe, associate, unassociate, release, modify.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde_json::{Value, json};
 
-use super::{
-    Binding, Cloud, Eip, EipStatus, Outcome, Target,
-    dispatch::Context,
-    eips, is_busy,
-    tags::{check_tags, matches_tags},
-};
+use super::{Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, eips, is_busy, tags::matches_tags};
 use crate::{params::Params, refusal::Refusal};
 
 /// Ids or addresses one describe may name.
 const MOST_IDS: usize = 50;
 
 impl Cloud {
-    pub(super) fn allocate_eip_address(&mut self, context: &Context<'_>) -> Outcome {
-        let params = context.params;
-        let tags = check_tags(params)?;
-        let internet_charge_type = params.get("InternetChargeType").unwrap_or("PayByBandwidth");
-        let most = match internet_charge_type {
-            "PayByBandwidth" => 500,
-            "PayByTraffic" => 200,
-            _ => return Err(Refusal::invalid("InternetChargeType")),
-        };
-        if params.get("InstanceChargeType").is_some_and(|kind| kind != "PostPaid") {
-            return Err(Refusal::invalid("InstanceChargeType"));
-        }
-        let bandwidth = params.number("Bandwidth")?.unwrap_or(5);
-        if !(1..=most).contains(&bandwidth) {
-            return Err(Refusal::invalid("Bandwidth"));
-        }
-        let wanted = params.address("IpAddress", "InvalidParameter")?;
-        if wanted.is_some_and(|address| self.eip_at(address).is_some()) {
-            return Err(Refusal::bad("Ip.Allocated", "The specified IP address is already allocated."));
-        }
-        if self.eips.len() >= self.quotas.eips {
-            return Err(Refusal::bad("QuotaExceeded.Eip", "Elastic IP address quota exceeded."));
-        }
-        let address = wanted.unwrap_or_else(|| self.free_address());
-        let eip = Eip {
-            id: self.id("eip"),
-            address,
-            status: EipStatus::Available,
-            binding: None,
-            tags,
-            membership: None,
-            name: params.text("Name"),
-            description: params.text("Description"),
-            bandwidth,
-            internet_charge_type: internet_charge_type.to_owned(),
-            isp: params.get("ISP").unwrap_or("BGP").to_owned(),
-            resource_group: params.get("ResourceGroupId").unwrap_or(super::gateways::RESOURCE_GROUP).to_owned(),
-            pool: params.text("PublicIpAddressPoolId"),
-            allocated_at: self.now,
-            settles_at: None,
-            busy_until: self.now,
-            usable_from: self.now,
-        };
-        let answer = json!({"AllocationId": eip.id, "EipAddress": eip.address, "ResourceGroupId": eip.resource_group});
-        self.eips.insert(eip.id.clone(), eip);
-        Ok(answer)
-    }
-
-    /// Made for picking an address; knows no name, so that one has to be given afterwards.
-    pub(super) fn allocate_eip_address_pro(&mut self, context: &Context<'_>) -> Outcome {
-        let params = Params::new(context.params.without(&["Name", "Description", "Zone", "ActivityId"]));
-        self.allocate_eip_address(&Context { params: &params, ..*context })
-    }
-
     pub(super) fn describe_eip_addresses(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         let page = params.page(100)?;
@@ -78,12 +19,7 @@ impl Cloud {
         if [&ids, &addresses].into_iter().flatten().any(|named| named.len() > MOST_IDS) {
             return Err(Refusal::bad("InstanceIdLength.Exceed", "The number of the specified instances exceeds the limit."));
         }
-        if let Some(kind) = params.get("AssociatedInstanceType")
-            && !["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"].contains(&kind)
-        {
-            let message = "The specified value of AssociatedInstanceType is not supported.";
-            return Err(Refusal::bad("InvalidIAssociatedInstanceType.ValueNotSupported", message));
-        }
+        check_filters(params)?;
         let tags = params.tags();
         // Named ids are looked up, not searched for: a worker asks for a few of many, and often.
         let candidates: Vec<&Eip> = match &ids {
@@ -91,7 +27,7 @@ impl Cloud {
             None => self.eips.values().collect(),
         };
         let is_named = |eip: &Eip| addresses.as_ref().is_none_or(|list| list.contains(&eip.address.to_string().as_str()));
-        let passes = |eip: &Eip| is_named(eip) && matches_tags(&eip.tags, &tags) && passes_filters(eip, params);
+        let passes = |eip: &Eip| is_named(eip) && matches_tags(&eip.tags, &tags) && self.passes_filters(eip, params);
         let shown = candidates.into_iter().filter(|eip| passes(eip)).collect();
         Ok(page.wrap(shown, "EipAddresses", "EipAddress", |eip| self.described_eip(eip)))
     }
@@ -106,7 +42,7 @@ impl Cloud {
         let params = context.params;
         let id = params.required("AllocationId")?;
         let instance_id = params.required("InstanceId")?;
-        self.check_eip(id, EipStatus::Available)?;
+        self.check_bindable(id)?;
         let binding = match params.get("InstanceType").unwrap_or("EcsInstance") {
             "EcsInstance" => self.bind_to_instance(instance_id)?,
             "Nat" => self.bind_to_gateway(instance_id)?,
@@ -134,7 +70,7 @@ impl Cloud {
             return Err(too_many_on_gateway());
         }
         for id in &ids {
-            self.check_eip(id, EipStatus::Available)?;
+            self.check_bindable(id)?;
         }
         for id in ids {
             self.begin_association(id, binding.clone(), context);
@@ -157,6 +93,13 @@ impl Cloud {
             return Err(Refusal::bad("TaskConflict", "The operation is too frequent, please wait a moment and try again."));
         }
         if eip.status == status { Ok(eip) } else { Err(wrong_status()) }
+    }
+
+    fn check_bindable(&self, id: &str) -> Result<(), Refusal> {
+        if self.check_eip(id, EipStatus::Available)?.is_expired(self.now) {
+            return Err(Refusal::bad("Forbidden.FinancialLocked", "The EIP is locked for financial reasons."));
+        }
+        Ok(())
     }
 
     fn bind_to_instance(&self, instance_id: &str) -> Result<Binding, Refusal> {
@@ -256,7 +199,10 @@ impl Cloud {
 
     pub(super) fn release_eip_address(&mut self, context: &Context<'_>) -> Outcome {
         let id = context.params.required("AllocationId")?;
-        self.check_eip(id, EipStatus::Available)?;
+        let eip = self.check_eip(id, EipStatus::Available)?;
+        if eip.expires_at.is_some() && !eip.is_expired(self.now) {
+            return Err(Refusal::bad("Forbidden.ChargeTypeIsPrepaid", "A prepaid EIP cannot be released."));
+        }
         self.start_eip(id, EipStatus::Releasing, self.pace.release);
         Ok(json!({}))
     }
@@ -280,21 +226,37 @@ impl Cloud {
         }
         Ok(json!({}))
     }
+
+    fn passes_filters(&self, eip: &Eip, params: &Params) -> bool {
+        let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
+        let binding = eip.binding.as_ref();
+        is("Status", eip.status.as_str())
+            && is("ISP", &eip.isp)
+            && is("ChargeType", eip.charge_type())
+            && is("EipName", &eip.name)
+            && is("ResourceGroupId", &eip.resource_group)
+            && is("PublicIpAddressPoolId", &eip.pool)
+            && is("AssociatedInstanceType", binding.map_or("", |binding| binding.target.as_str()))
+            && is("AssociatedInstanceId", binding.map_or("", |binding| binding.instance_id.as_str()))
+            && is("LockReason", if eip.is_expired(self.now) { "financial" } else { "" })
+            && params.get("SegmentInstanceId").is_none()
+    }
 }
 
-fn passes_filters(eip: &Eip, params: &Params) -> bool {
-    let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
-    let binding = eip.binding.as_ref();
-    is("Status", eip.status.as_str())
-        && is("ISP", &eip.isp)
-        && is("ChargeType", "PostPaid")
-        && is("EipName", &eip.name)
-        && is("ResourceGroupId", &eip.resource_group)
-        && is("PublicIpAddressPoolId", &eip.pool)
-        && is("AssociatedInstanceType", binding.map_or("", |binding| binding.target.as_str()))
-        && is("AssociatedInstanceId", binding.map_or("", |binding| binding.instance_id.as_str()))
-        && params.get("LockReason").is_none()
-        && params.get("SegmentInstanceId").is_none()
+/// Filters whose values come from a closed list.
+fn check_filters(params: &Params) -> Result<(), Refusal> {
+    let is_none_of = |name: &str, known: &[&str]| params.get(name).is_some_and(|value| !known.contains(&value));
+    if is_none_of("AssociatedInstanceType", &["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"]) {
+        let message = "The specified value of AssociatedInstanceType is not supported.";
+        return Err(Refusal::bad("InvalidIAssociatedInstanceType.ValueNotSupported", message));
+    }
+    if is_none_of("ChargeType", &["PostPaid", "PrePaid"]) {
+        return Err(Refusal::bad("InvalidChargeType.ValueNotSupported", "The specified value of ChargeType is not supported."));
+    }
+    if is_none_of("LockReason", &["financial", "security"]) {
+        return Err(Refusal::not_found("InvalidLockReason.NotFound", "The specified LockReason does not exist."));
+    }
+    Ok(())
 }
 
 fn binding(target: Target, instance_id: &str, private_address: Option<Ipv4Addr>, mode: &str) -> eips::Binding {

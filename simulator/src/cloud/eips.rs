@@ -94,6 +94,8 @@ pub struct Eip {
     pub(super) description: String,
     pub(super) bandwidth: u32,
     pub(super) internet_charge_type: String,
+    /// Until when it is paid for; none where it is paid by use.
+    pub(super) expires_at: Option<Timestamp>,
     pub(super) isp: String,
     pub(super) resource_group: String,
     pub(super) pool: String,
@@ -107,6 +109,15 @@ impl Eip {
     /// Whether it is bound, or nearly, to this target.
     pub(super) fn is_on(&self, instance_id: &str) -> bool {
         self.binding.as_ref().is_some_and(|binding| binding.instance_id == instance_id)
+    }
+
+    pub(super) fn charge_type(&self) -> &'static str {
+        if self.expires_at.is_some() { "PrePaid" } else { "PostPaid" }
+    }
+
+    /// Whether what was paid for is used up: it is locked then, and may be released.
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires| expires <= now)
     }
 }
 
@@ -135,7 +146,9 @@ impl Cloud {
                 eip.binding = None;
             }
             EipStatus::Releasing => {
+                let address = eip.address;
                 self.eips.remove(id);
+                self.released.note(id, address, due);
             }
             EipStatus::Available | EipStatus::InUse => {}
         }
@@ -176,12 +189,15 @@ impl Cloud {
         let binding = eip.binding.as_ref();
         let package = eip.membership.as_ref().map(|member| (member.package.as_str(), self.package_bandwidth(&member.package)));
         let shared = package.map(|(_, bandwidth)| bandwidth.to_string());
+        let is_locked = eip.is_expired(self.now);
+        let locks: Vec<Value> = is_locked.then(|| json!({"LockReason": "financial"})).into_iter().collect();
         let tags: Vec<Value> = eip.tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
         json!({
             "AllocationId": eip.id, "IpAddress": eip.address, "Name": eip.name, "Description": eip.description,
             "RegionId": self.topology.region, "ResourceGroupId": eip.resource_group, "Zone": "", "Netmode": "public", "BizType": "",
             "VpcId": binding.map_or("", |_| self.topology.vpc.id.as_str()),
-            "Status": eip.status.as_str(), "BusinessStatus": "Normal", "OperationLocks": {"LockReason": []},
+            "Status": eip.status.as_str(), "BusinessStatus": if is_locked { "FinancialLocked" } else { "Normal" },
+            "OperationLocks": {"LockReason": locks},
             "DeletionProtection": false, "SecondLimited": false,
             "InstanceId": binding.map_or("", |binding| binding.instance_id.as_str()),
             "InstanceType": binding.map_or("", |binding| binding.target.as_str()),
@@ -189,11 +205,12 @@ impl Cloud {
             "PrivateIpAddress": private_address,
             "Mode": binding.map_or("", |binding| binding.mode.as_str()),
             "Bandwidth": shared.clone().unwrap_or_else(|| eip.bandwidth.to_string()), "EipBandwidth": eip.bandwidth.to_string(),
-            "InternetChargeType": eip.internet_charge_type, "ChargeType": "PostPaid",
+            "InternetChargeType": eip.internet_charge_type, "ChargeType": eip.charge_type(),
             "BandwidthPackageId": package.map_or("", |(id, _)| id),
             "BandwidthPackageType": package.map_or("", |_| "CommonBandwidthPackage"),
             "BandwidthPackageBandwidth": shared.unwrap_or_default(),
-            "HasReservationData": "false", "AllocationTime": iso(eip.allocated_at), "ExpiredTime": "",
+            "HasReservationData": "false", "AllocationTime": iso(eip.allocated_at),
+            "ExpiredTime": eip.expires_at.map(iso).unwrap_or_default(),
             "ISP": eip.isp, "PublicIpAddressPoolId": eip.pool, "SegmentInstanceId": "", "HDMonitorStatus": "OFF",
             "ServiceManaged": 0, "ServiceID": 0, "SecurityProtectionTypes": {"SecurityProtectionType": []},
             "Tags": {"Tag": tags},

@@ -77,6 +77,7 @@ impl Cloud {
             description: String::new(),
             bandwidth: 200,
             internet_charge_type: "PayByTraffic".to_owned(),
+            expires_at: None,
             isp: "BGP".to_owned(),
             resource_group: RESOURCE_GROUP.to_owned(),
             pool: String::new(),

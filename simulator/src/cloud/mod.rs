@@ -7,6 +7,7 @@
 //! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending) is on the timeline
 //! and takes effect when a call or an observer moves time past it, so the same seed, calls and times give the same answers.
 
+mod allocate;
 mod console;
 mod dispatch;
 mod eip_calls;
@@ -33,6 +34,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
+use self::{
+    allocate::Released, gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry, timeline::Timeline, tokens::Tokens,
+};
 pub use self::{
     dispatch::{Call, META_PARAMS, Reply, product_of, with_request_id},
     eips::{Binding, Eip, EipStatus, Target},
@@ -40,7 +44,6 @@ pub use self::{
     policy::AccessKey,
     ports::{Ports, Protocol},
 };
-use self::{gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry, timeline::Timeline, tokens::Tokens};
 use crate::{
     dice::{Dice, ordinal},
     profile::{Pace, Span},
@@ -98,6 +101,7 @@ pub struct Cloud {
     rates: Rates,
     keys: BTreeMap<String, AccessKey>,
     eips: BTreeMap<String, Eip>,
+    released: Released,
     gateways: BTreeMap<String, Gateway>,
     entries: BTreeMap<String, ForwardEntry>,
     snat: BTreeMap<String, SnatEntry>,
@@ -125,6 +129,7 @@ impl Cloud {
             rates: Rates::default(),
             keys: BTreeMap::new(),
             eips: BTreeMap::new(),
+            released: Released::default(),
             gateways: BTreeMap::new(),
             entries: BTreeMap::new(),
             snat: BTreeMap::new(),

@@ -56,6 +56,9 @@ impl Cloud {
         }
         let no_eip = || Refusal::new(not_found, "InvalidIpInstanceId.NotFound", "The specified EIP does not exist.");
         let eip = self.eips.get(eip).ok_or_else(no_eip)?;
+        if eip.expires_at.is_some() {
+            return Err(Refusal::bad("IpInstanceId.ChargeType.NotSupport", "A prepaid EIP cannot join a bandwidth package."));
+        }
         if eip.membership.is_some() {
             return Err(Refusal::bad("IpInstanceId.AlreadyInBandwidthPackage", "The EIP is already in a bandwidth package."));
         }

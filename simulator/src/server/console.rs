@@ -8,11 +8,12 @@
 //!   `remove-from-bandwidth-package`: the API's parameters;
 //! - `quota {eips?, entriesPerGateway?, eipsPerGateway?, natGatewayId?}`, `delete-nat-gateway {natGatewayId}`,
 //!   `lock-nat-gateway {natGatewayId, locked?}`, `detach-eni {networkInterfaceId}`, `announce {ips}`,
-//!   `snat-entry {natGatewayId, snatIp, sourceCIDR?}`, `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
+//!   `pace {call?, association?, release?, entryPending?, entryDeleting?, package?, interfaceVisible?, inBinding?, oneWriter?,
+//!   stableEntriesOnly?}` (spans are `[from, to]` in ms), `snat-entry {natGatewayId, snatIp, sourceCIDR?}`, `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
 //! - `time {advanceMs}` moves the cloud's clock (states, rates, temporary keys), not the one signatures are checked by;
 //! - `policy {accessKeyId?, denied}`, `access-key {accessKeyId, accessKeySecret?, inactive?}`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -37,6 +38,7 @@ type Shared = State<Arc<Simulator>>;
 pub(super) fn router() -> Router<Arc<Simulator>> {
     Router::new()
         .route("/console/quota", post(quota))
+        .route("/console/pace", post(pace))
         .route("/console/delete-nat-gateway", post(delete_gateway))
         .route("/console/lock-nat-gateway", post(lock_gateway))
         .route("/console/detach-eni", post(detach))
@@ -142,6 +144,43 @@ async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Respons
         (Some(gateway), Some(entries)) => cloud.set_entry_quota(&gateway, entries),
         _ => Ok(json!({})),
     })
+}
+
+/// Milliseconds; what is not named stays as it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PaceWish {
+    call: Option<[u32; 2]>,
+    association: Option<[u32; 2]>,
+    release: Option<[u32; 2]>,
+    entry_pending: Option<[u32; 2]>,
+    entry_deleting: Option<[u32; 2]>,
+    package: Option<[u32; 2]>,
+    interface_visible: Option<u32>,
+    in_binding: Option<u32>,
+    one_writer: Option<bool>,
+    stable_entries_only: Option<bool>,
+}
+
+async fn pace(State(simulator): Shared, Json(wish): Json<PaceWish>) -> Json<Value> {
+    let mut cloud = simulator.cloud();
+    let pace = cloud.pace_mut();
+    let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+    for (span, wished) in [
+        (&mut pace.call, wish.call),
+        (&mut pace.association, wish.association),
+        (&mut pace.release, wish.release),
+        (&mut pace.entry_pending, wish.entry_pending),
+        (&mut pace.entry_deleting, wish.entry_deleting),
+        (&mut pace.package, wish.package),
+    ] {
+        *span = wished.map_or(*span, |[from, to]| (millis(from), millis(to)));
+    }
+    pace.interface_visible = wish.interface_visible.map_or(pace.interface_visible, millis);
+    pace.in_binding = wish.in_binding.map_or(pace.in_binding, millis);
+    pace.one_writer = wish.one_writer.unwrap_or(pace.one_writer);
+    pace.stable_entries_only = wish.stable_entries_only.unwrap_or(pace.stable_entries_only);
+    Json(json!({}))
 }
 
 #[derive(Deserialize)]

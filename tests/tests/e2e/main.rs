@@ -5,6 +5,7 @@ mod crash;
 mod dnat;
 mod eip;
 mod install;
+mod kept;
 mod kubelet;
 mod nothing_left;
 mod outage;

@@ -206,8 +206,12 @@ fn parameters(change: &Change) -> Pairs {
         }
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip }
         | Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
-        Change::ReleaseEipAddress { allocation_id } | Change::ModifyEipAddressAttribute { allocation_id, .. } => {
-            vec![pair("AllocationId", allocation_id)]
+        Change::ReleaseEipAddress { allocation_id } => vec![pair("AllocationId", allocation_id)],
+        Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, .. } => {
+            let mut pairs = vec![pair("AllocationId", allocation_id)];
+            pairs.extend(bandwidth.map(|bandwidth| pair("Bandwidth", bandwidth)));
+            pairs.extend(name.as_ref().map(|name| pair("Name", name)));
+            pairs
         }
         Change::AddCommonBandwidthPackageIp { allocation_id, package_id }
         | Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => member(allocation_id, package_id),
@@ -280,7 +284,7 @@ fn eip(row: &Value) -> Eip {
             private_ip: text(row, "PrivateIpAddress").parse().ok(),
         }),
         bandwidth_package: present("BandwidthPackageId").map(BandwidthPackageId::new),
-        bandwidth: 5,
+        bandwidth: text(row, "Bandwidth").parse().unwrap_or_default(),
         internet_charge_type: text(row, "InternetChargeType"),
         charge_type: text(row, "ChargeType"),
         isp: text(row, "ISP"),

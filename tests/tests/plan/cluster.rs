@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{LeaseId, PodUid};
-use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, ResourceFact, Verdict};
+use waygate_core::lease::Lease;
+use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Verdict};
 use waygate_core::request::{Kind, Request};
-use waygate_core::resources::{PodDNAT, PodEIP};
+use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 
 /// A pod.
 #[derive(Clone, Debug)]
@@ -74,10 +75,11 @@ impl Cluster {
     }
 
     /// The custom resource of a lease's name, and its version.
-    pub(crate) fn resource_of(&self, name: &str, kind: Kind, lease: LeaseId) -> (ResourceFact, u64) {
+    pub(crate) fn resource_of(&self, name: &str, kind: Kind, lease: LeaseId, knows: impl Fn(&LeaseId) -> bool) -> (ResourceFact, u64) {
         match self.resources.get(&(kind, name.to_owned())) {
             None => (ResourceFact::Absent, 0),
-            Some(resource) if resource.lease == lease => (ResourceFact::Mine(resource.object.clone()), resource.version),
+            Some(resource) if resource.lease == lease => (ResourceFact::Mine(resource.object.clone(), Removal::None), resource.version),
+            Some(resource) if !knows(&resource.lease) => (ResourceFact::Stray, resource.version),
             Some(resource) => (ResourceFact::Another { what: format!("held by {}", resource.lease) }, resource.version),
         }
     }
@@ -92,21 +94,27 @@ impl Cluster {
     }
 
     /// Writes the spec: creates the resource where none was read, patches the one that was.
-    pub(crate) fn write_spec(&mut self, name: &str, lease: LeaseId, version: u64, content: &Content) -> Result<(), Changed> {
+    pub(crate) fn write_spec(&mut self, lease: &Lease, version: u64, content: &Content) -> Result<(), Changed> {
         let next = self.next_version();
-        let (kind, object) = match content {
-            Content::Eip { spec, .. } => (Kind::Eip, Object::Eip(Box::new(PodEIP::new(name, spec.clone())))),
-            Content::Dnat { spec, .. } => (Kind::Dnat, Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone())))),
+        let (kind, name) = (lease.kind, lease.pod_name.as_str());
+        let mut object = match content {
+            Content::Eip { spec, .. } => Object::Eip(Box::new(PodEIP::new(name, spec.clone()))),
+            Content::Dnat { spec, .. } => Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone()))),
         };
+        let metadata = match &mut object {
+            Object::Eip(object) => &mut object.metadata,
+            Object::Dnat(object) => &mut object.metadata,
+        };
+        metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
         let key = (kind, name.to_owned());
         match (self.resources.get_mut(&key), version) {
             (None, 0) => {
-                self.resources.insert(key, Resource { version: next, lease, object });
+                self.resources.insert(key, Resource { version: next, lease: lease.id, object });
             }
             (Some(resource), _) if resource.version == version => {
                 match (&mut resource.object, object) {
-                    (Object::Eip(old), Object::Eip(new)) => old.spec = new.spec,
-                    (Object::Dnat(old), Object::Dnat(new)) => old.spec = new.spec,
+                    (Object::Eip(old), Object::Eip(new)) => (old.spec, old.metadata) = (new.spec, new.metadata),
+                    (Object::Dnat(old), Object::Dnat(new)) => (old.spec, old.metadata) = (new.spec, new.metadata),
                     _ => return Err(Changed),
                 }
                 resource.version = next;
@@ -132,10 +140,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes the lease's own resource, whatever has become of it since it was read.
-    pub(crate) fn remove_resource(&mut self, name: &str, kind: Kind, lease: LeaseId) {
+    /// Deletes the resource, if it still is as it was read.
+    pub(crate) fn remove_resource(&mut self, name: &str, kind: Kind, version: u64) {
         let key = (kind, name.to_owned());
-        if self.resources.get(&key).is_some_and(|resource| resource.lease == lease) {
+        if self.resources.get(&key).is_some_and(|resource| resource.version == version) {
             self.resources.remove(&key);
         }
     }

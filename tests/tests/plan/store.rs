@@ -13,8 +13,8 @@ use waygate_core::request::{DnatRequest, ExposedPort, Kind, Protocol, Request};
 use crate::cloud::Gateway;
 
 /// As the worker sets them.
-const CLAIM: SignedDuration = SignedDuration::from_secs(45);
-const CALL: SignedDuration = SignedDuration::from_secs(15);
+const CLAIM: SignedDuration = SignedDuration::from_secs(15);
+pub(crate) const CALL: SignedDuration = SignedDuration::from_secs(10);
 pub(crate) const FENCE: SignedDuration = SignedDuration::from_secs(60);
 const HEADSTART: SignedDuration = SignedDuration::from_secs(30);
 const QUIET: SignedDuration = SignedDuration::from_secs(60);
@@ -126,6 +126,7 @@ impl Store {
             namespace: "ns".to_owned(),
             pod_name: name.to_owned(),
             pod_uid: pod_uid.clone(),
+            controller: None,
             request: request.clone(),
             phase,
             eip: None,
@@ -135,6 +136,7 @@ impl Store {
             resource: false,
             doubts: 0,
             created_at: now,
+            ends_at: None,
         };
         self.rows.insert(lease.id, Row { lease, due, wake: 0, owner: None, epoch: 0, tries: 0, reason: None });
     }
@@ -161,6 +163,18 @@ impl Store {
         row.epoch += 1;
         row.due = now + CLAIM;
         Some(Claim { lease_id: row.lease.id, owner, epoch: row.epoch })
+    }
+
+    /// A sign of life: extends a claim that has not lapsed.
+    pub(crate) fn renew(&mut self, now: Timestamp, claim: &Claim) {
+        if let Some(row) = self.rows.get_mut(&claim.lease_id).filter(|row| row.owner == Some(claim.owner) && row.due > now) {
+            row.due = now + CLAIM;
+        }
+    }
+
+    /// Whether the claim stands.
+    pub(crate) fn holds(&mut self, claim: &Claim) -> bool {
+        self.held(claim).is_ok()
     }
 
     fn held(&mut self, claim: &Claim) -> Result<&mut Row, No> {
@@ -195,6 +209,11 @@ impl Store {
         }
         row.lease.phase = phase;
         row.lease.doubts = 0;
+        Ok(())
+    }
+
+    pub(crate) fn adjust(&mut self, claim: &Claim, request: &Request) -> Done {
+        self.held(claim)?.lease.request = request.clone();
         Ok(())
     }
 
@@ -240,9 +259,8 @@ impl Store {
         if lease.kind == Kind::Eip && others().any(|it| it.kind == Kind::Eip) {
             return Err(No::Taken("lease_target"));
         }
-        let same = |mine: &LeasedPort| {
-            others().flat_map(|it| &it.ports).any(|it| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed)
-        };
+        let same =
+            |mine: &LeasedPort| others().flat_map(|it| &it.ports).any(|it| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed);
         if lease.ports.iter().any(same) {
             return Err(No::Taken("port_internal"));
         }
@@ -287,7 +305,10 @@ impl Store {
             let mut taken: Vec<(SlotKey, ExposedPort)> = Vec::new();
             for exposed in &missing {
                 let free = |(key, slot): &(&SlotKey, &Slot)| {
-                    **slot == Slot::Free && key.0 == gateway.eip && key.1 == exposed.protocol && taken.iter().all(|(other, _)| other != *key)
+                    **slot == Slot::Free
+                        && key.0 == gateway.eip
+                        && key.1 == exposed.protocol
+                        && taken.iter().all(|(other, _)| other != *key)
                 };
                 let found = self.slots.iter().find(free).map(|(key, _)| key.clone());
                 taken.extend(found.map(|key| (key, *exposed)));

@@ -5,14 +5,15 @@
 //! ```
 
 use crate::cloud::refused_with;
-use crate::store::{Claim, FENCE, Loaded, No};
+use crate::cluster::Pod;
+use crate::store::{CALL, Claim, FENCE, Loaded, No};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
 use uuid::Uuid;
 use waygate_cloud::{Class, Error};
 use waygate_core::change::{Answer, Change};
-use waygate_core::ids::AllocationId;
+use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::{Operation, Outcome, Phase};
 use waygate_core::names::TAG_LEASE;
 use waygate_core::plan::{
@@ -61,7 +62,10 @@ pub(crate) struct Task {
 /// What came of a stage.
 enum After {
     Then(Stage),
-    Pause { reason: String, patience: Patience },
+    Pause {
+        reason: String,
+        patience: Patience,
+    },
     Gone,
     /// The store says no: the lease is left to lapse.
     Dropped,
@@ -114,7 +118,8 @@ impl World {
             }
             Stage::ReadResource(mut scene) => {
                 let lease = &scene.loaded.lease;
-                (scene.resource, scene.resource_version) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id);
+                let known = |id: &LeaseId| self.store.rows.contains_key(id);
+                (scene.resource, scene.resource_version) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id, known);
                 then(Stage::ReadCloud(scene))
             }
             Stage::ReadCloud(mut scene) => {
@@ -132,6 +137,7 @@ impl World {
                     operations: &scene.loaded.operations,
                     pod: &scene.pod,
                     resource: &scene.resource,
+                    successor: None,
                     cloud: &scene.cloud,
                     now: scene.loaded.now,
                 };
@@ -178,7 +184,7 @@ impl World {
     fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: Step) -> Result<After, No> {
         let now = self.now;
         let lease = scene.loaded.lease.clone();
-        match step {
+        match step.clone() {
             Step::Want => self.store.set_phase(claim, Phase::Wanted)?,
             Step::Forget => {
                 self.store.forget(claim)?;
@@ -238,7 +244,10 @@ impl World {
                 return Ok(doubtful());
             }
             Step::WriteResource(content) => {
-                let written = self.cluster.write_spec(&lease.pod_name, lease.id, scene.resource_version, &content);
+                if !self.store.holds(claim) {
+                    self.late_write(&lease);
+                }
+                let written = self.cluster.write_spec(&lease, scene.resource_version, &content);
                 return Ok(if written.is_ok() { After::Then(Stage::Load) } else { changed() });
             }
             Step::Publish(publication) => {
@@ -246,7 +255,7 @@ impl World {
                     Verdict { status: true, reason: publication.reason.as_str().to_owned(), message: publication.message.clone() };
                 let mut writes = VecDeque::new();
                 // Nothing is written where it stands already.
-                if !matches!(&scene.resource, ResourceFact::Mine(object) if publication.content.is(object)) {
+                if !matches!(&scene.resource, ResourceFact::Mine(object, _) if publication.content.is(object)) {
                     writes.push_back(Write::Status(Some(publication.content)));
                 }
                 writes.extend([Write::Announce(Some(publication.annotation)), Write::Condition(condition), Write::Phase(Phase::Held)]);
@@ -254,7 +263,7 @@ impl World {
             }
             Step::Withdraw(withdrawal) => {
                 let mut writes = VecDeque::new();
-                if matches!(scene.resource, ResourceFact::Mine(_)) {
+                if matches!(scene.resource, ResourceFact::Mine(..)) {
                     writes.push_back(Write::Status(None));
                 }
                 if let PodFact::Here(here) = &scene.pod
@@ -271,7 +280,13 @@ impl World {
                 }
                 return Ok(After::Then(Stage::Write(scene, writes)));
             }
-            Step::RemoveResource => self.cluster.remove_resource(&lease.pod_name, lease.kind, lease.id),
+            Step::RemoveResource => {
+                self.cluster.remove_resource(&lease.pod_name, lease.kind, scene.resource_version);
+            }
+            Step::Adjust(request) => self.store.adjust(claim, &request)?,
+            Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept => {
+                self.fail(|| format!("nothing here asks to be kept: {step:?}"));
+            }
             Step::Wait(wait) => return Ok(self.waits(&scene, wait)),
         }
         Ok(After::Then(Stage::Load))
@@ -280,50 +295,43 @@ impl World {
     fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
         let lease = scene.loaded.lease.clone();
         let (name, kind) = (lease.pod_name.as_str(), lease.kind);
+        if !self.store.holds(claim) && matches!(writes.front(), Some(Write::Status(_) | Write::Announce(_) | Write::Condition(_))) {
+            self.late_write(&lease);
+        }
         let written = match writes.pop_front() {
             None => return After::Then(Stage::Load),
             Some(Write::Status(content)) => self.cluster.write_status(name, kind, scene.resource_version, content.as_ref()).is_ok(),
             Some(Write::Announce(value)) => {
-                self.patch(&mut scene, |pod| pod.announced.get(&kind).cloned() == value, |pod| {
-                    match &value {
-                        Some(value) => pod.announced.insert(kind, value.clone()),
-                        None => pod.announced.remove(&kind),
-                    };
-                })
+                let stands = matches!(&scene.pod, PodFact::Here(here) if here.announced == value);
+                stands
+                    || self.patch(&mut scene, |pod| {
+                        match &value {
+                            Some(value) => pod.announced.insert(kind, value.clone()),
+                            None => pod.announced.remove(&kind),
+                        };
+                    })
             }
             Some(Write::Condition(verdict)) => {
+                let stands = matches!(&scene.pod, PodFact::Here(here) if here.verdict.as_ref() == Some(&verdict));
                 let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
-                let patched = self.patch(&mut scene, |pod| pod.verdicts.get(&kind) == Some(&verdict), |pod| {
-                    pod.verdicts.insert(kind, verdict.clone());
-                });
+                let patched = !stands && self.patch(&mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
                 if patched && published {
                     self.published(name, kind, scene.read_at);
                 }
-                patched
+                stands || patched
             }
             Some(Write::Phase(phase)) => return self.store.set_phase(claim, phase).map_or_else(After::from, |()| After::Then(Stage::Load)),
         };
         if written { After::Then(Stage::Write(scene, writes)) } else { changed() }
     }
 
-    /// Writes to the pod that was read, unless it says so already.
-    fn patch(
-        &mut self,
-        scene: &mut Scene,
-        stands: impl FnOnce(&crate::cluster::Pod) -> bool,
-        change: impl FnOnce(&mut crate::cluster::Pod),
-    ) -> bool {
+    /// Writes to the pod, if it still is as it was read.
+    fn patch(&mut self, scene: &mut Scene, change: impl FnOnce(&mut Pod)) -> bool {
         let lease = &scene.loaded.lease;
-        let Some(pod) = self.cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid) else { return false };
-        // As in the worker, what stands is judged by the pod as it was read: if it has changed since, nothing is known.
-        if pod.version == scene.pod_version && stands(pod) {
-            return true;
-        }
         let patched = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, change);
         scene.pod_version = patched.unwrap_or(scene.pod_version);
         if patched.is_ok() {
-            let uid = lease.pod_uid.clone();
-            self.pod_event(&uid);
+            self.pod_event(&lease.pod_name);
         }
         patched.is_ok()
     }
@@ -350,19 +358,16 @@ impl World {
         let lease = &scene.loaded.lease;
         let lasting = match patience {
             Patience::Poll => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
-            Patience::Event => true,
-            Patience::Exit | Patience::Idle => false,
+            Patience::Event | Patience::Person => true,
+            Patience::Exit | Patience::Idle | Patience::Until(_) => false,
         };
         if here.terminating || here.exited || lease.phase == Phase::Ending || !lasting || here.verdict.as_ref() == Some(&told) {
             return;
         }
         let kind = lease.kind;
-        let told = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, |pod| {
-            pod.verdicts.insert(kind, told);
-        });
+        let told = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, |pod| drop(pod.verdicts.insert(kind, told)));
         if told.is_ok() {
-            let uid = lease.pod_uid.clone();
-            self.pod_event(&uid);
+            self.pod_event(&lease.pod_name);
         }
     }
 
@@ -370,7 +375,7 @@ impl World {
     fn send(&mut self, scene: Box<Scene>, operation: Operation, intended: Timestamp) -> After {
         let action = operation.change.action();
         let lost = Err(Error::Deadline { action });
-        if self.now >= intended + SignedDuration::from_secs(15) {
+        if self.now >= intended + CALL {
             return After::Then(Stage::Hear(scene, operation, lost));
         }
         self.sending(&operation, &scene.loaded.lease);
@@ -392,7 +397,6 @@ impl World {
                 let (answered, latency) = self.cloud.change(self.now, &operation);
                 self.now += latency;
                 self.note(|| format!("{action} {} {}: {answered:?}", operation.id, if fault == 5 { "lost" } else { "answered" }));
-                self.changed_in_cloud(&operation.change);
                 if fault == 5 { lost } else { answered }
             }
         };
@@ -409,8 +413,8 @@ impl World {
             Err(error) => error,
         };
         let takes_eip = matches!(operation.change, Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. });
-        let takes_away = takes_eip
-            || matches!(operation.change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
+        let takes_away =
+            takes_eip || matches!(operation.change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
         let ended = match error.class() {
             Class::NotFound if takes_away => Some((Outcome::Done, takes_eip)),
             Class::Done => Some((Outcome::Done, false)),
@@ -425,7 +429,8 @@ impl World {
         }
         let patience = match error.class() {
             Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
-            Class::Throttled | Class::Quota | Class::Denied | Class::Permanent => Patience::Event,
+            Class::Throttled => Patience::Event,
+            Class::Quota | Class::Denied | Class::Permanent => Patience::Person,
         };
         let reason = error.reason().to_owned();
         self.tell(scene, patience, Verdict { status: false, reason: reason.clone(), message: error.to_string() });
@@ -461,8 +466,9 @@ fn again(patience: Patience, tries: i32) -> SignedDuration {
     let (first, growth, longest) = match patience {
         Patience::Poll => (0.15, 1.5_f64, 3.0),
         Patience::Event => (0.5, 1.7, 10.0),
+        Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
-        Patience::Idle => (300.0, 1.0, 300.0),
+        Patience::Idle | Patience::Until(_) => (300.0, 1.0, 300.0),
     };
     SignedDuration::try_from_secs_f64((first * growth.powi(tries.clamp(0, 30))).min(longest)).unwrap_or_default()
 }

@@ -1,0 +1,162 @@
+//! Buying EIPs: by use, by the month, or a certain address the account has held a few days ago.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
+
+use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
+use serde_json::json;
+
+use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, tags::check_tags};
+use crate::{params::Params, refusal::Refusal};
+
+/// How long a released address is kept for the account that had it.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Orders are numbered from here.
+const FIRST_ORDER: u64 = 200_000_000_000_000;
+
+/// Addresses that were released not long ago, and the ids they had.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Released {
+    known: BTreeMap<Ipv4Addr, (String, Timestamp)>,
+    order: VecDeque<(Timestamp, Ipv4Addr)>,
+}
+
+impl Released {
+    pub(super) fn note(&mut self, id: &str, address: Ipv4Addr, at: Timestamp) {
+        self.forget(at);
+        self.known.insert(address, (id.to_owned(), at));
+        self.order.push_back((at, address));
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while let Some((at, address)) = self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT) {
+            self.order.pop_front();
+            // Released again since: the later release counts.
+            if self.known.get(&address).is_some_and(|(_, last)| *last == at) {
+                self.known.remove(&address);
+            }
+        }
+    }
+}
+
+/// What an EIP costs, and until when it is paid for.
+struct Terms {
+    bandwidth: u32,
+    internet_charge_type: String,
+    expires_at: Option<Timestamp>,
+}
+
+impl Cloud {
+    pub(super) fn allocate_eip_address(&mut self, context: &Context<'_>) -> Outcome {
+        let params = context.params;
+        let tags = check_tags(params)?;
+        let terms = self.terms(params)?;
+        let wanted = self.certain_address(params)?;
+        if self.eips.len() >= self.quotas.eips {
+            return Err(Refusal::bad("QuotaExceeded.Eip", "Elastic IP address quota exceeded."));
+        }
+        let order = terms.expires_at.map(|_| self.order());
+        if order.is_some() && !params.flag("AutoPay") {
+            // The order waits for somebody to pay it at the console; until then there is no EIP.
+            return Ok(json!({"OrderId": order}));
+        }
+        let eip = Eip {
+            id: self.id("eip"),
+            address: wanted.unwrap_or_else(|| self.free_address()),
+            status: EipStatus::Available,
+            binding: None,
+            tags,
+            membership: None,
+            // Nothing takes a name for what is paid by the month.
+            name: if order.is_some() { String::new() } else { params.text("Name") },
+            description: params.text("Description"),
+            bandwidth: terms.bandwidth,
+            internet_charge_type: terms.internet_charge_type,
+            expires_at: terms.expires_at,
+            isp: params.get("ISP").unwrap_or("BGP").to_owned(),
+            resource_group: params.get("ResourceGroupId").unwrap_or(RESOURCE_GROUP).to_owned(),
+            pool: params.text("PublicIpAddressPoolId"),
+            allocated_at: self.now,
+            settles_at: None,
+            busy_until: self.now,
+            usable_from: self.now,
+        };
+        let mut answer = json!({"AllocationId": eip.id, "EipAddress": eip.address, "ResourceGroupId": eip.resource_group});
+        if let Some(order) = order {
+            answer["OrderId"] = json!(order);
+        }
+        self.eips.insert(eip.id.clone(), eip);
+        Ok(answer)
+    }
+
+    /// Made for picking an address; knows no name, so that one has to be given afterwards.
+    pub(super) fn allocate_eip_address_pro(&mut self, context: &Context<'_>) -> Outcome {
+        let params = Params::new(context.params.without(&["Name", "Description", "Zone", "ActivityId"]));
+        self.allocate_eip_address(&Context { params: &params, ..*context })
+    }
+
+    fn order(&mut self) -> u64 {
+        self.born += 1;
+        FIRST_ORDER + self.born
+    }
+
+    fn terms(&self, params: &Params) -> Result<Terms, Refusal> {
+        let internet = params.get("InternetChargeType").unwrap_or("PayByBandwidth");
+        let expires_at = match params.get("InstanceChargeType").unwrap_or("PostPaid") {
+            "PostPaid" => None,
+            "PrePaid" => Some(self.after_months(months(params)?)),
+            _ => return Err(Refusal::invalid("InstanceChargeType")),
+        };
+        let most = match (internet, expires_at) {
+            ("PayByBandwidth", Some(_)) => 1000,
+            ("PayByBandwidth", None) => 500,
+            ("PayByTraffic", None) => 200,
+            _ => return Err(Refusal::invalid("InternetChargeType")),
+        };
+        let bandwidth = params.number("Bandwidth")?.unwrap_or(5);
+        if !(1..=most).contains(&bandwidth) {
+            return Err(Refusal::invalid("Bandwidth"));
+        }
+        Ok(Terms { bandwidth, internet_charge_type: internet.to_owned(), expires_at })
+    }
+
+    fn after_months(&self, months: u32) -> Timestamp {
+        let now = self.now.to_zoned(TimeZone::UTC);
+        now.checked_add(i64::from(months).months()).map_or(Timestamp::MAX, |then| then.timestamp())
+    }
+
+    /// The address asked for by itself or by the id it last had: nobody's now, and ours not long ago. It comes back under a new id.
+    fn certain_address(&mut self, params: &Params) -> Result<Option<Ipv4Addr>, Refusal> {
+        let (address, id) = (params.address("IpAddress", "InvalidParameter")?, params.get("InstanceId"));
+        if address.is_none() && id.is_none() {
+            return Ok(None);
+        }
+        if address.is_some_and(|address| self.eip_at(address).is_some()) || id.is_some_and(|id| self.eips.contains_key(id)) {
+            return Err(Refusal::bad("Ip.Allocated", "The specified IP address is already allocated."));
+        }
+        self.released.forget(self.now);
+        let is_meant = |(known, (last, _)): &(&Ipv4Addr, &(String, Timestamp))| {
+            address.is_none_or(|address| address == **known) && id.is_none_or(|id| id == last)
+        };
+        let found = self.released.known.iter().find(is_meant).map(|(known, _)| *known);
+        let unfamiliar = || {
+            let message = "Only an IP address that the account has held in the last 7 days can be specified.";
+            Refusal::bad("OperationFailed.AllocateUnfamiliarIp", message)
+        };
+        found.map(Some).ok_or_else(unfamiliar)
+    }
+}
+
+/// How long is paid for: 1 to 9 months, or 1 to 5 years.
+fn months(params: &Params) -> Result<u32, Refusal> {
+    let period = params.number("Period")?.ok_or_else(|| Refusal::missing("Period"))?;
+    match params.get("PricingCycle").unwrap_or("Month") {
+        "Month" if (1..=9).contains(&period) => Ok(period),
+        "Year" if (1..=5).contains(&period) => Ok(period * 12),
+        "Month" | "Year" => Err(Refusal::invalid("Period")),
+        _ => Err(Refusal::invalid("PricingCycle")),
+    }
+}

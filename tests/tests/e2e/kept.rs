@@ -1,0 +1,154 @@
+//! Addresses that outlive their pods.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use testbed::{
+    pods::{annotated, annotation},
+    stand::Stand,
+};
+use waygate_core::resources::{PodDNAT, PodEIP};
+
+use crate::eip::{GATE, PATIENCE};
+use crate::nothing_left::{eips_of_ours, nothing_is_left};
+
+const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";
+
+async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
+    let annotations: serde_json::Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let set: StatefulSet = serde_json::from_value(json!({
+        "metadata": {"name": "db"},
+        "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {
+            "metadata": {"labels": {"app": "db"}, "annotations": annotations},
+            "spec": {"containers": [{"name": "main", "image": "example.com/db:1"}]},
+        }},
+    }))?;
+    Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &set).await?;
+    Ok(())
+}
+
+async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
+    let sets = Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace);
+    sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": replicas}}))).await?;
+    Ok(())
+}
+
+/// Waits until `db-0` is another pod than `before`, and its gate is True.
+async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
+    let probe = || async {
+        let pod = stand.pods().get("db-0").await?;
+        let ready = testbed::pods::condition(&pod, gate) == Some("True");
+        ensure!(pod.metadata.uid != before.metadata.uid && ready, "it is not there, or its gate is not True");
+        Ok(Some(pod))
+    };
+    stand.eventually(probe, "the successor has its address", PATIENCE).await
+}
+
+async fn phase(stand: &Stand, wanted: &str) -> Result<()> {
+    let probe = || async {
+        let phase: Option<String> = sqlx::query_scalar("SELECT phase FROM lease").fetch_optional(&stand.database).await?;
+        ensure!(phase.as_deref() == Some(wanted), "it is {phase:?}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, &format!("the lease is {wanted}"), PATIENCE).await
+}
+
+#[tokio::test]
+async fn a_stateful_pod_gets_its_eip_back_after_a_delete_and_time_ends_it() -> Result<()> {
+    let stand = Stand::start().await?;
+    stateful(&stand, &[("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/pod-eip-release-strategy", "5s")]).await?;
+    let first = stand.condition("db-0", GATE, "True", PATIENCE).await?;
+    stand.delete("db-0").await?;
+    let second = successor(&stand, &first, GATE).await?;
+    assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1);
+    let resource = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("db-0").await?;
+    let kept = resource.spec.allocation_type.context("an allocation type")?;
+    assert_eq!((kept.release_strategy.as_deref(), kept.release_after.as_deref()), (Some("TTL"), Some("5s")));
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1, "it is kept for its five seconds");
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn a_kept_eip_is_released_when_its_custom_resource_is_deleted() -> Result<()> {
+    let stand = Stand::start().await?;
+    stateful(&stand, &[("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/pod-eip-release-strategy", "Never")]).await?;
+    let first = stand.condition("db-0", GATE, "True", PATIENCE).await?;
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
+    let shown = resources.get("db-0").await?.status.unwrap_or_default();
+    assert_eq!(shown.eip_address, None, "a kept EIP is not an address");
+    assert_eq!(eips_of_ours(&stand).await?[0]["Status"], "Available");
+
+    scale(&stand, 1).await?;
+    let second = successor(&stand, &first, GATE).await?;
+    assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    resources.delete("db-0", &DeleteParams::default()).await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn a_pod_of_another_owner_does_not_get_a_kept_eip() -> Result<()> {
+    let stand = Stand::start().await?;
+    stateful(&stand, &[("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/pod-eip-release-strategy", "Never")]).await?;
+    let first = stand.condition("db-0", GATE, "True", PATIENCE).await?;
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    stand.create(&annotated("db-0", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let probe = || async {
+        let told = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
+        ensure!(told.contains("CustomResourceTaken"), "it says {told}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "the stranger's condition says why it waits", PATIENCE).await?;
+    let stranger = stand.pods().get("db-0").await?;
+    assert_ne!(stranger.metadata.uid, first.metadata.uid);
+    assert!(annotation(&stranger, ADDRESS).is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bandwidth_changed_on_a_running_pod_is_changed_on_its_eip() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.create(&annotated("fast", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let before = stand.condition("fast", GATE, "True", PATIENCE).await?;
+    stand.annotate("fast", json!({"k8s.aliyun.com/eip-bandwidth": "42"})).await?;
+    let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
+    let probe = || async {
+        let (eips, shown) = (eips_of_ours(&stand).await?, resources.get("fast").await?.status.and_then(|status| status.bandwidth));
+        ensure!(eips[0]["Bandwidth"] == "42" && shown.as_deref() == Some("42"), "{} in the cloud, {shown:?} shown", eips[0]["Bandwidth"]);
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "the EIP has the new bandwidth", PATIENCE).await?;
+    let after = stand.pods().get("fast").await?;
+    assert_eq!(annotation(&before, ADDRESS), annotation(&after, ADDRESS));
+    Ok(())
+}
+
+#[tokio::test]
+async fn fixed_ports_stay_over_a_delete() -> Result<()> {
+    const TOLD: &str = "k8s.aliyun.com/allocated-dnat";
+    let stand = Stand::start().await?;
+    let asked =
+        [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80,443"), ("k8s.aliyun.com/pod-dnat-fixed", "true")];
+    stateful(&stand, &asked).await?;
+    let first = stand.condition("db-0", "k8s.aliyun.com/dnat", "True", PATIENCE).await?;
+    stand.delete("db-0").await?;
+    let second = successor(&stand, &first, "k8s.aliyun.com/dnat").await?;
+    assert_eq!(annotation(&first, TOLD), annotation(&second, TOLD));
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    assert!(stand.cloud.list("forwardEntries").await?.is_empty(), "nothing forwards to a pod that is gone");
+    let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
+    resources.delete("db-0", &DeleteParams::default()).await?;
+    nothing_is_left(&stand).await
+}

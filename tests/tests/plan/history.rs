@@ -1,0 +1,102 @@
+//! Runs histories, and tells of the one that fails.
+
+use crate::world::World;
+use jiff::SignedDuration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many histories.
+const HISTORIES: u64 = 10_000;
+/// What happens in each of them before the calm.
+const LONGEST: usize = 150;
+/// The calm after them: several fences, quiet times and lapsed claims one after the other.
+const CALM: SignedDuration = SignedDuration::from_mins(20);
+
+/// How a history failed.
+struct Failure {
+    why: String,
+    trace: Vec<String>,
+}
+
+fn play(seed: u64, length: usize, tracing: bool) -> Result<(), Failure> {
+    let mut world = World::new(seed, tracing);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        for number in 0..length {
+            world.happen();
+            if number % 16 == 0 {
+                world.check();
+            }
+            if world.failure.is_some() {
+                return;
+            }
+        }
+        world.check();
+        come_to_rest(&mut world);
+    }));
+    let failure = world.failure.take().or_else(|| played.err().map(|_| "a panic, told above".to_owned()));
+    failure.map_or(Ok(()), |why| Err(Failure { why, trace: world.trace() }))
+}
+
+/// Lets workers work and time pass until everything is as it must be.
+fn come_to_rest(world: &mut World) {
+    world.calm();
+    let until = world.now + CALM;
+    let mut look = world.now;
+    while world.failure.is_none() {
+        world.moment += 1;
+        let busy = (0..world.workers.len()).fold(false, |busy, index| world.advance(index) || busy);
+        if busy {
+            continue;
+        }
+        if world.now >= look {
+            let Some(unmet) = world.unmet() else { break };
+            if world.now > until {
+                world.fail(|| format!("it does not come to rest: {unmet}"));
+            }
+            look = world.now + SignedDuration::from_secs(10);
+        }
+        let due = world.store.rows.values().map(|row| row.due).min().unwrap_or(look).min(look);
+        let time = due.duration_since(world.now).max(SignedDuration::from_millis(10));
+        world.pass(time);
+    }
+    world.check();
+}
+
+/// The shortest beginning of a failing history that fails, too, told.
+fn tell(seed: u64) -> String {
+    let Some(shortest) = (0..=LONGEST).find(|length| play(seed, *length, false).is_err()) else {
+        return format!("seed {seed} failed once and does not any more");
+    };
+    let Err(failure) = play(seed, shortest, true) else { return format!("seed {seed} fails only untold") };
+    format!("seed {seed}, after {shortest} events: {}\n{}", failure.why, failure.trace.join("\n"))
+}
+
+/// Plays all histories on all cores; the seed of one that fails.
+fn failing_seed(histories: u64) -> Option<u64> {
+    let (next, failing) = (AtomicU64::new(0), Mutex::new(None));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < histories
+                {
+                    if play(seed, LONGEST, false).is_err() {
+                        next.store(histories, Ordering::Relaxed);
+                        failing.lock().unwrap().get_or_insert(seed);
+                    }
+                }
+            });
+        }
+    });
+    failing.into_inner().unwrap()
+}
+
+#[test]
+fn every_history_keeps_the_rules_and_comes_to_rest() {
+    let told = std::env::var_os("WAYGATE_PLAN_SEED").and_then(|seed| seed.to_str()?.parse().ok());
+    if let Some(seed) = told.or_else(|| failing_seed(HISTORIES)) {
+        panic!("{}\nto play it again: WAYGATE_PLAN_SEED={seed} cargo test -p testbed --test plan", tell(seed));
+    }
+}
