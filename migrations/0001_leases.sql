@@ -46,6 +46,7 @@ CREATE TABLE lease (
   -- this lease is the one that writes the custom resource of its name
   resource      boolean NOT NULL DEFAULT false,
   doubts        int  NOT NULL DEFAULT 0,             -- definite reads in a row that did not show what was published
+  spilling      boolean NOT NULL DEFAULT false,      -- its gateway had no room for all its entries: what it has there is given back
   -- the job
   due_at        timestamptz NOT NULL DEFAULT now(),  -- when somebody must look again; while claimed, the claim's expiry
   wake          bigint NOT NULL DEFAULT 0,           -- +1 by whoever has news; compared at the end of a step, so none is lost
@@ -75,6 +76,15 @@ CREATE TABLE release (
 );
 CREATE INDEX release_at ON release (cluster_id, at);
 
+-- What is known of a gateway's entry quota. It cannot be read: a refusal tells it. Room is counted (full_at, less others' entries, less the
+-- runs that are held), under this row's lock once there is a number to count against; so nothing has to be kept in step with the runs.
+CREATE TABLE gateway (
+  gateway_id text PRIMARY KEY,
+  full_at    int,                                    -- how many entries stood when another was refused; null: that never happened
+  full_until timestamptz,                            -- believed until then: quotas are raised, and the cloud tells nobody
+  others     int NOT NULL DEFAULT 0                  -- entries that are not of this store, at the last look
+);
+
 -- The EIPs of the gateways in the pool. Keyed by ID, never by address: the cloud reuses addresses.
 CREATE TABLE gateway_eip (
   allocation_id text PRIMARY KEY,
@@ -84,10 +94,14 @@ CREATE TABLE gateway_eip (
   address       inet NOT NULL,
   first_port    int  NOT NULL,                       -- the range on offer now; rows outside it are given to nobody
   last_port     int  NOT NULL,
+  snat          boolean NOT NULL DEFAULT false,      -- SNAT uses it, too
+  trouble       text,                                -- why nothing can be forwarded from it now, for people
   CHECK (first_port <= last_port)
 );
+CREATE INDEX gateway_eip_of ON gateway_eip (gateway_id);
 
--- One row per external port a pool offers; the row has one holder: that is "no address at two pods". A row is a forward entry.
+-- One row per external port a pool offers; the row has one holder: that is "no address at two pods". A forward entry is a run of held rows,
+-- mostly of one: adjacent ports, mapped in order to adjacent ports of the pod, that name the first of them as their head.
 -- free → held → quiet → free; foreign: somebody else's entry stands on it.
 CREATE TABLE port (
   allocation_id text     NOT NULL,
@@ -96,20 +110,27 @@ CREATE TABLE port (
   gateway_id    text     NOT NULL,
   state         text     NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'held', 'quiet', 'foreign')),
   lease_id      uuid,
+  head          int,                                 -- the first port of its entry
   target        int,                                 -- the pod's port
   private_ip    inet,                                -- the pod's address, once the entry is intended
   entry_id      text,
   deleted       boolean NOT NULL DEFAULT false,      -- the cloud has accepted the entry's deletion
   quiet_until   timestamptz,
+  gone_since    timestamptz,                         -- foreign: since when no look has shown the entry
   PRIMARY KEY (allocation_id, proto, port),
   CHECK ((state = 'held') = (lease_id IS NOT NULL)),
   CHECK ((state = 'held') = (target IS NOT NULL)),
+  CHECK ((state = 'held') = (head IS NOT NULL)),
+  CHECK (head <= port),
+  CHECK (state = 'foreign' OR gone_since IS NULL),
   CHECK ((state = 'quiet') = (quiet_until IS NOT NULL)),
   CHECK (state = 'held' OR (private_ip IS NULL AND entry_id IS NULL AND NOT deleted))
 ) WITH (fillfactor = 80);
 CREATE INDEX port_free            ON port (allocation_id, proto, port) WHERE state = 'free';
 CREATE INDEX port_lease           ON port (lease_id)                   WHERE lease_id IS NOT NULL;
 CREATE INDEX port_quiet           ON port (quiet_until)                WHERE quiet_until IS NOT NULL;
+CREATE INDEX port_foreign         ON port (allocation_id)              WHERE state = 'foreign';
+CREATE INDEX port_entry           ON port (gateway_id)                 WHERE head = port;
 CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target) WHERE private_ip IS NOT NULL;
 
 -- Every change asked of the cloud: committed before the call, parameters frozen, settled once.

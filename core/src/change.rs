@@ -3,6 +3,7 @@
 //! A change is serialised into its operation row as it is, and a repeat reads it back from there, so that every send of one
 //! operation carries the same parameters and the same `ClientToken`.
 
+use crate::facts::port_text;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
 use crate::request::{EipSpec, Protocol};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,18 @@ pub struct Forward {
     pub protocol: Protocol,
     /// Allows ports above 1024 on an EIP that SNAT uses too.
     pub port_break: bool,
+}
+
+impl Forward {
+    /// The external ports as the API writes them.
+    pub fn external_ports(&self) -> String {
+        port_text(self.external_port, self.ports)
+    }
+
+    /// The pod's ports as the API writes them.
+    pub fn internal_ports(&self) -> String {
+        port_text(self.internal_port, self.ports)
+    }
 }
 
 impl Change {

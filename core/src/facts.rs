@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 /// An Elastic IP as DescribeEipAddresses shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,21 +96,54 @@ pub struct ForwardEntry {
 impl ForwardEntry {
     /// Whether this entry occupies the external port `port` of `ip` for `protocol`, alone or within a range.
     pub fn covers_external(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
-        self.external_ip == ip && self.speaks(protocol) && port_range(&self.external_port).contains(&port)
+        self.meets_external(ip, protocol, &(port..=port))
     }
 
     /// Whether this entry forwards to `port` of `ip` for `protocol`, alone or within a range.
     pub fn covers_internal(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
-        self.internal_ip == ip && self.speaks(protocol) && port_range(&self.internal_port).contains(&port)
+        self.meets_internal(ip, protocol, &(port..=port))
+    }
+
+    /// Whether this entry occupies any of these external ports of `ip` for `protocol`.
+    pub fn meets_external(&self, ip: Ipv4Addr, protocol: Protocol, ports: &RangeInclusive<u16>) -> bool {
+        self.external_ip == ip && self.speaks(protocol) && overlap(&self.external_ports(), ports)
+    }
+
+    /// Whether this entry forwards to any of these ports of `ip` for `protocol`.
+    pub fn meets_internal(&self, ip: Ipv4Addr, protocol: Protocol, ports: &RangeInclusive<u16>) -> bool {
+        self.internal_ip == ip && self.speaks(protocol) && overlap(&port_range(&self.internal_port), ports)
+    }
+
+    /// The external ports it occupies; all, where we cannot read which.
+    pub fn external_ports(&self) -> RangeInclusive<u16> {
+        port_range(&self.external_port)
+    }
+
+    /// The one protocol it is for; none where it is for every one.
+    pub fn protocol(&self) -> Option<Protocol> {
+        [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| self.ip_protocol == protocol.as_str())
     }
 
     fn speaks(&self, protocol: Protocol) -> bool {
-        self.ip_protocol == protocol.as_str() || self.ip_protocol == "any"
+        self.protocol().is_none_or(|own| own == protocol)
+    }
+}
+
+fn overlap(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> bool {
+    one.start() <= other.end() && other.start() <= one.end()
+}
+
+/// How the API writes adjacent ports: `80` for one, `80/89` for ten.
+pub fn port_text(first: u16, count: u16) -> String {
+    match count {
+        0 | 1 => first.to_string(),
+        // Wider than a port: the API refuses a range that ends beyond the last one, which is what such a request deserves.
+        _ => format!("{first}/{}", u32::from(first) + u32::from(count) - 1),
     }
 }
 
 /// `80` → 80..=80, `10/20` → 10..=20, `Any` and whatever we cannot read → every port: what is not understood is not free.
-fn port_range(text: &str) -> std::ops::RangeInclusive<u16> {
+fn port_range(text: &str) -> RangeInclusive<u16> {
     let (first, last) = text.split_once('/').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) => first..=last,
@@ -171,11 +205,13 @@ pub struct GatewayEip {
     pub allocation_id: AllocationId,
     /// The public address.
     pub ip_address: Ipv4Addr,
+    /// A SNAT entry uses it.
+    pub snat: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::port_range;
+    use super::{port_range, port_text};
 
     #[test]
     fn an_unreadable_port_counts_as_taken() {
@@ -183,5 +219,11 @@ mod tests {
         assert!(port_range("10/20").contains(&15));
         assert!(!port_range("10/20").contains(&21));
         assert!(!port_range("80").contains(&81));
+    }
+
+    #[test]
+    fn a_range_is_written_with_a_slash_and_a_single_port_without() {
+        assert_eq!((port_text(80, 1), port_text(80, 10), port_text(65_535, 2)), ("80".into(), "80/89".into(), "65535/65536".into()));
+        assert_eq!(port_range(&port_text(80, 10)), 80..=89);
     }
 }

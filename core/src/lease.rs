@@ -6,6 +6,7 @@ use crate::request::{ExposedPort, Kind, Protocol, Request};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// One thing held for one pod, as the store has it.
@@ -39,6 +40,8 @@ pub struct Lease {
     pub resource: bool,
     /// Definite reads in a row that did not show what was published.
     pub doubts: i32,
+    /// Its gateway had no room for all its entries: what it has there is given back.
+    pub spilling: bool,
     /// When it was made, or taken over by its pod.
     pub created_at: Timestamp,
     /// While kept: when it ends; none while only a person can end it.
@@ -85,7 +88,7 @@ pub struct LeasedEip {
     pub ours: bool,
 }
 
-/// One port of a lease: one forward entry.
+/// One port of a lease, with a forward entry of its own or as part of one that covers several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedPort {
     /// The gateway's EIP.
@@ -94,6 +97,8 @@ pub struct LeasedPort {
     pub external_ip: Ipv4Addr,
     /// The external port.
     pub external_port: u16,
+    /// The first external port of its entry: its own, unless the entry covers adjacent ports.
+    pub head: u16,
     /// The pod's port, and the protocol of both.
     pub exposed: ExposedPort,
     /// The gateway.
@@ -110,6 +115,41 @@ impl LeasedPort {
     /// The protocol of both ends.
     pub fn protocol(&self) -> Protocol {
         self.exposed.protocol
+    }
+
+    /// Whether one forward entry covers both.
+    fn shares_entry_with(&self, other: &Self) -> bool {
+        (self.head, self.protocol(), &self.allocation_id) == (other.head, other.protocol(), &other.allocation_id)
+    }
+}
+
+/// What one forward entry covers: a port, or adjacent ones that are mapped position by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// The first port, outside and inside.
+    pub head: &'a LeasedPort,
+    /// How many there are.
+    pub ports: u16,
+}
+
+impl Run<'_> {
+    /// The external ports.
+    pub fn external(&self) -> RangeInclusive<u16> {
+        self.head.external_port..=self.head.external_port.saturating_add(self.ports.saturating_sub(1))
+    }
+
+    /// The pod's ports.
+    pub fn internal(&self) -> RangeInclusive<u16> {
+        self.head.exposed.port..=self.head.exposed.port.saturating_add(self.ports.saturating_sub(1))
+    }
+}
+
+impl Lease {
+    /// The forward entries that the lease's ports make, in the order of their first ports.
+    pub fn runs(&self) -> Vec<Run<'_>> {
+        let heads = self.ports.iter().filter(|port| port.external_port == port.head);
+        let count = |head: &LeasedPort| self.ports.iter().filter(|port| port.shares_entry_with(head)).count();
+        heads.map(|head| Run { head, ports: u16::try_from(count(head)).unwrap_or(u16::MAX) }).collect()
     }
 }
 

@@ -35,11 +35,19 @@ impl Owner {
 
     /// Reads an entry's name; none if it is not one of this cluster's.
     pub fn read_entry_name(&self, name: &str) -> Option<EntryName> {
-        let mut parts = name.split('.');
-        let (version, cluster, lease, generation) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let ours = version == "wg1" && parts.next().is_none() && Uuid::try_parse(cluster).ok()? == self.cluster;
-        ours.then_some(EntryName { lease: LeaseId(Uuid::try_parse(lease).ok()?), generation: generation.parse().ok()? })
+        read_entry_name(name).filter(|(cluster, _)| *cluster == self.cluster).map(|(_, name)| name)
     }
+}
+
+/// Reads an entry's name, whichever cluster's it is. A gateway belongs to one store: every such name is of a lease of it, or a former one.
+pub fn read_entry_name(name: &str) -> Option<(Uuid, EntryName)> {
+    let mut parts = name.split('.');
+    let (version, cluster, lease, generation) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if version != "wg1" || parts.next().is_some() {
+        return None;
+    }
+    let name = EntryName { lease: LeaseId(Uuid::try_parse(lease).ok()?), generation: generation.parse().ok()? };
+    Some((Uuid::try_parse(cluster).ok()?, name))
 }
 
 /// What a forward entry's name tells.

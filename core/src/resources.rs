@@ -123,7 +123,7 @@ pub struct PodEipStatus {
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"External IP","type":"string","jsonPath":".spec.externalIP"}"#,
-    printcolumn = r#"{"name":"External Ports","type":"string","jsonPath":".status.entries[*].externalPort"}"#,
+    printcolumn = r#"{"name":"First Port","type":"string","jsonPath":".status.entries[0].externalPort"}"#,
     printcolumn = r#"{"name":"Internal IP","type":"string","jsonPath":".spec.internalIP"}"#,
     printcolumn = r#"{"name":"Gateway","type":"string","jsonPath":".spec.tableId","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#

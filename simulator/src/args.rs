@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::{
     cloud::{Quotas, Settings},
     profile::Profile,
+    server::metadata::Protocols,
     topology::{Topology, TopologyError},
 };
 
@@ -26,6 +27,9 @@ pub struct Args {
     /// Where the metadata service of the nodes listens.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub metadata_listen: SocketAddr,
+    /// What it speaks.
+    #[arg(long, value_enum, default_value_t = Protocols::Both)]
+    pub metadata_protocols: Protocols,
     /// How slow and strict the cloud is.
     #[arg(long, value_enum, default_value_t = Profile::Realistic)]
     pub profile: Profile,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
 use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Target};
-use waygate_core::plan::PortKey;
+use waygate_core::plan::{GatewayFact, PortKey};
 use waygate_core::request::{ExposedPort, Kind, Protocol, Request};
 
 /// A lease under a claim, with its unresolved operations.
@@ -19,6 +19,8 @@ pub struct Loaded {
     pub lease: Lease,
     /// Its operations whose end is not known, the oldest first.
     pub operations: Vec<Operation>,
+    /// What is known of the gateway on which its ports stand.
+    pub gateway: GatewayFact,
     /// News so far; see [`crate::Finish::wake`].
     pub wake: i64,
     /// Waits in a row for `reason`.
@@ -36,7 +38,7 @@ impl Store {
             r#"UPDATE lease SET due_at = now() + make_interval(secs => $4)
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
              RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
-               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, wake, tries,
+               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, wake, tries,
                reason, extract(epoch FROM created_at)::float8 AS "created_at!",
                extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
             claim.lease_id.0,
@@ -64,7 +66,7 @@ impl Store {
             _ => None,
         };
         let kind = if row.kind == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat };
-        let ports = if kind == Kind::Dnat { self.ports_of(claim.lease_id, &request).await? } else { Vec::new() };
+        let (ports, gateway) = if kind == Kind::Dnat { self.ports_of(claim.lease_id, &request).await? } else { Default::default() };
         let lease = Lease {
             id: claim.lease_id,
             kind,
@@ -80,23 +82,33 @@ impl Store {
             generation: row.generation,
             resource: row.resource,
             doubts: row.doubts,
+            spilling: row.spilling,
             created_at: moment(row.created_at)?,
             ends_at: row.ends_at.map(moment).transpose()?,
         };
         let operations = self.unresolved(claim.lease_id).await?;
-        Ok(Loaded { lease, operations, wake: row.wake, tries: row.tries, reason: row.reason, now: moment(row.now)? })
+        Ok(Loaded { lease, operations, gateway, wake: row.wake, tries: row.tries, reason: row.reason, now: moment(row.now)? })
     }
 
-    /// The ports of a lease, in the order the pod asked for them.
-    async fn ports_of(&self, lease: LeaseId, request: &Request) -> Result<Vec<LeasedPort>, Error> {
+    /// The ports of a lease, in the order the pod asked for them, and what is known of their gateway.
+    async fn ports_of(&self, lease: LeaseId, request: &Request) -> Result<(Vec<LeasedPort>, GatewayFact), Error> {
         let rows = sqlx::query!(
-            r#"SELECT p.allocation_id, p.proto, p.port, p.gateway_id, p.target AS "target!", p.entry_id, p.deleted,
-                 host(e.address) AS "address!", e.table_id
-               FROM port p JOIN gateway_eip e USING (allocation_id) WHERE p.lease_id = $1"#,
+            r#"SELECT p.allocation_id, p.proto, p.port, p.head AS "head!", p.gateway_id, p.target AS "target!", p.entry_id, p.deleted,
+                 host(e.address) AS "address!", e.table_id, e.snat, e.trouble,
+                 CASE WHEN g.full_until > now() THEN g.full_at END AS full_at
+               FROM port p JOIN gateway_eip e USING (allocation_id) LEFT JOIN gateway g ON g.gateway_id = p.gateway_id
+               WHERE p.lease_id = $1"#,
             lease.0,
         )
         .fetch_all(&self.pool)
         .await?;
+        // All are on one EIP.
+        let gateway = rows.first().map_or_else(GatewayFact::default, |row| GatewayFact {
+            full_at: row.full_at.and_then(|most| usize::try_from(most).ok()),
+            snat: row.snat,
+            trouble: row.trouble.clone(),
+            modify_denied: false,
+        });
         let ports: Result<Vec<_>, Error> = rows
             .into_iter()
             .map(|row| {
@@ -104,6 +116,7 @@ impl Store {
                     allocation_id: AllocationId::new(row.allocation_id),
                     external_ip: address(&row.address)?,
                     external_port: port(row.port)?,
+                    head: port(row.head)?,
                     exposed: ExposedPort { port: port(row.target)?, protocol: protocol(row.proto) },
                     gateway_id: NatGatewayId::new(row.gateway_id),
                     table_id: ForwardTableId::new(row.table_id),
@@ -116,7 +129,7 @@ impl Store {
         if let Request::Dnat(request) = request {
             ports.sort_by_key(|port| request.ports.iter().position(|asked| *asked == port.exposed));
         }
-        Ok(ports)
+        Ok((ports, gateway))
     }
 
     /// Sets the phase. `Ending` is for good: the row is written only while it is not ending.
@@ -271,13 +284,14 @@ impl Store {
         fenced(done.rows_affected())
     }
 
-    /// From here on something may point at this address. [`Error::Taken`] by `lease_target` or `port_internal`: an earlier pod's lease still does.
+    /// From here on something may point at this address. Forward entries may be pointed there from another as they stand; an EIP has one
+    /// binding, which must be gone. [`Error::Taken`] by `lease_target` or `port_internal`: an earlier pod's lease still does.
     pub async fn set_target(&self, claim: &Claim, target: &Target) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (
                UPDATE lease SET eni_id = $4, vswitch_id = $5, zone_id = $6, vpc_id = $7, private_ip = $8::text::inet, primary_ip = $9,
                  generation = generation + 1
-               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND private_ip IS NULL RETURNING lease_id),
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (private_ip IS NULL OR kind = 'dnat') RETURNING lease_id),
              p AS (UPDATE port SET private_ip = $8::text::inet FROM l WHERE port.lease_id = l.lease_id)
              SELECT lease_id FROM l",
             claim.lease_id.0,
@@ -366,7 +380,7 @@ fn phase(text: &str) -> Result<Phase, Error> {
         .ok_or_else(|| Error::corrupt(format_args!("phase \"{text}\"")))
 }
 
-/// The columns that name a port row.
+/// The columns that name an entry's port rows.
 pub(crate) fn key(port: &PortKey) -> (&str, i16, i32) {
     (port.allocation_id.as_str(), port.protocol.number(), i32::from(port.port))
 }

@@ -19,6 +19,7 @@ mod operations;
 mod pool;
 mod ports;
 mod schema;
+mod take;
 
 pub use cluster::Cluster;
 pub use error::Error;
@@ -26,7 +27,7 @@ pub use hand_off::{HandOff, Sighting};
 pub use jobs::{Claim, Finish};
 pub use leases::{Loaded, Writes};
 pub use operations::Effect;
-pub use pool::{GatewayEip, PortRange};
+pub use pool::{EntriesSeen, GatewayEip, PortRange};
 pub use ports::Reserved;
 
 use secrecy::{ExposeSecret, SecretString};

@@ -115,7 +115,7 @@ impl Store {
                WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
              created AS (
                UPDATE port SET entry_id = $7, deleted = false FROM o
-               WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.port = $8 AND port.proto = $9),
+               WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.head = $8 AND port.proto = $9),
              deleted AS (
                UPDATE port SET deleted = true FROM o WHERE port.lease_id = o.lease_id AND port.entry_id = $10)
              UPDATE lease SET

@@ -19,6 +19,8 @@ use kube::{
 use narrator::Narrator;
 use serde_json::Value;
 
+use waygate_core::resources::PodDNAT;
+
 use crate::{
     pods::{annotation, condition},
     stand::{Options, Stand},
@@ -26,8 +28,10 @@ use crate::{
 
 /// A pod takes about five seconds with the cloud's own latencies; a busy machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Pods of the Deployment and of the StatefulSet.
-const PODS: usize = 4;
+/// Pods of the Deployment and of the StatefulSets.
+const PODS: usize = 5;
+/// Those that get their address back.
+const STATEFUL: [&str; 2] = ["db-0", "game-0"];
 const ADDRESSES: [&str; 2] = ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
 
 /// Tells the story. Exit code 0: everything happened as told.
@@ -38,12 +42,17 @@ pub async fn tell() -> Result<ExitCode> {
 
     let narrator = Narrator::start(&stand);
     refused(&stand).await?;
-    heading("Two pods ask for an EIP each, two for ports 80/tcp and 7777/udp on a NAT gateway");
+    heading("Three pods ask for an EIP each, two for ports 80/tcp and 7777/udp on a NAT gateway");
     let given = apply(&stand).await?;
     narrator.pause().await;
     table(&given);
 
-    heading("All of it is deleted");
+    heading("Two stateful pods are deleted; their successors get the same addresses");
+    narrator.resume();
+    succeed(&stand, &given).await?;
+    narrator.pause().await;
+
+    heading("All of it is deleted, the PodDNATs of the fixed ports as well");
     narrator.resume();
     delete(&stand).await?;
     nothing_left(&stand).await?;
@@ -90,7 +99,9 @@ async fn apply(stand: &Stand) -> Result<Vec<Pod>> {
         Api::<Service>::namespaced(client.clone(), namespace).create(&new, &service).await?;
     }
     Api::<Deployment>::namespaced(client.clone(), namespace).create(&new, &workloads::web()?).await?;
-    Api::<StatefulSet>::namespaced(client, namespace).create(&new, &workloads::game()?).await?;
+    let sets = Api::<StatefulSet>::namespaced(client, namespace);
+    sets.create(&new, &workloads::game()?).await?;
+    sets.create(&new, &workloads::db()?).await?;
     let ready = || async {
         let pods = stand.pods().list(&ListParams::default()).await?.items;
         let count = pods.iter().filter(|pod| condition(pod, "Ready") == Some("True")).count();
@@ -101,6 +112,26 @@ async fn apply(stand: &Stand) -> Result<Vec<Pod>> {
     stand.ready_endpoints("web", 2, PATIENCE).await?;
     stand.ready_endpoints("game", 2, PATIENCE).await?;
     Ok(pods)
+}
+
+/// Deletes the stateful pods, and holds their successors to the same addresses.
+async fn succeed(stand: &Stand, before: &[Pod]) -> Result<()> {
+    for name in STATEFUL {
+        stand.delete(name).await?;
+    }
+    for name in STATEFUL {
+        let former = before.iter().find(|pod| pod.name_any() == name).with_context(|| format!("pod {name}"))?;
+        let probe = || async {
+            let pod = stand.pods().get(name).await?;
+            let ready = pod.metadata.uid != former.metadata.uid && condition(&pod, "Ready") == Some("True");
+            Ok(ready.then_some(pod))
+        };
+        let successor = stand.eventually(probe, &format!("{name} is there again"), PATIENCE).await?;
+        for key in ADDRESSES {
+            ensure!(annotation(&successor, key) == annotation(former, key), "{name} has another address than its predecessor");
+        }
+    }
+    Ok(())
 }
 
 fn table(pods: &[Pod]) {
@@ -125,7 +156,10 @@ fn readable(value: &str) -> String {
 async fn delete(stand: &Stand) -> Result<()> {
     let (client, namespace, how) = (stand.client.clone(), &stand.namespace, DeleteParams::background());
     Api::<Deployment>::namespaced(client.clone(), namespace).delete("web", &how).await?;
-    Api::<StatefulSet>::namespaced(client, namespace).delete("game", &how).await?;
+    let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace);
+    sets.delete("game", &how).await?;
+    sets.delete("db", &how).await?;
+    Api::<PodDNAT>::namespaced(client, namespace).delete_collection(&how, &ListParams::default()).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::gather::Gathered;
 use crate::worker::Worker;
 use crate::{publish, resource};
 use std::time::Duration;
-use waygate_core::ids::{AllocationId, PodUid, ZoneId};
+use waygate_core::ids::{AllocationId, NatGatewayId, PodUid, ZoneId};
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
@@ -47,7 +47,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
     let lease = &loaded.lease;
     match step {
         Step::Want => store.set_phase(claim, Phase::Wanted).await?,
-        Step::Forget => return forget(worker, claim, lease).await,
+        Step::Forget => return forget(worker, claim, lease, gathered).await,
         Step::End(why) => end(worker, claim, lease, gathered, why).await?,
         Step::Adjust(request) => store.adjust(claim, &request).await?,
         Step::Keep(seconds) => {
@@ -68,6 +68,10 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::ReservePorts { zone } => return reserve(worker, claim, loaded, gathered, &zone).await,
         Step::MarkForeign(port) => store.mark_foreign(claim, &port).await?,
         Step::NoteEntry(port, entry) => store.note_entry(claim, &port, &entry).await?,
+        Step::Spill => {
+            store.spill(claim).await?;
+            tracing::info!(lease.id = %lease.id, pod = name(lease), "its gateway is full; what it has there is given back");
+        }
         Step::QuietPort(port) => store.quiet_port(claim, &port, worker.quiet).await?,
         Step::SetTarget(target) => {
             let set = store.set_target(claim, &target).await;
@@ -85,12 +89,12 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
             return Ok(After::Pause(pause));
         }
         Step::Change { resource, change } => {
-            let called = call::change(worker, claim, &resource, &change).await?;
+            let called = call::change(worker, claim, loaded, &resource, &change).await?;
             return called_or_told(worker, loaded, gathered, called).await;
         }
         Step::Resend(id) => {
             let Some(operation) = loaded.operations.iter().find(|operation| operation.id == id) else { return Err(Error::Changed) };
-            let called = call::again(worker, claim, operation).await?;
+            let called = call::again(worker, claim, loaded, operation).await?;
             return called_or_told(worker, loaded, gathered, called).await;
         }
         Step::Settle { operation, outcome, answer } => {
@@ -184,7 +188,13 @@ async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, request: &Request) 
     Ok(())
 }
 
-async fn forget(worker: &Worker, claim: &Claim, lease: &Lease) -> Result<After, Error> {
+async fn forget(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered) -> Result<After, Error> {
+    // The pod may have asked again after the read that ended this lease and before it was ending: then its sighting only woke it.
+    if let PodFact::Here(here) = &gathered.pod
+        && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
+    {
+        sight(worker, lease, &lease.pod_uid, request).await?;
+    }
     worker.store.forget(claim).await?;
     tracing::info!(lease.id = %lease.id, pod = name(lease), "nothing is left of it");
     // A successor of the same name may be waiting for this.
@@ -195,17 +205,26 @@ async fn forget(worker: &Worker, claim: &Claim, lease: &Lease) -> Result<After, 
 async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered, zone: &ZoneId) -> Result<After, Error> {
     let Request::Dnat(request) = &loaded.lease.request else { return Err(Error::Changed) };
     let candidates = worker.pool.candidates(zone);
-    match worker.store.reserve_ports(claim, request, &candidates).await? {
-        Reserved::Yes => Ok(After::Next),
-        Reserved::NoRoom => {
-            let message = format!(
+    let (reason, message) = match worker.store.reserve_ports(claim, request, &candidates).await? {
+        Reserved::Yes => return Ok(After::Next),
+        Reserved::NoRoom => (
+            Reason::NoFreePort,
+            format!(
                 "no EIP of the {} in the pool has {} free ports; add EIPs or widen the port range, or wait until others are freed",
                 candidates.len(),
                 request.ports.len()
+            ),
+        ),
+        Reserved::QuotaFull(gateways) => {
+            let gateways: Vec<_> = gateways.iter().map(NatGatewayId::as_str).collect();
+            let message = format!(
+                "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({}); raise                  it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed",
+                gateways.join(", ")
             );
-            waits(worker, loaded, gathered, Wait { reason: Reason::NoFreePort, message, patience: Patience::Event }).await
+            (Reason::QuotaExceeded, message)
         }
-    }
+    };
+    waits(worker, loaded, gathered, Wait { reason, message, patience: Patience::Event }).await
 }
 
 /// A unique constraint says that somebody else holds it: wait, and say who.

@@ -7,12 +7,13 @@
 use crate::errors::{Error, chain};
 use crate::metrics::CallOutcome;
 use crate::worker::Worker;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use waygate_cloud::Class;
 use waygate_core::change::Change;
 use waygate_core::lease::{Operation, Outcome};
 use waygate_core::plan::Patience;
-use waygate_store::{Claim, Effect};
+use waygate_store::{Claim, Effect, Loaded};
 
 /// What one call may take, its gateway's turn and its permit included; less than a claim holds.
 const CALL: Duration = Duration::from_secs(10);
@@ -20,9 +21,12 @@ const CALL: Duration = Duration::from_secs(10);
 /// of the window: the cloud accepts a signature for 15 minutes.
 const FENCE: Duration = Duration::from_mins(1);
 
+/// How long a gateway that refused an entry for its quota is not asked again.
+const FULL: Duration = Duration::from_mins(10);
+
 /// How a call ended.
 pub(crate) enum Called {
-    /// It was done; the lease says what follows.
+    /// It was done, or it was refused for what is known from now on: the lease says what follows.
     Done,
     /// It was not, or nobody knows.
     Not {
@@ -38,18 +42,18 @@ pub(crate) enum Called {
 }
 
 /// Asks for a change as a new operation.
-pub(crate) async fn change(worker: &Worker, claim: &Claim, resource: &str, change: &Change) -> Result<Called, Error> {
+pub(crate) async fn change(worker: &Worker, claim: &Claim, loaded: &Loaded, resource: &str, change: &Change) -> Result<Called, Error> {
     let operation = worker.store.intend(claim, resource, change, CALL, FENCE).await?;
-    send(worker, claim, &operation).await
+    send(worker, claim, loaded, &operation).await
 }
 
 /// Sends an unresolved operation again.
-pub(crate) async fn again(worker: &Worker, claim: &Claim, operation: &Operation) -> Result<Called, Error> {
+pub(crate) async fn again(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Operation) -> Result<Called, Error> {
     worker.store.intend_again(claim, operation.id, CALL, FENCE).await?;
-    send(worker, claim, operation).await
+    send(worker, claim, loaded, operation).await
 }
 
-async fn send(worker: &Worker, claim: &Claim, operation: &Operation) -> Result<Called, Error> {
+async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Operation) -> Result<Called, Error> {
     let token = operation.id.to_string();
     let action = operation.change.action();
     let answered = worker.cloud.change(&operation.change, operation.change.takes_token().then_some(token.as_str()), CALL).await;
@@ -66,17 +70,46 @@ async fn send(worker: &Worker, claim: &Claim, operation: &Operation) -> Result<C
             let ended = match (error.class(), gone(&operation.change)) {
                 (Class::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
                 (Class::Done, _) => Some((Outcome::Done, Effect::Plain)),
-                _ if error.is_definite() => Some((Outcome::Refused, Effect::Plain)),
+                _ if error.is_definite() && !may_still_arrive(loaded, operation) => Some((Outcome::Refused, Effect::Plain)),
                 _ => None,
             };
             if let Some((outcome, effect)) = ended {
                 worker.store.settle(claim, operation, outcome, None, Some(&message), effect).await?;
             }
-            if matches!(ended, Some((Outcome::Done, _))) {
+            let learned = learn(worker, loaded, &operation.change, &error).await?;
+            if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
                 return Ok(Called::Done);
             }
-            Ok(Called::Not { reason: error.reason(), message, patience: patience(error.class()), at_least: error.retry_after() })
+            // Refused for sure, and yet open: it ends once no earlier send of it can arrive.
+            let refused = ended.is_none() && error.is_definite() && !matches!(error, waygate_cloud::Error::NotSent { .. });
+            let at_least = if refused { Some(FENCE) } else { error.retry_after() };
+            Ok(Called::Not { reason: error.reason(), message, patience: patience(error.class()), at_least })
         }
+    }
+}
+
+/// Whether an earlier send of this operation is unanswered and may still take effect: then the refusal of a later one does not end it.
+fn may_still_arrive(loaded: &Loaded, operation: &Operation) -> bool {
+    loaded.now <= operation.fence_until && loaded.operations.iter().any(|known| known.id == operation.id)
+}
+
+/// Whether the refusal told what the plan can go by: that the gateway is full, or that entries cannot be modified.
+async fn learn(worker: &Worker, loaded: &Loaded, change: &Change, error: &waygate_cloud::Error) -> Result<bool, Error> {
+    match (change, error.class()) {
+        (Change::CreateForwardEntry(_), Class::Quota) => {
+            let Some(port) = loaded.lease.ports.first() else { return Ok(false) };
+            let standing = worker.cloud.forward_entries(&port.gateway_id).await?.value.len();
+            worker.store.gateway_full(&port.gateway_id, standing, FULL).await?;
+            tracing::warn!(gateway.id = %port.gateway_id, entries = standing, "the NAT gateway takes no more forward entries; others are used");
+            Ok(true)
+        }
+        (Change::ModifyForwardEntry { .. }, Class::Denied) if error.reason() == "PermissionDenied" => {
+            if !worker.modify_denied.swap(true, Ordering::Relaxed) {
+                tracing::warn!("vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer");
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 

@@ -8,12 +8,13 @@ use crate::resource;
 use crate::worker::Worker;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use waygate_cloud::Read;
 use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::{Lease, Operation};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen, Successor};
+use waygate_core::plan::{CloudFacts, GatewayFact, PodFact, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipSource, Kind, Request};
 use waygate_store::Loaded;
 
@@ -46,7 +47,9 @@ pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered,
         None => PodFact::Gone,
     };
     let resource = resource::read(worker, lease).await?;
-    let cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
+    let mut cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
+    let modify_denied = worker.modify_denied.load(Ordering::Relaxed);
+    cloud.gateway = GatewayFact { modify_denied, ..loaded.gateway.clone() };
     Ok(Gathered { live, pod, successor, resource, cloud })
 }
 

@@ -1,5 +1,6 @@
-//! The gateways' EIPs: read from the cloud, offered in the store, and where to look for room first.
+//! The gateways' EIPs and what stands on them: read from the cloud, offered in the store, and where to look for room first.
 
+use crate::errors::Error;
 use crate::worker::Worker;
 use rand::seq::SliceRandom as _;
 use std::collections::BTreeMap;
@@ -7,12 +8,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::config::Gateway;
+use waygate_core::facts::{self, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, NatGatewayId, ZoneId};
+use waygate_core::names;
+use waygate_core::plan::PortSpan;
 use waygate_serving::Check;
-use waygate_store::{GatewayEip, PortRange};
+use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 
 /// EIPs are bound to gateways by people, rarely.
 const REFRESH: Duration = Duration::from_mins(1);
+/// Somebody's entry that no look has shown for so long is gone: it takes two looks, and another worker's may follow ours at once.
+const GRACE: Duration = Duration::from_secs(30);
 /// After a failed read.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -21,13 +27,14 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) struct Pool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
 
 impl Pool {
-    /// Where to look for free ports: the zone's own gateways first, each group in random order, so that workers rarely meet on one EIP.
+    /// Where to look for free ports: addresses that SNAT does not use, then the zone's own gateways, each group in random order, so that workers
+    /// rarely meet on one EIP.
     pub(crate) fn candidates(&self, zone: &ZoneId) -> Vec<AllocationId> {
         let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let (mut near, mut far): (Vec<_>, Vec<_>) = pool.values().flatten().partition(|eip| eip.zone_id == *zone);
-        near.shuffle(&mut rand::rng());
-        far.shuffle(&mut rand::rng());
-        near.into_iter().chain(far).map(|eip| eip.allocation_id.clone()).collect()
+        let mut eips: Vec<_> = pool.values().flatten().collect();
+        eips.shuffle(&mut rand::rng());
+        eips.sort_by_key(|eip| (eip.snat, eip.zone_id != *zone));
+        eips.into_iter().map(|eip| eip.allocation_id.clone()).collect()
     }
 
     fn replace(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
@@ -58,29 +65,62 @@ pub(crate) async fn run(worker: Arc<Worker>, known: Check, token: CancellationTo
     Ok(())
 }
 
-async fn refresh(worker: &Worker, gateway: &Gateway) -> Result<(), crate::errors::Error> {
+async fn refresh(worker: &Worker, gateway: &Gateway) -> Result<(), Error> {
     let id = &gateway.nat_gateway_id;
-    let Some(found) = worker.cloud.nat_gateway(id).await?.value.filter(|found| found.available) else {
-        tracing::error!(gateway.id = %id, "the NAT gateway does not exist or takes no changes; no new ports are reserved on it");
+    let found = worker.cloud.nat_gateway(id).await?.value;
+    let trouble = match &found {
+        None => Some(format!("NAT gateway {id} does not exist any more")),
+        Some(found) if !found.available => Some(format!("NAT gateway {id} is locked or being changed, and takes no entries")),
+        Some(_) => None,
+    };
+    let Some(found) = found.filter(|_| trouble.is_none()) else {
+        tracing::error!(gateway.id = %id, trouble, "no new ports are reserved on the NAT gateway, and its pods are told");
         worker.pool.replace(id, Vec::new());
-        return Ok(());
+        return tell(worker, id, &[], trouble.as_deref()).await;
     };
     for missing in gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip)) {
         tracing::error!(gateway.id = %id, eip = %missing, "the configured EIP is not bound to this NAT gateway; bind it or take it out of `eips`");
     }
     let chosen = found.eips.iter().filter(|eip| gateway.eips.is_empty() || gateway.eips.contains(&eip.ip_address));
-    let eips: Vec<_> = chosen
-        .map(|eip| GatewayEip {
-            allocation_id: eip.allocation_id.clone(),
-            address: eip.ip_address,
-            gateway_id: id.clone(),
-            table_id: found.forward_table_id.clone(),
-            zone_id: gateway.zone_id.clone(),
-        })
-        .collect();
+    let eips: Vec<_> = chosen.map(|eip| offered(gateway, &found, eip)).collect();
     for eip in &eips {
         worker.store.offer(eip, PortRange { first: *gateway.ports.start(), last: *gateway.ports.end() }).await?;
     }
+    let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
+    tell(worker, id, &bound, None).await?;
+    let entries = worker.cloud.forward_entries(id).await?.value;
+    worker.store.saw_entries(id, &seen(&entries, &eips), GRACE).await?;
     worker.pool.replace(id, eips);
     Ok(())
+}
+
+fn offered(gateway: &Gateway, found: &NatGateway, eip: &facts::GatewayEip) -> GatewayEip {
+    GatewayEip {
+        allocation_id: eip.allocation_id.clone(),
+        address: eip.ip_address,
+        gateway_id: gateway.nat_gateway_id.clone(),
+        table_id: found.forward_table_id.clone(),
+        zone_id: gateway.zone_id.clone(),
+        snat: eip.snat,
+    }
+}
+
+/// Writes down which EIPs the gateway has; leases that this concerns look for themselves.
+async fn tell(worker: &Worker, gateway: &NatGatewayId, bound: &[AllocationId], trouble: Option<&str>) -> Result<(), Error> {
+    let changed = worker.store.bound(gateway, bound, trouble).await?;
+    if changed > 0 {
+        tracing::warn!(gateway.id = %gateway, eips = changed, "EIPs came to the NAT gateway, or left it");
+        worker.due.notify_one();
+    }
+    Ok(())
+}
+
+/// What a look at a gateway's entries tells of those that are not ours.
+fn seen(entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
+    let others: Vec<_> = entries.iter().filter(|entry| names::read_entry_name(&entry.name).is_none()).collect();
+    let span = |entry: &&ForwardEntry| {
+        let eip = eips.iter().find(|eip| eip.address == entry.external_ip)?;
+        Some(PortSpan { allocation_id: eip.allocation_id.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
+    };
+    EntriesSeen { standing: entries.len(), others: others.len(), foreign: others.iter().filter_map(span).collect() }
 }

@@ -15,6 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -70,6 +71,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
         quiet: Duration::from_secs(args.quiet_seconds),
+        modify_denied: AtomicBool::new(false),
     });
     let listener = TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
     tracing::info!(cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid, admin = %args.admin_listen, "the worker starts");

@@ -7,6 +7,7 @@ use crate::pool::Pool;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -43,6 +44,8 @@ pub(crate) struct Worker {
     pub due: Notify,
     /// How long a freed port stays unused.
     pub quiet: Duration,
+    /// The cloud has denied us ModifyForwardEntry: entries are deleted and created. Forgotten at the next start, when the right may be there.
+    pub modify_denied: AtomicBool,
 }
 
 impl Worker {

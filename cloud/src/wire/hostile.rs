@@ -110,6 +110,21 @@ fn numbers_and_texts_are_the_same() {
 }
 
 #[test]
+fn the_end_of_an_eip_is_read_with_seconds_and_without() {
+    for (text, end) in [
+        ("2026-02-02T16:00Z", Some("2026-02-02T16:00:00Z")),
+        ("2026-02-02T16:00:00Z", Some("2026-02-02T16:00:00Z")),
+        ("", None),
+        ("soon", None),
+    ] {
+        let mut answer = eip();
+        answer["EipAddresses"]["EipAddress"][0]["ExpiredTime"] = text.into();
+        let eip = parse::<Eips>(&answer).unwrap().items().unwrap().remove(0);
+        assert_eq!(eip.expires_at, end.map(|end| end.parse().unwrap()), "{text}");
+    }
+}
+
+#[test]
 fn an_answer_without_its_list_is_not_an_empty_list() {
     let empty = json!({"RequestId": "r", "TotalCount": 0});
     assert!(parse::<Eips>(&empty).is_none());

@@ -135,6 +135,8 @@ struct WireGatewayEip {
     allocation_id: String,
     #[serde(deserialize_with = "text")]
     ip_address: String,
+    #[serde(default, deserialize_with = "text")]
+    using_status: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +165,7 @@ impl WireGatewayEip {
         Ok(GatewayEip {
             allocation_id: AllocationId::new(required("IpLists.AllocationId", self.allocation_id)?),
             ip_address: address("IpLists.IpAddress", &self.ip_address)?,
+            snat: matches!(self.using_status.as_str(), "UsedBySnatTable" | "UsedByForwardSnatTable"),
         })
     }
 }

@@ -2,10 +2,14 @@
 
 use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
 use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use waygate_cloud::Class;
 use waygate_core::change::Change;
 use waygate_core::facts::EipStatus;
+use waygate_core::request::{EipSpec, InstanceChargeType, InternetChargeType};
 
 #[tokio::test]
 async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
@@ -75,5 +79,48 @@ async fn attributes_are_changed_to_absolute_values() -> Result<()> {
     cloud.change(&change, None, PATIENCE).await?;
     let eip = eventually("changed", async || cloud.eip(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)).await;
     assert_eq!(eip.name, "named");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_prepaid_eip_tells_its_end_and_can_be_released_then() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let cloud = simulator.cloud();
+    let spec = EipSpec {
+        instance_charge_type: InstanceChargeType::PrePaid,
+        internet_charge_type: InternetChargeType::PayByBandwidth,
+        ..EipSpec::default()
+    };
+    let buy = Change::AllocateEipAddress { spec, tags: BTreeMap::new() };
+    let id = cloud.change(&buy, Some(&token()), PATIENCE).await?.allocation_id.unwrap();
+    let eip = cloud.eip(&id).await?.value.unwrap();
+    let left = eip.expires_at.unwrap().duration_since(Timestamp::now());
+    assert_eq!(eip.charge_type, "PrePaid");
+    assert!((27 * 24..=31 * 24).contains(&left.as_hours()), "a month is left: {left}");
+    let post_paid = allocate(&cloud, "lease-1").await;
+    assert_eq!(cloud.eip(&post_paid).await?.value.unwrap().expires_at, None);
+
+    let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
+    let refused = cloud.change(&release, None, PATIENCE).await.unwrap_err();
+    assert_eq!((refused.class(), refused.reason()), (Class::Permanent, "EipIsPrePaid"));
+    simulator.post("/console/time", json!({"advanceMs": left.as_millis() + 1000})).await;
+    cloud.change(&release, None, PATIENCE).await?;
+    eventually("gone", async || cloud.eip(&id).await.unwrap().value.is_none().then_some(())).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let cloud = simulator.cloud();
+    let lost = allocate(&cloud, "lease-1").await;
+    let ip = cloud.eip(&lost).await?.value.unwrap().ip_address;
+    cloud.change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE).await?;
+    eventually("gone", async || cloud.eip(&lost).await.unwrap().value.is_none().then_some(())).await;
+    let tags = BTreeMap::from([("waygate.dev/lease".to_owned(), "lease-1".to_owned())]);
+    let back = cloud.allocate_address(ip, &tags, &token()).await?;
+    assert_eq!(back.ip_address, Some(ip));
+    let found = cloud.eips_by_tags(&tags).await?.value;
+    assert_eq!(found.iter().map(|eip| (Some(&eip.allocation_id), eip.ip_address)).collect::<Vec<_>>(), [(back.allocation_id.as_ref(), ip)]);
     Ok(())
 }

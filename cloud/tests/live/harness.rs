@@ -10,13 +10,23 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
-use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, Permits, Settings};
+use waygate_cloud::{Cloud, Credentials, Draw, LocalPermits, Network, Permits, Settings};
 use waygate_core::change::{Change, Forward};
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, RegionId, VpcId};
 use waygate_core::request::{EipSpec, Protocol};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Permits without end, for tests of what answers mean.
+#[derive(Debug)]
+pub(crate) struct Unlimited;
+
+impl Permits for Unlimited {
+    fn draw(&self, _action: &'static str) -> Draw<'_> {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 /// A running simulator. Its standard input is held open: when this is dropped, it ends.
 pub(crate) struct Simulator {

@@ -5,7 +5,9 @@ use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 use waygate_cloud::{AssumeRole, Cloud, Credentials, Environment, LocalPermits};
 
 fn cloud(simulator: &Simulator, credentials: Credentials) -> Result<Cloud> {
@@ -58,12 +60,49 @@ async fn a_service_account_takes_its_role_and_its_token_file_is_read_again() -> 
 }
 
 #[tokio::test]
+async fn many_callers_fetch_keys_once_and_keys_that_ended_early_are_renewed() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let environment = Environment { metadata_endpoint: Some(simulator.text("/metadata").parse()?), ..Environment::default() };
+    let role_arn = format!("acs:ram::{}:role/gateways", simulator.text("/accountId"));
+    let role = AssumeRole { role_arn, session_name: "waygate".to_owned(), external_id: None };
+    let machine = Credentials::chain(None, environment, &simulator.settings())?;
+    let cloud = cloud(&simulator, machine.assume(role, &simulator.settings())?)?;
+    let mut callers = JoinSet::new();
+    for _ in 0..30 {
+        let cloud = cloud.clone();
+        callers.spawn(async move { cloud.caller_identity().await.is_ok() });
+    }
+    assert!(callers.join_all().await.into_iter().all(|answered| answered));
+    assert_eq!(simulator.calls("AssumeRole").await, 1);
+
+    // The cloud's clock goes on, ours does not know.
+    simulator.post("/console/time", json!({"advanceMs": 2 * 3_600_000})).await;
+    let ended = cloud.caller_identity().await.unwrap_err();
+    assert_eq!((ended.reason(), ended.is_definite(), ended.is_transient()), ("CredentialsExpired", true, true), "{ended}");
+    cloud.caller_identity().await?;
+    assert_eq!(simulator.calls("AssumeRole").await, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_machine_has_the_role_of_its_metadata() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
     let environment = Environment { metadata_endpoint, ..Environment::default() };
     let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
     assert!(arn(&cloud).await?.contains(&simulator.text("/ramRole")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_machine_and_a_hardened_one_are_understood_where_that_is_allowed() -> Result<()> {
+    for (protocols, imdsv1_disabled, is_understood) in [("v1", false, true), ("v1", true, false), ("v2", false, true), ("v2", true, true)] {
+        let simulator = Simulator::start(&["--profile", "instant", "--metadata-protocols", protocols]).await?;
+        let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
+        let environment = Environment { metadata_endpoint, imdsv1_disabled, ..Environment::default() };
+        let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+        assert_eq!(cloud.caller_identity().await.is_ok(), is_understood, "{protocols}, v1 disabled: {imdsv1_disabled}");
+    }
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod batching;
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod dnat;
 #[cfg(test)]
 mod eip;
@@ -16,3 +18,5 @@ mod harness;
 mod identity;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod refusals;

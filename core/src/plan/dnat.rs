@@ -1,14 +1,14 @@
-//! Ports on a NAT gateway: reserve, point, create one entry a port, prove; and back.
+//! Ports on a NAT gateway: reserve, point, create one entry a run of adjacent ports, prove; and back.
 
 use super::eip::waiting_for_interface;
 use super::situation::{PodHere, Seen, Situation};
-use super::step::{Content, Patience, PortKey, Publication, Reason, Step};
+use super::step::{Content, Patience, PortKey, PortSpan, Publication, Reason, Step};
 use super::{doubt, moved, publish, resource_step};
 use crate::change::{Change, Forward};
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
 use crate::ids::ForwardEntryId;
-use crate::lease::{Lease, LeasedPort, Target};
-use crate::request::Request;
+use crate::lease::{Lease, LeasedPort, Run, Target};
+use crate::request::{Keep, Request};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
 pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
@@ -16,15 +16,19 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     if let Some(step) = moved(s, pod, s.lease) {
         return step;
     }
+    if let Some(step) = s.lease.spilling.then(|| give_back(s)).flatten() {
+        return step;
+    }
     let Some(ip) = pod.ip else {
         return Step::wait(Reason::WaitingForPodIp, Patience::Event, "forward entries wait for the pod's IP".to_owned());
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,
-        Some(_) => return retire(s).unwrap_or(Step::ClearTarget),
-        None => {
+        // Entries are pointed at the new address as they stand; where that is not allowed, they go first.
+        Some(_) if s.cloud.gateway.modify_denied => return retire(s).unwrap_or(Step::ClearTarget),
+        former => {
             let Seen::There(eni) = &s.cloud.eni else { return waiting_for_interface(pod, ip, "DNAT") };
-            if s.lease.ports.is_empty() {
+            if former.is_none() && s.lease.ports.is_empty() {
                 return Step::ReservePorts { zone: eni.zone_id.clone() };
             }
             return Step::SetTarget(Target {
@@ -46,7 +50,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     forward(s, pod, target)
 }
 
-/// What a port's entry needs.
+/// What a run's entry needs.
 enum Entry<'a> {
     /// It works.
     Ready(&'a ForwardEntry),
@@ -56,56 +60,70 @@ enum Entry<'a> {
     Needs(Box<Step>),
 }
 
-/// One entry a port; the first port that needs something names the step.
+/// One entry a run of ports; the first run that needs something names the step.
 fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
-    let mut ready = Vec::with_capacity(s.lease.ports.len());
+    let runs = s.lease.runs();
+    let mut ready = Vec::with_capacity(runs.len());
     let mut needs = None;
-    for port in &s.lease.ports {
-        match entry(s, port, target) {
-            Entry::Ready(entry) => ready.push((port, entry)),
+    for run in &runs {
+        match entry(s, *run, target) {
+            Entry::Ready(entry) => ready.push((*run, entry)),
             Entry::Pending => {}
             Entry::Needs(step) => {
                 needs.get_or_insert(*step);
             }
         }
     }
-    if ready.len() < s.lease.ports.len() {
-        let shown = format!("{} of {} forward entries work", ready.len(), s.lease.ports.len());
+    if ready.len() < runs.len() {
+        let shown = format!("{} of {} forward entries work", ready.len(), runs.len());
         let pending = || Step::wait(Reason::EntriesPending, Patience::Poll, format!("{shown}; the others are being made"));
-        return doubt(s, pod, shown.clone()).or(needs).unwrap_or_else(pending);
+        return doubt(s, pod, shown.clone()).or_else(|| out_of_service(s)).or(needs).unwrap_or_else(pending);
     }
-    if let Some((port, entry)) = ready.iter().find(|(port, entry)| port.entry_id.as_ref() != Some(&entry.entry_id)) {
-        return Step::NoteEntry(key(port), entry.entry_id.clone());
+    if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
+        return Step::NoteEntry(key(run.head), entry.entry_id.clone());
     }
     publish(s, pod, publication(s, target, &ready))
 }
 
-fn entry<'a>(s: &'a Situation<'_>, port: &LeasedPort, target: &Target) -> Entry<'a> {
-    let (protocol, exposed) = (port.protocol(), port.exposed.port);
-    let outside = s.cloud.entries.iter().find(|entry| entry.covers_external(port.external_ip, protocol, port.external_port));
-    if let Some(found) = outside {
-        let name = s.owner.read_entry_name(&found.name);
-        let current = name.is_some_and(|name| name.lease == s.lease.id && name.generation == s.lease.generation)
-            && found.internal_ip == target.private_ip
-            && found.internal_port == exposed.to_string()
-            && found.external_port == port.external_port.to_string();
-        return match (current, found.status, name) {
-            (true, ForwardEntryStatus::Available, _) => Entry::Ready(found),
-            (true, _, _) => Entry::Pending,
-            // Nobody else's lease can hold this port: whatever of ours stands on it is a leftover.
-            (false, _, Some(_)) => Entry::Needs(Box::new(delete(found))),
-            (false, _, None) => Entry::Needs(Box::new(Step::MarkForeign(key(port)))),
-        };
-    }
-    let inside = s.cloud.entries.iter().find(|entry| entry.covers_internal(target.private_ip, protocol, exposed));
-    match inside {
-        Some(found) => Entry::Needs(Box::new(in_the_way(s, found, port))),
-        None => Entry::Needs(Box::new(create(s, port, target))),
+/// Nothing is asked of a gateway or an address that cannot take it: when it can again, the pool sees that.
+fn out_of_service(s: &Situation<'_>) -> Option<Step> {
+    let trouble = s.cloud.gateway.trouble.as_ref()?;
+    Some(Step::wait(Reason::GatewayUnavailable, Patience::Event, format!("{trouble}; the pod's ports stay reserved")))
+}
+
+fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> Entry<'a> {
+    let (head, protocol) = (run.head, run.head.protocol());
+    let wanted = wanted(s, run, target);
+    let needs = |step| Entry::Needs(Box::new(step));
+    let mut outside = s.cloud.entries.iter().filter(|entry| entry.meets_external(head.external_ip, protocol, &run.external()));
+    let found = outside.next();
+    let inside = s.cloud.entries.iter().find(|entry| {
+        entry.meets_internal(target.private_ip, protocol, &run.internal()) && found.is_none_or(|found| found.entry_id != entry.entry_id)
+    });
+    let Some(found) = found else {
+        return needs(inside.map_or_else(|| create(s, run, wanted), |inside| in_the_way(s, inside, run)));
+    };
+    let Some(name) = s.owner.read_entry_name(&found.name) else { return needs(Step::MarkForeign(span(found, head))) };
+    let same_ports = found.external_port == wanted.external_ports()
+        && found.internal_port == wanted.internal_ports()
+        && found.protocol() == Some(protocol)
+        && name.lease == s.lease.id;
+    let current = same_ports && name.generation == s.lease.generation && found.internal_ip == target.private_ip;
+    match (current, found.status, inside) {
+        (true, ForwardEntryStatus::Available, _) => Entry::Ready(found),
+        (true, _, _) => Entry::Pending,
+        (false, ForwardEntryStatus::Available, None) if same_ports && !s.cloud.gateway.modify_denied => {
+            let entry_id = found.entry_id.clone();
+            needs(Step::Change { resource: entry_id.to_string(), change: Change::ModifyForwardEntry { entry_id, forward: wanted } })
+        }
+        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => needs(in_the_way(s, inside, run)),
+        // Nobody else's lease can hold these ports: whatever of ours stands on them is a leftover.
+        (false, ..) => needs(delete(found)),
     }
 }
 
-/// A recycled pod IP: another entry already forwards to this port of it.
-fn in_the_way(s: &Situation<'_>, found: &ForwardEntry, port: &LeasedPort) -> Step {
+/// A recycled pod IP: another entry already forwards to these ports of it.
+fn in_the_way(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Step {
     let whose = match s.owner.read_entry_name(&found.name) {
         Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => "of a former pod, which is being deleted",
         Some(_) => return delete(found),
@@ -113,25 +131,53 @@ fn in_the_way(s: &Situation<'_>, found: &ForwardEntry, port: &LeasedPort) -> Ste
     };
     let message = format!(
         "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {whose}",
-        port.exposed, found.internal_ip, found.external_ip, found.external_port, found.entry_id, found.name
+        run.head.exposed, found.internal_ip, found.external_ip, found.external_port, found.entry_id, found.name
     );
     Step::wait(Reason::PortForwardedElsewhere, Patience::Poll, message)
 }
 
-fn create(s: &Situation<'_>, port: &LeasedPort, target: &Target) -> Step {
-    let forward = Forward {
-        table_id: port.table_id.clone(),
+/// What the run's entry should be.
+fn wanted(s: &Situation<'_>, run: Run<'_>, target: &Target) -> Forward {
+    Forward {
+        table_id: run.head.table_id.clone(),
         name: s.owner.entry_name(s.lease.id, s.lease.generation),
-        external_ip: port.external_ip,
-        external_port: port.external_port,
+        external_ip: run.head.external_ip,
+        external_port: run.head.external_port,
         internal_ip: target.private_ip,
-        internal_port: port.exposed.port,
-        ports: 1,
-        protocol: port.protocol(),
-        port_break: false,
+        internal_port: run.head.exposed.port,
+        ports: run.ports,
+        protocol: run.head.protocol(),
+        port_break: s.cloud.gateway.snat && *run.external().end() > HIGHEST_SHARED,
+    }
+}
+
+/// Ports up to here may be forwarded from an address that SNAT uses, too; above, an entry must break them out of it.
+const HIGHEST_SHARED: u16 = 1024;
+
+/// A new entry, where the gateway has room for one more.
+fn create(s: &Situation<'_>, run: Run<'_>, wanted: Forward) -> Step {
+    let standing = s.cloud.entries.len();
+    let Some(most) = s.cloud.gateway.full_at.filter(|most| standing >= *most) else {
+        let resource = format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
+        return Step::Change { resource, change: Change::CreateForwardEntry(wanted) };
     };
-    let resource = format!("{}/{}/{}", port.allocation_id, port.protocol(), port.external_port);
-    Step::Change { resource, change: Change::CreateForwardEntry(forward) }
+    // Fixed ports that were somebody's before must not move: they wait until there is room.
+    let stays = s.lease.generation > 1 && s.lease.request.keep() != Keep::Not;
+    if !stays {
+        return Step::Spill;
+    }
+    let message = format!("the NAT gateway takes no more than {most} forward entries and has {standing}; raise its quota or remove some");
+    Step::wait(Reason::QuotaExceeded, Patience::Person, message)
+}
+
+/// Gives back everything on a gateway without room for all of it; none once nothing is left there.
+fn give_back(s: &Situation<'_>) -> Option<Step> {
+    retire(s).or_else(|| s.lease.ports.first().map(|port| Step::QuietPort(key(port))))
+}
+
+/// Where somebody else's entry stands, on the address of this port.
+fn span(entry: &ForwardEntry, port: &LeasedPort) -> PortSpan {
+    PortSpan { allocation_id: port.allocation_id.clone(), protocol: entry.protocol(), ports: entry.external_ports() }
 }
 
 fn delete(entry: &ForwardEntry) -> Step {
@@ -171,35 +217,37 @@ pub(super) fn detach(s: &Situation<'_>) -> Option<Step> {
 
 /// What is left to take back; none when nothing is.
 pub(super) fn ending(s: &Situation<'_>) -> Option<Step> {
-    retire(s)
-        .or_else(|| s.lease.target.is_some().then_some(Step::ClearTarget))
-        .or_else(|| s.lease.ports.first().map(|port| Step::QuietPort(key(port))))
+    detach(s).or_else(|| give_back(s))
 }
 
+/// Which entry a port belongs to.
 fn key(port: &LeasedPort) -> PortKey {
-    PortKey { allocation_id: port.allocation_id.clone(), protocol: port.protocol(), port: port.external_port }
+    PortKey { allocation_id: port.allocation_id.clone(), protocol: port.protocol(), port: port.head }
 }
 
-fn publication(s: &Situation<'_>, target: &Target, ready: &[(&LeasedPort, &ForwardEntry)]) -> Publication {
-    let entries = ready.iter().map(|(port, entry)| PodDnatEntry {
+/// One status entry a port, in the order asked for; those of one forward entry share its ID.
+fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>, &ForwardEntry)]) -> Publication {
+    let id = |port: &LeasedPort| {
+        let own = ready.iter().find(|(run, _)| run.head.protocol() == port.protocol() && run.head.head == port.head);
+        own.map(|(_, entry)| entry.entry_id.to_string())
+    };
+    let entries = s.lease.ports.iter().map(|port| PodDnatEntry {
         external_ip: Some(port.external_ip.to_string()),
         external_port: Some(port.external_port.to_string()),
         internal_ip: Some(target.private_ip.to_string()),
         internal_port: Some(port.exposed.port.to_string()),
         ip_protocol: Some(port.protocol().to_string()),
-        forward_entry_id: Some(entry.entry_id.to_string()),
+        forward_entry_id: id(port),
     });
     let status = PodDnatStatus { entries: Some(entries.collect()), created: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()) };
-    let list: Vec<_> = ready
-        .iter()
-        .map(|(port, _)| {
-            serde_json::json!({
-                "externalIP": port.external_ip, "externalPort": port.external_port,
-                "internalPort": port.exposed.port, "protocol": port.protocol(),
-            })
+    let one = |port: &LeasedPort| {
+        serde_json::json!({
+            "externalIP": port.external_ip, "externalPort": port.external_port,
+            "internalPort": port.exposed.port, "protocol": port.protocol(),
         })
-        .collect();
-    let told: Vec<_> = ready.iter().map(|(port, _)| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed)).collect();
+    };
+    let list: Vec<_> = s.lease.ports.iter().map(one).collect();
+    let told: Vec<_> = s.lease.ports.iter().map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed)).collect();
     Publication {
         content: content(s.lease, target, Some(status)),
         annotation: serde_json::Value::from(list).to_string(),

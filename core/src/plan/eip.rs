@@ -7,7 +7,7 @@ use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
 use crate::ids::EniId;
 use crate::lease::{Lease, LeasedEip, Target};
-use crate::request::{EipRequest, EipSource, ReleaseStrategy, Request};
+use crate::request::{EipRequest, EipSource, Keep, ReleaseStrategy, Request};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 use std::net::Ipv4Addr;
 
@@ -28,7 +28,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     let Some(leased) = &s.lease.eip else { return obtain(s, request) };
     let Seen::There(eip) = &s.cloud.eip else {
         let why = format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
-        return doubt(s, pod, why.clone()).unwrap_or_else(|| lost(leased, why));
+        return doubt(s, pod, why.clone()).unwrap_or_else(|| lost(s, leased, why));
     };
     if let Some(step) = join_package(s, request, eip) {
         return step;
@@ -67,14 +67,18 @@ fn obtain(s: &Situation<'_>, request: &EipRequest) -> Step {
     }
 }
 
-/// The EIP has vanished. One of ours is proven gone by a 404 to its release, and then replaced; a given one must come back.
-fn lost(leased: &LeasedEip, why: String) -> Step {
+/// The EIP does not show. An empty list is what wrong credentials give, too, so nothing is done on one: only one of ours that nobody asked to
+/// keep is asked back after three in a row, which proves by a 404 that it is gone, and replaced then.
+fn lost(s: &Situation<'_>, leased: &LeasedEip, why: String) -> Step {
+    const ENOUGH: i32 = 2;
     let allocation_id = leased.allocation_id.clone();
-    if leased.ours {
-        Step::Change { resource: allocation_id.to_string(), change: Change::ReleaseEipAddress { allocation_id } }
-    } else {
-        Step::wait(Reason::EipNotFound, Patience::Event, why)
+    if !leased.ours || s.lease.request.keep() != Keep::Not {
+        return Step::wait(Reason::EipNotFound, Patience::Event, why);
     }
+    if s.lease.doubts < ENOUGH {
+        return Step::Doubt;
+    }
+    Step::Change { resource: allocation_id.to_string(), change: Change::ReleaseEipAddress { allocation_id } }
 }
 
 fn join_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {

@@ -16,8 +16,8 @@ mod operations;
 mod situation;
 mod step;
 
-pub use situation::{Asks, CloudFacts, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
-pub use step::{Content, EndReason, Patience, PortKey, Publication, Reason, Step, Wait, Withdrawal};
+pub use situation::{Asks, CloudFacts, GatewayFact, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
+pub use step::{Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};
 
 use crate::lease::{Lease, Phase};
 use crate::request::{EipSource, Kind, Request};
@@ -116,7 +116,8 @@ fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
         let message = "the pod no longer asks for a public address";
         return (resource || pod.announced.is_some() || !answered).then(|| Withdrawal::not_requested(message));
     }
-    let shown = resource || pod.announced.is_some();
+    // A lease that never became the writer of its resource has published nothing: what the pod announces is its successor's.
+    let shown = resource || (s.lease.resource && pod.announced.is_some());
     shown.then(|| Withdrawal::ending(Reason::Replacing, "the pod asks for something else now; its former address is being released"))
 }
 

@@ -5,7 +5,7 @@
 
 use super::situation::{PodFact, Seen, Situation};
 use super::step::{Patience, Reason, Step};
-use crate::change::{Answer, Change};
+use crate::change::{Answer, Change, Forward};
 use crate::facts::{EipStatus, ForwardEntry};
 use crate::ids::{AllocationId, EniId};
 use crate::lease::{Operation, Outcome, Phase};
@@ -38,11 +38,11 @@ pub(super) fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
         },
         // Absolute or one-way: sending again can only confirm it.
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => Step::Resend(operation.id),
-        Change::CreateForwardEntry(forward) => match named(s, &forward.name, forward.external_port) {
+        Change::CreateForwardEntry(forward) => match named(s, forward) {
             Some(entry) => done(operation, Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() })),
             None => again_if_wanted(operation, s),
         },
-        Change::ModifyForwardEntry { forward, .. } => match named(s, &forward.name, forward.external_port) {
+        Change::ModifyForwardEntry { forward, .. } => match named(s, forward) {
             Some(_) => done(operation, None),
             None => again_if_wanted(operation, s),
         },
@@ -98,6 +98,10 @@ fn poll(message: &str) -> Step {
     Step::wait(Reason::EipChanging, Patience::Poll, message.to_owned())
 }
 
-fn named<'a>(s: &'a Situation<'_>, name: &str, external_port: u16) -> Option<&'a ForwardEntry> {
-    s.cloud.entries.iter().find(|entry| entry.name == name && entry.external_port == external_port.to_string())
+/// The entry that the name and the ports of this one say it has become.
+fn named<'a>(s: &'a Situation<'_>, forward: &Forward) -> Option<&'a ForwardEntry> {
+    let is = |entry: &&ForwardEntry| {
+        entry.name == forward.name && entry.external_port == forward.external_ports() && entry.protocol() == Some(forward.protocol)
+    };
+    s.cloud.entries.iter().find(is)
 }

@@ -168,8 +168,23 @@ pub struct CloudFacts {
     pub eni: Seen<Eni>,
     /// All entries of the gateway on which the lease's ports stand.
     pub entries: Vec<ForwardEntry>,
+    /// That gateway.
+    pub gateway: GatewayFact,
     /// Leases named by entries that are in our way and that the store knows: their own claimants will delete them.
     pub known_leases: BTreeSet<LeaseId>,
+}
+
+/// What earlier reads and refusals told of the gateway on which a lease's ports stand.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayFact {
+    /// How many entries stood when it last refused another; none once that is long ago.
+    pub full_at: Option<usize>,
+    /// SNAT uses the lease's EIP, too.
+    pub snat: bool,
+    /// Why it takes no changes, for people.
+    pub trouble: Option<String>,
+    /// We may not modify entries, only create and delete them.
+    pub modify_denied: bool,
 }
 
 /// A thing that was looked for.

@@ -8,6 +8,7 @@ use crate::request::{Protocol, Request};
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
 use jiff::Timestamp;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then waiting.
@@ -41,12 +42,14 @@ pub enum Step {
         /// The pod's zone.
         zone: ZoneId,
     },
-    /// Somebody else's entry stands on a port: it is marked foreign and the lease's ports are reserved anew.
-    MarkForeign(PortKey),
-    /// Records the entry that a read showed on a port.
+    /// Somebody else's entry stands on these ports: nobody is given them, and the lease reserves others for those it had among them.
+    MarkForeign(PortSpan),
+    /// Records the entry that a read showed on a run of ports.
     NoteEntry(PortKey, ForwardEntryId),
-    /// The entry of a port is proven gone: the port is quiet for a while, then free.
+    /// The entry of a run of ports is proven gone: the ports are quiet for a while, then free.
     QuietPort(PortKey),
+    /// Its gateway has no room for all its entries: from here on it gives back what it has there, to start anew elsewhere.
+    Spill,
     /// From here on something may be bound or forwarded to this address.
     SetTarget(Target),
     /// Nothing is bound or forwarded any more, and nothing can be.
@@ -112,15 +115,26 @@ pub enum EndReason {
     Expired,
 }
 
-/// A port of a pool: which row.
+/// The ports of one forward entry, by the first of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortKey {
     /// The gateway's EIP.
     pub allocation_id: AllocationId,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The external port.
+    /// The first external port.
     pub port: u16,
+}
+
+/// Adjacent ports of a pool, whoever has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpan {
+    /// The gateway's EIP.
+    pub allocation_id: AllocationId,
+    /// None: both.
+    pub protocol: Option<Protocol>,
+    /// The external ports.
+    pub ports: RangeInclusive<u16>,
 }
 
 /// What a custom resource should say.
@@ -275,6 +289,10 @@ reasons! {
     PrivateIpTaken = "PrivateIPTaken",
     /// No gateway has room for all ports on one IP.
     NoFreePort = "NoFreePort",
+    /// The gateways take no more forward entries.
+    QuotaExceeded = "QuotaExceeded",
+    /// The gateway is gone or locked, or the EIP is not bound to it any more.
+    GatewayUnavailable = "NATGatewayUnavailable",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
     /// The custom resource of the pod's name is somebody else's.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
@@ -25,13 +26,26 @@ const LONGEST_TTL: u32 = 21_600;
 /// The one token there is. It proves that the caller can set a header, which is all it proves in the original.
 const TOKEN: &str = "simulated-metadata-token";
 
+/// Which protocols the machine's service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocols {
+    /// With a session's token, and without any.
+    Both,
+    /// Only the older one, without tokens.
+    V1,
+    /// Only the newer one: the machine is hardened.
+    V2,
+}
+
 /// The service's routes.
-pub fn router(simulator: Arc<Simulator>) -> Router {
-    Router::new()
-        .route("/latest/api/token", put(token))
+pub fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
+    let sessions = Router::new().route("/latest/api/token", put(token));
+    let roles = Router::new()
         .route("/latest/meta-data/ram/security-credentials/", get(role))
         .route("/latest/meta-data/ram/security-credentials/{role}", get(credentials))
-        .with_state(simulator)
+        .route_layer(from_fn_with_state(protocols, admit))
+        .with_state(simulator);
+    if protocols == Protocols::V1 { roles } else { roles.merge(sessions) }
 }
 
 async fn token(headers: HeaderMap) -> Response {
@@ -42,22 +56,22 @@ async fn token(headers: HeaderMap) -> Response {
     }
 }
 
-/// A wrong token is refused; none at all is version 1.
-fn check(headers: &HeaderMap) -> Result<(), StatusCode> {
-    match headers.get("x-aliyun-ecs-metadata-token") {
-        Some(token) if token != TOKEN => Err(StatusCode::FORBIDDEN),
-        _ => Ok(()),
-    }
+/// A wrong token is refused; none at all is version 1, to which a header more or less is nothing.
+async fn admit(State(protocols): State<Protocols>, request: Request, next: Next) -> Response {
+    let token = request.headers().get("x-aliyun-ecs-metadata-token");
+    let is_admitted = match protocols {
+        Protocols::Both => token.is_none_or(|token| token == TOKEN),
+        Protocols::V1 => true,
+        Protocols::V2 => token.is_some_and(|token| token == TOKEN),
+    };
+    if is_admitted { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
 }
 
-async fn role(headers: HeaderMap) -> Response {
-    check(&headers).map(|()| ROLE).into_response()
+async fn role() -> &'static str {
+    ROLE
 }
 
-async fn credentials(State(simulator): State<Arc<Simulator>>, Path(role): Path<String>, headers: HeaderMap) -> Response {
-    if let Err(status) = check(&headers) {
-        return status.into_response();
-    }
+async fn credentials(State(simulator): State<Arc<Simulator>>, Path(role): Path<String>) -> Response {
     if role != ROLE {
         return StatusCode::NOT_FOUND.into_response();
     }

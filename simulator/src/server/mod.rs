@@ -126,7 +126,7 @@ impl Serving {
         let mut tasks = JoinSet::new();
         tasks.spawn(connection::serve(api, api::router(simulator.clone())));
         tasks.spawn(connection::serve(admin, admin::router(simulator.clone())));
-        tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone())));
+        tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone(), args.metadata_protocols)));
         Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, terminate, interrupt, tasks })
     }
 

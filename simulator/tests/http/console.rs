@@ -68,6 +68,30 @@ async fn the_console_changes_entries_and_gateways() {
 }
 
 #[tokio::test]
+async fn the_console_makes_the_cloud_slower_or_faster_and_its_quotas_smaller() {
+    let stand = Stand::start("--profile instant --quota-eips 6 --quota-entries 7 --quota-eips-per-gateway 3").await;
+    assert_eq!(stand.state().await["quotas"], json!({"eips": 6, "entriesPerGateway": 7, "eipsPerGateway": 3}));
+    done(&stand, "pace", json!({"entryPending": [60_000, 60_000], "stableEntriesOnly": true})).await;
+    let gateway = &stand.ready["natGateways"][0];
+    let entry = |port: u16| {
+        let (table, address) = (gateway["forwardTableId"].as_str().unwrap(), gateway["eips"][0]["ipAddress"].as_str().unwrap());
+        format!("ForwardTableId={table}&ExternalIp={address}&ExternalPort={port}&InternalIp=10.1.0.5&InternalPort={port}&IpProtocol=TCP")
+    };
+    assert_eq!(stand.call("CreateForwardEntry", &entry(80)).await.status, 200);
+    assert_eq!(stand.call("CreateForwardEntry", &entry(81)).await.code(), "IncorretForwardEntryStatus");
+    done(&stand, "pace", json!({"stableEntriesOnly": false})).await;
+    assert_eq!(stand.call("CreateForwardEntry", &entry(81)).await.status, 200);
+    done(&stand, "quota", json!({"entriesPerGateway": 2, "eips": 4})).await;
+    assert_eq!(stand.call("CreateForwardEntry", &entry(82)).await.code(), "QuotaExceeded");
+    assert_eq!(stand.call("AllocateEipAddress", "").await.code(), "QuotaExceeded.Eip");
+    assert_eq!(
+        stand.admin("GET", "/calls", "").await.body["errors"]["CreateForwardEntry"],
+        json!({"IncorretForwardEntryStatus": 1, "QuotaExceeded": 1})
+    );
+    assert!((400..500).contains(&deed(&stand, "pace", json!({"entryPending": 5})).await.status));
+}
+
+#[tokio::test]
 async fn the_console_denies_actions_and_adds_keys() {
     let stand = Stand::start("--profile instant").await;
     done(&stand, "policy", json!({"denied": ["vpc:AllocateEipAddress"]})).await;

@@ -260,6 +260,38 @@ def gateway_pool():
         VPC.release_eip_address(vpc_models.ReleaseEipAddressRequest(region_id=REGION, allocation_id=allocation_id))
 
 
+def prepaid_life():
+    """Bought for a month, an EIP says until when, and stays."""
+    request = vpc_models.AllocateEipAddressRequest(
+        region_id=REGION, instance_charge_type="PrePaid", internet_charge_type="PayByBandwidth",
+        pricing_cycle="Month", period=1, auto_pay=True,
+    )
+    bought = VPC.allocate_eip_address(request).body
+    assert type(bought.order_id).__name__ == "int", repr(bought.order_id)
+    eip = describe_eip(check_allocated(bought))
+    assert eip.charge_type == "PrePaid" and eip.expired_time > eip.allocation_time, repr(eip)
+    release = vpc_models.ReleaseEipAddressRequest(region_id=REGION, allocation_id=eip.allocation_id)
+    refused("Forbidden.ChargeTypeIsPrepaid", lambda: VPC.release_eip_address(release))
+
+
+def reclaim():
+    """An address released a moment ago comes back, found by the key of its tag alone."""
+    address = VPC.allocate_eip_address_pro(vpc_models.AllocateEipAddressProRequest(region_id=REGION)).body
+    VPC.release_eip_address(vpc_models.ReleaseEipAddressRequest(region_id=REGION, allocation_id=address.allocation_id))
+    eventually("the EIP is gone", lambda: True if describe_eip(address.allocation_id) is None else None)
+    request = vpc_models.AllocateEipAddressProRequest(
+        region_id=REGION, ip_address=address.eip_address,
+        tag=[vpc_models.AllocateEipAddressProRequestTag(key="reclaimed", value="yes")],
+    )
+    back = VPC.allocate_eip_address_pro(request).body
+    assert back.eip_address == address.eip_address
+    request = vpc_models.DescribeEipAddressesRequest(
+        region_id=REGION, tag=[vpc_models.DescribeEipAddressesRequestTag(key="reclaimed")]
+    )
+    found = check_typed(VPC.describe_eip_addresses(request).body).eip_addresses.eip_address
+    assert [eip.allocation_id for eip in found] == [back.allocation_id]
+
+
 def check_allocated(body):
     assert body.allocation_id and body.eip_address and body.request_id
     return body.allocation_id
@@ -314,6 +346,8 @@ def in_session(credentials):
 
 
 eip_life()
+prepaid_life()
+reclaim()
 gateway_pool()
 dnat_life()
 network()

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod account;
+mod buying;
 mod eips;
 mod entries;
 mod interfaces;

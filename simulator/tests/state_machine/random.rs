@@ -12,8 +12,11 @@ use super::stand::Stand;
 type Step = (u8, u8, u8, u8, u16);
 
 /// What holds after every step, whatever was called.
+#[derive(Default)]
 struct Watch {
     statuses: BTreeMap<String, String>,
+    prepaid: BTreeSet<String>,
+    entries: BTreeMap<String, String>,
     by_token: BTreeMap<String, String>,
 }
 
@@ -37,7 +40,23 @@ impl Watch {
                 assert!(internal.insert(tuple.clone()), "two entries have {tuple:?}");
             }
         }
+        self.check_entries(&state);
         self.check_transitions(&state);
+    }
+
+    fn check_entries(&mut self, state: &Value) {
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+        let list = state["forwardEntries"].as_array().unwrap();
+        let seen: BTreeMap<String, String> = list.iter().map(|entry| (text(entry, "ForwardEntryId"), text(entry, "Status"))).collect();
+        for (id, before) in &self.entries {
+            // Made or changed, in effect, on its way out: each can last shorter than the look away.
+            let is_legal = match (before.as_str(), seen.get(id).map(String::as_str)) {
+                ("Pending" | "Available", Some("Pending" | "Available" | "Deleting")) | ("Deleting", Some("Deleting") | None) => true,
+                (_, after) => after == Some(before.as_str()),
+            };
+            assert!(is_legal, "{id} went from {before} to {:?}", seen.get(id));
+        }
+        self.entries = seen;
     }
 
     fn check_transitions(&mut self, state: &Value) {
@@ -49,6 +68,10 @@ impl Watch {
             assert_eq!(bound, ["Associating", "InUse", "Unassociating"].contains(&status), "{eip}");
             let address = eip["PrivateIpAddress"].as_str().unwrap();
             assert!(address.is_empty() || private.insert(address.to_owned()), "{address} has two EIPs");
+            if eip["ChargeType"] == "PrePaid" {
+                assert_ne!(status, "Releasing", "{id} is paid for");
+                self.prepaid.insert(id.to_owned());
+            }
             if let Some(before) = self.statuses.insert(id.to_owned(), status.to_owned()) {
                 assert!(is_legal(&before, status), "{id} went from {before} to {status}");
             }
@@ -56,7 +79,7 @@ impl Watch {
         let is_there = |id: &String| eips.iter().any(|eip| eip["AllocationId"] == id.as_str());
         self.statuses.retain(|id, before| {
             is_there(id) || {
-                assert_eq!(before, "Releasing", "{id} vanished");
+                assert!(before == "Releasing" && !self.prepaid.contains(id), "{id} vanished");
                 false
             }
         });
@@ -86,6 +109,7 @@ fn step(stand: &mut Stand, watch: &mut Watch, (action, thing, other, token, ms):
     let (table, id) = (entry["ForwardTableId"].as_str().unwrap_or("ftb-x"), entry["ForwardEntryId"].as_str().unwrap_or("fwd-x"));
     let tokened = format!("ClientToken=token-{}-{}", action % 8, token % 16);
     let (name, query) = match action % 8 {
+        0 if token % 4 == 0 => ("AllocateEipAddress", format!("InstanceChargeType=PrePaid&Period=1&AutoPay=true&{tokened}")),
         0 => ("AllocateEipAddress", tokened.clone()),
         1 => ("ReleaseEipAddress", format!("AllocationId={eip}")),
         2 => ("UnassociateEipAddress", format!("AllocationId={eip}")),
@@ -122,7 +146,7 @@ proptest! {
     fn no_sequence_of_calls_breaks_the_invariants(seed: u64, strictness in 0..3_u8, steps in prop::collection::vec(any::<Step>(), 1..170)) {
         let profile = [Profile::Instant, Profile::Realistic, Profile::Strict][usize::from(strictness)];
         let mut stand = Stand::seeded(profile, seed);
-        let mut watch = Watch { statuses: BTreeMap::new(), by_token: BTreeMap::new() };
+        let mut watch = Watch::default();
         watch.check(&stand.cloud);
         for one in steps {
             step(&mut stand, &mut watch, one);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use waygate_core::change::Change;
 use waygate_core::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId};
 use waygate_core::lease::{Operation, Target};
-use waygate_core::plan::PortKey;
+use waygate_core::plan::{PortKey, PortSpan};
 use waygate_core::request::{DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request};
 use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
 
@@ -87,7 +87,7 @@ impl Bench {
     /// A pod is seen in a cluster.
     pub(crate) async fn sight_in(&self, cluster: Cluster, pod_uid: Uuid, request: &Request) -> Result<()> {
         let pod_name = pod_uid.to_string();
-        Ok(self.store.sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, request }).await?)
+        Ok(self.store.sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, controller: None, request }).await?)
     }
 
     /// The only lease that is due, claimed by somebody new.
@@ -149,6 +149,7 @@ impl Bench {
             gateway_id: NatGatewayId::new("ngw-1"),
             table_id: ForwardTableId::new("ftb-1"),
             zone_id: ZoneId::new("z-1"),
+            snat: false,
         };
         self.store.offer(&gateway_eip, PortRange { first, last }).await?;
         Ok(allocation_id)
@@ -201,6 +202,11 @@ pub(crate) fn keys(loaded: &Loaded) -> Vec<PortKey> {
         port: port.external_port,
     };
     loaded.lease.ports.iter().map(key).collect()
+}
+
+/// Only this port.
+pub(crate) fn span(key: &PortKey) -> PortSpan {
+    PortSpan { allocation_id: key.allocation_id.clone(), protocol: Some(key.protocol), ports: key.port..=key.port }
 }
 
 /// A claim ends; the lease is looked at again after `again`.

@@ -1,6 +1,6 @@
 //! Decisions are written under a live claim or not at all.
 
-use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, release, target};
+use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, release, span, target};
 use anyhow::Result;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -29,7 +29,8 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
         ("set_resource", store.set_resource(claim, Writes::Yes).await),
         ("reserve_ports", store.reserve_ports(claim, &dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop)),
         ("note_entry", store.note_entry(claim, port, &ForwardEntryId::new("fwd-9")).await),
-        ("mark_foreign", store.mark_foreign(claim, port).await),
+        ("mark_foreign", store.mark_foreign(claim, &span(port)).await),
+        ("spill", store.spill(claim).await),
         ("quiet_port", store.quiet_port(claim, port, second).await),
         ("intend", store.intend(claim, "eip-9", &release("eip-9"), second, second).await.map(drop)),
         ("intend_again", store.intend_again(claim, operation.id, second, second).await),
@@ -98,7 +99,7 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         let second = Duration::from_secs(1);
         let reached = [
             ("note_entry", bench.store.note_entry(&mine, &port, &ForwardEntryId::new("fwd-9")).await),
-            ("mark_foreign", bench.store.mark_foreign(&mine, &port).await),
+            ("mark_foreign", bench.store.mark_foreign(&mine, &span(&port)).await),
             ("quiet_port", bench.store.quiet_port(&mine, &port, second).await),
             ("intend_again", bench.store.intend_again(&mine, operation.id, second, second).await),
             ("miss", bench.store.miss(&mine, operation.id).await),
@@ -145,7 +146,7 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
                 let second = Duration::from_secs(1);
                 match name {
                     "note_entry" => store.note_entry(&former, &port, &ForwardEntryId::new("fwd-9")).await,
-                    "mark_foreign" => store.mark_foreign(&former, &port).await,
+                    "mark_foreign" => store.mark_foreign(&former, &span(&port)).await,
                     "quiet_port" => store.quiet_port(&former, &port, second).await,
                     _ => store.miss(&former, operation.id).await,
                 }

@@ -14,7 +14,7 @@ use waygate_store::{Error, HandOff, Sighting};
 /// Admission's word of a pod.
 pub(crate) async fn announce(bench: &Bench, cluster_name: &str, pod_uid: Uuid, request: &Request) -> Result<(), Error> {
     let kind = request.kind();
-    bench.store.hand_off(&HandOff { cluster_name, kind, namespace: "ns", pod_name: "pod", pod_uid, request }).await
+    bench.store.hand_off(&HandOff { cluster_name, kind, namespace: "ns", pod_name: "pod", pod_uid, controller: None, request }).await
 }
 
 async fn count(bench: &Bench) -> Result<i64> {
@@ -55,8 +55,8 @@ async fn sixty_four_hand_offs_and_sightings_of_one_pod_make_one_lease() -> Resul
             tasks.spawn(async move {
                 let request = bought();
                 let hand_off =
-                    HandOff { cluster_name: "c1", kind: request.kind(), namespace: "ns", pod_name: "pod", pod_uid, request: &request };
-                let sighting = Sighting { namespace: "ns", pod_name: "pod", pod_uid, request: &request };
+                    HandOff { cluster_name: "c1", kind: request.kind(), namespace: "ns", pod_name: "pod", pod_uid, controller: None, request: &request };
+                let sighting = Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, request: &request };
                 start.wait().await;
                 if task % 2 == 0 { store.hand_off(&hand_off).await } else { store.sight(cluster, &sighting).await }
             });

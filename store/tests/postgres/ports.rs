@@ -1,6 +1,6 @@
 //! Ports: all or none, on one EIP, one holder each, quiet before the next.
 
-use crate::database::{Bench, CLAIM, dnat, in_database, keys, ports, target};
+use crate::database::{Bench, CLAIM, dnat, in_database, keys, ports, span, target};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Resu
         assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
 
         let other_first: Vec<_> = pool.iter().rev().cloned().collect();
-        bench.store.mark_foreign(&claim, &keys(&bench.load(&claim).await?)[1]).await?;
+        bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[1])).await?;
         bench.store.reserve_ports(&claim, &asked, &other_first).await?;
         let after = bench.load(&claim).await?.lease.ports;
         assert_eq!(after.len(), 3);
@@ -201,7 +201,7 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1001).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let foreign = keys(&bench.load(&claim).await?).remove(0);
-        bench.store.mark_foreign(&claim, &foreign).await?;
+        bench.store.mark_foreign(&claim, &span(&foreign)).await?;
         bench.offer("eip-1", 1000, 1001).await?;
         bench.pass_quietly(QUIET * 100).await?;
         assert_eq!(bench.store.end_quiet().await?, 0);
@@ -253,7 +253,7 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
         let asked = dnat(&[80, 443], &[]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         bench.store.set_target(&claim, &target(1)).await?;
-        bench.store.mark_foreign(&claim, &keys(&bench.load(&claim).await?)[0]).await?;
+        bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[0])).await?;
         bench.store.reserve_ports(&claim, &asked, &pool).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let taken = bench.store.set_target(&other, &target(1)).await;

@@ -23,7 +23,21 @@ pub(super) fn web() -> Result<Deployment> {
     }))?)
 }
 
-/// Two game servers with two ports each on a NAT gateway.
+/// A database whose EIP outlives its pod.
+pub(super) fn db() -> Result<StatefulSet> {
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": "db"},
+        "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {
+            "metadata": {"labels": {"app": "db"}, "annotations": {
+                "k8s.aliyun.com/pod-with-eip": "true",
+                "k8s.aliyun.com/pod-eip-release-strategy": "3s",
+            }},
+            "spec": {"containers": [{"name": "main", "image": "example.com/db:1"}]},
+        }},
+    }))?)
+}
+
+/// Two game servers with two ports each on a NAT gateway, theirs for as long as nobody deletes their PodDNAT.
 pub(super) fn game() -> Result<StatefulSet> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "game"},
@@ -31,6 +45,7 @@ pub(super) fn game() -> Result<StatefulSet> {
             "metadata": {"labels": {"app": "game"}, "annotations": {
                 "k8s.aliyun.com/pod-dnat": "true",
                 "k8s.aliyun.com/pod-dnat-expose-port": "80,7777/udp",
+                "k8s.aliyun.com/pod-dnat-fixed": "true",
             }},
             "spec": {"containers": [{"name": "main", "image": "example.com/game:1"}]},
         }},

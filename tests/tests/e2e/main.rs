@@ -9,3 +9,4 @@ mod kept;
 mod kubelet;
 mod nothing_left;
 mod outage;
+mod reasons;

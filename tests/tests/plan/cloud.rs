@@ -287,6 +287,7 @@ fn eip(row: &Value) -> Eip {
         bandwidth: text(row, "Bandwidth").parse().unwrap_or_default(),
         internet_charge_type: text(row, "InternetChargeType"),
         charge_type: text(row, "ChargeType"),
+        expires_at: text(row, "ExpiredTime").parse().ok(),
         isp: text(row, "ISP"),
         resource_group_id: text(row, "ResourceGroupId"),
         name: text(row, "Name"),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, PodUid};
 use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Outcome, Phase, Target};
-use waygate_core::plan::PortKey;
+use waygate_core::plan::{PortKey, PortSpan};
 use waygate_core::request::{DnatRequest, ExposedPort, Kind, Protocol, Request};
 
 use crate::cloud::Gateway;
@@ -135,6 +135,7 @@ impl Store {
             generation: 0,
             resource: false,
             doubts: 0,
+            spilling: false,
             created_at: now,
             ends_at: None,
         };
@@ -252,7 +253,7 @@ impl Store {
 
     pub(crate) fn set_target(&mut self, claim: &Claim, target: &Target) -> Done {
         let lease = self.held(claim)?.lease.clone();
-        if lease.target.is_some() {
+        if lease.target.is_some() && lease.kind == Kind::Eip {
             return Err(No::ClaimLost);
         }
         let others = || self.rows.values().map(|row| &row.lease).filter(|it| it.id != lease.id && aims_at(it, target.private_ip));
@@ -296,6 +297,7 @@ impl Store {
         if lease.phase == Phase::Ending {
             return Err(No::ClaimLost);
         }
+        self.held(claim)?.lease.spilling = false;
         let missing: Vec<ExposedPort> =
             request.ports.iter().filter(|asked| lease.ports.iter().all(|port| port.exposed != **asked)).copied().collect();
         let same_eip = lease.ports.first().map(|port| port.allocation_id.clone());
@@ -334,6 +336,7 @@ impl Store {
                 allocation_id: key.0.clone(),
                 external_ip: gateway.address,
                 external_port: key.2,
+                head: key.2,
                 exposed,
                 gateway_id: gateway.id.clone(),
                 table_id: gateway.table_id.clone(),
@@ -349,25 +352,50 @@ impl Store {
     }
 
     pub(crate) fn note_entry(&mut self, claim: &Claim, key: &PortKey, entry: &ForwardEntryId) -> Done {
-        let port = self.held(claim)?.lease.ports.iter_mut().find(|port| is(port, key)).ok_or(No::ClaimLost)?;
-        port.entry_id = Some(entry.clone());
-        port.deleted = false;
-        Ok(())
+        let mut noted = 0;
+        for port in self.held(claim)?.lease.ports.iter_mut().filter(|port| is(port, key)) {
+            (port.entry_id, port.deleted) = (Some(entry.clone()), false);
+            noted += 1;
+        }
+        if noted == 0 { Err(No::ClaimLost) } else { Ok(()) }
     }
 
-    pub(crate) fn mark_foreign(&mut self, claim: &Claim, key: &PortKey) -> Done {
-        self.let_go(claim, key, Slot::Foreign)
+    pub(crate) fn mark_foreign(&mut self, claim: &Claim, span: &PortSpan) -> Done {
+        self.held(claim)?;
+        let under = |key: &SlotKey| {
+            key.0 == span.allocation_id && span.protocol.is_none_or(|protocol| protocol == key.1) && span.ports.contains(&key.2)
+        };
+        let mut marked = Vec::new();
+        for (key, slot) in self.slots.iter_mut().filter(|(key, _)| under(key)) {
+            if matches!(slot, Slot::Free | Slot::Quiet(_)) || *slot == Slot::Held(claim.lease_id) {
+                *slot = Slot::Foreign;
+                marked.push(key.clone());
+            }
+        }
+        let lease = &mut self.held(claim)?.lease;
+        let split: Vec<_> = lease.ports.iter().filter(|port| marked.contains(&slot_of(port))).map(entry_of).collect();
+        lease.ports.retain(|port| !marked.contains(&slot_of(port)));
+        for port in lease.ports.iter_mut().filter(|port| split.contains(&entry_of(port))) {
+            if port.external_port > *span.ports.end() {
+                port.head = span.ports.end() + 1;
+            }
+            (port.entry_id, port.deleted) = (None, false);
+        }
+        if marked.is_empty() { Err(No::ClaimLost) } else { Ok(()) }
     }
 
     pub(crate) fn quiet_port(&mut self, now: Timestamp, claim: &Claim, key: &PortKey) -> Done {
-        self.let_go(claim, key, Slot::Quiet(now + QUIET))
+        let ports = &mut self.held(claim)?.lease.ports;
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(ports).into_iter().partition(|port| is(port, key));
+        *ports = stay;
+        for port in &gone {
+            self.slots.insert(slot_of(port), Slot::Quiet(now + QUIET));
+        }
+        if gone.is_empty() { Err(No::ClaimLost) } else { Ok(()) }
     }
 
-    fn let_go(&mut self, claim: &Claim, key: &PortKey, slot: Slot) -> Done {
-        let ports = &mut self.held(claim)?.lease.ports;
-        let at = ports.iter().position(|port| is(port, key)).ok_or(No::ClaimLost)?;
-        ports.remove(at);
-        self.slots.insert((key.allocation_id.clone(), key.protocol, key.port), slot);
+    pub(crate) fn spill(&mut self, claim: &Claim) -> Done {
+        self.held(claim)?.lease.spilling = true;
         Ok(())
     }
 
@@ -414,10 +442,9 @@ impl Store {
         match &operation.change {
             Change::CreateForwardEntry(forward) if done => {
                 let entry = answer.and_then(|answer| answer.entry_id.clone());
-                let mine = |port: &&mut LeasedPort| port.external_port == forward.external_port && port.protocol() == forward.protocol;
-                if let (Some(entry), Some(port)) = (entry, row.lease.ports.iter_mut().find(mine)) {
-                    port.entry_id = Some(entry);
-                    port.deleted = false;
+                let mine = |port: &&mut LeasedPort| port.head == forward.external_port && port.protocol() == forward.protocol;
+                for port in row.lease.ports.iter_mut().filter(mine).filter(|_| entry.is_some()) {
+                    (port.entry_id, port.deleted) = (entry.clone(), false);
                 }
             }
             Change::DeleteForwardEntry { entry_id, .. } if done => {
@@ -454,5 +481,15 @@ fn aims_at(lease: &Lease, ip: Ipv4Addr) -> bool {
 }
 
 fn is(port: &LeasedPort, key: &PortKey) -> bool {
-    port.allocation_id == key.allocation_id && port.protocol() == key.protocol && port.external_port == key.port
+    entry_of(port) == (key.allocation_id.clone(), key.protocol, key.port)
+}
+
+/// The row of a port.
+fn slot_of(port: &LeasedPort) -> SlotKey {
+    (port.allocation_id.clone(), port.protocol(), port.external_port)
+}
+
+/// The first row of a port's entry.
+fn entry_of(port: &LeasedPort) -> SlotKey {
+    (port.allocation_id.clone(), port.protocol(), port.head)
 }

@@ -57,6 +57,8 @@ pub(crate) enum Stage {
 pub(crate) struct Task {
     pub claim: Claim,
     pub stage: Stage,
+    /// Times it has looked, without ever having to wait.
+    looks: u32,
 }
 
 /// What came of a stage.
@@ -65,6 +67,7 @@ enum After {
     Pause {
         reason: String,
         patience: Patience,
+        at_least: SignedDuration,
     },
     Gone,
     /// The store says no: the lease is left to lapse.
@@ -76,6 +79,9 @@ impl From<No> for After {
         Self::Dropped
     }
 }
+
+/// More steps than any lease takes in one go; more than that never end.
+const MOST_LOOKS: u32 = 200;
 
 /// One of several processes.
 pub(crate) struct Worker {
@@ -90,18 +96,22 @@ impl World {
         let owner = worker.owner;
         let Some(task) = worker.task.take() else {
             let Some(claim) = self.store.claim(self.now, owner) else { return false };
-            self.workers[index].task = Some(Task { claim, stage: Stage::Load });
+            self.workers[index].task = Some(Task { claim, stage: Stage::Load, looks: 0 });
             return true;
         };
-        let Task { claim, stage } = task;
+        let Task { claim, stage, looks } = task;
+        let looks = looks + u32::from(matches!(stage, Stage::Load));
+        if looks > MOST_LOOKS {
+            self.fail(|| format!("lease {} spins", claim.lease_id));
+        }
         let (wake, tries, reason) = known(&stage);
         match self.stage(&claim, stage).unwrap_or_else(After::from) {
-            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage }),
+            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage, looks }),
             After::Gone | After::Dropped => {}
-            After::Pause { reason: now_reason, patience } => {
+            After::Pause { reason: now_reason, patience, at_least } => {
                 let tries = if reason.as_deref() == Some(now_reason.as_str()) { tries.saturating_add(1) } else { 0 };
                 // A claim that was lost meanwhile is somebody else's to finish.
-                self.store.finish(self.now, &claim, wake, again(patience, tries), tries, &now_reason).unwrap_or_default();
+                self.store.finish(self.now, &claim, wake, again(patience, tries).max(at_least), tries, &now_reason).unwrap_or_default();
             }
         }
         true
@@ -124,7 +134,7 @@ impl World {
             }
             Stage::ReadCloud(mut scene) => {
                 if self.fault(0.01) {
-                    return Ok(After::Pause { reason: "CloudUnreachable".to_owned(), patience: Patience::Event });
+                    return Ok(pause("CloudUnreachable", Patience::Event));
                 }
                 scene.read_at = self.moment;
                 scene.cloud = self.read_cloud(&scene.loaded, &scene.pod);
@@ -187,6 +197,11 @@ impl World {
         match step.clone() {
             Step::Want => self.store.set_phase(claim, Phase::Wanted)?,
             Step::Forget => {
+                if let PodFact::Here(here) = &scene.pod
+                    && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
+                {
+                    self.store.sight(now, &lease.pod_name, &lease.pod_uid, request);
+                }
                 self.store.forget(claim)?;
                 return Ok(After::Gone);
             }
@@ -211,7 +226,8 @@ impl World {
                     return Ok(self.waits(&scene, wait));
                 }
             }
-            Step::MarkForeign(port) => self.store.mark_foreign(claim, &port)?,
+            Step::MarkForeign(span) => self.store.mark_foreign(claim, &span)?,
+            Step::Spill => self.store.spill(claim)?,
             Step::NoteEntry(port, entry) => self.store.note_entry(claim, &port, &entry)?,
             Step::QuietPort(port) => self.store.quiet_port(now, claim, &port)?,
             Step::SetTarget(target) => {
@@ -350,7 +366,7 @@ impl World {
     fn waits(&mut self, scene: &Scene, wait: Wait) -> After {
         let reason = wait.reason.as_str().to_owned();
         self.tell(scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
-        After::Pause { reason, patience: wait.patience }
+        pause(&reason, wait.patience)
     }
 
     fn tell(&mut self, scene: &Scene, patience: Patience, told: Verdict) {
@@ -415,10 +431,12 @@ impl World {
         let takes_eip = matches!(operation.change, Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. });
         let takes_away =
             takes_eip || matches!(operation.change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
+        let earlier = scene.loaded.operations.iter().any(|known| known.id == operation.id);
+        let may_still_arrive = earlier && scene.loaded.now <= operation.fence_until;
         let ended = match error.class() {
             Class::NotFound if takes_away => Some((Outcome::Done, takes_eip)),
             Class::Done => Some((Outcome::Done, false)),
-            _ if error.is_definite() => Some((Outcome::Refused, false)),
+            _ if error.is_definite() && !may_still_arrive => Some((Outcome::Refused, false)),
             _ => None,
         };
         if let Some((outcome, eip_gone)) = ended {
@@ -434,7 +452,8 @@ impl World {
         };
         let reason = error.reason().to_owned();
         self.tell(scene, patience, Verdict { status: false, reason: reason.clone(), message: error.to_string() });
-        After::Pause { reason, patience }
+        let at_least = if ended.is_none() && error.is_definite() { FENCE } else { SignedDuration::ZERO };
+        After::Pause { reason, patience, at_least }
     }
 }
 
@@ -453,12 +472,16 @@ fn known(stage: &Stage) -> (u64, i32, Option<String>) {
     (loaded.wake, loaded.tries, loaded.reason.clone())
 }
 
+fn pause(reason: &str, patience: Patience) -> After {
+    After::Pause { reason: reason.to_owned(), patience, at_least: SignedDuration::ZERO }
+}
+
 fn changed() -> After {
-    After::Pause { reason: "ObjectChanged".to_owned(), patience: Patience::Poll }
+    pause("ObjectChanged", Patience::Poll)
 }
 
 fn doubtful() -> After {
-    After::Pause { reason: "Doubtful".to_owned(), patience: Patience::Event }
+    pause("Doubtful", Patience::Event)
 }
 
 /// The worker's curve, without its jitter.
