@@ -154,3 +154,9 @@ CREATE TABLE operation (
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
 CREATE INDEX operation_lease             ON operation (lease_id, intended_at);
 CREATE INDEX operation_settled           ON operation (settled_at) WHERE outcome IS NOT NULL;
+
+-- The account's rates, shared by every process that calls the cloud for this store: when the next call of an action may be made.
+CREATE TABLE rate (
+  action  text PRIMARY KEY,
+  free_at timestamptz NOT NULL
+) WITH (fillfactor = 50);

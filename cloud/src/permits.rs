@@ -46,6 +46,7 @@ const PUBLISHED: &[(&str, u32)] = &[
 const UNPUBLISHED: u32 = 600;
 
 /// The part of a minute's calls that may be made at once. The rest flows in evenly, so that no minute holds more than the rate.
+const BURST_PART: u32 = 12;
 const BURST_SHARE: f64 = 1.0 / 12.0;
 
 /// A throttled action's rate is cut to this part …
@@ -72,6 +73,12 @@ impl LocalPermits {
     pub fn with_rate(mut self, action: &'static str, per_minute: u32) -> Self {
         self.rates.insert(action, per_minute.max(1));
         self
+    }
+
+    /// Calls of `action` a minute at best, and how many of them may be made at once.
+    pub fn best_rate(&self, action: &str) -> (u32, u32) {
+        let per_minute = self.rates.get(action).copied().unwrap_or(UNPUBLISHED);
+        (per_minute, per_minute / BURST_PART)
     }
 
     fn bucket<T>(&self, action: &'static str, now: Instant, act: impl FnOnce(&mut Bucket) -> T) -> T {

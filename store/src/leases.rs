@@ -199,6 +199,18 @@ impl Store {
     /// ten minutes: nobody deletes so many one by one, but uninstalling another controller does. Says whether it ends.
     pub async fn release_kept(&self, claim: &Claim) -> Result<bool, Error> {
         let mut transaction = self.pool.begin().await?;
+        // Locked, so that it cannot pass to somebody who gives the lease to a successor before this commits.
+        let locked = sqlx::query_scalar!(
+            "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept' FOR UPDATE",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if locked.is_none() {
+            return Err(Error::ClaimLost);
+        }
         // Counted one at a time: many are deleted together.
         sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
         let done = sqlx::query!(

@@ -18,6 +18,7 @@ mod leases;
 mod operations;
 mod pool;
 mod ports;
+mod rates;
 mod schema;
 mod take;
 

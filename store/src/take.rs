@@ -37,17 +37,17 @@ impl Take<'_> {
         while let Some(run) = runs.pop() {
             if run.count == 1 {
                 singles.push(run.first);
-            } else if !self.from_anywhere(connection, &Wanted::Run(run)).await? {
+            } else if !self.anywhere(connection, &Wanted::Run(run)).await? {
                 let half = run.count / 2;
                 runs.push(Targets { count: half, ..run });
                 runs.push(Targets { first: run.first + half, count: run.count - half });
             }
         }
-        Ok(singles.is_empty() || self.from_anywhere(connection, &Wanted::Singles(singles)).await?)
+        Ok(singles.is_empty() || self.anywhere(connection, &Wanted::Singles(singles)).await?)
     }
 
     /// From a random place of the range on offer upwards, then from its beginning.
-    async fn from_anywhere(&self, connection: &mut PgConnection, wanted: &Wanted) -> Result<bool, Error> {
+    async fn anywhere(&self, connection: &mut PgConnection, wanted: &Wanted) -> Result<bool, Error> {
         let random = rand::rng().random_range(0.0..1.0);
         for start in [random, 0.0] {
             let taken = match wanted {

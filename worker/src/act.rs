@@ -207,6 +207,10 @@ async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gat
     let candidates = worker.pool.candidates(zone);
     let (reason, message) = match worker.store.reserve_ports(claim, request, &candidates).await? {
         Reserved::Yes => return Ok(After::Next),
+        Reserved::NoRoom if candidates.is_empty() => {
+            let message = "none of the pool's NAT gateways is there, takes changes and has an EIP that may be used".to_owned();
+            (Reason::GatewayUnavailable, message)
+        }
         Reserved::NoRoom => (
             Reason::NoFreePort,
             format!(

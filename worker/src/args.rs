@@ -53,6 +53,9 @@ pub(crate) struct Run {
     /// Seconds that a port stays unused after its forward entry is gone, so that late packets of old clients reach nobody new.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub quiet_seconds: u64,
+    /// Seconds between two looks at the NAT gateways: which EIPs they have, and what of others stands on them.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub pool_seconds: u64,
     /// Seconds between two searches for annotated pods that missed the webhook.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub sweep_seconds: u64,

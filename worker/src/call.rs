@@ -83,7 +83,7 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
             // Refused for sure, and yet open: it ends once no earlier send of it can arrive.
             let refused = ended.is_none() && error.is_definite() && !matches!(error, waygate_cloud::Error::NotSent { .. });
             let at_least = if refused { Some(FENCE) } else { error.retry_after() };
-            Ok(Called::Not { reason: error.reason(), message, patience: patience(error.class()), at_least })
+            Ok(Called::Not { reason: error.reason(), message: told(&error), patience: patience(&error), at_least })
         }
     }
 }
@@ -127,8 +127,19 @@ fn gone(change: &Change) -> Option<Effect> {
     }
 }
 
-fn patience(class: Class) -> Patience {
-    match class {
+/// What the pod is told: without the request's ID, which is another each time. A condition that changes with every try is an event of the
+/// pod, and that would wake the lease for the next try at once.
+fn told(error: &waygate_cloud::Error) -> String {
+    match error {
+        waygate_cloud::Error::Refused(refusal) => format!("{}: the cloud refused: {}: {}", refusal.action, refusal.code, refusal.message),
+        error => chain(error),
+    }
+}
+
+fn patience(error: &waygate_cloud::Error) -> Patience {
+    match error.class() {
+        // Being bound, which takes seconds; or not bound at all, which the next look at the gateway tells.
+        Class::Conflict if error.reason() == "AddressNotOnGateway" => Patience::Event,
         Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
         Class::Throttled => Patience::Event,
         Class::Quota | Class::Denied | Class::Permanent => Patience::Person,

@@ -15,6 +15,7 @@ mod patience;
 mod pods;
 mod pool;
 mod publish;
+mod rates;
 mod reconcile;
 mod resource;
 mod run;

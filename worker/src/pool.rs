@@ -15,10 +15,6 @@ use waygate_core::plan::PortSpan;
 use waygate_serving::Check;
 use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 
-/// EIPs are bound to gateways by people, rarely.
-const REFRESH: Duration = Duration::from_mins(1);
-/// Somebody's entry that no look has shown for so long is gone: it takes two looks, and another worker's may follow ours at once.
-const GRACE: Duration = Duration::from_secs(30);
 /// After a failed read.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -42,12 +38,18 @@ impl Pool {
     }
 }
 
-/// Keeps the pool as the cloud has it until `token` is cancelled. `known` says whether every gateway has been read once.
-pub(crate) async fn run(worker: Arc<Worker>, known: Check, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+/// Keeps the pool as the cloud has it until `token` is cancelled, with a look each `period`: people bind EIPs to gateways, rarely. `known` says
+/// whether every gateway has been read once.
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    period: Duration,
+    known: Check,
+    token: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
     while !token.is_cancelled() {
         let mut failed = false;
         for gateway in &worker.config.gateways {
-            if let Err(error) = refresh(&worker, gateway).await {
+            if let Err(error) = refresh(&worker, gateway, period / 2).await {
                 failed = true;
                 let error = crate::errors::chain(&error);
                 tracing::warn!(gateway.id = %gateway.nat_gateway_id, error, "the NAT gateway could not be read; what is known of it stays");
@@ -59,13 +61,14 @@ pub(crate) async fn run(worker: Arc<Worker>, known: Check, token: CancellationTo
         if let Err(error) = worker.store.end_quiet().await {
             tracing::warn!(error = crate::errors::chain(&error), "quiet ports were not freed; they stay unused until they are");
         }
-        let pause = if failed { RETRY } else { REFRESH };
+        let pause = if failed { RETRY.min(period) } else { period };
         token.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
     Ok(())
 }
 
-async fn refresh(worker: &Worker, gateway: &Gateway) -> Result<(), Error> {
+/// Somebody's entry that no look has shown for `grace` is gone: that takes two looks of ours, and another worker's may follow at once.
+async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<(), Error> {
     let id = &gateway.nat_gateway_id;
     let found = worker.cloud.nat_gateway(id).await?.value;
     let trouble = match &found {
@@ -89,7 +92,7 @@ async fn refresh(worker: &Worker, gateway: &Gateway) -> Result<(), Error> {
     let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
     tell(worker, id, &bound, None).await?;
     let entries = worker.cloud.forward_entries(id).await?.value;
-    worker.store.saw_entries(id, &seen(&entries, &eips), GRACE).await?;
+    worker.store.saw_entries(id, &seen(&entries, &eips), grace).await?;
     worker.pool.replace(id, eips);
     Ok(())
 }

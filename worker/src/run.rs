@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
 use crate::pool::{self, Pool};
+use crate::rates::AccountRates;
 use crate::worker::Worker;
 use crate::{certificates, claims, deletions, sweep, watch};
 use anyhow::Context as _;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use uuid::Uuid;
-use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, LocalPermits, Network, Settings};
+use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, Network, Settings};
 use waygate_core::config::Config;
 use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, logs, signals, tls};
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
-    let cloud = cloud_client(args.cloud, &config)?;
+    let cloud = cloud_client(args.cloud, &config, store.clone())?;
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
     let worker = Arc::new(Worker {
@@ -78,7 +79,10 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
     tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
-    tasks.spawn("pool", pool::run(Arc::clone(&worker), readiness.check("NAT gateways read"), token.clone()));
+    tasks.spawn(
+        "pool",
+        pool::run(Arc::clone(&worker), Duration::from_secs(args.pool_seconds), readiness.check("NAT gateways read"), token.clone()),
+    );
     tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
     tasks.spawn("PodEIP deletions", deletions::run::<PodEIP>(Arc::clone(&worker), token.clone()));
     tasks.spawn("PodDNAT deletions", deletions::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
@@ -137,7 +141,7 @@ async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
     uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
 }
 
-fn cloud_client(args: Cloud, config: &Config) -> anyhow::Result<Client> {
+fn cloud_client(args: Cloud, config: &Config, store: Store) -> anyhow::Result<Client> {
     let settings = Settings {
         region: config.region_id.clone(),
         vpc: config.vpc_id.clone(),
@@ -165,5 +169,5 @@ fn cloud_client(args: Cloud, config: &Config) -> anyhow::Result<Client> {
         metadata_endpoint: None,
     };
     let credentials = Credentials::chain(configured, environment, &settings)?;
-    Ok(Client::new(settings, credentials, Arc::new(LocalPermits::published()))?)
+    Ok(Client::new(settings, credentials, Arc::new(AccountRates::new(store)))?)
 }

@@ -275,3 +275,6 @@ fn content(lease: &Lease, target: &Target, status: Option<PodDnatStatus>) -> Con
     };
     Content::Dnat { spec: Box::new(spec), status }
 }
+
+#[cfg(test)]
+mod tests;

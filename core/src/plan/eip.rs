@@ -5,7 +5,7 @@ use super::step::{Content, Patience, Publication, Reason, Step};
 use super::{doubt, moved, publish, resource_step};
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
-use crate::ids::EniId;
+use crate::ids::{AllocationId, EniId};
 use crate::lease::{Lease, LeasedEip, Target};
 use crate::request::{EipRequest, EipSource, Keep, ReleaseStrategy, Request};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
@@ -164,8 +164,22 @@ pub(super) fn detach(s: &Situation<'_>) -> Option<Step> {
     let target = s.lease.target.as_ref()?;
     match &s.cloud.eip {
         Seen::There(eip) => Some(unbind(s, eip, target).unwrap_or(Step::ClearTarget)),
-        // It does not show: the unbinding's own answer tells.
-        Seen::Absent | Seen::NotRead => ending(s),
+        // It does not show: the unbinding's own answer tells. What is kept must not be released on an empty list.
+        Seen::Absent | Seen::NotRead => Some(match &s.lease.eip {
+            Some(leased) => unassociate(&leased.allocation_id, target),
+            None => Step::ClearTarget,
+        }),
+    }
+}
+
+fn unassociate(allocation_id: &AllocationId, target: &Target) -> Step {
+    Step::Change {
+        resource: allocation_id.to_string(),
+        change: Change::UnassociateEipAddress {
+            allocation_id: allocation_id.clone(),
+            eni_id: target.eni_id.clone(),
+            private_ip: target.private_ip,
+        },
     }
 }
 
@@ -192,14 +206,9 @@ pub(super) fn ending(s: &Situation<'_>) -> Option<Step> {
 fn unbind(s: &Situation<'_>, eip: &Eip, target: &Target) -> Option<Step> {
     debug_assert!(s.operations.is_empty());
     match eip.status {
-        EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => Some(Step::Change {
-            resource: eip.allocation_id.to_string(),
-            change: Change::UnassociateEipAddress {
-                allocation_id: eip.allocation_id.clone(),
-                eni_id: target.eni_id.clone(),
-                private_ip: target.private_ip,
-            },
-        }),
+        EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => {
+            Some(unassociate(&eip.allocation_id, target))
+        }
         EipStatus::Associating | EipStatus::Unassociating | EipStatus::Other => {
             Some(Step::wait(Reason::EipChanging, Patience::Poll, format!("EIP {} is {:?}", eip.ip_address, eip.status)))
         }

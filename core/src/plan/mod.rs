@@ -15,6 +15,8 @@ mod keep;
 mod operations;
 mod situation;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use situation::{Asks, CloudFacts, GatewayFact, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
 pub use step::{Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};

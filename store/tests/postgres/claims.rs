@@ -87,6 +87,26 @@ async fn loading_renews_a_claim() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_sign_of_life_extends_the_owners_claims_that_still_hold_and_no_others() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        bench.sight(Uuid::new_v4(), &bought()).await?;
+        let owner = Uuid::new_v4();
+        let held = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?;
+        bench.pass(CLAIM / 2).await?;
+        bench.store.renew(owner, &leases(&held), CLAIM).await?;
+        bench.pass(CLAIM * 2 / 3).await?;
+        assert_eq!(bench.due().await?, 0, "renewed");
+        bench.store.renew(Uuid::new_v4(), &leases(&held), CLAIM).await?;
+        bench.pass(CLAIM / 2).await?;
+        assert_eq!(bench.due().await?, 1, "another's sign of life is not ours");
+        bench.store.renew(owner, &leases(&held), CLAIM).await?;
+        assert_eq!(bench.due().await?, 1, "what has lapsed stays lapsed");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_for() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;

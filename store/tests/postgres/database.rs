@@ -142,12 +142,17 @@ impl Bench {
 
     /// Offers ports on an EIP of gateway `ngw-1`.
     pub(crate) async fn offer(&self, eip: &str, first: u16, last: u16) -> Result<AllocationId> {
+        self.offer_on("ngw-1", eip, first, last).await
+    }
+
+    /// Offers ports on an EIP of a gateway.
+    pub(crate) async fn offer_on(&self, gateway: &str, eip: &str, first: u16, last: u16) -> Result<AllocationId> {
         let allocation_id = AllocationId::new(eip);
         let gateway_eip = GatewayEip {
             allocation_id: allocation_id.clone(),
             address: address_of(eip),
-            gateway_id: NatGatewayId::new("ngw-1"),
-            table_id: ForwardTableId::new("ftb-1"),
+            gateway_id: NatGatewayId::new(gateway),
+            table_id: ForwardTableId::new(gateway.replace("ngw", "ftb")),
             zone_id: ZoneId::new("z-1"),
             snat: false,
         };

@@ -121,7 +121,10 @@ async fn a_custom_resource_has_one_writer() -> Result<()> {
         let mut claims = Vec::new();
         for _ in 0..2 {
             let pod_uid = Uuid::new_v4();
-            bench.store.sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, controller: None, request: &request }).await?;
+            bench
+                .store
+                .sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, controller: None, request: &request })
+                .await?;
             claims.push(bench.claim_one().await?);
         }
         bench.store.set_resource(&claims[0], Writes::Yes).await?;

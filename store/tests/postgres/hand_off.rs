@@ -54,8 +54,15 @@ async fn sixty_four_hand_offs_and_sightings_of_one_pod_make_one_lease() -> Resul
             let (store, cluster, start) = (bench.store.clone(), bench.cluster, Arc::clone(&start));
             tasks.spawn(async move {
                 let request = bought();
-                let hand_off =
-                    HandOff { cluster_name: "c1", kind: request.kind(), namespace: "ns", pod_name: "pod", pod_uid, controller: None, request: &request };
+                let hand_off = HandOff {
+                    cluster_name: "c1",
+                    kind: request.kind(),
+                    namespace: "ns",
+                    pod_name: "pod",
+                    pod_uid,
+                    controller: None,
+                    request: &request,
+                };
                 let sighting = Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, request: &request };
                 start.wait().await;
                 if task % 2 == 0 { store.hand_off(&hand_off).await } else { store.sight(cluster, &sighting).await }

@@ -17,4 +17,6 @@ mod operations;
 #[cfg(test)]
 mod ports;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod schema;

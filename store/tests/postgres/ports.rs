@@ -9,9 +9,10 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
-use waygate_core::ids::{AllocationId, ForwardEntryId};
+use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
+use waygate_core::plan::{PortKey, PortSpan};
 use waygate_core::request::{DnatRequest, Protocol, Request};
-use waygate_store::{Claim, Error, Reserved, Store};
+use waygate_store::{Claim, EntriesSeen, Error, Reserved, Store};
 
 const QUIET: Duration = Duration::from_mins(1);
 
@@ -274,6 +275,164 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
         assert_eq!(bench.load(&claim).await?.lease.ports[0].entry_id, Some(ForwardEntryId::new("fwd-1")));
         bench.store.clear_target(&claim).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before.lease.ports);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn adjacent_ports_get_adjacent_ports_and_one_head() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1999).await?];
+        let (claim, reserved) = reserve(bench, &dnat(&[7002, 80, 7000, 7001], &[7000, 7001]), &pool).await?;
+        assert_eq!(reserved, Reserved::Yes);
+        let lease = bench.load(&claim).await?.lease;
+        let runs: BTreeSet<_> =
+            lease.runs().iter().map(|run| (run.head.protocol(), run.internal())).map(|(p, i)| (p, *i.start(), *i.end())).collect();
+        assert_eq!(runs, BTreeSet::from([(Protocol::Tcp, 80, 80), (Protocol::Tcp, 7000, 7002), (Protocol::Udp, 7000, 7001)]));
+        for port in &lease.ports {
+            let head = lease.ports.iter().find(|head| head.external_port == port.head && head.protocol() == port.protocol());
+            let head = head.context("its head")?;
+            assert_eq!(port.external_port - head.external_port, port.exposed.port - head.exposed.port, "mapped position by position");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn where_no_adjacent_ports_are_free_a_run_is_halved_down_to_single_ports() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1006).await?];
+        // Free: 1000 1001 _ 1003 _ 1005 1006.
+        sqlx::query("UPDATE port SET state = 'foreign' WHERE port IN (1002, 1004)").execute(&bench.pool).await?;
+        let (claim, reserved) = reserve(bench, &dnat(&[7000, 7001, 7002, 7003, 7004], &[]), &pool).await?;
+        assert_eq!(reserved, Reserved::Yes);
+        let lease = bench.load(&claim).await?.lease;
+        let mut widths: Vec<_> = lease.runs().iter().map(|run| run.ports).collect();
+        widths.sort_unstable();
+        assert_eq!(widths, [1, 2, 2]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1010).await?];
+        let same = DnatRequest { same_port: true, ..dnat(&[1000, 1001, 1002, 1003], &[]) };
+        let (claim, _) = reserve(bench, &same, &pool).await?;
+        let head = keys(&bench.load(&claim).await?).remove(0);
+        bench.store.note_entry(&claim, &head, &ForwardEntryId::new("fwd-1")).await?;
+        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()), "the run's ports share the entry");
+        bench.store.mark_foreign(&claim, &span(&PortKey { port: 1001, ..head.clone() })).await?;
+        let heads = |loaded: &waygate_store::Loaded| loaded.lease.ports.iter().map(|p| (p.external_port, p.head)).collect::<Vec<_>>();
+        let split = bench.load(&claim).await?;
+        assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
+        assert!(split.lease.ports.iter().all(|port| port.entry_id.is_none()), "their entry cannot stand any more");
+        bench.store.quiet_port(&claim, &PortKey { port: 1002, ..head }, QUIET).await?;
+        assert_eq!(heads(&bench.load(&claim).await?), [(1000, 1000)], "a run is quiet as a whole");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1999).await?];
+        let gateway = NatGatewayId::new("ngw-1");
+        let (first, _) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
+        bench.store.gateway_full(&gateway, 5, QUIET).await?;
+        bench.store.saw_entries(&gateway, &EntriesSeen { standing: 3, others: 1, foreign: Vec::new() }, QUIET).await?;
+        assert_eq!(bench.load(&first).await?.gateway.full_at, Some(5));
+        let full = Reserved::QuotaFull(vec![gateway.clone()]);
+        assert_eq!(reserve(bench, &dnat(&[1, 3, 5], &[]), &pool).await?.1, full, "2 held, 1 of others, 3 more");
+        assert_eq!(reserve(bench, &dnat(&[7, 8, 9], &[7]), &pool).await?.1, Reserved::Yes, "adjacent ones count once");
+        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, full);
+        bench.store.saw_entries(&gateway, &EntriesSeen { standing: 6, others: 1, foreign: Vec::new() }, QUIET).await?;
+        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::Yes, "more stand than were refused: the quota was raised");
+        bench.store.gateway_full(&gateway, 1, Duration::ZERO).await?;
+        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::Yes, "a refusal long ago says nothing");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
+        bench.store.gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
+        for _ in 0..64 {
+            bench.sight(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
+        }
+        let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+        let start = Arc::new(Barrier::new(claims.len()));
+        let mut tasks = JoinSet::new();
+        for claim in claims {
+            let (store, start, pool) = (bench.store.clone(), Arc::clone(&start), pool.to_vec());
+            tasks.spawn(async move {
+                start.wait().await;
+                store.reserve_ports(&claim, &dnat(&[80, 443], &[]), &pool).await
+            });
+        }
+        let mut reserved = 0;
+        while let Some(done) = tasks.join_next().await {
+            reserved += usize::from(done?? == Reserved::Yes);
+        }
+        assert_eq!((reserved, held(bench).await?), (10, 20));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_two_looks() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1003).await?];
+        let gateway = NatGatewayId::new("ngw-1");
+        let (holder, _) = reserve(bench, &DnatRequest { same_port: true, ..dnat(&[1003], &[]) }, &pool).await?;
+        let foreign = vec![PortSpan { allocation_id: pool[0].clone(), protocol: Some(Protocol::Tcp), ports: 0..=u16::MAX }];
+        let seen = EntriesSeen { standing: 1, others: 1, foreign };
+        bench.store.saw_entries(&gateway, &seen, QUIET).await?;
+        assert_eq!(bench.load(&holder).await?.lease.ports.len(), 1, "what is held is its lease's to look after");
+        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::Yes, "UDP is another matter");
+
+        let nothing = EntriesSeen::default();
+        for (look, grace) in [(&nothing, QUIET), (&nothing, QUIET), (&seen, Duration::ZERO), (&nothing, Duration::ZERO)] {
+            bench.store.saw_entries(&gateway, look, grace).await?;
+            assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom, "not long enough, or it came back, or one look");
+        }
+        bench.store.saw_entries(&gateway, &nothing, Duration::ZERO).await?;
+        assert_eq!(reserve(bench, &dnat(&[1, 2, 3], &[]), &pool).await?.1, Reserved::Yes);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywhere() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1003).await?];
+        let (one, two) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
+        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        let wake = bench.load(&claim).await?.wake;
+        assert_eq!(bench.store.bound(&one, &pool, None).await?, 0);
+        assert_eq!(bench.store.bound(&one, &[], None).await?, 1);
+        let loaded = bench.load(&claim).await?;
+        assert_eq!(loaded.wake, wake + 1, "its lease looks for itself");
+        assert!(loaded.gateway.trouble.is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1")));
+        assert_eq!(bench.store.bound(&one, &[], None).await?, 0, "told once");
+
+        bench.offer_on("ngw-2", "eip-1", 1000, 1003).await?;
+        assert_eq!(bench.store.bound(&two, &pool, None).await?, 1);
+        let loaded = bench.load(&claim).await?;
+        assert_eq!((loaded.gateway.trouble, loaded.lease.ports[0].gateway_id.clone()), (None, two.clone()));
+        bench.store.bound(&two, &[], Some("locked")).await?;
+        assert_eq!(bench.load(&claim).await?.gateway.trouble.as_deref(), Some("locked"));
         Ok(())
     })
     .await

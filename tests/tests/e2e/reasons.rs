@@ -17,7 +17,7 @@ const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s
 const DNAT: &str = "k8s.aliyun.com/dnat";
 
 /// Waits until the pod's condition has this reason and its message these words.
-async fn told(stand: &Stand, pod: &str, gate: &str, reason: &str, words: &[&str]) -> Result<()> {
+pub(crate) async fn told(stand: &Stand, pod: &str, gate: &str, reason: &str, words: &[&str]) -> Result<()> {
     let probe = || async {
         let found = stand.pods().get(pod).await?;
         let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();

@@ -10,10 +10,19 @@ use waygate_core::facts::{EipStatus, ForwardEntryStatus};
 use waygate_core::ids::LeaseId;
 use waygate_core::lease::{Lease, Operation, Phase};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::Reason;
+use waygate_core::plan::{PodFact, Reason, ResourceFact, Step};
 use waygate_core::request::{EipSource, Kind, Request};
 
 impl World {
+    /// Before a step is taken: what was published and works is not withdrawn because one read does not show it.
+    pub(crate) fn planned(&mut self, lease: &Lease, pod: &PodFact, step: &Step) {
+        let (PodFact::Here(here), Step::Withdraw(withdrawal)) = (pod, step) else { return };
+        let stayed = lease.target.as_ref().map(|target| target.private_ip) == here.ip;
+        if stayed && withdrawal.reason == Reason::AddressLost && lease.phase == Phase::Held && lease.doubts == 0 {
+            self.fail(|| format!("withdrawn after one read: {}", withdrawal.message));
+        }
+    }
+
     /// Before a change is sent.
     pub(crate) fn sending(&mut self, operation: &Operation, lease: &Lease) {
         if modifies(&operation.change).is_some_and(|id| self.given.contains(id)) {
@@ -24,12 +33,12 @@ impl World {
             return;
         }
         let (fact, _) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id, |_| true);
-        let written = matches!(fact, waygate_core::plan::ResourceFact::Mine(..));
+        let written = matches!(fact, ResourceFact::Mine(..));
         match &operation.change {
             Change::AssociateEipAddress { .. } | Change::CreateForwardEntry(_) if !written => {
                 self.fail(|| format!("bound before the custom resource was written: {:?}", operation.change));
             }
-            Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } => {
+            Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } | Change::ModifyForwardEntry { .. } => {
                 let pod = self.cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
                 let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excused.contains(&pod.uid));
                 if (fact.shows_address() || announced) && !self.late_writers.contains(&lease.id) {

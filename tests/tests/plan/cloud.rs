@@ -179,7 +179,7 @@ pub(crate) fn refused_with(action: &'static str, status: u16, code: &str, messag
     }))
 }
 
-fn pair(name: &str, value: impl ToString) -> (String, String) {
+fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 

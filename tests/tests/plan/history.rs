@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many histories.
 const HISTORIES: u64 = 10_000;
 /// What happens in each of them before the calm.
-const LONGEST: usize = 150;
+const LONGEST: usize = 120;
 /// The calm after them: several fences, quiet times and lapsed claims one after the other.
 const CALM: SignedDuration = SignedDuration::from_mins(20);
 
@@ -49,7 +49,7 @@ fn come_to_rest(world: &mut World) {
     let mut rounds = 0;
     while world.failure.is_none() {
         world.moment += 1;
-        let busy = (0..world.workers.len()).fold(false, |busy, index| world.advance(index) || busy);
+        let busy = (0..world.workers.len()).filter(|index| world.advance(*index)).count() > 0;
         rounds += 1;
         if rounds > MOST_ROUNDS {
             world.fail(|| "it spins: work without end, and no time passes".to_owned());

@@ -8,6 +8,8 @@
 //! A failing seed is cut to the shortest history that still fails, and that one is told step by step.
 
 #[cfg(test)]
+mod act;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod cloud;

@@ -16,18 +16,16 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::{Operation, Outcome, Phase};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{
-    self, Asks, CloudFacts, Content, EndReason, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Step, Verdict, Wait,
-};
+use waygate_core::plan::{self, CloudFacts, Content, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Verdict, Wait};
 use waygate_core::request::{EipSource, Request};
 
 /// What was read, and the versions that writes are bound to.
 pub(crate) struct Scene {
-    loaded: Loaded,
-    pod: PodFact,
-    pod_version: u64,
-    resource: ResourceFact,
-    resource_version: u64,
+    pub loaded: Loaded,
+    pub pod: PodFact,
+    pub pod_version: u64,
+    pub resource: ResourceFact,
+    pub resource_version: u64,
     /// The world's moment at which the cloud was read.
     pub read_at: u64,
     cloud: CloudFacts,
@@ -44,7 +42,7 @@ pub(crate) enum Write {
 /// What a task does next.
 pub(crate) enum Stage {
     Load,
-    ReadPod(Loaded),
+    ReadPod(Box<Loaded>),
     ReadResource(Box<Scene>),
     ReadCloud(Box<Scene>),
     Plan(Box<Scene>),
@@ -62,8 +60,8 @@ pub(crate) struct Task {
 }
 
 /// What came of a stage.
-enum After {
-    Then(Stage),
+pub(crate) enum After {
+    Then(Box<Stage>),
     Pause {
         reason: String,
         patience: Patience,
@@ -72,6 +70,12 @@ enum After {
     Gone,
     /// The store says no: the lease is left to lapse.
     Dropped,
+}
+
+impl After {
+    pub(crate) fn then(stage: Stage) -> Self {
+        Self::Then(Box::new(stage))
+    }
 }
 
 impl From<No> for After {
@@ -106,7 +110,7 @@ impl World {
         }
         let (wake, tries, reason) = known(&stage);
         match self.stage(&claim, stage).unwrap_or_else(After::from) {
-            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage, looks }),
+            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage: *stage, looks }),
             After::Gone | After::Dropped => {}
             After::Pause { reason: now_reason, patience, at_least } => {
                 let tries = if reason.as_deref() == Some(now_reason.as_str()) { tries.saturating_add(1) } else { 0 };
@@ -118,13 +122,21 @@ impl World {
     }
 
     fn stage(&mut self, claim: &Claim, stage: Stage) -> Result<After, No> {
-        let then = |stage| Ok(After::Then(stage));
+        let then = |stage| Ok(After::then(stage));
         match stage {
-            Stage::Load => then(Stage::ReadPod(self.store.load(self.now, claim)?)),
+            Stage::Load => then(Stage::ReadPod(Box::new(self.store.load(self.now, claim)?))),
             Stage::ReadPod(loaded) => {
                 let (pod, pod_version) = self.cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
                 let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
-                then(Stage::ReadResource(Box::new(Scene { loaded, pod, pod_version, resource, resource_version: 0, read_at: 0, cloud })))
+                then(Stage::ReadResource(Box::new(Scene {
+                    loaded: *loaded,
+                    pod,
+                    pod_version,
+                    resource,
+                    resource_version: 0,
+                    read_at: 0,
+                    cloud,
+                })))
             }
             Stage::ReadResource(mut scene) => {
                 let lease = &scene.loaded.lease;
@@ -153,7 +165,8 @@ impl World {
                 };
                 let step = plan::next(&situation);
                 self.note(|| format!("{} plans {step:?}", situation.lease.id));
-                self.act(claim, scene, step)
+                self.planned(&scene.loaded.lease, &scene.pod, &step);
+                self.act(claim, scene, &step)
             }
             Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
             Stage::Send(scene, operation, intended) => Ok(self.send(scene, operation, intended)),
@@ -184,128 +197,10 @@ impl World {
         }
         if let Some(port) = lease.ports.first() {
             facts.entries = self.cloud.entries(now, &port.gateway_id);
-            let names = facts.entries.iter().filter_map(|entry| self.owner.read_entry_name(&entry.name));
-            facts.known_leases = names.map(|name| name.lease).filter(|id| self.store.rows.contains_key(id)).collect();
+            let ours = facts.entries.iter().filter_map(|entry| self.owner.read_entry_name(&entry.name));
+            facts.known_leases = ours.map(|name| name.lease).filter(|id| self.store.rows.contains_key(id)).collect();
         }
         facts
-    }
-
-    /// What `worker/src/act.rs` does with a step.
-    fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: Step) -> Result<After, No> {
-        let now = self.now;
-        let lease = scene.loaded.lease.clone();
-        match step.clone() {
-            Step::Want => self.store.set_phase(claim, Phase::Wanted)?,
-            Step::Forget => {
-                if let PodFact::Here(here) = &scene.pod
-                    && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
-                {
-                    self.store.sight(now, &lease.pod_name, &lease.pod_uid, request);
-                }
-                self.store.forget(claim)?;
-                return Ok(After::Gone);
-            }
-            Step::End(why) => {
-                self.store.set_phase(claim, Phase::Ending)?;
-                if let (PodFact::Here(here), EndReason::RequestChanged) = (&scene.pod, why)
-                    && let Asks::For(request) = &here.asks
-                {
-                    self.store.sight(now, &lease.pod_name, &lease.pod_uid, request);
-                }
-            }
-            Step::TakeGiven { allocation_id, ip_address } => {
-                let taken = self.store.take_given(claim, &allocation_id, ip_address);
-                return self.taken_or(scene, taken);
-            }
-            Step::ForgetEip => self.store.forget_eip(claim)?,
-            Step::ReservePorts { .. } => {
-                let Request::Dnat(request) = &lease.request else { return Ok(changed()) };
-                let first = self.dice_below(2);
-                if !self.store.reserve_ports(claim, request, first)? {
-                    let wait = Wait { reason: Reason::NoFreePort, message: "no room".to_owned(), patience: Patience::Event };
-                    return Ok(self.waits(&scene, wait));
-                }
-            }
-            Step::MarkForeign(span) => self.store.mark_foreign(claim, &span)?,
-            Step::Spill => self.store.spill(claim)?,
-            Step::NoteEntry(port, entry) => self.store.note_entry(claim, &port, &entry)?,
-            Step::QuietPort(port) => self.store.quiet_port(now, claim, &port)?,
-            Step::SetTarget(target) => {
-                let set = self.store.set_target(claim, &target);
-                return self.taken_or(scene, set);
-            }
-            Step::ClearTarget => self.store.clear_target(claim)?,
-            Step::ClaimResource => {
-                let claimed = self.store.set_resource(claim);
-                return self.taken_or(scene, claimed);
-            }
-            Step::Doubt => {
-                self.store.doubt(claim)?;
-                return Ok(doubtful());
-            }
-            Step::Change { resource, change } => {
-                let operation = self.store.intend(now, claim, &resource, &change)?;
-                return Ok(After::Then(Stage::Send(scene, operation, now)));
-            }
-            Step::Resend(id) => {
-                self.store.intend_again(now, claim, id)?;
-                let operation = scene.loaded.operations.iter().find(|operation| operation.id == id).cloned();
-                return Ok(operation.map_or_else(changed, |operation| After::Then(Stage::Send(scene, operation, now))));
-            }
-            Step::Settle { operation, outcome, answer } => {
-                self.store.settle(now, claim, operation, outcome, answer.as_ref(), false);
-            }
-            Step::Miss(operation) => {
-                self.store.miss(claim, operation)?;
-                return Ok(doubtful());
-            }
-            Step::WriteResource(content) => {
-                if !self.store.holds(claim) {
-                    self.late_write(&lease);
-                }
-                let written = self.cluster.write_spec(&lease, scene.resource_version, &content);
-                return Ok(if written.is_ok() { After::Then(Stage::Load) } else { changed() });
-            }
-            Step::Publish(publication) => {
-                let condition =
-                    Verdict { status: true, reason: publication.reason.as_str().to_owned(), message: publication.message.clone() };
-                let mut writes = VecDeque::new();
-                // Nothing is written where it stands already.
-                if !matches!(&scene.resource, ResourceFact::Mine(object, _) if publication.content.is(object)) {
-                    writes.push_back(Write::Status(Some(publication.content)));
-                }
-                writes.extend([Write::Announce(Some(publication.annotation)), Write::Condition(condition), Write::Phase(Phase::Held)]);
-                return Ok(After::Then(Stage::Write(scene, writes)));
-            }
-            Step::Withdraw(withdrawal) => {
-                let mut writes = VecDeque::new();
-                if matches!(scene.resource, ResourceFact::Mine(..)) {
-                    writes.push_back(Write::Status(None));
-                }
-                if let PodFact::Here(here) = &scene.pod
-                    && !here.exited
-                {
-                    writes.push_back(Write::Announce(None));
-                    if !here.terminating {
-                        let reason = withdrawal.reason.as_str().to_owned();
-                        writes.push_back(Write::Condition(Verdict { status: withdrawal.status, reason, message: withdrawal.message }));
-                    }
-                }
-                if lease.phase == Phase::Held {
-                    writes.push_back(Write::Phase(Phase::Wanted));
-                }
-                return Ok(After::Then(Stage::Write(scene, writes)));
-            }
-            Step::RemoveResource => {
-                self.cluster.remove_resource(&lease.pod_name, lease.kind, scene.resource_version);
-            }
-            Step::Adjust(request) => self.store.adjust(claim, &request)?,
-            Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept => {
-                self.fail(|| format!("nothing here asks to be kept: {step:?}"));
-            }
-            Step::Wait(wait) => return Ok(self.waits(&scene, wait)),
-        }
-        Ok(After::Then(Stage::Load))
     }
 
     fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
@@ -315,7 +210,7 @@ impl World {
             self.late_write(&lease);
         }
         let written = match writes.pop_front() {
-            None => return After::Then(Stage::Load),
+            None => return After::then(Stage::Load),
             Some(Write::Status(content)) => self.cluster.write_status(name, kind, scene.resource_version, content.as_ref()).is_ok(),
             Some(Write::Announce(value)) => {
                 let stands = matches!(&scene.pod, PodFact::Here(here) if here.announced == value);
@@ -336,9 +231,9 @@ impl World {
                 }
                 stands || patched
             }
-            Some(Write::Phase(phase)) => return self.store.set_phase(claim, phase).map_or_else(After::from, |()| After::Then(Stage::Load)),
+            Some(Write::Phase(phase)) => return self.store.set_phase(claim, phase).map_or_else(After::from, |()| After::then(Stage::Load)),
         };
-        if written { After::Then(Stage::Write(scene, writes)) } else { changed() }
+        if written { After::then(Stage::Write(scene, writes)) } else { changed() }
     }
 
     /// Writes to the pod, if it still is as it was read.
@@ -352,18 +247,18 @@ impl World {
         patched.is_ok()
     }
 
-    fn taken_or(&mut self, scene: Box<Scene>, done: Result<(), No>) -> Result<After, No> {
+    pub(crate) fn taken_or(&mut self, scene: &Scene, done: Result<(), No>) -> Result<After, No> {
         let reason = match done {
-            Ok(()) => return Ok(After::Then(Stage::Load)),
+            Ok(()) => return Ok(After::then(Stage::Load)),
             Err(No::Taken("lease_eip")) => Reason::EipHeld,
             Err(No::Taken("lease_target" | "port_internal")) => Reason::PrivateIpTaken,
             Err(No::Taken("lease_name")) => Reason::ResourceTaken,
             Err(no) => return Err(no),
         };
-        Ok(self.waits(&scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
+        Ok(self.waits(scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
     }
 
-    fn waits(&mut self, scene: &Scene, wait: Wait) -> After {
+    pub(crate) fn waits(&mut self, scene: &Scene, wait: Wait) -> After {
         let reason = wait.reason.as_str().to_owned();
         self.tell(scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
         pause(&reason, wait.patience)
@@ -392,7 +287,7 @@ impl World {
         let action = operation.change.action();
         let lost = Err(Error::Deadline { action });
         if self.now >= intended + CALL {
-            return After::Then(Stage::Hear(scene, operation, lost));
+            return After::then(Stage::Hear(scene, operation, lost));
         }
         self.sending(&operation, &scene.loaded.lease);
         let fault = if self.fault(0.12) { self.dice_below(6) } else { usize::MAX };
@@ -416,7 +311,7 @@ impl World {
                 if fault == 5 { lost } else { answered }
             }
         };
-        After::Then(Stage::Hear(scene, operation, answered))
+        After::then(Stage::Hear(scene, operation, answered))
     }
 
     /// What `worker/src/call.rs` does with an answer.
@@ -424,7 +319,7 @@ impl World {
         let error = match answered {
             Ok(answer) => {
                 self.store.settle(self.now, claim, operation.id, Outcome::Done, Some(&answer), false);
-                return After::Then(Stage::Load);
+                return After::then(Stage::Load);
             }
             Err(error) => error,
         };
@@ -442,7 +337,7 @@ impl World {
         if let Some((outcome, eip_gone)) = ended {
             self.store.settle(self.now, claim, operation.id, outcome, None, eip_gone);
             if outcome == Outcome::Done {
-                return After::Then(Stage::Load);
+                return After::then(Stage::Load);
             }
         }
         let patience = match error.class() {
@@ -476,11 +371,11 @@ fn pause(reason: &str, patience: Patience) -> After {
     After::Pause { reason: reason.to_owned(), patience, at_least: SignedDuration::ZERO }
 }
 
-fn changed() -> After {
+pub(crate) fn changed() -> After {
     pause("ObjectChanged", Patience::Poll)
 }
 
-fn doubtful() -> After {
+pub(crate) fn doubtful() -> After {
     pause("Doubtful", Patience::Event)
 }
 

@@ -146,7 +146,9 @@ impl World {
 
     fn disturb_all(&mut self) {
         let all: Vec<_> = self.cluster.pods.values().map(|pod| pod.uid.clone()).collect();
-        all.iter().for_each(|pod| self.disturb(pod));
+        for pod in &all {
+            self.disturb(pod);
+        }
         self.moment += 1;
         self.disturbed = self.moment;
     }
@@ -294,7 +296,9 @@ impl World {
     /// The watch starts anew: every pod is brought, and every lease looks for itself.
     pub(crate) fn relist(&mut self) {
         let names: Vec<_> = self.cluster.pods.keys().cloned().collect();
-        names.iter().for_each(|name| self.pod_event(name));
+        for name in &names {
+            self.pod_event(name);
+        }
         self.store.wake_all(self.now);
     }
 

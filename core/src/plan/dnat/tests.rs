@@ -1,0 +1,320 @@
+//! Each decision about forward entries by itself.
+
+use super::super::situation::{Asks, CloudFacts, Object, PodFact, Removal, ResourceFact};
+use super::super::{next, resource_step};
+use super::*;
+use crate::facts::Eni;
+use crate::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::lease::Phase;
+use crate::names::Owner;
+use crate::request::{DnatRequest, ExposedPort, Kind, Protocol};
+use crate::resources::{POD_UID_ANNOTATION, PodDNAT};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+const OWNER: Owner = Owner { store: Uuid::from_u128(1), cluster: Uuid::from_u128(2) };
+const LEASE: LeaseId = LeaseId(Uuid::from_u128(3));
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const FORMER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
+/// A pod, its lease and what was read for it.
+struct Scene {
+    lease: Lease,
+    pod: PodFact,
+    resource: ResourceFact,
+    cloud: CloudFacts,
+}
+
+impl Scene {
+    /// A pod with one port, 80 behind 300, and as many adjacent ones as asked for; everything is there but the entry.
+    fn new(count: u16) -> Self {
+        let ports: Vec<_> = (0..count).map(|i| ExposedPort { port: 80 + i, protocol: Protocol::Tcp }).collect();
+        let request = Request::Dnat(DnatRequest { ports: ports.clone(), fixed: false, same_port: false });
+        let lease = Lease {
+            id: LEASE,
+            kind: Kind::Dnat,
+            namespace: "ns".to_owned(),
+            pod_name: "pod".to_owned(),
+            pod_uid: PodUid::new("uid"),
+            controller: None,
+            request: request.clone(),
+            phase: Phase::Wanted,
+            eip: None,
+            ports: ports.iter().map(|exposed| leased(*exposed, 300)).collect(),
+            target: Some(target(POD)),
+            generation: 1,
+            resource: true,
+            doubts: 0,
+            spilling: false,
+            created_at: Timestamp::UNIX_EPOCH,
+            ends_at: None,
+        };
+        let pod = PodHere {
+            ip: Some(POD),
+            node: None,
+            exited: false,
+            terminating: false,
+            gated: true,
+            asks: Asks::For(Box::new(request)),
+            verdict: None,
+            announced: None,
+        };
+        let mut scene = Self { lease, pod: PodFact::Here(Box::new(pod)), resource: ResourceFact::Absent, cloud: CloudFacts::default() };
+        scene.write_resource();
+        scene
+    }
+
+    /// The custom resource says what it should.
+    fn write_resource(&mut self) {
+        let target = self.lease.target.clone().unwrap();
+        let Content::Dnat { spec, .. } = content(&self.lease, &target, None) else { panic!("another kind") };
+        let mut object = PodDNAT::new("pod", *spec);
+        object.metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
+        self.resource = ResourceFact::Mine(Object::Dnat(Box::new(object)), Removal::None);
+        assert_eq!(resource_step(&self.situation(), content(&self.lease, &target, None)), None);
+    }
+
+    fn situation(&self) -> Situation<'_> {
+        let Self { lease, pod, resource, cloud } = self;
+        Situation { owner: OWNER, lease, operations: &[], pod, resource, successor: None, cloud, now: Timestamp::UNIX_EPOCH }
+    }
+
+    fn next(&self) -> Step {
+        next(&self.situation())
+    }
+
+    /// Our entry, as wide as the lease's ports, of a generation and to an address.
+    fn stands(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
+        let forward = wanted(&self.situation(), self.lease.runs()[0], &target(to));
+        let name = OWNER.entry_name(LEASE, generation);
+        self.cloud.entries.push(shown(&name, &forward.external_ports(), &forward.internal_ports(), to, status));
+    }
+
+    fn pod(&mut self) -> &mut PodHere {
+        let PodFact::Here(pod) = &mut self.pod else { panic!("it is gone") };
+        pod
+    }
+}
+
+fn leased(exposed: ExposedPort, head: u16) -> LeasedPort {
+    LeasedPort {
+        allocation_id: AllocationId::new("eip-1"),
+        external_ip: OUTSIDE,
+        external_port: head + exposed.port - 80,
+        head,
+        exposed,
+        gateway_id: NatGatewayId::new("ngw-1"),
+        table_id: ForwardTableId::new("ftb-1"),
+        entry_id: None,
+        deleted: false,
+    }
+}
+
+fn target(private_ip: Ipv4Addr) -> Target {
+    Target {
+        eni_id: EniId::new("eni-1"),
+        vswitch_id: VSwitchId::new("vsw-1"),
+        zone_id: ZoneId::new("z-1"),
+        vpc_id: VpcId::new("vpc-1"),
+        private_ip,
+        primary: false,
+    }
+}
+
+fn eni() -> Seen<Eni> {
+    Seen::There(Eni {
+        eni_id: EniId::new("eni-1"),
+        vswitch_id: VSwitchId::new("vsw-1"),
+        zone_id: ZoneId::new("z-1"),
+        vpc_id: VpcId::new("vpc-1"),
+        primary_ip: Ipv4Addr::new(10, 0, 0, 250),
+        associated: BTreeMap::new(),
+    })
+}
+
+fn shown(name: &str, external: &str, internal: &str, to: Ipv4Addr, status: ForwardEntryStatus) -> ForwardEntry {
+    ForwardEntry {
+        entry_id: ForwardEntryId::new(format!("fwd-{external}")),
+        table_id: ForwardTableId::new("ftb-1"),
+        name: name.to_owned(),
+        external_ip: OUTSIDE,
+        external_port: external.to_owned(),
+        internal_ip: to,
+        internal_port: internal.to_owned(),
+        ip_protocol: "tcp".to_owned(),
+        status,
+    }
+}
+
+fn created(step: Step) -> Forward {
+    match step {
+        Step::Change { change: Change::CreateForwardEntry(forward), .. } => forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn adjacent_ports_are_one_entry_and_one_status_entry_each() {
+    let mut scene = Scene::new(3);
+    let forward = created(scene.next());
+    assert_eq!((forward.ports, forward.external_ports(), forward.internal_ports()), (3, "300/302".to_owned(), "80/82".to_owned()));
+    scene.stands(1, POD, ForwardEntryStatus::Available);
+    assert_eq!(scene.next(), Step::NoteEntry(key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302")));
+    for port in &mut scene.lease.ports {
+        port.entry_id = Some(ForwardEntryId::new("fwd-300/302"));
+    }
+    let Step::Publish(Publication { content: Content::Dnat { status, .. }, .. }) = scene.next() else { panic!("{:?}", scene.next()) };
+    let entries = status.and_then(|status| status.entries).unwrap();
+    let told: Vec<_> = entries.iter().map(|e| (e.external_port.as_deref().unwrap(), e.internal_port.as_deref().unwrap())).collect();
+    assert_eq!(told, [("300", "80"), ("301", "81"), ("302", "82")]);
+    assert!(entries.iter().all(|entry| entry.forward_entry_id.as_deref() == Some("fwd-300/302")));
+}
+
+#[test]
+fn an_entry_of_another_width_or_protocol_is_not_the_one() {
+    for (external, internal, protocol) in [("300", "80", "tcp"), ("300/302", "80/82", "tcp"), ("300/301", "81/82", "tcp")] {
+        let mut scene = Scene::new(2);
+        let entry = shown(&OWNER.entry_name(LEASE, 1), external, internal, POD, ForwardEntryStatus::Available);
+        scene.cloud.entries.push(ForwardEntry { ip_protocol: protocol.to_owned(), ..entry });
+        assert!(matches!(scene.next(), Step::Change { change: Change::DeleteForwardEntry { .. }, .. }), "{external} → {internal}");
+    }
+    let mut scene = Scene::new(2);
+    let udp = shown(&OWNER.entry_name(LEASE, 1), "300/301", "80/81", POD, ForwardEntryStatus::Available);
+    scene.cloud.entries.push(ForwardEntry { ip_protocol: "udp".to_owned(), ..udp });
+    created(scene.next());
+}
+
+#[test]
+fn somebody_elses_entry_marks_all_it_stands_on() {
+    let mut scene = Scene::new(3);
+    scene.cloud.entries.push(shown("somebody", "301", "9", FORMER, ForwardEntryStatus::Available));
+    let span = |protocol, ports| Step::MarkForeign(PortSpan { allocation_id: AllocationId::new("eip-1"), protocol, ports });
+    assert_eq!(scene.next(), span(Some(Protocol::Tcp), 301..=301));
+    let any = shown("somebody", "Any", "Any", FORMER, ForwardEntryStatus::Available);
+    scene.cloud.entries = vec![ForwardEntry { ip_protocol: "any".to_owned(), ..any }];
+    assert_eq!(scene.next(), span(None, 0..=u16::MAX));
+}
+
+#[test]
+fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() {
+    let mut scene = Scene::new(1);
+    scene.lease.ports.push(leased(ExposedPort { port: 90, protocol: Protocol::Tcp }, 310));
+    scene.lease.ports[1].external_port = 310;
+    let Request::Dnat(request) = &mut scene.lease.request else { panic!("another kind") };
+    request.ports.push(ExposedPort { port: 90, protocol: Protocol::Tcp });
+    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
+    scene.write_resource();
+    let first = shown(&OWNER.entry_name(LEASE, 1), "300", "80", POD, ForwardEntryStatus::Available);
+    scene.cloud.entries = vec![first.clone(), shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available)];
+    scene.cloud.gateway.full_at = Some(3);
+    created(scene.next());
+    scene.cloud.gateway.full_at = Some(2);
+    assert_eq!(scene.next(), Step::Spill);
+
+    scene.lease.spilling = true;
+    assert_eq!(scene.next(), delete(&first));
+    scene.cloud.entries.remove(0);
+    scene.lease.ports[0].entry_id = Some(first.entry_id);
+    assert!(matches!(scene.next(), Step::Change { change: Change::DeleteForwardEntry { .. }, .. }), "a list is no proof");
+    scene.lease.ports[0].deleted = true;
+    for _ in 0..2 {
+        assert_eq!(scene.next(), Step::QuietPort(key(&scene.lease.ports[0])));
+        scene.lease.ports.remove(0);
+    }
+    assert_eq!(scene.next(), Step::ReservePorts { zone: ZoneId::new("z-1") });
+}
+
+#[test]
+fn fixed_ports_that_were_used_before_stay_where_they_are() {
+    let mut scene = Scene::new(1);
+    if let Request::Dnat(request) = &mut scene.lease.request {
+        request.fixed = true;
+    }
+    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
+    scene.cloud.gateway.full_at = Some(0);
+    assert_eq!(scene.next(), Step::Spill);
+    scene.lease.generation = 2;
+    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::QuotaExceeded), "{:?}", scene.next());
+}
+
+#[test]
+fn only_ports_above_1024_beside_snat_break_out_of_it() {
+    let mut scene = Scene::new(2);
+    assert!(!created(scene.next()).port_break);
+    scene.cloud.gateway.snat = true;
+    assert!(!created(scene.next()).port_break, "300 is shared as it is");
+    for port in &mut scene.lease.ports {
+        (port.head, port.external_port) = (1024, port.external_port + 724);
+    }
+    scene.write_resource();
+    assert!(created(scene.next()).port_break, "one of 1024/1025 is above");
+    scene.cloud.gateway.snat = false;
+    assert!(!created(scene.next()).port_break);
+}
+
+#[test]
+fn a_gateway_in_trouble_is_asked_nothing_and_its_pods_are_told() {
+    let mut scene = Scene::new(1);
+    scene.cloud.gateway.trouble = Some("NAT gateway ngw-1 does not exist any more".to_owned());
+    let Step::Wait(wait) = scene.next() else { panic!("{:?}", scene.next()) };
+    assert_eq!((wait.reason, wait.patience), (Reason::GatewayUnavailable, Patience::Event));
+    assert!(wait.message.contains("ngw-1"), "{}", wait.message);
+    scene.lease.phase = Phase::Held;
+    assert_eq!(scene.next(), Step::Doubt, "what was published is taken back first, after a second look");
+    scene.stands(1, POD, ForwardEntryStatus::Available);
+    assert!(matches!(scene.next(), Step::NoteEntry(..)), "an entry that works is left alone");
+}
+
+#[test]
+fn a_pod_that_moves_takes_its_entry_along() {
+    let mut scene = Scene::new(2);
+    scene.lease.target = Some(target(FORMER));
+    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.cloud.eni = eni();
+    assert_eq!(scene.next(), Step::SetTarget(target(POD)));
+    scene.lease.target = Some(target(POD));
+    scene.lease.generation = 2;
+    scene.write_resource();
+    let Step::Change { resource, change: Change::ModifyForwardEntry { entry_id, forward } } = scene.next() else {
+        panic!("{:?}", scene.next())
+    };
+    assert_eq!((resource.as_str(), entry_id.as_str()), ("fwd-300/301", "fwd-300/301"));
+    assert_eq!((forward.name, forward.internal_ip, forward.ports), (OWNER.entry_name(LEASE, 2), POD, 2));
+    scene.cloud.entries[0].status = ForwardEntryStatus::Pending;
+    assert!(matches!(scene.next(), Step::Wait(_)), "one change at a time");
+}
+
+#[test]
+fn where_modifying_is_denied_the_old_entry_goes_before_the_target_does() {
+    let mut scene = Scene::new(1);
+    scene.cloud.gateway.modify_denied = true;
+    scene.lease.target = Some(target(FORMER));
+    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.cloud.eni = eni();
+    assert_eq!(scene.next(), delete(&scene.cloud.entries[0]));
+    scene.cloud.entries.clear();
+    assert_eq!(scene.next(), Step::ClearTarget);
+
+    let mut found_out_late = Scene::new(1);
+    found_out_late.lease.generation = 2;
+    found_out_late.stands(1, FORMER, ForwardEntryStatus::Available);
+    found_out_late.cloud.gateway.modify_denied = true;
+    assert_eq!(found_out_late.next(), delete(&found_out_late.cloud.entries[0]));
+}
+
+#[test]
+fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
+    let mut scene = Scene::new(1);
+    scene.lease.generation = 2;
+    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.cloud.entries.push(shown("somebody", "900", "80", POD, ForwardEntryStatus::Available));
+    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere), "{:?}", scene.next());
+    let other = LeaseId(Uuid::from_u128(7));
+    scene.cloud.entries[1].name = OWNER.entry_name(other, 1);
+    assert_eq!(scene.next(), delete(&scene.cloud.entries[1]), "a leftover of a lease nobody knows");
+    scene.cloud.known_leases.insert(other);
+    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere));
+}

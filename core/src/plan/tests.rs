@@ -1,0 +1,258 @@
+//! One decision, one test: a scene of everything known, and the step that follows from it.
+
+mod dnat;
+mod eip;
+mod ending;
+mod keep;
+mod operations;
+
+use super::{
+    Asks, CloudFacts, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor, Verdict, Wait, next,
+};
+use crate::change::Change;
+use crate::facts::{Eip, EipBinding, EipStatus, Eni};
+use crate::ids::{AllocationId, EniId, LeaseId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::lease::{Lease, LeasedEip, Operation, Phase, Target};
+use crate::names::Owner;
+use crate::plan::{Content, Seen};
+use crate::request::{EipRequest, EipSource, EipSpec, Kind, ReleaseStrategy, Request};
+use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+const POD_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+const FORMER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 6);
+const PUBLIC_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const LEASE: LeaseId = LeaseId(Uuid::from_u128(1));
+const OWNER: Owner = Owner { store: Uuid::from_u128(2), cluster: Uuid::from_u128(3) };
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// Everything known of one lease.
+#[derive(Clone)]
+struct Scene {
+    lease: Lease,
+    operations: Vec<Operation>,
+    pod: PodFact,
+    resource: ResourceFact,
+    successor: Option<Successor>,
+    cloud: CloudFacts,
+}
+
+impl Scene {
+    /// A new lease of a running pod that asks for just that.
+    fn new(request: Request) -> Self {
+        let lease = Lease {
+            id: LEASE,
+            kind: request.kind(),
+            namespace: "ns".to_owned(),
+            pod_name: "pod".to_owned(),
+            pod_uid: PodUid::new("uid"),
+            controller: None,
+            request: request.clone(),
+            phase: Phase::Wanted,
+            eip: None,
+            ports: Vec::new(),
+            target: None,
+            generation: 0,
+            resource: false,
+            doubts: 0,
+            spilling: false,
+            created_at: NOW,
+            ends_at: None,
+        };
+        let here = PodHere {
+            ip: Some(POD_IP),
+            node: Some("node".to_owned()),
+            exited: false,
+            terminating: false,
+            gated: true,
+            asks: Asks::For(Box::new(request)),
+            verdict: None,
+            announced: None,
+        };
+        let pod = PodFact::Here(Box::new(here));
+        let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
+        Self { lease, operations: Vec::new(), pod, resource, successor: None, cloud }
+    }
+
+    fn next(&self) -> Step {
+        self.next_at(NOW)
+    }
+
+    fn next_at(&self, now: Timestamp) -> Step {
+        next(&Situation {
+            owner: OWNER,
+            lease: &self.lease,
+            operations: &self.operations,
+            pod: &self.pod,
+            resource: &self.resource,
+            successor: self.successor.as_ref(),
+            cloud: &self.cloud,
+            now,
+        })
+    }
+
+    /// The same with something else in it.
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut scene = self.clone();
+        change(&mut scene);
+        scene
+    }
+
+    fn pod(&mut self) -> &mut PodHere {
+        match &mut self.pod {
+            PodFact::Here(pod) => pod,
+            PodFact::Gone => panic!("the pod is gone"),
+        }
+    }
+
+    /// The operation whose answer was lost, a minute before its fence.
+    fn unresolved(&self, change: Change) -> Self {
+        let operation = Operation {
+            id: Uuid::from_u128(9),
+            resource: "r".to_owned(),
+            change,
+            fence_until: NOW + SignedDuration::from_mins(1),
+            misses: 0,
+        };
+        self.with(|s| s.operations = vec![operation])
+    }
+
+    /// The custom resource stands as `publication` says, and so do annotation and condition.
+    fn published(&self) -> Self {
+        let Step::Publish(publication) = self.next() else { panic!("nothing to publish: {:?}", self.next()) };
+        self.with(|s| {
+            s.resource = resource(&publication.content);
+            s.pod().announced = Some(publication.annotation.clone());
+            s.pod().verdict = Some(told(&publication));
+            s.lease.phase = Phase::Held;
+        })
+    }
+}
+
+fn told(publication: &Publication) -> Verdict {
+    Verdict { status: true, reason: publication.reason.as_str().to_owned(), message: publication.message.clone() }
+}
+
+/// Our custom resource with this content.
+fn resource(content: &Content) -> ResourceFact {
+    let annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
+    let object = match content {
+        Content::Eip { spec, status } => {
+            let mut object = PodEIP::new("pod", spec.clone());
+            (object.metadata.annotations, object.status) = (annotations, status.as_deref().cloned());
+            Object::Eip(Box::new(object))
+        }
+        Content::Dnat { spec, status } => {
+            let mut object = PodDNAT::new("pod", (**spec).clone());
+            (object.metadata.annotations, object.status) = (annotations, status.clone());
+            Object::Dnat(Box::new(object))
+        }
+    };
+    ResourceFact::Mine(object, Removal::None)
+}
+
+fn auto() -> Request {
+    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Follow })
+}
+
+fn given() -> Request {
+    Request::Eip(EipRequest { source: EipSource::Given(AllocationId::new("eip-1")), release: ReleaseStrategy::Follow })
+}
+
+fn target(private_ip: Ipv4Addr) -> Target {
+    Target {
+        eni_id: EniId::new("eni-1"),
+        vswitch_id: VSwitchId::new("vsw-1"),
+        zone_id: ZoneId::new("z-1"),
+        vpc_id: VpcId::new("vpc-1"),
+        private_ip,
+        primary: false,
+    }
+}
+
+fn eni() -> Eni {
+    Eni {
+        eni_id: EniId::new("eni-1"),
+        vswitch_id: VSwitchId::new("vsw-1"),
+        zone_id: ZoneId::new("z-1"),
+        vpc_id: VpcId::new("vpc-1"),
+        primary_ip: Ipv4Addr::new(10, 0, 0, 1),
+        associated: BTreeMap::new(),
+    }
+}
+
+/// The lease's EIP in the cloud.
+fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
+    Eip {
+        allocation_id: AllocationId::new("eip-1"),
+        ip_address: PUBLIC_IP,
+        status,
+        binding: bound_to.map(|ip| EipBinding {
+            instance_type: "NetworkInterface".to_owned(),
+            instance_id: "eni-1".to_owned(),
+            private_ip: Some(ip),
+        }),
+        bandwidth_package: None,
+        bandwidth: 5,
+        internet_charge_type: "PayByTraffic".to_owned(),
+        charge_type: "PostPaid".to_owned(),
+        expires_at: None,
+        isp: "BGP".to_owned(),
+        resource_group_id: String::new(),
+        name: String::new(),
+        public_ip_address_pool_id: String::new(),
+        tags: BTreeMap::new(),
+    }
+}
+
+/// A pod whose EIP is allocated (or given), aimed at it and shown by the cloud as `shown`; its custom resource is written.
+fn bound(request: Request, shown: Eip) -> Scene {
+    let mut scene = Scene::new(request);
+    let ours = matches!(&scene.lease.request, Request::Eip(EipRequest { source: EipSource::Allocate(_), .. }));
+    scene.lease.eip = Some(LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours });
+    scene.lease.target = Some(target(POD_IP));
+    (scene.lease.generation, scene.lease.resource) = (1, true);
+    scene.cloud.eip = Seen::There(shown);
+    let Step::WriteResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
+    scene.resource = resource(&content);
+    scene
+}
+
+/// The same, working.
+fn in_use(request: Request) -> Scene {
+    bound(request, eip(EipStatus::InUse, Some(POD_IP)))
+}
+
+/// The reason of a wait.
+fn waits(step: &Step) -> Option<Reason> {
+    if let Step::Wait(Wait { reason, .. }) = step { Some(*reason) } else { None }
+}
+
+/// The action of a change.
+fn action(step: &Step) -> Option<&'static str> {
+    if let Step::Change { change, .. } = step { Some(change.action()) } else { None }
+}
+
+#[test]
+fn a_head_start_waits_for_its_pod_and_is_forgotten_without_one() {
+    let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Headstart);
+    assert_eq!(scene.next(), Step::Want);
+    assert_eq!(scene.with(|s| s.pod = PodFact::Gone).next(), Step::Forget);
+}
+
+#[test]
+fn a_pod_that_is_terminating_is_given_nothing_new() {
+    for (request, kind) in [(auto(), Kind::Eip), (given(), Kind::Eip), (dnat::asks(&[80]), Kind::Dnat)] {
+        let scene = Scene::new(request).with(|s| s.pod().terminating = true);
+        assert_eq!((waits(&scene.next()), scene.lease.kind), (Some(Reason::PodTerminating), kind));
+    }
+    // What it has, it keeps, also while the cloud does not show it: Ready False would end its drain.
+    let scene = in_use(auto()).published().with(|s| {
+        s.pod().terminating = true;
+        s.cloud.eip = Seen::Absent;
+    });
+    assert_eq!(waits(&scene.next()), Some(Reason::PodTerminating));
+}

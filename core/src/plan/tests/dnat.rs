@@ -1,0 +1,174 @@
+//! Ports on their way to a pod, and what may stand in the way.
+
+use super::{FORMER_IP, LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits};
+use crate::change::{Change, Forward};
+use crate::facts::{ForwardEntry, ForwardEntryStatus};
+use crate::ids::{AllocationId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, ZoneId};
+use crate::lease::LeasedPort;
+use crate::plan::{Reason, Seen, Step};
+use crate::request::{DnatRequest, ExposedPort, Protocol, Request};
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+const OTHER: LeaseId = LeaseId(Uuid::from_u128(77));
+
+pub(super) fn asks(ports: &[u16]) -> Request {
+    let ports = ports.iter().map(|port| ExposedPort { port: *port, protocol: Protocol::Tcp }).collect();
+    Request::Dnat(DnatRequest { ports, fixed: false, same_port: false })
+}
+
+/// The external port of a pod's port; far enough apart that no two ports share an entry.
+fn outside(port: u16) -> u16 {
+    30_000 + 10 * port
+}
+
+fn leased(port: u16) -> LeasedPort {
+    LeasedPort {
+        allocation_id: AllocationId::new("eip-gw"),
+        external_ip: PUBLIC_IP,
+        external_port: outside(port),
+        head: outside(port),
+        exposed: ExposedPort { port, protocol: Protocol::Tcp },
+        gateway_id: NatGatewayId::new("ngw-1"),
+        table_id: ForwardTableId::new("ftb-1"),
+        entry_id: Some(ForwardEntryId::new(format!("fwd-{port}"))),
+        deleted: false,
+    }
+}
+
+/// The entry of a lease's port.
+pub(super) fn entry(lease: LeaseId, generation: i32, port: u16, to: Ipv4Addr) -> ForwardEntry {
+    ForwardEntry {
+        entry_id: ForwardEntryId::new(format!("fwd-{port}")),
+        table_id: ForwardTableId::new("ftb-1"),
+        name: OWNER.entry_name(lease, generation),
+        external_ip: PUBLIC_IP,
+        external_port: outside(port).to_string(),
+        internal_ip: to,
+        internal_port: port.to_string(),
+        ip_protocol: "tcp".to_owned(),
+        status: ForwardEntryStatus::Available,
+    }
+}
+
+/// A pod whose ports all forward; its custom resource is written.
+pub(super) fn forwarding(ports: &[u16]) -> Scene {
+    let mut scene = Scene::new(asks(ports));
+    scene.lease.ports = ports.iter().map(|port| leased(*port)).collect();
+    scene.lease.target = Some(target(POD_IP));
+    (scene.lease.generation, scene.lease.resource) = (1, true);
+    scene.cloud.entries = ports.iter().map(|port| entry(LEASE, 1, *port, POD_IP)).collect();
+    let Step::WriteResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
+    scene.resource = resource(&content);
+    scene
+}
+
+/// What the first port's entry should be.
+pub(super) fn forward(scene: &Scene) -> Forward {
+    let missing = scene.with(|s| s.cloud.entries.clear());
+    let Step::Change { change: Change::CreateForwardEntry(forward), .. } = missing.next() else { panic!("{:?}", missing.next()) };
+    forward
+}
+
+#[test]
+fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
+    let scene = Scene::new(asks(&[80])).with(|s| s.cloud.eni = Seen::There(eni()));
+    assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
+    assert_eq!(waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()), Some(Reason::WaitingForInterface));
+    assert_eq!(scene.next(), Step::ReservePorts { zone: ZoneId::new("z-1") });
+    let reserved = scene.with(|s| s.lease.ports = vec![LeasedPort { entry_id: None, ..leased(80) }]);
+    assert_eq!(reserved.next(), Step::SetTarget(target(POD_IP)));
+    let aimed = reserved.with(|s| s.lease.target = Some(target(POD_IP)));
+    assert_eq!(aimed.next(), Step::ClaimResource);
+    assert!(matches!(aimed.with(|s| s.lease.resource = true).next(), Step::WriteResource(_)));
+
+    let forward = forward(&forwarding(&[80]));
+    assert_eq!((forward.external_ip, forward.external_port, forward.internal_ip), (PUBLIC_IP, outside(80), POD_IP));
+    assert_eq!(forward.name, OWNER.entry_name(LEASE, 1));
+    assert_eq!(waits(&forwarding(&[80]).published().next()), Some(Reason::EntriesAvailable));
+}
+
+#[test]
+fn nothing_is_published_until_every_entry_is_available() {
+    for status in [ForwardEntryStatus::Pending, ForwardEntryStatus::Deleting, ForwardEntryStatus::Other] {
+        let scene = forwarding(&[80, 443]).with(|s| s.cloud.entries[1].status = status);
+        assert_eq!(waits(&scene.next()), Some(Reason::EntriesPending), "{status:?}");
+    }
+    let missing = forwarding(&[80, 443]).with(|s| s.cloud.entries.truncate(1));
+    assert_eq!(action(&missing.next()), Some("CreateForwardEntry"));
+    let all = forwarding(&[80, 443]);
+    let Step::Publish(publication) = all.next() else { panic!("{:?}", all.next()) };
+    assert_eq!(publication.annotation.matches("externalPort").count(), 2);
+}
+
+#[test]
+fn an_entry_that_a_read_shows_is_noted_before_it_is_published() {
+    let scene = forwarding(&[80]).with(|s| s.lease.ports[0].entry_id = None);
+    assert!(matches!(scene.next(), Step::NoteEntry(_, id) if id.as_str() == "fwd-80"));
+}
+
+#[test]
+fn a_published_entry_that_is_gone_is_doubted_then_withdrawn_then_made_anew() {
+    let gone = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
+    assert_eq!(gone.next(), Step::Doubt);
+    assert!(matches!(gone.with(|s| s.lease.doubts = 1).next(), Step::Withdraw(_)));
+}
+
+#[test]
+fn another_hands_entry_on_our_port_makes_the_port_foreign() {
+    let foreign = ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 80, FORMER_IP) };
+    let of_another_cluster = ForwardEntry { name: foreign.name.clone() + ".x.y.1", ..foreign.clone() };
+    let whole_address = ForwardEntry { external_port: "Any".to_owned(), ip_protocol: "any".to_owned(), ..foreign.clone() };
+    let range = ForwardEntry { external_port: format!("{}/{}", outside(80) - 5, outside(80) + 5), ..foreign.clone() };
+    for found in [foreign, of_another_cluster, whole_address, range] {
+        let step = forwarding(&[80]).with(|s| s.cloud.entries = vec![found.clone()]).next();
+        assert!(matches!(step, Step::MarkForeign(_)), "{found:?}: {step:?}");
+    }
+}
+
+#[test]
+fn our_own_leftover_on_our_port_is_taken_away() {
+    for leftover in [entry(OTHER, 1, 80, FORMER_IP), ForwardEntry { internal_port: "81".to_owned(), ..entry(LEASE, 1, 80, POD_IP) }] {
+        let step = forwarding(&[80]).with(|s| s.cloud.entries = vec![leftover]).next();
+        assert_eq!(action(&step), Some("DeleteForwardEntry"));
+    }
+}
+
+#[test]
+fn a_recycled_pod_ip_meets_a_stale_entry() {
+    let stale = |lease, name: Option<&str>| {
+        let mut stale = ForwardEntry { external_port: "9999".to_owned(), ..entry(lease, 1, 80, POD_IP) };
+        stale.entry_id = ForwardEntryId::new("fwd-stale");
+        if let Some(name) = name {
+            name.clone_into(&mut stale.name);
+        }
+        forwarding(&[80]).with(|s| s.cloud.entries = vec![stale])
+    };
+    let known = stale(OTHER, None).with(|s| s.cloud.known_leases = [OTHER].into());
+    assert_eq!(waits(&known.next()), Some(Reason::PortForwardedElsewhere), "its own lease's claimant deletes it");
+    assert_eq!(action(&stale(OTHER, None).next()), Some("DeleteForwardEntry"), "nobody else will");
+    assert_eq!(action(&stale(LEASE, None).next()), Some("DeleteForwardEntry"), "our own");
+    assert_eq!(waits(&stale(OTHER, Some("theirs")).next()), Some(Reason::PortForwardedElsewhere), "it is not ours to delete");
+}
+
+#[test]
+fn a_pod_that_moved_is_told_first_and_its_entries_follow() {
+    let moved = forwarding(&[80]).published().with(|s| {
+        s.pod().ip = Some(FORMER_IP);
+        s.cloud.eni = Seen::There(eni());
+    });
+    assert!(matches!(moved.next(), Step::Withdraw(_)));
+    let told = forwarding(&[80]).with(|s| {
+        s.pod().ip = Some(FORMER_IP);
+        s.cloud.eni = Seen::There(eni());
+    });
+    assert_eq!(told.next(), Step::SetTarget(target(FORMER_IP)));
+    // Where entries may not be modified, they go before the target does.
+    let denied = told.with(|s| s.cloud.gateway.modify_denied = true);
+    assert_eq!(action(&denied.next()), Some("DeleteForwardEntry"));
+    let gone = denied.with(|s| {
+        s.cloud.entries.clear();
+        s.lease.ports[0].deleted = true;
+    });
+    assert_eq!(gone.next(), Step::ClearTarget);
+}

@@ -1,0 +1,162 @@
+//! An EIP's way to its pod, and what keeps it from being published.
+
+use super::{FORMER_IP, POD_IP, PUBLIC_IP, Scene, action, auto, bound, eip, eni, given, in_use, target, waits};
+use crate::change::Change;
+use crate::facts::{Eip, EipBinding, EipStatus};
+use crate::ids::{AllocationId, BandwidthPackageId};
+use crate::lease::{LeasedEip, Phase};
+use crate::plan::{Asks, Reason, ResourceFact, Seen, Step};
+use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+
+fn leased(ours: bool) -> LeasedEip {
+    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours }
+}
+
+#[test]
+fn an_eip_is_allocated_with_the_tags_that_find_it_again() {
+    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } = Scene::new(auto()).next() else { panic!() };
+    assert_eq!(tags.get("waygate.dev/lease"), Some(&super::LEASE.to_string()));
+}
+
+#[test]
+fn a_given_eip_is_taken_once_it_is_seen() {
+    let scene = Scene::new(given());
+    assert_eq!(waits(&scene.with(|s| s.cloud.eip = Seen::Absent).next()), Some(Reason::EipNotFound));
+    let seen = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    assert_eq!(seen.next(), Step::TakeGiven { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP });
+}
+
+#[test]
+fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
+    let scene = Scene::new(auto()).with(|s| {
+        s.lease.eip = Some(leased(true));
+        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+    });
+    assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
+    assert_eq!(waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()), Some(Reason::WaitingForInterface));
+    assert_eq!(scene.with(|s| s.cloud.eni = Seen::There(eni())).next(), Step::SetTarget(target(POD_IP)));
+
+    let aimed = scene.with(|s| s.lease.target = Some(target(POD_IP)));
+    assert_eq!(aimed.next(), Step::ClaimResource);
+    let claimed = aimed.with(|s| s.lease.resource = true);
+    assert!(matches!(claimed.next(), Step::WriteResource(_)), "nothing is bound before the custom resource stands");
+    let taken = claimed.with(|s| s.resource = ResourceFact::Another { what: "theirs".to_owned() });
+    assert_eq!(waits(&taken.next()), Some(Reason::ResourceTaken));
+    assert_eq!(claimed.with(|s| s.resource = ResourceFact::Stray).next(), Step::RemoveResource);
+
+    assert_eq!(action(&bound(auto(), eip(EipStatus::Available, None)).next()), Some("AssociateEipAddress"));
+    let published = in_use(auto()).published();
+    assert_eq!(waits(&published.next()), Some(Reason::EipAssociated));
+}
+
+#[test]
+fn nothing_but_in_use_on_our_target_is_published() {
+    let elsewhere = |kind: &str, id: &str| Eip {
+        binding: Some(EipBinding { instance_type: kind.to_owned(), instance_id: id.to_owned(), private_ip: Some(POD_IP) }),
+        ..eip(EipStatus::InUse, None)
+    };
+    let shown = [
+        eip(EipStatus::Available, None),
+        eip(EipStatus::Associating, Some(POD_IP)),
+        eip(EipStatus::Unassociating, Some(POD_IP)),
+        eip(EipStatus::Releasing, None),
+        eip(EipStatus::Other, Some(POD_IP)),
+        eip(EipStatus::InUse, None),
+        eip(EipStatus::InUse, Some(FORMER_IP)),
+        elsewhere("NetworkInterface", "eni-2"),
+        elsewhere("Nat", "ngw-1"),
+    ];
+    for shown in shown {
+        let step = bound(auto(), shown.clone()).next();
+        assert!(!matches!(step, Step::Publish(_)), "{shown:?}: {step:?}");
+    }
+    // The API leaves out the address of an interface's primary one: that is ours only if ours is the primary one.
+    let unsaid =
+        Eip { binding: in_use(auto()).cloud_eip().binding.map(|b| EipBinding { private_ip: None, ..b }), ..eip(EipStatus::InUse, None) };
+    assert!(!matches!(bound(auto(), unsaid.clone()).next(), Step::Publish(_)));
+    let primary = bound(auto(), unsaid).with(|s| s.lease.target = Some(crate::lease::Target { primary: true, ..target(POD_IP) }));
+    assert!(matches!(primary.next(), Step::Publish(_)));
+}
+
+impl Scene {
+    fn cloud_eip(&self) -> Eip {
+        if let Seen::There(eip) = &self.cloud.eip { eip.clone() } else { panic!("no EIP was seen") }
+    }
+}
+
+#[test]
+fn a_published_address_is_doubted_before_it_is_withdrawn_and_then_repaired() {
+    let published = in_use(auto()).published();
+    for shown in [Seen::There(eip(EipStatus::Available, None)), Seen::There(eip(EipStatus::InUse, Some(FORMER_IP))), Seen::Absent] {
+        let missing = published.with(|s| s.cloud.eip = shown.clone());
+        assert_eq!(missing.next(), Step::Doubt, "{shown:?}");
+        let doubted = missing.with(|s| s.lease.doubts = 1);
+        let Step::Withdraw(withdrawal) = doubted.next() else { panic!("{shown:?}: {:?}", doubted.next()) };
+        assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::AddressLost));
+    }
+    let withdrawn = bound(auto(), eip(EipStatus::Available, None)).with(|s| s.lease.doubts = 0);
+    assert_eq!(action(&withdrawn.next()), Some("AssociateEipAddress"));
+    // It shows again: what stands is confirmed, and the doubt is over.
+    assert!(matches!(published.with(|s| s.lease.doubts = 1).next(), Step::Publish(_)));
+}
+
+#[test]
+fn a_pod_that_moved_is_told_first_then_unbound_then_aimed_at_anew() {
+    let moved = in_use(auto()).published().with(|s| s.pod().ip = Some(FORMER_IP));
+    assert!(matches!(moved.next(), Step::Withdraw(_)));
+    let told = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
+    assert_eq!(action(&told.next()), Some("UnassociateEipAddress"));
+    let changing = told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))));
+    assert_eq!(waits(&changing.next()), Some(Reason::EipChanging));
+    assert_eq!(told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(), Step::ClearTarget);
+}
+
+#[test]
+fn what_a_person_bound_elsewhere_is_reported_and_never_unbound() {
+    let taken = eip(EipStatus::InUse, Some(FORMER_IP));
+    assert_eq!(waits(&bound(auto(), taken.clone()).next()), Some(Reason::EipBoundElsewhere));
+    let ending = bound(auto(), taken.clone()).with(|s| (s.lease.phase, s.pod) = (Phase::Ending, super::PodFact::Gone));
+    assert_eq!(ending.next(), Step::ClearTarget, "it is not on our target any more");
+    assert_eq!(waits(&ending.with(|s| s.lease.target = None).next()), Some(Reason::EipBoundElsewhere));
+}
+
+#[test]
+fn a_vanished_eip_of_ours_is_proven_gone_and_a_given_one_is_waited_for() {
+    let gone = |request, doubts| {
+        in_use(request).with(|s| {
+            s.cloud.eip = Seen::Absent;
+            s.lease.doubts = doubts;
+        })
+    };
+    for doubts in 0..2 {
+        assert_eq!(gone(auto(), doubts).next(), Step::Doubt, "an empty list is what wrong credentials give, too");
+    }
+    assert_eq!(action(&gone(auto(), 2).next()), Some("ReleaseEipAddress"), "its 404 is the proof");
+    assert_eq!(waits(&gone(given(), 2).next()), Some(Reason::EipNotFound));
+    let never = EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Never };
+    assert_eq!(waits(&gone(Request::Eip(never), 2).next()), Some(Reason::EipNotFound), "what is to be kept is never asked back");
+}
+
+#[test]
+fn an_eip_of_ours_is_brought_in_line_with_its_pod_and_a_given_one_never() {
+    let package = Some(BandwidthPackageId::new("cbwp-1"));
+    let spec = EipSpec { bandwidth_package: package.clone(), ..EipSpec::default() };
+    let packed = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+    let scene = in_use(auto()).with(|s| {
+        s.lease.request = packed.clone();
+        s.pod().asks = Asks::For(Box::new(packed));
+    });
+    assert_eq!(action(&scene.next()), Some("AddCommonBandwidthPackageIp"));
+
+    let other = Eip { bandwidth: 50, name: "theirs".to_owned(), bandwidth_package: None, ..eip(EipStatus::InUse, Some(POD_IP)) };
+    assert_eq!(action(&in_use(auto()).with(|s| s.cloud.eip = Seen::There(other.clone())).next()), Some("ModifyEipAddressAttribute"));
+    assert!(matches!(in_use(given()).with(|s| s.cloud.eip = Seen::There(other.clone())).next(), Step::Publish(_)));
+    let member = Eip { bandwidth_package: package, ..other };
+    assert!(matches!(in_use(given()).with(|s| s.cloud.eip = Seen::There(member)).next(), Step::Publish(_)));
+}
+
+#[test]
+fn wrong_annotations_on_a_running_pod_change_nothing() {
+    let scene = in_use(auto()).published().with(|s| s.pod().asks = Asks::Wrong("no".to_owned()));
+    assert_eq!(waits(&scene.next()), Some(Reason::EipAssociated));
+}

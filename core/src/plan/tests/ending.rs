@@ -1,0 +1,129 @@
+//! The order of an end: withdrawn before it is unbound, unbound before it is released, released before the custom resource goes.
+
+use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
+use crate::facts::{Eip, EipStatus, ForwardEntryStatus};
+use crate::ids::BandwidthPackageId;
+use crate::lease::Phase;
+use crate::plan::tests::dnat::{asks, forwarding};
+use crate::plan::{Asks, EndReason, PodFact, Reason, ResourceFact, Seen, Step};
+use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+
+fn ending(scene: &Scene) -> Scene {
+    scene.with(|s| {
+        s.lease.phase = Phase::Ending;
+        s.pod = PodFact::Gone;
+    })
+}
+
+/// The same after what was published was withdrawn.
+fn withdrawn(published: &Scene, unpublished: &Scene) -> Scene {
+    assert!(matches!(ending(published).next(), Step::Withdraw(_)), "withdrawal comes first: {:?}", ending(published).next());
+    ending(unpublished)
+}
+
+#[test]
+fn a_lease_ends_when_its_pod_is_gone_has_exited_or_asks_no_more() {
+    let live = in_use(auto()).published();
+    assert_eq!(live.with(|s| s.pod = PodFact::Gone).next(), Step::End(EndReason::PodGone));
+    assert_eq!(live.with(|s| s.pod().exited = true).next(), Step::End(EndReason::PodExited));
+    assert_eq!(live.with(|s| s.pod().asks = Asks::Nothing).next(), Step::End(EndReason::NotRequested));
+    assert_eq!(live.with(|s| s.pod().asks = Asks::For(Box::new(given()))).next(), Step::End(EndReason::RequestChanged));
+    let ports = forwarding(&[80]);
+    assert_eq!(ports.with(|s| s.pod().asks = Asks::For(Box::new(asks(&[81])))).next(), Step::End(EndReason::RequestChanged));
+}
+
+#[test]
+fn an_eip_of_ours_is_withdrawn_unbound_released_and_then_its_resource_goes() {
+    let scene = withdrawn(&in_use(auto()).published(), &in_use(auto()));
+    assert_eq!(action(&scene.next()), Some("UnassociateEipAddress"));
+    let unbound = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    assert_eq!(unbound.next(), Step::ClearTarget);
+    let cleared = unbound.with(|s| s.lease.target = None);
+    assert_eq!(action(&cleared.next()), Some("ReleaseEipAddress"));
+    let releasing = cleared.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Releasing, None)));
+    assert_eq!(waits(&releasing.next()), Some(Reason::EipChanging));
+    assert_eq!(action(&cleared.with(|s| s.cloud.eip = Seen::Absent).next()), Some("ReleaseEipAddress"), "only its 404 is proof");
+    let released = cleared.with(|s| (s.lease.eip, s.cloud.eip) = (None, Seen::NotRead));
+    assert_eq!(released.next(), Step::RemoveResource);
+    assert_eq!(released.with(|s| s.resource = ResourceFact::Absent).next(), Step::Forget);
+    let theirs = ResourceFact::Another { what: "theirs".to_owned() };
+    assert_eq!(released.with(|s| s.resource = theirs).next(), Step::Forget);
+}
+
+#[test]
+fn a_given_eip_is_unbound_and_neither_released_nor_modified() {
+    let scene = withdrawn(&in_use(given()).published(), &in_use(given()));
+    assert_eq!(action(&scene.next()), Some("UnassociateEipAddress"));
+    let member = Eip { bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..eip(EipStatus::Available, None) };
+    let unbound = scene.with(|s| s.cloud.eip = Seen::There(member));
+    assert_eq!(unbound.next(), Step::ClearTarget);
+    assert_eq!(unbound.with(|s| s.lease.target = None).next(), Step::ForgetEip);
+    let vanished = scene.with(|s| (s.cloud.eip, s.lease.target) = (Seen::Absent, None));
+    assert_eq!(vanished.next(), Step::ForgetEip);
+}
+
+#[test]
+fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
+    let package = Some(BandwidthPackageId::new("cbwp-1"));
+    let spec = EipSpec { bandwidth_package: package.clone(), ..EipSpec::default() };
+    let request = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+    let free = |shown| {
+        ending(&in_use(auto())).with(|s| {
+            s.lease.request = request.clone();
+            s.lease.target = None;
+            s.cloud.eip = Seen::There(shown);
+        })
+    };
+    let member = Eip { bandwidth_package: package, ..eip(EipStatus::Available, None) };
+    assert_eq!(action(&free(member).next()), Some("RemoveCommonBandwidthPackageIp"));
+    assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
+    let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
+    assert_eq!(waits(&free(prepaid).next()), Some(Reason::PrePaid));
+}
+
+#[test]
+fn an_eip_that_is_still_changing_is_waited_for() {
+    for status in [EipStatus::Associating, EipStatus::Unassociating, EipStatus::Other] {
+        let scene = ending(&bound(auto(), eip(status, Some(POD_IP))));
+        assert_eq!(waits(&scene.next()), Some(Reason::EipChanging), "{status:?}");
+        assert_eq!(waits(&scene.with(|s| s.lease.target = None).next()), Some(Reason::EipChanging), "{status:?}");
+    }
+}
+
+#[test]
+fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() {
+    let scene = withdrawn(&forwarding(&[80, 443]).published(), &forwarding(&[80, 443]));
+    assert_eq!(action(&scene.next()), Some("DeleteForwardEntry"));
+    let first_going = scene.with(|s| s.cloud.entries[0].status = ForwardEntryStatus::Deleting);
+    let Step::Change { resource, .. } = first_going.next() else { panic!("{:?}", first_going.next()) };
+    assert_eq!(resource, "fwd-443", "one that changes holds up no other");
+    let all_going = first_going.with(|s| s.cloud.entries[1].status = ForwardEntryStatus::Deleting);
+    assert_eq!(waits(&all_going.next()), Some(Reason::EntriesPending));
+
+    let unlisted = scene.with(|s| s.cloud.entries.clear());
+    assert_eq!(action(&unlisted.next()), Some("DeleteForwardEntry"), "not to be listed is no proof");
+    let deleted = unlisted.with(|s| s.lease.ports.iter_mut().for_each(|port| port.deleted = true));
+    assert_eq!(deleted.next(), Step::ClearTarget);
+    let cleared = deleted.with(|s| s.lease.target = None);
+    assert!(matches!(cleared.next(), Step::QuietPort(_)));
+    assert_eq!(cleared.with(|s| s.lease.ports.clear()).next(), Step::RemoveResource);
+}
+
+#[test]
+fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_its_new_address() {
+    let asks_nothing = in_use(auto()).published().with(|s| {
+        s.lease.phase = Phase::Ending;
+        s.pod().asks = Asks::Nothing;
+    });
+    let Step::Withdraw(withdrawal) = asks_nothing.next() else { panic!("{:?}", asks_nothing.next()) };
+    assert_eq!((withdrawal.status, withdrawal.reason), (true, Reason::NotRequested));
+
+    // Its next lease has published; this one, which never got that far, must not take that back.
+    let replaced = Scene::new(auto()).with(|s| {
+        s.lease.phase = Phase::Ending;
+        s.pod().asks = Asks::For(Box::new(given()));
+        s.pod().announced = Some("203.0.113.9".to_owned());
+        s.resource = ResourceFact::Another { what: "the next lease's".to_owned() };
+    });
+    assert_eq!(replaced.next(), Step::Forget);
+}

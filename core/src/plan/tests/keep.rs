@@ -1,0 +1,121 @@
+//! What outlives its pod: unbound, kept, taken over by its successor, and ended by time or by a person.
+
+use super::{NOW, Scene, action, eip, in_use, resource, waits};
+use crate::facts::EipStatus;
+use crate::ids::{AllocationId, PodUid};
+use crate::lease::Phase;
+use crate::plan::{Asks, EndReason, PodFact, Reason, Removal, ResourceFact, Seen, Step, Successor};
+use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+use jiff::SignedDuration;
+
+fn kept_for(release: ReleaseStrategy) -> Request {
+    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release })
+}
+
+fn five_minutes() -> Request {
+    kept_for(ReleaseStrategy::Ttl { seconds: 300, text: "5m".to_owned() })
+}
+
+/// Kept, bound to nothing, its custom resource as it was.
+fn kept() -> Scene {
+    in_use(five_minutes()).with(|s| {
+        (s.lease.phase, s.lease.target, s.pod) = (Phase::Kept, None, PodFact::Gone);
+        s.lease.ends_at = Some(NOW + SignedDuration::from_mins(5));
+        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+    })
+}
+
+fn successor(controller: Option<&str>, request: Request) -> Successor {
+    Successor { uid: PodUid::new("next"), controller: controller.map(str::to_owned), request }
+}
+
+#[test]
+fn a_kept_eip_is_withdrawn_unbound_and_kept_for_its_time_then_ends() {
+    let published = in_use(five_minutes()).published();
+    for parted in [published.with(|s| s.pod = PodFact::Gone), published.with(|s| s.pod().exited = true)] {
+        assert!(matches!(parted.next(), Step::Withdraw(_)), "{:?}", parted.next());
+    }
+    let withdrawn = in_use(five_minutes()).with(|s| s.pod = PodFact::Gone);
+    assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
+    let unbound = withdrawn.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    assert_eq!(unbound.next(), Step::ClearTarget);
+    assert_eq!(unbound.with(|s| s.lease.target = None).next(), Step::Keep(Some(300)));
+    let for_ever = unbound.with(|s| {
+        s.lease.target = None;
+        s.lease.request = kept_for(ReleaseStrategy::Never);
+    });
+    assert_eq!(for_ever.next(), Step::Keep(None));
+
+    assert_eq!(waits(&kept().next()), Some(Reason::Kept));
+    assert_eq!(kept().next_at(NOW + SignedDuration::from_mins(5)), Step::End(EndReason::Expired));
+    assert_eq!(waits(&kept().with(|s| s.lease.ends_at = None).next_at(NOW + SignedDuration::from_hours(1))), Some(Reason::Kept));
+}
+
+#[test]
+fn a_kept_eip_that_one_read_does_not_show_is_unbound_and_not_released() {
+    let unseen = in_use(five_minutes()).with(|s| (s.pod, s.cloud.eip) = (PodFact::Gone, Seen::Absent));
+    assert_eq!(action(&unseen.next()), Some("UnassociateEipAddress"));
+    let gone = unseen.with(|s| s.lease.eip = None).next();
+    assert_eq!(gone, Step::End(EndReason::PodGone), "the cloud's answer said that it is gone: nothing is left to keep");
+}
+
+#[test]
+fn nothing_that_was_obtained_nothing_is_kept() {
+    let scene = Scene::new(five_minutes()).with(|s| s.pod = PodFact::Gone);
+    assert_eq!(scene.next(), Step::End(EndReason::PodGone));
+}
+
+#[test]
+fn a_pod_that_asks_no_more_leaves_nothing_to_be_kept() {
+    let scene = in_use(five_minutes()).published().with(|s| s.pod().asks = Asks::Nothing);
+    assert_eq!(scene.next(), Step::End(EndReason::NotRequested));
+}
+
+#[test]
+fn a_successor_of_the_same_controller_gets_a_kept_eip_and_no_other_does() {
+    let scene = kept().with(|s| s.lease.controller = Some("StatefulSet/web".to_owned()));
+    let next = successor(Some("StatefulSet/web"), five_minutes());
+    assert_eq!(scene.with(|s| s.successor = Some(next.clone())).next(), Step::Succeed(Box::new(next)));
+    for stranger in [successor(Some("StatefulSet/other"), five_minutes()), successor(None, five_minutes())] {
+        assert_eq!(waits(&scene.with(|s| s.successor = Some(stranger)).next()), Some(Reason::Kept));
+    }
+    let given = EipRequest { source: EipSource::Given(AllocationId::new("eip-2")), release: ReleaseStrategy::Follow };
+    let other_wish = successor(Some("StatefulSet/web"), Request::Eip(given));
+    assert_eq!(scene.with(|s| s.successor = Some(other_wish)).next(), Step::End(EndReason::RequestChanged));
+}
+
+#[test]
+fn a_kept_eip_goes_when_a_person_deletes_its_resource_and_not_when_an_uninstallation_does() {
+    let removed = |removal| {
+        kept().with(|s| {
+            let ResourceFact::Mine(object, _) = s.resource.clone() else { panic!("{:?}", s.resource) };
+            s.resource = ResourceFact::Mine(object, removal);
+        })
+    };
+    assert_eq!(removed(Removal::Asked).next(), Step::ReleaseKept);
+    assert_eq!(waits(&removed(Removal::Swept).next()), Some(Reason::ReleaseHeld));
+    // While its pod lives, a deleted custom resource ends nothing.
+    let live = in_use(five_minutes()).published().with(|s| {
+        let ResourceFact::Mine(object, _) = s.resource.clone() else { panic!("{:?}", s.resource) };
+        s.resource = ResourceFact::Mine(object, Removal::Asked);
+    });
+    assert_eq!(waits(&live.next()), Some(Reason::EipAssociated));
+}
+
+#[test]
+fn a_successors_custom_resource_names_the_successor() {
+    let scene = in_use(five_minutes()).with(|s| s.lease.pod_uid = PodUid::new("next"));
+    let Step::WriteResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
+    assert!(matches!(resource(&content), ResourceFact::Mine(..)));
+}
+
+#[test]
+fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
+    let wider = || {
+        let spec = EipSpec { bandwidth: 50, ..EipSpec::default() };
+        Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow })
+    };
+    let asks = in_use(super::auto()).published().with(|s| s.pod().asks = Asks::For(Box::new(wider())));
+    assert_eq!(asks.next(), Step::Adjust(Box::new(wider())));
+    assert_eq!(action(&asks.with(|s| s.lease.request = wider()).next()), Some("ModifyEipAddressAttribute"));
+}

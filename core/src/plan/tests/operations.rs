@@ -1,0 +1,182 @@
+//! What becomes of a change whose answer was lost: each change, each read, wanted and not, before its fence and after.
+
+use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, Scene, bound, eip, given, in_use, waits};
+use crate::change::{Answer, Change};
+use crate::facts::EipStatus;
+use crate::ids::{AllocationId, BandwidthPackageId, EniId};
+use crate::lease::{Outcome, Phase};
+use crate::plan::tests::dnat::{self, entry, forwarding};
+use crate::plan::{PodFact, Reason, Seen, Step};
+use crate::request::EipSpec;
+use jiff::SignedDuration;
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+const ID: Uuid = Uuid::from_u128(9);
+
+/// What the plan says, in one word.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Done,
+    Resend,
+    Poll,
+    /// Waits for the fence, then misses twice, then is void.
+    WaitedOut,
+}
+
+fn judge(scene: &Scene) -> Verdict {
+    match scene.next() {
+        Step::Settle { operation: ID, outcome: Outcome::Done, .. } => Verdict::Done,
+        Step::Resend(ID) => Verdict::Resend,
+        step if waits(&step) == Some(Reason::EipChanging) => Verdict::Poll,
+        step => {
+            assert_eq!(waits(&step), Some(Reason::Unanswered), "{step:?}");
+            let after = NOW + SignedDuration::from_secs(61);
+            assert_eq!(scene.next_at(after), Step::Miss(ID));
+            let missed = scene.with(|s| s.operations[0].misses = 1);
+            assert_eq!(waits(&missed.next()), Some(Reason::Unanswered), "misses before the fence prove nothing");
+            assert_eq!(missed.next_at(after), Step::Settle { operation: ID, outcome: Outcome::Void, answer: None });
+            Verdict::WaitedOut
+        }
+    }
+}
+
+/// Every way in which the effect of a change is not wanted any more.
+fn unwanted(scene: &Scene) -> Vec<Scene> {
+    vec![
+        scene.with(|s| s.pod = PodFact::Gone),
+        scene.with(|s| s.lease.phase = Phase::Ending),
+        scene.with(|s| s.pod().exited = true),
+        scene.with(|s| s.pod().terminating = true),
+    ]
+}
+
+fn id() -> AllocationId {
+    AllocationId::new("eip-1")
+}
+
+fn associate(private_ip: Ipv4Addr) -> Change {
+    Change::AssociateEipAddress { allocation_id: id(), eni_id: EniId::new("eni-1"), private_ip }
+}
+
+#[test]
+fn a_lost_allocation_is_found_by_its_tag_or_sent_again_or_waited_out() {
+    let scene = Scene::new(super::auto()).unresolved(Change::AllocateEipAddress { spec: EipSpec::default(), tags: OWNER.tags(LEASE) });
+    assert_eq!(judge(&scene), Verdict::Resend);
+    let found = scene.with(|s| s.cloud.tagged = vec![eip(EipStatus::Available, None)]);
+    for scene in unwanted(&scene) {
+        assert_eq!(judge(&scene), Verdict::WaitedOut);
+    }
+    // Found is found, wanted or not: it must be given back.
+    for scene in unwanted(&found).into_iter().chain([found]) {
+        let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = scene.next() else { panic!("{:?}", scene.next()) };
+        assert_eq!(answer, Answer { allocation_id: Some(id()), ip_address: Some(super::PUBLIC_IP), ..Answer::default() });
+    }
+}
+
+#[test]
+fn a_lost_association_is_judged_by_where_the_eip_is() {
+    let table = [
+        (eip(EipStatus::InUse, Some(POD_IP)), Verdict::Done, Verdict::Done),
+        (eip(EipStatus::Associating, Some(POD_IP)), Verdict::Poll, Verdict::Poll),
+        (eip(EipStatus::Unassociating, Some(POD_IP)), Verdict::Poll, Verdict::Poll),
+        (eip(EipStatus::Available, None), Verdict::Resend, Verdict::WaitedOut),
+        (eip(EipStatus::InUse, Some(FORMER_IP)), Verdict::WaitedOut, Verdict::WaitedOut),
+        (eip(EipStatus::Releasing, None), Verdict::WaitedOut, Verdict::WaitedOut),
+        (eip(EipStatus::Other, None), Verdict::WaitedOut, Verdict::WaitedOut),
+    ];
+    for (shown, wanted, not) in table {
+        let scene = in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::There(shown.clone()));
+        assert_eq!(judge(&scene), wanted, "{shown:?}");
+        for scene in unwanted(&scene) {
+            assert_eq!(judge(&scene), not, "unwanted, {shown:?}");
+        }
+    }
+    let unseen = in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::Absent);
+    assert_eq!(judge(&unseen), Verdict::WaitedOut);
+}
+
+#[test]
+fn an_association_for_an_address_the_pod_has_left_is_not_sent_again() {
+    let scene = bound(given(), eip(EipStatus::Available, None)).unresolved(associate(POD_IP));
+    assert_eq!(judge(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Verdict::WaitedOut);
+    assert_eq!(judge(&scene.with(|s| s.pod().ip = None)), Verdict::WaitedOut);
+}
+
+#[test]
+fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
+    let package_id = BandwidthPackageId::new("cbwp-1");
+    let unbind = Change::UnassociateEipAddress { allocation_id: id(), eni_id: EniId::new("eni-1"), private_ip: POD_IP };
+    let leave = Change::RemoveCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
+    let release = Change::ReleaseEipAddress { allocation_id: id() };
+    let member = crate::facts::Eip { bandwidth_package: Some(package_id), ..eip(EipStatus::Available, None) };
+    let table = [
+        (unbind.clone(), Seen::There(eip(EipStatus::InUse, Some(POD_IP))), Verdict::Resend),
+        (unbind.clone(), Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))), Verdict::Poll),
+        (unbind.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Done),
+        (unbind, Seen::Absent, Verdict::Resend),
+        (leave.clone(), Seen::There(member), Verdict::Resend),
+        (leave.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Done),
+        (leave, Seen::Absent, Verdict::Resend),
+        (release.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Resend),
+        (release, Seen::Absent, Verdict::Resend),
+    ];
+    for (change, shown, verdict) in table {
+        let scene = in_use(super::auto()).unresolved(change.clone()).with(|s| s.cloud.eip = shown.clone());
+        for scene in unwanted(&scene).into_iter().chain([scene]) {
+            assert_eq!(judge(&scene), verdict, "{change:?} {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_entry_into_a_package_is_judged_by_the_eip() {
+    let package_id = BandwidthPackageId::new("cbwp-1");
+    let join = Change::AddCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
+    let scene = in_use(super::auto()).unresolved(join);
+    assert_eq!(judge(&scene), Verdict::Resend);
+    for scene in unwanted(&scene) {
+        assert_eq!(judge(&scene), Verdict::WaitedOut);
+    }
+    let member = crate::facts::Eip { bandwidth_package: Some(package_id), ..eip(EipStatus::InUse, Some(POD_IP)) };
+    assert_eq!(judge(&scene.with(|s| s.cloud.eip = Seen::There(member))), Verdict::Done);
+}
+
+#[test]
+fn a_lost_entry_is_found_by_its_name_or_sent_again_or_waited_out() {
+    let forwarded = forwarding(&[80]);
+    let create = Change::CreateForwardEntry(dnat::forward(&forwarded));
+    let scene = forwarded.with(|s| s.cloud.entries.clear()).unresolved(create);
+    assert_eq!(judge(&scene), Verdict::Resend);
+    assert_eq!(judge(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Verdict::WaitedOut);
+    for scene in unwanted(&scene) {
+        assert_eq!(judge(&scene), Verdict::WaitedOut);
+    }
+    let found = scene.with(|s| s.cloud.entries = forwarded.cloud.entries.clone());
+    let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = found.next() else { panic!("{:?}", found.next()) };
+    assert_eq!(answer.entry_id.as_ref().map(crate::ids::ForwardEntryId::as_str), Some("fwd-80"));
+    let earlier = scene.with(|s| s.cloud.entries = vec![entry(LEASE, 0, 80, POD_IP)]);
+    assert_eq!(judge(&earlier), Verdict::Resend, "the entry of an earlier generation is not this one");
+}
+
+#[test]
+fn a_lost_deletion_is_over_once_the_entry_does_not_stand() {
+    let scene = forwarding(&[80]);
+    let listed = &scene.cloud.entries[0];
+    let delete = Change::DeleteForwardEntry { table_id: listed.table_id.clone(), entry_id: listed.entry_id.clone() };
+    let scene = scene.unresolved(delete);
+    for scene in unwanted(&scene).into_iter().chain([scene]) {
+        assert_eq!(judge(&scene), Verdict::Resend);
+        assert_eq!(judge(&scene.with(|s| s.cloud.entries.clear())), Verdict::Done);
+    }
+}
+
+#[test]
+fn nothing_else_is_decided_while_an_answer_is_missing() {
+    let published = in_use(super::auto()).published();
+    let scene = published.unresolved(associate(POD_IP)).with(|s| {
+        s.pod = PodFact::Gone;
+        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+    });
+    assert_eq!(judge(&scene), Verdict::WaitedOut);
+}
