@@ -1,6 +1,7 @@
 //! What the store knows of one lease: what is held, where it points, and what has been asked of the cloud and not been answered.
 
 use crate::change::Change;
+use crate::facts::Eni;
 use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
 use crate::request::{ExposedPort, Kind, Protocol, Request};
 use jiff::Timestamp;
@@ -168,6 +169,20 @@ pub struct Target {
     pub private_ip: Ipv4Addr,
     /// Whether that is the interface's primary address, which the API leaves out where it shows a binding.
     pub primary: bool,
+}
+
+impl Target {
+    /// The pod's address on the interface that owns it.
+    pub fn of(eni: &Eni, private_ip: Ipv4Addr) -> Self {
+        Self {
+            eni_id: eni.eni_id.clone(),
+            vswitch_id: eni.vswitch_id.clone(),
+            zone_id: eni.zone_id.clone(),
+            vpc_id: eni.vpc_id.clone(),
+            private_ip,
+            primary: eni.primary_ip == private_ip,
+        }
+    }
 }
 
 /// A change that was intended and whose end is not known yet.

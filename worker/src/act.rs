@@ -205,7 +205,12 @@ async fn forget(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gather
 async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered, zone: &ZoneId) -> Result<After, Error> {
     let Request::Dnat(request) = &loaded.lease.request else { return Err(Error::Changed) };
     let candidates = worker.pool.candidates(zone);
-    let (reason, message) = match worker.store.reserve_ports(claim, request, &candidates).await? {
+    let reserved = match worker.store.reserve_ports(claim, request, &candidates).await {
+        Ok(reserved) => reserved,
+        // A former pod's entry still forwards to this port of the pod's IP.
+        Err(error) => return taken_or(worker, claim, loaded, gathered, Err(error), None).await,
+    };
+    let (reason, message) = match reserved {
         Reserved::Yes => return Ok(After::Next),
         Reserved::NoRoom if candidates.is_empty() => {
             let message = "none of the pool's NAT gateways is there, takes changes and has an EIP that may be used".to_owned();
@@ -222,7 +227,7 @@ async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gat
         Reserved::QuotaFull(gateways) => {
             let gateways: Vec<_> = gateways.iter().map(NatGatewayId::as_str).collect();
             let message = format!(
-                "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({}); raise                  it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed",
+                "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({}); raise it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed",
                 gateways.join(", ")
             );
             (Reason::QuotaExceeded, message)

@@ -31,14 +31,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
             if former.is_none() && s.lease.ports.is_empty() {
                 return Step::ReservePorts { zone: eni.zone_id.clone() };
             }
-            return Step::SetTarget(Target {
-                eni_id: eni.eni_id.clone(),
-                vswitch_id: eni.vswitch_id.clone(),
-                zone_id: eni.zone_id.clone(),
-                vpc_id: eni.vpc_id.clone(),
-                private_ip: ip,
-                primary: eni.primary_ip == ip,
-            });
+            return Step::SetTarget(Target::of(eni, ip));
         }
     };
     if s.lease.ports.len() < request.ports.len() {

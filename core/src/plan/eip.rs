@@ -109,14 +109,7 @@ fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
 /// Finds the interface behind the pod's IP and makes it the target.
 fn aim(s: &Situation<'_>, pod: &PodHere, ip: Ipv4Addr, eip: &Eip) -> Step {
     match &s.cloud.eni {
-        Seen::There(eni) => Step::SetTarget(Target {
-            eni_id: eni.eni_id.clone(),
-            vswitch_id: eni.vswitch_id.clone(),
-            zone_id: eni.zone_id.clone(),
-            vpc_id: eni.vpc_id.clone(),
-            private_ip: ip,
-            primary: eni.primary_ip == ip,
-        }),
+        Seen::There(eni) => Step::SetTarget(Target::of(eni, ip)),
         Seen::Absent | Seen::NotRead => waiting_for_interface(pod, ip, &format!("EIP {}", eip.ip_address)),
     }
 }
