@@ -7,7 +7,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use waygate_core::lease::Lease;
-use waygate_core::request::Kind;
 
 /// The worker's metrics.
 #[derive(Clone, Debug)]
@@ -67,10 +66,7 @@ impl Metrics {
 
     /// An address was published for the first time.
     pub(crate) fn published(&self, lease: &Lease) {
-        let kind = match lease.kind {
-            Kind::Eip => "eip",
-            Kind::Dnat => "dnat",
-        };
+        let kind = lease.kind.as_str();
         let seconds = Timestamp::now().duration_since(lease.created_at).as_secs_f64().max(0.0);
         self.ready.get_or_create(&KindLabels { kind }).observe(seconds);
     }

@@ -13,7 +13,7 @@ use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
 pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     let Request::Dnat(request) = &s.lease.request else { return Step::End(super::EndReason::RequestChanged) };
-    if let Some(step) = moved(s, pod, s.lease) {
+    if let Some(step) = moved(s, pod) {
         return step;
     }
     if let Some(step) = s.lease.spilling.then(|| give_back(s)).flatten() {

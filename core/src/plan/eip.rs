@@ -6,7 +6,7 @@ use super::{doubt, moved, publish, resource_step};
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
 use crate::ids::{AllocationId, EniId};
-use crate::lease::{Lease, LeasedEip, Target};
+use crate::lease::{LeasedEip, Target};
 use crate::request::{EipRequest, EipSource, Keep, ReleaseStrategy, Request};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ impl Eip {
 
 pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     let Request::Eip(request) = &s.lease.request else { return wrong_kind() };
-    if let Some(step) = moved(s, pod, s.lease) {
+    if let Some(step) = moved(s, pod) {
         return step;
     }
     let Some(leased) = &s.lease.eip else { return obtain(s, request) };
@@ -30,7 +30,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         let why = format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
         return doubt(s, pod, why.clone()).unwrap_or_else(|| lost(s, leased, why));
     };
-    if let Some(step) = join_package(s, request, eip) {
+    if let Some(step) = join_package(request, eip) {
         return step;
     }
     if let Some(step) = modify(request, eip) {
@@ -42,10 +42,10 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,
-        Some(former) => return unbind(s, eip, former).unwrap_or(Step::ClearTarget),
+        Some(former) => return unbind(eip, former).unwrap_or(Step::ClearTarget),
         None => return aim(s, pod, ip, eip),
     };
-    if let Some(step) = resource_step(s, content(s.lease, request, leased, None)) {
+    if let Some(step) = resource_step(s, content(request, leased, None)) {
         return step;
     }
     bind(s, pod, request, leased, eip, target)
@@ -81,12 +81,11 @@ fn lost(s: &Situation<'_>, leased: &LeasedEip, why: String) -> Step {
     Step::Change { resource: allocation_id.to_string(), change: Change::ReleaseEipAddress { allocation_id } }
 }
 
-fn join_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
+fn join_package(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let EipSource::Allocate(spec) = &request.source else { return None };
     let package_id = spec.bandwidth_package.clone()?;
     (eip.bandwidth_package.as_ref() != Some(&package_id)).then(|| {
         let allocation_id = eip.allocation_id.clone();
-        debug_assert!(s.lease.eip.is_some());
         Step::Change { resource: allocation_id.to_string(), change: Change::AddCommonBandwidthPackageIp { allocation_id, package_id } }
     })
 }
@@ -156,7 +155,7 @@ fn bind(s: &Situation<'_>, pod: &PodHere, request: &EipRequest, leased: &LeasedE
 pub(super) fn detach(s: &Situation<'_>) -> Option<Step> {
     let target = s.lease.target.as_ref()?;
     match &s.cloud.eip {
-        Seen::There(eip) => Some(unbind(s, eip, target).unwrap_or(Step::ClearTarget)),
+        Seen::There(eip) => Some(unbind(eip, target).unwrap_or(Step::ClearTarget)),
         // It does not show: the unbinding's own answer tells. What is kept must not be released on an empty list.
         Seen::Absent | Seen::NotRead => Some(match &s.lease.eip {
             Some(leased) => unassociate(&leased.allocation_id, target),
@@ -190,14 +189,13 @@ pub(super) fn ending(s: &Situation<'_>) -> Option<Step> {
         return Some(Step::Change { resource: leased.allocation_id.to_string(), change });
     };
     if let Some(target) = &s.lease.target {
-        return Some(unbind(s, eip, target).unwrap_or(Step::ClearTarget));
+        return Some(unbind(eip, target).unwrap_or(Step::ClearTarget));
     }
     if leased.ours { Some(release(s, eip)) } else { Some(Step::ForgetEip) }
 }
 
 /// The step that frees `target` from the EIP; none once it is free.
-fn unbind(s: &Situation<'_>, eip: &Eip, target: &Target) -> Option<Step> {
-    debug_assert!(s.operations.is_empty());
+fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
     match eip.status {
         EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => {
             Some(unassociate(&eip.allocation_id, target))
@@ -258,15 +256,14 @@ fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip:
         pod_last_seen: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     };
     Publication {
-        content: content(s.lease, request, leased, Some(status)),
+        content: content(request, leased, Some(status)),
         annotation: eip.ip_address.to_string(),
         reason: Reason::EipAssociated,
         message: format!("EIP {} ({}) is bound to pod IP {}", eip.ip_address, eip.allocation_id, target.private_ip),
     }
 }
 
-fn content(lease: &Lease, request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
-    debug_assert!(lease.eip.is_some());
+fn content(request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
     let (kind, package) = match &request.source {
         EipSource::Allocate(spec) => ("Auto", spec.bandwidth_package.as_ref().map(ToString::to_string)),
         EipSource::Given(_) => ("Static", None),

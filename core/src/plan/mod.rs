@@ -21,7 +21,7 @@ mod tests;
 pub use situation::{Asks, CloudFacts, GatewayFact, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
 pub use step::{Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};
 
-use crate::lease::{Lease, Phase};
+use crate::lease::Phase;
 use crate::request::{EipSource, Kind, Request};
 
 /// The one next step.
@@ -170,8 +170,8 @@ fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
 }
 
 /// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it goes first.
-fn moved(s: &Situation<'_>, pod: &PodHere, lease: &Lease) -> Option<Step> {
-    let (target, ip) = (lease.target.as_ref()?, pod.ip?);
+fn moved(s: &Situation<'_>, pod: &PodHere) -> Option<Step> {
+    let (target, ip) = (s.lease.target.as_ref()?, pod.ip?);
     let why = format!("the pod's IP changed from {} to {ip}; its address follows", target.private_ip);
     (target.private_ip != ip && shows_address(s, pod)).then(|| Step::Withdraw(Withdrawal::lost(why)))
 }
