@@ -20,7 +20,9 @@ pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&
     let token = token.filter(|_| change.takes_token());
     let params = params(change).maybe("ClientToken", token);
     let answer = match change {
-        Change::AllocateEipAddress { .. } => transport.call::<Allocated>(action, params, deadline).await?.value.answer(),
+        Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => {
+            transport.call::<Allocated>(action, params, deadline).await?.value.answer()
+        }
         Change::CreateForwardEntry(_) => transport.call::<Created>(action, params, deadline).await?.value.answer(),
         _ => transport.call::<Plain>(action, params, deadline).await.map(|read| Ok(plain(read.value)))?,
     };
@@ -37,6 +39,7 @@ pub(crate) fn forward_table(change: &Change) -> Option<&ForwardTableId> {
         Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => Some(&forward.table_id),
         Change::DeleteForwardEntry { table_id, .. } => Some(table_id),
         Change::AllocateEipAddress { .. }
+        | Change::AllocateEipAddressPro { .. }
         | Change::AssociateEipAddress { .. }
         | Change::UnassociateEipAddress { .. }
         | Change::ReleaseEipAddress { .. }
@@ -48,7 +51,13 @@ pub(crate) fn forward_table(change: &Change) -> Option<&ForwardTableId> {
 
 fn params(change: &Change) -> Params {
     match change {
-        Change::AllocateEipAddress { spec, tags } => allocate(spec, tags),
+        Change::AllocateEipAddress { spec, tags } => {
+            let params = allocate(spec, tags).maybe("Description", spec.description.as_ref());
+            // The cloud takes no name for what is paid by the month.
+            let name = spec.name.as_ref().filter(|_| spec.instance_charge_type == InstanceChargeType::PostPaid);
+            params.maybe("Name", name)
+        }
+        Change::AllocateEipAddressPro { ip_address, spec, tags } => allocate(spec, tags).with("IpAddress", ip_address),
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip).with("Mode", "NAT"),
         Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
         Change::ReleaseEipAddress { allocation_id } => Params::default().with("AllocationId", allocation_id),
@@ -78,12 +87,11 @@ fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
         .maybe("ISP", spec.isp.as_ref())
         .maybe("PublicIpAddressPoolId", spec.public_ip_address_pool_id.as_ref())
         .maybe("ResourceGroupId", spec.resource_group_id.as_ref())
-        .maybe("Description", spec.description.as_ref())
         .list("SecurityProtectionTypes", &spec.security_protection_types)
         .tags(&all_tags);
     match spec.instance_charge_type {
-        InstanceChargeType::PostPaid => params.maybe("Name", spec.name.as_ref()),
-        // The cloud takes no name here; a month is the shortest it sells, and unpaid it would stay an open order.
+        InstanceChargeType::PostPaid => params,
+        // A month is the shortest the cloud sells, and unpaid it would stay an open order.
         InstanceChargeType::PrePaid => params.with("PricingCycle", "Month").with("Period", 1).with("AutoPay", true),
     }
 }
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn a_prepaid_eip_is_paid_for_and_has_no_name() {
         let spec = EipSpec { instance_charge_type: InstanceChargeType::PrePaid, name: Some("n".to_owned()), ..EipSpec::default() };
-        let query = allocate(&spec, &BTreeMap::new()).canonical();
+        let query = params(&Change::AllocateEipAddress { spec, tags: BTreeMap::new() }).canonical();
         assert!(query.contains("AutoPay=true") && query.contains("Period=1") && !query.contains("Name="), "{query}");
     }
 }

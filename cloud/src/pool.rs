@@ -3,13 +3,9 @@
 use crate::Cloud;
 use crate::error::Error;
 use crate::params::Params;
-use crate::transport::{unreadable, vpc};
+use crate::transport::vpc;
 use crate::wire::Plain;
-use crate::wire::eip::Allocated;
-use reqwest::StatusCode;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use waygate_core::change::Answer;
 use waygate_core::ids::{AllocationId, NatGatewayId};
 
 /// Sent once, like every change, and within one call's deadline.
@@ -28,13 +24,5 @@ impl Cloud {
             .list("InstanceIds", eips)
             .with("ClientToken", token);
         self.0.transport.call::<Plain>(vpc("AssociateEipAddressBatch"), params, self.due()).await.map(drop)
-    }
-
-    /// Buys back one certain address that the account held in the last days. It has no name and no tags beside `tags`.
-    pub async fn allocate_address(&self, ip: Ipv4Addr, tags: &BTreeMap<String, String>, token: &str) -> Result<Answer, Error> {
-        let action = vpc("AllocateEipAddressPro");
-        let params = Params::default().with("IpAddress", ip).tags(tags).with("ClientToken", token);
-        let read = self.0.transport.call::<Allocated>(action, params, self.due()).await?;
-        read.value.answer().map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
     }
 }

@@ -130,9 +130,6 @@ fn not_served_yet(reader: &mut Reader) {
     if reader.parse(Key::Paused, values::boolean) == Some(true) {
         reader.warn(Key::Paused, NOT_YET);
     }
-    if reader.has(Key::EipPool) {
-        reader.warn(Key::EipPool, NOT_YET);
-    }
 }
 
 fn exclude_each_other(reader: &mut Reader) {

@@ -21,6 +21,15 @@ pub enum Change {
         /// Ours, beside the user's in `spec`; set in the same call, so that no EIP of ours is ever without an owner.
         tags: BTreeMap<String, String>,
     },
+    /// Buys back the EIP with this address, which the account has held less than seven days ago; its ID is a new one.
+    AllocateEipAddressPro {
+        /// Which.
+        ip_address: Ipv4Addr,
+        /// What it should be like. The action knows no name and no description: they are set afterwards.
+        spec: EipSpec,
+        /// Ours, as with a new one.
+        tags: BTreeMap<String, String>,
+    },
     /// Binds an EIP to one private address of an interface, in bind mode `NAT`.
     AssociateEipAddress {
         /// The EIP.
@@ -127,6 +136,7 @@ impl Change {
     pub fn action(&self) -> &'static str {
         match self {
             Self::AllocateEipAddress { .. } => "AllocateEipAddress",
+            Self::AllocateEipAddressPro { .. } => "AllocateEipAddressPro",
             Self::AssociateEipAddress { .. } => "AssociateEipAddress",
             Self::UnassociateEipAddress { .. } => "UnassociateEipAddress",
             Self::ReleaseEipAddress { .. } => "ReleaseEipAddress",

@@ -36,6 +36,9 @@ pub struct Eip {
     pub resource_group_id: String,
     /// Name; may be empty.
     pub name: String,
+    /// Description; may be empty.
+    #[serde(default)]
+    pub description: String,
     /// Address pool it came from; may be empty.
     pub public_ip_address_pool_id: String,
     /// Tags by key.

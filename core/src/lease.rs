@@ -43,6 +43,10 @@ pub struct Lease {
     pub doubts: i32,
     /// Its gateway had no room for all its entries: what it has there is given back.
     pub spilling: bool,
+    /// `namespace/name` of the pod that took its given EIP over, for good.
+    pub lost_to: Option<String>,
+    /// Since when its pod is gone while its entries stand for a successor to take them over; until they point elsewhere.
+    pub parted_at: Option<Timestamp>,
     /// When it was made, or taken over by its pod.
     pub created_at: Timestamp,
     /// While kept: when it ends; none while only a person can end it.

@@ -10,6 +10,8 @@ pub const TAG_STORE: &str = "waygate.dev/store";
 pub const TAG_CLUSTER: &str = "waygate.dev/cluster";
 /// Tag key: the lease.
 pub const TAG_LEASE: &str = "waygate.dev/lease";
+/// Tag key: the pool of EIPs bought beforehand that people put the EIP into; its value is the pool's name.
+pub const TAG_POOL: &str = "waygate.dev/eip-pool";
 
 /// On whose behalf things are made in the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,6 +99,8 @@ pub enum EipSource {
     Allocate(EipSpec),
     /// Named by the pod; one pod at a time, never modified, never released.
     Given(AllocationId),
+    /// Any of those that people bought beforehand and tagged with this pool's name; never modified, never released.
+    Pool(String),
 }
 
 /// What an EIP to be allocated should be like. Absent means the cloud's default, except where the original set another.

@@ -1,6 +1,7 @@
 //! How a lease begins: announced at admission, sighted by the watch. Whichever comes first makes the row.
 
 use crate::{Cluster, Error, Store};
+use jiff::Timestamp;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
 use waygate_core::request::{Keep, Kind, Request};
@@ -38,6 +39,8 @@ pub struct Sighting<'a> {
     pub pod_uid: Uuid,
     /// `Kind/name` of its controller.
     pub controller: Option<&'a str>,
+    /// When the API server made it; none where that is not known.
+    pub pod_created_at: Option<Timestamp>,
     /// What it asks for.
     pub request: &'a Request,
 }
@@ -75,13 +78,14 @@ impl Store {
     pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
         let sighted = sqlx::query!(
-            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'wanted'
+            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, pod_created_at, phase)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), 'wanted'
              WHERE NOT EXISTS (
                SELECT FROM lease k WHERE k.cluster_id = $1 AND k.kind = $2 AND k.namespace = $3 AND k.pod_name = $4
                  AND k.keeps AND k.phase <> 'ending' AND k.pod_uid <> $5 AND k.controller IS NOT DISTINCT FROM $8)
              ON CONFLICT (cluster_id, kind, pod_uid) WHERE phase <> 'ending' DO UPDATE SET
                phase  = CASE WHEN lease.phase = 'headstart' THEN 'wanted' ELSE lease.phase END,
+               pod_created_at = coalesce(lease.pod_created_at, excluded.pod_created_at),
                wake   = lease.wake + 1,
                due_at = CASE WHEN lease.owner IS NULL THEN now() ELSE lease.due_at END",
             cluster.id,
@@ -92,6 +96,7 @@ impl Store {
             to_json(pod.request)?,
             keeps(pod.request),
             pod.controller,
+            pod.pod_created_at.map(|at| at.as_duration().as_secs_f64()),
         )
         .execute(&self.pool)
         .await

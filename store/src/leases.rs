@@ -38,8 +38,8 @@ impl Store {
             r#"UPDATE lease SET due_at = now() + make_interval(secs => $4)
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
              RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
-               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, wake, tries,
-               reason, extract(epoch FROM created_at)::float8 AS "created_at!",
+               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, lost_to, wake, tries,
+               reason, extract(epoch FROM parted_at)::float8 AS parted_at, extract(epoch FROM created_at)::float8 AS "created_at!",
                extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
             claim.lease_id.0,
             claim.owner,
@@ -83,6 +83,8 @@ impl Store {
             resource: row.resource,
             doubts: row.doubts,
             spilling: row.spilling,
+            lost_to: row.lost_to,
+            parted_at: row.parted_at.map(moment).transpose()?,
             created_at: moment(row.created_at)?,
             ends_at: row.ends_at.map(moment).transpose()?,
         };
@@ -178,11 +180,25 @@ impl Store {
         fenced(done.rows_affected())
     }
 
-    /// A kept lease becomes the successor's. [`Error::Taken`] by `lease_pod`: the successor has one.
+    /// The pod is gone, and its entries stand for a while for its successor.
+    pub async fn part(&self, claim: &Claim) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET parted_at = coalesce(parted_at, now())
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase <> 'ending'",
+            claim.lease_id.0,
+            claim.owner,
+            claim.epoch,
+        )
+        .execute(&self.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// A lease that is kept, or whose entries stand for it, becomes the successor's. [`Error::Taken`] by `lease_pod`: the successor has one.
     pub async fn succeed(&self, claim: &Claim, pod: Uuid, request: &Request) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET phase = 'wanted', pod_uid = $4, request = $5, keeps = $6, ends_at = NULL, created_at = now()
-             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept'",
+            "UPDATE lease SET phase = 'wanted', pod_uid = $4, pod_created_at = NULL, request = $5, keeps = $6, ends_at = NULL, created_at = now()
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase = 'kept' OR (phase <> 'ending' AND parted_at IS NOT NULL))",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,
@@ -260,29 +276,6 @@ impl Store {
         fenced(done.rows_affected())
     }
 
-    /// Takes a given EIP for the lease. [`Error::Taken`] by `lease_eip`: another lease has it.
-    pub async fn take_given(&self, claim: &Claim, id: &AllocationId, ip: Ipv4Addr) -> Result<(), Error> {
-        let done = sqlx::query!(
-            "UPDATE lease SET allocation_id = $4, eip_address = $5::text::inet, ours = false
-             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL",
-            claim.lease_id.0,
-            claim.owner,
-            claim.epoch,
-            id.as_str(),
-            ip.to_string(),
-        )
-        .execute(&self.pool)
-        .await?;
-        fenced(done.rows_affected())
-    }
-
-    /// Who holds an EIP: namespace and name of the pod, for messages.
-    pub async fn holder_of_eip(&self, id: &AllocationId) -> Result<Option<String>, Error> {
-        let row =
-            sqlx::query!("SELECT namespace, pod_name FROM lease WHERE allocation_id = $1", id.as_str()).fetch_optional(&self.pool).await?;
-        Ok(row.map(|row| format!("{}/{}", row.namespace, row.pod_name)))
-    }
-
     /// The lease's EIP is given back, or is nothing of ours.
     pub async fn forget_eip(&self, claim: &Claim) -> Result<(), Error> {
         let done = sqlx::query!(
@@ -302,7 +295,7 @@ impl Store {
         let done = sqlx::query!(
             "WITH l AS (
                UPDATE lease SET eni_id = $4, vswitch_id = $5, zone_id = $6, vpc_id = $7, private_ip = $8::text::inet, primary_ip = $9,
-                 generation = generation + 1
+                 generation = generation + 1, parted_at = NULL
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (private_ip IS NULL OR kind = 'dnat') RETURNING lease_id),
              p AS (UPDATE port SET private_ip = $8::text::inet FROM l WHERE port.lease_id = l.lease_id)
              SELECT lease_id FROM l",
@@ -325,7 +318,7 @@ impl Store {
     pub async fn clear_target(&self, claim: &Claim) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (
-               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL
+               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL, parted_at = NULL
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 RETURNING lease_id),
              p AS (UPDATE port SET private_ip = NULL, entry_id = NULL, deleted = false FROM l WHERE port.lease_id = l.lease_id)
              SELECT lease_id FROM l",

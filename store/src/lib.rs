@@ -20,6 +20,7 @@ mod pool;
 mod ports;
 mod rates;
 mod schema;
+mod sources;
 mod take;
 
 pub use cluster::Cluster;

@@ -116,6 +116,16 @@ impl Store {
              created AS (
                UPDATE port SET entry_id = $7, deleted = false FROM o
                WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.head = $8 AND port.proto = $9),
+             former AS (
+               INSERT INTO former_address (cluster_id, namespace, pod_name, controller, address)
+               SELECT l.cluster_id, l.namespace, l.pod_name, l.controller, l.eip_address FROM lease l JOIN o USING (lease_id)
+               WHERE $11 AND l.ours AND l.keeps AND l.phase = 'ending' AND l.ends_at <= now()
+               ON CONFLICT (cluster_id, namespace, pod_name)
+                 DO UPDATE SET controller = excluded.controller, address = excluded.address, released_at = now()),
+             reclaimed AS (
+               DELETE FROM former_address f USING lease l, o
+               WHERE $5::text IS NOT NULL AND l.lease_id = o.lease_id
+                 AND f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name),
              deleted AS (
                UPDATE port SET deleted = true FROM o WHERE port.lease_id = o.lease_id AND port.entry_id = $10)
              UPDATE lease SET

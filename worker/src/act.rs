@@ -4,9 +4,9 @@ use crate::call::{self, Called};
 use crate::errors::Error;
 use crate::gather::Gathered;
 use crate::worker::Worker;
-use crate::{publish, resource};
+use crate::{publish, resource, take};
 use std::time::Duration;
-use waygate_core::ids::{AllocationId, NatGatewayId, PodUid, ZoneId};
+use waygate_core::ids::{NatGatewayId, PodUid, ZoneId};
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
@@ -50,6 +50,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Forget => return forget(worker, claim, lease, gathered).await,
         Step::End(why) => end(worker, claim, lease, gathered, why).await?,
         Step::Adjust(request) => store.adjust(claim, &request).await?,
+        Step::Part => store.part(claim).await?,
         Step::Keep(seconds) => {
             store.keep(claim, seconds).await?;
             tracing::info!(lease.id = %lease.id, pod = name(lease), ?seconds, "kept for a successor");
@@ -57,13 +58,12 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Succeed(successor) => {
             let Ok(uid) = successor.uid.as_str().parse() else { return Err(Error::Changed) };
             let succeeded = store.succeed(claim, uid, &successor.request).await;
-            return taken_or(worker, claim, loaded, gathered, succeeded, None).await;
+            return taken_or(worker, claim, loaded, gathered, succeeded).await;
         }
         Step::ReleaseKept => return release_kept(worker, claim, loaded, gathered).await,
-        Step::TakeGiven { allocation_id, ip_address } => {
-            let taken = store.take_given(claim, &allocation_id, ip_address).await;
-            return taken_or(worker, claim, loaded, gathered, taken, Some(&allocation_id)).await;
-        }
+        Step::TakeEip(candidates) => return take::any(worker, claim, &candidates).await,
+        Step::TakeOver(allocation_id) => take::over(worker, claim, lease, &allocation_id).await?,
+        Step::TakeSpare(spare) => return take::spare(worker, claim, lease, spare).await,
         Step::ForgetEip => store.forget_eip(claim).await?,
         Step::ReservePorts { zone } => return reserve(worker, claim, loaded, gathered, &zone).await,
         Step::MarkForeign(port) => store.mark_foreign(claim, &port).await?,
@@ -75,13 +75,14 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::QuietPort(port) => store.quiet_port(claim, &port, worker.quiet).await?,
         Step::SetTarget(target) => {
             let set = store.set_target(claim, &target).await;
-            return taken_or(worker, claim, loaded, gathered, set, None).await;
+            return taken_or(worker, claim, loaded, gathered, set).await;
         }
         Step::ClearTarget => store.clear_target(claim).await?,
         Step::ClaimResource => {
             let claimed = store.set_resource(claim, Writes::Yes).await;
-            return taken_or(worker, claim, loaded, gathered, claimed, None).await;
+            return taken_or(worker, claim, loaded, gathered, claimed).await;
         }
+        Step::YieldResource => store.set_resource(claim, Writes::No).await?,
         Step::Doubt => {
             store.doubt(claim).await?;
             let message = "what was published did not show in one read; the next decides".to_owned();
@@ -182,7 +183,8 @@ async fn release_kept(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered:
 async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, request: &Request) -> Result<(), Error> {
     let Ok(pod_uid) = pod.as_str().parse() else { return Ok(()) };
     let controller = lease.controller.as_deref();
-    let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, controller, request };
+    // When it was made is known from its next event.
+    let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, controller, pod_created_at: None, request };
     worker.store.sight(worker.cluster, &sighting).await?;
     worker.due.notify_one();
     Ok(())
@@ -208,7 +210,7 @@ async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gat
     let reserved = match worker.store.reserve_ports(claim, request, &candidates).await {
         Ok(reserved) => reserved,
         // A former pod's entry still forwards to this port of the pod's IP.
-        Err(error) => return taken_or(worker, claim, loaded, gathered, Err(error), None).await,
+        Err(error) => return taken_or(worker, claim, loaded, gathered, Err(error)).await,
     };
     let (reason, message) = match reserved {
         Reserved::Yes => return Ok(After::Next),
@@ -243,18 +245,9 @@ async fn taken_or(
     loaded: &Loaded,
     gathered: &Gathered,
     done: Result<(), StoreError>,
-    eip: Option<&AllocationId>,
 ) -> Result<After, Error> {
     let Err(error) = done else { return Ok(After::Next) };
     let (reason, message) = match error.taken() {
-        Some("lease_eip") => {
-            let holder = match eip {
-                Some(id) => worker.store.holder_of_eip(id).await?,
-                None => None,
-            };
-            let holder = holder.unwrap_or_else(|| "another pod".to_owned());
-            (Reason::EipHeld, format!("the EIP is held by pod {holder}; it is bound here once that pod is gone"))
-        }
         Some("lease_target" | "port_internal") => {
             (Reason::PrivateIpTaken, "the pod's IP is still bound to a former pod's address, which is being taken from it".to_owned())
         }
@@ -304,6 +297,6 @@ fn verdict(status: bool, reason: Reason, message: &str) -> Verdict {
     Verdict { status, reason: reason.as_str().to_owned(), message: message.to_owned() }
 }
 
-fn name(lease: &Lease) -> String {
+pub(crate) fn name(lease: &Lease) -> String {
     format!("{}/{}", lease.namespace, lease.pod_name)
 }

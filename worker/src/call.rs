@@ -76,7 +76,7 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
             if let Some((outcome, effect)) = ended {
                 worker.store.settle(claim, operation, outcome, None, Some(&message), effect).await?;
             }
-            let learned = learn(worker, loaded, &operation.change, &error).await?;
+            let learned = learn(worker, claim, loaded, &operation.change, &error).await?;
             if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
                 return Ok(Called::Done);
             }
@@ -93,8 +93,9 @@ fn may_still_arrive(loaded: &Loaded, operation: &Operation) -> bool {
     loaded.now <= operation.fence_until && loaded.operations.iter().any(|known| known.id == operation.id)
 }
 
-/// Whether the refusal told what the plan can go by: that the gateway is full, or that entries cannot be modified.
-async fn learn(worker: &Worker, loaded: &Loaded, change: &Change, error: &waygate_cloud::Error) -> Result<bool, Error> {
+/// Whether the refusal told what the plan can go by: that the gateway is full, that entries cannot be modified, that an address is not to be
+/// had again.
+async fn learn(worker: &Worker, claim: &Claim, loaded: &Loaded, change: &Change, error: &waygate_cloud::Error) -> Result<bool, Error> {
     match (change, error.class()) {
         (Change::CreateForwardEntry(_), Class::Quota) => {
             let Some(port) = loaded.lease.ports.first() else { return Ok(false) };
@@ -109,6 +110,11 @@ async fn learn(worker: &Worker, loaded: &Loaded, change: &Change, error: &waygat
             }
             Ok(true)
         }
+        (Change::AllocateEipAddressPro { ip_address, .. }, Class::Permanent | Class::Denied) if error.is_definite() => {
+            tracing::info!(lease.id = %claim.lease_id, eip.address = %ip_address, reason = error.reason(), "the former address is not to be had");
+            worker.store.forget_former(claim).await?;
+            Ok(true)
+        }
         _ => Ok(false),
     }
 }
@@ -119,6 +125,7 @@ fn gone(change: &Change) -> Option<Effect> {
         Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. } => Some(Effect::EipGone),
         Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. } => Some(Effect::Plain),
         Change::AllocateEipAddress { .. }
+        | Change::AllocateEipAddressPro { .. }
         | Change::AssociateEipAddress { .. }
         | Change::AddCommonBandwidthPackageIp { .. }
         | Change::ModifyEipAddressAttribute { .. }

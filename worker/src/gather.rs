@@ -13,9 +13,9 @@ use waygate_cloud::Read;
 use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::{Lease, Operation};
-use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, GatewayFact, PodFact, ResourceFact, Seen, Successor};
-use waygate_core::request::{EipSource, Kind, Request};
+use waygate_core::names::{TAG_LEASE, TAG_POOL};
+use waygate_core::plan::{CloudFacts, EipSources, GatewayFact, PodFact, ResourceFact, Seen, Successor};
+use waygate_core::request::{EipRequest, EipSource, Kind, Request};
 use waygate_store::Loaded;
 
 /// What was read.
@@ -28,6 +28,8 @@ pub(crate) struct Gathered {
     pub successor: Option<Successor>,
     /// The custom resource.
     pub resource: ResourceFact,
+    /// Where its EIP may come from.
+    pub sources: EipSources,
     /// The cloud.
     pub cloud: CloudFacts,
 }
@@ -46,11 +48,13 @@ pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered,
         Some(pod) => PodFact::Here(Box::new(pods::here(worker, pod, lease.kind))),
         None => PodFact::Gone,
     };
+    let found = if lease.eip.is_none() { worker.store.eip_sources(lease).await? } else { EipSources::default() };
+    let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
     let resource = resource::read(worker, lease).await?;
     let mut cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
     let modify_denied = worker.modify_denied.load(Ordering::Relaxed);
     cloud.gateway = GatewayFact { modify_denied, ..loaded.gateway.clone() };
-    Ok(Gathered { live, pod, successor, resource, cloud })
+    Ok(Gathered { live, pod, successor, resource, sources, cloud })
 }
 
 async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], pod: &PodFact) -> Result<CloudFacts, Error> {
@@ -59,9 +63,13 @@ async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], p
     if let Some(id) = eip_of(lease) {
         facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
     }
-    if operations.iter().any(|operation| matches!(operation.change, Change::AllocateEipAddress { .. })) {
+    if operations.iter().any(|operation| allocates(&operation.change)) {
         let tag = BTreeMap::from([(TAG_LEASE.to_owned(), lease.id.to_string())]);
         facts.tagged = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
+    }
+    if let (None, Some(pool)) = (&lease.eip, pool_of(lease)) {
+        let tag = BTreeMap::from([(TAG_POOL.to_owned(), pool.to_owned())]);
+        facts.pool = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
     }
     let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
     if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {
@@ -93,10 +101,22 @@ fn eip_of(lease: &Lease) -> Option<&AllocationId> {
     match &lease.request {
         Request::Eip(request) => match &request.source {
             EipSource::Given(id) => Some(id),
-            EipSource::Allocate(_) => None,
+            EipSource::Allocate(_) | EipSource::Pool(_) => None,
         },
         Request::Dnat(_) => None,
     }
+}
+
+/// The pool its pod takes an EIP from.
+fn pool_of(lease: &Lease) -> Option<&str> {
+    match &lease.request {
+        Request::Eip(EipRequest { source: EipSource::Pool(pool), .. }) => Some(pool),
+        Request::Eip(_) | Request::Dnat(_) => None,
+    }
+}
+
+fn allocates(change: &Change) -> bool {
+    matches!(change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. })
 }
 
 /// A read that was sent before the lease was loaded proves nothing about what was answered since.

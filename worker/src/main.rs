@@ -20,6 +20,7 @@ mod reconcile;
 mod resource;
 mod run;
 mod sweep;
+mod take;
 mod verdict;
 mod watch;
 mod worker;

@@ -51,6 +51,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, 
         pod: &gathered.pod,
         resource: &gathered.resource,
         successor: gathered.successor.as_ref(),
+        sources: &gathered.sources,
         cloud: &gathered.cloud,
         now: loaded.now,
     };

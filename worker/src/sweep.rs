@@ -29,6 +29,9 @@ pub(crate) async fn run(worker: Arc<Worker>, period: Duration, token: Cancellati
         if let Err(error) = worker.store.prune_operations(HISTORY).await {
             tracing::warn!(error = crate::errors::chain(&error), "old operations were not pruned");
         }
+        if let Err(error) = worker.store.prune_former().await {
+            tracing::warn!(error = crate::errors::chain(&error), "former addresses were not pruned");
+        }
         token.run_until_cancelled(tokio::time::sleep(period)).await;
     }
     Ok(())

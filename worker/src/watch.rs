@@ -75,7 +75,8 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         Some(request) if !pods::exited(pod) && pod.metadata.deletion_timestamp.is_none() => {
             let controller = pods::controller(pod);
             let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
-            let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, request: &request };
+            let pod_created_at = pod.creation_timestamp().map(|at| at.0);
+            let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, pod_created_at, request: &request };
             worker.store.sight(worker.cluster, &sighting).await?;
             // A pod that asked for the other kind before has a lease of it to end.
             worker.store.wake_pod(worker.cluster, uid).await?

@@ -81,6 +81,8 @@ struct WireEip {
     #[serde(default, deserialize_with = "text")]
     name: String,
     #[serde(default, deserialize_with = "text")]
+    description: String,
+    #[serde(default, deserialize_with = "text")]
     public_ip_address_pool_id: String,
     #[serde(default, deserialize_with = "list")]
     tags: Vec<KeyValue>,
@@ -114,6 +116,7 @@ impl WireEip {
             isp: self.isp,
             resource_group_id: self.resource_group_id,
             name: self.name,
+            description: self.description,
             public_ip_address_pool_id: self.public_ip_address_pool_id,
             tags: self.tags.into_iter().map(|tag| (tag.key, tag.value)).collect(),
         })

@@ -274,7 +274,6 @@ async fn every_code_means_what_the_table_says() -> Result<()> {
 /// Calls an action once; whom it concerns does not matter, because it is refused at the door.
 async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
     let outcome = match action {
-        "AllocateEipAddressPro" => cloud.allocate_address([203, 0, 113, 1].into(), &BTreeMap::new(), &token()).await.map(drop),
         "AssociateEipAddressBatch" => cloud.bind_to_gateway(&simulator.gateway(), &[eip()], &token()).await,
         "TagResources" => cloud.tag_resources("EIP", &["eip-1"], &[("k".to_owned(), "v".to_owned())].into()).await,
         "DescribeEipAddresses" => cloud.eip(&eip()).await.map(drop),
@@ -295,6 +294,9 @@ fn change(simulator: &Simulator, action: &str) -> Change {
     let (package_id, entry_id, forward) = (BandwidthPackageId::new("cbwp-1"), ForwardEntryId::new("fwd-1"), simulator.forward(0));
     match action {
         "AllocateEipAddress" => Change::AllocateEipAddress { spec: EipSpec::default(), tags: BTreeMap::new() },
+        "AllocateEipAddressPro" => {
+            Change::AllocateEipAddressPro { ip_address: [203, 0, 113, 1].into(), spec: EipSpec::default(), tags: BTreeMap::new() }
+        }
         "AssociateEipAddress" => Change::AssociateEipAddress { allocation_id, eni_id, private_ip },
         "UnassociateEipAddress" => Change::UnassociateEipAddress { allocation_id, eni_id, private_ip },
         "ReleaseEipAddress" => Change::ReleaseEipAddress { allocation_id },

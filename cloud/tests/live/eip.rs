@@ -118,9 +118,12 @@ async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
     cloud.change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE).await?;
     eventually("gone", async || cloud.eip(&lost).await.unwrap().value.is_none().then_some(())).await;
     let tags = BTreeMap::from([("waygate.dev/lease".to_owned(), "lease-1".to_owned())]);
-    let back = cloud.allocate_address(ip, &tags, &token()).await?;
+    let spec = EipSpec { bandwidth: 7, ..EipSpec::default() };
+    let reclaim = Change::AllocateEipAddressPro { ip_address: ip, spec, tags: tags.clone() };
+    let back = cloud.change(&reclaim, Some(&token()), PATIENCE).await?;
     assert_eq!(back.ip_address, Some(ip));
     let found = cloud.eips_by_tags(&tags).await?.value;
     assert_eq!(found.iter().map(|eip| (Some(&eip.allocation_id), eip.ip_address)).collect::<Vec<_>>(), [(back.allocation_id.as_ref(), ip)]);
+    assert_eq!(found[0].bandwidth, 7);
     Ok(())
 }

@@ -159,7 +159,8 @@ async fn what_cannot_be_bought_is_told_by_its_code() -> Result<()> {
     for (ip, code, reason) in
         [(ours, "Ip.Allocated", "AddressTaken"), (Ipv4Addr::new(9, 9, 9, 9), "OperationFailed.AllocateUnfamiliarIp", "AddressNotYours")]
     {
-        let error = scene.cloud.allocate_address(ip, &BTreeMap::new(), &crate::harness::token()).await.unwrap_err();
+        let reclaim = Change::AllocateEipAddressPro { ip_address: ip, spec: EipSpec::default(), tags: BTreeMap::new() };
+        let error = scene.refused(&reclaim).await;
         assert_eq!((error.code(), error.class(), error.reason()), (Some(code), Permanent, reason), "{error}");
     }
 

@@ -19,6 +19,11 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest>
         beside_given(reader, allocate);
         return Some(EipRequest { source: EipSource::Given(AllocationId::new(given?)), release: ReleaseStrategy::Follow });
     }
+    if reader.has(Key::EipPool) {
+        let pool = reader.parse(Key::EipPool, values::tag_value);
+        beside_pool(reader);
+        return Some(EipRequest { source: EipSource::Pool(pool?), release });
+    }
     Some(EipRequest { source: EipSource::Allocate(spec(reader)), release })
 }
 
@@ -39,8 +44,18 @@ fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
             );
         }
     }
+    if reader.has(Key::EipPool) {
+        reader.refuse(Key::EipPool, "contradicts the instance ID", "either an instance ID or a pool");
+    }
     if reader.has(Key::ReleaseStrategy) {
         reader.warn(Key::ReleaseStrategy, "has no effect beside an instance ID: a given EIP is never released");
+    }
+}
+
+/// The pool's EIPs are as they were bought.
+fn beside_pool(reader: &mut Reader) {
+    for key in Key::ALLOCATION.into_iter().filter(|key| reader.has(*key)).collect::<Vec<_>>() {
+        reader.refuse(key, "contradicts the pool: its EIPs are never modified", "either a pool or settings of a new EIP");
     }
 }
 

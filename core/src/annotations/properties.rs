@@ -59,18 +59,22 @@ fn eip_request() -> impl Strategy<Value = EipRequest> {
             tags,
         }
     });
-    let release = prop_oneof![
+    prop_oneof![
+        (spec, release_strategy()).prop_map(|(spec, release)| EipRequest { source: EipSource::Allocate(spec), release }),
+        ("[a-z]{1,20}", release_strategy()).prop_map(|(pool, release)| EipRequest { source: EipSource::Pool(pool), release }),
+        "eip-[a-z0-9]{1,20}"
+            .prop_map(|id| EipRequest { source: EipSource::Given(AllocationId::new(id)), release: ReleaseStrategy::Follow }),
+    ]
+}
+
+fn release_strategy() -> impl Strategy<Value = ReleaseStrategy> {
+    prop_oneof![
         Just(ReleaseStrategy::Follow),
         Just(ReleaseStrategy::Never),
         (1..1_000_000u64).prop_map(|seconds| ReleaseStrategy::Ttl {
             seconds,
             text: format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
         }),
-    ];
-    prop_oneof![
-        (spec, release).prop_map(|(spec, release)| EipRequest { source: EipSource::Allocate(spec), release }),
-        "eip-[a-z0-9]{1,20}"
-            .prop_map(|id| EipRequest { source: EipSource::Given(AllocationId::new(id)), release: ReleaseStrategy::Follow }),
     ]
 }
 
@@ -101,6 +105,9 @@ fn rendered(request: &Request) -> BTreeMap<String, String> {
             ]
         }
         Request::Eip(EipRequest { source: EipSource::Given(id), .. }) => vec![(Key::PodEipInstanceId, id.to_string())],
+        Request::Eip(EipRequest { source: EipSource::Pool(pool), release }) => {
+            vec![(Key::PodWithEip, "true".to_owned()), (Key::EipPool, pool.clone()), (Key::ReleaseStrategy, rendered_release(release))]
+        }
         Request::Eip(EipRequest { source: EipSource::Allocate(spec), release }) => rendered_spec(spec, release),
     };
     pairs
@@ -110,12 +117,15 @@ fn rendered(request: &Request) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> {
-    let release = match release {
+fn rendered_release(release: &ReleaseStrategy) -> String {
+    match release {
         ReleaseStrategy::Follow => "Follow".to_owned(),
         ReleaseStrategy::Never => "Never".to_owned(),
         ReleaseStrategy::Ttl { text, .. } => text.clone(),
-    };
+    }
+}
+
+fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> {
     let package = spec.bandwidth_package.as_ref().map(ToString::to_string);
     vec![
         (Key::PodWithEip, "true".to_owned()),
@@ -130,7 +140,7 @@ fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)
         (Key::Description, spec.description.clone().unwrap_or_default()),
         (Key::SecurityProtection, spec.security_protection_types.join(",")),
         (Key::Tags, serde_json::to_string(&spec.tags).unwrap()),
-        (Key::ReleaseStrategy, release),
+        (Key::ReleaseStrategy, rendered_release(release)),
     ]
 }
 

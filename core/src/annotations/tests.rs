@@ -26,7 +26,7 @@ fn eip(pairs: &[(&str, &str)]) -> EipRequest {
 fn spec(pairs: &[(&str, &str)]) -> EipSpec {
     match eip(&[&[("pod-with-eip", "true")], pairs].concat()).source {
         EipSource::Allocate(spec) => spec,
-        EipSource::Given(id) => panic!("{pairs:?} gave {id}"),
+        source => panic!("{pairs:?} gave {source:?}"),
     }
 }
 

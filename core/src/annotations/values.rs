@@ -87,6 +87,12 @@ pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
+/// The value of a tag: what names a pool of EIPs.
+pub(super) fn tag_value(text: &str) -> Result<String, Refusal> {
+    let fits = (1..=128).contains(&text.chars().count()) && !text.contains("http://") && !text.contains("https://");
+    if fits { Ok(text.to_owned()) } else { refusal("is no tag value", "1–128 characters, without http:// or https://") }
+}
+
 /// Protection beyond the basic one.
 pub(super) fn security_protection(text: &str) -> Result<Vec<String>, Refusal> {
     let mut kinds = Vec::new();

@@ -1,6 +1,7 @@
 //! Ports on a NAT gateway: reserve, point, create one entry a run of adjacent ports, prove; and back.
 
 use super::eip::waiting_for_interface;
+use super::keep::HAND_OVER;
 use super::situation::{PodHere, Seen, Situation};
 use super::step::{Content, Patience, PortKey, PortSpan, Publication, Reason, Step};
 use super::{doubt, moved, publish, resource_step};
@@ -20,7 +21,13 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         return step;
     }
     let Some(ip) = pod.ip else {
-        return Step::wait(Reason::WaitingForPodIp, Patience::Event, "forward entries wait for the pod's IP".to_owned());
+        let wait = |patience| Step::wait(Reason::WaitingForPodIp, patience, "forward entries wait for the pod's IP".to_owned());
+        // Taken over from a former pod: they do not point at its IP for ever.
+        return match s.lease.parted_at.map(|since| since + HAND_OVER) {
+            Some(until) if until <= s.now => detach(s).unwrap_or_else(|| wait(Patience::Event)),
+            Some(until) => wait(Patience::Until(until)),
+            None => wait(Patience::Event),
+        };
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,

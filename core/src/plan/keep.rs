@@ -1,10 +1,11 @@
 //! What outlives its pod: an EIP with a release strategy, fixed ports. Unbound when the pod is gone, kept for a successor of the same name
 //! and controller, released when its time is over or a person deletes its custom resource.
 
-use super::situation::{Removal, ResourceFact, Situation};
+use super::situation::{Removal, ResourceFact, Situation, Successor};
 use super::step::{EndReason, Patience, Reason, Step};
 use super::{dnat, eip, needs_another_lease, withdrawal};
 use crate::request::{Keep, Kind};
+use jiff::SignedDuration;
 
 /// The pod is gone or has exited: what is to be kept is unbound and kept, everything else ends.
 pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
@@ -19,6 +20,9 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     if let Some(withdrawal) = withdrawal(s) {
         return Step::Withdraw(withdrawal);
     }
+    if let Some(step) = hand_over(s, reason) {
+        return step;
+    }
     let unbound = match s.lease.kind {
         Kind::Eip => eip::detach(s),
         Kind::Dnat => dnat::detach(s),
@@ -26,9 +30,33 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     unbound.unwrap_or(Step::Keep(seconds))
 }
 
+/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has an IP they forward to one that may soon
+/// be another pod's.
+pub(super) const HAND_OVER: SignedDuration = SignedDuration::from_secs(15);
+
+/// Fixed ports' entries are pointed at the successor as they stand, if it comes soon: one change an entry instead of two, and ports that are
+/// never seen free. None where that cannot be, or not any more.
+fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
+    if s.lease.kind != Kind::Dnat || reason != EndReason::PodGone || s.cloud.gateway.modify_denied || s.lease.target.is_none() {
+        return None;
+    }
+    let Some(since) = s.lease.parted_at else { return Some(Step::Part) };
+    if let Some(successor) = heir(s) {
+        return (!needs_another_lease(&s.lease.request, &successor.request)).then(|| Step::Succeed(Box::new(successor.clone())));
+    }
+    let until = since + HAND_OVER;
+    let message = || "the entries stand for the pod's successor".to_owned();
+    (s.now < until).then(|| Step::wait(Reason::Kept, Patience::Until(until), message()))
+}
+
+/// The pod that what is kept is kept for.
+fn heir<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
+    s.successor.filter(|pod| pod.controller == s.lease.controller)
+}
+
 /// Kept: a successor takes it, time ends it, or a person does.
 pub(super) fn kept(s: &Situation<'_>) -> Step {
-    if let Some(successor) = s.successor.filter(|pod| pod.controller == s.lease.controller) {
+    if let Some(successor) = heir(s) {
         return if needs_another_lease(&s.lease.request, &successor.request) {
             Step::End(EndReason::RequestChanged)
         } else {

@@ -18,7 +18,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use situation::{Asks, CloudFacts, GatewayFact, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor, Verdict};
+pub use situation::{
+    Asks, CloudFacts, EipSources, GatewayFact, Holder, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Standing,
+    Successor, Verdict,
+};
 pub use step::{Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};
 
 use crate::lease::Phase;
@@ -67,9 +70,9 @@ fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
 fn needs_another_lease(had: &Request, wants: &Request) -> bool {
     match (had, wants) {
         (Request::Eip(had), Request::Eip(wants)) => match (&had.source, &wants.source) {
-            (EipSource::Given(had), EipSource::Given(wants)) => had != wants,
             (EipSource::Allocate(_), EipSource::Allocate(_)) => false,
-            (EipSource::Given(_), EipSource::Allocate(_)) | (EipSource::Allocate(_), EipSource::Given(_)) => true,
+            (EipSource::Given(_), EipSource::Given(_)) | (EipSource::Pool(_), EipSource::Pool(_)) => had.source != wants.source,
+            (EipSource::Allocate(_) | EipSource::Given(_) | EipSource::Pool(_), _) => true,
         },
         (Request::Dnat(had), Request::Dnat(wants)) => had.ports != wants.ports,
         (Request::Eip(_), Request::Dnat(_)) | (Request::Dnat(_), Request::Eip(_)) => true,
@@ -78,6 +81,9 @@ fn needs_another_lease(had: &Request, wants: &Request) -> bool {
 
 fn live(s: &Situation<'_>) -> Step {
     let PodFact::Here(pod) = s.pod else { return Step::End(EndReason::PodGone) };
+    if let Some(winner) = &s.lease.lost_to {
+        return eip::lose(s, pod, winner);
+    }
     if pod.terminating {
         // Its address stays until it has exited: connections drain through it. And it is given nothing new.
         return Step::wait(Reason::PodTerminating, Patience::Exit, "the pod is terminating; its address stays until it has exited".into());
@@ -101,7 +107,16 @@ fn ending(s: &Situation<'_>) -> Step {
         Kind::Eip => eip::ending(s),
         Kind::Dnat => dnat::ending(s),
     };
-    left.unwrap_or_else(|| remove_resource(s))
+    match left {
+        // Its custom resource stands for nothing any more, and a successor of the name needs not wait for the end of what is paid for.
+        Some(Step::Wait(wait)) if wait.reason == Reason::PrePaid => match remove_resource(s) {
+            Step::Forget if s.lease.resource => Step::YieldResource,
+            Step::Forget => Step::Wait(wait),
+            removal => removal,
+        },
+        Some(step) => step,
+        None => remove_resource(s),
+    }
 }
 
 /// What must be taken back before anything is unbound: nobody may read an address that is about to stop working.
@@ -149,7 +164,8 @@ fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
 /// Publishes what is proven, unless it stands everywhere already; then the lease is looked at again after a while.
 fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication) -> Step {
     let announced = pod.announced.as_deref() == Some(publication.annotation.as_str());
-    let answered = pod.verdict.as_ref().is_some_and(|v| v.status && v.reason == publication.reason.as_str());
+    let says = |v: &Verdict| v.status && v.reason == publication.reason.as_str() && v.message == publication.message;
+    let answered = pod.verdict.as_ref().is_some_and(says);
     let written = matches!(s.resource, ResourceFact::Mine(object, _) if publication.content.is(object));
     if written && announced && answered && s.lease.phase == Phase::Held && s.lease.doubts == 0 {
         return Step::wait(publication.reason, Patience::Idle, publication.message);

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 
 pub(super) fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
     match &operation.change {
-        Change::AllocateEipAddress { .. } => match s.cloud.tagged.first() {
+        Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => match s.cloud.tagged.first() {
             Some(eip) => {
                 let answer =
                     Answer { allocation_id: Some(eip.allocation_id.clone()), ip_address: Some(eip.ip_address), ..Answer::default() };
@@ -73,7 +73,7 @@ fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
         Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => pod.ip != Some(forward.internal_ip),
         _ => false,
     };
-    let unwanted = s.lease.phase == Phase::Ending || pod.exited || pod.terminating || aims_elsewhere;
+    let unwanted = s.lease.phase == Phase::Ending || s.lease.lost_to.is_some() || pod.exited || pod.terminating || aims_elsewhere;
     if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
 }
 

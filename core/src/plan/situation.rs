@@ -26,6 +26,8 @@ pub struct Situation<'a> {
     pub resource: &'a ResourceFact,
     /// A pod of the same name with another UID, while the lease's own is gone.
     pub successor: Option<&'a Successor>,
+    /// Where its EIP may come from, while it has none.
+    pub sources: &'a EipSources,
     /// The cloud.
     pub cloud: &'a CloudFacts,
     /// Postgres' clock.
@@ -71,6 +73,39 @@ pub struct Successor {
     pub controller: Option<String>,
     /// What it asks for.
     pub request: Request,
+}
+
+/// What others leave for a lease that has no EIP yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EipSources {
+    /// The configuration lets a younger pod take a given EIP from an older one, or from another interface (`eipController.allowTakeover`).
+    pub takeover: bool,
+    /// The lease that has the given EIP.
+    pub holder: Option<Holder>,
+    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused until it expires.
+    pub spare: Option<LeaseId>,
+    /// The address that time took from a former lease of this pod's name less than seven days ago.
+    pub former: Option<Ipv4Addr>,
+}
+
+/// Who has the given EIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// `namespace/name` of its pod.
+    pub pod: String,
+    /// Whether it will have it much longer.
+    pub standing: Standing,
+}
+
+/// Whether the holder of a given EIP can be asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its pod is older, and was given the EIP as this one is.
+    Older,
+    /// Its pod is the younger one, or did not name the EIP.
+    Younger,
+    /// It is giving it up.
+    Leaving,
 }
 
 /// What a pod asks for now.
@@ -164,6 +199,8 @@ pub struct CloudFacts {
     pub eip: Seen<Eip>,
     /// EIPs that carry the lease's tag; read only while an allocation is unresolved.
     pub tagged: Vec<Eip>,
+    /// EIPs that carry the tag of the pool the pod asks for; read only while the lease has none.
+    pub pool: Vec<Eip>,
     /// The interface that owns the pod's IP.
     pub eni: Seen<Eni>,
     /// All entries of the gateway on which the lease's ports stand.

@@ -2,7 +2,7 @@
 
 use super::situation::{Object, Successor};
 use crate::change::{Answer, Change};
-use crate::ids::{AllocationId, ForwardEntryId, ZoneId};
+use crate::ids::{AllocationId, ForwardEntryId, LeaseId, ZoneId};
 use crate::lease::{Outcome, Target};
 use crate::request::{Protocol, Request};
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
@@ -24,17 +24,18 @@ pub enum Step {
     Adjust(Box<Request>),
     /// Phase `kept`: nothing points anywhere, and a successor may come within so many seconds, or ever.
     Keep(Option<u64>),
-    /// A kept lease becomes the successor's.
+    /// The pod is gone; its entries stand for a while, for a successor to take them over.
+    Part,
+    /// A kept lease, or one whose entries stand, becomes the successor's.
     Succeed(Box<Successor>),
     /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously many go at once.
     ReleaseKept,
-    /// Names the EIP the pod asked for as the lease's.
-    TakeGiven {
-        /// The EIP.
-        allocation_id: AllocationId,
-        /// Its address.
-        ip_address: Ipv4Addr,
-    },
+    /// Names an EIP that was not bought for it as the lease's: the first of these that no other lease has.
+    TakeEip(Vec<(AllocationId, Ipv4Addr)>),
+    /// Asks the older pod that holds the given EIP to give it up, for good.
+    TakeOver(AllocationId),
+    /// Takes the PrePaid EIP that this lease, on its way out, leaves unused.
+    TakeSpare(LeaseId),
     /// The lease's EIP is proven gone.
     ForgetEip,
     /// Reserves all ports on one EIP, gateways of this zone first.
@@ -56,6 +57,8 @@ pub enum Step {
     ClearTarget,
     /// Becomes the one lease that writes the custom resource of this name.
     ClaimResource,
+    /// Its custom resource is gone: another lease may write one of this name.
+    YieldResource,
     /// A published address did not show in a definite read; the next read decides.
     Doubt,
 
@@ -283,6 +286,10 @@ reasons! {
     EipNotFound = "EipNotFound",
     /// The EIP is held by another pod.
     EipHeld = "EipHeldByAnotherPod",
+    /// A younger pod has taken the given EIP over.
+    EipTakenOver = "EipTakenOver",
+    /// No EIP of the pool is free.
+    EipPoolExhausted = "EipPoolExhausted",
     /// The EIP is bound to something that is not ours.
     EipBoundElsewhere = "EipBoundElsewhere",
     /// The pod's IP still has somebody else's EIP.

@@ -5,9 +5,11 @@ mod eip;
 mod ending;
 mod keep;
 mod operations;
+mod sources;
 
 use super::{
-    Asks, CloudFacts, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor, Verdict, Wait, next,
+    Asks, CloudFacts, EipSources, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor,
+    Verdict, Wait, next,
 };
 use crate::change::Change;
 use crate::facts::{Eip, EipBinding, EipStatus, Eni};
@@ -37,6 +39,7 @@ struct Scene {
     pod: PodFact,
     resource: ResourceFact,
     successor: Option<Successor>,
+    sources: EipSources,
     cloud: CloudFacts,
 }
 
@@ -59,6 +62,8 @@ impl Scene {
             resource: false,
             doubts: 0,
             spilling: false,
+            lost_to: None,
+            parted_at: None,
             created_at: NOW,
             ends_at: None,
         };
@@ -74,7 +79,7 @@ impl Scene {
         };
         let pod = PodFact::Here(Box::new(here));
         let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
-        Self { lease, operations: Vec::new(), pod, resource, successor: None, cloud }
+        Self { lease, operations: Vec::new(), pod, resource, successor: None, sources: EipSources::default(), cloud }
     }
 
     fn next(&self) -> Step {
@@ -89,6 +94,7 @@ impl Scene {
             pod: &self.pod,
             resource: &self.resource,
             successor: self.successor.as_ref(),
+            sources: &self.sources,
             cloud: &self.cloud,
             now,
         })
@@ -203,6 +209,7 @@ fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
         isp: "BGP".to_owned(),
         resource_group_id: String::new(),
         name: String::new(),
+        description: String::new(),
         public_ip_address_pool_id: String::new(),
         tags: BTreeMap::new(),
     }

@@ -48,7 +48,7 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
         for (cluster, kind, claim) in &claims {
             let first = *cluster == bench.cluster;
             if *kind == waygate_core::request::Kind::Eip {
-                assert_eq!(bench.store.take_given(claim, &eip, ip).await.is_ok(), first);
+                assert_eq!(bench.store.take_eip(claim, &[(eip.clone(), ip)]).await?, first);
                 assert_eq!(bench.store.set_target(claim, &target(1)).await.is_ok(), first);
             } else {
                 let reserved = bench.store.reserve_ports(claim, &dnat(&[80], &[]), &pool).await?;

@@ -87,7 +87,10 @@ impl Bench {
     /// A pod is seen in a cluster.
     pub(crate) async fn sight_in(&self, cluster: Cluster, pod_uid: Uuid, request: &Request) -> Result<()> {
         let pod_name = pod_uid.to_string();
-        Ok(self.store.sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, controller: None, request }).await?)
+        Ok(self
+            .store
+            .sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, controller: None, pod_created_at: None, request })
+            .await?)
     }
 
     /// The only lease that is due, claimed by somebody new.

@@ -3,9 +3,6 @@
 use crate::database::{Bench, CLAIM, bought, dnat, in_database, ports, release, target};
 use anyhow::Result;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
 use waygate_store::{Error, Sighting, Writes};
@@ -15,61 +12,6 @@ const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The constraint that said no.
 fn taken<T>(result: &Result<T, Error>) -> Option<&str> {
     result.as_ref().err().and_then(Error::taken)
-}
-
-#[tokio::test]
-async fn a_given_eip_has_one_lease_and_its_holder_is_known_by_name() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        let eip = AllocationId::new("eip-1");
-        let pod = Uuid::new_v4();
-        bench.sight(pod, &bought()).await?;
-        let (first, second) = (bench.claim_one().await?, bench.claimed(&bought()).await?);
-        bench.store.take_given(&first, &eip, PUBLIC).await?;
-        assert_eq!(taken(&bench.store.take_given(&second, &eip, PUBLIC).await), Some("lease_eip"));
-        assert_eq!(bench.store.holder_of_eip(&eip).await?, Some(format!("ns/{pod}")));
-        let held = bench.load(&first).await?.lease.eip.expect("the EIP");
-        assert_eq!((held.allocation_id, held.ip_address, held.ours), (eip.clone(), PUBLIC, false));
-
-        bench.store.forget_eip(&first).await?;
-        assert_eq!(bench.store.holder_of_eip(&eip).await?, None);
-        bench.store.take_given(&second, &eip, PUBLIC).await?;
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_sixteen_pods_that_take_one_given_eip_one_gets_it() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        for _ in 0..16 {
-            bench.sight(Uuid::new_v4(), &bought()).await?;
-        }
-        let start = Arc::new(Barrier::new(16));
-        let mut tasks = JoinSet::new();
-        for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
-            let (store, start) = (bench.store.clone(), Arc::clone(&start));
-            tasks.spawn(async move {
-                start.wait().await;
-                store.take_given(&claim, &AllocationId::new("eip-1"), PUBLIC).await
-            });
-        }
-        let results = tasks.join_all().await;
-        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        assert_eq!(results.iter().filter(|result| taken(result) == Some("lease_eip")).count(), 15);
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        let claim = bench.claimed(&bought()).await?;
-        bench.store.take_given(&claim, &AllocationId::new("eip-1"), PUBLIC).await?;
-        assert!(bench.store.take_given(&claim, &AllocationId::new("eip-2"), PUBLIC).await.is_err());
-        Ok(())
-    })
-    .await
 }
 
 #[tokio::test]
@@ -123,7 +65,10 @@ async fn a_custom_resource_has_one_writer() -> Result<()> {
             let pod_uid = Uuid::new_v4();
             bench
                 .store
-                .sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, controller: None, request: &request })
+                .sight(
+                    bench.cluster,
+                    &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, controller: None, pod_created_at: None, request: &request },
+                )
                 .await?;
             claims.push(bench.claim_one().await?);
         }
@@ -150,7 +95,7 @@ async fn forget_refuses_what_still_holds_something() -> Result<()> {
             Ok(())
         };
 
-        store.take_given(&claim, &eip, PUBLIC).await?;
+        store.take_eip(&claim, &[(eip.clone(), PUBLIC)]).await?;
         kept("an EIP").await?;
         store.forget_eip(&claim).await?;
 

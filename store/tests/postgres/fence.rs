@@ -5,7 +5,7 @@ use anyhow::Result;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_core::ids::{AllocationId, ForwardEntryId};
+use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
 use waygate_core::lease::{Operation, Phase};
 use waygate_core::plan::PortKey;
 use waygate_store::{Claim, Error, Writes};
@@ -26,7 +26,11 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
         ("succeed", store.succeed(claim, Uuid::new_v4(), &ports(&[80], &[])).await),
         ("release_kept", store.release_kept(claim).await.map(drop)),
         ("forget", store.forget(claim).await),
-        ("take_given", store.take_given(claim, &eip, Ipv4Addr::LOCALHOST).await),
+        ("part", store.part(claim).await),
+        ("take_eip", store.take_eip(claim, &[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
+        ("take_over", store.take_over(claim, &eip).await),
+        ("take_spare", store.take_spare(claim, LeaseId(Uuid::new_v4())).await.map(drop)),
+        ("forget_former", store.forget_former(claim).await),
         ("forget_eip", store.forget_eip(claim).await),
         ("set_target", store.set_target(claim, &target(99)).await),
         ("clear_target", store.clear_target(claim).await),

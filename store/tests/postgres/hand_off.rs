@@ -63,7 +63,8 @@ async fn sixty_four_hand_offs_and_sightings_of_one_pod_make_one_lease() -> Resul
                     controller: None,
                     request: &request,
                 };
-                let sighting = Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, request: &request };
+                let sighting =
+                    Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, pod_created_at: None, request: &request };
                 start.wait().await;
                 if task % 2 == 0 { store.hand_off(&hand_off).await } else { store.sight(cluster, &sighting).await }
             });

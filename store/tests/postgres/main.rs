@@ -20,3 +20,4 @@ mod ports;
 mod rates;
 #[cfg(test)]
 mod schema;
+mod sources;

@@ -16,9 +16,9 @@ use waygate_core::resources::{PodDNAT, PodEIP};
 use crate::eip::{GATE, PATIENCE};
 use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
-const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";
+pub(crate) const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";
 
-async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
+pub(crate) async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
     let annotations: serde_json::Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let set: StatefulSet = serde_json::from_value(json!({
         "metadata": {"name": "db"},
@@ -31,14 +31,14 @@ async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
+pub(crate) async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
     let sets = Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace);
     sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": replicas}}))).await?;
     Ok(())
 }
 
 /// Waits until `db-0` is another pod than `before`, and its gate is True.
-async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
+pub(crate) async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
     let probe = || async {
         let pod = stand.pods().get("db-0").await?;
         let ready = testbed::pods::condition(&pod, gate) == Some("True");
@@ -145,6 +145,8 @@ async fn fixed_ports_stay_over_a_delete() -> Result<()> {
     stand.delete("db-0").await?;
     let second = successor(&stand, &first, "k8s.aliyun.com/dnat").await?;
     assert_eq!(annotation(&first, TOLD), annotation(&second, TOLD));
+    let calls = (stand.cloud.calls_of("ModifyForwardEntry").await?, stand.cloud.calls_of("DeleteForwardEntry").await?);
+    assert_eq!(calls, (2, 0), "the entries were pointed at the successor as they stood");
     scale(&stand, 0).await?;
     phase(&stand, "kept").await?;
     assert!(stand.cloud.list("forwardEntries").await?.is_empty(), "nothing forwards to a pod that is gone");

@@ -10,3 +10,4 @@ mod kubelet;
 mod nothing_left;
 mod outage;
 mod reasons;
+mod sources;

@@ -17,9 +17,10 @@ impl World {
                 return Ok(self.show(claim, scene, step));
             }
             Step::Wait(wait) => return Ok(self.waits(&scene, wait.clone())),
-            Step::TakeGiven { allocation_id, ip_address } => {
-                let taken = self.store.take_given(claim, allocation_id, *ip_address);
-                return self.taken_or(&scene, taken);
+            Step::TakeEip(candidates) => {
+                if !self.store.take_eip(claim, candidates)? {
+                    return Ok(doubtful());
+                }
             }
             Step::SetTarget(target) => {
                 let set = self.store.set_target(claim, target);
@@ -53,8 +54,11 @@ impl World {
             Step::QuietPort(port) => self.store.quiet_port(self.now, claim, port)?,
             Step::ClearTarget => self.store.clear_target(claim)?,
             Step::Adjust(request) => self.store.adjust(claim, request)?,
-            Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept => {
+            Step::Part | Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept => {
                 self.fail(|| format!("nothing here asks to be kept: {step:?}"));
+            }
+            Step::TakeOver(_) | Step::TakeSpare(_) | Step::YieldResource => {
+                self.fail(|| format!("nothing here is paid by the month or taken over: {step:?}"));
             }
         }
         Ok(After::then(Stage::Load))

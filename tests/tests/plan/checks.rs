@@ -222,7 +222,7 @@ fn wants_the_same(one: &Pod, other: &Pod) -> bool {
     let given = |pod: &Pod| match &pod.asks {
         Some(Request::Eip(request)) => match &request.source {
             EipSource::Given(id) => Some(id.clone()),
-            EipSource::Allocate(_) => None,
+            EipSource::Allocate(_) | EipSource::Pool(_) => None,
         },
         _ => None,
     };

@@ -196,7 +196,7 @@ fn parameters(change: &Change) -> Pairs {
         vec![pair("IpInstanceId", allocation_id), pair("BandwidthPackageId", package_id)]
     };
     match change {
-        Change::AllocateEipAddress { spec, tags } => {
+        Change::AllocateEipAddress { spec, tags } | Change::AllocateEipAddressPro { spec, tags, .. } => {
             let mut pairs = vec![pair("Bandwidth", spec.bandwidth), pair("InternetChargeType", spec.internet_charge_type.as_str())];
             for (index, (key, value)) in tags.iter().enumerate() {
                 pairs.push(pair(&format!("Tag.{}.Key", index + 1), key));
@@ -283,6 +283,7 @@ fn eip(row: &Value) -> Eip {
             instance_id,
             private_ip: text(row, "PrivateIpAddress").parse().ok(),
         }),
+        description: text(row, "Description"),
         bandwidth_package: present("BandwidthPackageId").map(BandwidthPackageId::new),
         bandwidth: text(row, "Bandwidth").parse().unwrap_or_default(),
         internet_charge_type: text(row, "InternetChargeType"),

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, PodUid};
 use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Outcome, Phase, Target};
-use waygate_core::plan::{PortKey, PortSpan};
-use waygate_core::request::{DnatRequest, ExposedPort, Kind, Protocol, Request};
+use waygate_core::plan::{Holder, PortKey, PortSpan, Standing};
+use waygate_core::request::{DnatRequest, EipRequest, EipSource, ExposedPort, Kind, Protocol, Request};
 
 use crate::cloud::Gateway;
 
@@ -136,6 +136,8 @@ impl Store {
             resource: false,
             doubts: 0,
             spilling: false,
+            lost_to: None,
+            parted_at: None,
             created_at: now,
             ends_at: None,
         };
@@ -233,17 +235,26 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn take_given(&mut self, claim: &Claim, id: &AllocationId, ip_address: Ipv4Addr) -> Done {
-        let taken = self.rows.values().any(|row| row.lease.eip.as_ref().is_some_and(|eip| eip.allocation_id == *id));
+    pub(crate) fn take_eip(&mut self, claim: &Claim, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, No> {
+        let free = candidates.iter().find(|(id, _)| self.holder(id).is_none()).cloned();
         let row = self.held(claim)?;
-        match (&row.lease.eip, taken) {
-            (Some(_), _) => Err(No::ClaimLost),
-            (None, true) => Err(No::Taken("lease_eip")),
-            (None, false) => {
-                row.lease.eip = Some(LeasedEip { allocation_id: id.clone(), ip_address, ours: false });
-                Ok(())
-            }
+        if row.lease.eip.is_some() {
+            return Err(No::ClaimLost);
         }
+        let taken = free.is_some();
+        row.lease.eip = free.map(|(allocation_id, ip_address)| LeasedEip { allocation_id, ip_address, ours: false });
+        Ok(taken)
+    }
+
+    pub(crate) fn holder_of_given(&self, lease: &Lease) -> Option<Holder> {
+        let Request::Eip(EipRequest { source: EipSource::Given(id), .. }) = &lease.request else { return None };
+        let holder = self.holder(id).filter(|holder| holder.id != lease.id)?;
+        let standing = if holder.phase == Phase::Ending { Standing::Leaving } else { Standing::Younger };
+        Some(Holder { pod: holder.pod_name.clone(), standing })
+    }
+
+    fn holder(&self, id: &AllocationId) -> Option<&Lease> {
+        self.rows.values().map(|row| &row.lease).find(|lease| lease.eip.as_ref().is_some_and(|eip| eip.allocation_id == *id))
     }
 
     pub(crate) fn forget_eip(&mut self, claim: &Claim) -> Done {

@@ -16,7 +16,7 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::{Operation, Outcome, Phase};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{self, CloudFacts, Content, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Verdict, Wait};
+use waygate_core::plan::{self, CloudFacts, Content, EipSources, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Verdict, Wait};
 use waygate_core::request::{EipSource, Request};
 
 /// What was read, and the versions that writes are bound to.
@@ -28,6 +28,7 @@ pub(crate) struct Scene {
     pub resource_version: u64,
     /// The world's moment at which the cloud was read.
     pub read_at: u64,
+    sources: EipSources,
     cloud: CloudFacts,
 }
 
@@ -135,11 +136,13 @@ impl World {
                     resource,
                     resource_version: 0,
                     read_at: 0,
+                    sources: EipSources::default(),
                     cloud,
                 })))
             }
             Stage::ReadResource(mut scene) => {
                 let lease = &scene.loaded.lease;
+                scene.sources.holder = self.store.holder_of_given(lease);
                 let known = |id: &LeaseId| self.store.rows.contains_key(id);
                 (scene.resource, scene.resource_version) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id, known);
                 then(Stage::ReadCloud(scene))
@@ -160,6 +163,7 @@ impl World {
                     pod: &scene.pod,
                     resource: &scene.resource,
                     successor: None,
+                    sources: &scene.sources,
                     cloud: &scene.cloud,
                     now: scene.loaded.now,
                 };
@@ -181,7 +185,7 @@ impl World {
             (Some(eip), _) => Some(eip.allocation_id.clone()),
             (None, Request::Eip(request)) => match &request.source {
                 EipSource::Given(id) => Some(id.clone()),
-                EipSource::Allocate(_) => None,
+                EipSource::Allocate(_) | EipSource::Pool(_) => None,
             },
             (None, Request::Dnat(_)) => None,
         };
@@ -399,6 +403,7 @@ pub(crate) fn modifies(change: &Change) -> Option<&AllocationId> {
         | Change::AddCommonBandwidthPackageIp { allocation_id, .. }
         | Change::RemoveCommonBandwidthPackageIp { allocation_id, .. } => Some(allocation_id),
         Change::AllocateEipAddress { .. }
+        | Change::AllocateEipAddressPro { .. }
         | Change::AssociateEipAddress { .. }
         | Change::UnassociateEipAddress { .. }
         | Change::CreateForwardEntry(_)

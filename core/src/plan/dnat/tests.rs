@@ -1,6 +1,6 @@
 //! Each decision about forward entries by itself.
 
-use super::super::situation::{Asks, CloudFacts, Object, PodFact, Removal, ResourceFact};
+use super::super::situation::{Asks, CloudFacts, EipSources, Object, PodFact, Removal, ResourceFact};
 use super::super::{next, resource_step};
 use super::*;
 use crate::facts::Eni;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 const OWNER: Owner = Owner { store: Uuid::from_u128(1), cluster: Uuid::from_u128(2) };
 const LEASE: LeaseId = LeaseId(Uuid::from_u128(3));
+const SOURCES: EipSources = EipSources { takeover: false, holder: None, spare: None, former: None };
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const FORMER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -49,6 +50,8 @@ impl Scene {
             resource: true,
             doubts: 0,
             spilling: false,
+            lost_to: None,
+            parted_at: None,
             created_at: Timestamp::UNIX_EPOCH,
             ends_at: None,
         };
@@ -79,7 +82,17 @@ impl Scene {
 
     fn situation(&self) -> Situation<'_> {
         let Self { lease, pod, resource, cloud } = self;
-        Situation { owner: OWNER, lease, operations: &[], pod, resource, successor: None, cloud, now: Timestamp::UNIX_EPOCH }
+        Situation {
+            owner: OWNER,
+            lease,
+            operations: &[],
+            pod,
+            resource,
+            successor: None,
+            sources: &SOURCES,
+            cloud,
+            now: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn next(&self) -> Step {

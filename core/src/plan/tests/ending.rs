@@ -78,7 +78,8 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
     assert_eq!(action(&free(member).next()), Some("RemoveCommonBandwidthPackageIp"));
     assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
     let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
-    assert_eq!(waits(&free(prepaid).next()), Some(Reason::PrePaid));
+    let unheard = free(prepaid).with(|s| (s.resource, s.lease.resource) = (ResourceFact::Absent, false));
+    assert_eq!(waits(&unheard.next()), Some(Reason::PrePaid));
 }
 
 #[test]

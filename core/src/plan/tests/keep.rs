@@ -5,7 +5,7 @@ use crate::facts::EipStatus;
 use crate::ids::{AllocationId, PodUid};
 use crate::lease::Phase;
 use crate::plan::{Asks, EndReason, PodFact, Reason, Removal, ResourceFact, Seen, Step, Successor};
-use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+use crate::request::{DnatRequest, EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use jiff::SignedDuration;
 
 fn kept_for(release: ReleaseStrategy) -> Request {
@@ -118,4 +118,55 @@ fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
     let asks = in_use(super::auto()).published().with(|s| s.pod().asks = Asks::For(Box::new(wider())));
     assert_eq!(asks.next(), Step::Adjust(Box::new(wider())));
     assert_eq!(action(&asks.with(|s| s.lease.request = wider()).next()), Some("ModifyEipAddressAttribute"));
+}
+
+/// A stateful pod's fixed ports, forwarding; the pod is gone, and what was published is withdrawn.
+fn fixed_and_gone() -> Scene {
+    super::dnat::forwarding(&[80]).with(|s| {
+        let Request::Dnat(asked) = super::dnat::asks(&[80]) else { panic!("ports are asked for") };
+        s.lease.request = Request::Dnat(DnatRequest { fixed: true, ..asked });
+        s.pod = PodFact::Gone;
+    })
+}
+
+#[test]
+fn fixed_entries_stand_for_a_successor_that_comes_soon_and_are_deleted_for_one_that_does_not() {
+    assert_eq!(fixed_and_gone().next(), Step::Part);
+    let parted = fixed_and_gone().with(|s| s.lease.parted_at = Some(NOW));
+    assert_eq!(waits(&parted.next()), Some(Reason::Kept));
+    let next = successor(None, parted.lease.request.clone());
+    assert_eq!(parted.with(|s| s.successor = Some(next.clone())).next(), Step::Succeed(Box::new(next)));
+    assert_eq!(action(&parted.next_at(NOW + SignedDuration::from_secs(15))), Some("DeleteForwardEntry"));
+    // Nobody inherits what is not its controller's, or what it did not ask for.
+    let stranger = successor(Some("StatefulSet/other"), parted.lease.request.clone());
+    assert_eq!(waits(&parted.with(|s| s.successor = Some(stranger)).next()), Some(Reason::Kept));
+    let other = successor(None, super::dnat::asks(&[81]));
+    assert_eq!(action(&parted.with(|s| s.successor = Some(other)).next()), Some("DeleteForwardEntry"));
+    let denied = fixed_and_gone().with(|s| s.cloud.gateway.modify_denied = true);
+    assert_eq!(action(&denied.next()), Some("DeleteForwardEntry"));
+    // A pod that has exited may never have a successor.
+    let exited = super::dnat::forwarding(&[80]).with(|s| {
+        s.lease.request = fixed_and_gone().lease.request;
+        s.pod().exited = true;
+    });
+    assert_eq!(action(&exited.next()), Some("DeleteForwardEntry"));
+}
+
+#[test]
+fn inherited_entries_are_pointed_at_the_successor_and_do_not_wait_for_its_ip_for_ever() {
+    let request = fixed_and_gone().lease.request;
+    let inherited = super::dnat::forwarding(&[80]).with(|s| {
+        s.lease.target = Some(super::target(super::FORMER_IP));
+        s.cloud.entries = vec![super::dnat::entry(super::LEASE, 1, 80, super::FORMER_IP)];
+        (s.lease.request, s.lease.parted_at) = (request.clone(), Some(NOW));
+        s.pod().asks = Asks::For(Box::new(request));
+        s.cloud.eni = Seen::There(super::eni());
+    });
+    assert!(matches!(inherited.next(), Step::SetTarget(_)), "{:?}", inherited.next());
+    let aimed = inherited.with(|s| (s.lease.target, s.lease.generation) = (Some(super::target(super::POD_IP)), 2));
+    assert_eq!(action(&aimed.next()), Some("ModifyForwardEntry"));
+
+    let slow = inherited.with(|s| s.pod().ip = None);
+    assert_eq!(waits(&slow.next()), Some(Reason::WaitingForPodIp));
+    assert_eq!(action(&slow.next_at(NOW + SignedDuration::from_secs(15))), Some("DeleteForwardEntry"));
 }
