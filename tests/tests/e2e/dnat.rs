@@ -15,14 +15,14 @@ use crate::eip::{PATIENCE, service};
 use crate::nothing_left::nothing_is_left;
 use crate::reasons::told;
 
-const GATE: &str = "k8s.aliyun.com/dnat";
-const ON: (&str, &str) = ("k8s.aliyun.com/pod-dnat", "true");
+pub(crate) const GATE: &str = "k8s.aliyun.com/dnat";
+pub(crate) const ON: (&str, &str) = ("k8s.aliyun.com/pod-dnat", "true");
 
-fn ports(list: &str) -> (&str, &str) {
+pub(crate) fn ports(list: &str) -> (&str, &str) {
     ("k8s.aliyun.com/pod-dnat-expose-port", list)
 }
 
-async fn entries_to(stand: &Stand, pod_ip: &str) -> Result<Vec<Value>> {
+pub(crate) async fn entries_to(stand: &Stand, pod_ip: &str) -> Result<Vec<Value>> {
     Ok(stand.cloud.list("forwardEntries").await?.into_iter().filter(|entry| entry["InternalIp"] == pod_ip).collect())
 }
 
@@ -207,7 +207,7 @@ async fn pods_go_to_the_next_gateway_when_one_is_full_and_say_so_when_all_are() 
 }
 
 /// A stand with one gateway, one of its EIPs if asked for, and these external ports, at which it looks once a second.
-async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) -> Result<Stand> {
+pub(crate) async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) -> Result<Stand> {
     // The simulator's addresses are drawn by its seed: a first one tells which they are.
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let looks = testbed::cloud::Cloud::start(&testbed::layout::scratch().join("logs").join("addresses"), &words(simulator)).await?;

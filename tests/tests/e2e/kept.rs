@@ -1,15 +1,18 @@
 //! Addresses that outlive their pods.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    Api, Resource as _,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use testbed::{
     pods::{annotated, annotation},
-    stand::Stand,
+    stand::{Options, Stand},
 };
 use waygate_core::resources::{PodDNAT, PodEIP};
 
@@ -153,4 +156,23 @@ async fn fixed_ports_stay_over_a_delete() -> Result<()> {
     let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
     resources.delete("db-0", &DeleteParams::default()).await?;
     nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn pods_of_a_configured_kind_keep_their_eip_as_those_of_a_stateful_set_do() -> Result<()> {
+    let config = json!({"networkController": {"customStatefulWorkloadKinds": ["ConfigMap"]}});
+    let stand = Stand::start_with(Options { config, ..Options::default() }).await?;
+    let owner = ConfigMap { metadata: ObjectMeta { name: Some("games".to_owned()), ..ObjectMeta::default() }, ..ConfigMap::default() };
+    let owner = Api::<ConfigMap>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &owner).await?;
+    let mut pod = annotated("game-7", &[("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/pod-eip-release-strategy", "10m")]);
+    pod.metadata.owner_references = Some(vec![owner.controller_owner_ref(&()).context("an owner reference")?]);
+    stand.create(&pod).await?;
+    let first = stand.condition("game-7", GATE, "True", PATIENCE).await?;
+    stand.delete("game-7").await?;
+    stand.gone("game-7", PATIENCE).await?;
+    stand.create(&pod).await?;
+    let second = stand.condition("game-7", GATE, "True", PATIENCE).await?;
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
+    Ok(())
 }

@@ -1,0 +1,123 @@
+//! What people do to forward entries in the console, and what chance leaves there: seen, said and put right.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use serde_json::{Value, json};
+use testbed::{
+    pods::{annotated, annotation, condition},
+    stand::Stand,
+};
+use waygate_core::resources::PodDNAT;
+
+use crate::dnat::{GATE, ON, entries_to, one_gateway, ports};
+use crate::eip::PATIENCE;
+use crate::nothing_left::nothing_is_left;
+
+const TOLD: &str = "k8s.aliyun.com/allocated-dnat";
+
+/// A pod that forwards, its IP, and the one entry to it.
+async fn forwarding(stand: &Stand, name: &str) -> Result<(String, String, Value)> {
+    stand.create(&annotated(name, &[ON, ports("80")])).await?;
+    let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+    let entry = entries_to(stand, &ip).await?.into_iter().next().context("an entry")?;
+    Ok((annotation(&pod, TOLD).context("the annotation")?.to_owned(), ip, entry))
+}
+
+/// Waits until the gate has been False and is True again, for the same address; nobody waits minutes here for the next look.
+async fn repaired(stand: &Stand, name: &str, told: &str) -> Result<()> {
+    stand.annotate(name, json!({"example.com/poke": "1"})).await?;
+    stand.condition(name, GATE, "False", PATIENCE).await?;
+    let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
+    assert_eq!(annotation(&pod, TOLD), Some(told));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_its_port() -> Result<()> {
+    let stand = Stand::start().await?;
+    let (told, ip, entry) = forwarding(&stand, "robbed").await?;
+    stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+    repaired(&stand, "robbed", &told).await?;
+    assert_eq!(entries_to(&stand, &ip).await?.len(), 1);
+    stand.delete("robbed").await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn an_entry_pointed_elsewhere_in_the_console_closes_the_gate_and_is_pointed_back() -> Result<()> {
+    let stand = Stand::start().await?;
+    let (told, ip, entry) = forwarding(&stand, "bent").await?;
+    let elsewhere =
+        json!({"forwardEntryId": entry["ForwardEntryId"], "forwardTableId": entry["ForwardTableId"], "internalIp": "10.0.200.9"});
+    stand.cloud.console("modify-forward-entry", elsewhere).await?;
+    repaired(&stand, "bent", &told).await?;
+    let entries = entries_to(&stand, &ip).await?;
+    assert_eq!(entries.iter().map(|entry| &entry["ForwardEntryId"]).collect::<Vec<_>>(), [&entry["ForwardEntryId"]]);
+    stand.delete("bent").await?;
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.create(&annotated("recycled", &[])).await?;
+    let pod = stand.condition("recycled", "Ready", "True", PATIENCE).await?;
+    let ip = pod.status.and_then(|status| status.pod_ip).context("a pod IP")?;
+    let cluster = Api::<Namespace>::all(stand.client.clone()).get("kube-system").await?.metadata.uid.context("its UID")?;
+    // Of a lease that nobody knows any more, on every gateway the pod may be given.
+    let name = format!("wg1.{}.{}.1", cluster.replace('-', ""), uuid::Uuid::new_v4().simple());
+    for gateway in stand.cloud.account.nat_gateways.clone() {
+        let stale = json!({
+            "forwardTableId": gateway.forward_table_id, "externalIp": gateway.eips[0].ip_address, "externalPort": "9999",
+            "internalIp": ip, "internalPort": "80", "ipProtocol": "TCP", "forwardEntryName": name,
+        });
+        stand.cloud.console("create-forward-entry", stale).await?;
+    }
+    stand.annotate("recycled", json!({ON.0: ON.1, "k8s.aliyun.com/pod-dnat-expose-port": "80"})).await?;
+    // Annotated while it runs, it has no gate: what it was given tells that it works.
+    let told = stand.annotation("recycled", TOLD, PATIENCE).await?;
+    let told: Vec<Value> = serde_json::from_str(&told)?;
+    let external = told[0]["externalIP"].as_str().context("an address")?;
+    let gateway =
+        stand.cloud.account.nat_gateways.iter().find(|it| it.eips.iter().any(|eip| eip.ip_address == external)).context("a gateway")?;
+    let there: Vec<_> =
+        entries_to(&stand, &ip).await?.into_iter().filter(|entry| entry["ForwardTableId"] == gateway.forward_table_id.as_str()).collect();
+    assert_eq!(there.len(), 1, "{there:?}");
+    assert_ne!(there[0]["ForwardEntryName"], name.as_str());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_go_to_the_gateway_of_their_own_zone() -> Result<()> {
+    let stand = Stand::start().await?;
+    let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
+    for number in 0..6 {
+        let name = format!("zoned-{number}");
+        stand.create(&annotated(&name, &[ON, ports("80")])).await?;
+        stand.condition(&name, GATE, "True", PATIENCE).await?;
+        let spec = resources.get(&name).await?.spec;
+        let gateway =
+            stand.cloud.account.nat_gateways.iter().find(|it| Some(&it.nat_gateway_id) == spec.table_id.as_ref()).context("a gateway")?;
+        assert_eq!(Some(&gateway.zone_id), spec.zone_id.as_ref(), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_in_a_zone_without_a_gateway_goes_to_another_zones() -> Result<()> {
+    let stand = one_gateway("--profile instant", 1, 600, 620).await?;
+    let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
+    let own = stand.cloud.account.nat_gateways.first().context("a gateway")?.zone_id.clone();
+    let mut strangers = 0;
+    for number in 0..8 {
+        let name = format!("far-{number}");
+        stand.create(&annotated(&name, &[ON, ports("80")])).await?;
+        let pod = stand.condition(&name, GATE, "True", PATIENCE).await?;
+        ensure!(condition(&pod, GATE) == Some("True"));
+        strangers += u32::from(resources.get(&name).await?.spec.zone_id.as_deref() != Some(own.as_str()));
+    }
+    assert!(strangers > 0, "no pod was in another zone");
+    Ok(())
+}
