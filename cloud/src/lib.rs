@@ -39,7 +39,7 @@ use batch::{Batcher, Shelf};
 use endpoints::Endpoints;
 use gate::Gates;
 use interfaces::Interfaces;
-use sources::{Asking, EipsById, Forwards, Gateway, Scope};
+use sources::{Asking, EipsById, EipsByPool, Forwards, Gateway, Scope};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,8 @@ use waygate_core::ids::{NatGatewayId, RegionId, VpcId};
 
 /// Calls in flight for EIPs by ID: 400 EIPs.
 const EIP_LANES: usize = 8;
+/// Pools read at the same time.
+const POOL_LANES: usize = 2;
 
 /// Which part of the cloud is spoken to, and how.
 #[derive(Clone, Debug)]
@@ -78,6 +80,7 @@ struct Inner {
     deadline: Duration,
     vpc: VpcId,
     eips: Batcher<Asking<EipsById>>,
+    pools: Batcher<Asking<EipsByPool>>,
     interfaces: Interfaces,
     gateways: Shelf<NatGatewayId, Asking<Gateway>>,
     forwards: Shelf<Scope, Asking<Forwards>>,
@@ -93,6 +96,7 @@ impl Cloud {
         let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
         Ok(Self(Arc::new(Inner {
             eips: Asking::batcher(&transport, EipsById, EIP_LANES, call_deadline),
+            pools: Asking::batcher(&transport, EipsByPool, POOL_LANES, call_deadline),
             interfaces: Interfaces::new(&transport, &vpc, call_deadline),
             gateways: Shelf::new(),
             forwards: Shelf::new(),

@@ -35,6 +35,12 @@ impl Cloud {
         self.list(&EIPS, Params::default().tags(tags)).await
     }
 
+    /// The EIPs that people tagged into a pool (`waygate.dev/eip-pool`).
+    pub async fn eips_of_pool(&self, pool: &str) -> Result<Read<Vec<Eip>>, Error> {
+        let read = self.0.pools.read(pool.to_owned()).await?;
+        Ok(read.map(|eips| eips.map(|eips| eips.to_vec()).unwrap_or_default()))
+    }
+
     /// The EIPs that have one of these addresses.
     pub async fn eips_by_address(&self, ips: &[Ipv4Addr]) -> Result<Read<Vec<Eip>>, Error> {
         let mut all = Read { value: Vec::new(), began: Instant::now() };

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VpcId};
+use waygate_core::names::TAG_POOL;
 
 const DESCRIBE_EIPS: Action = vpc("DescribeEipAddresses");
 const DESCRIBE_GATEWAYS: Action = vpc("DescribeNatGateways");
@@ -105,6 +106,22 @@ impl Question for EipsById {
         let ids: Vec<&str> = keys.iter().map(AllocationId::as_str).collect();
         let read = EIPS.all(transport, permit, Params::default().with("AllocationId", ids.join(",")), deadline).await?;
         Ok(read.map(|eips| eips.into_iter().map(|eip| (eip.allocation_id.clone(), eip)).collect()))
+    }
+}
+
+/// EIPs by the pool that people tagged them into. One pool a call; who asks for one that is being read shares the next reading.
+pub(crate) struct EipsByPool;
+
+impl Question for EipsByPool {
+    type Key = String;
+    type Value = Arc<Vec<Eip>>;
+    const ACTION: Action = DESCRIBE_EIPS;
+    const MOST_KEYS: usize = 1;
+
+    async fn ask(&self, transport: &Transport, permit: Permit, mut keys: Vec<String>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let pool = keys.pop().unwrap_or_default();
+        let read = EIPS.all(transport, permit, Params::default().tags([(&TAG_POOL.to_owned(), &pool)]), deadline).await?;
+        Ok(read.map(|eips| HashMap::from([(pool, Arc::new(eips))])))
     }
 }
 

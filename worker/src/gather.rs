@@ -13,7 +13,7 @@ use waygate_cloud::Read;
 use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::{Lease, Operation};
-use waygate_core::names::{TAG_LEASE, TAG_POOL};
+use waygate_core::names::TAG_LEASE;
 use waygate_core::plan::{CloudFacts, EipSources, GatewayFact, PodFact, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipRequest, EipSource, Kind, Request};
 use waygate_store::Loaded;
@@ -68,8 +68,7 @@ async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], p
         facts.tagged = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
     }
     if let (None, Some(pool)) = (&lease.eip, pool_of(lease)) {
-        let tag = BTreeMap::from([(TAG_POOL.to_owned(), pool.to_owned())]);
-        facts.pool = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
+        facts.pool = fresh(worker.cloud.eips_of_pool(pool).await?, began)?;
     }
     let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
     if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {

@@ -58,3 +58,22 @@ async fn concurrent_readers_of_a_gateway_share_its_list() -> Result<()> {
     assert!(simulator.calls("DescribeForwardTableEntries").await <= 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn two_hundred_pods_that_wait_for_a_pool_share_its_readings() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "realistic"]).await?;
+    let cloud = simulator.cloud();
+    for value in ["games", "games", "others"] {
+        let body = serde_json::json!({"tag": [{"key": "waygate.dev/eip-pool", "value": value}]});
+        simulator.post("/console/allocate-eip", body).await;
+    }
+    let mut readers = JoinSet::new();
+    for number in 0..200 {
+        let (cloud, pool) = (cloud.clone(), if number % 2 == 0 { "games" } else { "nobody's" });
+        readers.spawn(async move { (pool, cloud.eips_of_pool(pool).await.unwrap().value.len()) });
+    }
+    let all = readers.join_all().await;
+    assert!(all.iter().all(|(pool, eips)| *eips == if *pool == "games" { 2 } else { 0 }), "{all:?}");
+    assert!(simulator.calls("DescribeEipAddresses").await <= 6);
+    Ok(())
+}
