@@ -109,19 +109,26 @@ impl Question for EipsById {
     }
 }
 
-/// EIPs by the pool that people tagged them into. One pool a call; who asks for one that is being read shares the next reading.
+/// EIPs by the pool that people tagged them into: a call a pool, however many ask for it.
 pub(crate) struct EipsByPool;
 
 impl Question for EipsByPool {
     type Key = String;
     type Value = Arc<Vec<Eip>>;
     const ACTION: Action = DESCRIBE_EIPS;
-    const MOST_KEYS: usize = 1;
+    const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, mut keys: Vec<String>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let pool = keys.pop().unwrap_or_default();
-        let read = EIPS.all(transport, permit, Params::default().tags([(&TAG_POOL.to_owned(), &pool)]), deadline).await?;
-        Ok(read.map(|eips| HashMap::from([(pool, Arc::new(eips))])))
+    async fn ask(&self, transport: &Transport, permit: Permit, pools: Vec<String>, deadline: Instant) -> Fetched<Asking<Self>> {
+        let (mut first, mut all) = (Some(permit), Read { value: HashMap::new(), began: Instant::now() });
+        for pool in pools {
+            let permit = match first.take() {
+                Some(permit) => permit,
+                None => transport.permit(DESCRIBE_EIPS, deadline).await?,
+            };
+            let read = EIPS.all(transport, permit, Params::default().tags([(&TAG_POOL.to_owned(), &pool)]), deadline).await?;
+            all.value.insert(pool, Arc::new(read.value));
+        }
+        Ok(all)
     }
 }
 
