@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::io::Read as _;
 use std::path::Path;
 use waygate_core::annotations::{self, Context};
-use waygate_core::config::Config;
+use waygate_core::config::{Config, Gateway};
 
 /// Whether every pod in the files would be admitted.
 pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
@@ -40,6 +40,7 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
     match Config::parse(&read(file)?) {
         Ok((config, warnings)) => {
             println!("{}: cluster {} is configured", file.display(), config.cluster_id);
+            config.gateways.iter().for_each(|gateway| println!("  pool: {}", pooled(gateway)));
             for warning in &warnings {
                 println!("  warning: {warning}");
             }
@@ -52,6 +53,21 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
     }
 }
 
+/// What an entry of the pool offers, and to whom.
+fn pooled(gateway: &Gateway) -> String {
+    let eips = match gateway.eips.as_slice() {
+        [] => "all its EIPs".to_owned(),
+        eips => eips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let whose = if gateway.namespaces.is_empty() {
+        "every namespace that no other entry names".to_owned()
+    } else {
+        let namespaces: Vec<_> = gateway.namespaces.iter().map(String::as_str).collect();
+        format!("namespaces {} only", namespaces.join(", "))
+    };
+    format!("{gateway}: ports {}–{} of {eips}, for {whose}", gateway.ports.start(), gateway.ports.end())
+}
+
 fn read(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut text = String::new();
@@ -59,4 +75,25 @@ fn read(file: &Path) -> anyhow::Result<String> {
         return Ok(text);
     }
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_is_shown_with_its_names_and_whose_it_is() {
+        let file = "{clusterID: a, regionID: cn-hangzhou, vpcID: vpc-1, enableControllers: [natgw], networkController: {natGwPool: [
+            {natgwId: ngw-1, zoneId: cn-hangzhou-j, portRangeStart: 1, portRangeEnd: 9, name: games, namespaces: [match, lobby], eips: [1.2.3.4]},
+            {natgwId: ngw-2, zoneId: cn-hangzhou-j, portRangeStart: 512, portRangeEnd: 1024}]}}";
+        let (config, _) = Config::parse(file).unwrap();
+        let shown: Vec<_> = config.gateways.iter().map(pooled).collect();
+        assert_eq!(
+            shown,
+            [
+                "games (ngw-1): ports 1–9 of 1.2.3.4, for namespaces lobby, match only",
+                "ngw-2: ports 512–1024 of all its EIPs, for every namespace that no other entry names",
+            ]
+        );
+    }
 }

@@ -123,9 +123,15 @@ impl Config {
         kind == "StatefulSet" || self.stateful_kinds.contains(kind)
     }
 
-    /// The external ports of every gateway, as annotations are judged by them.
-    pub fn port_ranges(&self) -> Vec<RangeInclusive<u16>> {
-        self.gateways.iter().map(|gateway| gateway.ports.clone()).collect()
+    /// The gateways whose ports the pods of a namespace may get; none if every entry of the pool is for other namespaces.
+    pub fn gateways_of(&self, namespace: &str) -> Vec<&Gateway> {
+        pool::serving(&self.gateways, namespace)
+    }
+
+    /// The external ports of those gateways, as annotations are judged by them; nothing is judged while DNAT is off.
+    pub fn port_ranges(&self, namespace: &str) -> Option<Vec<RangeInclusive<u16>>> {
+        let on = self.controllers.contains(&Controller::Natgw);
+        on.then(|| self.gateways_of(namespace).into_iter().map(|gateway| gateway.ports.clone()).collect())
     }
 }
 

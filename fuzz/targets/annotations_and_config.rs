@@ -19,21 +19,21 @@ fuzz_target!(|input: &str| {
     let port_ranges = match Config::parse(file) {
         Ok((config, _)) => {
             check_secrets(&config, file);
-            config.port_ranges()
+            config.port_ranges("default")
         }
         Err(errors) => {
             assert!(!errors.to_string().is_empty(), "refused without a reason");
-            Vec::new()
+            None
         }
     };
     let line = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.replace("\\n", "\n")));
     let annotations: BTreeMap<String, String> = annotations.lines().filter_map(line).collect();
     for (host_network, stateful) in [(false, false), (false, true), (true, false), (true, true)] {
-        check_reading(&annotations, host_network, stateful, &port_ranges);
+        check_reading(&annotations, host_network, stateful, port_ranges.as_deref());
     }
 });
 
-fn check_reading(annotations: &BTreeMap<String, String>, host_network: bool, stateful: bool, port_ranges: &[RangeInclusive<u16>]) {
+fn check_reading(annotations: &BTreeMap<String, String>, host_network: bool, stateful: bool, port_ranges: Option<&[RangeInclusive<u16>]>) {
     let reading = read(annotations, &Context { host_network, stateful, port_ranges });
     let Some(request) = &reading.request else {
         assert!(wanted_kind(annotations).is_none() || !reading.problems.is_empty(), "refused without a reason");

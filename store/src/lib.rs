@@ -19,6 +19,7 @@ mod operations;
 mod pool;
 mod ports;
 mod rates;
+mod room;
 mod schema;
 mod sources;
 mod take;

@@ -44,6 +44,9 @@ pub struct EntriesSeen {
     pub foreign: Vec<PortSpan>,
 }
 
+/// Ports freed by one statement: some 20 ms of work.
+const FREED_AT_ONCE: i64 = 1000;
+
 impl Store {
     /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing. An EIP that has come from another gateway brings
     /// its ports along, held ones too: nothing can be forwarded from it by the gateway it has left.
@@ -182,15 +185,23 @@ impl Store {
         Ok(())
     }
 
-    /// Frees ports whose quiet time is over; says how many.
+    /// Frees all ports whose quiet time is over; says how many. A batch at a time, so that no lock is held for long; and not one batch a call, or
+    /// a pool whose pods come and go faster would run out of ports that nobody has.
     pub async fn end_quiet(&self) -> Result<u64, Error> {
-        let done = sqlx::query!(
-            "UPDATE port SET state = 'free', quiet_until = NULL WHERE (allocation_id, proto, port) IN (
-               SELECT allocation_id, proto, port FROM port WHERE quiet_until <= now() ORDER BY quiet_until LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected())
+        let mut freed = 0;
+        loop {
+            let done = sqlx::query!(
+                "UPDATE port SET state = 'free', quiet_until = NULL WHERE (allocation_id, proto, port) IN (
+                   SELECT allocation_id, proto, port FROM port WHERE quiet_until <= now() ORDER BY quiet_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+                FREED_AT_ONCE,
+            )
+            .execute(&self.pool)
+            .await?;
+            freed += done.rows_affected();
+            if done.rows_affected() < FREED_AT_ONCE.unsigned_abs() {
+                return Ok(freed);
+            }
+        }
     }
 }
 

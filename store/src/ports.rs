@@ -8,6 +8,7 @@
 
 use crate::jobs::fenced;
 use crate::leases::key;
+use crate::room::{Asked, better_first};
 use crate::take::Take;
 use crate::{Claim, Error, Store};
 use sqlx::PgConnection;
@@ -35,8 +36,9 @@ enum Tried {
 }
 
 impl Store {
-    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already, else on the first of `candidates` with room.
-    pub async fn reserve_ports(&self, claim: &Claim, request: &DnatRequest, candidates: &[AllocationId]) -> Result<Reserved, Error> {
+    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already, else on one of `candidates`. Those come in groups,
+    /// the preferred first, each in random order; within a group the better of two is tried first, and so on until one has room.
+    pub async fn reserve_ports(&self, claim: &Claim, request: &DnatRequest, candidates: &[Vec<AllocationId>]) -> Result<Reserved, Error> {
         let mut transaction = self.pool.begin().await?;
         // The claim's row is locked, so that it cannot pass to somebody else before this commits.
         let locked = sqlx::query_scalar!(
@@ -56,18 +58,21 @@ impl Store {
                 .await?;
         let has = |asked: &ExposedPort| held.iter().any(|row| row.proto == asked.protocol.number() && row.target == i32::from(asked.port));
         let missing: Vec<_> = request.ports.iter().filter(|asked| !has(asked)).copied().collect();
-        let same_eip: Vec<_> = held.iter().take(1).map(|row| AllocationId::new(row.allocation_id.clone())).collect();
+        let same_eip: Vec<_> = held.iter().take(1).map(|row| vec![AllocationId::new(row.allocation_id.clone())]).collect();
         let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
+        let asked = Asked::of(&missing);
         let mut full = Vec::new();
-        for eip in candidates {
-            match take_all(&mut transaction, claim, eip, &missing, request.same_port).await? {
-                Tried::Taken => {
-                    transaction.commit().await?;
-                    return Ok(Reserved::Yes);
+        for two in candidates.iter().flat_map(|group| group.chunks(2)) {
+            for eip in better_first(&mut transaction, two, &asked).await? {
+                match take_all(&mut transaction, claim, &eip, &missing, request.same_port).await? {
+                    Tried::Taken => {
+                        transaction.commit().await?;
+                        return Ok(Reserved::Yes);
+                    }
+                    Tried::NoPorts => {}
+                    Tried::GatewayFull(gateway) if full.contains(&gateway) => {}
+                    Tried::GatewayFull(gateway) => full.push(gateway),
                 }
-                Tried::NoPorts => {}
-                Tried::GatewayFull(gateway) if full.contains(&gateway) => {}
-                Tried::GatewayFull(gateway) => full.push(gateway),
             }
         }
         Ok(if full.is_empty() { Reserved::NoRoom } else { Reserved::QuotaFull(full) })

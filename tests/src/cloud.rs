@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{layout, process};
+use crate::{cluster, layout, process};
 
 /// How long the simulator may take to say where it is.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -82,6 +82,7 @@ pub struct FaultId(u64);
 impl Cloud {
     /// Starts a simulator; its log is `dir/logs/simulator.log`, its process ID in `dir/pids/simulator`.
     pub async fn start(dir: &Path, arguments: &[String]) -> Result<Self> {
+        cluster::install_tls();
         for sub in ["logs", "pids"] {
             std::fs::create_dir_all(dir.join(sub))?;
         }

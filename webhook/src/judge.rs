@@ -1,7 +1,6 @@
 //! What all three endpoints judge by: the configuration, and who may write addresses.
 
 use crate::objects::{Map, Pod};
-use std::ops::RangeInclusive;
 use waygate_core::annotations::{Context, Problem, Reading, read};
 use waygate_core::config::{AdmissionMode, Config, Controller};
 use waygate_core::request::Kind;
@@ -10,27 +9,27 @@ use waygate_core::request::Kind;
 #[derive(Debug)]
 pub struct Judge {
     config: Config,
-    port_ranges: Vec<RangeInclusive<u16>>,
     writers: Vec<String>,
 }
 
 impl Judge {
     /// Rules by a configuration; `writers` are the users that may write allocated addresses onto pods.
     pub fn new(config: Config, writers: Vec<String>) -> Self {
-        Self { port_ranges: config.port_ranges(), config, writers }
+        Self { config, writers }
     }
 
-    /// What a pod's annotations say, controlled by an object of `controller`'s kind.
-    pub(crate) fn read(&self, pod: &Pod, controller: Option<&str>) -> Reading {
-        self.read_as(pod.metadata.annotations(), pod, controller)
+    /// What a pod's annotations say in a namespace, controlled by an object of `controller`'s kind.
+    pub(crate) fn read(&self, pod: &Pod, namespace: &str, controller: Option<&str>) -> Reading {
+        self.read_as(pod.metadata.annotations(), pod, namespace, controller)
     }
 
     /// What these annotations would say on this pod.
-    pub(crate) fn read_as(&self, annotations: &Map, pod: &Pod, controller: Option<&str>) -> Reading {
+    pub(crate) fn read_as(&self, annotations: &Map, pod: &Pod, namespace: &str, controller: Option<&str>) -> Reading {
+        let port_ranges = self.config.port_ranges(namespace);
         let context = Context {
             host_network: pod.spec.host_network.unwrap_or_default(),
             stateful: self.is_stateful(controller),
-            port_ranges: &self.port_ranges,
+            port_ranges: port_ranges.as_deref(),
         };
         read(annotations, &context)
     }

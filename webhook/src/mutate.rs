@@ -16,7 +16,7 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
     let Some(pod) = request.object.as_ref().filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable()) else {
         return Answer::default();
     };
-    let reading = judge.read(pod, pod.controller_kind());
+    let reading = judge.read(pod, &request.namespace, pod.controller_kind());
     let mut patch = Vec::new();
     patch.extend(label(pod, &reading));
     let created = request.operation == Operation::Create;

@@ -22,13 +22,13 @@ pub(crate) fn judge(judge: &Judge, request: &Request<Pod>) -> Judgement {
     };
     match request.operation {
         Operation::Create => created(judge, request, pod),
-        Operation::Update => updated(judge, request.old_object.as_ref(), pod),
+        Operation::Update => updated(judge, request, pod),
         Operation::Delete | Operation::Connect => Judgement::default(),
     }
 }
 
 fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
-    let reading = judge.read(pod, pod.controller_kind());
+    let reading = judge.read(pod, &request.namespace, pod.controller_kind());
     let mut answer = verdict(judge, &reading.problems, &reading.warnings);
     let Some(asked) = reading.request else {
         return Judgement { answer, ..Judgement::default() };
@@ -51,13 +51,13 @@ fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
 
 /// Judges what the change brought about: what was wrong before is not the change's fault, and a pod that was admitted without us must
 /// still take other changes.
-fn updated(judge: &Judge, old: Option<&Pod>, pod: &Pod) -> Judgement {
-    let Some(old) = old.filter(|old| ours_changed(old, pod)) else {
+fn updated(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
+    let Some(old) = request.old_object.as_ref().filter(|old| ours_changed(old, pod)) else {
         return Judgement::default();
     };
     let controller = pod.controller_kind();
-    let before = judge.read_as(old.metadata.annotations(), pod, controller);
-    let Reading { problems, warnings, .. } = judge.read(pod, controller);
+    let before = judge.read_as(old.metadata.annotations(), pod, &request.namespace, controller);
+    let Reading { problems, warnings, .. } = judge.read(pod, &request.namespace, controller);
     let answer = verdict(judge, &without(problems, &before.problems), &without(warnings, &before.warnings));
     Judgement { answer, ..Judgement::default() }
 }

@@ -13,7 +13,7 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
     if request.old_object.is_some() && template(&request.old_object) == template(&request.object) {
         return Answer::default();
     }
-    let reading = judge.read(pod, Some(&request.kind.kind));
+    let reading = judge.read(pod, &request.namespace, Some(&request.kind.kind));
     let problems = as_warnings(&reading.problems).map(|problem| {
         let fate = if judge.refuses() { "pods of this template will be refused" } else { "pods of this template will get no address" };
         format!("{fate}: {problem}")

@@ -6,7 +6,8 @@ use crate::gather::Gathered;
 use crate::worker::Worker;
 use crate::{publish, resource, take};
 use std::time::Duration;
-use waygate_core::ids::{NatGatewayId, PodUid, ZoneId};
+use waygate_core::config::Gateway;
+use waygate_core::ids::{PodUid, ZoneId};
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
@@ -206,7 +207,8 @@ async fn forget(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gather
 
 async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gathered, zone: &ZoneId) -> Result<After, Error> {
     let Request::Dnat(request) = &loaded.lease.request else { return Err(Error::Changed) };
-    let candidates = worker.pool.candidates(zone);
+    let gateways = worker.config.gateways_of(&loaded.lease.namespace);
+    let candidates = worker.pool.candidates(&gateways, zone);
     let reserved = match worker.store.reserve_ports(claim, request, &candidates).await {
         Ok(reserved) => reserved,
         // A former pod's entry still forwards to this port of the pod's IP.
@@ -215,27 +217,35 @@ async fn reserve(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered: &Gat
     let (reason, message) = match reserved {
         Reserved::Yes => return Ok(After::Next),
         Reserved::NoRoom if candidates.is_empty() => {
-            let message = "none of the pool's NAT gateways is there, takes changes and has an EIP that may be used".to_owned();
+            let message =
+                format!("none of the pool's NAT gateways is there, takes changes and has an EIP that may be used: {}", listed(&gateways));
             (Reason::GatewayUnavailable, message)
         }
         Reserved::NoRoom => (
             Reason::NoFreePort,
             format!(
-                "no EIP of the {} in the pool has {} free ports; add EIPs or widen the port range, or wait until others are freed",
-                candidates.len(),
-                request.ports.len()
+                "no EIP of {} has {} free ports ({} looked at); add EIPs or widen the port range, or wait until others are freed",
+                listed(&gateways),
+                request.ports.len(),
+                candidates.iter().map(Vec::len).sum::<usize>(),
             ),
         ),
-        Reserved::QuotaFull(gateways) => {
-            let gateways: Vec<_> = gateways.iter().map(NatGatewayId::as_str).collect();
+        Reserved::QuotaFull(full) => {
+            // Those of the pool that the lease's ports stand on may be for other namespaces by now.
+            let full: Vec<_> = worker.config.gateways.iter().filter(|gateway| full.contains(&gateway.nat_gateway_id)).collect();
             let message = format!(
                 "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({}); raise it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed",
-                gateways.join(", ")
+                listed(&full)
             );
             (Reason::QuotaExceeded, message)
         }
     };
     waits(worker, loaded, gathered, Wait { reason, message, patience: Patience::Event }).await
+}
+
+/// Entries of the pool as people are told of them.
+fn listed(gateways: &[&Gateway]) -> String {
+    gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A unique constraint says that somebody else holds it: wait, and say who.

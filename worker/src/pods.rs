@@ -34,10 +34,11 @@ pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Succes
 /// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not taken.
 pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let port_ranges = worker.config.port_ranges(pod.metadata.namespace.as_deref().unwrap_or_default());
     let context = Context {
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
         stateful: controller.is_some_and(|owner| worker.config.is_stateful(&owner.kind)),
-        port_ranges: &worker.port_ranges,
+        port_ranges: port_ranges.as_deref(),
     };
     annotations::read(pod.annotations(), &context)
 }

@@ -59,7 +59,6 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
     let worker = Arc::new(Worker {
-        port_ranges: config.port_ranges(),
         config,
         store,
         cluster,

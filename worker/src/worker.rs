@@ -6,7 +6,6 @@ use crate::namespaces::Namespaces;
 use crate::pool::Pool;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
-use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -20,8 +19,6 @@ use waygate_store::{Cluster, Store};
 pub(crate) struct Worker {
     /// The configuration.
     pub config: Config,
-    /// The external ports of all gateways, as annotations are judged by them.
-    pub port_ranges: Vec<RangeInclusive<u16>>,
     /// The lease store.
     pub store: Store,
     /// Which cluster this is.

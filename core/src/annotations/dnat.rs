@@ -23,7 +23,7 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<DnatRequest
         reader.refuse(Key::ExposePort, "is required for DNAT", PORTS);
     }
     let ports = reader.parse(Key::ExposePort, |text| ports(text, protocol))?;
-    if let Err(Refusal { why, allowed }) = fits(&ports, same_port, context.port_ranges) {
+    if let Some(Err(Refusal { why, allowed })) = context.port_ranges.map(|ranges| fits(&ports, same_port, ranges)) {
         reader.refuse(Key::ExposePort, &why, &allowed);
     }
     Some(DnatRequest { ports, fixed, same_port })
@@ -79,7 +79,8 @@ fn port(item: &str, usual: Protocol) -> Option<ExposedPort> {
 /// have port ranges of their own.
 fn fits(ports: &[ExposedPort], same_port: bool, ranges: &[RangeInclusive<u16>]) -> Result<(), Refusal> {
     if ranges.is_empty() {
-        return Ok(());
+        let why = "cannot be given in this namespace: every NAT gateway of the pool is for other namespaces";
+        return refusal(why, "a namespace that networkController.natGwPool serves");
     }
     if same_port {
         return if ranges.iter().any(|range| ports.iter().all(|port| range.contains(&port.port))) {

@@ -147,7 +147,7 @@ fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)
 proptest! {
     #[test]
     fn a_request_implies_no_problem_and_every_message_is_short(annotations in anything(), (host_network, stateful) in contexts()) {
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
         prop_assert!(reading.request.is_none() || reading.problems.is_empty());
         for problem in reading.problems.iter().chain(&reading.warnings) {
             let message = problem.to_string();
@@ -158,7 +158,7 @@ proptest! {
     #[test]
     fn every_problem_names_a_key_that_is_present_or_required(annotations in anything(), (host_network, stateful) in contexts()) {
         let required = [Key::ExposePort.canonical(), Key::InternetChargeType.canonical()];
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
         for problem in reading.problems.iter().chain(&reading.warnings) {
             let present = annotations.get(&problem.key).is_some_and(|value| *value == problem.value);
             prop_assert!(present || required.contains(&problem.key), "{problem:?}");
@@ -167,7 +167,7 @@ proptest! {
 
     #[test]
     fn what_wants_no_address_gets_none(annotations in anything(), (host_network, stateful) in contexts()) {
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: &[] });
+        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
         prop_assert!(reading.request.is_none() || wants_address(&annotations));
     }
 

@@ -2,8 +2,8 @@ use super::*;
 use crate::ids::{AllocationId, BandwidthPackageId};
 use crate::request::{EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol, ReleaseStrategy};
 
-const STATEFUL: Context = Context { host_network: false, stateful: true, port_ranges: &[] };
-const STATELESS: Context = Context { host_network: false, stateful: false, port_ranges: &[] };
+const STATEFUL: Context = Context { host_network: false, stateful: true, port_ranges: None };
+const STATELESS: Context = Context { host_network: false, stateful: false, port_ranges: None };
 
 /// Keys without a prefix get the original's.
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -156,13 +156,22 @@ fn dnat_without_ports_names_the_missing_key() {
 #[test]
 fn ports_that_no_gateway_can_hold_are_refused() {
     let ranges = [512..=513, 7000..=7002];
-    let context = Context { port_ranges: &ranges, ..STATEFUL };
+    let context = Context { port_ranges: Some(&ranges), ..STATEFUL };
     let on = ("pod-dnat", "true");
     assert!(refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,1/udp,2/udp,3/udp")]).is_empty());
     assert_eq!(refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,4")]), ["pod-dnat-expose-port"]);
     let same = ("waygate.dev/same-port", "true");
     assert!(refused(&context, &[on, same, ("pod-dnat-expose-port", "7000,7002/udp")]).is_empty());
     assert_eq!(refused(&context, &[on, same, ("pod-dnat-expose-port", "512,7000")]), ["pod-dnat-expose-port"]);
+}
+
+#[test]
+fn ports_in_a_namespace_that_no_gateway_serves_are_refused() {
+    let context = Context { port_ranges: Some(&[]), ..STATEFUL };
+    let reading = read_as(&context, &[("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]);
+    let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+    assert!(problems.len() == 1 && problems[0].contains("cannot be given in this namespace"), "{problems:?}");
+    assert!(refused(&context, &[("pod-with-eip", "true")]).is_empty());
 }
 
 #[test]

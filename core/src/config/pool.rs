@@ -3,7 +3,8 @@
 use super::cursor::{Cursor, Findings};
 use super::{is_id, is_place};
 use crate::ids::{NatGatewayId, ZoneId};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -12,12 +13,32 @@ use std::ops::RangeInclusive;
 pub struct Gateway {
     /// Its ID.
     pub nat_gateway_id: NatGatewayId,
+    /// What people call it.
+    pub name: Option<String>,
     /// Its zone: pods of the same zone prefer it.
     pub zone_id: ZoneId,
     /// The external ports that may be handed out.
     pub ports: RangeInclusive<u16>,
     /// Which of its addresses to use; empty means all.
     pub eips: Vec<Ipv4Addr>,
+    /// Whose pods alone get ports there; empty means those of every namespace that no entry of the pool names.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// As messages show it: its name, if it has one, and its ID.
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.nat_gateway_id),
+            None => self.nat_gateway_id.fmt(f),
+        }
+    }
+}
+
+/// The entries of the pool that serve a namespace: those that name it; those that name none where no entry does.
+pub(super) fn serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gateway> {
+    let own: Vec<_> = pool.iter().filter(|gateway| gateway.namespaces.contains(namespace)).collect();
+    if own.is_empty() { pool.iter().filter(|gateway| gateway.namespaces.is_empty()).collect() } else { own }
 }
 
 pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
@@ -26,24 +47,27 @@ pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
         findings.error(cursor, "is required while natgw is enabled: a list of NAT gateways");
     }
     let mut seen = Seen::default();
-    items.iter().filter_map(|item| gateway(item, &mut seen, findings)).collect()
+    let gateways: Vec<_> = items.iter().filter_map(|item| gateway(item, &mut seen, findings)).collect();
+    if !gateways.is_empty() && gateways.iter().all(|gateway| !gateway.namespaces.is_empty()) {
+        findings.warn(cursor, "has no entry without namespaces: pods of all other namespaces get no ports");
+    }
+    gateways
 }
 
-/// What may stand in the pool only once, and where it stood first.
+/// What may stand in the pool only once.
 #[derive(Default)]
-struct Seen<'a>(BTreeMap<&'a str, usize>);
+struct Seen<'a>(BTreeSet<&'a str>);
 
 impl<'a> Seen<'a> {
     fn check(&mut self, at: &Cursor, text: &'a str, findings: &mut Findings) {
-        let next = self.0.len();
-        if self.0.insert(text, next).is_some() {
+        if !self.0.insert(text) {
             findings.error(at, format!("names {text} a second time"));
         }
     }
 }
 
 fn gateway<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Option<Gateway> {
-    cursor.check_keys(&["natgwId", "zoneId", "portRangeStart", "portRangeEnd", "eips"], &[], findings);
+    cursor.check_keys(&["natgwId", "zoneId", "portRangeStart", "portRangeEnd", "eips", "name", "namespaces"], &[], findings);
     let id = cursor.at("natgwId").shaped(|text| is_id(text, "ngw-"), "ngw-…", findings);
     if let Some(id) = id {
         seen.check(&cursor.at("natgwId"), id, findings);
@@ -52,11 +76,38 @@ fn gateway<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings
     let start = port(&cursor.at("portRangeStart"), findings);
     let end = port(&cursor.at("portRangeEnd"), findings);
     let eips = eips(&cursor.at("eips"), seen, findings);
+    let name = name(&cursor.at("name"), seen, findings);
+    let namespaces = namespaces(&cursor.at("namespaces"), findings);
     let (start, end) = (start?, end?);
     if start > end {
         findings.error(cursor, format!("has a portRangeStart of {start} above its portRangeEnd of {end}"));
     }
-    Some(Gateway { nat_gateway_id: NatGatewayId::new(id?), zone_id: ZoneId::new(zone?), ports: start..=end, eips })
+    Some(Gateway { nat_gateway_id: NatGatewayId::new(id?), name, zone_id: ZoneId::new(zone?), ports: start..=end, eips, namespaces })
+}
+
+fn name<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Option<String> {
+    if cursor.is_absent() {
+        return None;
+    }
+    let name = cursor.shaped(is_label, "1 to 63 lower-case letters, digits and hyphens", findings)?;
+    seen.check(cursor, name, findings);
+    Some(name.to_owned())
+}
+
+/// An entry may share its namespaces with others; one that is named twice in it is a slip of the pen, mostly for another.
+fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
+    let mut seen = Seen::default();
+    let named = cursor.shaped_items(is_label, "a namespace: 1 to 63 lower-case letters, digits and hyphens", findings);
+    for (item, namespace) in &named {
+        seen.check(item, namespace, findings);
+    }
+    named.into_iter().map(|(_, namespace)| namespace.to_owned()).collect()
+}
+
+/// As Kubernetes names namespaces.
+fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn port(cursor: &Cursor, findings: &mut Findings) -> Option<u16> {

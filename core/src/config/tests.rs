@@ -63,7 +63,7 @@ fn the_documents_file_for_dnat_is_accepted_as_it_is() {
     let (config, warnings) = good(DNAT);
     assert_eq!(config.cluster_id, "c11ba338192xxxxxxx");
     assert_eq!(config.controllers, BTreeSet::from([Controller::Natgw]));
-    assert_eq!(config.port_ranges(), [512..=1024]);
+    assert_eq!(config.port_ranges("default"), Some(vec![512..=1024]));
     assert!(config.gateways[0].eips.is_empty() && config.credential.is_none());
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("networkController.natGwPool[0].eips[0] is a placeholder"), "{warnings:?}");
@@ -83,7 +83,54 @@ fn the_documents_file_for_eips_is_accepted_as_it_is() {
 fn a_pool_nobody_uses_may_keep_its_placeholders() {
     let pool = "networkController:\n  natGwPool:\n    - natgwId: \"< nat gateway id. >\"\n      zoneId: x\n";
     let (config, _) = good(&EIP.replace("networkController:\n", pool));
-    assert!(config.gateways.is_empty());
+    assert!(config.gateways.is_empty() && config.port_ranges("default").is_none());
+}
+
+/// A pool of two entries, with this added to each.
+fn pool_of_two(first: &str, second: &str) -> String {
+    let entry =
+        |id: u8, more: &str| format!("    - {{natgwId: ngw-{id}, zoneId: cn-hangzhou-j, portRangeStart: {id}, portRangeEnd: 9{more}}}\n");
+    let (head, tail) = (DNAT.find("    - natgwId").unwrap(), DNAT.find("\ncredential").unwrap());
+    format!("{}{}{}{}", &DNAT[..head], entry(1, first), entry(2, second), &DNAT[tail..])
+}
+
+#[test]
+fn a_namespace_that_an_entry_names_uses_the_entries_that_name_it_and_no_others() {
+    let (config, warnings) = good(&pool_of_two(", name: games, namespaces: [match, lobby]", ""));
+    let shown = |namespace| config.gateways_of(namespace).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown("match"), ["games (ngw-1)"]);
+    assert_eq!(shown("lobby"), ["games (ngw-1)"]);
+    assert_eq!(shown("default"), ["ngw-2"]);
+    assert_eq!((config.port_ranges("match"), config.port_ranges("default")), (Some(vec![1..=9]), Some(vec![2..=9])));
+    assert!(warnings.is_empty(), "{warnings:?}");
+
+    let (config, _) = good(&pool_of_two(", namespaces: [match]", ", namespaces: [match, other]"));
+    assert_eq!(config.gateways_of("match").len(), 2, "entries may share a namespace");
+    let (config, _) = good(&pool_of_two(", namespaces: []", ""));
+    assert_eq!(config.gateways_of("default").len(), 2, "an empty list is as good as none");
+}
+
+#[test]
+fn a_pool_that_serves_only_named_namespaces_is_warned_of() {
+    let (config, warnings) = good(&pool_of_two(", namespaces: [a]", ", namespaces: [b]"));
+    assert_eq!(config.port_ranges("default"), Some(Vec::new()));
+    assert!(warnings[0].starts_with("networkController.natGwPool has no entry without namespaces"), "{warnings:?}");
+}
+
+#[test]
+fn names_and_namespaces_of_the_pool_are_checked_where_they_stand() {
+    for (first, second, wrong) in [
+        (", namespaces: [a, a]", "", "[0].namespaces[1]"),
+        (", namespaces: [a, Vip]", "", "[0].namespaces[1]"),
+        (", namespaces: a", "", "[0].namespaces"),
+        (", namespaces: [7]", "", "[0].namespaces[0]"),
+        (", namespace: [a]", "", "[0].namespace"),
+        (", name: a_b", "", "[0].name"),
+        (", name: a", ", name: a", "[1].name"),
+        (", name: a-", "", "[0].name"),
+    ] {
+        assert_eq!(errors(&pool_of_two(first, second)), [format!("networkController.natGwPool{wrong}")], "{first}{second}");
+    }
 }
 
 #[test]

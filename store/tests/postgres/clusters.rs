@@ -51,7 +51,7 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
                 assert_eq!(bench.store.take_eip(claim, &[(eip.clone(), ip)]).await?, first);
                 assert_eq!(bench.store.set_target(claim, &target(1)).await.is_ok(), first);
             } else {
-                let reserved = bench.store.reserve_ports(claim, &dnat(&[80], &[]), &pool).await?;
+                let reserved = bench.store.reserve_ports(claim, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
                 assert_eq!(reserved == Reserved::Yes, first);
             }
         }

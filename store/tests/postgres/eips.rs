@@ -42,7 +42,7 @@ async fn a_port_of_a_private_ip_is_forwarded_once_a_gateway() -> Result<()> {
         let mut claims = Vec::new();
         for asked in asks {
             let claim = bench.claimed(&waygate_core::request::Request::Dnat(asked.clone())).await?;
-            bench.store.reserve_ports(&claim, &asked, &pool).await?;
+            bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
             claims.push(claim);
         }
         bench.store.set_target(&claims[0], &target(1)).await?;
@@ -103,7 +103,7 @@ async fn forget_refuses_what_still_holds_something() -> Result<()> {
         kept("a target").await?;
         store.clear_target(&claim).await?;
 
-        store.reserve_ports(&claim, &dnat(&[80], &[]), &pool).await?;
+        store.reserve_ports(&claim, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
         kept("a port").await?;
         let key = crate::database::keys(&bench.load(&claim).await?).remove(0);
         store.quiet_port(&claim, &key, CLAIM).await?;

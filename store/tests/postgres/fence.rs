@@ -15,7 +15,7 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
     let store = &bench.store;
     let second = Duration::from_secs(1);
     let eip = AllocationId::new("eip-given");
-    let candidates = [port.allocation_id.clone()];
+    let candidates = [vec![port.allocation_id.clone()]];
     vec![
         ("load", store.load(claim, CLAIM).await.map(drop)),
         ("finish", store.finish(claim, &finish(0, second)).await),
@@ -60,7 +60,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let former = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
+        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&former).await?).remove(0);
 
@@ -82,7 +82,7 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
         bench.sight(Uuid::new_v4(), &ports(&[80], &[])).await?;
         let owner = Uuid::new_v4();
         let first = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
-        bench.store.reserve_ports(&first, &dnat(&[80], &[]), &pool).await?;
+        bench.store.reserve_ports(&first, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&first).await?).remove(0);
         bench.pass(CLAIM).await?;
@@ -100,7 +100,7 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let theirs = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.reserve_ports(&theirs, &dnat(&[80], &[]), &pool).await?;
+        bench.store.reserve_ports(&theirs, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&theirs).await?).remove(0);
         let mine = bench.claimed(&ports(&[80], &[])).await?;
@@ -143,7 +143,7 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         for name in ["note_entry", "mark_foreign", "quiet_port", "miss"] {
             let former = bench.claimed(&ports(&[80], &[])).await?;
-            bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
+            bench.store.reserve_ports(&former, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
             let operation = bench.intend(&former, name, &release("eip-1")).await?;
             let port = keys(&bench.load(&former).await?).remove(0);
             bench.pass(CLAIM).await?;

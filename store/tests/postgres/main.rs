@@ -19,5 +19,7 @@ mod ports;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod schema;
 mod sources;

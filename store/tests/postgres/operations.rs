@@ -239,7 +239,7 @@ async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -
         // Two external ports for the same number: only the protocol tells the rows apart.
         let pool = [bench.offer("eip-1", 1000, 1000).await?];
         let claim = bench.claimed(&ports(&[80], &[80])).await?;
-        bench.store.reserve_ports(&claim, &dnat(&[80], &[80]), &pool).await?;
+        bench.store.reserve_ports(&claim, &dnat(&[80], &[80]), &[pool.to_vec()]).await?;
         bench.store.set_target(&claim, &target(1)).await?;
         let leased = bench.load(&claim).await?.lease.ports;
         let udp = leased.iter().find(|port| port.protocol() == Protocol::Udp).expect("a UDP port");

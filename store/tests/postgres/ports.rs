@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_mins(1);
 /// Reserves for a new lease.
 async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.reserve_ports(&claim, asked, pool).await?;
+    let reserved = bench.store.reserve_ports(&claim, asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -58,7 +58,7 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
 }
 
 async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool: &[AllocationId]) -> Result<()> {
-    while store.reserve_ports(claim, asked, pool).await? == Reserved::NoRoom {
+    while store.reserve_ports(claim, asked, &[pool.to_vec()]).await? == Reserved::NoRoom {
         tokio::task::yield_now().await;
     }
     let lease = store.load(claim, CLAIM).await?.lease;
@@ -124,32 +124,18 @@ async fn an_empty_or_unknown_pool_has_no_room() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_first_candidate_with_room_for_all_is_taken() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        let small = bench.offer("eip-1", 1000, 1001).await?;
-        let large = bench.offer("eip-2", 1000, 1010).await?;
-        let (claim, _) = reserve(bench, &dnat(&[1, 2, 3], &[]), &[small.clone(), large.clone()]).await?;
-        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.allocation_id == large));
-        let (claim, _) = reserve(bench, &dnat(&[1, 2], &[]), &[small.clone(), large]).await?;
-        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.allocation_id == small));
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
 async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?, bench.offer("eip-2", 1000, 1010).await?];
         let asked = dnat(&[80, 443], &[53]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         let before = bench.load(&claim).await?.lease.ports;
-        bench.store.reserve_ports(&claim, &asked, &pool).await?;
+        bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
 
         let other_first: Vec<_> = pool.iter().rev().cloned().collect();
         bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[1])).await?;
-        bench.store.reserve_ports(&claim, &asked, &other_first).await?;
+        bench.store.reserve_ports(&claim, &asked, std::slice::from_ref(&other_first)).await?;
         let after = bench.load(&claim).await?.lease.ports;
         assert_eq!(after.len(), 3);
         assert!(after.iter().all(|port| port.allocation_id == before[0].allocation_id));
@@ -190,7 +176,18 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
         assert_eq!(bench.store.end_quiet().await?, 0);
         bench.pass_quietly(QUIET / 2).await?;
         assert_eq!(bench.store.end_quiet().await?, 1);
-        assert_eq!(bench.store.reserve_ports(&next, &dnat(&[80], &[]), &pool).await?, Reserved::Yes);
+        assert_eq!(bench.store.reserve_ports(&next, &dnat(&[80], &[]), &[pool.to_vec()]).await?, Reserved::Yes);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn all_ports_whose_quiet_time_is_over_are_freed_however_many() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        bench.offer("eip-1", 1000, 2249).await?;
+        sqlx::query("UPDATE port SET state = 'quiet', quiet_until = now()").execute(&bench.pool).await?;
+        assert_eq!(bench.store.end_quiet().await?, 2500);
         Ok(())
     })
     .await
@@ -239,7 +236,7 @@ async fn an_ending_lease_reserves_nothing() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         bench.store.set_phase(&claim, waygate_core::lease::Phase::Ending).await?;
-        assert!(matches!(bench.store.reserve_ports(&claim, &dnat(&[80], &[]), &pool).await, Err(Error::ClaimLost)));
+        assert!(matches!(bench.store.reserve_ports(&claim, &dnat(&[80], &[]), &[pool.to_vec()]).await, Err(Error::ClaimLost)));
         assert_eq!(held(bench).await?, 0);
         Ok(())
     })
@@ -255,7 +252,7 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         bench.store.set_target(&claim, &target(1)).await?;
         bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[0])).await?;
-        bench.store.reserve_ports(&claim, &asked, &pool).await?;
+        bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let taken = bench.store.set_target(&other, &target(1)).await;
         assert_eq!(taken.err().as_ref().and_then(Error::taken), Some("port_internal"));
@@ -375,7 +372,7 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
             let (store, start, pool) = (bench.store.clone(), Arc::clone(&start), pool.to_vec());
             tasks.spawn(async move {
                 start.wait().await;
-                store.reserve_ports(&claim, &dnat(&[80, 443], &[]), &pool).await
+                store.reserve_ports(&claim, &dnat(&[80, 443], &[]), std::slice::from_ref(&pool)).await
             });
         }
         let mut reserved = 0;

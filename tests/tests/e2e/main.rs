@@ -10,5 +10,6 @@ mod kept;
 mod kubelet;
 mod nothing_left;
 mod outage;
+mod pools;
 mod reasons;
 mod sources;

@@ -22,6 +22,7 @@ enableControllers: [natgw, eip]
 networkController:
   natGwPool:
     - {natgwId: ngw-bp1abc, zoneId: cn-hangzhou-j, portRangeStart: 512, portRangeEnd: 1024}
+    - {natgwId: ngw-bp2abc, zoneId: cn-hangzhou-j, portRangeStart: 600, portRangeEnd: 601, namespaces: [games]}
   customStatefulWorkloadKinds: [CloneSet]
 ";
 
