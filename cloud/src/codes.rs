@@ -183,6 +183,7 @@ const CODES: &[Row] = &[
     ("ResourceNotFound.ForwardEntry", NotFound, "ForwardEntryNotFound"),
     ("InvalidExternalIp.NotFound", NotFound, "AddressNotOnGateway"),
     ("Invalid.natgwNotExist", NotFound, "GatewayNotFound"),
+    ("InvalidNatGatewayId.NotFound", NotFound, "GatewayNotFound"),
     ("IncorretForwardEntryStatus", Conflict, "EntryNotReady"),
     ("IncorrectStatus.ForwardEntry", Conflict, "EntryNotReady"),
     ("IncorrectStatus.NATGW", Conflict, "GatewayNotReady"),

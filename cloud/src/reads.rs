@@ -66,7 +66,8 @@ impl Cloud {
         self.0.gateways.get(id, make).read(()).await
     }
 
-    /// Every DNAT entry of the gateway, each once. One listing at a time: who comes while one is under way shares the next.
+    /// Every DNAT entry of the gateway, each once; none of a gateway that is gone. One listing at a time: who comes while one is under way
+    /// shares the next.
     pub async fn forward_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<ForwardEntry>>, Error> {
         let read = self.entries(Scope::Gateway(gateway.clone())).await?;
         Ok(read.map(|entries| entries.to_vec()))

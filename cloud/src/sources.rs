@@ -1,7 +1,7 @@
 //! What is read in batches, and how: one [`Question`] each.
 
 use crate::batch::{Batcher, Fetched, Source};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::gate::Gates;
 use crate::pages::{Listing, chain};
 use crate::params::Params;
@@ -230,7 +230,12 @@ impl Question for Forwards {
             Scope::Gateway(gateway) => Params::default().with("NatGatewayId", gateway),
             Scope::Table(table) => Params::default().with("ForwardTableId", table),
         };
-        let read = ENTRIES.all(transport, permit, params, deadline).await?;
+        let began = Instant::now();
+        let read = match ENTRIES.all(transport, permit, params, deadline).await {
+            // The gateway is gone, and its entries with it: whoever has ports there must see that to give them back.
+            Err(error) if error.class() == Class::NotFound => Read { value: Vec::new(), began },
+            listed => listed?,
+        };
         self.gates.seen(&self.scope, &read);
         Ok(read.map(|entries| HashMap::from([((), Arc::new(entries))])))
     }

@@ -194,15 +194,15 @@ const TABLE: &[Answers] = &[
     Answers {
         action: "GetNatGatewayAttribute",
         mean: &[
-            (Conflict, "SomethingNotFound", &["InvalidNatGatewayId.NotFound"]),
+            (NotFound, "GatewayNotFound", &["InvalidNatGatewayId.NotFound"]),
         ],
     },
     Answers {
+        // That its gateway is gone is an answer to this, and no error.
         action: "DescribeForwardTableEntries",
         mean: &[
             (Conflict, "EntryNotReady", &["IncorretForwardEntryStatus"]),
             (Permanent, "InvalidParameter", &["DESCRIBE_FORWARD_PARAM_INVALID"]),
-            (NotFound, "ForwardTableNotFound", &["InvalidForwardTableId.NotFound"]),
             (Permanent, "InvalidRegion", &["InvalidRegionId.NotFound"]),
         ],
     },

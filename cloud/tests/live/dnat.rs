@@ -97,3 +97,22 @@ async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
     assert_eq!((full.class(), full.is_transient()), (Class::Quota, false), "{full}");
     Ok(())
 }
+
+/// What a list by a gateway's ID says of a gateway that is gone is not documented: an empty list, or one of these refusals. A lease whose
+/// gateway is gone must be able to end either way.
+#[tokio::test]
+async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_so() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    cloud.change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE).await?;
+    for code in ["InvalidNatGatewayId.NotFound", "Invalid.natgwNotExist", "InvalidForwardTableId.NotFound"] {
+        let refused = json!({"action": "DescribeForwardTableEntries", "kind": "error", "code": code, "status": 404, "times": 1});
+        simulator.post("/faults", refused).await;
+        assert_eq!(cloud.forward_entries(&gateway).await?.value, [], "{code}");
+    }
+    assert_eq!(cloud.forward_entries(&gateway).await?.value.len(), 1);
+    let denied = json!({"action": "DescribeForwardTableEntries", "kind": "error", "code": "Forbidden.RAM", "status": 403, "times": 1});
+    simulator.post("/faults", denied).await;
+    assert_eq!(cloud.forward_entries(&gateway).await.unwrap_err().class(), Class::Denied, "no right to look is no look");
+    Ok(())
+}
