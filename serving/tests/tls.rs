@@ -121,7 +121,7 @@ async fn a_leaf_is_trusted_for_its_names_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_swapped_secret_is_served_and_a_broken_one_is_not() {
+async fn a_certificates_rotation_blocks_no_pod() {
     tls::install_provider();
     let (files, old, new) = (tempfile::tempdir().unwrap(), authority(), authority());
     let (old_pair, new_pair) = (pair(&old), pair(&new));

@@ -88,6 +88,21 @@ async fn a_pod_is_admitted_in_time_while_postgres_is_away() {
     server.expect_metric("hand_offs_total", 1);
 }
 
+/// It takes connections and never answers: neither an error nor an end. Twice as many reviews as there may be jobs under way.
+#[tokio::test]
+async fn a_postgres_that_hangs_does_not_block_scheduling() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::start_with_store(CONFIG, &format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap()));
+    let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
+    review["request"]["dryRun"] = json!(false);
+    let start = std::time::Instant::now();
+    let answers = futures::future::join_all((0..512).map(|_| server.review("/validate", &review))).await;
+    assert!(answers.iter().all(|answer| answer["allowed"] == json!(true)));
+    let took = start.elapsed();
+    assert!(took < std::time::Duration::from_secs(2), "the API server waits 3 s; this took {took:?}");
+    server.expect_metric("hand_offs_total", 512);
+}
+
 #[tokio::test]
 async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
     let server = Server::start(CONFIG);

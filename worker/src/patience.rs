@@ -36,11 +36,16 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     #[test]
-    fn waits_grow_to_their_bound_and_no_further() {
+    fn no_wait_leaves_a_gate_stuck_for_ever() {
         assert!(wait(Patience::Poll, 0, NOW) < Duration::from_millis(200));
         assert!(wait(Patience::Poll, 3, NOW) > wait(Patience::Poll, 0, NOW));
         assert!(wait(Patience::Poll, i32::MAX, NOW) <= Duration::from_secs_f64(3.6));
         assert!(wait(Patience::Event, -1, NOW) <= Duration::from_secs(1));
+        for patience in [Patience::Poll, Patience::Event, Patience::Person, Patience::Exit, Patience::Idle] {
+            for tries in [0, 1, 10, 1000, i32::MAX] {
+                assert!(wait(patience, tries, NOW) <= Duration::from_mins(6), "{patience:?} after {tries} waits");
+            }
+        }
     }
 
     #[test]

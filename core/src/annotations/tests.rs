@@ -332,7 +332,7 @@ fn an_empty_setting_is_no_setting_and_says_so() {
 }
 
 #[test]
-fn a_slip_in_a_key_names_the_key_meant() {
+fn a_typo_in_a_key_is_not_silently_ignored() {
     let reading = read_as(&STATELESS, &[("pod-dnat-expose-prot", "80")]);
     let message = reading.warnings[0].to_string();
     assert!(message.contains("did you mean k8s.aliyun.com/pod-dnat-expose-port?"), "{message}");

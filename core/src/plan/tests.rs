@@ -3,6 +3,7 @@
 mod dnat;
 mod eip;
 mod ending;
+mod faults;
 mod keep;
 mod operations;
 mod sources;

@@ -15,7 +15,7 @@ fn taken<T>(result: &Result<T, Error>) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn a_private_ip_is_bound_to_one_eip_and_freed_by_clearing_the_target() -> Result<()> {
+async fn a_reused_pod_ip_gets_no_second_eip_before_the_first_is_off() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (first, second) = (bench.claimed(&bought()).await?, bench.claimed(&bought()).await?);
         bench.store.set_target(&first, &target(1)).await?;
@@ -83,7 +83,7 @@ async fn a_custom_resource_has_one_writer() -> Result<()> {
 }
 
 #[tokio::test]
-async fn forget_refuses_what_still_holds_something() -> Result<()> {
+async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
     in_database(async |bench: &Bench| {
         let store = &bench.store;
         let pool = [bench.offer("eip-1", 1000, 1100).await?];

@@ -9,6 +9,8 @@ mod database;
 #[cfg(test)]
 mod eips;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod fence;
 #[cfg(test)]
 mod hand_off;

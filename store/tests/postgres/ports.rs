@@ -70,7 +70,7 @@ async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_reservations_at_once_share_no_port() -> Result<()> {
+async fn no_cache_lets_sixty_four_reservations_share_a_port() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
         reserve_at_once(bench, &pool).await?;
@@ -211,7 +211,7 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_narrowed_range_gives_nothing_outside_it_and_takes_nothing_back() -> Result<()> {
+async fn no_port_is_given_out_of_the_bounds_of_its_gateway() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1009).await?];
         let all: Vec<u16> = (1..=10).collect();
@@ -225,6 +225,13 @@ async fn a_narrowed_range_gives_nothing_outside_it_and_takes_nothing_back() -> R
         let numbers: BTreeSet<_> = bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
         assert_eq!(numbers, BTreeSet::from([1004, 1005]));
         assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::NoRoom);
+
+        // Adjacent ports do not run over the last port there is.
+        let last = [bench.offer("eip-2", 65_534, 65_535).await?];
+        assert_eq!(reserve(bench, &dnat(&[7000, 7001, 7002], &[]), &last).await?.1, Reserved::NoRoom);
+        let (claim, _) = reserve(bench, &dnat(&[7000, 7001], &[]), &last).await?;
+        let numbers: Vec<_> = bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
+        assert_eq!(numbers, [65_534, 65_535]);
         Ok(())
     })
     .await

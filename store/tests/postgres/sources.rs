@@ -71,7 +71,7 @@ async fn a_given_eip_has_one_lease_and_the_others_know_who_and_how_old() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_sixteen_pods_that_take_one_given_eip_one_gets_it() -> Result<()> {
+async fn no_cache_lets_sixteen_pods_take_one_eip_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
         assert_eq!(taken_by_sixteen(bench, vec![eip(1)]).await?.len(), 1);
         Ok(())

@@ -35,7 +35,7 @@ async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> 
 }
 
 #[tokio::test]
-async fn killed_after_the_allocation_it_finds_the_same_eip_again() -> Result<()> {
+async fn a_crash_after_the_allocation_leaks_no_eip() -> Result<()> {
     let stand = Stand::start().await?;
     kill_in_between(&stand, "AllocateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
     stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
@@ -49,7 +49,7 @@ async fn killed_after_the_allocation_it_finds_the_same_eip_again() -> Result<()>
 }
 
 #[tokio::test]
-async fn killed_around_binding_unbinding_and_release_nothing_is_lost() -> Result<()> {
+async fn a_crash_around_binding_unbinding_or_release_leaks_no_eip() -> Result<()> {
     let stand = Stand::start().await?;
     kill_in_between(&stand, "AssociateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
     stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
@@ -66,7 +66,7 @@ async fn killed_around_binding_unbinding_and_release_nothing_is_lost() -> Result
 }
 
 #[tokio::test]
-async fn killed_around_a_forward_entry_there_is_one_and_then_none() -> Result<()> {
+async fn a_crash_around_a_forward_entry_leaks_none() -> Result<()> {
     let stand = Stand::start().await?;
     kill_in_between(&stand, "CreateForwardEntry", async || stand.create(&annotated("pod", &WITH_DNAT)).await.map(drop)).await?;
     stand.condition("pod", "k8s.aliyun.com/dnat", "True", Duration::from_secs(90)).await?;

@@ -33,10 +33,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_with_store(config, "postgres://nobody@127.0.0.1:1/nothing")
+    }
+
+    pub(crate) fn start_with_store(config: &str, url: &str) -> Self {
         let (config, _) = Config::parse(config).unwrap();
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        let store = Store::connect_lazy(&"postgres://nobody@127.0.0.1:1/nothing".into(), 1, "test").unwrap();
+        let store = Store::connect_lazy(&url.into(), 1, "test").unwrap();
         let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
         let worker = "system:serviceaccount:waygate-system:waygate-worker".to_owned();
         Self { router: router(Judge::new(config, vec![worker]), hand_offs, metrics), registry }

@@ -89,7 +89,7 @@ fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
 }
 
 #[test]
-fn nothing_is_published_until_every_entry_is_available() {
+fn ready_is_not_written_though_an_entry_failed() {
     for status in [ForwardEntryStatus::Pending, ForwardEntryStatus::Deleting, ForwardEntryStatus::Other] {
         let scene = forwarding(&[80, 443]).with(|s| s.cloud.entries[1].status = status);
         assert_eq!(waits(&scene.next()), Some(Reason::EntriesPending), "{status:?}");
@@ -108,14 +108,14 @@ fn an_entry_that_a_read_shows_is_noted_before_it_is_published() {
 }
 
 #[test]
-fn a_published_entry_that_is_gone_is_doubted_then_withdrawn_then_made_anew() {
+fn the_gate_goes_false_again_when_a_published_entry_is_lost() {
     let gone = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
     assert_eq!(gone.next(), Step::Doubt);
     assert!(matches!(gone.with(|s| s.lease.doubts = 1).next(), Step::Withdraw(_)));
 }
 
 #[test]
-fn another_hands_entry_on_our_port_makes_the_port_foreign() {
+fn two_owners_do_not_fight_over_a_port() {
     let foreign = ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 80, FORMER_IP) };
     let of_another_cluster = ForwardEntry { name: foreign.name.clone() + ".x.y.1", ..foreign.clone() };
     let whole_address = ForwardEntry { external_port: "Any".to_owned(), ip_protocol: "any".to_owned(), ..foreign.clone() };
@@ -135,7 +135,7 @@ fn our_own_leftover_on_our_port_is_taken_away() {
 }
 
 #[test]
-fn a_recycled_pod_ip_meets_a_stale_entry() {
+fn a_reused_pod_ip_is_not_misrouted_by_a_stale_entry() {
     let stale = |lease, name: Option<&str>| {
         let mut stale = ForwardEntry { external_port: "9999".to_owned(), ..entry(lease, 1, 80, POD_IP) };
         stale.entry_id = ForwardEntryId::new("fwd-stale");

@@ -50,7 +50,7 @@ fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
 }
 
 #[test]
-fn nothing_but_in_use_on_our_target_is_published() {
+fn ready_is_not_written_though_a_bind_failed() {
     let elsewhere = |kind: &str, id: &str| Eip {
         binding: Some(EipBinding { instance_type: kind.to_owned(), instance_id: id.to_owned(), private_ip: Some(POD_IP) }),
         ..eip(EipStatus::InUse, None)
@@ -85,7 +85,7 @@ impl Scene {
 }
 
 #[test]
-fn a_published_address_is_doubted_before_it_is_withdrawn_and_then_repaired() {
+fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
     let published = in_use(auto()).published();
     for shown in [Seen::There(eip(EipStatus::Available, None)), Seen::There(eip(EipStatus::InUse, Some(FORMER_IP))), Seen::Absent] {
         let missing = published.with(|s| s.cloud.eip = shown.clone());
@@ -112,7 +112,7 @@ fn a_pod_that_moved_is_told_first_then_unbound_then_aimed_at_anew() {
 }
 
 #[test]
-fn what_a_person_bound_elsewhere_is_reported_and_never_unbound() {
+fn two_owners_do_not_fight_over_an_eip() {
     let taken = eip(EipStatus::InUse, Some(FORMER_IP));
     assert_eq!(waits(&bound(auto(), taken.clone()).next()), Some(Reason::EipBoundElsewhere));
     let ending = bound(auto(), taken.clone()).with(|s| (s.lease.phase, s.pod) = (Phase::Ending, super::PodFact::Gone));

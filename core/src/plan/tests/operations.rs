@@ -60,7 +60,7 @@ fn associate(private_ip: Ipv4Addr) -> Change {
 }
 
 #[test]
-fn a_lost_allocation_is_found_by_its_tag_or_sent_again_or_waited_out() {
+fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
     let scene = Scene::new(super::auto()).unresolved(Change::AllocateEipAddress { spec: EipSpec::default(), tags: OWNER.tags(LEASE) });
     assert_eq!(judge(&scene), Verdict::Resend);
     let found = scene.with(|s| s.cloud.tagged = vec![eip(EipStatus::Available, None)]);
@@ -143,7 +143,7 @@ fn a_lost_entry_into_a_package_is_judged_by_the_eip() {
 }
 
 #[test]
-fn a_lost_entry_is_found_by_its_name_or_sent_again_or_waited_out() {
+fn an_entry_whose_creation_seemed_to_fail_is_not_leaked() {
     let forwarded = forwarding(&[80]);
     let create = Change::CreateForwardEntry(dnat::forward(&forwarded));
     let scene = forwarded.with(|s| s.cloud.entries.clear()).unresolved(create);

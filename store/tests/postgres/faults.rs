@@ -1,0 +1,113 @@
+//! What other controllers were seen to do wrong, where it is the store's to prevent; `docs/faults.md` has all of it.
+
+use crate::database::{Bench, CLAIM, bought, dnat, in_database, keys, ports};
+use anyhow::{Context as _, Result};
+use sqlx::ConnectOptions as _;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
+use waygate_core::lease::LeasedPort;
+use waygate_core::plan::PortKey;
+use waygate_core::request::{DnatRequest, Request};
+use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Reserved, Sighting, Store};
+
+/// Reserves for a new lease.
+async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
+    let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
+    let reserved = bench.store.reserve_ports(&claim, asked, pool).await?;
+    Ok((claim, reserved))
+}
+
+/// Another process on the same database.
+fn another_process(bench: &Bench) -> Result<Store> {
+    Ok(Store::connect_lazy(&bench.pool.connect_options().to_url_lossy().as_str().into(), 2, "another process")?)
+}
+
+#[tokio::test]
+async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1001).await?];
+        let (claim, reserved) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
+        assert_eq!(reserved, Reserved::Yes);
+        let before = bench.load(&claim).await?.lease.ports;
+
+        // Whoever reserved them is gone, and all that it had in memory.
+        bench.pass(CLAIM * 2).await?;
+        let next = another_process(bench)?;
+        let claims = next.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        let claim = claims.first().context("the lease is due")?;
+        let after = next.load(claim, CLAIM).await?.lease.ports;
+        assert_eq!(after.len(), 2);
+        assert_eq!(after, before);
+        let (_, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        assert_eq!(reserved, Reserved::NoRoom, "nobody else is given them");
+        Ok(())
+    })
+    .await
+}
+
+/// What each forward entry of a lease is known by.
+fn runs(ports: &[LeasedPort]) -> Vec<PortKey> {
+    let heads = ports.iter().filter(|port| port.external_port == port.head);
+    heads.map(|port| PortKey { allocation_id: port.allocation_id.clone(), protocol: port.protocol(), port: port.head }).collect()
+}
+
+#[tokio::test]
+async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1009).await?];
+        let (claim, _) = reserve(bench, &dnat(&[80, 7000, 7001, 7002], &[7000]), &pool).await?;
+        // It is on another gateway now, under another address, and other ports of it are on offer.
+        let moved = GatewayEip {
+            allocation_id: pool[0].clone(),
+            address: Ipv4Addr::new(198, 18, 9, 9),
+            gateway_id: NatGatewayId::new("ngw-2"),
+            table_id: ForwardTableId::new("ftb-2"),
+            zone_id: ZoneId::new("z-2"),
+            snat: true,
+        };
+        bench.store.offer(&moved, PortRange { first: 2000, last: 2009 }).await?;
+        let held = bench.load(&claim).await?.lease.ports;
+        assert_eq!(held.len(), 5);
+        for run in runs(&held) {
+            bench.store.quiet_port(&claim, &run, Duration::ZERO).await?;
+        }
+        assert_eq!(keys(&bench.load(&claim).await?), []);
+        assert_eq!(bench.store.end_quiet().await?, 5);
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state <> 'free'").fetch_one(&bench.pool).await?;
+        assert_eq!(left, 0);
+        Ok(())
+    })
+    .await
+}
+
+/// A pod of the name `same-0` is admitted and seen.
+async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
+    let (pod_uid, namespace, pod_name, controller) = (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
+    let job = HandOff { cluster_name: "c1", kind: request.kind(), namespace, pod_name, pod_uid, controller, request };
+    bench.store.hand_off(&job).await?;
+    bench.store.sight(bench.cluster, &Sighting { namespace, pod_name, pod_uid, controller, request }).await?;
+    Ok(pod_uid)
+}
+
+#[tokio::test]
+async fn a_fast_recreate_is_not_refused() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        for request in [bought(), ports(&[80], &[])] {
+            let mut pods = BTreeSet::new();
+            for _ in 0..3 {
+                pods.insert(recreated(bench, &request).await?.to_string());
+            }
+            let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+            let mut leased = BTreeSet::new();
+            for claim in &claims {
+                leased.insert(bench.load(claim).await?.lease.pod_uid.to_string());
+            }
+            assert_eq!(leased, pods, "each has a lease of its own, though its predecessors' have not ended");
+        }
+        Ok(())
+    })
+    .await
+}
