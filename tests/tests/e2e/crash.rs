@@ -12,11 +12,11 @@ const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
 
 /// The cloud applies the next call of an action and keeps its answer.
-async fn hold(stand: &Stand, action: &str) -> Result<FaultId> {
+pub(crate) async fn hold(stand: &Stand, action: &str) -> Result<FaultId> {
     stand.cloud.fault(json!({"action": action, "kind": "hold", "times": 1})).await
 }
 
-async fn held(stand: &Stand) -> Result<()> {
+pub(crate) async fn held(stand: &Stand) -> Result<()> {
     let probe = || async {
         let faults = stand.cloud.faults().await?;
         ensure!(faults.to_string().contains("\"held\":1"), "{faults}");

@@ -137,31 +137,6 @@ async fn an_eip_follows_its_pod_to_a_new_ip_under_the_same_uid() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pod_that_completes_gives_its_eip_back_and_a_crash_loop_does_not() -> Result<()> {
-    let stand = Stand::start().await?;
-    stand.create(&annotated("job", &[WITH_EIP])).await?;
-    stand.condition("job", GATE, "True", PATIENCE).await?;
-    stand.annotate("job", json!({ask::STATE: "CrashLoop"})).await?;
-    stand.condition("job", "Ready", "False", PATIENCE).await?;
-    assert_eq!(eips_of_ours(&stand).await?.len(), 1);
-    stand.annotate("job", json!({ask::STATE: "Succeeded"})).await?;
-    nothing_is_left(&stand).await
-}
-
-#[tokio::test]
-async fn a_pod_that_asks_no_more_gives_its_eip_back_and_is_ready_without() -> Result<()> {
-    let stand = Stand::start().await?;
-    stand.create(&annotated("fickle", &[WITH_EIP])).await?;
-    stand.condition("fickle", "Ready", "True", PATIENCE).await?;
-    stand.annotate("fickle", json!({WITH_EIP.0: null})).await?;
-    nothing_is_left(&stand).await?;
-    let pod = stand.condition("fickle", GATE, "True", PATIENCE).await?;
-    assert!(serde_json::to_string(&pod.status)?.contains("NotRequested"));
-    assert!(annotation(&pod, ADDRESS).is_none());
-    Ok(())
-}
-
-#[tokio::test]
 async fn an_eip_unbound_in_the_console_closes_the_gate_and_is_bound_again() -> Result<()> {
     let stand = Stand::start().await?;
     stand.create(&annotated("robbed", &[WITH_EIP])).await?;

@@ -5,6 +5,7 @@ mod console;
 mod crash;
 mod dnat;
 mod eip;
+mod faults;
 mod install;
 mod kept;
 mod kubelet;

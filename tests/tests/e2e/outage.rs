@@ -33,31 +33,3 @@ async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it()
     stand.condition("unheard", "Ready", "True", PATIENCE).await?;
     Ok(())
 }
-
-#[tokio::test]
-async fn a_pod_deleted_while_the_worker_is_away_leaves_nothing() -> Result<()> {
-    let stand = Stand::start().await?;
-    stand.create(&annotated("short", &WITH_EIP)).await?;
-    stand.condition("short", GATE, "True", PATIENCE).await?;
-    stand.worker.kill().await?;
-    stand.delete("short").await?;
-    stand.gone("short", PATIENCE).await?;
-    stand.worker.start().await?;
-    nothing_is_left(&stand).await
-}
-
-#[tokio::test]
-async fn a_same_named_successor_waits_for_its_predecessors_end() -> Result<()> {
-    let stand = Stand::start().await?;
-    stand.create(&annotated("twin", &WITH_EIP)).await?;
-    let first = stand.condition("twin", GATE, "True", PATIENCE).await?;
-    stand.worker.stop().await?;
-    stand.delete("twin").await?;
-    stand.gone("twin", PATIENCE).await?;
-    stand.create(&annotated("twin", &WITH_EIP)).await?;
-    stand.worker.start().await?;
-    let second = stand.condition("twin", GATE, "True", PATIENCE).await?;
-    assert_ne!(first.metadata.uid, second.metadata.uid);
-    stand.delete("twin").await?;
-    nothing_is_left(&stand).await
-}
