@@ -68,6 +68,11 @@ impl LocalPermits {
         Self { rates: PUBLISHED.iter().copied().collect(), buckets: Mutex::default() }
     }
 
+    /// The actions whose rates are published, and may be another account's.
+    pub fn published_actions() -> impl Iterator<Item = &'static str> {
+        PUBLISHED.iter().map(|(action, _)| *action)
+    }
+
     /// The same with `action` at `per_minute` calls a minute, for accounts with another agreement.
     #[must_use]
     pub fn with_rate(mut self, action: &'static str, per_minute: u32) -> Self {

@@ -1,5 +1,6 @@
 //! What the command line says.
 
+use crate::rates::Rate;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -50,6 +51,9 @@ pub(crate) struct Run {
     /// Leases worked on at a time. The cloud's rates bound the speed, not this.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub concurrency: usize,
+    /// Calls of an action that the account may make in a minute, where that is another number than the published one. May be repeated.
+    #[arg(long = "rate", value_name = "ACTION=CALLS")]
+    pub rates: Vec<Rate>,
     /// Seconds that a port stays unused after its forward entry is gone, so that late packets of old clients reach nobody new.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub quiet_seconds: u64,

@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
-    let cloud = cloud_client(args.cloud, &config, store.clone())?;
+    let cloud = cloud_client(args.cloud, &config, AccountRates::new(store.clone(), &args.rates))?;
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
     let worker = Arc::new(Worker {
@@ -140,7 +140,7 @@ async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
     uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
 }
 
-fn cloud_client(args: Cloud, config: &Config, store: Store) -> anyhow::Result<Client> {
+fn cloud_client(args: Cloud, config: &Config, rates: AccountRates) -> anyhow::Result<Client> {
     let settings = Settings {
         region: config.region_id.clone(),
         vpc: config.vpc_id.clone(),
@@ -168,5 +168,5 @@ fn cloud_client(args: Cloud, config: &Config, store: Store) -> anyhow::Result<Cl
         metadata_endpoint: None,
     };
     let credentials = Credentials::chain(configured, environment, &settings)?;
-    Ok(Client::new(settings, credentials, Arc::new(AccountRates::new(store)))?)
+    Ok(Client::new(settings, credentials, Arc::new(rates))?)
 }
