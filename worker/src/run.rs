@@ -130,6 +130,13 @@ async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
         }
         None => kube::Config::infer().await.context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
     };
+    asking_once(config)
+}
+
+/// A client that does not ask again by itself: what the API server has no time for is a wait that the lease knows of, tells the pod's owner, and
+/// that holds nobody else up. The client's own patience is minutes.
+fn asking_once(mut config: kube::Config) -> anyhow::Result<kube::Client> {
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 
@@ -169,4 +176,33 @@ fn cloud_client(args: Cloud, config: &Config, rates: AccountRates) -> anyhow::Re
     };
     let credentials = Credentials::chain(configured, environment, &settings)?;
     Ok(Client::new(settings, credentials, Arc::new(rates))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// Answers every request that it has too much to do.
+    async fn busy(listener: TcpListener) -> std::io::Result<()> {
+        loop {
+            let (mut connection, _) = listener.accept().await?;
+            let mut request = [0; 4096];
+            _ = connection.read(&mut request).await?;
+            connection.write_all(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_api_server_is_told_of_at_once() {
+        tls::install_provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(busy(listener));
+        let client = asking_once(kube::Config::new(url.parse().unwrap())).unwrap();
+        let asked = tokio::time::timeout(Duration::from_secs(5), Api::<Pod>::default_namespaced(client).get("pod")).await;
+        assert!(matches!(asked, Ok(Err(kube::Error::Api(status))) if status.code == 429));
+        server.abort();
+    }
 }
