@@ -79,6 +79,7 @@ impl Cloud {
             isp: params.get("ISP").unwrap_or("BGP").to_owned(),
             resource_group: params.get("ResourceGroupId").unwrap_or(RESOURCE_GROUP).to_owned(),
             pool: params.text("PublicIpAddressPoolId"),
+            security_protection: params.list("SecurityProtectionTypes").into_iter().map(str::to_owned).collect(),
             allocated_at: self.now,
             settles_at: None,
             busy_until: self.now,

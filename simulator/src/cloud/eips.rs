@@ -99,6 +99,7 @@ pub struct Eip {
     pub(super) isp: String,
     pub(super) resource_group: String,
     pub(super) pool: String,
+    pub(super) security_protection: Vec<String>,
     pub(super) allocated_at: Timestamp,
     pub(super) settles_at: Option<Timestamp>,
     pub(super) busy_until: Timestamp,
@@ -212,7 +213,7 @@ impl Cloud {
             "HasReservationData": "false", "AllocationTime": iso(eip.allocated_at),
             "ExpiredTime": eip.expires_at.map(iso).unwrap_or_default(),
             "ISP": eip.isp, "PublicIpAddressPoolId": eip.pool, "SegmentInstanceId": "", "HDMonitorStatus": "OFF",
-            "ServiceManaged": 0, "ServiceID": 0, "SecurityProtectionTypes": {"SecurityProtectionType": []},
+            "ServiceManaged": 0, "ServiceID": 0, "SecurityProtectionTypes": {"SecurityProtectionType": eip.security_protection},
             "Tags": {"Tag": tags},
         })
     }

@@ -81,6 +81,7 @@ impl Cloud {
             isp: "BGP".to_owned(),
             resource_group: RESOURCE_GROUP.to_owned(),
             pool: String::new(),
+            security_protection: Vec::new(),
             allocated_at: self.now,
             settles_at: None,
             busy_until: self.now,
