@@ -102,6 +102,15 @@ mod tests {
         assert_eq!(cluster_role, json!({"kind": "ClusterRole", "metadata": {"name": "waygate-x1"}}));
     }
 
+    /// Registrations are called in the order of their names: what OpenKruiseGame writes onto a pod, ours must see.
+    #[test]
+    fn our_webhooks_are_called_after_openkruisegames() {
+        let documents = read("webhook.yaml").unwrap();
+        let names: Vec<_> = documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
+        assert_eq!(names.len(), 3);
+        assert!(names.iter().all(|name| *name > "kruise-game-mutating-webhook"), "{names:?}");
+    }
+
     #[test]
     fn bindings_follow_the_names_of_what_they_bind() {
         let binding = |kind: &str| json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "waygate"}});
