@@ -17,12 +17,22 @@ use crate::{manifests, nodes::Topology};
 /// How long a definition may take to be served; 100 ms are usual.
 const ESTABLISH_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A client by a kubeconfig file.
+/// A client by a kubeconfig file. Where the API server has too much to do, it asks again.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+/// A client that tells of every refusal: an eviction is refused with the very code that others ask again for, for minutes.
+pub async fn impatient_client(kubeconfig: &Path) -> Result<Client> {
+    let mut config = config(kubeconfig).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config> {
     install_tls();
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
 /// Makes ring the process' TLS provider; who came first does not matter.

@@ -1,15 +1,15 @@
 //! The cluster's nodes: those of the simulator's topology, so that the cloud knows every pod's address.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::layout;
@@ -17,6 +17,9 @@ use crate::layout;
 /// How many of a node's addresses are never used at the same time: kwok hands out addresses in order and loses one now
 /// and then, and must not run past the end of the node's podCIDR.
 const SPARE_ADDRESSES: u32 = 56;
+
+/// The index of a test's own node; nobody asks for its address.
+const AFTER_THE_OTHERS: usize = 100;
 
 /// What we need of `simulator --print-topology`.
 #[derive(Debug, Deserialize)]
@@ -38,14 +41,7 @@ struct TopologyNode {
 impl Topology {
     /// The topology of the simulator, the built-in one unless a file describes another.
     pub async fn of_simulator(file: Option<&Path>) -> Result<Self> {
-        let mut command = Command::new(layout::program("simulator")?);
-        command.arg("--print-topology");
-        if let Some(file) = file {
-            command.arg("--topology").arg(file);
-        }
-        let output = command.output().await.context("the simulator does not start")?;
-        ensure!(output.status.success(), "simulator --print-topology: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).context("the simulator's topology")
+        serde_json::from_value(printed(file).await?).context("the simulator's topology")
     }
 
     /// Makes the nodes; kwok plays their kubelets.
@@ -62,7 +58,7 @@ impl Topology {
 }
 
 impl TopologyNode {
-    fn object(&self, region: &str, index: usize) -> Result<serde_json::Value> {
+    fn object(&self, region: &str, index: usize) -> Result<Value> {
         let bits: u32 = self.pod_cidr.rsplit('/').next().and_then(|bits| bits.parse().ok()).context("a node's podCIDR")?;
         let pods = 2_u32.pow(32_u32.saturating_sub(bits)).saturating_sub(SPARE_ADDRESSES).max(1);
         let resources = json!({"cpu": "1000", "memory": "4Ti", "pods": pods.to_string()});
@@ -88,5 +84,67 @@ impl TopologyNode {
                 "allocatable": resources,
             },
         }))
+    }
+}
+
+/// What `simulator --print-topology` says.
+async fn printed(file: Option<&Path>) -> Result<Value> {
+    let mut command = Command::new(layout::program("simulator")?);
+    command.arg("--print-topology");
+    if let Some(file) = file {
+        command.arg("--topology").arg(file);
+    }
+    let output = command.output().await.context("the simulator does not start")?;
+    ensure!(output.status.success(), "simulator --print-topology: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("the simulator's topology")
+}
+
+/// A node that one test has for itself: it may hold more pods than the others, and it may go. Nothing is scheduled there; pods name it.
+#[derive(Debug)]
+pub struct OwnNode {
+    /// What its pods name.
+    pub name: String,
+    /// The built-in network with this node, for the test's simulator.
+    pub topology: PathBuf,
+    object: Value,
+}
+
+impl OwnNode {
+    /// Describes a node in the first vSwitch, which has a `/16`; none of the other nodes has addresses of `pod_cidr`.
+    pub async fn new(pod_cidr: &str) -> Result<Self> {
+        let mut topology = printed(None).await?;
+        let name = format!("own-{}", uuid::Uuid::new_v4().simple());
+        let nodes = topology["nodes"].as_array_mut().context("nodes")?;
+        let mut node = nodes.first().context("a node")?.clone();
+        node["name"] = json!(name);
+        node["instanceId"] = json!(format!("i-{name}"));
+        node["podCIDR"] = json!(pod_cidr);
+        nodes.push(node.clone());
+        let region = topology["region"].as_str().context("a region")?;
+        let mut object = serde_json::from_value::<TopologyNode>(node)?.object(region, AFTER_THE_OTHERS)?;
+        object["spec"]["taints"] = json!([{"key": "testbed.waygate.dev/own", "value": name, "effect": "NoSchedule"}]);
+        let file = layout::scratch().join(format!("{name}.json"));
+        std::fs::write(&file, topology.to_string())?;
+        Ok(Self { name, topology: file, object })
+    }
+
+    /// Makes it; kwok plays its kubelet.
+    pub async fn join(&self, client: &Client) -> Result<()> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        nodes.create(&PostParams::default(), &serde_json::from_value(self.object.clone())?).await?;
+        nodes.patch_status(&self.name, &PatchParams::apply("testbed").force(), &Patch::Apply(&self.object)).await?;
+        Ok(())
+    }
+
+    /// Takes it away. What becomes of its pods is the control plane's business.
+    pub async fn leave(&self, client: &Client) -> Result<()> {
+        Api::<Node>::all(client.clone()).delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+}
+
+impl Drop for OwnNode {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.topology));
     }
 }

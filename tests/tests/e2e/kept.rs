@@ -51,7 +51,7 @@ pub(crate) async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result
     stand.eventually(probe, "the successor has its address", PATIENCE).await
 }
 
-async fn phase(stand: &Stand, wanted: &str) -> Result<()> {
+pub(crate) async fn phase(stand: &Stand, wanted: &str) -> Result<()> {
     let probe = || async {
         let phase: Option<String> = sqlx::query_scalar("SELECT phase FROM lease").fetch_optional(&stand.database).await?;
         ensure!(phase.as_deref() == Some(wanted), "it is {phase:?}");

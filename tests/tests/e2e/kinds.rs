@@ -1,0 +1,113 @@
+//! Both kinds of address, for what must hold of either.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use testbed::{
+    pods::{annotated, annotation, condition},
+    stand::Stand,
+};
+use waygate_core::resources::{PodDNAT, PodEIP};
+
+use crate::eip::PATIENCE;
+
+/// A kind of address, and a pod that asks for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    /// The pod's name.
+    pub(crate) pod: &'static str,
+    /// The readiness gate, and the condition that answers it.
+    pub(crate) gate: &'static str,
+    /// The annotations by which a pod asks.
+    pub(crate) asks: &'static [(&'static str, &'static str)],
+    /// The annotation that tells it.
+    pub(crate) tells: &'static str,
+    /// How many things of the cloud then lead to it.
+    pub(crate) things: usize,
+}
+
+pub(crate) const EIP: Kind = Kind {
+    pod: "with-eip",
+    gate: "k8s.aliyun.com/eip",
+    asks: &[("k8s.aliyun.com/pod-with-eip", "true")],
+    tells: "k8s.aliyun.com/allocated-eipAddress",
+    things: 1,
+};
+pub(crate) const DNAT: Kind = Kind {
+    pod: "with-dnat",
+    gate: "k8s.aliyun.com/dnat",
+    asks: &[("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80,443")],
+    tells: "k8s.aliyun.com/allocated-dnat",
+    things: 2,
+};
+pub(crate) const BOTH: [Kind; 2] = [EIP, DNAT];
+
+/// A pod's IP, if it has one.
+pub(crate) fn ip(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default()
+}
+
+/// A pod's phase.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// How many bound EIPs and working forward entries lead to an IP.
+pub(crate) async fn lead_to(stand: &Stand, ip: &str) -> Result<usize> {
+    let state = stand.cloud.state().await?;
+    let count = |list: &str, address: &str, works: &str| {
+        let things = state[list].as_array().map(Vec::as_slice).unwrap_or_default();
+        things.iter().filter(|thing| thing[address] == ip && thing["Status"] == works).count()
+    };
+    Ok(count("eips", "PrivateIpAddress", "InUse") + count("forwardEntries", "InternalIp", "Available"))
+}
+
+impl Kind {
+    /// A pod that asks for it, and that its node treats as these annotations say.
+    pub(crate) fn asking(&self, node: &[(&str, &str)]) -> Pod {
+        annotated(self.pod, &[self.asks, node].concat())
+    }
+
+    /// Waits until its pod has its address.
+    pub(crate) async fn works(&self, stand: &Stand) -> Result<Pod> {
+        stand.condition(self.pod, self.gate, "True", PATIENCE).await
+    }
+
+    /// How many addresses the custom resource of its pod shows for an IP.
+    pub(crate) async fn shown(&self, stand: &Stand, ip: &str) -> Result<usize> {
+        let namespace = &stand.namespace;
+        if self.gate == EIP.gate {
+            let status = Api::<PodEIP>::namespaced(stand.client.clone(), namespace).get(self.pod).await?.status.unwrap_or_default();
+            return Ok(usize::from(status.eip_address.is_some() && status.private_ip_address.as_deref() == Some(ip)));
+        }
+        let status = Api::<PodDNAT>::namespaced(stand.client.clone(), namespace).get(self.pod).await?.status.unwrap_or_default();
+        Ok(status.entries.iter().flatten().filter(|entry| entry.internal_ip.as_deref() == Some(ip)).count())
+    }
+
+    /// Looks at a pod that is being deleted until it has exited. As long as it runs, its address works and stands where it stood. Says how
+    /// often it did.
+    pub(crate) async fn stays_until_exit(&self, stand: &Stand, before: &Pod) -> Result<usize> {
+        let mut looks = 0;
+        let probe = || {
+            looks += 1;
+            self.has_exited(stand, before)
+        };
+        let broken = stand.eventually(probe, "the pod has exited", PATIENCE).await?;
+        ensure!(broken.is_none(), "at look {looks}: {}", broken.unwrap_or_default());
+        Ok(looks - 1)
+    }
+
+    /// Nothing while the pod runs and has its address; what is wrong if it has not; nothing wrong once it has exited.
+    async fn has_exited(&self, stand: &Stand, before: &Pod) -> Result<Option<Option<String>>> {
+        let ip = ip(before);
+        // Looked at before the pod: if that runs afterwards, it ran then.
+        let (things, shown) = (lead_to(stand, ip).await?, self.shown(stand, ip).await.unwrap_or_default());
+        let Some(pod) = stand.pods().get_opt(self.pod).await?.filter(|pod| phase(pod) == "Running") else { return Ok(Some(None)) };
+        let told = annotation(&pod, self.tells) == annotation(before, self.tells);
+        let gate = condition(&pod, self.gate);
+        if things == self.things && shown == self.things && told && gate == Some("True") {
+            return Ok(None);
+        }
+        Ok(Some(Some(format!("{things} things lead to {ip}, {shown} are shown, told as before: {told}, the gate is {gate:?}"))))
+    }
+}
