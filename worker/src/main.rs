@@ -9,6 +9,7 @@ mod deletions;
 mod errors;
 mod events;
 mod gather;
+mod inbox;
 mod metrics;
 mod namespaces;
 mod patience;

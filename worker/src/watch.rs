@@ -2,6 +2,7 @@
 //! the removal of the label), and only the plan's live read ends a lease.
 
 use crate::errors::Error;
+use crate::inbox::Inbox;
 use crate::worker::Worker;
 use crate::{pods, verdict};
 use futures::StreamExt as _;
@@ -20,24 +21,64 @@ use waygate_store::Sighting;
 /// Between two attempts to write down what was seen.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How many write down what was seen at a time: the store answers within milliseconds, and its connections are shared with the leases at work.
+const WRITERS: usize = 8;
+
+/// What an event says of a pod.
+enum News {
+    /// It is there, like this.
+    Seen(Box<Pod>),
+    /// It is not there, or has lost its label.
+    Gone,
+}
+
 /// Runs until `token` is cancelled. `synced` says whether every pod has been seen once.
 pub(crate) async fn run(worker: Arc<Worker>, synced: Check, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+    let inbox = Inbox::default();
+    let writers = (0..WRITERS).map(|_| write_down(&worker, &inbox, &token));
+    tokio::join!(listen(&worker, &inbox, &synced, &token), futures::future::join_all(writers));
+    Ok(())
+}
+
+/// Puts what the watch hears into the inbox.
+async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &CancellationToken) {
     let config = watcher::Config::default().labels(LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
-        match event {
-            Ok(Event::Apply(pod) | Event::InitApply(pod)) => until_written(&token, || seen(&worker, &pod)).await,
-            Ok(Event::Delete(pod)) => until_written(&token, || gone(&worker, &pod)).await,
-            Ok(Event::Init) => {}
-            Ok(Event::InitDone) => {
-                // Whatever was deleted while nobody watched sends no event: every lease looks for itself.
-                until_written(&token, || wake_all(&worker)).await;
-                synced.set(true);
+        let put = async {
+            match event {
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => put(inbox, pod, |pod| News::Seen(Box::new(pod))).await,
+                Ok(Event::Delete(pod)) => put(inbox, pod, |_| News::Gone).await,
+                Ok(Event::Init) => {}
+                Ok(Event::InitDone) => {
+                    // Whatever was deleted while nobody watched sends no event: every lease looks for itself.
+                    inbox.emptied().await;
+                    until_written(token, || wake_all(worker)).await;
+                    synced.set(true);
+                }
+                Err(error) => tracing::warn!(error = crate::errors::chain(&error), "the watch of pods is interrupted; it starts again"),
             }
-            Err(error) => tracing::warn!(error = crate::errors::chain(&error), "the watch of pods is interrupted; it starts again"),
+        };
+        token.run_until_cancelled(put).await;
+    }
+}
+
+async fn put(inbox: &Inbox<News>, mut pod: Pod, news: impl FnOnce(Pod) -> News) {
+    // Half of a pod's size, and nothing here reads it.
+    pod.metadata.managed_fields = None;
+    if let Some(uid) = uid(&pod) {
+        inbox.put(uid, news(pod)).await;
+    }
+}
+
+/// Writes down what is in the inbox, pod by pod.
+async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationToken) {
+    while let Some(taken) = token.run_until_cancelled(inbox.take()).await {
+        match &taken.news {
+            News::Seen(pod) => until_written(token, || seen(worker, pod)).await,
+            News::Gone => until_written(token, || gone(worker, taken.pod)).await,
         }
     }
-    Ok(())
 }
 
 /// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it was.
@@ -90,9 +131,8 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     Ok(())
 }
 
-async fn gone(worker: &Worker, pod: &Pod) -> Result<(), Error> {
-    let Some(uid) = uid(pod) else { return Ok(()) };
-    if worker.store.wake_pod(worker.cluster, uid).await? > 0 {
+async fn gone(worker: &Worker, pod: Uuid) -> Result<(), Error> {
+    if worker.store.wake_pod(worker.cluster, pod).await? > 0 {
         worker.due.notify_one();
     }
     Ok(())

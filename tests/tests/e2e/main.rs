@@ -3,6 +3,7 @@
 mod admission;
 mod console;
 mod crash;
+mod crowd;
 mod dnat;
 mod eip;
 mod faults;
