@@ -16,7 +16,7 @@ use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Reserved, Sighting, S
 /// Reserves for a new lease.
 async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.reserve_ports(&claim, asked, pool).await?;
+    let reserved = bench.store.reserve_ports(&claim, asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -88,7 +88,7 @@ async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
     let (pod_uid, namespace, pod_name, controller) = (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
     let job = HandOff { cluster_name: "c1", kind: request.kind(), namespace, pod_name, pod_uid, controller, request };
     bench.store.hand_off(&job).await?;
-    bench.store.sight(bench.cluster, &Sighting { namespace, pod_name, pod_uid, controller, request }).await?;
+    bench.store.sight(bench.cluster, &Sighting { namespace, pod_name, pod_uid, controller, pod_created_at: None, request }).await?;
     Ok(pod_uid)
 }
 

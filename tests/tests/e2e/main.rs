@@ -17,6 +17,6 @@ mod nothing_left;
 mod outage;
 mod pools;
 mod reasons;
-mod sources;
 mod settings;
+mod sources;
 mod workloads;
