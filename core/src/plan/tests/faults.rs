@@ -110,6 +110,11 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
     });
     assert!(matches!(replaced(&scene.published(), &request).next(), Step::Withdraw(_)));
     let withdrawn = replaced(&scene, &request);
+    assert_eq!(withdrawn.next(), Step::Part);
+    let parted = withdrawn.with(|s| s.lease.parted_at = Some(NOW));
+    assert!(matches!(parted.next(), Step::Succeed(_)), "its entries are pointed at the next pod as they stand: {:?}", parted.next());
+    // Where the cloud's rights do not allow that, the ports are kept all the same.
+    let withdrawn = withdrawn.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&withdrawn.next()), Some("DeleteForwardEntry"));
     let deleted = withdrawn.with(|s| {
         s.cloud.entries.clear();
