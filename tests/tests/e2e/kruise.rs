@@ -61,12 +61,13 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
     let before = believed(&stand, &kruise, &first).await?;
     stand.cloud.fault(json!({"action": refused, "kind": "error", "code": "TaskConflict"})).await?;
     stand.delete("db-0").await?;
-    // Whatever changes the successor's object makes it look.
+    // Whatever changes the successor's object makes it look. Its predecessor is left alone: it could not end while it changes.
     let poke = || async {
-        let poke = json!({"example.com/poke": uuid::Uuid::new_v4().to_string()});
-        let pod = stand.annotate("db-0", poke).await?;
+        let pod = stand.pods().get("db-0").await?;
+        ensure!(pod.metadata.uid != first.metadata.uid, "it is not there");
+        stand.annotate("db-0", json!({"example.com/poke": uuid::Uuid::new_v4().to_string()})).await?;
         let looks = kruise.looks_at(&pod);
-        ensure!(pod.metadata.uid != first.metadata.uid && looks.len() >= LOOKS, "{} times", looks.len());
+        ensure!(looks.len() >= LOOKS, "{} times", looks.len());
         Ok(Some(looks))
     };
     let looks = stand.eventually(poke, &format!("it has looked at the successor {LOOKS} times"), PATIENCE).await?;
