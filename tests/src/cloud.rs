@@ -138,6 +138,13 @@ impl Cloud {
         self.get("faults").await
     }
 
+    /// How many calls one fault of kind `hold` holds right now.
+    pub async fn held_by(&self, fault: FaultId) -> Result<u64> {
+        let faults = self.faults().await?;
+        let found = faults["faults"].as_array().and_then(|all| all.iter().find(|one| one["id"] == fault.0));
+        found.and_then(|one| one["held"].as_u64()).context("no such fault")
+    }
+
     /// Lets the calls go that a fault of kind `hold` holds.
     pub async fn release(&self, fault: FaultId) -> Result<()> {
         self.post::<Value>(&format!("faults/{}/release", fault.0), &json!({})).await.map(drop)

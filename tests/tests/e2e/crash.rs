@@ -25,6 +25,12 @@ pub(crate) async fn held(stand: &Stand) -> Result<()> {
     stand.eventually(probe, "an answer is held", PATIENCE).await
 }
 
+/// Waits until this fault holds an answer.
+pub(crate) async fn holds(stand: &Stand, fault: FaultId) -> Result<()> {
+    let probe = || async { Ok((stand.cloud.held_by(fault).await? > 0).then_some(())) };
+    stand.eventually(probe, "the answer is held", PATIENCE).await
+}
+
 async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     let fault = hold(stand, action).await?;
     go().await?;

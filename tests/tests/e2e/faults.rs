@@ -20,6 +20,8 @@ pub(crate) struct Kind {
     pub made_by: &'static str,
     /// What lets traffic through.
     pub programmed_by: &'static str,
+    /// What shows that it does.
+    pub proven_by: &'static str,
 }
 
 /// Both kinds.
@@ -31,6 +33,7 @@ pub(crate) const KINDS: [Kind; 2] = [
         told: "k8s.aliyun.com/allocated-eipAddress",
         made_by: "AllocateEipAddress",
         programmed_by: "AssociateEipAddress",
+        proven_by: "DescribeEipAddresses",
     },
     Kind {
         name: "with-dnat",
@@ -39,5 +42,6 @@ pub(crate) const KINDS: [Kind; 2] = [
         told: "k8s.aliyun.com/allocated-dnat",
         made_by: "CreateForwardEntry",
         programmed_by: "CreateForwardEntry",
+        proven_by: "DescribeForwardTableEntries",
     },
 ];
