@@ -101,12 +101,13 @@ impl Store {
         .execute(&self.pool)
         .await
         .map_err(Error::from);
-        match sighted {
-            // A lease is kept for it, as of a moment ago: it is woken below.
-            Ok(_) | Err(Error::Taken { .. }) => {}
+        // A lease is kept for it, whatever the pod asks for itself: that one is woken.
+        let kept = match sighted {
+            Ok(done) => done.rows_affected() == 0,
+            Err(Error::Taken { .. }) => true,
             Err(error) => return Err(error),
-        }
-        if keeps(pod.request) {
+        };
+        if kept {
             sqlx::query!(
                 "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
                  WHERE cluster_id = $1 AND kind = $2 AND namespace = $3 AND pod_name = $4 AND pod_uid <> $5 AND keeps AND phase <> 'ending'",

@@ -8,8 +8,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 use waygate_core::lease::Phase;
-use waygate_core::request::Request;
-use waygate_store::{Error, HandOff, Sighting};
+use waygate_core::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+use waygate_store::{Error, Finish, HandOff, Sighting};
 
 /// Admission's word of a pod.
 pub(crate) async fn announce(bench: &Bench, cluster_name: &str, pod_uid: Uuid, request: &Request) -> Result<(), Error> {
@@ -135,6 +135,27 @@ async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
         assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Wanted);
         assert_eq!(bench.load(&ending).await?.lease.phase, Phase::Ending);
         assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 2, "both hear of their pod");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let sees = async |request: &Request| {
+            let (pod_uid, controller) = (Uuid::new_v4(), Some("StatefulSet/db"));
+            bench.store.sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "db-0", pod_uid, controller, request }).await
+        };
+        let source = EipSource::Allocate(EipSpec::default());
+        sees(&Request::Eip(EipRequest { source, release: ReleaseStrategy::Never })).await?;
+        let claim = bench.claim_one().await?;
+        bench.store.keep(&claim, None).await?;
+        let wake = bench.load(&claim).await?.wake;
+        bench.store.finish(&claim, &Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "" }).await?;
+        assert_eq!(bench.due().await?, 0);
+        sees(&bought()).await?;
+        assert_eq!((bench.due().await?, count(bench).await?), (1, 1), "the kept lease hears of it, and the pod needs no other");
         Ok(())
     })
     .await
