@@ -36,6 +36,12 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         return step;
     }
     let Some(leased) = &s.lease.eip else { return obtain::obtain(s, pod, request) };
+    // Off a former address before anything that may be refused: it may be another pod's by now.
+    if s.lease.target.as_ref().is_some_and(|target| pod.ip.is_some_and(|ip| ip != target.private_ip))
+        && let Some(step) = detach(s)
+    {
+        return step;
+    }
     let Seen::There(eip) = &s.cloud.eip else {
         let why = format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
         return doubt(s, pod, why.clone()).unwrap_or_else(|| obtain::lost(s, leased, why));
@@ -47,10 +53,8 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         let message = format!("EIP {} is ready; the pod has no IP yet", eip.ip_address);
         return Step::wait(Reason::WaitingForPodIp, Patience::Event, message);
     };
-    let target = match &s.lease.target {
-        Some(target) if target.private_ip == ip => target,
-        Some(former) => return part::unbind(eip, former).unwrap_or(Step::ClearTarget),
-        None => return part::from_stranger(s, request, eip).unwrap_or_else(|| aim(s, pod, ip, eip)),
+    let Some(target) = &s.lease.target else {
+        return part::from_stranger(s, request, eip).unwrap_or_else(|| aim(s, pod, ip, eip));
     };
     if let Some(step) = resource_step(s, content(request, leased, None)) {
         return step;

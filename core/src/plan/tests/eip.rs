@@ -160,3 +160,20 @@ fn wrong_annotations_on_a_running_pod_change_nothing() {
     let scene = in_use(auto()).published().with(|s| s.pod().asks = Asks::Wrong("no".to_owned()));
     assert_eq!(waits(&scene.next()), Some(Reason::EipAssociated));
 }
+
+#[test]
+fn a_pod_that_moved_is_off_its_former_address_before_anything_that_may_be_refused() {
+    let wider = EipSpec { bandwidth: 50, bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..EipSpec::default() };
+    let request = Request::Eip(EipRequest { source: EipSource::Allocate(wider), release: ReleaseStrategy::Never });
+    let moved = in_use(auto()).with(|s| {
+        s.lease.request = request.clone();
+        s.pod().asks = Asks::For(Box::new(request));
+        s.pod().ip = Some(FORMER_IP);
+    });
+    assert_eq!(action(&moved.next()), Some("UnassociateEipAddress"));
+    let unbound = moved.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    assert_eq!(unbound.next(), Step::ClearTarget);
+    // One that does not show may be bound there all the same: the answer tells.
+    assert_eq!(action(&moved.with(|s| s.cloud.eip = Seen::Absent).next()), Some("UnassociateEipAddress"));
+    assert_eq!(action(&unbound.with(|s| s.lease.target = None).next()), Some("AddCommonBandwidthPackageIp"));
+}
