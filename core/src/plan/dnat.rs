@@ -44,7 +44,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     if s.lease.ports.len() < request.ports.len() {
         return Step::ReservePorts { zone: target.zone_id.clone() };
     }
-    if let Some(step) = resource_step(s, content(s.lease, target, None)) {
+    if let Some(step) = resource_step(s, content(s.lease, Some(target), None)) {
         return step;
     }
     forward(s, pod, target)
@@ -249,25 +249,25 @@ fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>, &ForwardEn
     let list: Vec<_> = s.lease.ports.iter().map(one).collect();
     let told: Vec<_> = s.lease.ports.iter().map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed)).collect();
     Publication {
-        content: content(s.lease, target, Some(status)),
+        content: content(s.lease, Some(target), Some(status)),
         annotation: serde_json::Value::from(list).to_string(),
         reason: Reason::EntriesAvailable,
         message: told.join(", "),
     }
 }
 
-fn content(lease: &Lease, target: &Target, status: Option<PodDnatStatus>) -> Content {
+pub(super) fn content(lease: &Lease, target: Option<&Target>, status: Option<PodDnatStatus>) -> Content {
     let first = lease.ports.first();
     let mapping = |port: &LeasedPort| PortMapping {
         external_port: Some(port.external_port.to_string()),
         internal_port: Some(port.exposed.port.to_string()),
     };
     let spec = PodDnatSpec {
-        eni: Some(target.eni_id.to_string()),
-        vswitch: Some(target.vswitch_id.to_string()),
-        zone_id: Some(target.zone_id.to_string()),
+        eni: target.map(|target| target.eni_id.to_string()),
+        vswitch: target.map(|target| target.vswitch_id.to_string()),
+        zone_id: target.map(|target| target.zone_id.to_string()),
         external_ip: first.map(|port| port.external_ip.to_string()),
-        internal_ip: Some(target.private_ip.to_string()),
+        internal_ip: target.map(|target| target.private_ip.to_string()),
         protocol: first.map(|port| port.protocol().to_string()),
         table_id: first.map(|port| port.gateway_id.to_string()),
         port_mapping: Some(lease.ports.iter().map(mapping).collect()),

@@ -139,7 +139,7 @@ fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip:
     }
 }
 
-fn content(request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
+pub(super) fn content(request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
     let (kind, package) = match &request.source {
         EipSource::Allocate(spec) => ("Auto", spec.bandwidth_package.as_ref().map(ToString::to_string)),
         EipSource::Given(_) | EipSource::Pool(_) => ("Static", None),

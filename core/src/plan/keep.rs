@@ -2,9 +2,9 @@
 //! and controller, released when its time is over or a person deletes its custom resource.
 
 use super::situation::{Removal, ResourceFact, Situation, Successor};
-use super::step::{EndReason, Patience, Reason, Step};
+use super::step::{Content, EndReason, Patience, Reason, Step};
 use super::{dnat, eip, needs_another_lease, withdrawal};
-use crate::request::{Keep, Kind};
+use crate::request::{Keep, Kind, Request};
 use jiff::SignedDuration;
 
 /// The pod is gone or has exited: what is to be kept is unbound and kept, everything else ends.
@@ -14,7 +14,8 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
         Keep::Seconds(seconds) => Some(seconds),
         Keep::Always => None,
     };
-    if s.lease.eip.is_none() && s.lease.ports.is_empty() {
+    // What never had a custom resource was bound to nothing, and nobody was told of it; kept, nobody could see or release it.
+    if !s.lease.resource || (s.lease.eip.is_none() && s.lease.ports.is_empty()) {
         return Step::End(reason);
     }
     if let Some(withdrawal) = withdrawal(s) {
@@ -56,6 +57,10 @@ fn heir<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
 
 /// Kept: a successor takes it, time ends it, or a person does.
 pub(super) fn kept(s: &Situation<'_>) -> Step {
+    if matches!(s.resource, ResourceFact::Mine(object, Removal::Asked) if object.is_owned()) {
+        // Made before its pod asked for this to be kept, and deleted with that pod, by nobody: the next one has no owner.
+        return Step::RemoveResource;
+    }
     if let Some(successor) = heir(s) {
         return if needs_another_lease(&s.lease.request, &successor.request) {
             Step::End(EndReason::RequestChanged)
@@ -71,7 +76,17 @@ pub(super) fn kept(s: &Situation<'_>) -> Step {
             Step::wait(Reason::ReleaseHeld, Patience::Person, message.to_owned())
         }
         (_, Some(end)) if end <= s.now => Step::End(EndReason::Expired),
+        // Its writer died before it wrote it, or somebody took it away by force: what people cannot see they cannot release.
+        (ResourceFact::Absent, _) => content(s).map_or(Step::End(EndReason::PodGone), Step::WriteResource),
         (_, Some(end)) => Step::wait(Reason::Kept, Patience::Until(end), format!("kept for a successor of the same name until {end}")),
         (_, None) => Step::wait(Reason::Kept, Patience::Idle, "kept for a successor until its custom resource is deleted".to_owned()),
+    }
+}
+
+/// What the custom resource of a kept lease says; none where nothing is left to keep.
+fn content(s: &Situation<'_>) -> Option<Content> {
+    match &s.lease.request {
+        Request::Eip(request) => s.lease.eip.as_ref().map(|leased| eip::content(request, leased, None)),
+        Request::Dnat(_) => Some(dnat::content(s.lease, None, None)),
     }
 }

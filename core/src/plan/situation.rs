@@ -7,6 +7,7 @@ use crate::names::Owner;
 use crate::request::Request;
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -184,11 +185,19 @@ pub enum Object {
 impl Object {
     /// The pod it speaks of.
     pub fn pod_uid(&self) -> Option<&str> {
-        let metadata = match self {
+        self.metadata().annotations.as_ref()?.get(POD_UID_ANNOTATION).map(String::as_str)
+    }
+
+    /// Whether a pod owns it, so that it is deleted along with that.
+    pub fn is_owned(&self) -> bool {
+        self.metadata().owner_references.iter().flatten().any(|owner| owner.kind == "Pod")
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
             Self::Eip(object) => &object.metadata,
             Self::Dnat(object) => &object.metadata,
-        };
-        metadata.annotations.as_ref()?.get(POD_UID_ANNOTATION).map(String::as_str)
+        }
     }
 }
 

@@ -138,6 +138,35 @@ async fn a_bandwidth_changed_on_a_running_pod_is_changed_on_its_eip() -> Result<
 }
 
 #[tokio::test]
+async fn ports_fixed_on_a_running_pod_stay_over_its_delete() -> Result<()> {
+    const TOLD: &str = "k8s.aliyun.com/allocated-dnat";
+    let stand = Stand::start().await?;
+    stateful(&stand, &[("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")]).await?;
+    let first = stand.condition("db-0", "k8s.aliyun.com/dnat", "True", PATIENCE).await?;
+    stand.annotate("db-0", json!({"k8s.aliyun.com/pod-dnat-fixed": "true"})).await?;
+    let probe = || async {
+        let keeps: Option<bool> = sqlx::query_scalar("SELECT keeps FROM lease").fetch_optional(&stand.database).await?;
+        ensure!(keeps == Some(true), "its lease keeps: {keeps:?}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "its lease is to be kept", PATIENCE).await?;
+    // The garbage collector deletes the custom resource, which the pod owns, with it.
+    scale(&stand, 0).await?;
+    phase(&stand, "kept").await?;
+    let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
+    let probe = || async {
+        let metadata = resources.get("db-0").await?.metadata;
+        ensure!(metadata.owner_references.is_none() && metadata.deletion_timestamp.is_none(), "it is still the pod's: {metadata:?}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "a custom resource of its own shows what is kept", PATIENCE).await?;
+    scale(&stand, 1).await?;
+    let second = successor(&stand, &first, "k8s.aliyun.com/dnat").await?;
+    assert_eq!(annotation(&first, TOLD), annotation(&second, TOLD));
+    Ok(())
+}
+
+#[tokio::test]
 async fn fixed_ports_stay_over_a_delete() -> Result<()> {
     const TOLD: &str = "k8s.aliyun.com/allocated-dnat";
     let stand = Stand::start().await?;

@@ -73,11 +73,11 @@ impl Scene {
     /// The custom resource says what it should.
     fn write_resource(&mut self) {
         let target = self.lease.target.clone().unwrap();
-        let Content::Dnat { spec, .. } = content(&self.lease, &target, None) else { panic!("another kind") };
+        let Content::Dnat { spec, .. } = content(&self.lease, Some(&target), None) else { panic!("another kind") };
         let mut object = PodDNAT::new("pod", *spec);
         object.metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
         self.resource = ResourceFact::Mine(Object::Dnat(Box::new(object)), Removal::None);
-        assert_eq!(resource_step(&self.situation(), content(&self.lease, &target, None)), None);
+        assert_eq!(resource_step(&self.situation(), content(&self.lease, Some(&target), None)), None);
     }
 
     fn situation(&self) -> Situation<'_> {

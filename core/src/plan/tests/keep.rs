@@ -4,9 +4,10 @@ use super::{NOW, Scene, action, eip, in_use, resource, waits};
 use crate::facts::EipStatus;
 use crate::ids::{AllocationId, PodUid};
 use crate::lease::Phase;
-use crate::plan::{Asks, EndReason, PodFact, Reason, Removal, ResourceFact, Seen, Step, Successor};
+use crate::plan::{Asks, Content, EndReason, Object, PodFact, Reason, Removal, ResourceFact, Seen, Step, Successor};
 use crate::request::{DnatRequest, EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 fn kept_for(release: ReleaseStrategy) -> Request {
     Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release })
@@ -169,4 +170,46 @@ fn inherited_entries_are_pointed_at_the_successor_and_do_not_wait_for_its_ip_for
     let slow = inherited.with(|s| s.pod().ip = None);
     assert_eq!(waits(&slow.next()), Some(Reason::WaitingForPodIp));
     assert_eq!(action(&slow.next_at(NOW + SignedDuration::from_secs(15))), Some("DeleteForwardEntry"));
+}
+
+#[test]
+fn what_never_had_a_custom_resource_is_not_kept() {
+    let scene = in_use(five_minutes()).with(|s| {
+        (s.pod, s.lease.target, s.lease.resource) = (PodFact::Gone, None, false);
+        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+    });
+    assert_eq!(scene.next(), Step::End(EndReason::PodGone), "nobody was told of it, and nobody could release it");
+}
+
+#[test]
+fn what_is_kept_has_a_custom_resource_by_which_people_release_it() {
+    let away = kept().with(|s| s.resource = ResourceFact::Absent);
+    let Step::WriteResource(content) = away.next() else { panic!("{:?}", away.next()) };
+    assert!(matches!(&content, Content::Eip { status: None, .. }));
+    assert_eq!(away.next_at(NOW + SignedDuration::from_mins(5)), Step::End(EndReason::Expired));
+    let nothing = away.with(|s| s.lease.eip = None);
+    assert_eq!(nothing.next(), Step::End(EndReason::PodGone), "there is nothing left to keep");
+    let ports = super::dnat::forwarding(&[80]).with(|s| {
+        s.lease.request = Request::Dnat(DnatRequest { ports: vec![], fixed: true, same_port: false });
+        (s.lease.phase, s.lease.target, s.pod, s.resource) = (Phase::Kept, None, PodFact::Gone, ResourceFact::Absent);
+    });
+    let Step::WriteResource(Content::Dnat { spec, .. }) = ports.next() else { panic!("{:?}", ports.next()) };
+    assert_eq!((spec.internal_ip, spec.port_mapping.map_or(0, |ports| ports.len())), (None, 1));
+}
+
+#[test]
+fn a_custom_resource_that_went_with_its_pod_releases_nothing() {
+    let collected = |owner: Option<&str>| {
+        kept().with(|s| {
+            let ResourceFact::Mine(mut object, _) = s.resource.clone() else { panic!("{:?}", s.resource) };
+            let Object::Eip(eip) = &mut object else { panic!("{object:?}") };
+            let owner = owner.map(|kind| OwnerReference { kind: kind.to_owned(), ..OwnerReference::default() });
+            eip.metadata.owner_references = owner.map(|owner| vec![owner]);
+            s.resource = ResourceFact::Mine(object, Removal::Asked);
+        })
+    };
+    assert_eq!(collected(Some("Pod")).next(), Step::RemoveResource, "and the next one, without an owner, follows");
+    for meant in [None, Some("Tenant")] {
+        assert_eq!(collected(meant).next(), Step::ReleaseKept);
+    }
 }
