@@ -82,7 +82,18 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());
     }
-    publish(s, pod, publication(s, target, &ready))
+    match (publish(s, pod, publication(s, target, &ready)), stray(s, &runs)) {
+        (Step::Wait(_), Some(stray)) => delete_by_id(&stray.table_id, &stray.entry_id),
+        (step, _) => step,
+    }
+}
+
+/// An entry of the lease on none of its ports: somebody has moved it, and it may forward to an address that is another pod's by now.
+fn stray<'a>(s: &'a Situation<'_>, runs: &[Run<'_>]) -> Option<&'a ForwardEntry> {
+    let on = |entry: &ForwardEntry, run: &Run<'_>| entry.meets_external(run.head.external_ip, run.head.protocol(), &run.external());
+    let ours = |entry: &ForwardEntry| s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id);
+    let strays = |entry: &&ForwardEntry| ours(entry) && !runs.iter().any(|run| on(entry, run));
+    s.cloud.entries.iter().filter(strays).find(|entry| entry.status == ForwardEntryStatus::Available)
 }
 
 /// Nothing is asked of a gateway or an address that cannot take it: when it can again, the pool sees that.
