@@ -156,16 +156,20 @@ async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gath
 async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, why: EndReason) -> Result<(), Error> {
     tracing::info!(lease.id = %lease.id, pod = name(lease), ?why, "ending");
     worker.store.set_phase(claim, Phase::Ending).await?;
-    if why != EndReason::RequestChanged {
-        return Ok(());
-    }
-    // The pod, or the successor it was kept for, asks for what this lease cannot become: its next lease begins beside the end of this one.
+    // What is asked for now, this lease cannot become: the next lease begins beside the end of this one.
+    if why == EndReason::RequestChanged { sight_who_asks(worker, lease, gathered).await } else { Ok(()) }
+}
+
+/// The pod, or the next of its name, has a lease: while this one lived, a sighting only woke it.
+async fn sight_who_asks(worker: &Worker, lease: &Lease, gathered: &Gathered) -> Result<(), Error> {
     match (&gathered.pod, &gathered.successor) {
         (PodFact::Here(here), _) => match &here.asks {
-            Asks::For(request) => sight(worker, lease, &lease.pod_uid, request).await,
-            Asks::Nothing | Asks::Wrong(_) => Ok(()),
+            Asks::For(request) if !here.exited && !here.terminating => {
+                sight(worker, lease, &lease.pod_uid, lease.controller.as_deref(), request).await
+            }
+            Asks::For(_) | Asks::Nothing | Asks::Wrong(_) => Ok(()),
         },
-        (PodFact::Gone, Some(successor)) => sight(worker, lease, &successor.uid, &successor.request).await,
+        (PodFact::Gone, Some(next)) => sight(worker, lease, &next.uid, next.controller.as_deref(), &next.request).await,
         (PodFact::Gone, None) => Ok(()),
     }
 }
@@ -181,9 +185,8 @@ async fn release_kept(worker: &Worker, claim: &Claim, loaded: &Loaded, gathered:
     waits(worker, loaded, gathered, Wait { reason: Reason::ReleaseHeld, message: message.to_owned(), patience: Patience::Person }).await
 }
 
-async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, request: &Request) -> Result<(), Error> {
+async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, controller: Option<&str>, request: &Request) -> Result<(), Error> {
     let Ok(pod_uid) = pod.as_str().parse() else { return Ok(()) };
-    let controller = lease.controller.as_deref();
     // When it was made is known from its next event.
     let sighting = Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, controller, pod_created_at: None, request };
     worker.store.sight(worker.cluster, &sighting).await?;
@@ -192,12 +195,8 @@ async fn sight(worker: &Worker, lease: &Lease, pod: &PodUid, request: &Request) 
 }
 
 async fn forget(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered) -> Result<After, Error> {
-    // The pod may have asked again after the read that ended this lease and before it was ending: then its sighting only woke it.
-    if let PodFact::Here(here) = &gathered.pod
-        && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
-    {
-        sight(worker, lease, &lease.pod_uid, request).await?;
-    }
+    // One of them may have asked after the read that ended this lease and before it was ending.
+    sight_who_asks(worker, lease, gathered).await?;
     worker.store.forget(claim).await?;
     tracing::info!(lease.id = %lease.id, pod = name(lease), "nothing is left of it");
     // A successor of the same name may be waiting for this.
