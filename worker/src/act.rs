@@ -294,6 +294,13 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     if here.terminating || here.exited || loaded.lease.phase == Phase::Ending || !lasting {
         return Ok(());
     }
+    if loaded.lease.phase == Phase::Held {
+        // Its address works, and something else does not: the pod is told, and stays ready. Only a withdrawal takes its condition back.
+        if loaded.reason.as_deref() != Some(&told.reason) {
+            worker.events.warning(pod, &told.reason, &told.message).await;
+        }
+        return Ok(());
+    }
     let new = here.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
     publish::condition(worker, pod, loaded.lease.kind, told).await?;
     if new && patience != Patience::Poll && told.reason != Reason::WaitingForPodIp.as_str() {

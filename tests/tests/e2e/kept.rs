@@ -3,11 +3,11 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod},
+    core::v1::{ConfigMap, Event, Pod},
 };
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use testbed::{
@@ -134,6 +134,24 @@ async fn a_bandwidth_changed_on_a_running_pod_is_changed_on_its_eip() -> Result<
     stand.eventually(probe, "the EIP has the new bandwidth", PATIENCE).await?;
     let after = stand.pods().get("fast").await?;
     assert_eq!(annotation(&before, ADDRESS), annotation(&after, ADDRESS));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_whose_bandwidth_may_not_be_changed_is_told_and_stays_ready() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.create(&annotated("slow", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    stand.condition("slow", GATE, "True", PATIENCE).await?;
+    stand.cloud.console("policy", json!({"denied": ["vpc:ModifyEipAddressAttribute"]})).await?;
+    stand.annotate("slow", json!({"k8s.aliyun.com/eip-bandwidth": "42"})).await?;
+    let events = Api::<Event>::namespaced(stand.client.clone(), &stand.namespace);
+    let probe = || async {
+        let reasons: Vec<_> = events.list(&ListParams::default()).await?.into_iter().filter_map(|event| event.reason).collect();
+        ensure!(reasons.iter().any(|reason| reason == "PermissionDenied"), "its events are {reasons:?}");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "an event says what is denied", PATIENCE).await?;
+    assert_eq!(testbed::pods::condition(&stand.pods().get("slow").await?, GATE), Some("True"), "its address works all the same");
     Ok(())
 }
 
