@@ -48,7 +48,8 @@ pub fn next(s: &Situation<'_>) -> Step {
 fn headstart(s: &Situation<'_>) -> Step {
     match s.pod {
         PodFact::Here(_) => Step::Want,
-        PodFact::Gone => Step::Forget,
+        // Ending first: until then it stands for the next pod of its name, too, which may have been seen since this read.
+        PodFact::Gone => Step::End(EndReason::PodGone),
     }
 }
 

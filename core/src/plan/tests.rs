@@ -9,8 +9,10 @@ mod operations;
 mod sources;
 
 use super::{
-    Asks, CloudFacts, EipSources, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor,
+use super::{
+    Asks, CloudFacts, EipSources, EndReason, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor,
     Verdict, Wait, next,
+};
 };
 use crate::change::Change;
 use crate::facts::{Eip, EipBinding, EipStatus, Eni};
@@ -245,10 +247,12 @@ fn action(step: &Step) -> Option<&'static str> {
 }
 
 #[test]
-fn a_head_start_waits_for_its_pod_and_is_forgotten_without_one() {
+fn a_head_start_waits_for_its_pod_and_ends_without_one_before_it_is_forgotten() {
     let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Headstart);
     assert_eq!(scene.next(), Step::Want);
-    assert_eq!(scene.with(|s| s.pod = PodFact::Gone).next(), Step::Forget);
+    let gone = scene.with(|s| s.pod = PodFact::Gone);
+    assert_eq!(gone.next(), Step::End(EndReason::PodGone), "the next pod of its name may count on it");
+    assert_eq!(gone.with(|s| s.lease.phase = Phase::Ending).next(), Step::Forget);
 }
 
 #[test]
