@@ -9,10 +9,8 @@ mod operations;
 mod sources;
 
 use super::{
-use super::{
-    Asks, CloudFacts, EipSources, EndReason, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step, Successor,
-    Verdict, Wait, next,
-};
+    Asks, CloudFacts, EipSources, EndReason, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step,
+    Successor, Verdict, Wait, next,
 };
 use crate::change::Change;
 use crate::facts::{Eip, EipBinding, EipStatus, Eni};

@@ -145,7 +145,10 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
     in_database(async |bench: &Bench| {
         let sees = async |request: &Request| {
             let (pod_uid, controller) = (Uuid::new_v4(), Some("StatefulSet/db"));
-            bench.store.sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "db-0", pod_uid, controller, request }).await
+            bench
+                .store
+                .sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "db-0", pod_uid, controller, pod_created_at: None, request })
+                .await
         };
         let source = EipSource::Allocate(EipSpec::default());
         sees(&Request::Eip(EipRequest { source, release: ReleaseStrategy::Never })).await?;
