@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use tokio::time::Instant;
 use waygate_core::change::{Answer, Change, Forward};
-use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardTableId};
+use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId};
 use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
 
 /// Sends `change` once.
@@ -31,22 +31,6 @@ pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&
 
 fn plain(answer: Plain) -> Answer {
     Answer { request_id: answer.request_id, ..Answer::default() }
-}
-
-/// The DNAT table a change writes to, if it does: a gateway takes its changes in turns.
-pub(crate) fn forward_table(change: &Change) -> Option<&ForwardTableId> {
-    match change {
-        Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => Some(&forward.table_id),
-        Change::DeleteForwardEntry { table_id, .. } => Some(table_id),
-        Change::AllocateEipAddress { .. }
-        | Change::AllocateEipAddressPro { .. }
-        | Change::AssociateEipAddress { .. }
-        | Change::UnassociateEipAddress { .. }
-        | Change::ReleaseEipAddress { .. }
-        | Change::AddCommonBandwidthPackageIp { .. }
-        | Change::RemoveCommonBandwidthPackageIp { .. }
-        | Change::ModifyEipAddressAttribute { .. } => None,
-    }
 }
 
 fn params(change: &Change) -> Params {
@@ -127,7 +111,7 @@ fn forward(forward: &Forward) -> Params {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use waygate_core::ids::ForwardEntryId;
+    use waygate_core::ids::{ForwardEntryId, ForwardTableId};
 
     fn entry(ports: u16) -> Forward {
         Forward {

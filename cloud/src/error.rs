@@ -77,9 +77,6 @@ pub enum Waiting {
     /// A permit of the account's rate.
     #[error("no permit of the account's rate limit in time")]
     Permit,
-    /// Its turn at the NAT gateway.
-    #[error("the NAT gateway was busy with other changes")]
-    Gateway,
     /// Credentials.
     #[error("no credentials: {problem}")]
     Credentials {
@@ -119,7 +116,6 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.verdict().class,
             Self::NotSent { waiting: Waiting::Credentials { class, .. }, .. } => *class,
-            Self::NotSent { waiting: Waiting::Gateway, .. } => Class::Conflict,
             Self::NotSent { .. } => Class::Throttled,
             Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => Class::Transient,
             Self::Setup(_) => Class::Permanent,
@@ -145,6 +141,11 @@ impl Error {
         }
     }
 
+    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
+    pub fn is_gateway_busy(&self) -> bool {
+        matches!(crate::gate::end_of(&Err::<(), _>(self)), crate::lane::End::Busy | crate::lane::End::Unsettled)
+    }
+
     /// How long the cloud asks us to wait, where it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.refusal().and_then(|refusal| refusal.retry_after)
@@ -157,7 +158,6 @@ impl Error {
             Self::Transport { .. } => "CloudUnreachable",
             Self::Deadline { .. } => "CloudTimeout",
             Self::NotSent { waiting: Waiting::Permit, .. } => "RateLimited",
-            Self::NotSent { waiting: Waiting::Gateway, .. } => "GatewayBusy",
             Self::NotSent { waiting: Waiting::Credentials { .. }, .. } => "NoCredentials",
             Self::Unreadable { .. } => "CloudAnswerUnreadable",
             Self::Setup(_) => "InvalidCloudSettings",

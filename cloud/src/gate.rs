@@ -1,62 +1,63 @@
-//! Where changes of a gateway's DNAT entries take their turns, in the order they came.
+//! Where changes of a gateway's DNAT entries take their turns.
 //!
-//! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely to take it, see [`Lane`].
+//! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely to take it, see [`Lane`]; the last list of
+//! entries that passed by is kept for those who may do with it.
 
 use crate::error::{Class, Error};
 use crate::lane::{End, Lane, Next, Pass};
-use crate::sources::Scope;
+use crate::sources::ENTRIES_A_PAGE;
 use crate::transport::Read;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use waygate_core::change::{Answer, Change};
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
-use waygate_core::ids::{ForwardTableId, NatGatewayId};
+use waygate_core::ids::{ForwardEntryId, NatGatewayId};
 
-/// The gates of all gateways, by DNAT table. There are as many as gateways, which are few.
+/// The gates of all gateways. There are as many as gateways, which are few.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(Mutex<HashMap<ForwardTableId, Arc<Gate>>>);
+pub(crate) struct Gates(Mutex<HashMap<NatGatewayId, Arc<Gate>>>);
 
 impl Gates {
-    pub(crate) fn of(&self, table: &ForwardTableId) -> Arc<Gate> {
-        Arc::clone(lock(&self.0).entry(table.clone()).or_insert_with(|| Arc::new(Gate::new(table.clone()))))
-    }
-
-    /// Every list of entries that passes by is news for the gates, whoever asked for it.
-    pub(crate) fn seen(&self, scope: &Scope, entries: &Read<Vec<ForwardEntry>>) {
-        for gate in lock(&self.0).values() {
-            if gate.is_in(scope, &entries.value) {
-                gate.seen(entries);
-            }
-        }
+    pub(crate) fn of(&self, gateway: &NatGatewayId) -> Arc<Gate> {
+        Arc::clone(lock(&self.0).entry(gateway.clone()).or_default())
     }
 }
 
 /// One gateway's gate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Gate {
-    table: ForwardTableId,
-    /// Known once a list of the gateway showed an entry of the table.
-    gateway: OnceLock<NatGatewayId>,
     /// Held by the first in the queue; tokio's mutex is fair.
     turn: tokio::sync::Mutex<()>,
     lane: Mutex<Lane>,
+    /// What the last change that was taken has set in motion.
+    moving: Mutex<Option<Moving>>,
+    latest: Mutex<Option<Read<Arc<Vec<ForwardEntry>>>>>,
     news: Notify,
 }
 
+/// An entry on its way to something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Moving {
+    /// To stand.
+    In(ForwardEntryId),
+    /// To be gone.
+    Out(ForwardEntryId),
+}
+
+/// What must be read to know whether a table is at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All entries.
+    List,
+    /// Just this one: the list is longer than a call shows.
+    Entry(Moving),
+}
+
 impl Gate {
-    fn new(table: ForwardTableId) -> Self {
-        Self { table, gateway: OnceLock::new(), turn: tokio::sync::Mutex::default(), lane: Mutex::default(), news: Notify::new() }
-    }
-
-    /// Which list shows the table: the gateway's where it is known, so that gate and readers share it.
-    pub(crate) fn scope(&self) -> Scope {
-        self.gateway.get().map_or_else(|| Scope::Table(self.table.clone()), |gateway| Scope::Gateway(gateway.clone()))
-    }
-
-    /// Waits for a change's turn. `look` reads the list of [`Self::scope`] when that is what is needed to know; what it shows
-    /// comes through [`Gates::seen`].
-    pub(crate) async fn enter<T>(self: Arc<Self>, look: impl Fn() -> T) -> Entered
+    /// Waits for a change's turn. `look` reads what is needed to know; what it shows comes through [`Self::listed`] and [`Self::shown`].
+    pub(crate) async fn enter<T>(self: Arc<Self>, look: impl Fn(Look) -> T) -> Entered
     where
         T: Future<Output = Result<(), Error>>,
     {
@@ -65,14 +66,14 @@ impl Gate {
             let news = self.news.notified();
             let next = lock(&self.lane).next(Instant::now());
             match next {
-                Next::Go(pass) => return Entered { gate: Arc::clone(&self), pass: Some(pass) },
+                Next::Go(pass) => return Entered { gate: Arc::clone(&self), pass: Some(pass), sent: Sent::No },
                 Next::Wait => news.await,
                 Next::Until(until) => tokio::select! {
                     () = sleep_until(until) => {}
                     () = news => {}
                 },
                 Next::Look => {
-                    if let Err(error) = look().await {
+                    if let Err(error) = look(self.look()).await {
                         tracing::warn!(cloud.reason = error.reason(), "a DNAT table could not be read before a change: {error}");
                         lock(&self.lane).unseen(Instant::now());
                     }
@@ -81,37 +82,86 @@ impl Gate {
         }
     }
 
-    fn is_in(&self, scope: &Scope, entries: &[ForwardEntry]) -> bool {
-        match scope {
-            Scope::Table(table) => *table == self.table,
-            Scope::Gateway(gateway) => {
-                if entries.iter().any(|entry| entry.table_id == self.table) {
-                    self.gateway.get_or_init(|| gateway.clone());
-                }
-                self.gateway.get() == Some(gateway)
-            }
+    /// Whether the next change waits until everything is at rest.
+    pub(crate) fn is_calm(&self) -> bool {
+        lock(&self.lane).is_calm()
+    }
+
+    fn look(&self) -> Look {
+        let long = lock(&self.latest).as_ref().is_some_and(|read| read.value.len() >= ENTRIES_A_PAGE as usize);
+        match lock(&self.moving).clone() {
+            Some(moving) if long => Look::Entry(moving),
+            _ => Look::List,
         }
     }
 
-    fn seen(&self, entries: &Read<Vec<ForwardEntry>>) {
-        let moving = |entry: &ForwardEntry| matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting);
-        let at_rest = !entries.value.iter().any(|entry| entry.table_id == self.table && moving(entry));
-        lock(&self.lane).seen(entries.began, at_rest, Instant::now());
+    /// The last list, if it was asked for no earlier than `since`.
+    pub(crate) fn latest(&self, since: Instant) -> Option<Read<Arc<Vec<ForwardEntry>>>> {
+        lock(&self.latest).clone().filter(|read| read.began >= since)
+    }
+
+    /// Every list of entries is news, whoever asked for it.
+    pub(crate) fn listed(&self, entries: &Read<Arc<Vec<ForwardEntry>>>) {
+        self.seen(entries.began, !entries.value.iter().any(is_moving));
+        let mut latest = lock(&self.latest);
+        if latest.as_ref().is_none_or(|known| known.began <= entries.began) {
+            *latest = Some(entries.clone());
+        }
+    }
+
+    /// What became of one entry.
+    pub(crate) fn shown(&self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
+        let at_rest = match (moving, &entry.value) {
+            // A new entry may not show at once.
+            (Moving::In(_), None) => false,
+            (Moving::Out(_), None) => true,
+            (_, Some(entry)) => !is_moving(entry),
+        };
+        self.seen(entry.began, at_rest);
+    }
+
+    fn seen(&self, began: Instant, at_rest: bool) {
+        lock(&self.lane).seen(began, at_rest, Instant::now());
         self.news.notify_waiters();
     }
 }
 
-/// A change under way. Dropped without a word, it counts as ended with nothing known.
+fn is_moving(entry: &ForwardEntry) -> bool {
+    matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
+}
+
+/// A change's turn. Dropped before it is sent, nothing has happened; dropped after, it counts as ended with nothing known.
 #[derive(Debug)]
 pub(crate) struct Entered {
     gate: Arc<Gate>,
     pass: Option<Pass>,
+    sent: Sent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    No,
+    Yes,
 }
 
 impl Entered {
+    /// Whether a read has just shown everything at rest.
+    pub(crate) fn is_rested(&self) -> bool {
+        self.pass.is_some_and(Pass::is_rested)
+    }
+
+    /// From here on the change may reach the gateway.
+    pub(crate) fn sends(&mut self) {
+        self.sent = Sent::Yes;
+    }
+
     /// Tells the gate how the change ended.
-    pub(crate) fn done<T>(mut self, result: &Result<T, Error>) {
-        self.end(end_of(result));
+    pub(crate) fn done(mut self, change: &Change, result: &Result<Answer, Error>) {
+        let end = end_of(&result.as_ref());
+        if end != End::Unsent {
+            *lock(&self.gate.moving) = result.as_ref().ok().and_then(|answer| moving(change, answer));
+        }
+        self.end(end);
     }
 
     fn end(&mut self, end: End) {
@@ -124,11 +174,20 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.end(End::Other);
+        self.end(if self.sent == Sent::Yes { End::Other } else { End::Unsent });
     }
 }
 
-fn end_of<T>(result: &Result<T, Error>) -> End {
+fn moving(change: &Change, answer: &Answer) -> Option<Moving> {
+    match change {
+        Change::CreateForwardEntry(_) => answer.entry_id.clone().map(Moving::In),
+        Change::ModifyForwardEntry { entry_id, .. } => Some(Moving::In(entry_id.clone())),
+        Change::DeleteForwardEntry { entry_id, .. } => Some(Moving::Out(entry_id.clone())),
+        _ => None,
+    }
+}
+
+pub(crate) fn end_of<T>(result: &Result<T, &Error>) -> End {
     match result {
         Ok(_) => End::Taken,
         Err(Error::NotSent { .. }) => End::Unsent,

@@ -15,10 +15,14 @@ const WARY: Duration = Duration::from_mins(2);
 const WARIEST: Duration = Duration::from_hours(1);
 /// First guess of how long an entry is `Pending`.
 const FIRST_SETTLING: Duration = Duration::from_millis(800);
+/// A first look that came too early makes the next one later by this part of what was lacking; one that did not makes it earlier by that part.
+/// An early look costs a call, a late one the gateway's time, which is what everybody waits for: with these more than half come too early.
+const LATER: f64 = 0.06;
+const EARLIER: f64 = 0.04;
 /// No call is answered faster, so no look is worth taking earlier.
 const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
-/// Between two reads of a table that is not at rest; grows by half each time.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Between two reads of a table that is not at rest, beside the call's own time; grows by half each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// After a refusal with nothing of ours under way: somebody else is at work there.
 const YIELD: Duration = Duration::from_secs(1);
@@ -69,6 +73,14 @@ pub(crate) enum Next {
 pub(crate) struct Pass {
     number: u64,
     alone: bool,
+    rested: bool,
+}
+
+impl Pass {
+    /// Whether a read has just shown the table at rest.
+    pub(crate) fn is_rested(self) -> bool {
+        self.rested
+    }
 }
 
 /// How a change ended, as far as the gateway's capacity goes.
@@ -109,6 +121,11 @@ impl Default for Lane {
 }
 
 impl Lane {
+    /// Whether the table must be at rest before each change.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm
+    }
+
     /// Lets a change in, or says what to wait for.
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         if self.in_flight >= self.limit || (self.calm && self.in_flight > 0) {
@@ -124,7 +141,7 @@ impl Lane {
             };
         }
         self.entered += 1;
-        let pass = Pass { number: self.entered, alone: self.in_flight == 0 };
+        let pass = Pass { number: self.entered, alone: self.in_flight == 0, rested: self.calm && self.touched.is_none() };
         self.in_flight += 1;
         Next::Go(pass)
     }
@@ -169,8 +186,10 @@ impl Lane {
         };
         if at_rest {
             let took = began - touched;
-            // Found at rest at the first look: look a little earlier the next time. Otherwise, this is how long it takes.
-            self.settling = if self.look_pause == LOOK_AGAIN { took.min(self.settling).mul_f64(0.9).max(SHORTEST_SETTLING) } else { took };
+            let known = self.settling;
+            let first_look = self.look_pause == LOOK_AGAIN;
+            let next = if first_look { took.min(known).mul_f64(1.0 - EARLIER) } else { known + took.saturating_sub(known).mul_f64(LATER) };
+            self.settling = next.max(SHORTEST_SETTLING);
             self.touched = None;
         } else if self.look_at.is_none_or(|due| now >= due) {
             self.look_later(now);
@@ -316,10 +335,40 @@ mod tests {
         assert_eq!(lane.next(look), Next::Until(look + LOOK_AGAIN));
         lane.seen(look + LOOK_AGAIN, true, look + LOOK_AGAIN);
         let pass = enter(&mut lane, look + LOOK_AGAIN);
-        // And again before the next one, at the time it took.
+        assert!(pass.is_rested());
+        // And again before the next one, a little later than the look that came too early.
         let answered = after(look, 300);
         lane.end(pass, End::Taken, answered, 1.0);
-        assert_eq!(lane.next(answered), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN));
+        assert_eq!(lane.next(answered), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER)));
+    }
+
+    /// Entries are pending for 0.8 to 1.2 s, a call takes 150 ms: how much longer than that a change waits, and how many looks it takes.
+    #[test]
+    fn the_first_look_comes_when_about_half_of_the_entries_are_at_rest() {
+        let (mut lane, mut now) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, now);
+        lane.end(pass, End::Unsettled, now, 1.0);
+        let (mut looks, mut wasted) = (0, Duration::ZERO);
+        for number in 0..500_u64 {
+            let at_rest = after(now, 650 + (number * 157) % 400);
+            loop {
+                match lane.next(now) {
+                    Next::Until(until) => now = until,
+                    Next::Look => {
+                        let began = now;
+                        looks += 1;
+                        now = after(now, 150);
+                        lane.seen(began, began >= at_rest, now);
+                        wasted += if began >= at_rest { began - at_rest } else { Duration::ZERO };
+                    }
+                    Next::Go(pass) => break lane.end(pass, End::Taken, now, 1.0),
+                    Next::Wait => panic!("nothing is under way"),
+                }
+            }
+            lane.try_more = Some(now + WARY);
+        }
+        assert!((800..=1200).contains(&looks), "{looks} looks");
+        assert!(wasted < Duration::from_millis(95) * 500, "{:?} late on average", wasted / 500);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod reads;
 mod sign;
 mod sources;
 mod transport;
+mod turn;
 mod wire;
 
 pub use credentials::{AccessKey, AssumeRole, Credentials, Environment};
@@ -34,16 +35,17 @@ pub use endpoints::Network;
 pub use error::{Class, Error, Refusal, Waiting};
 pub use permits::{Draw, LocalPermits, NoPermit, Permits};
 pub use transport::Read;
+pub use turn::Turn;
 
 use batch::{Batcher, Shelf};
 use endpoints::Endpoints;
 use gate::Gates;
 use interfaces::Interfaces;
-use sources::{Asking, EipsById, EipsByPool, Forwards, Gateway, Scope};
+use sources::{Asking, EipsById, EipsByPool, Forwards, Gateway};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use transport::{Transport, http_client};
 use url::Url;
 use waygate_core::change::{Answer, Change};
@@ -83,8 +85,8 @@ struct Inner {
     pools: Batcher<Asking<EipsByPool>>,
     interfaces: Interfaces,
     gateways: Shelf<NatGatewayId, Asking<Gateway>>,
-    forwards: Shelf<Scope, Asking<Forwards>>,
-    gates: Arc<Gates>,
+    forwards: Shelf<NatGatewayId, Asking<Forwards>>,
+    gates: Gates,
 }
 
 impl Cloud {
@@ -100,33 +102,19 @@ impl Cloud {
             interfaces: Interfaces::new(&transport, &vpc, call_deadline),
             gateways: Shelf::new(),
             forwards: Shelf::new(),
-            gates: Arc::default(),
+            gates: Gates::default(),
             deadline: call_deadline,
             vpc,
             transport,
         })))
     }
 
-    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the action takes none.
+    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the action takes none. Changes of DNAT entries
+    /// go through [`Self::turn`]: a gateway takes no more than so many at a time.
     ///
-    /// Up to `deadline` is spent on everything: the gateway's turn, a permit, credentials and the call.
+    /// Up to `deadline` is spent on everything: a permit, credentials and the call.
     pub async fn change(&self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
-        let deadline = Instant::now() + deadline;
-        let send = change::send(&self.0.transport, change, token, deadline);
-        let Some(table) = change::forward_table(change) else {
-            return send.await;
-        };
-        let gate = self.0.gates.of(table);
-        let look = || {
-            let (cloud, scope) = (self.clone(), gate.scope());
-            async move { cloud.entries(scope).await.map(drop) }
-        };
-        let Ok(entered) = timeout_at(deadline, Arc::clone(&gate).enter(look)).await else {
-            return Err(Error::NotSent { action: change.action(), waiting: Waiting::Gateway });
-        };
-        let result = send.await;
-        entered.done(&result);
-        result
+        change::send(&self.0.transport, change, token, Instant::now() + deadline).await
     }
 }
 
@@ -148,6 +136,7 @@ mod tests {
     #[expect(dead_code)]
     fn calls_can_be_spawned(cloud: &Cloud, change: &Change, gateway: &NatGatewayId) {
         drop(is_send(cloud.change(change, None, Duration::ZERO)));
+        drop(is_send(cloud.turn(gateway)));
         drop(is_send(cloud.forward_entries(gateway)));
         drop(is_send(cloud.eni_by_private_ip(std::net::Ipv4Addr::LOCALHOST)));
     }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::network::{EntryCounts, Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
 use crate::pages::{Listing, chain};
 use crate::params::Params;
-use crate::sources::{Asking, EIPS, EIPS_A_CALL, Forwards, Gateway, Scope};
+use crate::sources::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
 use crate::transport::{Action, Read, ecs, sts, vpc};
 use crate::wire::nat::{GatewayAttribute, SnatEntries};
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
-use waygate_core::ids::{AllocationId, EniId, NatGatewayId, VSwitchId, VpcId};
+use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VSwitchId, VpcId};
 
 /// What most lists give on a page.
 const PAGE: u32 = 50;
@@ -69,17 +69,32 @@ impl Cloud {
     /// Every DNAT entry of the gateway, each once; none of a gateway that is gone. One listing at a time: who comes while one is under way
     /// shares the next.
     pub async fn forward_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<ForwardEntry>>, Error> {
-        let read = self.entries(Scope::Gateway(gateway.clone())).await?;
+        let read = self.entries(gateway).await?;
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    pub(crate) async fn entries(&self, scope: Scope) -> Result<Read<Arc<Vec<ForwardEntry>>>, Error> {
+    /// The same, from a read that began no earlier than `since`: the last one, where that is late enough.
+    pub async fn forward_entries_since(&self, gateway: &NatGatewayId, since: Instant) -> Result<Read<Vec<ForwardEntry>>, Error> {
+        let read = match self.0.gates.of(gateway).latest(since) {
+            Some(read) => read,
+            None => self.entries(gateway).await?,
+        };
+        Ok(read.map(|entries| entries.to_vec()))
+    }
+
+    pub(crate) async fn entries(&self, gateway: &NatGatewayId) -> Result<Read<Arc<Vec<ForwardEntry>>>, Error> {
         let make = || {
-            let question = Forwards { scope: scope.clone(), gates: Arc::clone(&self.0.gates) };
+            let question = Forwards { gateway: gateway.clone(), gate: self.0.gates.of(gateway) };
             Asking::batcher(&self.0.transport, question, 1, self.0.deadline)
         };
-        let read = self.0.forwards.get(&scope, make).read(()).await?;
+        let read = self.0.forwards.get(gateway, make).read(()).await?;
         Ok(read.map(Option::unwrap_or_default))
+    }
+
+    /// One DNAT entry of the gateway; none when the cloud says that there is none.
+    pub(crate) async fn entry(&self, gateway: &NatGatewayId, id: &ForwardEntryId) -> Result<Read<Option<ForwardEntry>>, Error> {
+        let read = self.list(&ENTRIES, Params::default().with("NatGatewayId", gateway).with("ForwardEntryId", id)).await?;
+        Ok(read.map(|entries| entries.into_iter().find(|entry| entry.entry_id == *id)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::batch::{Batcher, Fetched, Source};
 use crate::error::{Class, Error};
-use crate::gate::Gates;
+use crate::gate::Gate;
 use crate::pages::{Listing, chain};
 use crate::params::Params;
 use crate::transport::{Action, Permit, Read, Transport, ecs, vpc};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, ForwardEntry, NatGateway};
-use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VpcId};
+use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VpcId};
 use waygate_core::names::TAG_POOL;
 
 const DESCRIBE_EIPS: Action = vpc("DescribeEipAddresses");
@@ -29,9 +29,11 @@ pub(crate) const EIPS: Listing<AllocationId, Eips> =
     Listing { action: DESCRIBE_EIPS, page_size: 100, key: |eip| eip.allocation_id.clone() };
 const GATEWAYS: Listing<NatGatewayId, NatGateways> =
     Listing { action: DESCRIBE_GATEWAYS, page_size: 50, key: |gateway| gateway.nat_gateway_id.clone() };
-const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
-    Listing { action: DESCRIBE_ENTRIES, page_size: 50, key: |entry| entry.entry_id.clone() };
+pub(crate) const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
+    Listing { action: DESCRIBE_ENTRIES, page_size: ENTRIES_A_PAGE, key: |entry| entry.entry_id.clone() };
 
+/// How many entries one DescribeForwardTableEntries shows.
+pub(crate) const ENTRIES_A_PAGE: u32 = 50;
 /// How many IDs or addresses one DescribeEipAddresses takes.
 pub(crate) const EIPS_A_CALL: usize = 50;
 /// How many addresses or IDs one DescribeNetworkInterfaces takes.
@@ -206,17 +208,10 @@ impl Question for Gateway {
     }
 }
 
-/// Where DNAT entries are listed: a gateway has one table, but a change names the table and a reader the gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Scope {
-    Gateway(NatGatewayId),
-    Table(ForwardTableId),
-}
-
-/// Every DNAT entry of one gateway. What it shows is news for the gates.
+/// Every DNAT entry of one gateway. What it shows is news for the gateway's gate.
 pub(crate) struct Forwards {
-    pub(crate) scope: Scope,
-    pub(crate) gates: Arc<Gates>,
+    pub(crate) gateway: NatGatewayId,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Question for Forwards {
@@ -226,17 +221,15 @@ impl Question for Forwards {
     const MOST_KEYS: usize = usize::MAX;
 
     async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let params = match &self.scope {
-            Scope::Gateway(gateway) => Params::default().with("NatGatewayId", gateway),
-            Scope::Table(table) => Params::default().with("ForwardTableId", table),
-        };
+        let params = Params::default().with("NatGatewayId", &self.gateway);
         let began = Instant::now();
         let read = match ENTRIES.all(transport, permit, params, deadline).await {
             // The gateway is gone, and its entries with it: whoever has ports there must see that to give them back.
             Err(error) if error.class() == Class::NotFound => Read { value: Vec::new(), began },
             listed => listed?,
         };
-        self.gates.seen(&self.scope, &read);
-        Ok(read.map(|entries| HashMap::from([((), Arc::new(entries))])))
+        let read = read.map(Arc::new);
+        self.gate.listed(&read);
+        Ok(read.map(|entries| HashMap::from([((), entries)])))
     }
 }

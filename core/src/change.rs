@@ -149,6 +149,22 @@ impl Change {
         }
     }
 
+    /// The DNAT table it changes, if it does: a gateway takes such changes in turns.
+    pub fn forward_table(&self) -> Option<&ForwardTableId> {
+        match self {
+            Self::CreateForwardEntry(forward) | Self::ModifyForwardEntry { forward, .. } => Some(&forward.table_id),
+            Self::DeleteForwardEntry { table_id, .. } => Some(table_id),
+            Self::AllocateEipAddress { .. }
+            | Self::AllocateEipAddressPro { .. }
+            | Self::AssociateEipAddress { .. }
+            | Self::UnassociateEipAddress { .. }
+            | Self::ReleaseEipAddress { .. }
+            | Self::AddCommonBandwidthPackageIp { .. }
+            | Self::RemoveCommonBandwidthPackageIp { .. }
+            | Self::ModifyEipAddressAttribute { .. } => None,
+        }
+    }
+
     /// Whether the action knows `ClientToken`. Those that do not are absolute or idempotent by nature.
     pub fn takes_token(&self) -> bool {
         !matches!(self, Self::ReleaseEipAddress { .. } | Self::ModifyEipAddressAttribute { .. })

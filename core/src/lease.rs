@@ -3,6 +3,7 @@
 use crate::change::Change;
 use crate::facts::Eni;
 use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::plan::Patience;
 use crate::request::{ExposedPort, Kind, Protocol, Request};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -198,10 +199,36 @@ pub struct Operation {
     pub resource: String,
     /// The change, as every send of it carries it.
     pub change: Change,
+    /// Whether it is on its way to the cloud.
+    pub sending: Sending,
     /// No send of it is expected to take effect after this.
     pub fence_until: Timestamp,
     /// Reads after the fence that showed no effect.
     pub misses: i32,
+}
+
+/// Where an unresolved operation is on its way to the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It waits in its gateway's lane, and may be withdrawn.
+    Queued,
+    /// It was sent, and somebody waits for the answer.
+    Sent,
+    /// It was sent, and whoever waited for the answer did not get one, or is no more.
+    Unanswered,
+}
+
+/// Why a queued operation was not carried out, for the lease to tell and to wait for; written by the lane that asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// For programs.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// When to try again.
+    pub patience: Patience,
+    /// Not before so many seconds have passed.
+    pub at_least_seconds: u32,
 }
 
 /// How an operation ended.

@@ -6,6 +6,9 @@ pub enum Error {
     /// Another worker has the lease now, or nobody: whatever was decided on it is void.
     #[error("the claim on the lease was lost; whoever holds it now decides")]
     ClaimLost,
+    /// Another process has the gateway's lane now, or nobody: nothing more is sent from here.
+    #[error("the gateway's lane was lost; whoever holds it now sends")]
+    LaneLost,
     /// A unique constraint says no: somebody else holds the thing.
     #[error("taken: {constraint}")]
     Taken {

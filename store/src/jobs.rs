@@ -4,6 +4,7 @@ use crate::{Cluster, Error, Store};
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
+use waygate_core::lease::Refused;
 
 /// A lease that is ours for a while. Every decision is written under it, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Finish<'a> {
     pub reason: &'a str,
     /// For people.
     pub message: &'a str,
+    /// Word of a lane that was told and is waited for now.
+    pub heard: Option<&'a Refused>,
 }
 
 impl Store {
@@ -65,7 +68,8 @@ impl Store {
     /// Gives a claim back.
     pub async fn finish(&self, claim: &Claim, finish: &Finish<'_>) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7,
+            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, refusals = refusals + ($9::jsonb IS NOT NULL)::int,
+               refused = CASE WHEN refused = $9 THEN NULL ELSE refused END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
             claim.lease_id.0,
@@ -76,6 +80,7 @@ impl Store {
             finish.reason,
             finish.message,
             finish.again.as_secs_f64(),
+            finish.heard.map(serde_json::to_value).transpose().map_err(Error::corrupt)?,
         )
         .execute(&self.pool)
         .await?;

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
-use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Target};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Refused, Target};
 use waygate_core::plan::{GatewayFact, PortKey};
 use waygate_core::request::{ExposedPort, Kind, Protocol, Request};
 
@@ -27,6 +27,12 @@ pub struct Loaded {
     pub tries: i32,
     /// What it waited for last.
     pub reason: Option<String>,
+    /// Why a queued change was not carried out; not told yet.
+    pub refused: Option<Refused>,
+    /// How often that has happened in a row.
+    pub refusals: i32,
+    /// How long ago its last operation was settled, or there was news of its gateway: a read that began since then shows what came of it.
+    pub stirred_ago: Option<Duration>,
     /// Postgres' clock.
     pub now: Timestamp,
 }
@@ -39,7 +45,8 @@ impl Store {
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
              RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
                eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, lost_to, wake, tries,
-               reason, extract(epoch FROM parted_at)::float8 AS parted_at, extract(epoch FROM created_at)::float8 AS "created_at!",
+               reason, refused, refusals, extract(epoch FROM parted_at)::float8 AS parted_at, extract(epoch FROM created_at)::float8 AS "created_at!",
+               extract(epoch FROM now() - greatest(news_at, (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS stirred_ago,
                extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
             claim.lease_id.0,
             claim.owner,
@@ -89,7 +96,18 @@ impl Store {
             ends_at: row.ends_at.map(moment).transpose()?,
         };
         let operations = self.unresolved(claim.lease_id).await?;
-        Ok(Loaded { lease, operations, gateway, wake: row.wake, tries: row.tries, reason: row.reason, now: moment(row.now)? })
+        Ok(Loaded {
+            lease,
+            operations,
+            gateway,
+            wake: row.wake,
+            tries: row.tries,
+            reason: row.reason,
+            refused: row.refused.map(serde_json::from_value).transpose().map_err(Error::corrupt)?,
+            refusals: row.refusals,
+            stirred_ago: row.stirred_ago.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            now: moment(row.now)?,
+        })
     }
 
     /// The ports of a lease, in the order the pod asked for them, and what is known of their gateway.
@@ -97,7 +115,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT p.allocation_id, p.proto, p.port, p.head AS "head!", p.gateway_id, p.target AS "target!", p.entry_id, p.deleted,
                  host(e.address) AS "address!", e.table_id, e.snat, e.trouble,
-                 CASE WHEN g.full_until > now() THEN g.full_at END AS full_at
+                 CASE WHEN g.full_until > now() THEN g.full_at END AS full_at, coalesce(g.modify_denied_until > now(), false) AS "modify_denied!"
                FROM port p JOIN gateway_eip e USING (allocation_id) LEFT JOIN gateway g ON g.gateway_id = p.gateway_id
                WHERE p.lease_id = $1"#,
             lease.0,
@@ -109,7 +127,7 @@ impl Store {
             full_at: row.full_at.and_then(|most| usize::try_from(most).ok()),
             snat: row.snat,
             trouble: row.trouble.clone(),
-            modify_denied: false,
+            modify_denied: row.modify_denied,
         });
         let ports: Result<Vec<_>, Error> = rows
             .into_iter()

@@ -4,6 +4,7 @@
 //! webhook ─ hand_off ─▶ lease ◀─ sight, wake ─ watch
 //!                         │
 //!          claim ─▶ load ─┴▶ intend ─▶ (the cloud) ─▶ settle ─▶ … ─▶ finish
+//!                         └▶ queue ─▶ next_in_lane ─▶ (a gateway) ─▶ settle
 //! ```
 //!
 //! What holds, by constraint and not by checks in code: a port and an EIP have one holder, a pod has one live lease of a kind, one private
@@ -14,10 +15,12 @@ mod cluster;
 mod error;
 mod hand_off;
 mod jobs;
+mod lanes;
 mod leases;
 mod operations;
 mod pool;
 mod ports;
+mod queue;
 mod rates;
 mod room;
 mod schema;
@@ -28,10 +31,12 @@ pub use cluster::Cluster;
 pub use error::Error;
 pub use hand_off::{HandOff, Sighting};
 pub use jobs::{Claim, Finish};
+pub use lanes::Lane;
 pub use leases::{Loaded, Writes};
-pub use operations::Effect;
+pub use operations::{Bringer, Effect};
 pub use pool::{EntriesSeen, GatewayEip, PortRange};
 pub use ports::Reserved;
+pub use queue::{Taken, Wanted};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};

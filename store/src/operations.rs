@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::LeaseId;
-use waygate_core::lease::{Operation, Outcome};
+use waygate_core::lease::{Operation, Outcome, Sending};
 
 /// What an answer means for the lease, beyond itself; recorded with it in one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,15 @@ pub enum Effect {
     Plain,
     /// The cloud says that the EIP does not exist.
     EipGone,
+}
+
+/// Who brings an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Bringer<'a> {
+    /// The lease's claimant, who goes on with it.
+    Claimant(&'a Claim),
+    /// A gateway's lane; the lease looks after this time.
+    Lane(Duration),
 }
 
 impl Store {
@@ -47,8 +56,8 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?
         .ok_or(Error::ClaimLost)?;
-        let fence_until = moment(row.fence_until)?;
-        Ok(Operation { id: row.operation_id, resource: resource.to_owned(), change: change.clone(), fence_until, misses: 0 })
+        let (sending, fence_until) = (Sending::Sent, moment(row.fence_until)?);
+        Ok(Operation { id: row.operation_id, resource: resource.to_owned(), change: change.clone(), sending, fence_until, misses: 0 })
     }
 
     /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
@@ -91,7 +100,7 @@ impl Store {
     /// statement; whoever holds the lease now, if not the bringer, is woken.
     pub async fn settle(
         &self,
-        claim: &Claim,
+        by: Bringer<'_>,
         operation: &Operation,
         outcome: Outcome,
         answer: Option<&Answer>,
@@ -108,10 +117,15 @@ impl Store {
             Change::DeleteForwardEntry { entry_id, .. } if done => Some(entry_id.as_str()),
             _ => None,
         };
+        let (owner, epoch, look) = match by {
+            Bringer::Claimant(claim) => (claim.owner, claim.epoch, Duration::ZERO),
+            // No process has this ID: the lease is somebody else's.
+            Bringer::Lane(look) => (Uuid::nil(), 0, look),
+        };
         let answer_json = answer.map(serde_json::to_value).transpose().map_err(Error::corrupt)?;
         sqlx::query!(
             "WITH o AS (
-               UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now()
+               UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now(), queued = false
                WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
              created AS (
                UPDATE port SET entry_id = $7, deleted = false FROM o
@@ -133,7 +147,8 @@ impl Store {
                eip_address   = CASE WHEN $11 THEN NULL ELSE coalesce(eip_address, $6::text::inet) END,
                ours          = CASE WHEN $11 THEN false ELSE ours OR (allocation_id IS NULL AND $5::text IS NOT NULL) END,
                wake          = wake + (owner IS DISTINCT FROM $12 OR epoch <> $13)::int,
-               due_at        = CASE WHEN owner IS NULL THEN now() ELSE due_at END
+               due_at        = CASE WHEN owner IS NULL THEN least(due_at, now() + make_interval(secs => $14)) ELSE due_at END,
+               refusals      = CASE WHEN $2 = 'done' THEN 0 ELSE refusals END
              FROM o WHERE lease.lease_id = o.lease_id",
             operation.id,
             outcome.as_str(),
@@ -146,8 +161,9 @@ impl Store {
             new_port.map(|forward| forward.protocol.number()),
             deleted,
             effect == Effect::EipGone,
-            claim.owner,
-            claim.epoch,
+            owner,
+            epoch,
+            look.as_secs_f64(),
         )
         .execute(&self.pool)
         .await?;
@@ -157,7 +173,8 @@ impl Store {
     /// The unresolved operations of a lease, the oldest first.
     pub(crate) async fn unresolved(&self, lease: LeaseId) -> Result<Vec<Operation>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT operation_id, resource, change, misses, extract(epoch FROM fence_until)::float8 AS "fence_until!"
+            r#"SELECT operation_id, resource, change, misses, queued, lane IS NOT NULL AND answer_by > now() AS "under_way!",
+               extract(epoch FROM fence_until)::float8 AS "fence_until!"
              FROM operation WHERE lease_id = $1 AND outcome IS NULL ORDER BY intended_at, operation_id"#,
             lease.0,
         )
@@ -169,6 +186,12 @@ impl Store {
                     id: row.operation_id,
                     resource: row.resource,
                     change: serde_json::from_value(row.change).map_err(Error::corrupt)?,
+                    sending: match (row.queued, row.under_way) {
+                        (true, _) => Sending::Queued,
+                        (false, true) => Sending::Sent,
+                        // What a claimant sent is loaded by whoever claimed after it.
+                        (false, false) => Sending::Unanswered,
+                    },
                     fence_until: moment(row.fence_until)?,
                     misses: row.misses,
                 })

@@ -109,7 +109,7 @@ impl Store {
         .fetch_all(&mut *transaction)
         .await?;
         sqlx::query!(
-            "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
+            "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END, news_at = now()
              WHERE lease_id IN (SELECT lease_id FROM port WHERE allocation_id = ANY($1) AND head = port)",
             &changed,
         )
@@ -182,6 +182,15 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// The account may not modify entries, at this gateway or any other. Believed for `period`: rights are granted, and nobody tells us.
+    pub async fn modify_denied(&self, gateway: &NatGatewayId, period: Duration) -> Result<(), Error> {
+        sqlx::query!("INSERT INTO gateway (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING", gateway.as_str()).execute(&self.pool).await?;
+        sqlx::query!("UPDATE gateway SET modify_denied_until = now() + make_interval(secs => $1)", period.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 

@@ -120,6 +120,12 @@ impl Parts<'_> {
     }
 }
 
+/// A loopback address that is free now.
+pub(crate) fn free_address() -> Result<String> {
+    let [address] = free_addresses()?;
+    Ok(address)
+}
+
 /// Loopback addresses that are free now, all different.
 fn free_addresses<const COUNT: usize>() -> Result<[String; COUNT]> {
     let mut held = Vec::new();

@@ -42,6 +42,18 @@ impl Service {
         Self { program, child: Mutex::new(None) }
     }
 
+    /// The same server once more, not started yet: under another name, and with one argument replaced wherever it stands.
+    #[must_use]
+    pub fn beside(&self, name: &'static str, argument: &str, replacement: &str) -> Self {
+        let mut program = self.program.clone();
+        for own in program.arguments.iter_mut().filter(|own| *own == argument) {
+            *own = replacement.into();
+        }
+        program.name = name;
+        program.ready_url = program.ready_url.replace(argument, replacement);
+        Self::new(program)
+    }
+
     /// What people call it.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -16,8 +16,18 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::{
-    cloud::Cloud, cluster, database::Database, environment::Environment, installation::Installation, layout, manifests::WebhookAddress,
-    parts::Parts, pods, process, proxy::Link, service::Service, wait,
+    cloud::Cloud,
+    cluster,
+    database::Database,
+    environment::Environment,
+    installation::Installation,
+    layout,
+    manifests::WebhookAddress,
+    parts::{self, Parts},
+    pods, process,
+    proxy::Link,
+    service::Service,
+    wait,
 };
 
 /// How a stand differs from the usual one.
@@ -137,6 +147,12 @@ impl Stand {
         self.cloud.stop().await?;
         self.stopped = true;
         Ok(())
+    }
+
+    /// A second worker, not started yet.
+    pub fn another_worker(&self) -> Result<Service> {
+        let own = self.worker_admin.trim_start_matches("http://");
+        Ok(self.worker.beside("worker-2", own, &parts::free_address()?))
     }
 
     /// The pods of the stand's namespace.

@@ -5,13 +5,14 @@ use crate::errors::Error;
 use crate::gather::Gathered;
 use crate::worker::Worker;
 use crate::{publish, resource, take};
+use std::borrow::Cow;
 use std::time::Duration;
 use waygate_core::config::Gateway;
-use waygate_core::ids::{PodUid, ZoneId};
-use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
+use waygate_core::ids::{NatGatewayId, PodUid, ZoneId};
+use waygate_core::lease::{Lease, Phase, Refused};
+use waygate_core::plan::{Ask, Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
-use waygate_store::{Claim, Effect, Error as StoreError, Loaded, Reserved, Sighting, Writes};
+use waygate_store::{Bringer, Claim, Effect, Error as StoreError, Loaded, Reserved, Sighting, Writes};
 
 /// What follows a step.
 pub(crate) enum After {
@@ -26,7 +27,7 @@ pub(crate) enum After {
 /// Why and how long.
 pub(crate) struct Pause {
     /// For programs.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people.
     pub message: String,
     /// When to look again.
@@ -36,9 +37,14 @@ pub(crate) struct Pause {
 }
 
 impl Pause {
+    /// Until somebody looks again.
+    pub(crate) fn new(reason: impl Into<Cow<'static, str>>, message: String, patience: Patience) -> Self {
+        Self { reason: reason.into(), message, patience, at_least: None }
+    }
+
     /// What an error asks for.
     pub(crate) fn of(error: &Error) -> Self {
-        Self { reason: error.reason(), message: crate::errors::chain(error), patience: error.patience(), at_least: None }
+        Self::new(error.reason(), crate::errors::chain(error), error.patience())
     }
 }
 
@@ -87,12 +93,19 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Doubt => {
             store.doubt(claim).await?;
             let message = "what was published did not show in one read; the next decides".to_owned();
-            let pause = Pause { reason: "Doubtful", message, patience: Patience::Event, at_least: None };
-            return Ok(After::Pause(pause));
+            return Ok(After::Pause(Pause::new("Doubtful", message, Patience::Event)));
         }
         Step::Change { resource, change } => {
             let called = call::change(worker, claim, loaded, &resource, &change).await?;
             return called_or_told(worker, loaded, gathered, called).await;
+        }
+        Step::Queue { gateway, asks } => return queue(worker, claim, &gateway, &asks).await,
+        Step::Unqueue(id) => store.unqueue(claim, id).await?,
+        Step::Requeue(id) => {
+            store.requeue(claim, id).await?;
+            if let Some(port) = lease.ports.first() {
+                worker.lanes.queued(&port.gateway_id);
+            }
         }
         Step::Resend(id) => {
             let Some(operation) = loaded.operations.iter().find(|operation| operation.id == id) else { return Err(Error::Changed) };
@@ -102,12 +115,12 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Settle { operation, outcome, answer } => {
             let Some(operation) = loaded.operations.iter().find(|known| known.id == operation) else { return Err(Error::Changed) };
             tracing::info!(lease.id = %lease.id, cloud.action = operation.change.action(), ?outcome, "a read shows how it ended");
-            store.settle(claim, operation, outcome, answer.as_ref(), None, Effect::Plain).await?;
+            store.settle(Bringer::Claimant(claim), operation, outcome, answer.as_ref(), None, Effect::Plain).await?;
         }
         Step::Miss(operation) => {
             store.miss(claim, operation).await?;
             let message = "an answer was lost and no effect shows; the next read decides".to_owned();
-            return Ok(After::Pause(Pause { reason: "Doubtful", message, patience: Patience::Event, at_least: None }));
+            return Ok(After::Pause(Pause::new("Doubtful", message, Patience::Event)));
         }
         Step::WriteResource(content) => resource::write(worker, lease, &gathered.resource, &content).await?,
         Step::Publish(publication) => publish_all(worker, claim, lease, gathered, &publication).await?,
@@ -247,6 +260,28 @@ fn listed(gateways: &[&Gateway]) -> String {
     gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Hands changes over to the gateway's lane.
+async fn queue(worker: &Worker, claim: &Claim, gateway: &NatGatewayId, asks: &[Ask]) -> Result<After, Error> {
+    let queued = worker.store.queue(claim, gateway, asks).await?;
+    worker.lanes.queued(gateway);
+    if queued > 0 {
+        return Ok(After::Next);
+    }
+    let message = "another pod's change of the same forward entry is under way".to_owned();
+    Ok(After::Pause(Pause::new(Reason::EntriesPending.as_str(), message, Patience::Poll)))
+}
+
+/// A former pod's entries still point at this pod's address: what takes them away goes before everything else that waits.
+async fn hurry(worker: &Worker, lease: &Lease, gathered: &Gathered) -> Result<(), StoreError> {
+    let PodFact::Here(here) = &gathered.pod else { return Ok(()) };
+    let Some(ip) = here.ip else { return Ok(()) };
+    for gateway in worker.store.hurry(lease.id, ip).await? {
+        worker.lanes.queued(&gateway);
+    }
+    worker.due.notify_one();
+    Ok(())
+}
+
 /// A unique constraint says that somebody else holds it: wait, and say who.
 async fn taken_or(
     worker: &Worker,
@@ -257,7 +292,10 @@ async fn taken_or(
 ) -> Result<After, Error> {
     let Err(error) = done else { return Ok(After::Next) };
     let (reason, message) = match error.taken() {
-        Some("lease_target" | "port_internal") => {
+        Some(constraint @ ("lease_target" | "port_internal")) => {
+            if constraint == "port_internal" {
+                hurry(worker, &loaded.lease, gathered).await?;
+            }
             (Reason::PrivateIpTaken, "the pod's IP is still bound to a former pod's address, which is being taken from it".to_owned())
         }
         Some("lease_pod") => (Reason::Kept, "the successor has a lease of its own that is ending".to_owned()),
@@ -274,12 +312,20 @@ async fn called_or_told(worker: &Worker, loaded: &Loaded, gathered: &Gathered, c
     let Called::Not { reason, message, patience, at_least } = called else { return Ok(After::Next) };
     let told = Verdict { status: false, reason: reason.to_owned(), message: message.clone() };
     tell(worker, loaded, gathered, patience, &told).await?;
-    Ok(After::Pause(Pause { reason, message, patience, at_least }))
+    Ok(After::Pause(Pause { at_least, ..Pause::new(reason, message, patience) }))
 }
 
 async fn waits(worker: &Worker, loaded: &Loaded, gathered: &Gathered, wait: Wait) -> Result<After, Error> {
     tell(worker, loaded, gathered, wait.patience, &verdict(false, wait.reason, &wait.message)).await?;
-    Ok(After::Pause(Pause { reason: wait.reason.as_str(), message: wait.message, patience: wait.patience, at_least: None }))
+    Ok(After::Pause(Pause::new(wait.reason.as_str(), wait.message, wait.patience)))
+}
+
+/// A lane left word that a change was not carried out: the pod is told, and it is tried again after a while.
+pub(crate) async fn hear(worker: &Worker, loaded: &Loaded, gathered: &Gathered, refused: &Refused) -> Result<After, Error> {
+    let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
+    tell(worker, loaded, gathered, refused.patience, &told).await?;
+    let at_least = Some(Duration::from_secs(refused.at_least_seconds.into()));
+    Ok(After::Pause(Pause { at_least, ..Pause::new(refused.reason.clone(), refused.message.clone(), refused.patience) }))
 }
 
 /// Says in the pod's condition what it waits for. Not to a pod that is terminating (Ready False would end its drain) or has exited, not where
@@ -287,7 +333,9 @@ async fn waits(worker: &Worker, loaded: &Loaded, gathered: &Gathered, wait: Wait
 async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: Patience, told: &Verdict) -> Result<(), Error> {
     let (Some(pod), PodFact::Here(here)) = (&gathered.live, &gathered.pod) else { return Ok(()) };
     let lasting = match patience {
-        Patience::Poll => loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
+        // It is asked for once more; why it was refused is what people want to read.
+        Patience::Turn if loaded.refusals > 0 => false,
+        Patience::Poll | Patience::Turn => loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
         Patience::Event | Patience::Person => true,
         Patience::Exit | Patience::Idle | Patience::Until(_) => false,
     };
@@ -303,7 +351,7 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     }
     let new = here.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
     publish::condition(worker, pod, loaded.lease.kind, told).await?;
-    if new && patience != Patience::Poll && told.reason != Reason::WaitingForPodIp.as_str() {
+    if new && !matches!(patience, Patience::Poll | Patience::Turn) && told.reason != Reason::WaitingForPodIp.as_str() {
         worker.events.warning(pod, &told.reason, &told.message).await;
     }
     Ok(())

@@ -1,32 +1,24 @@
-//! One change asked of the cloud: intent committed, sent once, answer recorded.
+//! One change asked of the cloud by a lease's claimant: intent committed, sent once, answer recorded. Forward entries go another way: see
+//! `lane.rs`.
 //!
 //! ```text
 //! intend ─▶ (commit) ─▶ send ─▶ settle: done │ refused        no answer, or not a definite one: unresolved, for the next look
 //! ```
 
 use crate::errors::{Error, chain};
+use crate::lane::{CALL, FENCE};
 use crate::metrics::CallOutcome;
 use crate::worker::Worker;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use waygate_cloud::Class;
 use waygate_core::change::Change;
 use waygate_core::lease::{Operation, Outcome};
 use waygate_core::plan::Patience;
-use waygate_store::{Claim, Effect, Loaded};
-
-/// What one call may take, its gateway's turn and its permit included; less than a claim holds.
-const CALL: Duration = Duration::from_secs(10);
-/// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
-/// of the window: the cloud accepts a signature for 15 minutes.
-const FENCE: Duration = Duration::from_mins(1);
-
-/// How long a gateway that refused an entry for its quota is not asked again.
-const FULL: Duration = Duration::from_mins(10);
+use waygate_store::{Bringer, Claim, Effect, Loaded};
 
 /// How a call ended.
 pub(crate) enum Called {
-    /// It was done, or it was refused for what is known from now on: the lease says what follows.
+    /// It was done.
     Done,
     /// It was not, or nobody knows.
     Not {
@@ -58,25 +50,21 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
     let action = operation.change.action();
     let answered = worker.cloud.change(&operation.change, operation.change.takes_token().then_some(token.as_str()), CALL).await;
     worker.metrics.calls(action, CallOutcome::of(&answered));
+    let by = Bringer::Claimant(claim);
     match answered {
         Ok(answer) => {
             tracing::info!(lease.id = %claim.lease_id, cloud.action = action, cloud.request_id = answer.request_id, "the cloud did it");
-            worker.store.settle(claim, operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
+            worker.store.settle(by, operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
             Ok(Called::Done)
         }
         Err(error) => {
             let message = chain(&error);
             tracing::info!(lease.id = %claim.lease_id, cloud.action = action, error = message, "the cloud did not do it");
-            let ended = match (error.class(), gone(&operation.change)) {
-                (Class::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
-                (Class::Done, _) => Some((Outcome::Done, Effect::Plain)),
-                _ if error.is_definite() && !may_still_arrive(loaded, operation) => Some((Outcome::Refused, Effect::Plain)),
-                _ => None,
-            };
+            let ended = judged(&operation.change, &error, may_still_arrive(loaded, operation));
             if let Some((outcome, effect)) = ended {
-                worker.store.settle(claim, operation, outcome, None, Some(&message), effect).await?;
+                worker.store.settle(by, operation, outcome, None, Some(&message), effect).await?;
             }
-            let learned = learn(worker, claim, loaded, &operation.change, &error).await?;
+            let learned = learn(worker, claim, &operation.change, &error).await?;
             if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
                 return Ok(Called::Done);
             }
@@ -88,28 +76,25 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
     }
 }
 
+/// How an operation ended that was answered with an error; none where that is not known. An earlier send of it that `may_still_arrive` is not
+/// ended by a refusal.
+pub(crate) fn judged(change: &Change, error: &waygate_cloud::Error, may_still_arrive: bool) -> Option<(Outcome, Effect)> {
+    match (error.class(), gone(change)) {
+        (Class::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
+        (Class::Done, _) => Some((Outcome::Done, Effect::Plain)),
+        _ if error.is_definite() && !may_still_arrive => Some((Outcome::Refused, Effect::Plain)),
+        _ => None,
+    }
+}
+
 /// Whether an earlier send of this operation is unanswered and may still take effect: then the refusal of a later one does not end it.
 fn may_still_arrive(loaded: &Loaded, operation: &Operation) -> bool {
     loaded.now <= operation.fence_until && loaded.operations.iter().any(|known| known.id == operation.id)
 }
 
-/// Whether the refusal told what the plan can go by: that the gateway is full, that entries cannot be modified, that an address is not to be
-/// had again.
-async fn learn(worker: &Worker, claim: &Claim, loaded: &Loaded, change: &Change, error: &waygate_cloud::Error) -> Result<bool, Error> {
+/// Whether the refusal told what the plan can go by: that an address is not to be had again.
+async fn learn(worker: &Worker, claim: &Claim, change: &Change, error: &waygate_cloud::Error) -> Result<bool, Error> {
     match (change, error.class()) {
-        (Change::CreateForwardEntry(_), Class::Quota) => {
-            let Some(port) = loaded.lease.ports.first() else { return Ok(false) };
-            let standing = worker.cloud.forward_entries(&port.gateway_id).await?.value.len();
-            worker.store.gateway_full(&port.gateway_id, standing, FULL).await?;
-            tracing::warn!(gateway.id = %port.gateway_id, entries = standing, "the NAT gateway takes no more forward entries; others are used");
-            Ok(true)
-        }
-        (Change::ModifyForwardEntry { .. }, Class::Denied) if error.reason() == "PermissionDenied" => {
-            if !worker.modify_denied.swap(true, Ordering::Relaxed) {
-                tracing::warn!("vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer");
-            }
-            Ok(true)
-        }
         (Change::AllocateEipAddressPro { ip_address, .. }, Class::Permanent | Class::Denied) if error.is_definite() => {
             tracing::info!(lease.id = %claim.lease_id, eip.address = %ip_address, reason = error.reason(), "the former address is not to be had");
             worker.store.forget_former(claim).await?;
@@ -136,14 +121,14 @@ fn gone(change: &Change) -> Option<Effect> {
 
 /// What the pod is told: without the request's ID, which is another each time. A condition that changes with every try is an event of the
 /// pod, and that would wake the lease for the next try at once.
-fn told(error: &waygate_cloud::Error) -> String {
+pub(crate) fn told(error: &waygate_cloud::Error) -> String {
     match error {
         waygate_cloud::Error::Refused(refusal) => format!("{}: the cloud refused: {}: {}", refusal.action, refusal.code, refusal.message),
         error => chain(error),
     }
 }
 
-fn patience(error: &waygate_cloud::Error) -> Patience {
+pub(crate) fn patience(error: &waygate_cloud::Error) -> Patience {
     match error.class() {
         // Being bound, which takes seconds; or not bound at all, which the next look at the gateway tells.
         Class::Conflict if error.reason() == "AddressNotOnGateway" => Patience::Event,

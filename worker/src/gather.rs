@@ -1,6 +1,6 @@
 //! Reads what a lease refers to: its pod, its custom resource, its things in the cloud. Decides nothing.
 //!
-//! The lease and its operations were loaded before: every read below began after the last answer that the plan may rely on.
+//! The lease and its operations were loaded before: every read below began after the last answer to one of them.
 
 use crate::errors::Error;
 use crate::pods;
@@ -8,15 +8,21 @@ use crate::resource;
 use crate::worker::Worker;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
 use waygate_cloud::Read;
 use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{Lease, Operation};
+use waygate_core::lease::{Lease, Phase, Sending};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, EipSources, GatewayFact, PodFact, ResourceFact, Seen, Successor};
+use waygate_core::plan::{CloudFacts, EipSources, PodFact, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipRequest, EipSource, Kind, Request};
 use waygate_store::Loaded;
+
+/// How old a list of entries may be for a lease that has nothing to do but to see that all is well, or to wait for its turn.
+const RESTING: Duration = Duration::from_secs(10);
+/// And for one whose entries are being made: what its gateway's lane has just read, so that it sees what woke it.
+const MOVING: Duration = Duration::from_millis(500);
 
 /// What was read.
 pub(crate) struct Gathered {
@@ -51,14 +57,14 @@ pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered,
     let found = if lease.eip.is_none() { worker.store.eip_sources(lease).await? } else { EipSources::default() };
     let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
     let resource = resource::read(worker, lease).await?;
-    let mut cloud = cloud_facts(worker, lease, &loaded.operations, &pod).await?;
-    let modify_denied = worker.modify_denied.load(Ordering::Relaxed);
-    cloud.gateway = GatewayFact { modify_denied, ..loaded.gateway.clone() };
+    let mut cloud = cloud_facts(worker, loaded, &pod).await?;
+    cloud.gateway = loaded.gateway.clone();
     Ok(Gathered { live, pod, successor, resource, sources, cloud })
 }
 
-async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], pod: &PodFact) -> Result<CloudFacts, Error> {
-    let began = tokio::time::Instant::now();
+async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact) -> Result<CloudFacts, Error> {
+    let (lease, operations) = (&loaded.lease, &loaded.operations);
+    let began = Instant::now();
     let mut facts = CloudFacts::default();
     if let Some(id) = eip_of(lease) {
         facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
@@ -75,7 +81,7 @@ async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], p
         facts.eni = Seen::from_read(fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
     }
     if let Some(port) = lease.ports.first() {
-        facts.entries = fresh(worker.cloud.forward_entries(&port.gateway_id).await?, began)?;
+        facts.entries = worker.cloud.forward_entries_since(&port.gateway_id, enough(loaded, began)).await?.value;
         let strangers: Vec<_> = facts
             .entries
             .iter()
@@ -90,6 +96,23 @@ async fn cloud_facts(worker: &Worker, lease: &Lease, operations: &[Operation], p
     }
     debug_assert!(lease.kind == Kind::Dnat || facts.entries.is_empty());
     Ok(facts)
+}
+
+/// From when on a list of entries tells this lease all it must know: after the last answer to an operation of its own and the last
+/// news of its gateway, and not too long ago.
+/// Lists are long, and leases at a busy gateway many: they share what is not worth a call of its own.
+fn enough(loaded: &Loaded, began: Instant) -> Instant {
+    let lease = &loaded.lease;
+    let waits = loaded.operations.iter().all(|operation| operation.sending == Sending::Queued);
+    let age = match lease.phase {
+        // Where an answer was lost or a read was doubted, the next read decides.
+        _ if !waits || lease.doubts > 0 => Duration::ZERO,
+        _ if !loaded.operations.is_empty() => RESTING,
+        Phase::Held => RESTING,
+        Phase::Headstart | Phase::Wanted | Phase::Kept | Phase::Ending => MOVING,
+    };
+    let age = loaded.stirred_ago.map_or(age, |stirred| stirred.min(age));
+    began.checked_sub(age).unwrap_or(began)
 }
 
 /// The EIP the lease has, or the one its pod names.
@@ -119,6 +142,6 @@ fn allocates(change: &Change) -> bool {
 }
 
 /// A read that was sent before the lease was loaded proves nothing about what was answered since.
-fn fresh<T>(read: Read<T>, loaded: tokio::time::Instant) -> Result<T, Error> {
+fn fresh<T>(read: Read<T>, loaded: Instant) -> Result<T, Error> {
     if read.began >= loaded { Ok(read.value) } else { Err(Error::Changed) }
 }

@@ -4,8 +4,11 @@ use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::time::Duration;
+use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Lease;
 
 /// The worker's metrics.
@@ -13,6 +16,8 @@ use waygate_core::lease::Lease;
 pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
     ready: Family<KindLabels, Histogram>,
+    waited: Histogram,
+    queue: Family<GatewayLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +29,12 @@ struct CallLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+/// The gateways of the pool: few, and named by people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GatewayLabels {
+    gateway: String,
 }
 
 /// How a call to the cloud ended.
@@ -56,12 +67,36 @@ impl Metrics {
         let ready = Family::new_with_constructor((|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram);
         registry.register("waygate_cloud_changes", "Changes asked of the cloud, by action and how they ended", calls.clone());
         registry.register("waygate_ready_seconds", "From the sighting of a pod to its published address", ready.clone());
-        Self { calls, ready }
+        // 10 ms to half an hour: at once at a free gateway; behind a table's worth of entries at a strict one two minutes.
+        let waited = Histogram::new(exponential_buckets(0.01, 2.5, 14));
+        let queue = Family::default();
+        registry.register(
+            "waygate_lane_wait_seconds",
+            "How long changes of forward entries waited for their gateway's turn",
+            waited.clone(),
+        );
+        registry.register("waygate_lane_queue", "Changes of forward entries that wait for their gateway's turn", queue.clone());
+        Self { calls, ready, waited, queue }
     }
 
     /// A change was answered, or not.
     pub(crate) fn calls(&self, action: &'static str, outcome: CallOutcome) {
         self.calls.get_or_create(&CallLabels { action, outcome }).inc();
+    }
+
+    /// A change of a forward entry got its turn.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.waited.observe(time.as_secs_f64());
+    }
+
+    /// So many wait at a gateway whose lane is served here.
+    pub(crate) fn queue(&self, gateway: &NatGatewayId, length: i64) {
+        self.queue.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).set(length);
+    }
+
+    /// A gateway's lane is not served here any more.
+    pub(crate) fn left(&self, gateway: &NatGatewayId) {
+        self.queue.remove(&GatewayLabels { gateway: gateway.to_string() });
     }
 
     /// An address was published for the first time.

@@ -12,6 +12,9 @@ const fn curve(patience: Patience) -> (f64, f64, f64) {
         Patience::Poll => (0.15, 1.5, 3.0),
         // Events wake the lease; this is for those that are lost, and for what sends none (another pod's EIP, a free port).
         Patience::Event => (0.5, 1.7, 10.0),
+        // A turn at a gateway may take minutes, and its answer wakes the lease: the second look says what is awaited, the others are for an answer
+        // that nobody recorded.
+        Patience::Turn => (1.0, 60.0, 60.0),
         // A quota, a right, a setting: every try costs a call, and what helps takes a person minutes.
         Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),

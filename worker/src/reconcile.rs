@@ -55,15 +55,25 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, 
         cloud: &gathered.cloud,
         now: loaded.now,
     };
+    if let Some(refused) = &loaded.refused {
+        return act::hear(worker, loaded, &gathered, refused).await;
+    }
     let step = plan::next(&situation);
     tracing::debug!(lease.id = %claim.lease_id, pod = format!("{}/{}", loaded.lease.namespace, loaded.lease.pod_name), ?step, "step");
     act::act(worker, claim, loaded, &gathered, step).await
 }
 
 async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) -> Result<(), Error> {
-    let tries = if loaded.reason.as_deref() == Some(pause.reason) { loaded.tries.saturating_add(1) } else { 0 };
+    let repeated = loaded.reason.as_deref() == Some(pause.reason.as_ref());
+    let tries = match loaded.refused {
+        // Between two refusals the change waited in a queue, for another reason.
+        Some(_) => loaded.refusals,
+        None if repeated => loaded.tries.saturating_add(1),
+        None => 0,
+    };
     let again = patience::wait(pause.patience, tries, loaded.now).max(pause.at_least.unwrap_or_default());
-    let finish = Finish { wake: loaded.wake, again, tries, reason: pause.reason, message: &pause.message };
+    let heard = loaded.refused.as_ref();
+    let finish = Finish { wake: loaded.wake, again, tries, reason: &pause.reason, message: &pause.message, heard };
     worker.store.finish(claim, &finish).await?;
     if pause.patience == Patience::Poll {
         // The claim loop sleeps until something is due; a poll is due before it would wake by itself.

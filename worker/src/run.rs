@@ -3,12 +3,13 @@
 use crate::args::{Cloud, Database, Migrate, Run};
 use crate::claims::AtWork;
 use crate::events::Events;
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
 use crate::pool::{self, Pool};
 use crate::rates::AccountRates;
 use crate::worker::Worker;
-use crate::{certificates, claims, deletions, sweep, watch};
+use crate::{certificates, claims, deletions, lanes, sweep, watch};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -16,7 +17,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -68,10 +68,10 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
         cloud,
         namespaces,
         pool: Pool::default(),
+        lanes: Lanes::default(),
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
         quiet: Duration::from_secs(args.quiet_seconds),
-        modify_denied: AtomicBool::new(false),
     });
     let listener = TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
     tracing::info!(cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid, admin = %args.admin_listen, "the worker starts");
@@ -86,6 +86,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.spawn("PodEIP deletions", deletions::run::<PodEIP>(Arc::clone(&worker), token.clone()));
     tasks.spawn("PodDNAT deletions", deletions::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
     tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
+    tasks.spawn("lanes", lanes::run(Arc::clone(&worker), token.clone()));
     let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
     tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));
     tasks.spawn("claims", claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()));

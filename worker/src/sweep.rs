@@ -13,6 +13,8 @@ use waygate_core::annotations::{LABEL, wants_address};
 
 /// Pods listed in one page: metadata of a few hundred bytes each.
 const PAGE: u32 = 500;
+/// A namespace that has asked nothing of a gateway for so long comes first, as one that never has.
+const TURNS: Duration = Duration::from_hours(1);
 /// How long settled operations are kept for those who ask what happened.
 const HISTORY: Duration = Duration::from_hours(7 * 24);
 
@@ -31,6 +33,9 @@ pub(crate) async fn run(worker: Arc<Worker>, period: Duration, token: Cancellati
         }
         if let Err(error) = worker.store.prune_former().await {
             tracing::warn!(error = crate::errors::chain(&error), "former addresses were not pruned");
+        }
+        if let Err(error) = worker.store.prune_turns(TURNS).await {
+            tracing::warn!(error = crate::errors::chain(&error), "old turns were not pruned");
         }
         token.run_until_cancelled(tokio::time::sleep(period)).await;
     }

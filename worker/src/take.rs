@@ -40,5 +40,5 @@ pub(crate) async fn spare(worker: &Worker, claim: &Claim, lease: &Lease, spare: 
 /// In the moment since it was read somebody else was faster. The next read says who.
 fn beaten() -> After {
     let message = "another pod was faster; the next look shows what is left".to_owned();
-    After::Pause(Pause { reason: "Doubtful", message, patience: Patience::Poll, at_least: None })
+    After::Pause(Pause::new("Doubtful", message, Patience::Poll))
 }

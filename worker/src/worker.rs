@@ -1,12 +1,12 @@
 //! What every task of the worker shares.
 
 use crate::events::Events;
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::pool::Pool;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     pub namespaces: Namespaces,
     /// The gateways' EIPs.
     pub pool: Pool,
+    /// The gateways' lanes that are served here.
+    pub lanes: Lanes,
     /// What people are told.
     pub events: Events,
     /// What dashboards are told.
@@ -41,8 +43,6 @@ pub(crate) struct Worker {
     pub due: Notify,
     /// How long a freed port stays unused.
     pub quiet: Duration,
-    /// The cloud has denied us ModifyForwardEntry: entries are deleted and created. Forgotten at the next start, when the right may be there.
-    pub modify_denied: AtomicBool,
 }
 
 impl Worker {

@@ -5,8 +5,9 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use waygate_cloud::{Class, Cloud};
+use waygate_cloud::Cloud;
 use waygate_core::change::{Change, Forward};
+use waygate_core::ids::NatGatewayId;
 
 /// What creating entries cost.
 #[derive(Debug)]
@@ -17,12 +18,12 @@ struct Cost {
 }
 
 /// Creates an entry the way the worker does: a refusal for being busy is followed by a new operation, with a new token.
-async fn create(cloud: Cloud, forward: Forward) {
+async fn create(cloud: Cloud, gateway: NatGatewayId, forward: Forward) {
     let change = Change::CreateForwardEntry(forward);
     loop {
-        match cloud.change(&change, Some(&token()), PATIENCE * 5).await {
+        match cloud.turn(&gateway).await.change(&change, Some(&token()), PATIENCE).await {
             Ok(_) => return,
-            Err(error) => assert!(matches!(error.class(), Class::Conflict), "{error}"),
+            Err(error) => assert!(error.is_gateway_busy(), "{error}"),
         }
     }
 }
@@ -32,7 +33,7 @@ async fn cost_of(profile: &str, entries: u16) -> Result<Cost> {
     let (cloud, started) = (simulator.hasty_cloud(), Instant::now());
     let mut creators = JoinSet::new();
     for number in 0..entries {
-        creators.spawn(create(cloud.clone(), simulator.forward(number)));
+        creators.spawn(create(cloud.clone(), simulator.gateway(), simulator.forward(number)));
     }
     creators.join_all().await;
     let took = started.elapsed();
@@ -64,17 +65,31 @@ async fn strict(entries: u16, most_calls: u64) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_change_that_does_not_get_its_turn_was_surely_not_sent() -> Result<()> {
+async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_next() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
-    let cloud = simulator.hasty_cloud();
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     // The first one stands, and the second learns that a pending entry bars the gateway.
-    create(cloud.clone(), simulator.forward(0)).await;
-    create(cloud.clone(), simulator.forward(1)).await;
+    create(cloud.clone(), gateway.clone(), simulator.forward(0)).await;
+    create(cloud.clone(), gateway.clone(), simulator.forward(1)).await;
+    assert!(cloud.waits_for_rest(&gateway));
     let before = simulator.calls("CreateForwardEntry").await;
-    let hurried = cloud.change(&Change::CreateForwardEntry(simulator.forward(2)), Some(&token()), Duration::from_millis(100)).await;
-    let hurried = hurried.unwrap_err();
-    assert_eq!((hurried.reason(), hurried.is_definite()), ("GatewayBusy", true), "{hurried}");
+    assert!(tokio::time::timeout(Duration::from_millis(100), cloud.turn(&gateway)).await.is_err(), "an entry is pending");
+    for _ in 0..3 {
+        assert!(cloud.turn(&gateway).await.is_rested());
+    }
     assert_eq!(simulator.calls("CreateForwardEntry").await, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_is_shared_by_those_who_may_do_with_an_older_one() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    let first = cloud.forward_entries(&gateway).await?;
+    assert_eq!(cloud.forward_entries_since(&gateway, first.began).await?.began, first.began);
+    assert_eq!(simulator.calls("DescribeForwardTableEntries").await, 1);
+    let later = cloud.forward_entries_since(&gateway, Instant::now()).await?;
+    assert!(later.began > first.began);
     Ok(())
 }
 
@@ -93,8 +108,8 @@ async fn two_writers_get_by_without_knowing_of_each_other() -> Result<()> {
     let (one, other) = (simulator.hasty_cloud(), simulator.hasty_cloud());
     let mut creators = JoinSet::new();
     for number in 0..5 {
-        creators.spawn(create(one.clone(), simulator.forward(number)));
-        creators.spawn(create(other.clone(), simulator.forward(10 + number)));
+        creators.spawn(create(one.clone(), simulator.gateway(), simulator.forward(number)));
+        creators.spawn(create(other.clone(), simulator.gateway(), simulator.forward(10 + number)));
     }
     creators.join_all().await;
     let calls = simulator.calls("CreateForwardEntry").await;
@@ -111,7 +126,7 @@ async fn a_gateway_that_takes_parallel_changes_gets_them() -> Result<()> {
     let (cloud, started) = (simulator.hasty_cloud(), Instant::now());
     let mut creators = JoinSet::new();
     for number in 0..50 {
-        creators.spawn(create(cloud.clone(), simulator.forward(number)));
+        creators.spawn(create(cloud.clone(), simulator.gateway(), simulator.forward(number)));
     }
     creators.join_all().await;
     assert_eq!(simulator.calls("CreateForwardEntry").await, 50);

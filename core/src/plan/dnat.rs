@@ -3,11 +3,11 @@
 use super::eip::waiting_for_interface;
 use super::keep::HAND_OVER;
 use super::situation::{PodHere, Seen, Situation};
-use super::step::{Content, Patience, PortKey, PortSpan, Publication, Reason, Step};
+use super::step::{Ask, Content, Patience, PortKey, PortSpan, Publication, Reason, Step};
 use super::{doubt, moved, publish, resource_step};
 use crate::change::{Change, Forward};
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
-use crate::ids::ForwardEntryId;
+use crate::ids::{ForwardEntryId, ForwardTableId};
 use crate::lease::{Lease, LeasedPort, Run, Target};
 use crate::request::{Keep, Request};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
@@ -56,19 +56,22 @@ enum Entry<'a> {
     Ready(&'a ForwardEntry),
     /// The cloud is at it.
     Pending,
+    /// This change.
+    Asks(Box<Ask>),
     /// This, first.
     Needs(Box<Step>),
 }
 
-/// One entry a run of ports; the first run that needs something names the step.
+/// One entry a run of ports. All changes are asked for at once; where there are none, the first run that needs something names the step.
 fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     let runs = s.lease.runs();
     let mut ready = Vec::with_capacity(runs.len());
-    let mut needs = None;
+    let (mut asks, mut needs) = (Vec::new(), None);
     for run in &runs {
         match entry(s, *run, target) {
             Entry::Ready(entry) => ready.push((*run, entry)),
             Entry::Pending => {}
+            Entry::Asks(ask) => asks.push(*ask),
             Entry::Needs(step) => {
                 needs.get_or_insert(*step);
             }
@@ -77,13 +80,14 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     if ready.len() < runs.len() {
         let shown = format!("{} of {} forward entries work", ready.len(), runs.len());
         let pending = || Step::wait(Reason::EntriesPending, Patience::Poll, format!("{shown}; the others are being made"));
-        return doubt(s, pod, shown.clone()).or_else(|| out_of_service(s)).or(needs).unwrap_or_else(pending);
+        let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
+        return doubt(s, pod, shown.clone()).or_else(|| out_of_service(s)).or_else(asked).or(needs).unwrap_or_else(pending);
     }
     if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());
     }
     match (publish(s, pod, publication(s, target, &ready)), stray(s, &runs)) {
-        (Step::Wait(_), Some(stray)) => delete_by_id(&stray.table_id, &stray.entry_id),
+        (Step::Wait(wait), Some(stray)) => queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait)),
         (step, _) => step,
     }
 }
@@ -105,16 +109,15 @@ fn out_of_service(s: &Situation<'_>) -> Option<Step> {
 fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> Entry<'a> {
     let (head, protocol) = (run.head, run.head.protocol());
     let wanted = wanted(s, run, target);
-    let needs = |step| Entry::Needs(Box::new(step));
     let mut outside = s.cloud.entries.iter().filter(|entry| entry.meets_external(head.external_ip, protocol, &run.external()));
     let found = outside.next();
     let inside = s.cloud.entries.iter().find(|entry| {
         entry.meets_internal(target.private_ip, protocol, &run.internal()) && found.is_none_or(|found| found.entry_id != entry.entry_id)
     });
     let Some(found) = found else {
-        return needs(inside.map_or_else(|| create(s, run, wanted), |inside| in_the_way(s, inside, run)));
+        return inside.map_or_else(|| create(run, wanted), |inside| in_the_way(s, inside, run));
     };
-    let Some(name) = s.owner.read_entry_name(&found.name) else { return needs(Step::MarkForeign(span(found, head))) };
+    let Some(name) = s.owner.read_entry_name(&found.name) else { return Entry::Needs(Box::new(Step::MarkForeign(span(found, head)))) };
     let same_ports = found.external_port == wanted.external_ports()
         && found.internal_port == wanted.internal_ports()
         && found.protocol() == Some(protocol)
@@ -125,26 +128,27 @@ fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> Entry<'a> {
         (true, _, _) => Entry::Pending,
         (false, ForwardEntryStatus::Available, None) if same_ports && !s.cloud.gateway.modify_denied => {
             let entry_id = found.entry_id.clone();
-            needs(Step::Change { resource: entry_id.to_string(), change: Change::ModifyForwardEntry { entry_id, forward: wanted } })
+            let resource = entry_id.to_string();
+            Entry::Asks(Box::new(Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward: wanted } }))
         }
-        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => needs(in_the_way(s, inside, run)),
+        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => in_the_way(s, inside, run),
         // Nobody else's lease can hold these ports: whatever of ours stands on them is a leftover.
-        (false, ..) => needs(delete(found)),
+        (false, ..) => leftover(found),
     }
 }
 
 /// A recycled pod IP: another entry already forwards to these ports of it.
-fn in_the_way(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Step {
+fn in_the_way<'a>(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Entry<'a> {
     let whose = match s.owner.read_entry_name(&found.name) {
         Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => "of a former pod, which is being deleted",
-        Some(_) => return delete(found),
+        Some(_) => return leftover(found),
         None => "that is not Waygate's; delete it",
     };
     let message = format!(
         "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {whose}",
         run.head.exposed, found.internal_ip, found.external_ip, found.external_port, found.entry_id, found.name
     );
-    Step::wait(Reason::PortForwardedElsewhere, Patience::Poll, message)
+    Entry::Needs(Box::new(Step::wait(Reason::PortForwardedElsewhere, Patience::Poll, message)))
 }
 
 /// What the run's entry should be.
@@ -165,20 +169,37 @@ fn wanted(s: &Situation<'_>, run: Run<'_>, target: &Target) -> Forward {
 /// Ports up to here may be forwarded from an address that SNAT uses, too; above, an entry must break them out of it.
 const HIGHEST_SHARED: u16 = 1024;
 
-/// A new entry, where the gateway has room for one more.
-fn create(s: &Situation<'_>, run: Run<'_>, wanted: Forward) -> Step {
+/// A new entry.
+fn create<'a>(run: Run<'_>, wanted: Forward) -> Entry<'a> {
+    let resource = format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
+    Entry::Asks(Box::new(Ask { resource, change: Change::CreateForwardEntry(wanted) }))
+}
+
+/// What follows where the gateway has no room for all new entries; none where it has.
+fn no_room(s: &Situation<'_>, asks: &[Ask]) -> Option<Step> {
+    let new = asks.iter().filter(|ask| matches!(ask.change, Change::CreateForwardEntry(_))).count();
     let standing = s.cloud.entries.len();
-    let Some(most) = s.cloud.gateway.full_at.filter(|most| standing >= *most) else {
-        let resource = format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
-        return Step::Change { resource, change: Change::CreateForwardEntry(wanted) };
-    };
+    let most = s.cloud.gateway.full_at.filter(|most| new > 0 && standing + new > *most)?;
     // Fixed ports that were somebody's before must not move: they wait until there is room.
     let stays = s.lease.generation > 1 && s.lease.request.keep() != Keep::Not;
     if !stays {
-        return Step::Spill;
+        return Some(Step::Spill);
     }
     let message = format!("the NAT gateway takes no more than {most} forward entries and has {standing}; raise its quota or remove some");
-    Step::wait(Reason::QuotaExceeded, Patience::Person, message)
+    Some(Step::wait(Reason::QuotaExceeded, Patience::Person, message))
+}
+
+/// Asks for these changes at the lease's gateway, each thing once; none where there are none.
+fn queue(s: &Situation<'_>, asks: Vec<Ask>) -> Option<Step> {
+    let gateway = s.lease.ports.first()?.gateway_id.clone();
+    let mut distinct: Vec<Ask> = Vec::with_capacity(asks.len());
+    for ask in asks {
+        // One leftover may stand in the way of several runs.
+        if distinct.iter().all(|other| other.resource != ask.resource) {
+            distinct.push(ask);
+        }
+    }
+    (!distinct.is_empty()).then_some(Step::Queue { gateway, asks: distinct })
 }
 
 /// Gives back everything on a gateway without room for all of it; none once nothing is left there.
@@ -191,34 +212,36 @@ fn span(entry: &ForwardEntry, port: &LeasedPort) -> PortSpan {
     PortSpan { allocation_id: port.allocation_id.clone(), protocol: entry.protocol(), ports: entry.external_ports() }
 }
 
-fn delete(entry: &ForwardEntry) -> Step {
+/// What a leftover of ours needs: to go, once it can.
+fn leftover<'a>(entry: &ForwardEntry) -> Entry<'a> {
     match entry.status {
-        ForwardEntryStatus::Available | ForwardEntryStatus::Other => delete_by_id(&entry.table_id, &entry.entry_id),
-        ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting => {
-            Step::wait(Reason::EntriesPending, Patience::Poll, format!("forward entry {} is {:?}", entry.entry_id, entry.status))
-        }
+        ForwardEntryStatus::Available | ForwardEntryStatus::Other => Entry::Asks(Box::new(delete(&entry.table_id, &entry.entry_id))),
+        ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting => Entry::Needs(Box::new(settling(entry))),
     }
 }
 
-fn delete_by_id(table_id: &crate::ids::ForwardTableId, entry_id: &ForwardEntryId) -> Step {
-    Step::Change {
-        resource: entry_id.to_string(),
-        change: Change::DeleteForwardEntry { table_id: table_id.clone(), entry_id: entry_id.clone() },
-    }
+fn settling(entry: &ForwardEntry) -> Step {
+    Step::wait(Reason::EntriesPending, Patience::Poll, format!("forward entry {} is {:?}", entry.entry_id, entry.status))
+}
+
+fn delete(table_id: &ForwardTableId, entry_id: &ForwardEntryId) -> Ask {
+    let change = Change::DeleteForwardEntry { table_id: table_id.clone(), entry_id: entry_id.clone() };
+    Ask { resource: entry_id.to_string(), change }
 }
 
 /// The next step until every entry of the lease is proven gone; none once they are.
 fn retire(s: &Situation<'_>) -> Option<Step> {
     let ours = |entry: &&ForwardEntry| s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id);
     let standing: Vec<_> = s.cloud.entries.iter().filter(ours).collect();
+    let changing = |entry: &&&ForwardEntry| matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting);
     // Those that can be deleted first: one that is still changing must not hold up the rest.
-    let deletable = |entry: &&&ForwardEntry| entry.status == ForwardEntryStatus::Available;
-    if let Some(entry) = standing.iter().find(deletable).or(standing.first()) {
-        return Some(delete(entry));
-    }
+    let deletable = standing.iter().filter(|entry| !changing(entry)).map(|entry| delete(&entry.table_id, &entry.entry_id));
     // Not in the list, though nobody of us deleted it: only the deletion's own answer proves it.
-    let vanished = s.lease.ports.iter().find_map(|port| port.entry_id.as_ref().filter(|_| !port.deleted).map(|entry| (port, entry)));
-    vanished.map(|(port, entry)| delete_by_id(&port.table_id, entry))
+    let listed = |id: &ForwardEntryId| standing.iter().any(|entry| entry.entry_id == *id);
+    let vanished = s.lease.ports.iter().filter(|port| !port.deleted).filter_map(|port| port.entry_id.as_ref().map(|id| (port, id)));
+    let vanished = vanished.filter(|(_, id)| !listed(id)).map(|(port, id)| delete(&port.table_id, id));
+    let asks: Vec<_> = deletable.chain(vanished).collect();
+    queue(s, asks).or_else(|| standing.first().map(|entry| settling(entry)))
 }
 
 /// Takes the entries away and keeps the ports; none once nothing points at the pod's address.

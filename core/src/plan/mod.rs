@@ -1,13 +1,14 @@
 //! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one next step.
 //!
 //! ```text
-//! Situation ─▶ next() ─▶ Step      unresolved operation? resolve it
+//! Situation ─▶ next() ─▶ Step      unresolved operations? see what becomes of them
 //!                                  pod gone or asks no more? end
 //!                                  else eip::live / dnat::live … Publish, or ending … Forget
 //! ```
 //!
 //! Pure: the same situation gives the same step. It never publishes what a read after the last answer does not prove, never frees what
-//! may still exist, and asks for at most one change at a time of any one thing in the cloud.
+//! may still exist, and asks for at most one change at a time of any one thing in the cloud. Nothing but waiting, asking again and taking back is
+//! decided while an operation is unresolved.
 
 mod dnat;
 mod eip;
@@ -22,16 +23,18 @@ pub use situation::{
     Asks, CloudFacts, EipSources, GatewayFact, Holder, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Standing,
     Successor, Verdict,
 };
-pub use step::{Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};
+pub use step::{Ask, Content, EndReason, Patience, PortKey, PortSpan, Publication, Reason, Step, Wait, Withdrawal};
 
 use crate::lease::Phase;
 use crate::request::{EipSource, Kind, Request};
 
 /// The one next step.
 pub fn next(s: &Situation<'_>) -> Step {
-    if let Some(operation) = s.operations.first() {
-        return operations::resolve(operation, s);
-    }
+    operations::unresolved(s).unwrap_or_else(|| afresh(s))
+}
+
+/// The step if nothing were under way.
+fn afresh(s: &Situation<'_>) -> Step {
     match s.lease.phase {
         Phase::Headstart => headstart(s),
         Phase::Wanted | Phase::Held => match end_reason(s) {

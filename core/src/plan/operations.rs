@@ -1,4 +1,10 @@
-//! An operation whose answer never came: a read tells how it ended, or it is sent again, or it must be waited out.
+//! Operations whose end is not known.
+//!
+//! ```text
+//! queued ─▶ sent ─▶ (settled)         queued: still what the plan would ask for? wait; else take it back
+//!   ▲         └▶ unanswered           sent: wait for the answer
+//!   └──────────────┘                  unanswered: a read tells how it ended, or it is sent again, or it must be waited out
+//! ```
 //!
 //! Sending again is safe (same token, same parameters) as long as its effect is still wanted. Where it is not, nothing is sent: what a late
 //! send may still do is waited for until the fence has passed, and taken back after.
@@ -8,10 +14,46 @@ use super::step::{Patience, Reason, Step};
 use crate::change::{Answer, Change, Forward};
 use crate::facts::{EipStatus, ForwardEntry};
 use crate::ids::{AllocationId, EniId};
-use crate::lease::{Operation, Outcome, Phase};
+use crate::lease::{Operation, Outcome, Phase, Sending};
 use std::net::Ipv4Addr;
 
-pub(super) fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
+/// What becomes of them; none once all are settled.
+pub(super) fn unresolved(s: &Situation<'_>) -> Option<Step> {
+    if let Some(operation) = unwanted(s) {
+        return Some(Step::Unqueue(operation.id));
+    }
+    // Those without an answer first: what is queued or on its way needs nothing of us.
+    let worst = s.operations.iter().max_by_key(|operation| match operation.sending {
+        Sending::Queued => 0,
+        Sending::Sent => 1,
+        Sending::Unanswered => 2,
+    })?;
+    Some(match worst.sending {
+        Sending::Queued => {
+            let gateway = s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
+            let message = format!("the pod's forward entries wait for their turn at {gateway}, which takes changes one after the other");
+            Step::wait(Reason::WaitingForGateway, Patience::Turn, message)
+        }
+        Sending::Sent => {
+            let message = format!("{} is under way", worst.change.action());
+            Step::wait(Reason::EntriesPending, Patience::Turn, message)
+        }
+        Sending::Unanswered => resolve(worst, s),
+    })
+}
+
+/// A queued operation that would not be asked for as things are now. What takes away is never one: taken away twice is taken away.
+fn unwanted<'a>(s: &'a Situation<'_>) -> Option<&'a Operation> {
+    let gives = |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
+    s.operations.iter().filter(gives).find(|operation| operation.sending == Sending::Queued && !asked_afresh(operation, s))
+}
+
+/// Whether the plan would ask for just this, were nothing under way.
+fn asked_afresh(operation: &Operation, s: &Situation<'_>) -> bool {
+    matches!(super::afresh(s), Step::Queue { asks, .. } if asks.iter().any(|ask| ask.change == operation.change))
+}
+
+fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
     match &operation.change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => match s.cloud.tagged.first() {
             Some(eip) => {
@@ -40,15 +82,15 @@ pub(super) fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => Step::Resend(operation.id),
         Change::CreateForwardEntry(forward) => match named(s, forward) {
             Some(entry) => done(operation, Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() })),
-            None => again_if_wanted(operation, s),
+            None => queued_again_if_wanted(operation, s),
         },
         Change::ModifyForwardEntry { forward, .. } => match named(s, forward) {
             Some(_) => done(operation, None),
-            None => again_if_wanted(operation, s),
+            None => queued_again_if_wanted(operation, s),
         },
         Change::DeleteForwardEntry { entry_id, .. } => {
             let stands = s.cloud.entries.iter().any(|entry| entry.entry_id == *entry_id);
-            if stands { Step::Resend(operation.id) } else { done(operation, None) }
+            if stands { Step::Requeue(operation.id) } else { done(operation, None) }
         }
     }
 }
@@ -68,13 +110,14 @@ fn associate(operation: &Operation, s: &Situation<'_>, allocation_id: &Allocatio
 /// Again while the pod is there to want it and has not moved; else it is waited out.
 fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
     let PodFact::Here(pod) = s.pod else { return missed(operation, s) };
-    let aims_elsewhere = match &operation.change {
-        Change::AssociateEipAddress { private_ip, .. } => pod.ip != Some(*private_ip),
-        Change::CreateForwardEntry(forward) | Change::ModifyForwardEntry { forward, .. } => pod.ip != Some(forward.internal_ip),
-        _ => false,
-    };
+    let aims_elsewhere = matches!(&operation.change, Change::AssociateEipAddress { private_ip, .. } if pod.ip != Some(*private_ip));
     let unwanted = s.lease.phase == Phase::Ending || s.lease.lost_to.is_some() || pod.exited || pod.terminating || aims_elsewhere;
     if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
+}
+
+/// The same for what a lane sends. One rule for what is put back into its queue and what stays there, or the two would take turns for ever.
+fn queued_again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
+    if asked_afresh(operation, s) { Step::Requeue(operation.id) } else { missed(operation, s) }
 }
 
 /// Its effect does not show. Before the fence that says nothing; after it, twice, that nothing came of it.

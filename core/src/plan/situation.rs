@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-/// Everything known of one lease at one moment. The reads of pod and cloud began after `operations` was loaded, and only the lease's claimant
-/// sends: so a read that shows something proves it after the last answer.
+/// Everything known of one lease at one moment. The reads of pod and cloud began after the last answer to any of its operations; only what waits
+/// in a queue or is under way may have changed the cloud since `operations` was loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// On whose behalf things are made.

@@ -2,11 +2,12 @@
 
 use super::situation::{Object, Successor};
 use crate::change::{Answer, Change};
-use crate::ids::{AllocationId, ForwardEntryId, LeaseId, ZoneId};
+use crate::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::{Outcome, Target};
 use crate::request::{Protocol, Request};
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use uuid::Uuid;
@@ -69,6 +70,17 @@ pub enum Step {
         /// The change.
         change: Change,
     },
+    /// Puts changes of forward entries into the queue of their gateway's lane, each as a new operation.
+    Queue {
+        /// The gateway.
+        gateway: NatGatewayId,
+        /// The changes: of different entries, so that none contradicts another.
+        asks: Vec<Ask>,
+    },
+    /// Takes an operation back that waits in a queue: it is not wanted any more.
+    Unqueue(Uuid),
+    /// Puts an unresolved operation back into its gateway's queue: same token, same parameters.
+    Requeue(Uuid),
     /// Sends an unresolved operation again: same token, same parameters.
     Resend(Uuid),
     /// A read shows how an operation ended.
@@ -101,6 +113,15 @@ impl Step {
     pub fn wait(reason: Reason, patience: Patience, message: String) -> Self {
         Self::Wait(Wait { reason, message, patience })
     }
+}
+
+/// A change to ask of the cloud.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// What is changed: at most one unresolved operation stands on it.
+    pub resource: String,
+    /// The change.
+    pub change: Change,
 }
 
 /// Why a lease ends.
@@ -235,12 +256,15 @@ pub struct Wait {
 }
 
 /// When to look again. The worker turns it into a time, growing with the number of waits in a row, with jitter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Patience {
     /// The cloud is at it: fractions of a second, then seconds.
     Poll,
     /// Somebody else must act, and we shall be told: seconds.
     Event,
+    /// A gateway's lane must get to it, and wakes the lease: a second, then a minute.
+    Turn,
     /// A person must act, or others must give something back: seconds, then a minute.
     Person,
     /// The pod must exit, and we shall be told: half a minute.
@@ -300,6 +324,8 @@ reasons! {
     QuotaExceeded = "QuotaExceeded",
     /// The gateway is gone or locked, or the EIP is not bound to it any more.
     GatewayUnavailable = "NATGatewayUnavailable",
+    /// The forward entries wait for their turn at the gateway.
+    WaitingForGateway = "WaitingForGateway",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
     /// The custom resource of the pod's name is somebody else's.

@@ -6,6 +6,7 @@ mod ending;
 mod faults;
 mod keep;
 mod operations;
+mod queue;
 mod sources;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::change::Change;
 use crate::facts::{Eip, EipBinding, EipStatus, Eni};
 use crate::ids::{AllocationId, EniId, LeaseId, PodUid, VSwitchId, VpcId, ZoneId};
-use crate::lease::{Lease, LeasedEip, Operation, Phase, Target};
+use crate::lease::{Lease, LeasedEip, Operation, Phase, Sending, Target};
 use crate::names::Owner;
 use crate::plan::{Content, Seen};
 use crate::request::{EipRequest, EipSource, EipSpec, Kind, ReleaseStrategy, Request};
@@ -121,6 +122,7 @@ impl Scene {
             id: Uuid::from_u128(9),
             resource: "r".to_owned(),
             change,
+            sending: Sending::Unanswered,
             fence_until: NOW + SignedDuration::from_mins(1),
             misses: 0,
         };
@@ -241,7 +243,11 @@ fn waits(step: &Step) -> Option<Reason> {
 
 /// The action of a change.
 fn action(step: &Step) -> Option<&'static str> {
-    if let Step::Change { change, .. } = step { Some(change.action()) } else { None }
+    match step {
+        Step::Change { change, .. } => Some(change.action()),
+        Step::Queue { asks, .. } => asks.first().map(|ask| ask.change.action()),
+        _ => None,
+    }
 }
 
 #[test]

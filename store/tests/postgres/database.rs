@@ -219,7 +219,7 @@ pub(crate) fn span(key: &PortKey) -> PortSpan {
 
 /// A claim ends; the lease is looked at again after `again`.
 pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
-    Finish { wake, again, tries: 0, reason: "Test", message: "a test said so" }
+    Finish { wake, again, tries: 0, reason: "Test", message: "a test said so", heard: None }
 }
 
 /// The leases of these claims, in order.

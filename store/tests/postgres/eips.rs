@@ -110,7 +110,16 @@ async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
 
         let operation = bench.intend(&claim, "eip-2", &release("eip-2")).await?;
         kept("an unresolved operation").await?;
-        store.settle(&claim, &operation, waygate_core::lease::Outcome::Void, None, None, waygate_store::Effect::Plain).await?;
+        store
+            .settle(
+                waygate_store::Bringer::Claimant(&claim),
+                &operation,
+                waygate_core::lease::Outcome::Void,
+                None,
+                None,
+                waygate_store::Effect::Plain,
+            )
+            .await?;
 
         store.forget(&claim).await?;
         assert!(matches!(store.forget(&claim).await, Err(Error::ClaimLost)));

@@ -1,6 +1,7 @@
 //! Decisions are written under a live claim or not at all.
 
 use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, release, span, target};
+use crate::lanes::{creation, gateway};
 use anyhow::Result;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -41,6 +42,9 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
         ("spill", store.spill(claim).await),
         ("quiet_port", store.quiet_port(claim, port, second).await),
         ("intend", store.intend(claim, "eip-9", &release("eip-9"), second, second).await.map(drop)),
+        ("queue", store.queue(claim, &gateway(), &[creation(9)]).await.map(drop)),
+        ("unqueue", store.unqueue(claim, operation.id).await),
+        ("requeue", store.requeue(claim, operation.id).await),
         ("intend_again", store.intend_again(claim, operation.id, second, second).await),
         ("miss", store.miss(claim, operation.id).await),
     ]

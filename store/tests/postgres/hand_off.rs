@@ -155,7 +155,10 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
         let claim = bench.claim_one().await?;
         bench.store.keep(&claim, None).await?;
         let wake = bench.load(&claim).await?.wake;
-        bench.store.finish(&claim, &Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "" }).await?;
+        bench
+            .store
+            .finish(&claim, &Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "", heard: None })
+            .await?;
         assert_eq!(bench.due().await?, 0);
         sees(&bought()).await?;
         assert_eq!((bench.due().await?, count(bench).await?), (1, 1), "the kept lease hears of it, and the pod needs no other");

@@ -15,6 +15,8 @@ mod fence;
 #[cfg(test)]
 mod hand_off;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod ports;

@@ -9,9 +9,9 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use waygate_core::change::{Answer, Change, Forward};
 use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId};
-use waygate_core::lease::{LeasedPort, Operation, Outcome};
+use waygate_core::lease::{LeasedPort, Operation, Outcome, Sending};
 use waygate_core::request::{EipSpec, Protocol};
-use waygate_store::{Claim, Effect, Error};
+use waygate_store::{Bringer, Claim, Effect, Error};
 
 const LATER: Duration = Duration::from_mins(5);
 
@@ -29,7 +29,7 @@ fn eip(id: &str, last: u8) -> Answer {
 }
 
 async fn done(bench: &Bench, claim: &Claim, operation: &Operation, answer: Option<&Answer>) -> Result<(), Error> {
-    bench.store.settle(claim, operation, Outcome::Done, answer, None, Effect::Plain).await
+    bench.store.settle(Bringer::Claimant(claim), operation, Outcome::Done, answer, None, Effect::Plain).await
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
         let claim = bench.claimed(&bought()).await?;
         let intended = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         let loaded = bench.load(&claim).await?;
-        assert_eq!(loaded.operations, [intended]);
+        assert_eq!(loaded.operations, [Operation { sending: Sending::Unanswered, ..intended }]);
         assert_eq!(loaded.operations[0].change, allocate());
         Ok(())
     })
@@ -106,7 +106,10 @@ async fn a_settled_operation_is_settled_once() -> Result<()> {
         done(bench, &claim, &operation, Some(&eip("eip-1", 1))).await?;
         let before = bench.contents().await?;
         for outcome in [Outcome::Done, Outcome::Refused, Outcome::Void] {
-            bench.store.settle(&claim, &operation, outcome, Some(&eip("eip-2", 2)), Some("late"), Effect::EipGone).await?;
+            bench
+                .store
+                .settle(Bringer::Claimant(&claim), &operation, outcome, Some(&eip("eip-2", 2)), Some("late"), Effect::EipGone)
+                .await?;
         }
         assert_eq!(bench.contents().await?, before, "the second answer changed something");
         assert!(matches!(bench.store.miss(&claim, operation.id).await, Err(Error::ClaimLost)));
@@ -129,7 +132,7 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
             tasks.spawn(async move {
                 start.wait().await;
                 let answer = eip(&format!("eip-{last}"), last);
-                store.settle(&claim, &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await
+                store.settle(Bringer::Claimant(&claim), &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await
             });
         }
         while let Some(settled) = tasks.join_next().await {
@@ -195,7 +198,7 @@ async fn what_ended_otherwise_than_done_leaves_the_lease_as_it_was() -> Result<(
         let claim = bench.claimed(&bought()).await?;
         for outcome in [Outcome::Refused, Outcome::Void] {
             let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
-            bench.store.settle(&claim, &operation, outcome, None, Some("no"), Effect::Plain).await?;
+            bench.store.settle(Bringer::Claimant(&claim), &operation, outcome, None, Some("no"), Effect::Plain).await?;
             let loaded = bench.load(&claim).await?;
             assert_eq!((loaded.lease.eip, loaded.operations.len()), (None, 0), "{outcome:?}");
         }
@@ -211,7 +214,7 @@ async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
         let bought = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         done(bench, &claim, &bought, Some(&eip("eip-1", 1))).await?;
         let given_back = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        bench.store.settle(&claim, &given_back, Outcome::Done, None, Some("NotFound"), Effect::EipGone).await?;
+        bench.store.settle(Bringer::Claimant(&claim), &given_back, Outcome::Done, None, Some("NotFound"), Effect::EipGone).await?;
         assert_eq!(bench.load(&claim).await?.lease.eip, None);
         bench.store.forget(&claim).await?;
         Ok(())
@@ -267,7 +270,7 @@ async fn history_is_pruned_and_the_unresolved_stays() -> Result<()> {
         let open = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
         assert_eq!(bench.store.prune_operations(Duration::from_hours(1)).await?, 0);
         assert_eq!(bench.store.prune_operations(Duration::ZERO).await?, 1);
-        assert_eq!(bench.load(&claim).await?.operations, [open]);
+        assert_eq!(bench.load(&claim).await?.operations, [Operation { sending: Sending::Unanswered, ..open }]);
         Ok(())
     })
     .await

@@ -14,7 +14,7 @@ use waygate_core::ids::AllocationId;
 use waygate_core::lease::{Outcome, Phase};
 use waygate_core::plan::{EipSources, Holder, Standing};
 use waygate_core::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
-use waygate_store::{Claim, Effect, Sighting, Writes};
+use waygate_store::{Bringer, Claim, Effect, Sighting, Writes};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -172,7 +172,7 @@ async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim>
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
     let operation = bench.intend(&claim, &format!("lease/{name}"), &change).await?;
     let answer = Answer { allocation_id: Some(AllocationId::new(format!("eip-of-{name}"))), ip_address: Some(PUBLIC), ..Answer::default() };
-    bench.store.settle(&claim, &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
+    bench.store.settle(Bringer::Claimant(&claim), &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
     Ok(claim)
 }
 
@@ -214,7 +214,7 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
         assert!(!spare().await?, "it is being released");
-        bench.store.settle(&former, &operation, Outcome::Refused, None, Some("no"), Effect::Plain).await?;
+        bench.store.settle(Bringer::Claimant(&former), &operation, Outcome::Refused, None, Some("no"), Effect::Plain).await?;
         assert!(spare().await?);
         assert!(bench.intend(&former, "eip-of-a", &release).await.is_err(), "its former lease releases it no more");
         Ok(())
@@ -237,7 +237,7 @@ async fn expired(bench: &Bench) -> Result<()> {
 async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-db-0") };
     let operation = bench.intend(claim, "eip-of-db-0", &release).await?;
-    Ok(bench.store.settle(claim, &operation, Outcome::Done, None, None, Effect::EipGone).await?)
+    Ok(bench.store.settle(Bringer::Claimant(claim), &operation, Outcome::Done, None, None, Effect::EipGone).await?)
 }
 
 fn never() -> Request {

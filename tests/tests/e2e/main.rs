@@ -12,6 +12,7 @@ mod kept;
 mod kinds;
 mod kruise;
 mod kubelet;
+mod lanes;
 mod lives;
 mod nothing_left;
 mod outage;

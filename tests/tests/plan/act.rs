@@ -12,7 +12,9 @@ impl World {
     /// Takes the step.
     pub(crate) fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: &Step) -> Result<After, No> {
         match step {
-            Step::Change { .. } | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => return self.ask(claim, scene, step),
+            Step::Change { .. } | Step::Queue { .. } | Step::Requeue(_) | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => {
+                return self.ask(claim, scene, step);
+            }
             Step::WriteResource(_) | Step::Publish(_) | Step::Withdraw(_) | Step::RemoveResource => {
                 return Ok(self.show(claim, scene, step));
             }
@@ -54,8 +56,8 @@ impl World {
             Step::QuietPort(port) => self.store.quiet_port(self.now, claim, port)?,
             Step::ClearTarget => self.store.clear_target(claim)?,
             Step::Adjust(request) => self.store.adjust(claim, request)?,
-            Step::Part | Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept => {
-                self.fail(|| format!("nothing here asks to be kept: {step:?}"));
+            Step::Part | Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept | Step::Unqueue(_) => {
+                self.fail(|| format!("nothing here asks to be kept, or waits in a queue: {step:?}"));
             }
             Step::TakeOver(_) | Step::TakeSpare(_) | Step::YieldResource => {
                 self.fail(|| format!("nothing here is paid by the month or taken over: {step:?}"));
@@ -92,7 +94,13 @@ impl World {
                 let operation = self.store.intend(now, claim, resource, change)?;
                 return Ok(After::then(Stage::Send(scene, operation, now)));
             }
-            Step::Resend(id) => {
+            // Here every gateway is free at once: what is asked for first is sent, and the rest is asked for again.
+            Step::Queue { asks, .. } => {
+                let Some(ask) = asks.first() else { return Ok(changed()) };
+                let operation = self.store.intend(now, claim, &ask.resource, &ask.change)?;
+                return Ok(After::then(Stage::Send(scene, operation, now)));
+            }
+            Step::Resend(id) | Step::Requeue(id) => {
                 self.store.intend_again(now, claim, *id)?;
                 let operation = scene.loaded.operations.iter().find(|operation| operation.id == *id).cloned();
                 return Ok(operation.map_or_else(changed, |operation| After::then(Stage::Send(scene, operation, now))));

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, PodUid};
-use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Outcome, Phase, Target};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Outcome, Phase, Sending, Target};
 use waygate_core::plan::{Holder, PortKey, PortSpan, Standing};
 use waygate_core::request::{DnatRequest, EipRequest, EipSource, ExposedPort, Kind, Protocol, Request};
 
@@ -418,7 +418,8 @@ impl Store {
             return Err(No::Taken("operation_unresolved"));
         }
         let (id, fence_until) = (self.id(), now + FENCE);
-        let operation = Operation { id, resource: resource.to_owned(), change: change.clone(), fence_until, misses: 0 };
+        let operation =
+            Operation { id, resource: resource.to_owned(), change: change.clone(), sending: Sending::Unanswered, fence_until, misses: 0 };
         self.operations.push((claim.lease_id, operation.clone()));
         Ok(operation)
     }

@@ -272,7 +272,7 @@ impl World {
         let PodFact::Here(here) = &scene.pod else { return };
         let lease = &scene.loaded.lease;
         let lasting = match patience {
-            Patience::Poll => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
+            Patience::Poll | Patience::Turn => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
             Patience::Event | Patience::Person => true,
             Patience::Exit | Patience::Idle | Patience::Until(_) => false,
         };
@@ -388,6 +388,7 @@ fn again(patience: Patience, tries: i32) -> SignedDuration {
     let (first, growth, longest) = match patience {
         Patience::Poll => (0.15, 1.5_f64, 3.0),
         Patience::Event => (0.5, 1.7, 10.0),
+        Patience::Turn => (1.0, 60.0, 60.0),
         Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
         Patience::Idle | Patience::Until(_) => (300.0, 1.0, 300.0),

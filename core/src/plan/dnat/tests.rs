@@ -162,11 +162,28 @@ fn shown(name: &str, external: &str, internal: &str, to: Ipv4Addr, status: Forwa
     }
 }
 
-fn created(step: Step) -> Forward {
+/// The one change that is asked for.
+fn asked(step: Step) -> Ask {
     match step {
-        Step::Change { change: Change::CreateForwardEntry(forward), .. } => forward,
+        Step::Queue { mut asks, .. } if asks.len() == 1 => asks.remove(0),
         other => panic!("{other:?}"),
     }
+}
+
+fn created(step: Step) -> Forward {
+    match asked(step).change {
+        Change::CreateForwardEntry(forward) => forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// That just this entry is to go.
+fn deletes(entry: &ForwardEntry) -> Step {
+    queue_of(vec![delete(&entry.table_id, &entry.entry_id)])
+}
+
+fn queue_of(asks: Vec<Ask>) -> Step {
+    Step::Queue { gateway: NatGatewayId::new("ngw-1"), asks }
 }
 
 #[test]
@@ -192,7 +209,7 @@ fn an_entry_of_another_width_or_protocol_is_not_the_one() {
         let mut scene = Scene::new(2);
         let entry = shown(&OWNER.entry_name(LEASE, 1), external, internal, POD, ForwardEntryStatus::Available);
         scene.cloud.entries.push(ForwardEntry { ip_protocol: protocol.to_owned(), ..entry });
-        assert!(matches!(scene.next(), Step::Change { change: Change::DeleteForwardEntry { .. }, .. }), "{external} → {internal}");
+        assert!(matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }), "{external} → {internal}");
     }
     let mut scene = Scene::new(2);
     let udp = shown(&OWNER.entry_name(LEASE, 1), "300/301", "80/81", POD, ForwardEntryStatus::Available);
@@ -213,13 +230,7 @@ fn somebody_elses_entry_marks_all_it_stands_on() {
 
 #[test]
 fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() {
-    let mut scene = Scene::new(1);
-    scene.lease.ports.push(leased(ExposedPort { port: 90, protocol: Protocol::Tcp }, 310));
-    scene.lease.ports[1].external_port = 310;
-    let Request::Dnat(request) = &mut scene.lease.request else { panic!("another kind") };
-    request.ports.push(ExposedPort { port: 90, protocol: Protocol::Tcp });
-    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
-    scene.write_resource();
+    let mut scene = two_entries();
     let first = shown(&OWNER.entry_name(LEASE, 1), "300", "80", POD, ForwardEntryStatus::Available);
     scene.cloud.entries = vec![first.clone(), shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available)];
     scene.cloud.gateway.full_at = Some(3);
@@ -228,10 +239,10 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     assert_eq!(scene.next(), Step::Spill);
 
     scene.lease.spilling = true;
-    assert_eq!(scene.next(), delete(&first));
+    assert_eq!(scene.next(), deletes(&first));
     scene.cloud.entries.remove(0);
     scene.lease.ports[0].entry_id = Some(first.entry_id);
-    assert!(matches!(scene.next(), Step::Change { change: Change::DeleteForwardEntry { .. }, .. }), "a list is no proof");
+    assert!(matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }), "a list is no proof");
     scene.lease.ports[0].deleted = true;
     for _ in 0..2 {
         assert_eq!(scene.next(), Step::QuietPort(key(&scene.lease.ports[0])));
@@ -291,7 +302,7 @@ fn a_pod_that_moves_takes_its_entry_along() {
     scene.lease.target = Some(target(POD));
     scene.lease.generation = 2;
     scene.write_resource();
-    let Step::Change { resource, change: Change::ModifyForwardEntry { entry_id, forward } } = scene.next() else {
+    let Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward } } = asked(scene.next()) else {
         panic!("{:?}", scene.next())
     };
     assert_eq!((resource.as_str(), entry_id.as_str()), ("fwd-300/301", "fwd-300/301"));
@@ -307,7 +318,7 @@ fn where_modifying_is_denied_the_old_entry_goes_before_the_target_does() {
     scene.lease.target = Some(target(FORMER));
     scene.stands(1, FORMER, ForwardEntryStatus::Available);
     scene.cloud.eni = eni();
-    assert_eq!(scene.next(), delete(&scene.cloud.entries[0]));
+    assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]));
     scene.cloud.entries.clear();
     assert_eq!(scene.next(), Step::ClearTarget);
 
@@ -315,7 +326,7 @@ fn where_modifying_is_denied_the_old_entry_goes_before_the_target_does() {
     found_out_late.lease.generation = 2;
     found_out_late.stands(1, FORMER, ForwardEntryStatus::Available);
     found_out_late.cloud.gateway.modify_denied = true;
-    assert_eq!(found_out_late.next(), delete(&found_out_late.cloud.entries[0]));
+    assert_eq!(found_out_late.next(), deletes(&found_out_late.cloud.entries[0]));
 }
 
 #[test]
@@ -327,7 +338,50 @@ fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere), "{:?}", scene.next());
     let other = LeaseId(Uuid::from_u128(7));
     scene.cloud.entries[1].name = OWNER.entry_name(other, 1);
-    assert_eq!(scene.next(), delete(&scene.cloud.entries[1]), "a leftover of a lease nobody knows");
+    assert_eq!(scene.next(), deletes(&scene.cloud.entries[1]), "a leftover of a lease nobody knows");
     scene.cloud.known_leases.insert(other);
     assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere));
+}
+
+/// As `Scene::new(1)` with a second port, 90 behind 310, that has an entry of its own.
+fn two_entries() -> Scene {
+    let mut scene = Scene::new(1);
+    let second = ExposedPort { port: 90, protocol: Protocol::Tcp };
+    scene.lease.ports.push(LeasedPort { external_port: 310, ..leased(second, 310) });
+    let Request::Dnat(request) = &mut scene.lease.request else { panic!("another kind") };
+    request.ports.push(second);
+    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
+    scene.write_resource();
+    scene
+}
+
+#[test]
+fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
+    let mut scene = two_entries();
+    let Step::Queue { gateway, asks } = scene.next() else { panic!("{:?}", scene.next()) };
+    assert_eq!(gateway.as_str(), "ngw-1");
+    assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["eip-1/tcp/300", "eip-1/tcp/310"]);
+    // Where there is room for one of them, there is no room.
+    scene.cloud.gateway.full_at = Some(1);
+    assert_eq!(scene.next(), Step::Spill);
+
+    let entry = |ports: (&str, &str), status| shown(&OWNER.entry_name(LEASE, 1), ports.0, ports.1, POD, status);
+    scene.lease.phase = Phase::Ending;
+    scene.resource = ResourceFact::Absent;
+    scene.cloud.entries = vec![
+        entry(("300", "80"), ForwardEntryStatus::Available),
+        entry(("310", "90"), ForwardEntryStatus::Pending),
+        shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available),
+    ];
+    assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]), "what still changes does not hold up the rest");
+    scene.cloud.entries[1].status = ForwardEntryStatus::Available;
+    let both = scene.cloud.entries[..2].iter().map(|entry| delete(&entry.table_id, &entry.entry_id)).collect();
+    assert_eq!(scene.next(), queue_of(both));
+}
+
+#[test]
+fn one_leftover_in_the_way_of_two_entries_is_deleted_once() {
+    let mut scene = two_entries();
+    scene.cloud.entries.push(shown(&OWNER.entry_name(LEASE, 1), "290/320", "70/100", POD, ForwardEntryStatus::Available));
+    assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]));
 }

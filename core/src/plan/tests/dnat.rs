@@ -66,7 +66,8 @@ pub(super) fn forwarding(ports: &[u16]) -> Scene {
 /// What the first port's entry should be.
 pub(super) fn forward(scene: &Scene) -> Forward {
     let missing = scene.with(|s| s.cloud.entries.clear());
-    let Step::Change { change: Change::CreateForwardEntry(forward), .. } = missing.next() else { panic!("{:?}", missing.next()) };
+    let Step::Queue { mut asks, .. } = missing.next() else { panic!("{:?}", missing.next()) };
+    let Change::CreateForwardEntry(forward) = asks.remove(0).change else { panic!("{asks:?}") };
     forward
 }
 

@@ -96,8 +96,8 @@ fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() 
     let scene = withdrawn(&forwarding(&[80, 443]).published(), &forwarding(&[80, 443]));
     assert_eq!(action(&scene.next()), Some("DeleteForwardEntry"));
     let first_going = scene.with(|s| s.cloud.entries[0].status = ForwardEntryStatus::Deleting);
-    let Step::Change { resource, .. } = first_going.next() else { panic!("{:?}", first_going.next()) };
-    assert_eq!(resource, "fwd-443", "one that changes holds up no other");
+    let Step::Queue { asks, .. } = first_going.next() else { panic!("{:?}", first_going.next()) };
+    assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["fwd-443"], "one that changes holds up no other");
     let all_going = first_going.with(|s| s.cloud.entries[1].status = ForwardEntryStatus::Deleting);
     assert_eq!(waits(&all_going.next()), Some(Reason::EntriesPending));
 

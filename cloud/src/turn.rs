@@ -1,0 +1,59 @@
+//! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it is chosen what is sent.
+
+use crate::error::Error;
+use crate::gate::{Entered, Look, Moving};
+use crate::{Cloud, change};
+use std::time::Duration;
+use tokio::time::Instant;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::NatGatewayId;
+
+/// The turn of one change at a NAT gateway. Dropped, nothing was sent.
+#[must_use]
+#[derive(Debug)]
+pub struct Turn {
+    cloud: Cloud,
+    entered: Entered,
+}
+
+impl Cloud {
+    /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before, is learned from
+    /// its answers. What may take long is the caller's to bound: dropping this future gives the place up.
+    pub async fn turn(&self, gateway: &NatGatewayId) -> Turn {
+        let gate = self.0.gates.of(gateway);
+        let look = |look| {
+            let (cloud, gateway) = (self.clone(), gateway.clone());
+            async move { cloud.look(&gateway, look).await }
+        };
+        let entered = gate.enter(look).await;
+        Turn { cloud: self.clone(), entered }
+    }
+
+    /// Whether the gateway takes no change before its entries are at rest.
+    pub fn waits_for_rest(&self, gateway: &NatGatewayId) -> bool {
+        self.0.gates.of(gateway).is_calm()
+    }
+
+    async fn look(&self, gateway: &NatGatewayId, look: Look) -> Result<(), Error> {
+        let Look::Entry(moving) = look else { return self.entries(gateway).await.map(drop) };
+        let (Moving::In(id) | Moving::Out(id)) = &moving;
+        let read = self.entry(gateway, id).await?;
+        self.0.gates.of(gateway).shown(&moving, &read);
+        Ok(())
+    }
+}
+
+impl Turn {
+    /// Whether a read has just shown that all entries of the gateway are at rest.
+    pub fn is_rested(&self) -> bool {
+        self.entered.is_rested()
+    }
+
+    /// Sends one change, once, as [`Cloud::change`] does.
+    pub async fn change(mut self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
+        self.entered.sends();
+        let result = change::send(&self.cloud.0.transport, change, token, Instant::now() + deadline).await;
+        self.entered.done(change, &result);
+        result
+    }
+}

@@ -1,0 +1,183 @@
+//! One writer a gateway: changes of forward entries wait in a queue that all workers share, and one of them at a time sends.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use testbed::{
+    pods::{annotated, condition},
+    stand::{Options, Stand},
+};
+
+use crate::dnat::{GATE, ON, one_gateway, ports};
+use crate::nothing_left::nothing_is_left;
+
+/// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with the real cloud's latencies.
+const ONE_ENTRY: Duration = Duration::from_millis(150 + 1000);
+
+async fn refused(stand: &Stand, action: &str, code: &str) -> Result<u64> {
+    Ok(stand.cloud.calls().await?["errors"][action][code].as_u64().unwrap_or_default())
+}
+
+/// Waits until all pods of a namespace are Ready.
+async fn all_ready(stand: &Stand, client: Client, namespace: &str, patience: Duration) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    let probe = || async {
+        let pods = pods.list(&ListParams::default()).await?.items;
+        let waiting = pods.iter().filter(|pod| condition(pod, "Ready") != Some("True")).count();
+        ensure!(waiting == 0, "{waiting} of {} are not", pods.len());
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "all pods are Ready", patience).await
+}
+
+/// How many operations ended as `outcome`.
+async fn ended(stand: &Stand, outcome: &str) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE outcome = $1").bind(outcome).fetch_one(&stand.database).await?)
+}
+
+#[tokio::test]
+async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_where_the_other_ends() -> Result<()> {
+    let stand = one_gateway("--profile strict", 1, 600, 700).await?;
+    let other = stand.another_worker()?;
+    other.start().await?;
+    for number in 0..16 {
+        stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
+    }
+    let some = |count: i64| {
+        let stand = &stand;
+        move || async move { Ok((ended(stand, "done").await? >= count).then_some(())) }
+    };
+    stand.eventually(some(3), "three entries are made", Duration::from_secs(30)).await?;
+    // Ended in order, the holder gives the lane back, and nobody waits until it lapses.
+    stand.worker.stop().await?;
+    let made = ended(&stand, "done").await?;
+    stand.eventually(some(made + 2), "the other worker makes entries", Duration::from_secs(8)).await?;
+    stand.worker.start().await?;
+    other.kill().await?;
+    all_ready(&stand, stand.client.clone(), &stand.namespace, Duration::from_secs(90)).await?;
+    assert_eq!(refused(&stand, "CreateForwardEntry", "OperationConflict").await?, 0, "two calls at a time");
+    let learned = refused(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
+    assert!(learned <= 3, "each of three processes finds out once that an entry must be at rest: {learned}");
+    for number in 0..16 {
+        stand.delete(&format!("pod-{number}")).await?;
+    }
+    nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<()> {
+    let stand = one_gateway("--profile strict", 1, 600, 700).await?;
+    for number in 0..30 {
+        stand.create(&annotated(&format!("crowd-{number}"), &[ON, ports("80")])).await?;
+    }
+    let probe = || async {
+        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
+        ensure!(waiting >= 20, "{waiting} wait");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "the crowd waits at the gateway", Duration::from_secs(30)).await?;
+    let quiet = format!("{}-quiet", stand.namespace);
+    stand.installation.serve_namespace(&quiet).await?;
+    let pods: Api<Pod> = Api::namespaced(stand.client.clone(), &quiet);
+    pods.create(&PostParams::default(), &annotated("single", &[ON, ports("80")])).await?;
+    let probe = || async { Ok((condition(&pods.get("single").await?, GATE) == Some("True")).then_some(())) };
+    stand.eventually(probe, "the single pod has its port", Duration::from_secs(30)).await?;
+    let before: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM operation c JOIN operation s ON s.namespace = $1
+         WHERE c.namespace = $2 AND c.outcome = 'done' AND c.settled_at BETWEEN s.intended_at AND s.settled_at",
+    )
+    .bind(&quiet)
+    .bind(&stand.namespace)
+    .fetch_one(&stand.database)
+    .await?;
+    assert!(before <= 2, "{before} of the crowd's entries were made while the single one waited");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
+    assert!(left > 0, "the crowd waits on");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
+    let stand = one_gateway("--profile strict", 1, 600, 700).await?;
+    for number in 0..10 {
+        stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
+    }
+    let probe = || async {
+        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
+        ensure!(waiting >= 6, "{waiting} wait");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, "most pods wait at the gateway", Duration::from_secs(30)).await?;
+    for number in 0..10 {
+        stand.delete(&format!("pod-{number}")).await?;
+    }
+    nothing_is_left(&stand).await?;
+    let made = stand.cloud.calls_of("CreateForwardEntry").await?;
+    assert!(made <= 6, "{made} entries were asked for, for pods that were gone");
+    Ok(())
+}
+
+/// Four zones of one gateway each, whose nodes are those of the testbed.
+fn four_gateways() -> serde_json::Value {
+    let places = [("j", "node-j-1", 1), ("k", "node-j-2", 2), ("l", "node-k-1", 3), ("m", "node-k-2", 4)];
+    let zone = |letter: &str| format!("cn-hangzhou-{letter}");
+    let switch = |letter: &str| format!("vsw-bp1{letter}0000000000000");
+    json!({
+        "region": "cn-hangzhou",
+        "vpc": {"id": "vpc-bp1waygate0000000", "cidr": "10.0.0.0/8"},
+        "zones": places.map(|(letter, ..)| zone(letter)),
+        "vSwitches": places.map(|(letter, _, net)| json!({"id": switch(letter), "zone": zone(letter), "cidr": format!("10.{net}.0.0/16")})),
+        "nodes": places.map(|(letter, node, net)| json!({
+            "name": node, "instanceId": format!("i-bp1{letter}0000000000000"), "zone": zone(letter), "vSwitch": switch(letter),
+            "podCIDR": format!("10.{net}.0.0/24"), "eni": "secondary",
+        })),
+        "natGateways": places.map(|(letter, ..)| json!({
+            "id": format!("ngw-bp1{letter}0000000000000"), "table": format!("ftb-bp1{letter}0000000000000"), "zone": zone(letter), "eips": 2,
+        })),
+    })
+}
+
+/// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each: one entry after the other is what they take.
+#[tokio::test]
+async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_gateways_do() -> Result<()> {
+    const PODS: usize = 200;
+    const PER_GATEWAY: u32 = 100;
+    let nodes = ["node-j-1", "node-j-2", "node-k-1", "node-k-2"];
+    let topology = testbed::layout::scratch().join("logs").join("four-gateways.json");
+    std::fs::create_dir_all(topology.parent().context("a folder")?)?;
+    std::fs::write(&topology, four_gateways().to_string())?;
+    let simulator = ["--profile", "strict", "--quota-entries", "100", "--topology", &topology.display().to_string()].map(str::to_owned);
+    let stand = Stand::start_with(Options { simulator: simulator.to_vec(), ..Options::default() }).await?;
+    let began = Instant::now();
+    for number in 0..PODS {
+        let mut pod = annotated(&format!("player-{number}"), &[ON, ports("80,443")]);
+        if let Some(spec) = &mut pod.spec {
+            spec.node_name = Some(nodes[number % nodes.len()].to_owned());
+        }
+        stand.create(&pod).await?;
+    }
+    let created = began.elapsed();
+    all_ready(&stand, stand.client.clone(), &stand.namespace, ONE_ENTRY * PER_GATEWAY * 2).await?;
+    let took = began.elapsed();
+    let (first, last): (f64, f64) = sqlx::query_as(
+        "SELECT extract(epoch FROM min(intended_at))::float8, extract(epoch FROM max(settled_at))::float8 FROM operation WHERE lane IS NOT NULL",
+    )
+    .fetch_one(&stand.database)
+    .await?;
+    let mut calls = 0;
+    for action in ["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry"] {
+        calls += stand.cloud.calls_of(action).await?;
+    }
+    let reads = stand.cloud.calls_of("DescribeForwardTableEntries").await?;
+    let physics = ONE_ENTRY * PER_GATEWAY;
+    let ratio = |time: f64| time / physics.as_secs_f64();
+    println!("{PODS} pods created in {created:?}, Ready after {took:?}: {:.3} of {physics:?}", ratio(took.as_secs_f64()));
+    println!("from the first entry asked for to the last one answered {:.1} s: {:.3}", last - first, ratio(last - first));
+    println!("{calls} changes, {reads} reads; {}", stand.cloud.calls().await?["errors"]);
+    let needed = 4 * u64::from(PER_GATEWAY);
+    assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");
+    Ok(())
+}

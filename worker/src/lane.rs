@@ -1,0 +1,140 @@
+//! One gateway's lane: changes go out one after the other, or as many at a time as the gateway takes.
+//!
+//! ```text
+//! something queued? ─▶ the gateway's turn ─▶ next_in_lane ─▶ send ─▶ settle, and the lease looks
+//!        ▲                (entries at rest)      (order)         (beside the next, where the gateway takes several)
+//!        └───────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that comes now goes before all that waits.
+
+use crate::delivery::{Delivered, deliver};
+use crate::errors::chain;
+use crate::worker::Worker;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use waygate_cloud::Turn;
+use waygate_core::ids::LeaseId;
+use waygate_store::{Error as StoreError, Lane, Wanted};
+
+/// What one call may take, its permit included; less than a lane holds.
+pub(crate) const CALL: Duration = Duration::from_secs(10);
+/// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
+/// of the window: the cloud accepts a signature for 15 minutes.
+pub(crate) const FENCE: Duration = Duration::from_mins(1);
+/// After a refusal for the quota no entry is made for so long: those that wait to make one go elsewhere meanwhile.
+const FULL: Duration = Duration::from_secs(5);
+/// Looks for what other processes have queued this often at first …
+const BUSY: Duration = Duration::from_millis(100);
+/// … and this often when nothing comes. What this process queues does not wait for it.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Since when the gateway is known to be full; shared with the deliveries, which find out.
+pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
+
+/// A lane at work.
+struct Serving {
+    worker: Arc<Worker>,
+    lane: Lane,
+    full: FullSince,
+    deliveries: JoinSet<Delivered>,
+    /// Their changes were taken; they look once the gateway is at rest.
+    resting: Vec<LeaseId>,
+}
+
+/// Serves a lane until it is lost or `token` is cancelled, and finishes what is in flight.
+pub(crate) async fn serve(worker: Arc<Worker>, lane: Lane, queued: Arc<Notify>, token: CancellationToken) {
+    let mut serving = Serving { worker, lane, full: FullSince::default(), deliveries: JoinSet::new(), resting: Vec::new() };
+    let mut pause = BUSY;
+    while !token.is_cancelled() {
+        match serving.round(&token).await {
+            Ok(Round::Worked) => {
+                pause = BUSY;
+                continue;
+            }
+            Ok(Round::Idle) => {}
+            Err(StoreError::LaneLost) => {
+                tracing::warn!(gateway.id = %serving.lane.gateway_id, "the gateway's lane was lost; it is served elsewhere");
+                break;
+            }
+            Err(error) => {
+                tracing::warn!(gateway.id = %serving.lane.gateway_id, error = chain(&error), "the gateway's queue cannot be read");
+                pause = IDLE;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(IDLE),
+            () = queued.notified() => pause = BUSY,
+            Some(delivered) = serving.deliveries.join_next() => serving.heard(delivered),
+            () = token.cancelled() => {}
+        }
+    }
+    while let Some(delivered) = serving.deliveries.join_next().await {
+        serving.heard(delivered);
+    }
+    serving.wake_rested();
+    while serving.deliveries.join_next().await.is_some() {}
+    serving.worker.metrics.left(&serving.lane.gateway_id);
+}
+
+enum Round {
+    Worked,
+    Idle,
+}
+
+impl Serving {
+    /// Sends what comes next, once the gateway takes it.
+    async fn round(&mut self, token: &CancellationToken) -> Result<Round, StoreError> {
+        while let Some(delivered) = self.deliveries.try_join_next() {
+            self.heard(delivered);
+        }
+        let gateway = &self.lane.gateway_id;
+        let waiting = self.worker.store.waiting_in_lane(gateway).await?;
+        self.worker.metrics.queue(gateway, waiting);
+        if waiting == 0 && self.resting.is_empty() {
+            return Ok(Round::Idle);
+        }
+        let Some(turn) = token.run_until_cancelled(self.worker.cloud.turn(gateway)).await else { return Ok(Round::Idle) };
+        if turn.is_rested() || !self.worker.cloud.waits_for_rest(gateway) {
+            self.wake_rested();
+        }
+        if waiting == 0 { Ok(Round::Idle) } else { self.send(turn).await }
+    }
+
+    async fn send(&mut self, turn: Turn) -> Result<Round, StoreError> {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() < FULL);
+        let wanted = if full { Wanted::NoCreation } else { Wanted::Anything };
+        // A turn that is not used is given back when it is dropped.
+        let Some(taken) = self.worker.store.next_in_lane(&self.lane, wanted, CALL, FENCE).await? else { return Ok(Round::Idle) };
+        self.worker.metrics.waited(taken.waited);
+        self.deliveries.spawn(deliver(Arc::clone(&self.worker), self.lane.clone(), turn, taken, Arc::clone(&self.full)));
+        Ok(Round::Worked)
+    }
+
+    fn heard(&mut self, delivered: Result<Delivered, JoinError>) {
+        match delivered {
+            Ok(Delivered::Rests(lease)) => self.resting.push(lease),
+            Ok(Delivered::Told) => {}
+            Err(error) => tracing::error!(error = chain(&error), "a delivery ended in disorder; its lease finds out what became of it"),
+        }
+    }
+
+    /// Beside the next change, which need not wait for it.
+    fn wake_rested(&mut self) {
+        let (worker, leases) = (Arc::clone(&self.worker), std::mem::take(&mut self.resting));
+        if leases.is_empty() {
+            return;
+        }
+        self.deliveries.spawn(async move {
+            if let Err(error) = worker.store.wake_rested(&leases).await {
+                tracing::debug!(error = chain(&error), "leases whose entries are at rest look a little later");
+            }
+            worker.due.notify_one();
+            Delivered::Told
+        });
+    }
+}
