@@ -158,6 +158,7 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
         let former = claimed_in(bench, "ns").await?;
         bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
         bench.store.set_target(&former, &target(7)).await?;
+        bench.store.part(&former).await?;
         let wake = bench.load(&former).await?.wake;
         bench.store.finish(&former, &finish(wake, Duration::from_mins(5))).await?;
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 8].into()).await?;
@@ -166,6 +167,8 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
         assert_eq!(bench.due().await?, 0, "it does not wait for itself");
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 7].into()).await?;
         assert_eq!(bench.due().await?, 1);
+        let parted = bench.load(&bench.claim_one().await?).await?.lease.parted_at;
+        assert_eq!(parted, Some(jiff::Timestamp::UNIX_EPOCH), "and it waits no longer for a successor");
         Ok(())
     })
     .await
