@@ -92,8 +92,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::YieldResource => store.set_resource(claim, Writes::No).await?,
         Step::Doubt => {
             store.doubt(claim).await?;
-            let message = "what was published did not show in one read; the next decides".to_owned();
-            return Ok(After::Pause(Pause::new("Doubtful", message, Patience::Event)));
+            return Ok(doubtful("what was published did not show in one read; the next decides", Patience::Event));
         }
         Step::Change { resource, change } => {
             let called = call::change(worker, claim, loaded, &resource, &change).await?;
@@ -119,8 +118,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         }
         Step::Miss(operation) => {
             store.miss(claim, operation).await?;
-            let message = "an answer was lost and no effect shows; the next read decides".to_owned();
-            return Ok(After::Pause(Pause::new("Doubtful", message, Patience::Event)));
+            return Ok(doubtful("an answer was lost and no effect shows; the next read decides", Patience::Event));
         }
         Step::WriteResource(content) => resource::write(worker, lease, &gathered.resource, &content).await?,
         Step::Publish(publication) => publish_all(worker, claim, lease, gathered, &publication).await?,
@@ -129,6 +127,11 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::Wait(wait) => return waits(worker, loaded, gathered, wait).await,
     }
     Ok(After::Next)
+}
+
+/// Only the next read tells.
+pub(crate) fn doubtful(message: &str, patience: Patience) -> After {
+    After::Pause(Pause::new("Doubtful", message.to_owned(), patience))
 }
 
 /// The order in which others look: custom resource status, then annotation (which wakes OpenKruiseGame), then the condition.

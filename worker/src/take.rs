@@ -1,6 +1,6 @@
 //! Takes an EIP that was not bought for the lease: a given one, one of a pool, an older pod's, one that waits unused.
 
-use crate::act::{After, Pause, name};
+use crate::act::{After, doubtful, name};
 use crate::errors::Error;
 use crate::worker::Worker;
 use std::net::Ipv4Addr;
@@ -39,6 +39,5 @@ pub(crate) async fn spare(worker: &Worker, claim: &Claim, lease: &Lease, spare: 
 
 /// In the moment since it was read somebody else was faster. The next read says who.
 fn beaten() -> After {
-    let message = "another pod was faster; the next look shows what is left".to_owned();
-    After::Pause(Pause::new("Doubtful", message, Patience::Poll))
+    doubtful("another pod was faster; the next look shows what is left", Patience::Poll)
 }
