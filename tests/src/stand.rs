@@ -30,6 +30,9 @@ use crate::{
     wait,
 };
 
+/// Between two annotations of a pod that nothing else happens to.
+const NEWS: Duration = Duration::from_secs(1);
+
 /// How a stand differs from the usual one.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -197,6 +200,22 @@ impl Stand {
             Ok(Some(found))
         };
         wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await
+    }
+
+    /// The same, while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look may share a list of
+    /// entries that is some seconds old.
+    pub async fn condition_after_news(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
+        let news = async {
+            for number in 0.. {
+                self.annotate(pod, json!({"example.com/news": number.to_string()})).await?;
+                tokio::time::sleep(NEWS).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            found = self.condition(pod, kind, status, patience) => found,
+            ended = news => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("the news ended"))),
+        }
     }
 
     /// Waits until a pod has an annotation, and returns its value.

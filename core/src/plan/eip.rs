@@ -10,7 +10,7 @@ use super::{doubt, moved, publish, resource_step};
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
 use crate::ids::EniId;
-use crate::lease::{LeasedEip, Target};
+use crate::lease::{LeasedEip, Phase, Target};
 use crate::request::{EipRequest, EipSource, ReleaseStrategy, Request};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 use std::net::Ipv4Addr;
@@ -46,7 +46,9 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         let why = format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
         return doubt(s, pod, why.clone()).unwrap_or_else(|| obtain::lost(s, leased, why));
     };
-    if let Some(step) = settings::follow(s, request, eip) {
+    if s.lease.phase != Phase::Held
+        && let Some(step) = settings::package(s, request, eip)
+    {
         return step;
     }
     let Some(ip) = pod.ip else {
@@ -56,7 +58,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     let Some(target) = &s.lease.target else {
         return part::from_stranger(s, request, eip).unwrap_or_else(|| aim(s, pod, ip, eip));
     };
-    if let Some(step) = resource_step(s, content(request, leased, None)) {
+    if let Some(step) = resource_step(s, content(s, request, leased, None)) {
         return step;
     }
     bind(s, pod, request, leased, eip, target)
@@ -82,7 +84,11 @@ pub(super) fn waiting_for_interface(pod: &PodHere, ip: Ipv4Addr, what: &str) -> 
 fn bind(s: &Situation<'_>, pod: &PodHere, request: &EipRequest, leased: &LeasedEip, eip: &Eip, target: &Target) -> Step {
     let bound = eip.bound_to(&target.eni_id, target.private_ip, target.primary);
     if eip.status == EipStatus::InUse && bound {
-        return publish(s, pod, publication(s, request, leased, eip, target));
+        // The address first: what may be refused for good must not keep it from the pod, nor from being watched.
+        return match publish(s, pod, publication(s, request, leased, eip, target)) {
+            rest @ Step::Wait(_) => settings::package(s, request, eip).or_else(|| settings::modify(request, eip)).unwrap_or(rest),
+            step => step,
+        };
     }
     let shown = format!("EIP {} is {:?} and not bound to pod IP {}", eip.ip_address, eip.status, target.private_ip);
     if let Some(step) = doubt(s, pod, shown) {
@@ -126,7 +132,7 @@ fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip:
         pod_last_seen: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     };
     Publication {
-        content: content(request, leased, Some(status)),
+        content: content(s, request, leased, Some(status)),
         annotation: eip.ip_address.to_string(),
         reason: Reason::EipAssociated,
         message: format!(
@@ -139,10 +145,10 @@ fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip:
     }
 }
 
-pub(super) fn content(request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
-    let (kind, package) = match &request.source {
-        EipSource::Allocate(spec) => ("Auto", spec.bandwidth_package.as_ref().map(ToString::to_string)),
-        EipSource::Given(_) | EipSource::Pool(_) => ("Static", None),
+pub(super) fn content(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
+    let kind = match &request.source {
+        EipSource::Allocate(_) => "Auto",
+        EipSource::Given(_) | EipSource::Pool(_) => "Static",
     };
     let (strategy, after) = match &request.release {
         ReleaseStrategy::Follow => ("Follow", None),
@@ -152,7 +158,7 @@ pub(super) fn content(request: &EipRequest, leased: &LeasedEip, status: Option<P
     let allocation_type = AllocationType { kind: Some(kind.to_owned()), release_strategy: Some(strategy.to_owned()), release_after: after };
     let spec = PodEipSpec {
         allocation_id: Some(leased.allocation_id.to_string()),
-        bandwidth_package_id: package,
+        bandwidth_package_id: settings::named_package(s, request),
         allocation_type: Some(allocation_type),
     };
     Content::Eip { spec, status: status.map(Box::new) }

@@ -86,7 +86,7 @@ pub(super) fn kept(s: &Situation<'_>) -> Step {
 /// What the custom resource of a kept lease says; none where nothing is left to keep.
 fn content(s: &Situation<'_>) -> Option<Content> {
     match &s.lease.request {
-        Request::Eip(request) => s.lease.eip.as_ref().map(|leased| eip::content(request, leased, None)),
+        Request::Eip(request) => s.lease.eip.as_ref().map(|leased| eip::content(s, request, leased, None)),
         Request::Dnat(_) => Some(dnat::content(s.lease, None, None)),
     }
 }

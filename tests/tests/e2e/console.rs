@@ -25,10 +25,9 @@ async fn forwarding(stand: &Stand, name: &str) -> Result<(String, String, Value)
     Ok((annotation(&pod, TOLD).context("the annotation")?.to_owned(), ip, entry))
 }
 
-/// Waits until the gate has been False and is True again, for the same address; nobody waits minutes here for the next look.
+/// Waits until the gate has been False and is True again, for the same address.
 async fn repaired(stand: &Stand, name: &str, told: &str) -> Result<()> {
-    stand.annotate(name, json!({"example.com/poke": "1"})).await?;
-    stand.condition(name, GATE, "False", PATIENCE).await?;
+    stand.condition_after_news(name, GATE, "False", PATIENCE).await?;
     let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
     assert_eq!(annotation(&pod, TOLD), Some(told));
     Ok(())

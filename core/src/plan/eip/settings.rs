@@ -2,52 +2,65 @@
 
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
-use crate::plan::situation::{Object, ResourceFact, Situation};
+use crate::plan::situation::{Object, ResourceFact, Seen, Situation};
 use crate::plan::step::Step;
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType};
 
-/// The next change that brings the EIP to what is asked for; none when it is, or when it is not ours to change.
-pub(super) fn follow(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let EipSource::Allocate(spec) = &request.source else { return None };
-    package(s, spec, eip).or_else(|| modify(spec, eip)).map(|change| Step::Change { resource: eip.allocation_id.to_string(), change })
+/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a person chose stays.
+pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let spec = spec(request)?;
+    let allocation_id = eip.allocation_id.clone();
+    let before = recorded_package(s);
+    let change = match (&eip.bandwidth_package, &spec.bandwidth_package) {
+        (None, None) => return None,
+        (Some(is), Some(wanted)) if is == wanted => return None,
+        (Some(is), None) if before != Some(is.as_str()) => return None,
+        (Some(is), _) => Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: is.clone() },
+        (None, Some(wanted)) => Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() },
+    };
+    Some(Step::Change { resource: eip.allocation_id.to_string(), change })
 }
 
-/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a person chose stays.
-fn package(s: &Situation<'_>, spec: &EipSpec, eip: &Eip) -> Option<Change> {
-    let allocation_id = eip.allocation_id.clone();
-    let before = match s.resource {
+/// The package that the custom resource names: the one asked for; until it is left, the one asked for before. So it is known as ours to leave.
+pub(super) fn named_package(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
+    let asked = spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
+    let Seen::There(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else { return asked };
+    recorded_package(s).filter(|recorded| *recorded == is.as_str()).map(str::to_owned).or(asked)
+}
+
+fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
+    match s.resource {
         ResourceFact::Mine(Object::Eip(object), _) => object.spec.bandwidth_package_id.as_deref(),
-        _ => None,
-    };
-    match (&eip.bandwidth_package, &spec.bandwidth_package) {
-        (Some(is), Some(wanted)) if is == wanted => None,
-        (Some(is), None) if before != Some(is.as_str()) => None,
-        (Some(is), _) => Some(Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: is.clone() }),
-        (None, Some(wanted)) => Some(Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() }),
-        (None, None) => None,
+        ResourceFact::Mine(Object::Dnat(_), _) | ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } => None,
     }
 }
 
 /// What ModifyEipAddressAttribute can change. In a shared bandwidth package the package's bandwidth shows; a PrePaid EIP takes no name, and
 /// its bandwidth is part of what was paid.
-fn modify(spec: &EipSpec, eip: &Eip) -> Option<Change> {
+pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let spec = spec(request)?;
     let postpaid = eip.charge_type != InstanceChargeType::PrePaid.as_str();
     let bandwidth = (postpaid && eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth).then_some(spec.bandwidth);
     let name = spec.name.clone().filter(|name| *name != eip.name && postpaid);
     let description = spec.description.clone().filter(|description| *description != eip.description);
     let settled = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
     let differs = bandwidth.is_some() || name.is_some() || description.is_some();
-    (settled && differs).then(|| Change::ModifyEipAddressAttribute {
-        allocation_id: eip.allocation_id.clone(),
-        bandwidth,
-        name,
-        description,
-    })
+    let allocation_id = eip.allocation_id.clone();
+    let change = || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
+    (settled && differs).then(|| Step::Change { resource: eip.allocation_id.to_string(), change: change() })
+}
+
+/// What an EIP of ours should be like; one that people bought stays as it is.
+fn spec(request: &EipRequest) -> Option<&EipSpec> {
+    match &request.source {
+        EipSource::Allocate(spec) => Some(spec),
+        EipSource::Given(_) | EipSource::Pool(_) => None,
+    }
 }
 
 /// What was asked for after the EIP was bought and only another EIP could be, for the end of the condition's message; empty when nothing was.
 pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
-    let EipSource::Allocate(spec) = &request.source else { return String::new() };
+    let Some(spec) = spec(request) else { return String::new() };
     let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
     let prepaid = eip.charge_type == InstanceChargeType::PrePaid.as_str();
     // A shared bandwidth package bills in its own way.

@@ -149,10 +149,24 @@ fn an_eip_of_ours_is_brought_in_line_with_its_pod_and_a_given_one_never() {
     assert_eq!(action(&scene.next()), Some("AddCommonBandwidthPackageIp"));
 
     let other = Eip { bandwidth: 50, name: "theirs".to_owned(), bandwidth_package: None, ..eip(EipStatus::InUse, Some(POD_IP)) };
-    assert_eq!(action(&in_use(auto()).with(|s| s.cloud.eip = Seen::There(other.clone())).next()), Some("ModifyEipAddressAttribute"));
-    assert!(matches!(in_use(given()).with(|s| s.cloud.eip = Seen::There(other.clone())).next(), Step::Publish(_)));
-    let member = Eip { bandwidth_package: package, ..other };
-    assert!(matches!(in_use(given()).with(|s| s.cloud.eip = Seen::There(member)).next(), Step::Publish(_)));
+    assert_eq!(action(&bound(auto(), other.clone()).published().next()), Some("ModifyEipAddressAttribute"));
+    let member = Eip { bandwidth_package: package, ..other.clone() };
+    for shown in [other, member] {
+        assert_eq!(waits(&bound(given(), shown).published().next()), Some(Reason::EipAssociated));
+    }
+}
+
+#[test]
+fn a_bandwidth_that_is_refused_keeps_no_address_from_its_pod_nor_from_being_watched() {
+    let wider = Request::Eip(EipRequest {
+        source: EipSource::Allocate(EipSpec { bandwidth: 50, ..EipSpec::default() }),
+        release: ReleaseStrategy::Follow,
+    });
+    assert_eq!(action(&bound(wider.clone(), eip(EipStatus::Available, None)).next()), Some("AssociateEipAddress"));
+    assert!(matches!(in_use(wider.clone()).next(), Step::Publish(_)));
+    let published = in_use(wider).published();
+    assert_eq!(action(&published.next()), Some("ModifyEipAddressAttribute"));
+    assert_eq!(published.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(), Step::Doubt);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     let joined = asking(spec, shown);
     assert!(matches!(joined.next(), Step::Publish(_)), "{:?}", joined.next());
     let asks = |scene: &Scene, spec: EipSpec| {
-        scene.with(|s| {
+        scene.published().with(|s| {
             s.lease.request = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
             s.pod().asks = crate::plan::Asks::For(Box::new(s.lease.request.clone()));
         })
@@ -230,7 +230,9 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     assert_eq!(action(&asks(&joined, EipSpec::default()).next()), Some("RemoveCommonBandwidthPackageIp"));
     assert_eq!(action(&asks(&joined, packed(Some("cbwp-2"), "").0).next()), Some("RemoveCommonBandwidthPackageIp"));
     let left = asks(&joined, packed(Some("cbwp-2"), "").0).with(|s| s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(super::POD_IP))));
-    assert_eq!(action(&left.next()), Some("AddCommonBandwidthPackageIp"));
+    let Step::WriteResource(content) = left.next() else { panic!("{:?}", left.next()) };
+    let joins = left.with(|s| s.resource = super::resource(&content)).published();
+    assert_eq!(action(&joins.next()), Some("AddCommonBandwidthPackageIp"));
     let (_, persons) = packed(None, "cbwp-9");
     let persons = asking(EipSpec::default(), persons);
     assert!(matches!(persons.next(), Step::Publish(_)), "{:?}", persons.next());
@@ -242,6 +244,6 @@ fn a_description_changed_on_a_running_pod_is_changed_on_its_eip() {
     let shown = Eip { description: "front door".to_owned(), ..eip(EipStatus::InUse, Some(super::POD_IP)) };
     let settled = asking(spec, shown.clone());
     assert!(matches!(settled.next(), Step::Publish(_)));
-    let other = settled.with(|s| s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() }));
+    let other = settled.published().with(|s| s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() }));
     assert_eq!(action(&other.next()), Some("ModifyEipAddressAttribute"));
 }

@@ -75,9 +75,7 @@ async fn the_gate_goes_false_again_when_an_entry_is_deleted_in_the_console() -> 
     let before = stand.condition(dnat.name, dnat.gate, "True", PATIENCE).await?;
     let entry = stand.cloud.list("forwardEntries").await?.into_iter().next().context("an entry")?;
     stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
-    // Nobody waits five minutes here for the next look: any news of the pod makes its lease due.
-    stand.annotate(dnat.name, json!({"example.com/poke": "1"})).await?;
-    stand.condition(dnat.name, dnat.gate, "False", PATIENCE).await?;
+    stand.condition_after_news(dnat.name, dnat.gate, "False", PATIENCE).await?;
     let repaired = stand.condition(dnat.name, dnat.gate, "True", PATIENCE).await?;
     assert_eq!(annotation(&before, dnat.told), annotation(&repaired, dnat.told), "on the same ports");
     ensure!(stand.cloud.list("forwardEntries").await?.len() == 2);
