@@ -152,10 +152,10 @@ impl Store {
         Ok((ports, gateway))
     }
 
-    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending.
+    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What is held has its successor, if it had to wait for one.
     pub async fn set_phase(&self, claim: &Claim, phase: Phase) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET phase = $4, doubts = 0 WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
+            "UPDATE lease SET phase = $4, doubts = 0, parted_at = CASE WHEN $4 <> 'held' THEN parted_at END WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+use waygate_core::lease::Phase;
 use waygate_store::Error;
 
 const LATER: Duration = Duration::from_mins(5);
@@ -158,6 +159,22 @@ async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
         assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_the_next() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
+        bench.store.part(&claim).await?;
+        let since = bench.load(&claim).await?.lease.parted_at.expect("it is parted");
+        bench.store.part(&claim).await?;
+        bench.store.set_phase(&claim, Phase::Wanted).await?;
+        assert_eq!(bench.load(&claim).await?.lease.parted_at, Some(since), "it is parted once");
+        bench.store.set_phase(&claim, Phase::Held).await?;
+        assert_eq!(bench.load(&claim).await?.lease.parted_at, None);
         Ok(())
     })
     .await

@@ -196,7 +196,9 @@ async fn fixed_ports_stay_over_a_delete() -> Result<()> {
     let second = successor(&stand, &first, "k8s.aliyun.com/dnat").await?;
     assert_eq!(annotation(&first, TOLD), annotation(&second, TOLD));
     let calls = (stand.cloud.calls_of("ModifyForwardEntry").await?, stand.cloud.calls_of("DeleteForwardEntry").await?);
-    assert_eq!(calls, (2, 0), "the entries were pointed at the successor as they stood");
+    let ip = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    let needed = if ip(&first) == ip(&second) { 0 } else { 2 };
+    assert_eq!(calls, (needed, 0), "the entries were pointed at the successor as they stood");
     scale(&stand, 0).await?;
     phase(&stand, "kept").await?;
     assert!(stand.cloud.list("forwardEntries").await?.is_empty(), "nothing forwards to a pod that is gone");
