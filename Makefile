@@ -2,7 +2,7 @@
 
 TESTBED = cargo build --workspace --bins && target/debug/testbed
 
-.PHONY: demo test check fuzz up down
+.PHONY: demo test check bench fuzz up down
 
 demo: ## the whole way of a few pods, told as it happens
 	$(TESTBED) demo
@@ -12,6 +12,9 @@ test: ## every test, the end-to-end ones on a real control plane and a real Post
 
 check: ## formatting, lints, documents, licences, layers
 	.ci/check
+
+bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; some five minutes
+	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz
 	fuzz/run

@@ -31,6 +31,12 @@ fn all_right(looks: &[Look]) {
     assert!(wrong.is_empty(), "it was told of an address that led elsewhere: {wrong:?}");
 }
 
+/// A pod's exit is known once its object is gone, and its successor may be looked at in that very moment; never later.
+fn after_the_exit(looks: &[Look]) -> &[Look] {
+    let until = looks.iter().position(|look| look.right != Some(false)).unwrap_or(looks.len());
+    &looks[until..]
+}
+
 #[tokio::test]
 async fn openkruisegame_takes_a_pod_for_ready_when_its_eip_is_announced() -> Result<()> {
     let stand = Stand::start().await?;
@@ -71,14 +77,13 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
         Ok(Some(looks))
     };
     let looks = stand.eventually(poke, &format!("it has looked at the successor {LOOKS} times"), PATIENCE).await?;
-    // A pod's exit is known once its object is gone, and its successor may be looked at in that very moment; never after.
-    let mut later = looks.iter().skip_while(|look| look.right == Some(false)).peekable();
-    ensure!(later.peek().is_some() && later.all(|look| look.right != Some(false)), "nothing leads to the successor, and it saw {looks:?}");
+    ensure!(!after_the_exit(&looks).is_empty(), "nothing leads to the successor, and it saw {looks:?}");
+    all_right(after_the_exit(&looks));
 
     stand.cloud.clear_faults().await?;
     let second = successor(&stand, &first, kind.gate).await?;
     let looks = believed(&stand, &kruise, &second).await?;
-    all_right(&looks);
+    all_right(after_the_exit(&looks));
     let (was, is) = (before.last().context("a look")?, looks.last().context("a look")?);
     assert_eq!(was.external, is.external, "what is kept is what it was");
     Ok(())

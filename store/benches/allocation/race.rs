@@ -1,0 +1,149 @@
+//! 64 clients on one stage and 64 on another, by turns.
+
+use crate::stage::{CLIENTS, Stage};
+use anyhow::{Result, ensure};
+use rand::seq::SliceRandom as _;
+use std::fmt;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+use waygate_core::ids::AllocationId;
+use waygate_core::plan::PortKey;
+use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
+use waygate_store::{Claim, Reserved, Sighting, Store};
+
+/// Long enough for a few lives of each client, short enough that the machine is the same for both stages.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// Slices on each stage that count.
+const SLICES: usize = 11;
+
+/// Slices before those, until caches are warm, and pages that a checkpoint has written are in the log again.
+const WARM_UP: usize = 4;
+
+/// Longer than everything.
+const CLAIM: Duration = Duration::from_hours(2);
+
+/// How often quiet ports are freed: so that few are quiet at a time.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// What was measured on a stage, and on the one it is compared with, by turns.
+pub(crate) struct Race(Vec<(Slice, Slice)>);
+
+/// What was done on a stage for a while.
+struct Slice {
+    /// Lives a second.
+    rate: f64,
+    /// Processor time of the server for one; none where its processes cannot be seen.
+    work: Option<f64>,
+}
+
+impl Race {
+    pub(crate) async fn run(stage: &Stage, other: &Stage) -> Result<Self> {
+        let (here, there) = (claims(stage).await?, claims(other).await?);
+        let mut slices = Vec::new();
+        for _ in 0..WARM_UP + SLICES {
+            slices.push((slice(stage, &here).await?, slice(other, &there).await?));
+        }
+        Ok(Self(slices.split_off(WARM_UP)))
+    }
+
+    /// The rate on the stage as a part of the other's.
+    pub(crate) fn ratio(&self) -> f64 {
+        median(self.ratios())
+    }
+
+    fn ratios(&self) -> Vec<f64> {
+        self.0.iter().map(|(here, there)| here.rate / there.rate).collect()
+    }
+
+    /// The work of a life on the stage, in seconds.
+    pub(crate) fn work(&self) -> Option<f64> {
+        self.0.iter().map(|(here, _)| here.work).collect::<Option<Vec<_>>>().map(median)
+    }
+}
+
+impl fmt::Display for Race {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let here = median(self.0.iter().map(|(here, _)| here.rate).collect());
+        let there = median(self.0.iter().map(|(_, there)| there.rate).collect());
+        let (least, most) = self.ratios().into_iter().fold((f64::MAX, f64::MIN), |(least, most), it| (least.min(it), most.max(it)));
+        let work = self.work().map_or_else(|| "–".to_owned(), |work| format!("{:.2} ms", work * 1e3));
+        write!(f, "{here:.0} | {there:.0} | {:.2} | {least:.2}–{most:.2} | {work}", self.ratio())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// What each client's pod asks for.
+fn asked() -> DnatRequest {
+    let ports = [80, 443].map(|port| ExposedPort { port, protocol: Protocol::Tcp });
+    DnatRequest { ports: ports.to_vec(), fixed: false, same_port: false }
+}
+
+/// A claimed lease for each client.
+async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
+    let request = Request::Dnat(asked());
+    for _ in 0..CLIENTS {
+        let pod_uid = Uuid::new_v4();
+        let pod_name = pod_uid.to_string();
+        let pod = Sighting { namespace: "bench", pod_name: &pod_name, pod_uid, controller: None, request: &request, pod_created_at: None };
+        stage.store.sight(stage.cluster, &pod).await?;
+    }
+    let claims = stage.store.claim(stage.cluster, Uuid::new_v4(), CLIENTS.into(), CLAIM).await?;
+    ensure!(claims.len() == CLIENTS as usize, "{} leases are due", claims.len());
+    Ok(claims)
+}
+
+/// Lives on a stage for a slice, by all clients.
+async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
+    let (began, before) = (Instant::now(), stage.processor_time().await?);
+    let mut clients = JoinSet::new();
+    for claim in claims {
+        let (store, claim, eips) = (stage.store.clone(), *claim, stage.eips.clone());
+        clients.spawn(async move {
+            let mut lives = 0;
+            while began.elapsed() < SLICE {
+                life(&store, &claim, eips.clone()).await?;
+                lives += 1;
+            }
+            anyhow::Ok(lives)
+        });
+    }
+    let store = stage.store.clone();
+    let sweeper = tokio::spawn(async move {
+        let mut turns = tokio::time::interval(SWEEP);
+        while began.elapsed() < SLICE {
+            turns.tick().await;
+            store.end_quiet().await?;
+        }
+        anyhow::Ok(())
+    });
+    let mut lives = 0;
+    while let Some(client) = clients.join_next().await {
+        lives += client??;
+    }
+    let rate = f64::from(lives) / began.elapsed().as_secs_f64();
+    sweeper.await??;
+    let after = stage.processor_time().await?;
+    let work = after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() / f64::from(lives));
+    Ok(Slice { rate, work })
+}
+
+/// Two ports, allocated and freed.
+async fn life(store: &Store, claim: &Claim, mut eips: Vec<AllocationId>) -> Result<()> {
+    eips.shuffle(&mut rand::rng());
+    let reserved = store.reserve_ports(claim, &asked(), &[eips]).await?;
+    ensure!(reserved == Reserved::Yes, "ports are free, and were not found: {reserved:?}");
+    let lease = store.load(claim, CLAIM).await?.lease;
+    for run in lease.runs() {
+        let head = run.head;
+        let key = PortKey { allocation_id: head.allocation_id.clone(), protocol: head.protocol(), port: head.external_port };
+        store.quiet_port(claim, &key, Duration::ZERO).await?;
+    }
+    Ok(())
+}
