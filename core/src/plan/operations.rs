@@ -80,7 +80,8 @@ fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
         },
         // Absolute or one-way: sending again can only confirm it.
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => Step::Resend(operation.id),
-        Change::CreateForwardEntry(forward) => match named(s, forward) {
+        // One that the lease knew before was made by an earlier creation: this one's may still come.
+        Change::CreateForwardEntry(forward) => match named(s, forward).filter(|entry| !is_known(s, entry)) {
             Some(entry) => done(operation, Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() })),
             None => queued_again_if_wanted(operation, s),
         },
@@ -141,10 +142,18 @@ fn poll(message: &str) -> Step {
     Step::wait(Reason::EipChanging, Patience::Poll, message.to_owned())
 }
 
-/// The entry that the name and the ports of this one say it has become.
+/// Whether an earlier answer or read has named the entry.
+fn is_known(s: &Situation<'_>, entry: &ForwardEntry) -> bool {
+    s.lease.ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id))
+}
+
+/// The entry that stands as this one was to stand, by its name and on both sides.
 fn named<'a>(s: &'a Situation<'_>, forward: &Forward) -> Option<&'a ForwardEntry> {
     let is = |entry: &&ForwardEntry| {
-        entry.name == forward.name && entry.external_port == forward.external_ports() && entry.protocol() == Some(forward.protocol)
+        entry.name == forward.name
+            && (&entry.external_port, entry.internal_ip) == (&forward.external_ports(), forward.internal_ip)
+            && entry.internal_port == forward.internal_ports()
+            && entry.protocol() == Some(forward.protocol)
     };
     s.cloud.entries.iter().find(is)
 }

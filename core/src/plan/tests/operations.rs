@@ -153,11 +153,24 @@ fn an_entry_whose_creation_seemed_to_fail_is_not_leaked() {
     for scene in unwanted(&scene) {
         assert_eq!(judge(&scene), Verdict::WaitedOut);
     }
-    let found = scene.with(|s| s.cloud.entries = forwarded.cloud.entries.clone());
+    let shown = scene.with(|s| s.cloud.entries = forwarded.cloud.entries.clone());
+    assert_eq!(judge(&shown), Verdict::Resend, "an entry known before was made by an earlier creation; this one's may still come");
+    let found = shown.with(|s| s.lease.ports[0].entry_id = None);
     let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = found.next() else { panic!("{:?}", found.next()) };
     assert_eq!(answer.entry_id.as_ref().map(crate::ids::ForwardEntryId::as_str), Some("fwd-80"));
     let earlier = scene.with(|s| s.cloud.entries = vec![entry(LEASE, 0, 80, POD_IP)]);
     assert_eq!(judge(&earlier), Verdict::WaitedOut, "the entry of an earlier generation is not this one, and is what is changed next");
+}
+
+#[test]
+fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
+    let scene = forwarding(&[80]);
+    let (entry_id, forward) = (scene.cloud.entries[0].entry_id.clone(), dnat::forward(&scene));
+    let scene = scene.unresolved(Change::ModifyForwardEntry { entry_id, forward });
+    assert_eq!(judge(&scene), Verdict::Done);
+    // Somebody has pointed it elsewhere, and its name tells nothing of that.
+    assert_eq!(judge(&scene.with(|s| s.cloud.entries[0].internal_ip = FORMER_IP)), Verdict::Resend);
+    assert_eq!(judge(&scene.with(|s| "81".clone_into(&mut s.cloud.entries[0].internal_port))), Verdict::Resend);
 }
 
 #[test]
