@@ -215,10 +215,14 @@ async fn a_kept_pod_that_comes_back_late_gets_its_released_address_again() -> Re
     let second = successor(&stand, &first, GATE).await?;
     assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
     let address = annotation(&second, ADDRESS).context("an address")?;
-    let after = stand.cloud.list("eips").await?;
     let named = |eips: &[Value], name: &str| eips.iter().find(|eip| eip["IpAddress"] == address).map(|eip| eip[name].clone());
-    assert_ne!(named(&before, "AllocationId"), named(&after, "AllocationId"), "it was released in between");
-    assert_eq!(named(&after, "Name"), Some(json!("db/front")), "AllocateEipAddressPro takes no name; it is set afterwards");
+    let probe = || async {
+        let after = stand.cloud.list("eips").await?;
+        ensure!(named(&before, "AllocationId") != named(&after, "AllocationId"), "it was not released in between");
+        Ok((named(&after, "Name") == Some(json!("db/front"))).then_some(()))
+    };
+    // AllocateEipAddressPro takes no name; it is set once the address works.
+    stand.eventually(probe, "the EIP has its name", PATIENCE).await?;
     Ok(())
 }
 
