@@ -50,6 +50,8 @@ impl Supervisor {
     pub async fn run(mut self, drain: Duration) -> Result<(), Ended> {
         let token = self.token.clone();
         let outcome = match token.run_until_cancelled(self.next()).await {
+            // It ended because it was told to, and was heard of before the word itself.
+            Some(Some((_, None))) if token.is_cancelled() => Ok(()),
             Some(Some((name, failure))) => Err(failure.unwrap_or(Ended::Early(name))),
             Some(None) | None => Ok(()),
         };
