@@ -5,10 +5,10 @@
 
 use crate::error::{Class, Error};
 use crate::lane::{End, Lane, Next, Pass};
-use crate::sources::ENTRIES_A_PAGE;
 use crate::transport::Read;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use waygate_core::change::{Answer, Change};
@@ -33,9 +33,20 @@ pub(crate) struct Gate {
     lane: Mutex<Lane>,
     /// What the last change that was taken has set in motion.
     moving: Mutex<Option<Moving>>,
-    latest: Mutex<Option<Read<Arc<Vec<ForwardEntry>>>>>,
+    latest: Mutex<Option<Latest>>,
     news: Notify,
 }
+
+/// The last list, with what was seen of single entries since.
+#[derive(Debug)]
+struct Latest {
+    entries: Read<Arc<Vec<ForwardEntry>>>,
+    /// When the list itself was asked for.
+    listed: Instant,
+}
+
+/// How old a list may be into which single entries are still entered: what others do at the gateway shows after this at the latest.
+const ENTERED: Duration = Duration::from_secs(10);
 
 /// An entry on its way to something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +60,9 @@ pub(crate) enum Moving {
 /// What must be read to know whether a table is at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// All entries.
+    /// All entries: something else is under way than what we know of.
     List,
-    /// Just this one: the list is longer than a call shows.
+    /// Just the one we have changed: one call however long the list is, and nobody else waits for it.
     Entry(Moving),
 }
 
@@ -88,28 +99,29 @@ impl Gate {
     }
 
     fn look(&self) -> Look {
-        let long = lock(&self.latest).as_ref().is_some_and(|read| read.value.len() >= ENTRIES_A_PAGE as usize);
-        match lock(&self.moving).clone() {
-            Some(moving) if long => Look::Entry(moving),
-            _ => Look::List,
-        }
+        lock(&self.moving).clone().map_or(Look::List, Look::Entry)
     }
 
-    /// The last list, if it was asked for no earlier than `since`.
+    /// The last list, if whatever went through this gate shows in it as it was at `since` or later.
     pub(crate) fn latest(&self, since: Instant) -> Option<Read<Arc<Vec<ForwardEntry>>>> {
-        lock(&self.latest).clone().filter(|read| read.began >= since)
+        lock(&self.latest).as_ref().map(|latest| latest.entries.clone()).filter(|entries| entries.began >= since)
+    }
+
+    /// Others have changed the gateway.
+    pub(crate) fn forget(&self) {
+        *lock(&self.latest) = None;
     }
 
     /// Every list of entries is news, whoever asked for it.
     pub(crate) fn listed(&self, entries: &Read<Arc<Vec<ForwardEntry>>>) {
         self.seen(entries.began, !entries.value.iter().any(is_moving));
         let mut latest = lock(&self.latest);
-        if latest.as_ref().is_none_or(|known| known.began <= entries.began) {
-            *latest = Some(entries.clone());
+        if latest.as_ref().is_none_or(|known| known.entries.began <= entries.began) {
+            *latest = Some(Latest { entries: entries.clone(), listed: entries.began });
         }
     }
 
-    /// What became of one entry.
+    /// What became of one entry: the only thing that was under way.
     pub(crate) fn shown(&self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
         let at_rest = match (moving, &entry.value) {
             // A new entry may not show at once.
@@ -117,12 +129,28 @@ impl Gate {
             (Moving::Out(_), None) => true,
             (_, Some(entry)) => !is_moving(entry),
         };
+        if at_rest && let Some(latest) = lock(&self.latest).as_mut() {
+            latest.enter(moving, entry);
+        }
         self.seen(entry.began, at_rest);
     }
 
     fn seen(&self, began: Instant, at_rest: bool) {
         lock(&self.lane).seen(began, at_rest, Instant::now());
         self.news.notify_waiters();
+    }
+}
+
+impl Latest {
+    fn enter(&mut self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
+        if entry.began <= self.entries.began || entry.began > self.listed + ENTERED {
+            return;
+        }
+        let (Moving::In(id) | Moving::Out(id)) = moving;
+        let entries = Arc::make_mut(&mut self.entries.value);
+        entries.retain(|known| known.entry_id != *id);
+        entries.extend(entry.value.clone());
+        self.entries.began = entry.began;
     }
 }
 

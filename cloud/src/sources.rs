@@ -30,10 +30,8 @@ pub(crate) const EIPS: Listing<AllocationId, Eips> =
 const GATEWAYS: Listing<NatGatewayId, NatGateways> =
     Listing { action: DESCRIBE_GATEWAYS, page_size: 50, key: |gateway| gateway.nat_gateway_id.clone() };
 pub(crate) const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
-    Listing { action: DESCRIBE_ENTRIES, page_size: ENTRIES_A_PAGE, key: |entry| entry.entry_id.clone() };
+    Listing { action: DESCRIBE_ENTRIES, page_size: 50, key: |entry| entry.entry_id.clone() };
 
-/// How many entries one DescribeForwardTableEntries shows.
-pub(crate) const ENTRIES_A_PAGE: u32 = 50;
 /// How many IDs or addresses one DescribeEipAddresses takes.
 pub(crate) const EIPS_A_CALL: usize = 50;
 /// How many addresses or IDs one DescribeNetworkInterfaces takes.

@@ -34,6 +34,11 @@ impl Cloud {
         self.0.gates.of(gateway).is_calm()
     }
 
+    /// Somebody else has changed the gateway's entries: what was read before is not used any more.
+    pub fn forget_entries(&self, gateway: &NatGatewayId) {
+        self.0.gates.of(gateway).forget();
+    }
+
     async fn look(&self, gateway: &NatGatewayId, look: Look) -> Result<(), Error> {
         let Look::Entry(moving) = look else { return self.entries(gateway).await.map(drop) };
         let (Moving::In(id) | Moving::Out(id)) = &moving;

@@ -13,16 +13,17 @@ use tokio::time::Instant;
 use waygate_cloud::Read;
 use waygate_core::change::Change;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{Lease, Phase, Sending};
+use waygate_core::lease::{Lease, Sending};
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, EipSources, PodFact, ResourceFact, Seen, Successor};
+use waygate_core::plan::{CloudFacts, EipSources, PodFact, Reason, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipRequest, EipSource, Kind, Request};
 use waygate_store::Loaded;
 
-/// How old a list of entries may be for a lease that has nothing to do but to see that all is well, or to wait for its turn.
+/// How old a list of entries may be, where it shows what came of the lease's own changes: others' entries are looked out for, and that takes turns
+/// at the gateway, which are longer than this.
 const RESTING: Duration = Duration::from_secs(10);
-/// And for one whose entries are being made: what its gateway's lane has just read, so that it sees what woke it.
-const MOVING: Duration = Duration::from_millis(500);
+/// And for a lease that looks again and again for something to change.
+const POLLING: Duration = Duration::from_millis(300);
 
 /// What was read.
 pub(crate) struct Gathered {
@@ -102,14 +103,13 @@ async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact) -> Result<
 /// news of its gateway, and not too long ago.
 /// Lists are long, and leases at a busy gateway many: they share what is not worth a call of its own.
 fn enough(loaded: &Loaded, began: Instant) -> Instant {
-    let lease = &loaded.lease;
-    let waits = loaded.operations.iter().all(|operation| operation.sending == Sending::Queued);
-    let age = match lease.phase {
+    let queued = loaded.operations.iter().all(|operation| operation.sending == Sending::Queued);
+    let polls = [Reason::EntriesPending, Reason::PortForwardedElsewhere].map(Reason::as_str).map(Some).contains(&loaded.reason.as_deref());
+    let age = match loaded.lease.doubts {
+        0 if queued && polls => POLLING,
+        0 if queued => RESTING,
         // Where an answer was lost or a read was doubted, the next read decides.
-        _ if !waits || lease.doubts > 0 => Duration::ZERO,
-        _ if !loaded.operations.is_empty() => RESTING,
-        Phase::Held => RESTING,
-        Phase::Headstart | Phase::Wanted | Phase::Kept | Phase::Ending => MOVING,
+        _ => Duration::ZERO,
     };
     let age = loaded.stirred_ago.map_or(age, |stirred| stirred.min(age));
     began.checked_sub(age).unwrap_or(began)

@@ -48,6 +48,8 @@ struct Serving {
 
 /// Serves a lane until it is lost or `token` is cancelled, and finishes what is in flight.
 pub(crate) async fn serve(worker: Arc<Worker>, lane: Lane, queued: Arc<Notify>, token: CancellationToken) {
+    // Until now somebody else may have sent.
+    worker.cloud.forget_entries(&lane.gateway_id);
     let mut serving = Serving { worker, lane, full: FullSince::default(), deliveries: JoinSet::new(), resting: Vec::new() };
     let mut pause = BUSY;
     while !token.is_cancelled() {

@@ -1,8 +1,12 @@
 //! The account's rates, shared through the lease store by every worker of every cluster that keeps its leases there.
 
 use crate::errors::chain;
+use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use waygate_cloud::{Draw, LocalPermits, Permits};
 use waygate_store::Store;
 
@@ -28,19 +32,41 @@ impl FromStr for Rate {
 
 /// Permits of this process, each with a turn of the account's.
 ///
-/// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes together within what is published. With
-/// Postgres away, reads go on at the process' own rate: nothing can be changed then, and what is read is not acted on.
+/// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes together within what is published, give or take
+/// the one turn of an action that each of them takes ahead: a gateway that is free must not wait for Postgres as well. With Postgres away, reads
+/// go on at the process' own rate: nothing can be changed then, and what is read is not acted on.
 #[derive(Debug)]
 pub(crate) struct AccountRates {
     store: Store,
     local: LocalPermits,
+    ahead: Mutex<HashMap<&'static str, Turn>>,
 }
+
+/// When a call may be made; none where the store cannot say.
+type Turn = JoinHandle<Option<Instant>>;
 
 impl AccountRates {
     /// The published rates, but for those that are another agreement's.
     pub(crate) fn new(store: Store, others: &[Rate]) -> Self {
         let local = others.iter().fold(LocalPermits::published(), |local, rate| local.with_rate(rate.action, rate.per_minute));
-        Self { store, local }
+        Self { store, local, ahead: Mutex::default() }
+    }
+
+    fn take(&self, action: &'static str) -> Turn {
+        let (store, (per_minute, burst)) = (self.store.clone(), self.local.best_rate(action));
+        tokio::spawn(async move {
+            match store.take_turn(action, per_minute, burst).await {
+                Ok(wait) => Some(Instant::now() + wait),
+                Err(error) => {
+                    tracing::debug!(cloud.action = action, error = chain(&error), "the account's rate is not shared right now");
+                    None
+                }
+            }
+        })
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, HashMap<&'static str, Turn>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,10 +74,13 @@ impl Permits for AccountRates {
     fn draw(&self, action: &'static str) -> Draw<'_> {
         Box::pin(async move {
             self.local.draw(action).await?;
-            let (per_minute, burst) = self.local.best_rate(action);
-            match self.store.take_turn(action, per_minute, burst).await {
-                Ok(wait) => tokio::time::sleep(wait).await,
-                Err(error) => tracing::debug!(cloud.action = action, error = chain(&error), "the account's rate is not shared right now"),
+            let ahead = self.ahead().remove(action);
+            let turn = ahead.unwrap_or_else(|| self.take(action)).await;
+            self.ahead().entry(action).or_insert_with(|| self.take(action));
+            if let Ok(Some(turn)) = turn
+                && turn > Instant::now()
+            {
+                sleep_until(turn).await;
             }
             Ok(())
         })

@@ -94,6 +94,37 @@ async fn a_list_is_shared_by_those_who_may_do_with_an_older_one() -> Result<()> 
 }
 
 #[tokio::test]
+async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_list() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "instant"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    for number in 0..3 {
+        create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
+    }
+    // From here on the table must be at rest before each change.
+    simulator.fault("CreateForwardEntry", "error", serde_json::json!({"code": "IncorretForwardEntryStatus", "message": "busy"})).await;
+    create(cloud.clone(), gateway.clone(), simulator.forward(3)).await;
+    assert!(cloud.waits_for_rest(&gateway) && cloud.turn(&gateway).await.is_rested());
+    let listed = cloud.forward_entries(&gateway).await?;
+    let reads = simulator.calls("DescribeForwardTableEntries").await;
+    let asked = Instant::now();
+    create(cloud.clone(), gateway.clone(), simulator.forward(4)).await;
+    let first = listed.value.first().cloned().expect("an entry");
+    let change = Change::DeleteForwardEntry { table_id: first.table_id, entry_id: first.entry_id.clone() };
+    cloud.turn(&gateway).await.change(&change, Some(&token()), PATIENCE).await?;
+    assert!(cloud.turn(&gateway).await.is_rested());
+    let entries = cloud.forward_entries_since(&gateway, asked).await?;
+    assert_eq!(entries.value.len(), listed.value.len());
+    assert!(!entries.value.iter().any(|entry| entry.entry_id == first.entry_id), "the deleted one");
+    assert!(entries.value.iter().any(|entry| entry.name == simulator.forward(4).name), "the new one");
+    let looks = simulator.calls("DescribeForwardTableEntries").await - reads;
+    assert_eq!(looks, 2, "one for each change, and no list");
+    cloud.forget_entries(&gateway);
+    cloud.forward_entries_since(&gateway, asked).await?;
+    assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 3);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_gateway_with_one_writer_is_kept_busy_without_waste() -> Result<()> {
     let cost = cost_of("realistic", 50).await?;
     assert!(cost.calls <= 55, "{cost:?}");

@@ -36,7 +36,7 @@ pub(super) fn unresolved(s: &Situation<'_>) -> Option<Step> {
         }
         Sending::Sent => {
             let message = format!("{} is under way", worst.change.action());
-            Step::wait(Reason::EntriesPending, Patience::Turn, message)
+            Step::wait(Reason::Unanswered, Patience::Turn, message)
         }
         Sending::Unanswered => resolve(worst, s),
     })

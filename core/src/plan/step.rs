@@ -342,7 +342,7 @@ reasons! {
     ReleaseHeld = "ReleaseHeldBack",
     /// The pod asks for another address now.
     Replacing = "Replacing",
-    /// An answer was lost, and its effect does not show yet.
+    /// An answer has not come yet, or was lost and its effect does not show yet.
     Unanswered = "WaitingForAnswer",
     /// A PrePaid EIP stays until it expires.
     PrePaid = "PrePaidNotReleased",

@@ -2,17 +2,25 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testbed::{
+    cloud::{Account, NatGateway},
     pods::{annotated, condition},
     stand::{Options, Stand},
 };
+use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, Settings};
+use waygate_core::change::{Change, Forward};
+use waygate_core::ids::{ForwardTableId, NatGatewayId, RegionId, VpcId};
+use waygate_core::request::Protocol;
 
 use crate::dnat::{GATE, ON, one_gateway, ports};
 use crate::nothing_left::nothing_is_left;
+use crate::reasons::told;
 
 /// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with the real cloud's latencies.
 const ONE_ENTRY: Duration = Duration::from_millis(150 + 1000);
@@ -21,9 +29,9 @@ async fn refused(stand: &Stand, action: &str, code: &str) -> Result<u64> {
     Ok(stand.cloud.calls().await?["errors"][action][code].as_u64().unwrap_or_default())
 }
 
-/// Waits until all pods of a namespace are Ready.
-async fn all_ready(stand: &Stand, client: Client, namespace: &str, patience: Duration) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(client, namespace);
+/// Waits until all pods of the stand's namespace are Ready.
+async fn all_ready(stand: &Stand, patience: Duration) -> Result<()> {
+    let pods = stand.pods();
     let probe = || async {
         let pods = pods.list(&ListParams::default()).await?.items;
         let waiting = pods.iter().filter(|pod| condition(pod, "Ready") != Some("True")).count();
@@ -57,7 +65,7 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
     stand.eventually(some(made + 2), "the other worker makes entries", Duration::from_secs(8)).await?;
     stand.worker.start().await?;
     other.kill().await?;
-    all_ready(&stand, stand.client.clone(), &stand.namespace, Duration::from_secs(90)).await?;
+    all_ready(&stand, Duration::from_secs(90)).await?;
     assert_eq!(refused(&stand, "CreateForwardEntry", "OperationConflict").await?, 0, "two calls at a time");
     let learned = refused(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
     assert!(learned <= 3, "each of three processes finds out once that an entry must be at rest: {learned}");
@@ -100,6 +108,17 @@ async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<
 }
 
 #[tokio::test]
+async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
+    let stand = one_gateway("--profile strict", 1, 600, 700).await?;
+    for number in 0..8 {
+        stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
+    }
+    told(&stand, "pod-7", GATE, "WaitingForGateway", &[&stand.cloud.account.nat_gateways[0].nat_gateway_id]).await?;
+    stand.condition("pod-7", GATE, "True", Duration::from_mins(1)).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
     for number in 0..10 {
@@ -120,11 +139,15 @@ async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
     Ok(())
 }
 
-/// Four zones of one gateway each, whose nodes are those of the testbed.
-fn four_gateways() -> serde_json::Value {
+/// Four zones of one gateway each, whose nodes are those of the testbed, and one more gateway.
+fn five_gateways() -> Value {
     let places = [("j", "node-j-1", 1), ("k", "node-j-2", 2), ("l", "node-k-1", 3), ("m", "node-k-2", 4)];
     let zone = |letter: &str| format!("cn-hangzhou-{letter}");
     let switch = |letter: &str| format!("vsw-bp1{letter}0000000000000");
+    let gateways = ["j", "k", "l", "m", "z"].map(|letter| {
+        let zone = if letter == "z" { zone("j") } else { zone(letter) };
+        json!({"id": format!("ngw-bp1{letter}0000000000000"), "table": format!("ftb-bp1{letter}0000000000000"), "zone": zone, "eips": 1})
+    });
     json!({
         "region": "cn-hangzhou",
         "vpc": {"id": "vpc-bp1waygate0000000", "cidr": "10.0.0.0/8"},
@@ -134,10 +157,61 @@ fn four_gateways() -> serde_json::Value {
             "name": node, "instanceId": format!("i-bp1{letter}0000000000000"), "zone": zone(letter), "vSwitch": switch(letter),
             "podCIDR": format!("10.{net}.0.0/24"), "eni": "secondary",
         })),
-        "natGateways": places.map(|(letter, ..)| json!({
-            "id": format!("ngw-bp1{letter}0000000000000"), "table": format!("ftb-bp1{letter}0000000000000"), "zone": zone(letter), "eips": 2,
-        })),
+        "natGateways": gateways,
     })
+}
+
+/// Starts a stand on four strict gateways of 100 entries each, and gives the fifth, which it does not use.
+async fn on_four_of_five_gateways() -> Result<(Stand, NatGateway)> {
+    let topology = testbed::layout::scratch().join("logs").join("five-gateways.json");
+    std::fs::create_dir_all(topology.parent().context("a folder")?)?;
+    std::fs::write(&topology, five_gateways().to_string())?;
+    let simulator = ["--profile", "strict", "--quota-entries", "100", "--topology", &topology.display().to_string()].map(str::to_owned);
+    let gateways = five_gateways()["natGateways"].as_array().cloned().context("gateways")?;
+    let in_pool =
+        |gateway: &Value| json!({"natgwId": gateway["id"], "zoneId": gateway["zone"], "portRangeStart": 512, "portRangeEnd": 1024});
+    let pool: Vec<_> = gateways.iter().take(4).map(in_pool).collect();
+    let config = json!({"networkController": {"natGwPool": pool}});
+    let stand = Stand::start_with(Options { simulator: simulator.to_vec(), config, ..Options::default() }).await?;
+    let fifth = stand.cloud.account.nat_gateways.iter().find(|gateway| gateway.nat_gateway_id.contains('z')).context("a fifth")?.clone();
+    Ok((stand, fifth))
+}
+
+/// What a gateway takes for an entry on this machine, by the client alone: no queue, no leases, no database.
+async fn client_alone(account: Account, gateway: NatGateway, entries: u16) -> Result<Duration> {
+    // Somebody else in this process may have been first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let settings = Settings {
+        region: RegionId::new(account.region_id),
+        vpc: VpcId::new(account.vpc_id),
+        endpoint: Some(account.endpoint.parse()?),
+        network: Network::Public,
+        call_deadline: Duration::from_secs(20),
+        user_agent_suffix: String::new(),
+    };
+    let credentials = Credentials::access_key(&account.access_key_id, account.access_key_secret);
+    let cloud = Cloud::new(settings, credentials, Arc::new(LocalPermits::published()))?;
+    let (id, address) = (NatGatewayId::new(gateway.nat_gateway_id), gateway.eips.first().context("an EIP")?.ip_address.parse()?);
+    let began = Instant::now();
+    for number in 0..entries {
+        let forward = Forward {
+            table_id: ForwardTableId::new(gateway.forward_table_id.clone()),
+            name: format!("alone-{number}"),
+            external_ip: address,
+            external_port: 1000 + number,
+            internal_ip: Ipv4Addr::new(10, 200, 0, 1),
+            internal_port: 1000 + number,
+            ports: 1,
+            protocol: Protocol::Tcp,
+            port_break: false,
+        };
+        let change = Change::CreateForwardEntry(forward);
+        while let Err(error) = cloud.turn(&id).await.change(&change, Some(&uuid::Uuid::new_v4().to_string()), Duration::from_secs(10)).await
+        {
+            ensure!(error.is_gateway_busy(), "{error}");
+        }
+    }
+    Ok(began.elapsed() / u32::from(entries))
 }
 
 /// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each: one entry after the other is what they take.
@@ -146,11 +220,8 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     const PODS: usize = 200;
     const PER_GATEWAY: u32 = 100;
     let nodes = ["node-j-1", "node-j-2", "node-k-1", "node-k-2"];
-    let topology = testbed::layout::scratch().join("logs").join("four-gateways.json");
-    std::fs::create_dir_all(topology.parent().context("a folder")?)?;
-    std::fs::write(&topology, four_gateways().to_string())?;
-    let simulator = ["--profile", "strict", "--quota-entries", "100", "--topology", &topology.display().to_string()].map(str::to_owned);
-    let stand = Stand::start_with(Options { simulator: simulator.to_vec(), ..Options::default() }).await?;
+    let (stand, fifth) = on_four_of_five_gateways().await?;
+    let alone = tokio::spawn(client_alone(stand.cloud.account.clone(), fifth, 90));
     let began = Instant::now();
     for number in 0..PODS {
         let mut pod = annotated(&format!("player-{number}"), &[ON, ports("80,443")]);
@@ -160,24 +231,31 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
         stand.create(&pod).await?;
     }
     let created = began.elapsed();
-    all_ready(&stand, stand.client.clone(), &stand.namespace, ONE_ENTRY * PER_GATEWAY * 2).await?;
+    let probe = || async {
+        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'").fetch_one(&stand.database).await?;
+        ensure!(usize::try_from(held)? == PODS, "{held} are");
+        Ok(Some(()))
+    };
+    // Not by listing pods: on a small machine that costs more than what is measured.
+    stand.eventually(probe, "all addresses are published", ONE_ENTRY * PER_GATEWAY * 3).await?;
+    all_ready(&stand, Duration::from_mins(1)).await?;
     let took = began.elapsed();
-    let (first, last): (f64, f64) = sqlx::query_as(
-        "SELECT extract(epoch FROM min(intended_at))::float8, extract(epoch FROM max(settled_at))::float8 FROM operation WHERE lane IS NOT NULL",
+    let paces: Vec<f64> = sqlx::query_scalar(
+        "SELECT extract(epoch FROM max(settled_at) - min(settled_at))::float8 / (count(*) - 1) FROM operation WHERE outcome = 'done' GROUP BY lane",
     )
-    .fetch_one(&stand.database)
+    .fetch_all(&stand.database)
     .await?;
-    let mut calls = 0;
-    for action in ["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry"] {
-        calls += stand.cloud.calls_of(action).await?;
-    }
-    let reads = stand.cloud.calls_of("DescribeForwardTableEntries").await?;
-    let physics = ONE_ENTRY * PER_GATEWAY;
-    let ratio = |time: f64| time / physics.as_secs_f64();
-    println!("{PODS} pods created in {created:?}, Ready after {took:?}: {:.3} of {physics:?}", ratio(took.as_secs_f64()));
-    println!("from the first entry asked for to the last one answered {:.1} s: {:.3}", last - first, ratio(last - first));
-    println!("{calls} changes, {reads} reads; {}", stand.cloud.calls().await?["errors"]);
-    let needed = 4 * u64::from(PER_GATEWAY);
+    let alone = alone.await??.as_secs_f64();
+    let calls = stand.cloud.calls_of("CreateForwardEntry").await? + stand.cloud.calls_of("DeleteForwardEntry").await?;
+    println!(
+        "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}; call and Pending of {PER_GATEWAY} entries: {:?}",
+        ONE_ENTRY * PER_GATEWAY
+    );
+    println!("seconds an entry: {paces:.3?}; by the client alone {alone:.3}; call and Pending {:.3}", ONE_ENTRY.as_secs_f64());
+    println!("{calls} calls, of the client alone 90; {}", stand.cloud.calls().await?);
+    let needed = 4 * u64::from(PER_GATEWAY) + 90;
     assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");
+    // On a machine that is busy with something else both are slower, the one with a database, a cluster and 200 pods beside it a little more.
+    assert!(paces.len() == 4 && paces.iter().all(|pace| *pace <= alone * 1.2), "{paces:?} s an entry, by the client alone {alone}");
     Ok(())
 }

@@ -70,11 +70,11 @@ fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
 #[test]
 fn what_is_on_its_way_is_waited_for_whatever_has_happened() {
     let scene = asked(&[80], &[Sending::Sent]);
-    assert_eq!(waits(&scene.next()), Some(Reason::EntriesPending));
-    assert_eq!(waits(&scene.with(|s| s.pod = PodFact::Gone).next()), Some(Reason::EntriesPending));
+    assert_eq!(waits(&scene.next()), Some(Reason::Unanswered));
+    assert_eq!(waits(&scene.with(|s| s.pod = PodFact::Gone).next()), Some(Reason::Unanswered));
     // Also where its effect shows already: its answer says the same.
     let shown = scene.with(|s| s.cloud.entries = forwarding(&[80]).cloud.entries);
-    assert_eq!(waits(&shown.next()), Some(Reason::EntriesPending));
+    assert_eq!(waits(&shown.next()), Some(Reason::Unanswered));
 }
 
 #[test]
