@@ -1,7 +1,7 @@
 //! What becomes of changes that wait in their gateway's queue, and of those on their way.
 
 use super::dnat::forwarding;
-use super::{FORMER_IP, NOW, POD_IP, Scene, eni, waits};
+use super::{FORMER_IP, NOW, Scene, eni, waits};
 use crate::change::Change;
 use crate::lease::{Operation, Phase, Sending};
 use crate::plan::{PodFact, Reason, Seen, Step};
@@ -103,6 +103,10 @@ fn a_queued_deletion_of_an_entry_that_vanished_stays() {
     assert_eq!(waits(&queued.next()), Some(Reason::WaitingForGateway));
     // A list that lacks it proves nothing; the deletion's own answer will.
     assert_eq!(waits(&queued.with(|s| s.cloud.entries.clear()).next()), Some(Reason::WaitingForGateway));
-    // The pod's address may be the same as before: what counts is the lease.
-    assert_eq!(waits(&queued.with(|s| s.pod().ip = Some(POD_IP)).next()), Some(Reason::WaitingForGateway));
+    // Nor is it taken back while the plan has something else to do first: taken away is taken away.
+    let gone = queued.with(|s| {
+        s.lease.phase = Phase::Wanted;
+        s.pod = PodFact::Gone;
+    });
+    assert_eq!(waits(&gone.next()), Some(Reason::WaitingForGateway));
 }
