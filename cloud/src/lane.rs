@@ -3,7 +3,15 @@
 //! Gateways differ, and the documentation contradicts itself: some take many changes at once, some one at a time, and some none
 //! while any entry is `Pending` or `Deleting`. The limit starts at one and doubles while all goes well; a refusal for concurrency
 //! halves it; a refusal for an entry's status, or a second one for concurrency while nothing else of ours was under way, makes every
-//! further change wait until a *read* shows the table at rest. Nothing is ever found out by a change that is known to be refused.
+//! further change wait until the table is at rest.
+//!
+//! ```text
+//! answered ── settling ──▶ look ─┬─ at rest ────────────────────────────────▶ next change      a call later than it was at rest
+//!                                └─ not yet ── look again │ surely passes ──▶ next change      right away, and seldom refused
+//! ```
+//!
+//! A look takes as long as a change, so where nearly all entries are at rest by now the change itself finds out. How long that takes is
+//! learned such that one change in thirty is refused for it; after such a refusal only a read will do.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,11 +27,24 @@ const FIRST_SETTLING: Duration = Duration::from_millis(800);
 /// An early look costs a call, a late one the gateway's time, which is what everybody waits for: with these more than half come too early.
 const LATER: f64 = 0.06;
 const EARLIER: f64 = 0.04;
+/// By then an entry is surely at rest: a first guess that the first looks correct.
+const FIRST_SURELY: Duration = Duration::from_millis(1600);
+/// An entry that the first look did not show at rest brings that guess closer to its own time by this part, until a change was refused on trust.
+const SURER: f64 = 0.2;
+/// A change that was refused on trust makes trust come later by this part, one that was taken makes it come earlier by that: of those that go on
+/// trust, one in thirty is refused.
+const TRUST_LATER: f64 = 0.04;
+const TRUST_EARLIER: f64 = 0.0013;
+/// A look is worth taking if its answer comes before by a part of the time that it takes.
+const WORTHWHILE: f64 = 1.4;
+/// First guess of how long a look takes.
+const FIRST_LOOK_TAKES: Duration = Duration::from_millis(150);
 /// No call is answered faster, so no look is worth taking earlier.
 const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
 /// Between two reads of a table that is not at rest, beside the call's own time; grows by half each time.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
+const LONGEST_SURELY: Duration = Duration::from_mins(1);
 /// After a refusal with nothing of ours under way: somebody else is at work there.
 const YIELD: Duration = Duration::from_secs(1);
 const LONGEST_YIELD: Duration = Duration::from_secs(10);
@@ -50,6 +71,12 @@ pub(crate) struct Lane {
     look_at: Option<Instant>,
     look_pause: Duration,
     settling: Duration,
+    surely: Duration,
+    /// That is no more than a guess yet.
+    guessed: bool,
+    look_takes: Duration,
+    /// A change was refused on trust: only a read tells now.
+    must_look: bool,
     try_more: Option<Instant>,
     wary: Duration,
     yielding: Duration,
@@ -73,14 +100,39 @@ pub(crate) enum Next {
 pub(crate) struct Pass {
     number: u64,
     alone: bool,
-    rested: bool,
+    rest: Rest,
 }
 
 impl Pass {
     /// Whether a read has just shown the table at rest.
     pub(crate) fn is_rested(self) -> bool {
-        self.rested
+        self.rest == Rest::Shown
     }
+
+    /// Whether nothing but experience says that the table is at rest.
+    pub(crate) fn is_trusted(self) -> bool {
+        self.rest == Rest::Trusted
+    }
+}
+
+/// What is known of the table when a change is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// It is at rest: a read has shown that.
+    Shown,
+    /// So much time has passed that it surely is.
+    Trusted,
+    /// Nobody asks.
+    Unasked,
+}
+
+/// What a change is let in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// A read, where the table must be at rest.
+    Read,
+    /// Experience will do.
+    Trust,
 }
 
 /// How a change ended, as far as the gateway's capacity goes.
@@ -113,6 +165,10 @@ impl Default for Lane {
             look_at: None,
             look_pause: LOOK_AGAIN,
             settling: FIRST_SETTLING,
+            surely: FIRST_SURELY,
+            guessed: true,
+            look_takes: FIRST_LOOK_TAKES,
+            must_look: false,
             try_more: None,
             wary: WARY,
             yielding: YIELD,
@@ -127,21 +183,30 @@ impl Lane {
     }
 
     /// Lets a change in, or says what to wait for.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    pub(crate) fn next(&mut self, now: Instant, proof: Proof) -> Next {
         if self.in_flight >= self.limit || (self.calm && self.in_flight > 0) {
             return Next::Wait;
         }
         if let Some(until) = self.not_before.filter(|until| *until > now) {
             return Next::Until(until);
         }
-        if self.calm && self.touched.is_some() && !self.may_try_more(now) {
-            return match self.look_at {
-                Some(until) if until > now => Next::Until(until),
-                _ => Next::Look,
-            };
-        }
+        let rest = match self.touched {
+            _ if !self.calm || self.may_try_more(now) => Rest::Unasked,
+            None => Rest::Shown,
+            Some(touched) => {
+                let look_at = self.look_at.map_or(now, |at| at.max(now));
+                let trust_at = (proof == Proof::Trust && !self.must_look).then_some(touched + self.surely);
+                match trust_at {
+                    Some(at) if at <= now => Rest::Trusted,
+                    // A look would be answered too late to be of much use.
+                    Some(at) if at <= look_at + self.look_takes.mul_f64(WORTHWHILE) => return Next::Until(at),
+                    _ if look_at > now => return Next::Until(look_at),
+                    _ => return Next::Look,
+                }
+            }
+        };
         self.entered += 1;
-        let pass = Pass { number: self.entered, alone: self.in_flight == 0, rested: self.calm && self.touched.is_none() };
+        let pass = Pass { number: self.entered, alone: self.in_flight == 0, rest };
         self.in_flight += 1;
         Next::Go(pass)
     }
@@ -152,10 +217,21 @@ impl Lane {
         if end == End::Unsent {
             return;
         }
+        if pass.rest == Rest::Trusted && end == End::Unsettled {
+            self.surely = self.surely.mul_f64(1.0 + TRUST_LATER).min(LONGEST_SURELY);
+            (self.guessed, self.must_look) = (false, true);
+            self.look_at = Some(now);
+            return;
+        }
         self.touched = Some(now);
+        self.must_look = false;
         self.look_pause = LOOK_AGAIN;
         self.look_at = Some(now + self.settling);
         match end {
+            End::Taken if pass.rest == Rest::Trusted => {
+                self.surely = self.surely.mul_f64(1.0 - TRUST_EARLIER).max(self.settling);
+                self.grow(now);
+            }
             End::Taken => self.grow(now),
             End::Busy if pass.alone && pass.number == self.entered => self.yield_way(pass, now, jitter),
             End::Busy => self.shrink(pass, now),
@@ -184,10 +260,17 @@ impl Lane {
         let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
             return;
         };
+        self.look_takes = (self.look_takes.mul_f64(0.8) + now.saturating_duration_since(began).mul_f64(0.2)).min(LONGEST_LOOK_AGAIN);
         if at_rest {
             let took = began - touched;
+            self.must_look = false;
+
             let known = self.settling;
             let first_look = self.look_pause == LOOK_AGAIN;
+            if !first_look && self.guessed {
+                // The slower ones say about how long one must wait to be sure.
+                self.surely -= self.surely.saturating_sub(took).mul_f64(SURER);
+            }
             let next = if first_look { took.min(known).mul_f64(1.0 - EARLIER) } else { known + took.saturating_sub(known).mul_f64(LATER) };
             self.settling = next.max(SHORTEST_SETTLING);
             self.touched = None;
@@ -246,9 +329,10 @@ impl Lane {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rand::SeedableRng as _;
 
     fn enter(lane: &mut Lane, now: Instant) -> Pass {
-        match lane.next(now) {
+        match lane.next(now, Proof::Read) {
             Next::Go(pass) => pass,
             other => panic!("{other:?}"),
         }
@@ -264,7 +348,7 @@ mod tests {
         let mut size = 0;
         for _ in 0..rounds {
             let mut passes = Vec::new();
-            while let Next::Go(pass) = lane.next(now) {
+            while let Next::Go(pass) = lane.next(now, Proof::Read) {
                 passes.push(pass);
             }
             size = passes.len();
@@ -288,13 +372,13 @@ mod tests {
         let (mut lane, now) = (Lane::default(), Instant::now());
         window_after(&mut lane, 2);
         let (first, second) = (enter(&mut lane, now), enter(&mut lane, now));
-        assert_eq!(lane.next(now), Next::Wait);
+        assert_eq!(lane.next(now, Proof::Read), Next::Wait);
         lane.end(second, End::Busy, now, 1.0);
-        assert_eq!(lane.next(now), Next::Wait);
+        assert_eq!(lane.next(now, Proof::Read), Next::Wait);
         lane.end(first, End::Taken, now, 1.0);
         for _ in 0..20 {
             let only = enter(&mut lane, now);
-            assert_eq!(lane.next(now), Next::Wait);
+            assert_eq!(lane.next(now, Proof::Read), Next::Wait);
             lane.end(only, End::Taken, now, 1.0);
         }
         // Much later two are tried again.
@@ -318,7 +402,7 @@ mod tests {
         for _ in 0..8 {
             enter(&mut lane, now);
         }
-        assert_eq!(lane.next(now), Next::Wait);
+        assert_eq!(lane.next(now, Proof::Read), Next::Wait);
     }
 
     #[test]
@@ -328,47 +412,88 @@ mod tests {
         lane.end(pass, End::Taken, now, 1.0);
         let pass = enter(&mut lane, now);
         lane.end(pass, End::Unsettled, now, 1.0);
-        assert_eq!(lane.next(now), Next::Until(now + FIRST_SETTLING));
+        assert_eq!(lane.next(now, Proof::Read), Next::Until(now + FIRST_SETTLING));
         let look = now + FIRST_SETTLING;
-        assert_eq!(lane.next(look), Next::Look);
+        assert_eq!(lane.next(look, Proof::Read), Next::Look);
         lane.seen(look, false, look);
-        assert_eq!(lane.next(look), Next::Until(look + LOOK_AGAIN));
+        assert_eq!(lane.next(look, Proof::Read), Next::Until(look + LOOK_AGAIN));
         lane.seen(look + LOOK_AGAIN, true, look + LOOK_AGAIN);
         let pass = enter(&mut lane, look + LOOK_AGAIN);
         assert!(pass.is_rested());
         // And again before the next one, a little later than the look that came too early.
         let answered = after(look, 300);
         lane.end(pass, End::Taken, answered, 1.0);
-        assert_eq!(lane.next(answered), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER)));
+        assert_eq!(lane.next(answered, Proof::Read), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER)));
     }
 
-    /// Entries are pending for 0.8 to 1.2 s, a call takes 150 ms: how much longer than that a change waits, and how many looks it takes.
+    /// What a gateway's entries cost whose changes wait for rest: entries are pending for 0.8 to 1.2 s from the change's arrival, and every call
+    /// takes 100 to 200 ms.
+    #[derive(Debug)]
+    struct Cost {
+        took: Duration,
+        looks: u32,
+        refused: u32,
+    }
+
+    fn cost_of(entries: u64, proof: Proof) -> Cost {
+        let (mut lane, start) = (Lane::default(), Instant::now());
+        let pass = enter(&mut lane, start);
+        lane.end(pass, End::Unsettled, start, 1.0);
+        lane.try_more = Some(start + WARY * 1000);
+        let (mut now, mut at_rest, mut made, mut looks, mut refused) = (start, start, 0, 0, 0);
+        let mut dice = rand::rngs::StdRng::seed_from_u64(7);
+        while made < entries {
+            let answered = after(now, dice.random_range(100..=200));
+            match lane.next(now, proof) {
+                Next::Until(until) => now = until,
+                Next::Look => {
+                    looks += 1;
+                    lane.seen(now, now >= at_rest, answered);
+                    now = answered;
+                }
+                Next::Go(pass) if now < at_rest => {
+                    refused += 1;
+                    lane.end(pass, End::Unsettled, answered, 1.0);
+                    now = answered;
+                }
+                Next::Go(pass) => {
+                    made += 1;
+                    at_rest = after(now, dice.random_range(800..=1200));
+                    lane.end(pass, End::Taken, answered, 1.0);
+                    now = answered;
+                }
+                Next::Wait => panic!("nothing is under way"),
+            }
+        }
+        Cost { took: now - start, looks, refused }
+    }
+
     #[test]
-    fn the_first_look_comes_when_about_half_of_the_entries_are_at_rest() {
-        let (mut lane, mut now) = (Lane::default(), Instant::now());
+    fn where_experience_will_do_a_gateway_hardly_waits_longer_than_its_entries_take() {
+        for entries in [100, 1000] {
+            let (read, trusted) = (cost_of(entries, Proof::Read), cost_of(entries, Proof::Trust));
+            println!("{entries} entries: {read:?}, {trusted:?}");
+            let entries = u32::try_from(entries).unwrap();
+            // A call and Pending take 1150 ms together.
+            assert!(read.took / entries < Duration::from_millis(1260) && read.looks < entries * 11 / 5, "{read:?}");
+            assert!(trusted.took / entries < Duration::from_millis(1210) && trusted.looks < read.looks, "{trusted:?}");
+            assert!(read.refused == 0 && trusted.refused <= entries / 25, "{trusted:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_refusal_on_trust_only_a_read_will_do() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
         let pass = enter(&mut lane, now);
         lane.end(pass, End::Unsettled, now, 1.0);
-        let (mut looks, mut wasted) = (0, Duration::ZERO);
-        for number in 0..500_u64 {
-            let at_rest = after(now, 650 + (number * 157) % 400);
-            loop {
-                match lane.next(now) {
-                    Next::Until(until) => now = until,
-                    Next::Look => {
-                        let began = now;
-                        looks += 1;
-                        now = after(now, 150);
-                        lane.seen(began, began >= at_rest, now);
-                        wasted += if began >= at_rest { began - at_rest } else { Duration::ZERO };
-                    }
-                    Next::Go(pass) => break lane.end(pass, End::Taken, now, 1.0),
-                    Next::Wait => panic!("nothing is under way"),
-                }
-            }
-            lane.try_more = Some(now + WARY);
-        }
-        assert!((800..=1200).contains(&looks), "{looks} looks");
-        assert!(wasted < Duration::from_millis(95) * 500, "{:?} late on average", wasted / 500);
+        let surely = now + FIRST_SURELY;
+        let Next::Go(pass) = lane.next(surely, Proof::Trust) else { panic!("it should be trusted") };
+        assert!(!pass.is_rested());
+        lane.end(pass, End::Unsettled, surely, 1.0);
+        let later = surely + FIRST_SURELY * 10;
+        assert_eq!(lane.next(later, Proof::Trust), Next::Look);
+        lane.seen(later, true, later);
+        assert!(matches!(lane.next(later, Proof::Trust), Next::Go(pass) if pass.is_rested()));
     }
 
     #[test]
@@ -377,7 +502,7 @@ mod tests {
         let pass = enter(&mut lane, now);
         lane.end(pass, End::Unsettled, after(now, 100), 1.0);
         lane.seen(after(now, 50), true, after(now, 150));
-        assert_eq!(lane.next(now + FIRST_SETTLING * 2), Next::Look);
+        assert_eq!(lane.next(now + FIRST_SETTLING * 2, Proof::Read), Next::Look);
     }
 
     #[test]
@@ -386,7 +511,7 @@ mod tests {
         let pass = enter(&mut lane, now);
         lane.end(pass, End::Busy, now, 1.0);
         let later = now + YIELD;
-        assert_eq!(lane.next(now), Next::Until(later));
+        assert_eq!(lane.next(now, Proof::Read), Next::Until(later));
         for _ in 0..2 {
             let pass = enter(&mut lane, later);
             lane.end(pass, End::Taken, later, 1.0);
@@ -413,7 +538,7 @@ mod tests {
         for _ in 0..6 {
             let pass = enter(&mut lane, now);
             lane.end(pass, End::Busy, now, 1.0);
-            let Next::Until(until) = lane.next(now) else { panic!("it should wait") };
+            let Next::Until(until) = lane.next(now, Proof::Read) else { panic!("it should wait") };
             waits.push((until - now).as_secs());
             now = until;
             lane.seen(now, true, now);
@@ -423,7 +548,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Event {
-        Enter,
+        Enter(Proof),
         End(usize, End),
         Seen { at_rest: bool, age: u64 },
         Unseen,
@@ -433,7 +558,7 @@ mod tests {
     fn event() -> impl Strategy<Value = Event> {
         let end = prop_oneof![Just(End::Taken), Just(End::Busy), Just(End::Unsettled), Just(End::Other), Just(End::Unsent)];
         prop_oneof![
-            4 => Just(Event::Enter),
+            4 => prop_oneof![Just(Proof::Read), Just(Proof::Trust)].prop_map(Event::Enter),
             4 => (0_usize..16, end).prop_map(|(which, end)| Event::End(which, end)),
             2 => (any::<bool>(), 0_u64..500).prop_map(|(at_rest, age)| Event::Seen { at_rest, age }),
             1 => Just(Event::Unseen),
@@ -449,7 +574,7 @@ mod tests {
             let (mut now, mut under_way) = (start, Vec::new());
             for event in events {
                 match event {
-                    Event::Enter => if let Next::Go(pass) = lane.next(now) { under_way.push(pass) },
+                    Event::Enter(proof) => if let Next::Go(pass) = lane.next(now, proof) { under_way.push(pass) },
                     Event::End(which, end) if !under_way.is_empty() => {
                         let pass = under_way.swap_remove(which % under_way.len());
                         lane.end(pass, end, now, 1.5);
@@ -471,7 +596,7 @@ mod tests {
             let patience = now + LONGEST_YIELD * 2 + Duration::from_secs(30);
             loop {
                 prop_assert!(now < patience);
-                match lane.next(now) {
+                match lane.next(now, Proof::Read) {
                     Next::Go(_) => break,
                     Next::Until(until) => now = until,
                     Next::Look => lane.seen(now, true, now),

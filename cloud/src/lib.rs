@@ -26,6 +26,7 @@ mod pool;
 mod reads;
 mod sign;
 mod sources;
+mod table;
 mod transport;
 mod turn;
 mod wire;

@@ -76,7 +76,8 @@ impl Cloud {
     /// The same, from a read that began no earlier than `since`: the last one, where that is late enough. It may be pieced together: what went
     /// through [`Self::turn`] here shows as it was since then, what others did as it was some seconds before.
     pub async fn forward_entries_since(&self, gateway: &NatGatewayId, since: Instant) -> Result<Read<Vec<ForwardEntry>>, Error> {
-        let read = match self.0.gates.of(gateway).latest(since) {
+        let known = self.0.gates.of(gateway).table().since(since);
+        let read = match known {
             Some(read) => read,
             None => self.entries(gateway).await?,
         };

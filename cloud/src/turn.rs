@@ -1,7 +1,8 @@
 //! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it is chosen what is sent.
 
 use crate::error::Error;
-use crate::gate::{Entered, Look, Moving};
+use crate::gate::{Entered, Look};
+use crate::lane::Proof;
 use crate::{Cloud, change};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,16 +18,34 @@ pub struct Turn {
 }
 
 impl Cloud {
-    /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before, is learned from
-    /// its answers. What may take long is the caller's to bound: dropping this future gives the place up.
+    /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before and how long that
+    /// takes, is learned from its answers. What may take long is the caller's to bound: dropping this future gives the place up.
     pub async fn turn(&self, gateway: &NatGatewayId) -> Turn {
-        let gate = self.0.gates.of(gateway);
+        Turn { cloud: self.clone(), entered: self.enter(gateway, Proof::Trust).await }
+    }
+
+    /// Waits until a read has shown the gateway's entries at rest, where it waits for that.
+    pub async fn rest(&self, gateway: &NatGatewayId) {
+        drop(self.enter(gateway, Proof::Read).await);
+    }
+
+    async fn enter(&self, gateway: &NatGatewayId, proof: Proof) -> Entered {
         let look = |look| {
             let (cloud, gateway) = (self.clone(), gateway.clone());
             async move { cloud.look(&gateway, look).await }
         };
-        let entered = gate.enter(look).await;
-        Turn { cloud: self.clone(), entered }
+        self.0.gates.of(gateway).enter(proof, look).await
+    }
+
+    /// Looks at entries that came to rest before the last change was taken and that nobody has looked at, for those who share lists of entries.
+    pub async fn catch_up(&self, gateway: &NatGatewayId) -> Result<(), Error> {
+        let gate = self.0.gates.of(gateway);
+        let overtaken = gate.table().overtaken();
+        for moving in overtaken {
+            let read = self.entry(gateway, moving.id()).await?;
+            gate.table().entered(&moving, &read);
+        }
+        Ok(())
     }
 
     /// Whether the gateway takes no change before its entries are at rest.
@@ -36,13 +55,12 @@ impl Cloud {
 
     /// Somebody else has changed the gateway's entries: what was read before is not used any more.
     pub fn forget_entries(&self, gateway: &NatGatewayId) {
-        self.0.gates.of(gateway).forget();
+        self.0.gates.of(gateway).table().forget();
     }
 
     async fn look(&self, gateway: &NatGatewayId, look: Look) -> Result<(), Error> {
         let Look::Entry(moving) = look else { return self.entries(gateway).await.map(drop) };
-        let (Moving::In(id) | Moving::Out(id)) = &moving;
-        let read = self.entry(gateway, id).await?;
+        let read = self.entry(gateway, moving.id()).await?;
         self.0.gates.of(gateway).shown(&moving, &read);
         Ok(())
     }

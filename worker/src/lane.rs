@@ -97,14 +97,17 @@ impl Serving {
         let gateway = &self.lane.gateway_id;
         let waiting = self.worker.store.waiting_in_lane(gateway).await?;
         self.worker.metrics.queue(gateway, waiting);
-        if waiting == 0 && self.resting.is_empty() {
+        if waiting == 0 {
+            if !self.resting.is_empty() && token.run_until_cancelled(self.worker.cloud.rest(gateway)).await.is_some() {
+                self.wake_rested();
+            }
             return Ok(Round::Idle);
         }
         let Some(turn) = token.run_until_cancelled(self.worker.cloud.turn(gateway)).await else { return Ok(Round::Idle) };
         if turn.is_rested() || !self.worker.cloud.waits_for_rest(gateway) {
             self.wake_rested();
         }
-        if waiting == 0 { Ok(Round::Idle) } else { self.send(turn).await }
+        self.send(turn).await
     }
 
     async fn send(&mut self, turn: Turn) -> Result<Round, StoreError> {
@@ -119,7 +122,11 @@ impl Serving {
 
     fn heard(&mut self, delivered: Result<Delivered, JoinError>) {
         match delivered {
-            Ok(Delivered::Rests(lease)) => self.resting.push(lease),
+            Ok(Delivered::Rests(lease)) => {
+                // The gateway took this change, so what it took before is at rest.
+                self.wake_rested();
+                self.resting.push(lease);
+            }
             Ok(Delivered::Told) => {}
             Err(error) => tracing::error!(error = chain(&error), "a delivery ended in disorder; its lease finds out what became of it"),
         }
@@ -131,7 +138,11 @@ impl Serving {
         if leases.is_empty() {
             return;
         }
+        let gateway = self.lane.gateway_id.clone();
         self.deliveries.spawn(async move {
+            if let Err(error) = worker.cloud.catch_up(&gateway).await {
+                tracing::debug!(error = chain(&error), "leases whose entries are at rest look for themselves");
+            }
             if let Err(error) = worker.store.wake_rested(&leases).await {
                 tracing::debug!(error = chain(&error), "leases whose entries are at rest look a little later");
             }

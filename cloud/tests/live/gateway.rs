@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use waygate_cloud::Cloud;
 use waygate_core::change::{Change, Forward};
+use waygate_core::facts::ForwardEntryStatus;
 use waygate_core::ids::NatGatewayId;
 
 /// What creating entries cost.
@@ -74,6 +75,7 @@ async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_nex
     assert!(cloud.waits_for_rest(&gateway));
     let before = simulator.calls("CreateForwardEntry").await;
     assert!(tokio::time::timeout(Duration::from_millis(100), cloud.turn(&gateway)).await.is_err(), "an entry is pending");
+    cloud.rest(&gateway).await;
     for _ in 0..3 {
         assert!(cloud.turn(&gateway).await.is_rested());
     }
@@ -121,6 +123,40 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
     cloud.forget_entries(&gateway);
     cloud.forward_entries_since(&gateway, asked).await?;
     assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 3);
+    Ok(())
+}
+
+/// Where the gateway took a change because the one before was surely at rest, nobody has looked at that one: the list says so until somebody does.
+#[tokio::test]
+async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Result<()> {
+    let simulator = Simulator::start(&["--profile", "strict"]).await?;
+    let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
+    for number in 0..2 {
+        create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
+    }
+    // So slow that no look tells in time.
+    simulator.post("/console/pace", serde_json::json!({"call": [600, 600], "entryPending": [1750, 1750]})).await;
+    let (mut last, mut sure) = (simulator.forward(1), 0);
+    for number in 2..6 {
+        cloud.forward_entries(&gateway).await?;
+        let turn = cloud.turn(&gateway).await;
+        let (rested, asked, forward) = (turn.is_rested(), Instant::now(), simulator.forward(number));
+        if turn.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await.is_err() {
+            continue;
+        }
+        let before = std::mem::replace(&mut last, forward);
+        if rested {
+            continue;
+        }
+        sure += 1;
+        let reads = simulator.calls("DescribeForwardTableEntries").await;
+        cloud.catch_up(&gateway).await?;
+        let entries = cloud.forward_entries_since(&gateway, asked).await?;
+        assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 1, "one look and no list");
+        let entry = entries.value.iter().find(|entry| entry.name == before.name);
+        assert!(entry.is_some_and(|entry| entry.status == ForwardEntryStatus::Available), "{number}: {entry:?}");
+    }
+    assert!(sure >= 2, "{sure} of 4 went on trust");
     Ok(())
 }
 

@@ -219,9 +219,10 @@ async fn client_alone(account: Account, gateway: NatGateway, entries: u16) -> Re
 async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_gateways_do() -> Result<()> {
     const PODS: usize = 200;
     const PER_GATEWAY: u32 = 100;
+    const ALONE: u16 = 30;
     let nodes = ["node-j-1", "node-j-2", "node-k-1", "node-k-2"];
     let (stand, fifth) = on_four_of_five_gateways().await?;
-    let alone = tokio::spawn(client_alone(stand.cloud.account.clone(), fifth, 90));
+    let alone = tokio::spawn(client_alone(stand.cloud.account.clone(), fifth, 2));
     let began = Instant::now();
     for number in 0..PODS {
         let mut pod = annotated(&format!("player-{number}"), &[ON, ports("80,443")]);
@@ -247,13 +248,14 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     .await?;
     let alone = alone.await??.as_secs_f64();
     let calls = stand.cloud.calls_of("CreateForwardEntry").await? + stand.cloud.calls_of("DeleteForwardEntry").await?;
+    let physics = (ONE_ENTRY * PER_GATEWAY).as_secs_f64();
+    let ratio = took.as_secs_f64() / physics;
     println!(
-        "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}; call and Pending of {PER_GATEWAY} entries: {:?}",
-        ONE_ENTRY * PER_GATEWAY
+        "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}: {ratio:.3} of {PER_GATEWAY} × (call + Pending), {physics} s"
     );
     println!("seconds an entry: {paces:.3?}; by the client alone {alone:.3}; call and Pending {:.3}", ONE_ENTRY.as_secs_f64());
-    println!("{calls} calls, of the client alone 90; {}", stand.cloud.calls().await?);
-    let needed = 4 * u64::from(PER_GATEWAY) + 90;
+    println!("{calls} calls, of the client alone {ALONE}; {}", stand.cloud.calls().await?);
+    let needed = 4 * u64::from(PER_GATEWAY) + u64::from(ALONE);
     assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");
     // On a machine that is busy with something else both are slower, the one with a database, a cluster and 200 pods beside it a little more.
     assert!(paces.len() == 4 && paces.iter().all(|pace| *pace <= alone * 1.2), "{paces:?} s an entry, by the client alone {alone}");

@@ -1,0 +1,267 @@
+//! What is known of a gateway's forward entries: the last list, and what was seen of single entries since.
+//!
+//! ```text
+//! a change is taken ─▶ unseen ─┬─ listed, all of them ─▶ (seen)
+//!                              └─ entered, just this one ─▶ (seen)      the list is as good as new once nothing is unseen
+//! ```
+//!
+//! Lists are long and leases at a busy gateway many: a single entry is read in one call, and all share the list that it is entered into.
+
+use crate::transport::Read;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use waygate_core::change::{Answer, Change};
+use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
+use waygate_core::ids::ForwardEntryId;
+
+/// How old a list may be into which single entries are still entered: what others do at the gateway shows after this at the latest.
+const ENTERED: Duration = Duration::from_secs(10);
+/// So many changes that nobody looks at are more than a list is worth.
+const MOST_UNSEEN: usize = 16;
+
+pub(crate) type Entries = Read<Arc<Vec<ForwardEntry>>>;
+
+/// An entry on its way to something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Moving {
+    /// To stand.
+    In(ForwardEntryId),
+    /// To be gone.
+    Out(ForwardEntryId),
+}
+
+impl Moving {
+    /// What a change that was taken has set in motion.
+    pub(crate) fn by(change: &Change, answer: &Answer) -> Option<Self> {
+        match change {
+            Change::CreateForwardEntry(_) => answer.entry_id.clone().map(Self::In),
+            Change::ModifyForwardEntry { entry_id, .. } => Some(Self::In(entry_id.clone())),
+            Change::DeleteForwardEntry { entry_id, .. } => Some(Self::Out(entry_id.clone())),
+            _ => None,
+        }
+    }
+
+    /// The entry.
+    pub(crate) fn id(&self) -> &ForwardEntryId {
+        let (Self::In(id) | Self::Out(id)) = self;
+        id
+    }
+
+    /// Whether a read that shows the entry so, or not at all, says that it is at rest.
+    pub(crate) fn is_over(&self, shown: Option<&ForwardEntry>) -> bool {
+        match (self, shown) {
+            // A new entry may not show at once.
+            (Self::In(_), None) => false,
+            (Self::Out(_), None) => true,
+            (_, Some(entry)) => !is_moving(entry),
+        }
+    }
+}
+
+pub(crate) fn is_moving(entry: &ForwardEntry) -> bool {
+    matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
+}
+
+/// What is known of a gateway's entries.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    latest: Option<Latest>,
+    /// What was taken and shows in no list yet, the oldest first.
+    unseen: Vec<Unseen>,
+    /// What the last change has set in motion; none where that is not known.
+    moving: Option<Moving>,
+}
+
+#[derive(Debug)]
+struct Latest {
+    /// Whatever went through this process shows as it was when this began, or later.
+    entries: Entries,
+    /// When the list itself was asked for.
+    listed: Instant,
+}
+
+#[derive(Debug)]
+struct Unseen {
+    moving: Moving,
+    sent: Instant,
+    answered: Instant,
+}
+
+impl Table {
+    /// What the last change has set in motion; none where that is not known.
+    pub(crate) fn moving(&self) -> Option<&Moving> {
+        self.moving.as_ref()
+    }
+
+    /// A change was taken.
+    pub(crate) fn taken(&mut self, moving: Option<Moving>, sent: Instant, answered: Instant) {
+        let Some(moving) = moving else { return self.forget() };
+        self.moving = Some(moving.clone());
+        self.unseen.push(Unseen { moving, sent, answered });
+        if self.unseen.len() > MOST_UNSEEN {
+            (self.latest, self.unseen) = (None, Vec::new());
+        }
+    }
+
+    /// A change was refused because of something that is not known.
+    pub(crate) fn refused(&mut self) {
+        self.moving = None;
+    }
+
+    /// Whatever is known may not be so any more.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A list of all entries.
+    pub(crate) fn listed(&mut self, entries: &Entries) {
+        if self.latest.as_ref().is_none_or(|latest| latest.entries.began <= entries.began) {
+            self.unseen.retain(|unseen| unseen.answered > entries.began);
+            self.latest = Some(Latest { entries: entries.clone(), listed: entries.began });
+        }
+    }
+
+    /// What a read of one entry showed, where that is at rest.
+    pub(crate) fn entered(&mut self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
+        if !moving.is_over(entry.value.as_ref()) {
+            return;
+        }
+        self.unseen.retain(|unseen| unseen.moving != *moving || unseen.answered > entry.began);
+        let Some(latest) = &mut self.latest else { return };
+        if entry.began > latest.listed + ENTERED {
+            self.latest = None;
+            return;
+        }
+        let entries = Arc::make_mut(&mut latest.entries.value);
+        entries.retain(|known| known.entry_id != *moving.id());
+        entries.extend(entry.value.clone());
+        // What was sent since and is not entered yet does not show.
+        let until = self.unseen.iter().map(|unseen| unseen.sent).fold(entry.began, Instant::min);
+        latest.entries.began = latest.entries.began.max(until);
+    }
+
+    /// The list, if it shows whatever went through this process as it was at `since` or later.
+    pub(crate) fn since(&self, since: Instant) -> Option<Entries> {
+        self.latest.as_ref().map(|latest| latest.entries.clone()).filter(|entries| entries.began >= since)
+    }
+
+    /// What is at rest, because a later change was taken that had to wait for that, and what nobody has seen so.
+    pub(crate) fn overtaken(&self) -> Vec<Moving> {
+        let (_, before) = self.unseen.split_last().map_or((None, &[][..]), |(last, before)| (Some(last), before));
+        before.iter().map(|unseen| unseen.moving.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waygate_core::ids::ForwardTableId;
+
+    fn entry(id: &str) -> ForwardEntry {
+        ForwardEntry {
+            entry_id: ForwardEntryId::new(id),
+            table_id: ForwardTableId::new("ftb-1"),
+            name: String::new(),
+            external_ip: [198, 18, 0, 1].into(),
+            external_port: "80".to_owned(),
+            internal_ip: [10, 0, 0, 1].into(),
+            internal_port: "80".to_owned(),
+            ip_protocol: "tcp".to_owned(),
+            status: ForwardEntryStatus::Available,
+        }
+    }
+
+    fn new(id: &str) -> Moving {
+        Moving::In(ForwardEntryId::new(id))
+    }
+
+    /// A table whose list began at the first of these seconds, with one entry.
+    fn listed() -> (Table, impl Fn(u64) -> Instant) {
+        let start = Instant::now();
+        let at = move |second| start + Duration::from_secs(second);
+        let mut table = Table::default();
+        table.listed(&Read { value: Arc::new(vec![entry("a")]), began: at(0) });
+        (table, at)
+    }
+
+    fn shown(table: &Table, since: Instant) -> Option<Vec<String>> {
+        Some(table.since(since)?.value.iter().map(|entry| entry.entry_id.to_string()).collect())
+    }
+
+    #[test]
+    fn a_new_entry_is_entered_and_a_deleted_one_taken_out() {
+        let (mut table, at) = listed();
+        table.taken(Some(new("b")), at(1), at(2));
+        table.entered(&new("b"), &Read { value: Some(entry("b")), began: at(3) });
+        assert_eq!(shown(&table, at(3)), Some(vec!["a".to_owned(), "b".to_owned()]));
+        table.taken(Some(Moving::Out(ForwardEntryId::new("a"))), at(4), at(5));
+        table.entered(&Moving::Out(ForwardEntryId::new("a")), &Read { value: None, began: at(6) });
+        assert_eq!(shown(&table, at(6)), Some(vec!["b".to_owned()]));
+        assert_eq!(shown(&table, at(7)), None, "nobody has looked since");
+    }
+
+    #[test]
+    fn what_is_still_moving_or_does_not_show_yet_is_not_entered() {
+        let (mut table, at) = listed();
+        table.taken(Some(new("b")), at(1), at(2));
+        let pending = ForwardEntry { status: ForwardEntryStatus::Pending, ..entry("b") };
+        for value in [None, Some(pending)] {
+            table.entered(&new("b"), &Read { value, began: at(3) });
+            assert_eq!(shown(&table, at(2)), None);
+        }
+        assert_eq!(shown(&table, at(0)), Some(vec!["a".to_owned()]));
+    }
+
+    /// Two changes one after the other: as long as one of them was not seen, the list says nothing of the time after it was sent.
+    #[test]
+    fn a_list_is_no_newer_than_the_oldest_change_that_it_lacks() {
+        for order in [["b", "c"], ["c", "b"]] {
+            let (mut table, at) = listed();
+            table.taken(Some(new("b")), at(1), at(2));
+            table.taken(Some(new("c")), at(3), at(4));
+            assert_eq!(table.overtaken(), [new("b")]);
+            table.entered(&new(order[0]), &Read { value: Some(entry(order[0])), began: at(5) });
+            let lacks = if order[0] == "b" { 3 } else { 1 };
+            assert!(shown(&table, at(lacks)).is_some() && shown(&table, at(lacks + 1)).is_none(), "{order:?}");
+            table.entered(&new(order[1]), &Read { value: Some(entry(order[1])), began: at(6) });
+            assert_eq!(shown(&table, at(6)).map(|all| all.len()), Some(3));
+            assert!(table.overtaken().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_list_from_before_an_answer_does_not_show_what_was_done() {
+        let (mut table, at) = listed();
+        table.taken(Some(new("b")), at(1), at(3));
+        table.listed(&Read { value: Arc::new(vec![entry("a")]), began: at(2) });
+        table.taken(Some(new("c")), at(4), at(5));
+        table.entered(&new("c"), &Read { value: Some(entry("c")), began: at(6) });
+        assert_eq!(shown(&table, at(3)), None, "it lacks the first one");
+    }
+
+    #[test]
+    fn an_old_list_is_not_kept_up_to_date_for_ever() {
+        let (mut table, at) = listed();
+        table.taken(Some(new("b")), at(12), at(13));
+        table.entered(&new("b"), &Read { value: Some(entry("b")), began: at(14) });
+        assert_eq!(shown(&table, at(0)), None);
+    }
+
+    #[test]
+    fn after_many_changes_that_nobody_looks_at_a_new_list_is_due() {
+        let (mut table, at) = listed();
+        for number in 0..100 {
+            table.taken(Some(new(&format!("n{number}"))), at(1), at(2));
+        }
+        assert_eq!(shown(&table, at(0)), None);
+        assert!(table.unseen.len() <= MOST_UNSEEN);
+    }
+
+    #[test]
+    fn a_change_that_may_have_happened_leaves_nothing_known() {
+        let (mut table, at) = listed();
+        table.forget();
+        assert_eq!((shown(&table, at(0)), table.moving()), (None, None));
+    }
+}
