@@ -80,11 +80,11 @@ impl Store {
         crate::jobs::fenced(done.rows_affected())
     }
 
-    /// A read after the fence showed no effect.
+    /// A read after the fence showed no effect. The next one that counts is half a minute later: what made this one blind may last.
     pub async fn miss(&self, claim: &Claim, operation: Uuid) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
-             UPDATE operation o SET misses = misses + 1 FROM l
+             UPDATE operation o SET misses = misses + 1, fence_until = greatest(fence_until, now() + interval '30 seconds') FROM l
              WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
             claim.lease_id.0,
             claim.owner,

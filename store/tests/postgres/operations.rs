@@ -63,6 +63,20 @@ async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
 }
 
 #[tokio::test]
+async fn reads_that_show_no_effect_count_half_a_minute_apart() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&bought()).await?;
+        let operation = bench.store.intend(&claim, "lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO).await?;
+        bench.store.miss(&claim, operation.id).await?;
+        let loaded = bench.load(&claim).await?;
+        let apart = loaded.operations[0].fence_until.duration_since(loaded.now);
+        assert!((28..=30).contains(&apart.as_secs()), "{apart}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;

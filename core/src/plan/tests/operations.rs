@@ -177,14 +177,14 @@ fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
 }
 
 #[test]
-fn a_lost_deletion_is_over_once_the_entry_does_not_stand() {
+fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_shows() {
     let scene = forwarding(&[80]);
     let listed = &scene.cloud.entries[0];
     let delete = Change::DeleteForwardEntry { table_id: listed.table_id.clone(), entry_id: listed.entry_id.clone() };
     let scene = scene.unresolved(delete);
     for scene in unwanted(&scene).into_iter().chain([scene]) {
         assert_eq!(judge(&scene), Verdict::Resend);
-        assert_eq!(judge(&scene.with(|s| s.cloud.entries.clear())), Verdict::Done);
+        assert_eq!(judge(&scene.with(|s| s.cloud.entries.clear())), Verdict::Resend);
     }
 }
 
