@@ -33,14 +33,18 @@ impl FromStr for Rate {
 /// Permits of this process, each with a turn of the account's.
 ///
 /// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes together within what is published, give or take
-/// the one turn of an action that each of them takes ahead: a gateway that is free must not wait for Postgres as well. With Postgres away, reads
-/// go on at the process' own rate: nothing can be changed then, and what is read is not acted on.
+/// the one turn of some actions that each of them takes ahead. With Postgres away, reads go on at the process' own rate: nothing can be changed
+/// then, and what is read is not acted on.
 #[derive(Debug)]
 pub(crate) struct AccountRates {
     store: Store,
     local: LocalPermits,
     ahead: Mutex<HashMap<&'static str, Turn>>,
 }
+
+/// The calls that lanes make one after the other: a gateway that is free must not wait for Postgres as well. Of other reads more fit into one
+/// call while it waits for its turn.
+const AHEAD: [&str; 4] = ["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry", "DescribeForwardTableEntries"];
 
 /// When a call may be made; none where the store cannot say.
 type Turn = JoinHandle<Option<Instant>>;
@@ -76,7 +80,9 @@ impl Permits for AccountRates {
             self.local.draw(action).await?;
             let ahead = self.ahead().remove(action);
             let turn = ahead.unwrap_or_else(|| self.take(action)).await;
-            self.ahead().entry(action).or_insert_with(|| self.take(action));
+            if AHEAD.contains(&action) {
+                self.ahead().entry(action).or_insert_with(|| self.take(action));
+            }
             if let Ok(Some(turn)) = turn
                 && turn > Instant::now()
             {

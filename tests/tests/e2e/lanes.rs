@@ -110,11 +110,12 @@ async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<
 #[tokio::test]
 async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
-    for number in 0..8 {
+    stand.cloud.console("pace", json!({"entryPending": [6000, 6000]})).await?;
+    for number in 0..3 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
-    told(&stand, "pod-7", GATE, "WaitingForGateway", &[&stand.cloud.account.nat_gateways[0].nat_gateway_id]).await?;
-    stand.condition("pod-7", GATE, "True", Duration::from_mins(1)).await?;
+    told(&stand, "pod-2", GATE, "WaitingForGateway", &[&stand.cloud.account.nat_gateways[0].nat_gateway_id]).await?;
+    stand.condition("pod-2", GATE, "True", Duration::from_mins(1)).await?;
     Ok(())
 }
 
@@ -222,7 +223,7 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     const ALONE: u16 = 30;
     let nodes = ["node-j-1", "node-j-2", "node-k-1", "node-k-2"];
     let (stand, fifth) = on_four_of_five_gateways().await?;
-    let alone = tokio::spawn(client_alone(stand.cloud.account.clone(), fifth, 2));
+    let alone = tokio::spawn(client_alone(stand.cloud.account.clone(), fifth, ALONE));
     let began = Instant::now();
     for number in 0..PODS {
         let mut pod = annotated(&format!("player-{number}"), &[ON, ports("80,443")]);
