@@ -44,6 +44,8 @@ pub struct Lease {
     pub doubts: i32,
     /// Its gateway had no room for all its entries: what it has there is given back.
     pub spilling: bool,
+    /// What it has was published, to this pod or to a former one.
+    pub told: bool,
     /// `namespace/name` of the pod that took its given EIP over, for good.
     pub lost_to: Option<String>,
     /// Since when its pod is gone while its entries stand for a successor to take them over; until they point elsewhere.
@@ -205,6 +207,8 @@ pub struct Operation {
     pub fence_until: Timestamp,
     /// Reads after the fence that showed no effect.
     pub misses: i32,
+    /// Its last send was refused for sure, and an earlier one may still take effect: it is not sent again, and ends when that can arrive no more.
+    pub waits_out: bool,
 }
 
 /// Where an unresolved operation is on its way to the cloud.

@@ -44,7 +44,7 @@ impl Store {
             r#"UPDATE lease SET due_at = now() + make_interval(secs => $4)
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
              RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id, host(eip_address) AS eip_address, ours,
-               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, lost_to, wake, tries,
+               eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, told, lost_to, wake, tries,
                reason, refused, refusals, extract(epoch FROM parted_at)::float8 AS parted_at, extract(epoch FROM created_at)::float8 AS "created_at!",
                extract(epoch FROM now() - greatest(news_at, (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS stirred_ago,
                extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
@@ -90,6 +90,7 @@ impl Store {
             resource: row.resource,
             doubts: row.doubts,
             spilling: row.spilling,
+            told: row.told,
             lost_to: row.lost_to,
             parted_at: row.parted_at.map(moment).transpose()?,
             created_at: moment(row.created_at)?,
@@ -155,7 +156,8 @@ impl Store {
     /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What is held has its successor, if it had to wait for one.
     pub async fn set_phase(&self, claim: &Claim, phase: Phase) -> Result<(), Error> {
         let done = sqlx::query!(
-            "UPDATE lease SET phase = $4, doubts = 0, parted_at = CASE WHEN $4 <> 'held' THEN parted_at END WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
+            "UPDATE lease SET phase = $4, doubts = 0, told = told OR $4 = 'held', parted_at = CASE WHEN $4 <> 'held' THEN parted_at END
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
             claim.lease_id.0,
             claim.owner,
             claim.epoch,

@@ -57,7 +57,8 @@ impl Store {
         .await?
         .ok_or(Error::ClaimLost)?;
         let (sending, fence_until) = (Sending::Sent, moment(row.fence_until)?);
-        Ok(Operation { id: row.operation_id, resource: resource.to_owned(), change: change.clone(), sending, fence_until, misses: 0 })
+        let (resource, change) = (resource.to_owned(), change.clone());
+        Ok(Operation { id: row.operation_id, resource, change, sending, fence_until, misses: 0, waits_out: false })
     }
 
     /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
@@ -173,7 +174,7 @@ impl Store {
     /// The unresolved operations of a lease, the oldest first.
     pub(crate) async fn unresolved(&self, lease: LeaseId) -> Result<Vec<Operation>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT operation_id, resource, change, misses, queued, lane IS NOT NULL AND answer_by > now() AS "under_way!",
+            r#"SELECT operation_id, resource, change, misses, waits_out, queued, lane IS NOT NULL AND answer_by > now() AS "under_way!",
                extract(epoch FROM fence_until)::float8 AS "fence_until!"
              FROM operation WHERE lease_id = $1 AND outcome IS NULL ORDER BY intended_at, operation_id"#,
             lease.0,
@@ -194,6 +195,7 @@ impl Store {
                     },
                     fence_until: moment(row.fence_until)?,
                     misses: row.misses,
+                    waits_out: row.waits_out,
                 })
             })
             .collect()

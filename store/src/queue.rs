@@ -168,6 +168,7 @@ impl Store {
                 sending: Sending::Sent,
                 fence_until: moment(fence_until)?,
                 misses: 0,
+                waits_out: false,
             },
             lease_id: LeaseId(lease_id),
             may_still_arrive: row.may_still_arrive.unwrap_or(false),
@@ -212,6 +213,13 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// A send was refused for sure, and an earlier one of the same operation may still take effect: it is not sent again, but waited out.
+    pub async fn wait_out(&self, operation: Uuid) -> Result<(), Error> {
+        let waits = sqlx::query!("UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL", operation);
+        waits.execute(&self.pool).await?;
         Ok(())
     }
 

@@ -172,8 +172,8 @@ async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gath
 async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, why: EndReason) -> Result<(), Error> {
     tracing::info!(lease.id = %lease.id, pod = name(lease), ?why, "ending");
     worker.store.set_phase(claim, Phase::Ending).await?;
-    // What is asked for now, this lease cannot become: the next lease begins beside the end of this one.
-    if why == EndReason::RequestChanged { sight_who_asks(worker, lease, gathered).await } else { Ok(()) }
+    // The next lease begins beside the end of this one, which may take long.
+    sight_who_asks(worker, lease, gathered).await
 }
 
 /// The pod, or the next of its name, has a lease: while this one lived, a sighting only woke it.

@@ -68,9 +68,11 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
             if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
                 return Ok(Called::Done);
             }
-            // Refused for sure, and yet open: it ends once no earlier send of it can arrive.
-            let refused = ended.is_none() && error.is_definite() && !matches!(error, waygate_cloud::Error::NotSent { .. });
-            let at_least = if refused { Some(FENCE) } else { error.retry_after() };
+            let open = ended.is_none() && waits_out(&error);
+            if open {
+                worker.store.wait_out(operation.id).await?;
+            }
+            let at_least = if open { Some(FENCE) } else { error.retry_after() };
             Ok(Called::Not { reason: error.reason(), message: told(&error), patience: patience(&error), at_least })
         }
     }
@@ -85,6 +87,11 @@ pub(crate) fn judged(change: &Change, error: &waygate_cloud::Error, may_still_ar
         _ if error.is_definite() && !may_still_arrive => Some((Outcome::Refused, Effect::Plain)),
         _ => None,
     }
+}
+
+/// Whether a refusal that does not end the operation is one for sure: then it ends once no earlier send of it can arrive.
+pub(crate) fn waits_out(error: &waygate_cloud::Error) -> bool {
+    error.is_definite() && !matches!(error, waygate_cloud::Error::NotSent { .. })
 }
 
 /// Whether an earlier send of this operation is unanswered and may still take effect: then the refusal of a later one does not end it.

@@ -1,6 +1,6 @@
 //! One change sent from a lane: sent once, its answer recorded, and word left for its lease where it was refused.
 
-use crate::call::{judged, patience, told};
+use crate::call::{judged, patience, told, waits_out};
 use crate::errors::{Error, chain};
 use crate::lane::{CALL, FENCE, FullSince};
 use crate::metrics::CallOutcome;
@@ -77,19 +77,20 @@ async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudErro
     if !learned && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
         worker.store.leave_word(taken.lease_id, &word(error, ended.is_none())).await?;
     }
-    match ended {
-        Some((outcome, effect)) => {
-            worker.store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(&message), effect).await?;
-        }
-        None => worker.store.lost(operation.id).await?,
+    if let Some((outcome, effect)) = ended {
+        worker.store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(&message), effect).await?;
+        return Ok(Delivered::Told);
     }
+    if waits_out(error) {
+        worker.store.wait_out(operation.id).await?;
+    }
+    worker.store.lost(operation.id).await?;
     Ok(Delivered::Told)
 }
 
 /// What the lease tells its pod, and when it tries again. Refused for sure, and yet `open`: it ends once no earlier send of it can arrive.
 fn word(error: &CloudError, open: bool) -> Refused {
-    let waits_out = open && error.is_definite() && !matches!(error, CloudError::NotSent { .. });
-    let at_least = if waits_out { Some(FENCE) } else { error.retry_after() };
+    let at_least = if open && waits_out(error) { Some(FENCE) } else { error.retry_after() };
     Refused {
         reason: error.reason().to_owned(),
         message: told(error),

@@ -180,8 +180,8 @@ fn no_room(s: &Situation<'_>, asks: &[Ask]) -> Option<Step> {
     let new = asks.iter().filter(|ask| matches!(ask.change, Change::CreateForwardEntry(_))).count();
     let standing = s.cloud.entries.len();
     let most = s.cloud.gateway.full_at.filter(|most| new > 0 && standing + new > *most)?;
-    // Fixed ports that were somebody's before must not move: they wait until there is room.
-    let stays = s.lease.generation > 1 && s.lease.request.keep() != Keep::Not;
+    // Fixed ports that somebody knows of must not move: they wait until there is room.
+    let stays = s.lease.told && s.lease.request.keep() != Keep::Not;
     if !stays {
         return Some(Step::Spill);
     }

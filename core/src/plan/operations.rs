@@ -6,8 +6,8 @@
 //!   └──────────────┘                  unanswered: a read tells how it ended, or it is sent again, or it must be waited out
 //! ```
 //!
-//! Sending again is safe (same token, same parameters) as long as its effect is still wanted. Where it is not, nothing is sent: what a late
-//! send may still do is waited for until the fence has passed, and taken back after.
+//! Sending again is safe (same token, same parameters) as long as its effect is still wanted. Where it is not, or the cloud has said no to it,
+//! nothing is sent: what a late send may still do is waited for until the fence has passed, and taken back after.
 
 use super::situation::{PodFact, Seen, Situation};
 use super::step::{Patience, Reason, Step};
@@ -54,6 +54,13 @@ fn asked_afresh(operation: &Operation, s: &Situation<'_>) -> bool {
 }
 
 fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
+    match by_reading(operation, s) {
+        Step::Resend(_) | Step::Requeue(_) if operation.waits_out => missed(operation, s),
+        step => step,
+    }
+}
+
+fn by_reading(operation: &Operation, s: &Situation<'_>) -> Step {
     match &operation.change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => match s.cloud.tagged.first() {
             Some(eip) => {

@@ -64,6 +64,7 @@ impl Scene {
             resource: false,
             doubts: 0,
             spilling: false,
+            told: false,
             lost_to: None,
             parted_at: None,
             created_at: NOW,
@@ -125,6 +126,7 @@ impl Scene {
             sending: Sending::Unanswered,
             fence_until: NOW + SignedDuration::from_mins(1),
             misses: 0,
+            waits_out: false,
         };
         self.with(|s| s.operations = vec![operation])
     }

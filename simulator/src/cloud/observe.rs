@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Cloud;
+use super::{Cloud, Eip, ForwardEntry};
 
 impl Cloud {
     /// All of it, as the admin's `GET /state` shows it.
@@ -24,6 +24,26 @@ impl Cloud {
             "snatEntries": self.snat_json(),
             "bandwidthPackages": self.packages_json(),
         })
+    }
+
+    /// All EIPs, in the order of their allocation.
+    pub fn eips(&self) -> impl Iterator<Item = &Eip> {
+        self.eips.values()
+    }
+
+    /// All forward entries, in the order of their making.
+    pub fn forward_entries(&self) -> impl Iterator<Item = &ForwardEntry> {
+        self.entries.values()
+    }
+
+    /// The DNAT table of a gateway that is there.
+    pub fn forward_table(&self, gateway: &str) -> Option<&str> {
+        self.gateways.get(gateway).map(|gateway| gateway.table.as_str())
+    }
+
+    /// How many entries a gateway that is there takes.
+    pub fn entry_quota(&self, gateway: &str) -> Option<usize> {
+        Some(self.gateways.get(gateway)?.entry_quota.unwrap_or(self.quotas.entries_per_gateway))
     }
 
     /// The gateways of the ready line: ids, tables, zones and EIPs.

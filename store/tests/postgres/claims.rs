@@ -165,6 +165,19 @@ async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_published_once_stays_told() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
+        for (phase, told) in [(Phase::Wanted, false), (Phase::Held, true), (Phase::Wanted, true)] {
+            bench.store.set_phase(&claim, phase).await?;
+            assert_eq!(bench.load(&claim).await?.lease.told, told, "{phase:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_the_next() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;

@@ -223,8 +223,11 @@ async fn an_answer_lost_is_told_at_once() -> Result<()> {
         let taken = next(bench, &lane).await?.expect("something waits");
         bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         bench.store.lost(taken.operation.id).await?;
-        let loaded = bench.load(&bench.claim_one().await?).await?;
-        assert_eq!(loaded.operations[0].sending, Sending::Unanswered);
+        let claim = bench.claim_one().await?;
+        let loaded = bench.load(&claim).await?;
+        assert_eq!((loaded.operations[0].sending, loaded.operations[0].waits_out), (Sending::Unanswered, false));
+        bench.store.wait_out(taken.operation.id).await?;
+        assert!(bench.load(&claim).await?.operations[0].waits_out);
         Ok(())
     })
     .await

@@ -1,40 +1,51 @@
 //! What `worker/src/act.rs` does with a step: decisions on the lease, changes asked of the cloud, writes to the cluster.
 
-use crate::store::{Claim, No};
-use crate::worker::{After, Scene, Stage, Write, changed, doubtful};
+use crate::operations::Bringer;
+use crate::ports::Reserved;
+use crate::store::{Asking, Claim, No};
+use crate::worker::{After, Scene, Stage, Write, changed, doubtful, pause};
 use crate::world::World;
 use std::collections::VecDeque;
-use waygate_core::lease::Phase;
-use waygate_core::plan::{Asks, EndReason, Patience, PodFact, Publication, Reason, ResourceFact, Step, Verdict, Wait, Withdrawal};
+use waygate_core::ids::PodUid;
+use waygate_core::lease::{Lease, Phase};
+use waygate_core::plan::{Asks, Patience, PodFact, Publication, Reason, ResourceFact, Step, Verdict, Wait, Withdrawal};
 use waygate_core::request::Request;
 
 impl World {
     /// Takes the step.
     pub(crate) fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: &Step) -> Result<After, No> {
         match step {
-            Step::Change { .. } | Step::Queue { .. } | Step::Requeue(_) | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => {
+            Step::Change { .. } | Step::Queue { .. } | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => {
                 return self.ask(claim, scene, step);
             }
             Step::WriteResource(_) | Step::Publish(_) | Step::Withdraw(_) | Step::RemoveResource => {
                 return Ok(self.show(claim, scene, step));
             }
-            Step::Wait(wait) => return Ok(self.waits(&scene, wait.clone())),
+            Step::Wait(wait) => return Ok(self.waits(claim, &scene, wait.clone())),
             Step::TakeEip(candidates) => {
-                if !self.store.take_eip(claim, candidates)? {
-                    return Ok(doubtful());
-                }
+                let taken = self.store.take_eip(claim, candidates)?;
+                return Ok(if taken { After::then(Stage::Load) } else { beaten() });
             }
+            Step::TakeSpare(spare) => {
+                let taken = self.store.take_spare(self.now, claim, *spare)?;
+                return Ok(if taken { After::then(Stage::Load) } else { beaten() });
+            }
+            Step::TakeOver(id) => self.store.take_over(self.now, claim, id)?,
+            Step::Unqueue(id) => self.store.unqueue(claim, *id)?,
+            Step::Requeue(id) => self.store.requeue(self.now, claim, *id)?,
+            Step::YieldResource => self.store.set_resource(claim, false)?,
+            Step::Part => self.store.part(self.now, claim)?,
             Step::SetTarget(target) => {
                 let set = self.store.set_target(claim, target);
-                return self.taken_or(&scene, set);
+                return self.taken_or(claim, &scene, set);
             }
             Step::ClaimResource => {
-                let claimed = self.store.set_resource(claim);
-                return self.taken_or(&scene, claimed);
+                let claimed = self.store.set_resource(claim, true);
+                return self.taken_or(claim, &scene, claimed);
             }
             Step::ReservePorts { .. } => return self.reserve(claim, &scene),
             Step::Forget => {
-                self.sight_again(&scene);
+                self.sight_who_asks(claim, &scene);
                 self.store.forget(claim)?;
                 return Ok(After::Gone);
             }
@@ -42,11 +53,9 @@ impl World {
                 self.store.doubt(claim)?;
                 return Ok(doubtful());
             }
-            Step::End(why) => {
+            Step::End(_) => {
                 self.store.set_phase(claim, Phase::Ending)?;
-                if *why == EndReason::RequestChanged {
-                    self.sight_again(&scene);
-                }
+                self.sight_who_asks(claim, &scene);
             }
             Step::Want => self.store.set_phase(claim, Phase::Wanted)?,
             Step::ForgetEip => self.store.forget_eip(claim)?,
@@ -56,34 +65,45 @@ impl World {
             Step::QuietPort(port) => self.store.quiet_port(self.now, claim, port)?,
             Step::ClearTarget => self.store.clear_target(claim)?,
             Step::Adjust(request) => self.store.adjust(claim, request)?,
-            Step::Part | Step::Keep(_) | Step::Succeed(_) | Step::ReleaseKept | Step::Unqueue(_) => {
-                self.fail(|| format!("nothing here asks to be kept, or waits in a queue: {step:?}"));
+            Step::Keep(seconds) => self.store.keep(self.now, claim, *seconds)?,
+            Step::Succeed(successor) => {
+                let succeeded = self.store.succeed(self.now, claim, &successor.uid, &successor.request);
+                return self.taken_or(claim, &scene, succeeded);
             }
-            Step::TakeOver(_) | Step::TakeSpare(_) | Step::YieldResource => {
-                self.fail(|| format!("nothing here is paid by the month or taken over: {step:?}"));
+            Step::ReleaseKept if self.fault(0.2) => {
+                let wait = Wait { reason: Reason::ReleaseHeld, message: "many go at once".to_owned(), patience: Patience::Person };
+                return Ok(self.waits(claim, &scene, wait));
             }
+            Step::ReleaseKept => self.store.release_kept(claim)?,
         }
         Ok(After::then(Stage::Load))
     }
 
-    /// The pod still asks, or asks again: it has a lease, be it another one.
-    fn sight_again(&mut self, scene: &Scene) {
+    /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it another one.
+    fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
         let lease = &scene.loaded.lease;
         if let PodFact::Here(here) = &scene.pod
             && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
         {
-            self.store.sight(self.now, &lease.pod_name, &lease.pod_uid, request);
+            self.store.sight(self.now, asking(claim, lease, &lease.pod_uid, lease.controller.as_deref(), request));
+        }
+        if let (PodFact::Gone, Some(successor)) = (&scene.pod, &scene.successor) {
+            self.store.sight(self.now, asking(claim, lease, &successor.uid, successor.controller.as_deref(), &successor.request));
         }
     }
 
     fn reserve(&mut self, claim: &Claim, scene: &Scene) -> Result<After, No> {
         let Request::Dnat(request) = &scene.loaded.lease.request else { return Ok(changed()) };
-        let first = self.dice_below(2);
-        if self.store.reserve_ports(claim, request, first)? {
-            return Ok(After::then(Stage::Load));
-        }
-        let wait = Wait { reason: Reason::NoFreePort, message: "no room".to_owned(), patience: Patience::Event };
-        Ok(self.waits(scene, wait))
+        let candidates = self.candidates();
+        let mut dice = self.another_dice();
+        let reason = match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
+            Ok(Reserved::Yes) => return Ok(After::then(Stage::Load)),
+            Err(no) => return self.taken_or(claim, scene, Err(no)),
+            Ok(Reserved::NoRoom) if candidates.is_empty() => Reason::GatewayUnavailable,
+            Ok(Reserved::NoRoom) => Reason::NoFreePort,
+            Ok(Reserved::QuotaFull) => Reason::QuotaExceeded,
+        };
+        Ok(self.waits(claim, scene, Wait { reason, message: "no room".to_owned(), patience: Patience::Event }))
     }
 
     /// Changes in the cloud, and what became of them.
@@ -94,22 +114,20 @@ impl World {
                 let operation = self.store.intend(now, claim, resource, change)?;
                 return Ok(After::then(Stage::Send(scene, operation, now)));
             }
-            // Here every gateway is free at once: what is asked for first is sent, and the rest is asked for again.
-            Step::Queue { asks, .. } => {
-                let Some(ask) = asks.first() else { return Ok(changed()) };
-                let operation = self.store.intend(now, claim, &ask.resource, &ask.change)?;
-                return Ok(After::then(Stage::Send(scene, operation, now)));
+            Step::Queue { gateway, asks } => {
+                let queued = self.store.queue(now, claim, gateway, asks)?;
+                return Ok(if queued > 0 { After::then(Stage::Load) } else { pause(Reason::EntriesPending.as_str(), Patience::Poll) });
             }
-            Step::Resend(id) | Step::Requeue(id) => {
+            Step::Resend(id) => {
                 self.store.intend_again(now, claim, *id)?;
                 let operation = scene.loaded.operations.iter().find(|operation| operation.id == *id).cloned();
                 return Ok(operation.map_or_else(changed, |operation| After::then(Stage::Send(scene, operation, now))));
             }
             Step::Settle { operation, outcome, answer } => {
-                self.store.settle(now, claim, *operation, *outcome, answer.as_ref(), false);
+                self.store.settle(now, Bringer::Claimant(claim), *operation, *outcome, answer.as_ref(), false);
             }
             Step::Miss(operation) => {
-                self.store.miss(claim, *operation)?;
+                self.store.miss(now, claim, *operation)?;
                 return Ok(doubtful());
             }
             _ => {}
@@ -125,11 +143,11 @@ impl World {
                 if !self.store.holds(claim) {
                     self.late_write(&lease);
                 }
-                if self.cluster.write_spec(&lease, scene.resource_version, content).is_err() {
+                if self.clusters[claim.cluster].write_spec(&lease, scene.resource_version, content).is_err() {
                     return changed();
                 }
             }
-            Step::RemoveResource => self.cluster.remove_resource(&lease.pod_name, lease.kind, scene.resource_version),
+            Step::RemoveResource => self.clusters[claim.cluster].remove_resource(&lease.pod_name, lease.kind, scene.resource_version),
             Step::Publish(publication) => {
                 let writes = publishing(&scene, publication);
                 return After::then(Stage::Write(scene, writes));
@@ -142,6 +160,16 @@ impl World {
         }
         After::then(Stage::Load)
     }
+}
+
+/// Somebody else was faster.
+fn beaten() -> After {
+    pause("Doubtful", Patience::Poll)
+}
+
+/// A pod of the lease's name. When it was made is known from its next event.
+fn asking<'a>(claim: &Claim, lease: &'a Lease, uid: &'a PodUid, controller: Option<&'a str>, request: &'a Request) -> Asking<'a> {
+    Asking { cluster: claim.cluster, name: &lease.pod_name, uid, controller, made: None, request }
 }
 
 /// Status, annotation, condition, phase, in this order; nothing is written where it stands already.

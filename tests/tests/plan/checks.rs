@@ -1,45 +1,101 @@
-//! What must always hold, and what must be so in the end.
+//! What must hold at every moment, whatever happens.
 
+use crate::call::modifies;
 use crate::cluster::Pod;
-use crate::store::Slot;
-use crate::worker::modifies;
+use crate::operations::Asked;
+use crate::ports::Slot;
+use crate::store::{Claim, keeps};
+use crate::worker::Scene;
 use crate::world::World;
-use std::collections::BTreeSet;
+use serde_json::Value;
+use simulator::cloud::{EipStatus, Target};
+use std::collections::BTreeMap;
 use waygate_core::change::Change;
-use waygate_core::facts::{EipStatus, ForwardEntryStatus};
-use waygate_core::ids::LeaseId;
-use waygate_core::lease::{Lease, Operation, Phase};
-use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{PodFact, Reason, ResourceFact, Step};
-use waygate_core::request::{EipSource, Kind, Request};
+use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
+use waygate_core::ids::{ForwardEntryId, PodUid};
+use waygate_core::lease::{Lease, LeasedPort, Operation, Phase};
+use waygate_core::names::{TAG_LEASE, read_entry_name};
+use waygate_core::plan::{Content, EndReason, Object, PodFact, Reason, Removal, ResourceFact, Step, Verdict};
+use waygate_core::request::{Kind, Protocol, Request};
 
 impl World {
-    /// Before a step is taken: what was published and works is not withdrawn because one read does not show it.
-    pub(crate) fn planned(&mut self, lease: &Lease, pod: &PodFact, step: &Step) {
-        let (PodFact::Here(here), Step::Withdraw(withdrawal)) = (pod, step) else { return };
-        let stayed = lease.target.as_ref().map(|target| target.private_ip) == here.ip;
-        if stayed && withdrawal.reason == Reason::AddressLost && lease.phase == Phase::Held && lease.doubts == 0 {
-            self.fail(|| format!("withdrawn after one read: {}", withdrawal.message));
+    /// Before a step is taken. What a process decides that has lost its claim, the store does not take.
+    pub(crate) fn planned(&mut self, claim: &Claim, scene: &Scene, step: &Step) {
+        let lease = &scene.loaded.lease;
+        if !self.store.holds(claim) {
+            return;
+        }
+        let wrong = match step {
+            Step::Withdraw(withdrawal) => {
+                let ip = if let PodFact::Here(here) = &scene.pod { here.ip } else { None };
+                let stayed = ip.is_some() && lease.target.as_ref().map(|target| target.private_ip) == ip;
+                let hasty = stayed && withdrawal.reason == Reason::AddressLost && lease.phase == Phase::Held && lease.doubts == 0;
+                hasty.then(|| format!("withdrawn after one read: {}", withdrawal.message))
+            }
+            Step::End(EndReason::PodGone | EndReason::PodExited) | Step::Keep(_) => {
+                let pod = self.clusters[claim.cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid);
+                pod.is_some_and(|pod| !pod.exited).then(|| "a living pod is given up".to_owned())
+            }
+            Step::End(EndReason::Expired) => {
+                lease.ends_at.is_none_or(|end| end > self.now).then(|| format!("ended before its time: {:?}", lease.ends_at))
+            }
+            Step::ReleaseKept => {
+                let resource = self.clusters[claim.cluster].resources.values().find(|resource| resource.lease == lease.id);
+                let meant = resource.is_some_and(|resource| resource.removal == Removal::Asked && !resource.object.is_owned());
+                (!meant).then(|| "what is kept is released though nobody deleted its custom resource".to_owned())
+            }
+            Step::QuietPort(port) if lease.phase != Phase::Ending && self.kept.contains_key(&lease.id) => {
+                Some(format!("{port:?}, which was kept, is given up"))
+            }
+            Step::Succeed(successor) => self.wrongly_succeeded(claim, lease, &successor.uid),
+            Step::TakeOver(id) if !self.takeover => Some(format!("{id} is taken over, which is not allowed")),
+            _ => None,
+        };
+        if let Some(why) = wrong {
+            self.fail(|| format!("lease {}: {why}", lease.id));
+        }
+        match step {
+            Step::Keep(_) | Step::Part => drop(self.kept.insert(lease.id, lease.clone())),
+            // It is not to be kept any more.
+            Step::Adjust(request) if !keeps(request) => drop(self.kept.remove(&lease.id)),
+            // A person has taken something of it.
+            Step::MarkForeign(_) | Step::ForgetEip | Step::End(_) => drop(self.kept.remove(&lease.id)),
+            _ => {}
         }
     }
 
+    /// Why the pod must not have the kept lease.
+    fn wrongly_succeeded(&self, claim: &Claim, lease: &Lease, uid: &PodUid) -> Option<String> {
+        let pods = &self.clusters[claim.cluster].pods;
+        if pods.values().any(|pod| pod.uid == lease.pod_uid && !pod.exited) {
+            return Some("given to a successor while its pod lives".to_owned());
+        }
+        let stranger = pods.get(&lease.pod_name).is_some_and(|pod| pod.uid == *uid && pod.controller != lease.controller);
+        stranger.then(|| "given to a pod of another controller".to_owned())
+    }
+
     /// Before a change is sent.
-    pub(crate) fn sending(&mut self, operation: &Operation, lease: &Lease) {
-        if modifies(&operation.change).is_some_and(|id| self.given.contains(id)) {
+    pub(crate) fn sending(&mut self, cluster: usize, operation: &Operation, lease: &Lease) {
+        if modifies(&operation.change).is_some_and(|id| self.is_bought_by_people(id)) {
             self.fail(|| format!("a given EIP would be modified: {:?}", operation.change));
         }
         // A send of a process that was paused is judged by what was known when it was intended.
-        if !self.store.operations.iter().any(|(_, unresolved)| unresolved.id == operation.id) {
+        if !self.store.is_unresolved(operation.id) {
             return;
         }
-        let (fact, _) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id, |_| true);
+        let (fact, _) = self.clusters[cluster].resource_of(lease, |_| true);
         let written = matches!(fact, ResourceFact::Mine(..));
         match &operation.change {
             Change::AssociateEipAddress { .. } | Change::CreateForwardEntry(_) if !written => {
                 self.fail(|| format!("bound before the custom resource was written: {:?}", operation.change));
             }
+            Change::ReleaseEipAddress { .. } if keeps(&lease.request) && lease.phase != Phase::Ending => {
+                self.fail(|| format!("what is to be kept would be released: {:?}", operation.change));
+            }
+            // One that somebody has moved is none of those that are published.
+            Change::DeleteForwardEntry { entry_id, .. } if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
             Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } | Change::ModifyForwardEntry { .. } => {
-                let pod = self.cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
+                let pod = self.clusters[cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
                 let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excused.contains(&pod.uid));
                 if (fact.shows_address() || announced) && !self.late_writers.contains(&lease.id) {
                     self.fail(|| format!("taken away while it is published: {:?}", operation.change));
@@ -47,184 +103,255 @@ impl World {
             }
             _ => {}
         }
+        if let Change::DeleteForwardEntry { entry_id, .. } | Change::ModifyForwardEntry { entry_id, .. } = &operation.change {
+            self.changing(cluster, entry_id);
+        }
+    }
+
+    /// Entries are changed by their own cluster only, and those of others never.
+    fn changing(&mut self, cluster: usize, id: &ForwardEntryId) {
+        let touched = self.cloud.ledger.touched.contains(id.as_str());
+        let entry = self.cloud.at(self.now).forward_entries().find(|entry| entry.id == id.as_str());
+        let Some(name) = entry.map(|entry| entry.name.clone()).filter(|_| !touched) else { return };
+        if self.owners[cluster].read_entry_name(&name).is_none() {
+            self.fail(|| format!("entry {id} ({name}) is not cluster {cluster}'s, and would be changed"));
+        }
+    }
+
+    /// Before a status is written: it has one entry for each port that is asked for.
+    pub(crate) fn showing(&mut self, lease: &Lease, content: Option<&Content>) {
+        let Some(Content::Dnat { status, .. }) = content else { return };
+        let shown = status.as_ref().and_then(|status| status.entries.as_ref()).map_or(0, Vec::len);
+        if shown != asked_ports(&lease.request) {
+            self.fail(|| format!("{shown} status entries for {:?}", lease.request));
+        }
+    }
+
+    /// Before a condition False is written that no withdrawal came before.
+    pub(crate) fn telling(&mut self, claim: &Claim, scene: &Scene, told: &Verdict) {
+        let lease = &scene.loaded.lease;
+        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else { return };
+        if pod.version != scene.pod_version || lease.phase != Phase::Held {
+            return;
+        }
+        if is_told(&pod, lease.kind) && !self.excused.contains(&pod.uid) && self.untrue(claim.cluster, &pod, lease.kind).is_none() {
+            self.fail(|| format!("the address of pod {} works, and it would be told {told:?}", pod.uid));
+        }
     }
 
     /// After a condition True was written, on reads of `read_at`.
-    pub(crate) fn published(&mut self, name: &str, kind: Kind, read_at: u64) {
-        if read_at < self.disturbed {
-            return;
+    pub(crate) fn published(&mut self, claim: &Claim, lease: &Lease, read_at: u64) {
+        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else { return };
+        match self.untrue(claim.cluster, &pod, lease.kind) {
+            None => drop(self.excused.remove(&pod.uid)),
+            // Somebody was quicker than we.
+            Some(_) if read_at < self.disturbed => drop(self.excused.insert(pod.uid)),
+            Some(why) => self.fail(|| format!("published on pod {} what is not so: {why}", pod.uid)),
         }
-        let Some(pod) = self.cluster.pods.get(name).cloned() else { return };
-        self.excused.remove(&pod.uid);
-        if let Some(why) = self.untrue(&pod, kind) {
-            self.fail(|| format!("published on pod {name} what is not so: {why}"));
+        if let Some(kept) = self.kept.get(&lease.id).cloned().filter(|kept| !had(kept, lease)) {
+            self.fail(|| format!("kept: {:?} {:?}, given: {:?} {:?}", kept.eip, kept.ports, lease.eip, lease.ports));
+        }
+        if keeps(&lease.request) {
+            self.kept.insert(lease.id, lease.clone());
         }
     }
 
+    /// Pods whose published address does not work, at this moment.
+    pub(crate) fn told_untruths(&mut self) -> Vec<PodUid> {
+        let mut untold = Vec::new();
+        for (cluster, pod) in self.living_pods() {
+            for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind)) {
+                untold.extend(self.untrue(cluster, &pod, kind).map(|_| pod.uid.clone()));
+            }
+        }
+        untold
+    }
+
+    pub(crate) fn living_pods(&self) -> Vec<(usize, Pod)> {
+        let all = self.clusters.iter().enumerate().flat_map(|(cluster, it)| it.pods.values().map(move |pod| (cluster, pod)));
+        all.filter(|(_, pod)| !pod.exited).map(|(cluster, pod)| (cluster, pod.clone())).collect()
+    }
+
     /// Why what a pod says of its address is not so; none if it is.
-    fn untrue(&mut self, pod: &Pod, kind: Kind) -> Option<String> {
-        let now = self.now;
+    pub(crate) fn untrue(&mut self, cluster: usize, pod: &Pod, kind: Kind) -> Option<String> {
         let announced = pod.announced.get(&kind)?;
         let ip = pod.ip?;
-        let row = self.store.rows.values().find(|row| row.lease.pod_uid == pod.uid && row.lease.kind == kind && row.lease.target.is_some());
-        let Some(lease) = row.map(|row| row.lease.clone()) else { return Some("no lease points anywhere".to_owned()) };
-        let Some(target) = &lease.target else { return Some("no target".to_owned()) };
-        if kind == Kind::Eip {
-            let eip = self.cloud.all_eips(now).into_iter().find(|eip| eip.ip_address.to_string() == *announced);
-            let true_ = eip.as_ref().is_some_and(|eip| {
-                eip.status == EipStatus::InUse && eip.bound_to(&target.eni_id, ip, target.primary && target.private_ip == ip)
-            });
-            return (!true_).then(|| format!("{announced} is {eip:?}, the pod has {ip}"));
+        let told = told_ports(announced);
+        // A pod that asks for something else has a second lease, while what the first one gave it is taken back.
+        let gave =
+            |lease: &&Lease| lease.pod_uid == pod.uid && lease.kind == kind && lease.target.is_some() && gives(lease, announced, &told);
+        if !self.store.rows.values().map(|row| &row.lease).any(|lease| gave(&lease)) {
+            return Some(format!("{announced} is of no lease that points anywhere"));
         }
-        let gateway = lease.ports.first().map(|port| port.gateway_id.clone())?;
-        let entries = self.cloud.entries(now, &gateway);
-        let missing = lease.ports.iter().find(|port| {
-            !entries.iter().any(|entry| {
-                entry.covers_external(port.external_ip, port.protocol(), port.external_port)
-                    && entry.covers_internal(ip, port.protocol(), port.exposed.port)
-                    && entry.status == ForwardEntryStatus::Available
-            })
-        });
-        missing.map(|port| format!("{port:?} does not forward to {ip}"))
+        if kind == Kind::Eip {
+            let eip = self.cloud.at(self.now).eips().find(|eip| eip.address.to_string() == *announced);
+            let bound = eip.filter(|eip| eip.status == EipStatus::InUse).and_then(|eip| eip.binding.as_ref()?.private_address);
+            return (bound != Some(ip)).then(|| format!("{announced} is {eip:?}, the pod has {ip}"));
+        }
+        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
+        let works = |port: &Told| entries.iter().any(|entry| port.works(entry, ip));
+        if let Some(port) = told.iter().find(|port| !works(port)) {
+            return Some(format!("{port:?} does not forward to {ip}"));
+        }
+        let resource = self.clusters[cluster].resources.get(&(kind, pod.name.clone()))?;
+        let shown = shown_ports(&resource.object);
+        (!shown.is_empty() && shown != told).then(|| format!("the pod says {told:?}, its custom resource {shown:?}"))
     }
 
     /// What holds at any moment.
     pub(crate) fn check(&mut self) {
-        let now = self.now;
-        let elsewhere = self.elsewhere();
-        for eip in self.cloud.all_eips(now) {
-            let holder =
-                self.store.rows.values().find(|row| row.lease.eip.as_ref().is_some_and(|it| it.allocation_id == eip.allocation_id));
-            if let Some(tag) = eip.tags.get(TAG_LEASE) {
-                let allocating = |(lease, operation): &(LeaseId, Operation)| {
-                    lease.to_string() == *tag && matches!(operation.change, Change::AllocateEipAddress { .. })
-                };
-                let known = holder.is_some_and(|row| row.lease.id.to_string() == *tag) || self.store.operations.iter().any(allocating);
-                if !known {
-                    return self.fail(|| format!("a leak: {} of lease {tag}, which does not have it", eip.allocation_id));
-                }
-            }
-            let bound = eip.binding.as_ref().filter(|binding| binding.instance_type == "NetworkInterface");
-            if let Some(ip) = bound.and_then(|binding| binding.private_ip).filter(|ip| Some(*ip) != elsewhere) {
-                let target = holder.and_then(|row| row.lease.target.as_ref()).map(|target| target.private_ip);
-                if target != Some(ip) {
-                    return self.fail(|| format!("{} is bound to {ip}, its lease points at {target:?}", eip.allocation_id));
-                }
-            }
+        let reused = self.cloud.reused.take().map(|why| format!("reused inside its quiet time: {why}"));
+        let wrong = reused.or_else(|| self.wrong_eip()).or_else(|| self.wrong_entry()).or_else(|| self.told_twice());
+        if let Some(why) = wrong {
+            self.fail(|| why);
         }
-        self.check_entries();
-        for pod in self.cluster.pods.values().filter(|pod| !pod.exited && !pod.terminating).cloned().collect::<Vec<_>>() {
-            let told = |kind: &Kind| pod.verdicts.get(kind).is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str());
-            for kind in Kind::ALL.into_iter().filter(told) {
-                if !self.excused.contains(&pod.uid)
-                    && let Some(why) = self.untrue(&pod, kind)
-                {
+        for (cluster, pod) in self.living_pods() {
+            for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind) && !self.excused.contains(&pod.uid)).collect::<Vec<_>>() {
+                if let Some(why) = self.untrue(cluster, &pod, kind) {
                     self.fail(|| format!("pod {} says what is not so: {why}", pod.uid));
                 }
             }
         }
     }
 
-    /// An entry of ours stands on a port that its lease holds: a port is freed only once nothing can be on it.
-    fn check_entries(&mut self) {
-        let now = self.now;
-        for gateway in self.cloud.gateways.clone() {
-            for entry in self.cloud.entries(now, &gateway.id) {
-                let Some(name) = self.owner.read_entry_name(&entry.name) else { continue };
-                let on_it = self
-                    .store
-                    .slots
-                    .iter()
-                    .find(|((eip, protocol, port), _)| *eip == gateway.eip && entry.covers_external(gateway.address, *protocol, *port));
-                if on_it.map(|(_, slot)| slot) != Some(&Slot::Held(name.lease)) {
-                    let state = on_it.map(|(_, slot)| slot.clone());
-                    return self.fail(|| format!("entry {} of lease {} stands on a port that is {state:?}", entry.entry_id, name.lease));
+    /// Every EIP of ours is its lease's, and bound to nothing but its lease's target.
+    fn wrong_eip(&mut self) -> Option<String> {
+        let elsewhere = self.elsewhere();
+        let eips: Vec<_> = self.cloud.at(self.now).eips().cloned().collect();
+        for eip in eips {
+            let holds = |lease: &Lease| lease.eip.as_ref().is_some_and(|it| it.allocation_id.as_str() == eip.id);
+            let holder = self.store.rows.values().map(|row| &row.lease).find(|lease| holds(lease));
+            if let Some(tag) = eip.tags.get(TAG_LEASE) {
+                let allocating = |asked: &Asked| {
+                    let change = &asked.operation.change;
+                    let allocates = matches!(change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. });
+                    asked.lease.to_string() == *tag && allocates
+                };
+                // One that is paid for passes from lease to lease.
+                let known = holder.is_some() || self.store.operations.iter().any(allocating);
+                if !known && eip.status != EipStatus::Releasing {
+                    return Some(format!("a leak: {} of lease {tag}, which does not have it", eip.id));
+                }
+            }
+            let bound = eip.binding.as_ref().filter(|binding| binding.target == Target::NetworkInterface);
+            if let Some(ip) = bound.and_then(|binding| binding.private_address).filter(|ip| Some(*ip) != elsewhere) {
+                let target = holder.and_then(|lease| lease.target.as_ref()).map(|target| target.private_ip);
+                if target != Some(ip) {
+                    return Some(format!("{} is bound to {ip}, its lease points at {target:?}", eip.id));
                 }
             }
         }
+        None
     }
 
-    /// Why this is not yet how it must be in the end; none once it is.
-    pub(crate) fn unmet(&mut self) -> Option<String> {
-        if let Some((_, operation)) = self.store.operations.first() {
-            return Some(format!("{operation:?} is unresolved"));
-        }
-        if !self.cloud.is_quiet() {
-            return Some("something is on its way".to_owned());
-        }
-        let pods: Vec<_> = self.cluster.pods.values().cloned().collect();
-        if let Some(why) = pods.iter().find_map(|pod| self.pod_lacks(pod)) {
-            return Some(why);
-        }
-        for row in self.store.rows.values() {
-            let lease = &row.lease;
-            let pod = self.cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
-            let asks = pod.and_then(|pod| pod.asks.as_ref()).map(Request::kind);
-            if asks != Some(lease.kind) || lease.phase == Phase::Ending {
-                return Some(format!("lease {} is left: {:?} {:?}", lease.id, lease.phase, row.reason));
+    /// An entry of ours stands on ports that its lease holds, and on none of a lease that waits for a successor. One whose deletion was accepted
+    /// is on its way: its ports are quiet for longer than that takes.
+    fn wrong_entry(&mut self) -> Option<String> {
+        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
+        let ours = |entry: &&ForwardEntry| {
+            entry.status != ForwardEntryStatus::Deleting && !self.cloud.ledger.touched.contains(entry.entry_id.as_str())
+        };
+        for entry in entries.iter().filter(ours) {
+            let Some((_, name)) = read_entry_name(&entry.name) else { continue };
+            let eip = self.store.offers.values().find(|offered| offered.gateway.address == entry.external_ip).map(|it| &it.gateway.eip);
+            let mut on_it = self
+                .store
+                .slots
+                .iter()
+                .filter(|((id, protocol, port), _)| Some(id) == eip && entry.covers_external(entry.external_ip, *protocol, *port));
+            if let Some((key, slot)) = on_it.find(|(_, slot)| **slot != Slot::Held(name.lease)) {
+                return Some(format!("entry {} of lease {} stands on {key:?}, which is {slot:?}", entry.entry_id, name.lease));
+            }
+            let row = self.store.rows.get(&name.lease);
+            if row.is_some_and(|row| row.lease.phase == Phase::Kept) {
+                return Some(format!("entry {} of lease {}, which is kept, points somewhere", entry.entry_id, name.lease));
             }
         }
-        self.left_behind()
+        None
     }
 
-    fn pod_lacks(&mut self, pod: &Pod) -> Option<String> {
-        if pod.exited {
-            return None;
-        }
-        let asked = pod.asks.as_ref().map(Request::kind);
-        if let Some(kind) = pod.announced.keys().find(|kind| Some(**kind) != asked) {
-            return Some(format!("pod {} still announces its {kind:?}", pod.uid));
-        }
-        let kind = asked?;
-        let told = pod.verdicts.get(&kind);
-        if told.is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str()) && pod.announced.contains_key(&kind) {
-            return self.untrue(pod, kind);
-        }
-        // One given EIP, several pods: one has it, the others say why they do not.
-        let contested = self.cluster.pods.values().any(|other| other.uid != pod.uid && !other.exited && wants_the_same(other, pod));
-        if contested && told.is_some_and(|verdict| verdict.reason == Reason::EipHeld.as_str()) {
-            return None;
-        }
-        Some(format!("pod {} has no {kind:?}: {told:?}", pod.uid))
-    }
-
-    /// What exists though nobody has it.
-    fn left_behind(&mut self) -> Option<String> {
-        let now = self.now;
-        let held: BTreeSet<_> =
-            self.store.rows.values().filter_map(|row| row.lease.eip.as_ref()).map(|eip| eip.allocation_id.clone()).collect();
-        for eip in self.cloud.all_eips(now) {
-            let gateway = eip.binding.as_ref().is_some_and(|binding| binding.instance_type == "Nat");
-            let free = self.given.contains(&eip.allocation_id) && eip.status == EipStatus::Available;
-            if !gateway && !free && !held.contains(&eip.allocation_id) {
-                return Some(format!("{} is {:?} and nobody's", eip.allocation_id, eip.status));
+    /// No address is told by two pods.
+    fn told_twice(&self) -> Option<String> {
+        let mut told = BTreeMap::new();
+        for (_, pod) in self.living_pods().into_iter().filter(|(_, pod)| !self.excused.contains(&pod.uid)) {
+            let eip = pod.announced.get(&Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
+            let ports = pod.announced.get(&Kind::Dnat).map(|text| told_ports(text)).unwrap_or_default();
+            for address in eip.into_iter().chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol))) {
+                if let Some(other) = told.insert(address.clone(), pod.uid.clone()) {
+                    return Some(format!("{address:?} is told by {other} and by {}", pod.uid));
+                }
             }
         }
-        let mut entries = 0;
-        for gateway in self.cloud.gateways.clone() {
-            let shown = self.cloud.entries(now, &gateway.id);
-            entries += shown.iter().filter(|entry| self.owner.read_entry_name(&entry.name).is_some()).count();
-        }
-        let ports: usize = self.store.rows.values().map(|row| row.lease.ports.len()).sum();
-        let slots = self.store.slots.values().filter(|slot| matches!(slot, Slot::Held(_))).count();
-        if entries != ports || slots != ports {
-            return Some(format!("{entries} entries and {slots} held ports, of which leases know {ports}"));
-        }
-        // What a paused process wrote for a lease that was forgotten meanwhile is taken away by the next pod of the name.
-        let mut resources = self.cluster.resources.values().map(|resource| resource.lease);
-        let left = resources.find(|lease| !self.store.rows.contains_key(lease) && !self.late_writers.contains(lease));
-        left.map(|lease| format!("the custom resource of lease {lease} is left"))
+        None
     }
 }
 
-/// Both name one EIP.
-fn wants_the_same(one: &Pod, other: &Pod) -> bool {
-    let given = |pod: &Pod| match &pod.asks {
-        Some(Request::Eip(request)) => match &request.source {
-            EipSource::Given(id) => Some(id.clone()),
-            EipSource::Allocate(_) | EipSource::Pool(_) => None,
-        },
-        _ => None,
+/// One port, as a pod's annotation or its custom resource tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    external_ip: String,
+    external_port: u16,
+    internal_port: u16,
+    protocol: Protocol,
+}
+
+impl Told {
+    fn works(&self, entry: &ForwardEntry, ip: std::net::Ipv4Addr) -> bool {
+        entry.external_ip.to_string() == self.external_ip
+            && entry.covers_external(entry.external_ip, self.protocol, self.external_port)
+            && entry.covers_internal(ip, self.protocol, self.internal_port)
+            && entry.status == ForwardEntryStatus::Available
+    }
+}
+
+fn told_ports(annotation: &str) -> Vec<Told> {
+    let list: Vec<Value> = serde_json::from_str(annotation).unwrap_or_default();
+    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
+    let one = |value: &Value| Told {
+        external_ip: value["externalIP"].as_str().unwrap_or_default().to_owned(),
+        external_port: number(&value["externalPort"]),
+        internal_port: number(&value["internalPort"]),
+        protocol: if value["protocol"] == "udp" { Protocol::Udp } else { Protocol::Tcp },
     };
-    given(one).is_some() && given(one) == given(other)
+    list.iter().map(one).collect()
+}
+
+fn shown_ports(object: &Object) -> Vec<Told> {
+    let Object::Dnat(object) = object else { return Vec::new() };
+    let entries = object.status.as_ref().and_then(|status| status.entries.clone()).unwrap_or_default();
+    let port = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let one = entries.into_iter().map(|entry| Told {
+        external_ip: entry.external_ip.unwrap_or_default(),
+        external_port: port(entry.external_port),
+        internal_port: port(entry.internal_port),
+        protocol: if entry.ip_protocol.as_deref() == Some("udp") { Protocol::Udp } else { Protocol::Tcp },
+    });
+    one.collect()
+}
+
+/// Whether this is what the lease gives: its EIP's address, or a port for each that is asked for.
+fn gives(lease: &Lease, announced: &str, told: &[Told]) -> bool {
+    let has = |told: &Told| {
+        let is = |port: &LeasedPort| port.external_ip.to_string() == told.external_ip && port.external_port == told.external_port;
+        lease.ports.iter().any(|port| is(port) && port.protocol() == told.protocol && port.exposed.port == told.internal_port)
+    };
+    match &lease.eip {
+        Some(eip) => eip.ip_address.to_string() == announced,
+        None => told.len() == asked_ports(&lease.request) && told.iter().all(has),
+    }
+}
+
+fn asked_ports(request: &Request) -> usize {
+    if let Request::Dnat(request) = request { request.ports.len() } else { 0 }
+}
+
+/// Whether the pod was told of an address of this kind.
+fn is_told(pod: &Pod, kind: Kind) -> bool {
+    pod.verdicts.get(&kind).is_some_and(|verdict| verdict.status && verdict.reason != Reason::NotRequested.as_str())
+}
+
+/// Whether a successor has all that was kept.
+fn had(kept: &Lease, lease: &Lease) -> bool {
+    let outside = |lease: &Lease| lease.ports.iter().map(|port| (port.external_ip, port.external_port, port.exposed)).collect::<Vec<_>>();
+    kept.eip == lease.eip && outside(kept).iter().all(|port| outside(lease).contains(port))
 }

@@ -1,25 +1,28 @@
 //! The simulator's state machine behind the few calls a worker makes: no socket, and time is an argument.
 
+use crate::ledger::Ledger;
+use crate::reads;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use simulator::cidr::Cidr;
-use simulator::cloud::{Call, Cloud as Machine, Quotas, Settings};
+use simulator::cloud::{Call, Cloud as Machine, EntryStatus, Quotas, Settings};
 use simulator::params::Params;
 use simulator::profile::{Pace, Profile};
 use simulator::topology::Topology;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use waygate_cloud::{Error, Refusal};
 use waygate_core::change::{Answer, Change, Forward};
-use waygate_core::facts::{Eip, EipBinding, EipStatus, Eni, ForwardEntry, ForwardEntryStatus};
-use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId};
 use waygate_core::lease::Operation;
+use waygate_core::request::{EipSpec, InstanceChargeType};
 
 /// `Name=value` of one call.
-type Pairs = Vec<(String, String)>;
+pub(crate) type Pairs = Vec<(String, String)>;
 
-/// A gateway with its only EIP.
-#[derive(Clone, Debug)]
+/// A gateway, and an EIP on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gateway {
     pub id: NatGatewayId,
     pub table_id: ForwardTableId,
@@ -38,10 +41,16 @@ pub(crate) struct Cloud {
     machine: Machine,
     key: String,
     late: Vec<Late>,
-    /// What DNAT has to offer.
+    /// Whether gateways take no change before their entries are at rest.
+    pub strict: bool,
+    /// The gateways of the configuration, each with the EIP it has at the beginning.
     pub gateways: Vec<Gateway>,
     /// Bandwidth package of the topology.
     pub package: BandwidthPackageId,
+    /// Who has stood on which port.
+    pub ledger: Ledger,
+    /// A port that was given on too soon.
+    pub reused: Option<String>,
 }
 
 impl Cloud {
@@ -57,13 +66,39 @@ impl Cloud {
         let package = BandwidthPackageId::new(topology.bandwidth_packages.first().map(|it| it.id.clone()).unwrap_or_default());
         let machine = Machine::new(Settings { topology, pace, quotas: Quotas::default(), seed, start });
         let key = machine.first_access_key().map(|key| key.id.clone()).unwrap_or_default();
-        let gateways = machine.gateway_summary().iter().map(gateway).collect();
-        Self { machine, key, late: Vec::new(), gateways, package }
+        let gateways = machine.gateway_summary().iter().map(reads::gateway).collect();
+        Self { machine, key, late: Vec::new(), strict, gateways, package, ledger: Ledger::default(), reused: None }
     }
 
     /// Addresses that pods get, the first of which is its interface's primary one.
     pub(crate) fn pod_network(&self) -> Option<Cidr> {
         self.machine.topology().nodes.first().map(|node| node.pod_cidr)
+    }
+
+    /// Things in the console that no action of the API does.
+    pub(crate) fn console(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Everything in it, as it is at this moment.
+    pub(crate) fn at(&mut self, now: Timestamp) -> &Machine {
+        self.machine.advance(now);
+        &self.machine
+    }
+
+    /// Whether all entries of the gateway are at rest.
+    pub(crate) fn is_at_rest(&mut self, now: Timestamp, gateway: &NatGatewayId) -> bool {
+        let machine = self.at(now);
+        let table = machine.forward_table(gateway.as_str());
+        let mut entries = machine.forward_entries().filter(|entry| Some(entry.table.as_str()) == table);
+        entries.all(|entry| entry.status == EntryStatus::Available)
+    }
+
+    /// Whether the account may call an action, such as `vpc:ModifyForwardEntry`.
+    pub(crate) fn deny(&mut self, action: &str) {
+        if let Ok(key) = self.machine.access_key_mut(&self.key) {
+            key.denied.push(action.to_owned());
+        }
     }
 
     /// Lets what is on its way arrive; says how much did. Its answer goes to nobody.
@@ -96,58 +131,25 @@ impl Cloud {
             pairs.push(pair("ClientToken", operation.id));
         }
         let (outcome, latency) = self.call(now, "2016-04-28", change.action(), pairs);
+        if change.action().ends_with("ForwardEntry") {
+            self.take_down(now);
+        }
         (outcome.map(|body| answer(&body)).map_err(|refusal| refused(change.action(), &refusal)), latency)
     }
 
     /// Somebody at the console does something; whether it was possible is theirs to care about.
     pub(crate) fn by_hand(&mut self, action: &str, parameters: &[(&str, String)]) -> Option<Value> {
-        self.machine.by_hand(action, &Params::new(parameters.iter().map(|(name, value)| pair(name, value)))).ok()
+        self.machine.by_hand(action, &params(parameters)).ok()
     }
 
-    pub(crate) fn eip(&mut self, now: Timestamp, id: &AllocationId) -> Option<Eip> {
-        self.eips(now, vec![pair("AllocationId", id)]).pop()
+    /// The ledger is brought up to date.
+    pub(crate) fn take_down(&mut self, now: Timestamp) {
+        self.machine.advance(now);
+        let reused = self.ledger.take_down(now, self.machine.forward_entries());
+        self.reused = self.reused.take().or(reused);
     }
 
-    pub(crate) fn eips_by_tag(&mut self, now: Timestamp, key: &str, value: &str) -> Vec<Eip> {
-        self.eips(now, vec![pair("Tag.1.Key", key), pair("Tag.1.Value", value)])
-    }
-
-    pub(crate) fn all_eips(&mut self, now: Timestamp) -> Vec<Eip> {
-        self.eips(now, Vec::new())
-    }
-
-    fn eips(&mut self, now: Timestamp, mut pairs: Pairs) -> Vec<Eip> {
-        pairs.push(pair("PageSize", 100));
-        let body = self.read(now, "2016-04-28", "DescribeEipAddresses", pairs);
-        rows(&body, "EipAddresses", "EipAddress").iter().map(eip).collect()
-    }
-
-    pub(crate) fn eni(&mut self, now: Timestamp, ip: Ipv4Addr) -> Option<Eni> {
-        let body = self.read(now, "2014-05-26", "DescribeNetworkInterfaces", vec![pair("PrivateIpAddress.1", ip)]);
-        let shown = rows(&body, "NetworkInterfaceSets", "NetworkInterfaceSet");
-        shown.iter().find(|row| owns(row, ip)).map(eni)
-    }
-
-    pub(crate) fn entries(&mut self, now: Timestamp, gateway: &NatGatewayId) -> Vec<ForwardEntry> {
-        let mut entries = Vec::new();
-        for page in 1.. {
-            let pairs = vec![pair("NatGatewayId", gateway), pair("PageSize", 50), pair("PageNumber", page)];
-            let body = self.read(now, "2016-04-28", "DescribeForwardTableEntries", pairs);
-            let shown = rows(&body, "ForwardTableEntries", "ForwardTableEntry");
-            entries.extend(shown.iter().map(entry));
-            if shown.len() < 50 {
-                break;
-            }
-        }
-        entries
-    }
-
-    fn read(&mut self, now: Timestamp, version: &str, action: &str, pairs: Pairs) -> Value {
-        let (outcome, _) = self.call(now, version, action, pairs);
-        outcome.unwrap_or_else(|refusal| unreachable!("{action}: {refusal}"))
-    }
-
-    fn call(
+    pub(crate) fn call(
         &mut self,
         now: Timestamp,
         version: &str,
@@ -159,6 +161,11 @@ impl Cloud {
         let reply = self.machine.handle(&Call { action, version, params: &params, caller: Some(&self.key) }, now);
         (reply.outcome, SignedDuration::try_from(reply.latency).unwrap_or_default())
     }
+}
+
+/// What somebody enters in the console.
+pub(crate) fn params(parameters: &[(&str, String)]) -> Params {
+    Params::new(parameters.iter().map(|(name, value)| pair(name, value)))
 }
 
 /// The simulator's refusal in the client's words, so that the client's own table says what it means.
@@ -179,7 +186,7 @@ pub(crate) fn refused_with(action: &'static str, status: u16, code: &str, messag
     }))
 }
 
-fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
+pub(crate) fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
@@ -196,14 +203,8 @@ fn parameters(change: &Change) -> Pairs {
         vec![pair("IpInstanceId", allocation_id), pair("BandwidthPackageId", package_id)]
     };
     match change {
-        Change::AllocateEipAddress { spec, tags } | Change::AllocateEipAddressPro { spec, tags, .. } => {
-            let mut pairs = vec![pair("Bandwidth", spec.bandwidth), pair("InternetChargeType", spec.internet_charge_type.as_str())];
-            for (index, (key, value)) in tags.iter().enumerate() {
-                pairs.push(pair(&format!("Tag.{}.Key", index + 1), key));
-                pairs.push(pair(&format!("Tag.{}.Value", index + 1), value));
-            }
-            pairs
-        }
+        Change::AllocateEipAddressPro { ip_address, spec, tags } => [allocation(spec, tags), vec![pair("IpAddress", ip_address)]].concat(),
+        Change::AllocateEipAddress { spec, tags } => allocation(spec, tags),
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip }
         | Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
         Change::ReleaseEipAddress { allocation_id } => vec![pair("AllocationId", allocation_id)],
@@ -221,16 +222,34 @@ fn parameters(change: &Change) -> Pairs {
     }
 }
 
+fn allocation(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Pairs {
+    let mut pairs = vec![
+        pair("Bandwidth", spec.bandwidth),
+        pair("InternetChargeType", spec.internet_charge_type.as_str()),
+        pair("InstanceChargeType", spec.instance_charge_type.as_str()),
+    ];
+    if spec.instance_charge_type == InstanceChargeType::PrePaid {
+        pairs.extend([pair("PricingCycle", "Month"), pair("Period", 1), pair("AutoPay", true)]);
+    }
+    for (index, (key, value)) in tags.iter().enumerate() {
+        pairs.push(pair(&format!("Tag.{}.Key", index + 1), key));
+        pairs.push(pair(&format!("Tag.{}.Value", index + 1), value));
+    }
+    pairs
+}
+
 fn forward_pairs(forward: &Forward) -> Pairs {
-    vec![
+    let mut pairs = vec![
         pair("ForwardTableId", &forward.table_id),
         pair("ForwardEntryName", &forward.name),
         pair("ExternalIp", forward.external_ip),
-        pair("ExternalPort", forward.external_port),
+        pair("ExternalPort", forward.external_ports()),
         pair("InternalIp", forward.internal_ip),
-        pair("InternalPort", forward.internal_port),
+        pair("InternalPort", forward.internal_ports()),
         pair("IpProtocol", forward.protocol.as_str().to_ascii_uppercase()),
-    ]
+    ];
+    pairs.extend(forward.port_break.then(|| pair("PortBreak", true)));
+    pairs
 }
 
 fn answer(body: &Value) -> Answer {
@@ -240,94 +259,5 @@ fn answer(body: &Value) -> Answer {
         allocation_id: maybe("AllocationId").map(AllocationId::new),
         ip_address: body["EipAddress"].as_str().and_then(|text| text.parse().ok()),
         entry_id: maybe("ForwardEntryId").map(ForwardEntryId::new),
-    }
-}
-
-fn rows<'a>(body: &'a Value, outer: &str, inner: &str) -> &'a [Value] {
-    body[outer][inner].as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(row: &Value, name: &str) -> String {
-    row[name].as_str().unwrap_or_default().to_owned()
-}
-
-fn address(row: &Value, name: &str) -> Ipv4Addr {
-    text(row, name).parse().unwrap_or(Ipv4Addr::UNSPECIFIED)
-}
-
-fn gateway(row: &Value) -> Gateway {
-    Gateway {
-        id: NatGatewayId::new(text(row, "natGatewayId")),
-        table_id: ForwardTableId::new(text(row, "forwardTableId")),
-        eip: AllocationId::new(text(&row["eips"][0], "allocationId")),
-        address: address(&row["eips"][0], "ipAddress"),
-    }
-}
-
-fn eip(row: &Value) -> Eip {
-    let present = |name: &str| Some(text(row, name)).filter(|text| !text.is_empty());
-    let tags = rows(row, "Tags", "Tag").iter().map(|tag| (text(tag, "Key"), text(tag, "Value")));
-    Eip {
-        allocation_id: AllocationId::new(text(row, "AllocationId")),
-        ip_address: address(row, "IpAddress"),
-        status: match text(row, "Status").as_str() {
-            "Available" => EipStatus::Available,
-            "Associating" => EipStatus::Associating,
-            "InUse" => EipStatus::InUse,
-            "Unassociating" => EipStatus::Unassociating,
-            "Releasing" => EipStatus::Releasing,
-            _ => EipStatus::Other,
-        },
-        binding: present("InstanceId").map(|instance_id| EipBinding {
-            instance_type: text(row, "InstanceType"),
-            instance_id,
-            private_ip: text(row, "PrivateIpAddress").parse().ok(),
-        }),
-        description: text(row, "Description"),
-        bandwidth_package: present("BandwidthPackageId").map(BandwidthPackageId::new),
-        bandwidth: text(row, "Bandwidth").parse().unwrap_or_default(),
-        internet_charge_type: text(row, "InternetChargeType"),
-        charge_type: text(row, "ChargeType"),
-        expires_at: text(row, "ExpiredTime").parse().ok(),
-        isp: text(row, "ISP"),
-        resource_group_id: text(row, "ResourceGroupId"),
-        name: text(row, "Name"),
-        public_ip_address_pool_id: String::new(),
-        tags: tags.collect(),
-    }
-}
-
-fn owns(row: &Value, ip: Ipv4Addr) -> bool {
-    let listed = rows(row, "PrivateIpSets", "PrivateIpSet").iter().any(|set| address(set, "PrivateIpAddress") == ip);
-    listed || address(row, "PrivateIpAddress") == ip
-}
-
-fn eni(row: &Value) -> Eni {
-    Eni {
-        eni_id: EniId::new(text(row, "NetworkInterfaceId")),
-        vswitch_id: VSwitchId::new(text(row, "VSwitchId")),
-        zone_id: ZoneId::new(text(row, "ZoneId")),
-        vpc_id: VpcId::new(text(row, "VpcId")),
-        primary_ip: address(row, "PrivateIpAddress"),
-        associated: std::collections::BTreeMap::new(),
-    }
-}
-
-fn entry(row: &Value) -> ForwardEntry {
-    ForwardEntry {
-        entry_id: ForwardEntryId::new(text(row, "ForwardEntryId")),
-        table_id: ForwardTableId::new(text(row, "ForwardTableId")),
-        name: text(row, "ForwardEntryName"),
-        external_ip: address(row, "ExternalIp"),
-        external_port: text(row, "ExternalPort"),
-        internal_ip: address(row, "InternalIp"),
-        internal_port: text(row, "InternalPort"),
-        ip_protocol: text(row, "IpProtocol").to_ascii_lowercase(),
-        status: match text(row, "Status").as_str() {
-            "Pending" => ForwardEntryStatus::Pending,
-            "Available" => ForwardEntryStatus::Available,
-            "Deleting" => ForwardEntryStatus::Deleting,
-            _ => ForwardEntryStatus::Other,
-        },
     }
 }

@@ -1,21 +1,27 @@
 //! Pods and custom resources, as an API server keeps them: every write bumps a version, and a write with a stale version is refused.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{LeaseId, PodUid};
-use waygate_core::lease::Lease;
-use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Verdict};
-use waygate_core::request::{Kind, Request};
+use waygate_core::lease::{Lease, Phase};
+use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor, Verdict};
+use waygate_core::request::{Keep, Kind, Request};
 use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 
 /// A pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
+    pub name: String,
     pub uid: PodUid,
+    pub made: Timestamp,
     pub version: u64,
     pub ip: Option<Ipv4Addr>,
     pub exited: bool,
     pub terminating: bool,
+    /// `Kind/name` of its controller, where that is a stateful one.
+    pub controller: Option<String>,
     pub asks: Option<Request>,
     /// What we have told it, by kind: condition and annotation.
     pub verdicts: BTreeMap<Kind, Verdict>,
@@ -46,6 +52,19 @@ pub(crate) struct Resource {
     pub version: u64,
     pub lease: LeaseId,
     pub object: Object,
+    /// Its deletion timestamp, and what is behind it: our finalizer keeps it there.
+    pub removal: Removal,
+}
+
+impl Resource {
+    /// Whether this pod owns it, with which the garbage collector deletes it.
+    fn is_owned_by(&self, pod: &PodUid) -> bool {
+        let metadata = match &self.object {
+            Object::Eip(object) => &object.metadata,
+            Object::Dnat(object) => &object.metadata,
+        };
+        metadata.owner_references.iter().flatten().any(|owner| owner.uid == pod.as_str())
+    }
 }
 
 /// The cluster's objects by name.
@@ -74,14 +93,45 @@ impl Cluster {
         }
     }
 
+    /// A pod of the lease's name that is another, and asks for the like.
+    pub(crate) fn successor_of(&self, lease: &Lease) -> Option<Successor> {
+        let pod = self.pods.get(&lease.pod_name).filter(|pod| pod.uid != lease.pod_uid && !pod.exited && !pod.terminating)?;
+        let request = pod.asks.clone().filter(|request| request.kind() == lease.kind)?;
+        Some(Successor { uid: pod.uid.clone(), controller: pod.controller.clone(), request })
+    }
+
     /// The custom resource of a lease's name, and its version.
-    pub(crate) fn resource_of(&self, name: &str, kind: Kind, lease: LeaseId, knows: impl Fn(&LeaseId) -> bool) -> (ResourceFact, u64) {
-        match self.resources.get(&(kind, name.to_owned())) {
-            None => (ResourceFact::Absent, 0),
-            Some(resource) if resource.lease == lease => (ResourceFact::Mine(resource.object.clone(), Removal::None), resource.version),
-            Some(resource) if !knows(&resource.lease) => (ResourceFact::Stray, resource.version),
-            Some(resource) => (ResourceFact::Another { what: format!("held by {}", resource.lease) }, resource.version),
-        }
+    pub(crate) fn resource_of(&self, lease: &Lease, knows: impl Fn(&LeaseId) -> bool) -> (ResourceFact, u64) {
+        let Some(resource) = self.resources.get(&(lease.kind, lease.pod_name.clone())) else { return (ResourceFact::Absent, 0) };
+        let fact = if resource.lease == lease.id {
+            let removal = match resource.removal {
+                Removal::Swept if lease.phase != Phase::Kept => Removal::Asked,
+                removal => removal,
+            };
+            ResourceFact::Mine(resource.object.clone(), removal)
+        } else if resource.object.pod_uid() != Some(lease.pod_uid.as_str()) && !knows(&resource.lease) {
+            ResourceFact::Stray
+        } else {
+            ResourceFact::Another { what: format!("held by {}", resource.lease) }
+        };
+        (fact, resource.version)
+    }
+
+    /// The pod goes, and the garbage collector deletes what it owns; gives the leases that this is news to.
+    pub(crate) fn remove_pod(&mut self, name: &str) -> Option<(Pod, Vec<LeaseId>)> {
+        let pod = self.pods.remove(name)?;
+        let owned = self.resources.iter().filter(|(_, resource)| resource.is_owned_by(&pod.uid));
+        let owned: Vec<_> = owned.map(|(key, _)| key.clone()).collect();
+        let leases = owned.into_iter().filter_map(|key| self.delete_resource(&key, Removal::Asked)).collect();
+        Some((pod, leases))
+    }
+
+    /// Somebody deletes a custom resource, which our finalizer keeps there; gives its lease.
+    pub(crate) fn delete_resource(&mut self, key: &(Kind, String), removal: Removal) -> Option<LeaseId> {
+        let next = self.next_version();
+        let resource = self.resources.get_mut(key).filter(|resource| resource.removal != Removal::Asked)?;
+        (resource.removal, resource.version) = (removal, next);
+        Some(resource.lease)
     }
 
     /// Changes a pod that is still the one that was read; gives its new version.
@@ -106,15 +156,18 @@ impl Cluster {
             Object::Dnat(object) => &mut object.metadata,
         };
         metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
+        // What may outlive its pod has no owner; who has none gets none later.
+        let owned = kind == Kind::Dnat && lease.request.keep() == Keep::Not && version == 0;
+        metadata.owner_references = owned.then(|| vec![owner(lease)]);
         let key = (kind, name.to_owned());
         match (self.resources.get_mut(&key), version) {
             (None, 0) => {
-                self.resources.insert(key, Resource { version: next, lease: lease.id, object });
+                self.resources.insert(key, Resource { version: next, lease: lease.id, object, removal: Removal::None });
             }
             (Some(resource), _) if resource.version == version => {
                 match (&mut resource.object, object) {
-                    (Object::Eip(old), Object::Eip(new)) => (old.spec, old.metadata) = (new.spec, new.metadata),
-                    (Object::Dnat(old), Object::Dnat(new)) => (old.spec, old.metadata) = (new.spec, new.metadata),
+                    (Object::Eip(old), Object::Eip(new)) => (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations),
+                    (Object::Dnat(old), Object::Dnat(new)) => (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations),
                     _ => return Err(Changed),
                 }
                 resource.version = next;
@@ -146,5 +199,15 @@ impl Cluster {
         if self.resources.get(&key).is_some_and(|resource| resource.version == version) {
             self.resources.remove(&key);
         }
+    }
+}
+
+fn owner(lease: &Lease) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: lease.pod_name.clone(),
+        uid: lease.pod_uid.to_string(),
+        ..OwnerReference::default()
     }
 }

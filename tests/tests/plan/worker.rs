@@ -3,32 +3,41 @@
 //! ```text
 //! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
 //! ```
+//!
+//! Beside its lease it serves lanes: see `lane.rs`.
+//!
+//! ```text
+//! ```
 
-use crate::cloud::refused_with;
 use crate::cluster::Pod;
-use crate::store::{CALL, Claim, FENCE, Loaded, No};
+use crate::lane::Lanes;
+use crate::store::{Claim, Finish, Loaded, No};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
 use uuid::Uuid;
-use waygate_cloud::{Class, Error};
+use waygate_cloud::Error;
 use waygate_core::change::{Answer, Change};
-use waygate_core::ids::{AllocationId, LeaseId};
-use waygate_core::lease::{Operation, Outcome, Phase};
-use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{self, CloudFacts, Content, EipSources, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Verdict, Wait};
-use waygate_core::request::{EipSource, Request};
+use waygate_core::facts::ForwardEntry;
+use waygate_core::ids::{LeaseId, NatGatewayId};
+use waygate_core::lease::{Operation, Phase, Refused, Sending};
+use waygate_core::names::{TAG_LEASE, TAG_POOL};
+use waygate_core::plan::{
+    self, CloudFacts, Content, EipSources, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Successor, Verdict, Wait,
+};
+use waygate_core::request::{EipRequest, EipSource, Request};
 
 /// What was read, and the versions that writes are bound to.
 pub(crate) struct Scene {
     pub loaded: Loaded,
     pub pod: PodFact,
     pub pod_version: u64,
+    pub successor: Option<Successor>,
     pub resource: ResourceFact,
     pub resource_version: u64,
+    sources: EipSources,
     /// The world's moment at which the cloud was read.
     pub read_at: u64,
-    sources: EipSources,
     cloud: CloudFacts,
 }
 
@@ -85,22 +94,41 @@ impl From<No> for After {
     }
 }
 
+/// A list of a gateway's entries that others may do with.
+#[derive(Clone)]
+pub(crate) struct List {
+    at: Timestamp,
+    moment: u64,
+    entries: Vec<ForwardEntry>,
+}
+
+/// How old such a list may be.
+const RESTING: SignedDuration = SignedDuration::from_secs(10);
+
 /// More steps than any lease takes in one go; more than that never end.
 const MOST_LOOKS: u32 = 200;
 
 /// One of several processes.
 pub(crate) struct Worker {
+    /// Whose pods it serves.
+    pub cluster: usize,
     pub owner: Uuid,
     pub task: Option<Task>,
+    pub lanes: Lanes,
 }
 
 impl World {
-    /// Does the next stage of a worker, or claims. False: nothing is due.
+    /// Does the next stage of a worker's lease or of one of its lanes. False: nothing is due.
     pub(crate) fn advance(&mut self, index: usize) -> bool {
+        let lanes_first = self.chance(0.4);
+        (lanes_first && self.serve(index)) || self.work(index) || (!lanes_first && self.serve(index))
+    }
+
+    fn work(&mut self, index: usize) -> bool {
         let Some(worker) = self.workers.get_mut(index) else { return false };
-        let owner = worker.owner;
+        let (owner, cluster) = (worker.owner, worker.cluster);
         let Some(task) = worker.task.take() else {
-            let Some(claim) = self.store.claim(self.now, owner) else { return false };
+            let Some(claim) = self.store.claim(self.now, cluster, owner) else { return false };
             self.workers[index].task = Some(Task { claim, stage: Stage::Load, looks: 0 });
             return true;
         };
@@ -109,14 +137,21 @@ impl World {
         if looks > MOST_LOOKS {
             self.fail(|| format!("lease {} spins", claim.lease_id));
         }
-        let (wake, tries, reason) = known(&stage);
+        let known = Known::of(&stage);
         match self.stage(&claim, stage).unwrap_or_else(After::from) {
             After::Then(stage) => self.workers[index].task = Some(Task { claim, stage: *stage, looks }),
             After::Gone | After::Dropped => {}
-            After::Pause { reason: now_reason, patience, at_least } => {
-                let tries = if reason.as_deref() == Some(now_reason.as_str()) { tries.saturating_add(1) } else { 0 };
+            After::Pause { reason, patience, at_least } => {
+                let repeated = known.reason.as_deref() == Some(reason.as_str());
+                let tries = match known.refused {
+                    Some(_) => known.refusals,
+                    None if repeated => known.tries.saturating_add(1),
+                    None => 0,
+                };
+                let again = self.again(patience, tries).max(at_least);
+                let finish = Finish { wake: known.wake, again, tries, reason, heard: known.refused };
                 // A claim that was lost meanwhile is somebody else's to finish.
-                self.store.finish(self.now, &claim, wake, again(patience, tries).max(at_least), tries, &now_reason).unwrap_or_default();
+                self.store.finish(self.now, &claim, finish).unwrap_or_default();
             }
         }
         true
@@ -127,60 +162,82 @@ impl World {
         match stage {
             Stage::Load => then(Stage::ReadPod(Box::new(self.store.load(self.now, claim)?))),
             Stage::ReadPod(loaded) => {
-                let (pod, pod_version) = self.cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
+                let cluster = &self.clusters[claim.cluster];
+                let (pod, pod_version) = cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
+                let successor = cluster.successor_of(&loaded.lease);
                 let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
                 then(Stage::ReadResource(Box::new(Scene {
                     loaded: *loaded,
                     pod,
                     pod_version,
+                    successor,
                     resource,
                     resource_version: 0,
-                    read_at: 0,
                     sources: EipSources::default(),
+                    read_at: 0,
                     cloud,
                 })))
             }
             Stage::ReadResource(mut scene) => {
                 let lease = &scene.loaded.lease;
-                scene.sources.holder = self.store.holder_of_given(lease);
+                scene.sources = EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, lease) };
                 let known = |id: &LeaseId| self.store.rows.contains_key(id);
-                (scene.resource, scene.resource_version) = self.cluster.resource_of(&lease.pod_name, lease.kind, lease.id, known);
+                (scene.resource, scene.resource_version) = self.clusters[claim.cluster].resource_of(lease, known);
                 then(Stage::ReadCloud(scene))
             }
             Stage::ReadCloud(mut scene) => {
                 if self.fault(0.01) {
                     return Ok(pause("CloudUnreachable", Patience::Event));
                 }
-                scene.read_at = self.moment;
-                scene.cloud = self.read_cloud(&scene.loaded, &scene.pod);
+                (scene.cloud, scene.read_at) = self.read_cloud(claim.cluster, &scene.loaded, &scene.pod);
+                if self.is_blind() {
+                    scene.cloud.entries.clear();
+                    scene.cloud.tagged.clear();
+                    scene.cloud.pool.clear();
+                    scene.cloud.eip = Seen::from_read(None);
+                }
                 then(Stage::Plan(scene))
             }
             Stage::Plan(scene) => {
+                if let Some(refused) = &scene.loaded.refused {
+                    let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
+                    self.tell(claim, &scene, refused.patience, told);
+                    let at_least = SignedDuration::from_secs(refused.at_least_seconds.into());
+                    return Ok(After::Pause { reason: refused.reason.clone(), patience: refused.patience, at_least });
+                }
                 let situation = Situation {
-                    owner: self.owner,
+                    owner: self.owners[claim.cluster],
                     lease: &scene.loaded.lease,
                     operations: &scene.loaded.operations,
                     pod: &scene.pod,
                     resource: &scene.resource,
-                    successor: None,
+                    successor: scene.successor.as_ref(),
                     sources: &scene.sources,
                     cloud: &scene.cloud,
                     now: scene.loaded.now,
                 };
                 let step = plan::next(&situation);
                 self.note(|| format!("{} plans {step:?}", situation.lease.id));
-                self.planned(&scene.loaded.lease, &scene.pod, &step);
+                self.planned(claim, &scene, &step);
                 self.act(claim, scene, &step)
             }
             Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
-            Stage::Send(scene, operation, intended) => Ok(self.send(scene, operation, intended)),
+            Stage::Send(scene, operation, intended) => Ok(self.send(claim, scene, operation, intended)),
             Stage::Hear(scene, operation, answered) => Ok(self.hear(claim, &scene, &operation, answered)),
         }
     }
 
-    fn read_cloud(&mut self, loaded: &Loaded, pod: &PodFact) -> CloudFacts {
-        let (now, lease) = (self.now, &loaded.lease);
-        let mut facts = CloudFacts::default();
+    fn again(&self, patience: Patience, tries: i32) -> SignedDuration {
+        match patience {
+            Patience::Until(moment) => moment.duration_since(self.now).max(SignedDuration::ZERO),
+            patience => curve(patience, tries),
+        }
+    }
+
+    /// What was read, and the moment at which the oldest of it was.
+    fn read_cloud(&mut self, cluster: usize, loaded: &Loaded, pod: &PodFact) -> (CloudFacts, u64) {
+        let (now, mut moment, lease) = (self.now, self.moment, &loaded.lease);
+        let mut facts = CloudFacts { gateway: loaded.gateway.clone(), ..CloudFacts::default() };
         let named = match (&lease.eip, &lease.request) {
             (Some(eip), _) => Some(eip.allocation_id.clone()),
             (None, Request::Eip(request)) => match &request.source {
@@ -189,10 +246,13 @@ impl World {
             },
             (None, Request::Dnat(_)) => None,
         };
+        if let (None, Request::Eip(EipRequest { source: EipSource::Pool(pool), .. })) = (&lease.eip, &lease.request) {
+            facts.pool = self.cloud.eips_by_tag(now, TAG_POOL, pool);
+        }
         if let Some(id) = named {
             facts.eip = Seen::from_read(self.cloud.eip(now, &id));
         }
-        if loaded.operations.iter().any(|operation| matches!(operation.change, Change::AllocateEipAddress { .. })) {
+        if loaded.operations.iter().any(|operation| allocates(&operation.change)) {
             facts.tagged = self.cloud.eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
         }
         let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
@@ -200,11 +260,26 @@ impl World {
             facts.eni = Seen::from_read(self.cloud.eni(now, ip));
         }
         if let Some(port) = lease.ports.first() {
-            facts.entries = self.cloud.entries(now, &port.gateway_id);
-            let ours = facts.entries.iter().filter_map(|entry| self.owner.read_entry_name(&entry.name));
-            facts.known_leases = ours.map(|name| name.lease).filter(|id| self.store.rows.contains_key(id)).collect();
+            (facts.entries, moment) = self.list_entries(&port.gateway_id, loaded);
+            let at_it = facts.entries.iter().filter(|entry| ip == Some(entry.internal_ip));
+            let ours = at_it.filter_map(|entry| self.owners[cluster].read_entry_name(&entry.name)).map(|name| name.lease);
+            facts.known_leases = ours.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
         }
-        facts
+        (facts, moment)
+    }
+
+    /// A lease that only waits for its turn, or to see that all is well, may do with a list that somebody else has read: one from after the last
+    /// answer to an operation of its own, and not too old.
+    fn list_entries(&mut self, gateway: &NatGatewayId, loaded: &Loaded) -> (Vec<ForwardEntry>, u64) {
+        let waits = loaded.lease.doubts == 0 && loaded.operations.iter().all(|operation| operation.sending == Sending::Queued);
+        let since = loaded.stirred.max(self.now - RESTING);
+        let shared = self.lists.get(gateway).filter(|list| waits && list.at > since).cloned();
+        if let Some(list) = shared.filter(|_| self.chance(0.5)) {
+            return (list.entries, list.moment);
+        }
+        let list = List { at: self.now, moment: self.moment, entries: self.cloud.entries(self.now, gateway) };
+        self.lists.insert(gateway.clone(), list.clone());
+        (list.entries, list.moment)
     }
 
     fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
@@ -215,11 +290,14 @@ impl World {
         }
         let written = match writes.pop_front() {
             None => return After::then(Stage::Load),
-            Some(Write::Status(content)) => self.cluster.write_status(name, kind, scene.resource_version, content.as_ref()).is_ok(),
+            Some(Write::Status(content)) => {
+                self.showing(&lease, content.as_ref());
+                self.clusters[claim.cluster].write_status(name, kind, scene.resource_version, content.as_ref()).is_ok()
+            }
             Some(Write::Announce(value)) => {
                 let stands = matches!(&scene.pod, PodFact::Here(here) if here.announced == value);
                 stands
-                    || self.patch(&mut scene, |pod| {
+                    || self.patch(claim, &mut scene, |pod| {
                         match &value {
                             Some(value) => pod.announced.insert(kind, value.clone()),
                             None => pod.announced.remove(&kind),
@@ -229,9 +307,9 @@ impl World {
             Some(Write::Condition(verdict)) => {
                 let stands = matches!(&scene.pod, PodFact::Here(here) if here.verdict.as_ref() == Some(&verdict));
                 let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
-                let patched = !stands && self.patch(&mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
+                let patched = !stands && self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
                 if patched && published {
-                    self.published(name, kind, scene.read_at);
+                    self.published(claim, &lease, scene.read_at);
                 }
                 stands || patched
             }
@@ -241,137 +319,95 @@ impl World {
     }
 
     /// Writes to the pod, if it still is as it was read.
-    fn patch(&mut self, scene: &mut Scene, change: impl FnOnce(&mut Pod)) -> bool {
+    fn patch(&mut self, claim: &Claim, scene: &mut Scene, change: impl FnOnce(&mut Pod)) -> bool {
         let lease = &scene.loaded.lease;
-        let patched = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, change);
+        let patched = self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, change);
         scene.pod_version = patched.unwrap_or(scene.pod_version);
         if patched.is_ok() {
-            self.pod_event(&lease.pod_name);
+            self.pod_event(claim.cluster, &lease.pod_name);
         }
         patched.is_ok()
     }
 
-    pub(crate) fn taken_or(&mut self, scene: &Scene, done: Result<(), No>) -> Result<After, No> {
+    pub(crate) fn taken_or(&mut self, claim: &Claim, scene: &Scene, done: Result<(), No>) -> Result<After, No> {
         let reason = match done {
             Ok(()) => return Ok(After::then(Stage::Load)),
             Err(No::Taken("lease_eip")) => Reason::EipHeld,
-            Err(No::Taken("lease_target" | "port_internal")) => Reason::PrivateIpTaken,
+            Err(No::Taken(constraint @ ("lease_target" | "port_internal"))) => {
+                if let (PodFact::Here(here), "port_internal") = (&scene.pod, constraint)
+                    && let Some(ip) = here.ip
+                {
+                    self.store.hurry(self.now, scene.loaded.lease.id, ip);
+                }
+                Reason::PrivateIpTaken
+            }
+            Err(No::Taken("lease_pod")) => Reason::Kept,
             Err(No::Taken("lease_name")) => Reason::ResourceTaken,
             Err(no) => return Err(no),
         };
-        Ok(self.waits(scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
+        Ok(self.waits(claim, scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
     }
 
-    pub(crate) fn waits(&mut self, scene: &Scene, wait: Wait) -> After {
+    pub(crate) fn waits(&mut self, claim: &Claim, scene: &Scene, wait: Wait) -> After {
         let reason = wait.reason.as_str().to_owned();
-        self.tell(scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
+        self.tell(claim, scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
         pause(&reason, wait.patience)
     }
 
-    fn tell(&mut self, scene: &Scene, patience: Patience, told: Verdict) {
+    pub(crate) fn tell(&mut self, claim: &Claim, scene: &Scene, patience: Patience, told: Verdict) {
         let PodFact::Here(here) = &scene.pod else { return };
         let lease = &scene.loaded.lease;
         let lasting = match patience {
+            Patience::Turn if scene.loaded.refusals > 0 => false,
             Patience::Poll | Patience::Turn => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
             Patience::Event | Patience::Person => true,
             Patience::Exit | Patience::Idle | Patience::Until(_) => false,
         };
-        if here.terminating || here.exited || lease.phase == Phase::Ending || !lasting || here.verdict.as_ref() == Some(&told) {
+        if here.terminating
+            || here.exited
+            || matches!(lease.phase, Phase::Held | Phase::Ending)
+            || !lasting
+            || here.verdict.as_ref() == Some(&told)
+        {
             return;
         }
+        self.telling(claim, scene, &told);
         let kind = lease.kind;
-        let told = self.cluster.patch_pod(&lease.pod_name, scene.pod_version, |pod| drop(pod.verdicts.insert(kind, told)));
-        if told.is_ok() {
-            self.pod_event(&lease.pod_name);
+        let patch = |pod: &mut Pod| drop(pod.verdicts.insert(kind, told));
+        if self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, patch).is_ok() {
+            self.pod_event(claim.cluster, &lease.pod_name);
         }
-    }
-
-    /// Sends once. The faults are those of a network and of a cloud, and a process that was paused for too long finds its deadline past.
-    fn send(&mut self, scene: Box<Scene>, operation: Operation, intended: Timestamp) -> After {
-        let action = operation.change.action();
-        let lost = Err(Error::Deadline { action });
-        if self.now >= intended + CALL {
-            return After::then(Stage::Hear(scene, operation, lost));
-        }
-        self.sending(&operation, &scene.loaded.lease);
-        let fault = if self.fault(0.12) { self.dice_below(6) } else { usize::MAX };
-        let answered = match fault {
-            0 => lost,
-            1 => {
-                let latest = (intended + FENCE).duration_since(self.now).as_millis().saturating_sub(1000);
-                let after = self.dice_below(usize::try_from(latest).unwrap_or(0).max(1));
-                let arrives = self.now + SignedDuration::from_millis(i64::try_from(after).unwrap_or(0));
-                self.note(|| format!("{action} {} is on its way until {arrives}", operation.id));
-                self.cloud.change_later(arrives, operation.clone());
-                lost
-            }
-            2 => Err(refused_with(action, 400, "Throttling.User", "too many")),
-            3 => Err(refused_with(action, 409, "OperationConflict", "busy")),
-            4 => Err(refused_with(action, 500, "InternalError", "oops")),
-            _ => {
-                let (answered, latency) = self.cloud.change(self.now, &operation);
-                self.now += latency;
-                self.note(|| format!("{action} {} {}: {answered:?}", operation.id, if fault == 5 { "lost" } else { "answered" }));
-                if fault == 5 { lost } else { answered }
-            }
-        };
-        After::then(Stage::Hear(scene, operation, answered))
-    }
-
-    /// What `worker/src/call.rs` does with an answer.
-    fn hear(&mut self, claim: &Claim, scene: &Scene, operation: &Operation, answered: Result<Answer, Error>) -> After {
-        let error = match answered {
-            Ok(answer) => {
-                self.store.settle(self.now, claim, operation.id, Outcome::Done, Some(&answer), false);
-                return After::then(Stage::Load);
-            }
-            Err(error) => error,
-        };
-        let takes_eip = matches!(operation.change, Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. });
-        let takes_away =
-            takes_eip || matches!(operation.change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
-        let earlier = scene.loaded.operations.iter().any(|known| known.id == operation.id);
-        let may_still_arrive = earlier && scene.loaded.now <= operation.fence_until;
-        let ended = match error.class() {
-            Class::NotFound if takes_away => Some((Outcome::Done, takes_eip)),
-            Class::Done => Some((Outcome::Done, false)),
-            _ if error.is_definite() && !may_still_arrive => Some((Outcome::Refused, false)),
-            _ => None,
-        };
-        if let Some((outcome, eip_gone)) = ended {
-            self.store.settle(self.now, claim, operation.id, outcome, None, eip_gone);
-            if outcome == Outcome::Done {
-                return After::then(Stage::Load);
-            }
-        }
-        let patience = match error.class() {
-            Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
-            Class::Throttled => Patience::Event,
-            Class::Quota | Class::Denied | Class::Permanent => Patience::Person,
-        };
-        let reason = error.reason().to_owned();
-        self.tell(scene, patience, Verdict { status: false, reason: reason.clone(), message: error.to_string() });
-        let at_least = if ended.is_none() && error.is_definite() { FENCE } else { SignedDuration::ZERO };
-        After::Pause { reason, patience, at_least }
     }
 }
 
 /// What the store said when the task last loaded.
-fn known(stage: &Stage) -> (u64, i32, Option<String>) {
-    let loaded = match stage {
-        Stage::Load => return (0, 0, None),
-        Stage::ReadPod(loaded) => loaded,
-        Stage::ReadResource(scene)
-        | Stage::ReadCloud(scene)
-        | Stage::Plan(scene)
-        | Stage::Write(scene, _)
-        | Stage::Send(scene, ..)
-        | Stage::Hear(scene, ..) => &scene.loaded,
-    };
-    (loaded.wake, loaded.tries, loaded.reason.clone())
+#[derive(Default)]
+struct Known {
+    wake: u64,
+    tries: i32,
+    reason: Option<String>,
+    refused: Option<Refused>,
+    refusals: i32,
 }
 
-fn pause(reason: &str, patience: Patience) -> After {
+impl Known {
+    fn of(stage: &Stage) -> Self {
+        let loaded = match stage {
+            Stage::Load => return Self::default(),
+            Stage::ReadPod(loaded) => loaded.as_ref(),
+            Stage::ReadResource(scene)
+            | Stage::ReadCloud(scene)
+            | Stage::Plan(scene)
+            | Stage::Write(scene, _)
+            | Stage::Send(scene, ..)
+            | Stage::Hear(scene, ..) => &scene.loaded,
+        };
+        let Loaded { wake, tries, refusals, .. } = *loaded;
+        Self { wake, tries, reason: loaded.reason.clone(), refused: loaded.refused.clone(), refusals }
+    }
+}
+
+pub(crate) fn pause(reason: &str, patience: Patience) -> After {
     After::Pause { reason: reason.to_owned(), patience, at_least: SignedDuration::ZERO }
 }
 
@@ -383,8 +419,12 @@ pub(crate) fn doubtful() -> After {
     pause("Doubtful", Patience::Event)
 }
 
+fn allocates(change: &Change) -> bool {
+    matches!(change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. })
+}
+
 /// The worker's curve, without its jitter.
-fn again(patience: Patience, tries: i32) -> SignedDuration {
+fn curve(patience: Patience, tries: i32) -> SignedDuration {
     let (first, growth, longest) = match patience {
         Patience::Poll => (0.15, 1.5_f64, 3.0),
         Patience::Event => (0.5, 1.7, 10.0),
@@ -394,21 +434,4 @@ fn again(patience: Patience, tries: i32) -> SignedDuration {
         Patience::Idle | Patience::Until(_) => (300.0, 1.0, 300.0),
     };
     SignedDuration::try_from_secs_f64((first * growth.powi(tries.clamp(0, 30))).min(longest)).unwrap_or_default()
-}
-
-/// The EIP of a change that gives it back or modifies it: never one that a pod named.
-pub(crate) fn modifies(change: &Change) -> Option<&AllocationId> {
-    match change {
-        Change::ReleaseEipAddress { allocation_id }
-        | Change::ModifyEipAddressAttribute { allocation_id, .. }
-        | Change::AddCommonBandwidthPackageIp { allocation_id, .. }
-        | Change::RemoveCommonBandwidthPackageIp { allocation_id, .. } => Some(allocation_id),
-        Change::AllocateEipAddress { .. }
-        | Change::AllocateEipAddressPro { .. }
-        | Change::AssociateEipAddress { .. }
-        | Change::UnassociateEipAddress { .. }
-        | Change::CreateForwardEntry(_)
-        | Change::ModifyForwardEntry { .. }
-        | Change::DeleteForwardEntry { .. } => None,
-    }
 }

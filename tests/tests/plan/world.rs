@@ -1,29 +1,23 @@
-//! Cloud, cluster, store and workers under one clock, and everything that may happen to them.
+//! Cloud, clusters, store and workers under one clock, and what may happen to them.
 
-use crate::cloud::{Cloud, Gateway};
-use crate::cluster::{Cluster, Pod};
-use crate::store::{Slot, Store};
-use crate::worker::Worker;
+use crate::cloud::Cloud;
+use crate::cluster::Cluster;
+use crate::lane::Lanes;
+use crate::pods::POOL;
+use crate::pool::Pool;
+use crate::store::Store;
+use crate::worker::{List, Worker};
 use jiff::{SignedDuration, Timestamp};
 use simulator::cidr::Cidr;
 use simulator::dice::Dice;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use uuid::Uuid;
-use waygate_core::ids::{AllocationId, LeaseId, PodUid};
+use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
 use waygate_core::lease::Lease;
-use waygate_core::names::Owner;
-use waygate_core::request::{DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request};
+use waygate_core::names::{Owner, TAG_POOL};
 
-/// Names that pods have, one after the other.
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-/// Addresses that pods get; few, so that they come back soon. The first is its interface's primary one.
-const ADDRESSES: u32 = 5;
-/// An address that no pod ever gets: where the console binds EIPs to.
-const ELSEWHERE: u32 = 45;
-/// External ports of each gateway's EIP.
-const PORTS: std::ops::Range<u16> = 300..316;
-const WORKERS: u128 = 3;
+/// Workers of each cluster.
+const WORKERS: usize = 2;
 
 /// All of it.
 pub(crate) struct World {
@@ -35,22 +29,34 @@ pub(crate) struct World {
     pub moment: u64,
     /// When somebody else last changed something that we had read.
     pub disturbed: u64,
-    pub owner: Owner,
     pub cloud: Cloud,
-    pub cluster: Cluster,
+    /// Two clusters that share cloud, gateways and store.
+    pub clusters: [Cluster; 2],
+    pub owners: [Owner; 2],
     pub store: Store,
+    pub pool: Pool,
     pub workers: Vec<Worker>,
+    /// The last list of each gateway's entries.
+    pub lists: BTreeMap<NatGatewayId, List>,
     /// EIPs that pods may name.
     pub given: Vec<AllocationId>,
+    /// EIPs of the pool, some of which pods may name, too.
+    pub pool_eips: Vec<AllocationId>,
+    /// Whether a younger pod may take a given EIP from an older one.
+    pub takeover: bool,
     /// Pods whose published address somebody else has broken since.
     pub excused: BTreeSet<PodUid>,
     /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so that cannot be kept from happening: it is
     /// found by the next read, and undone.
     pub late_writers: BTreeSet<LeaseId>,
+    /// What leases had that outlive their pods, when they were published or their pods went.
+    pub kept: BTreeMap<LeaseId, Lease>,
     /// The first thing that must not be.
     pub failure: Option<String>,
-    network: Option<Cidr>,
-    born: u128,
+    pub network: Option<Cidr>,
+    /// Until then every list is empty, as wrong credentials make it.
+    blind_until: Timestamp,
+    pub born: u128,
     trace: Option<Vec<(Timestamp, String)>>,
 }
 
@@ -59,29 +65,47 @@ impl World {
         let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
         let mut dice = Dice::new(seed);
         let mut cloud = Cloud::new(dice.chance(0.3), seed, now);
-        let bought = (0..2).filter_map(|_| cloud.by_hand("AllocateEipAddress", &[]));
-        let given = bought.filter_map(|answer| answer["AllocationId"].as_str().map(AllocationId::new)).collect();
-        let store = Store::new(cloud.gateways.clone(), PORTS);
-        let workers = (1..=WORKERS).map(|owner| Worker { owner: Uuid::from_u128(owner), task: None }).collect();
-        Self {
+        let takeover = dice.chance(0.5);
+        for action in ["vpc:ModifyForwardEntry", "vpc:ModifyEipAddressAttribute"] {
+            if dice.chance(0.15) {
+                cloud.deny(action);
+            }
+        }
+        let pool = [("Tag.1.Key", TAG_POOL.to_owned()), ("Tag.1.Value", POOL.to_owned())];
+        let mut buy = |tags: &[(&str, String)]| {
+            let bought = cloud.by_hand("AllocateEipAddress", tags);
+            AllocationId::new(bought.and_then(|answer| answer["AllocationId"].as_str().map(str::to_owned)).unwrap_or_default())
+        };
+        let pool_eips = vec![buy(&pool), buy(&pool)];
+        let given = vec![buy(&[]), pool_eips[0].clone()];
+        let worker = |index| Worker { cluster: index % 2, owner: Uuid::from_u128(index as u128 + 1), task: None, lanes: Lanes::new() };
+        let mut world = Self {
             dice,
             faults: true,
             now,
             moment: 0,
             disturbed: 0,
-            owner: Owner { store: Uuid::from_u128(7), cluster: Uuid::from_u128(8) },
             network: cloud.pod_network(),
+            store: Store::new(&cloud.gateways),
             cloud,
-            cluster: Cluster::default(),
-            store,
-            workers,
+            clusters: Default::default(),
+            owners: [8, 9].map(|cluster| Owner { store: Uuid::from_u128(7), cluster: Uuid::from_u128(cluster) }),
+            pool: Pool::default(),
+            workers: (0..2 * WORKERS).map(worker).collect(),
+            lists: BTreeMap::new(),
             given,
+            pool_eips,
+            takeover,
             excused: BTreeSet::new(),
             late_writers: BTreeSet::new(),
+            kept: BTreeMap::new(),
             failure: None,
+            blind_until: now,
             born: 0,
             trace: tracing.then(Vec::new),
-        }
+        };
+        world.look_at_gateways();
+        world
     }
 
     /// What happened, if it was written down.
@@ -93,7 +117,7 @@ impl World {
         let Some(trace) = &mut self.trace else { return };
         let what = what();
         // Waiting repeats itself.
-        if trace.iter().rev().take(6).all(|(_, before)| *before != what) {
+        if trace.iter().rev().take(8).all(|(_, before)| *before != what) {
             trace.push((self.now, what));
         }
     }
@@ -106,6 +130,21 @@ impl World {
 
     pub(crate) fn dice_below(&mut self, most: usize) -> usize {
         usize::try_from(self.dice.roll() % u64::try_from(most.max(1)).unwrap_or(1)).unwrap_or(0)
+    }
+
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        self.dice.chance(probability)
+    }
+
+    /// Dice for somebody else, who throws them as often as they like.
+    pub(crate) fn another_dice(&mut self) -> Dice {
+        Dice::new(self.dice.roll())
+    }
+
+    /// One of these.
+    pub(crate) fn one<T: Clone>(&mut self, of: &[T]) -> Option<T> {
+        let index = self.dice_below(of.len());
+        of.get(index).cloned()
     }
 
     /// Whether this goes wrong.
@@ -121,185 +160,103 @@ impl World {
             if let (true, Some(task)) = (alive, &self.workers[index].task) {
                 self.store.renew(self.now, &task.claim);
             }
+            if alive {
+                self.store.renew_lanes(self.now, self.workers[index].owner);
+            }
         }
         self.now += time;
         if self.cloud.arrive(self.now) > 0 {
             self.note(|| "something late arrived".to_owned());
-            self.disturb_all();
         }
-        self.store.end_quiet(self.now);
+        if self.pool.is_due(self.now) && !self.fault(0.2) {
+            self.look_at_gateways();
+        }
     }
 
-    /// Somebody else has changed something.
-    fn disturb(&mut self, pod: &PodUid) {
+    /// Whether lists show nothing of what is there.
+    pub(crate) fn is_blind(&mut self) -> bool {
+        if self.fault(0.005) {
+            self.blind_until = self.now + SignedDuration::from_secs(2);
+        }
+        self.faults && self.now < self.blind_until
+    }
+
+    /// Whether people have bought the EIP: it is not ours to change or release.
+    pub(crate) fn is_bought_by_people(&self, id: &AllocationId) -> bool {
+        self.given.contains(id) || self.pool_eips.contains(id)
+    }
+
+    /// A pod that was told of an address which is not so any more, by no doing of ours, is excused until it is told anew.
+    pub(crate) fn disturb(&mut self) {
         self.moment += 1;
         self.disturbed = self.moment;
-        self.excused.insert(pod.clone());
+        self.cloud.take_down(self.now);
+        for pod in self.told_untruths() {
+            self.excused.insert(pod);
+        }
     }
 
     /// A process that has lost its claim writes to the cluster.
     pub(crate) fn late_write(&mut self, lease: &Lease) {
         self.note(|| format!("a late write for {}", lease.id));
         self.late_writers.insert(lease.id);
-        self.disturb(&lease.pod_uid);
-    }
-
-    fn disturb_all(&mut self) {
-        let all: Vec<_> = self.cluster.pods.values().map(|pod| pod.uid.clone()).collect();
-        for pod in &all {
-            self.disturb(pod);
-        }
         self.moment += 1;
         self.disturbed = self.moment;
+        self.excused.insert(lease.pod_uid.clone());
     }
 
     /// The next thing happens.
     pub(crate) fn happen(&mut self) {
         self.moment += 1;
         match self.dice_below(100) {
-            0..58 => {
+            0..55 => {
                 let worker = self.dice_below(self.workers.len());
-                for _ in 0..=self.dice_below(12) {
+                for _ in 0..=self.dice_below(14) {
                     if !self.advance(worker) {
                         break;
                     }
                 }
             }
-            58..70 => {
+            55 => self.look_at_gateways(),
+            56..67 => {
                 let millis = [50, 300, 1500, 5000][self.dice_below(4)];
                 self.pass(SignedDuration::from_millis(millis));
             }
-            70..73 => {
+            67..70 => {
                 let seconds = [9, 16, 61, 100][self.dice_below(4)];
                 self.pass(SignedDuration::from_secs(seconds));
             }
-            73..82 => self.create_pod(),
-            82..85 => self.remove_pod(),
-            85..87 => self.with_pod("terminates", |pod| pod.terminating = true),
-            87..89 => self.with_pod("exits", |pod| pod.exited = true),
-            89..91 => self.readdress_pod(),
-            91..94 => self.change_request(),
-            94..97 => self.interfere(),
+            70..80 => self.create_pod(),
+            80..84 => self.remove_pod(),
+            84..85 => self.with_pod("terminates", |pod| pod.terminating = true),
+            85..87 => self.with_pod("exits", |pod| pod.exited = true),
+            87..89 => self.readdress_pod(),
+            89..92 => self.change_request(),
+            92..93 => self.delete_resource(),
+            93..97 => self.interfere(),
             97..99 => self.crash(),
             _ => self.relist(),
         }
     }
 
-    fn some_pod(&mut self) -> Option<String> {
-        let index = self.dice_below(self.cluster.pods.len());
-        self.cluster.pods.keys().nth(index).cloned()
-    }
-
-    fn create_pod(&mut self) {
-        let name = NAMES[self.dice_below(NAMES.len())];
-        if self.cluster.pods.contains_key(name) {
-            return;
+    /// Something happens to a pod, and nothing else does.
+    pub(crate) fn happen_to_pods(&mut self) {
+        match self.dice_below(6) {
+            0..3 => self.create_pod(),
+            3..5 => self.remove_pod(),
+            _ => self.change_request(),
         }
-        self.born += 1;
-        let uid = PodUid::new(Uuid::from_u128(self.born).to_string());
-        let request = self.some_request();
-        if self.dice.chance(0.5) {
-            self.store.hand_off(self.now, name, &uid, &request);
-        }
-        let version = self.cluster.next_version();
-        let ip = if self.dice.chance(0.7) { self.free_address() } else { None };
-        self.note(|| format!("pod {name} {uid} with {ip:?} asks for {request:?}"));
-        let (verdicts, announced) = (BTreeMap::new(), BTreeMap::new());
-        let pod = Pod { uid, version, ip, exited: false, terminating: false, asks: Some(request), verdicts, announced };
-        self.cluster.pods.insert(name.to_owned(), pod);
-        self.pod_event(name);
-    }
-
-    fn some_request(&mut self) -> Request {
-        let release = ReleaseStrategy::Follow;
-        match self.dice_below(8) {
-            0..3 => {
-                let bandwidth_package = self.dice.chance(0.2).then(|| self.cloud.package.clone());
-                let bandwidth = if self.dice.chance(0.2) { 20 } else { 5 };
-                let spec = EipSpec { bandwidth, bandwidth_package, ..EipSpec::default() };
-                Request::Eip(EipRequest { source: EipSource::Allocate(spec), release })
-            }
-            3 => {
-                let index = self.dice_below(self.given.len());
-                Request::Eip(EipRequest { source: EipSource::Given(self.given[index].clone()), release })
-            }
-            _ => {
-                let all = [(80, Protocol::Tcp), (443, Protocol::Tcp), (53, Protocol::Udp), (80, Protocol::Udp)];
-                let first = self.dice_below(all.len());
-                let count = self.dice_below(all.len()) + 1;
-                let ports = (0..count).map(|i| all[(first + i) % all.len()]).map(|(port, protocol)| ExposedPort { port, protocol });
-                Request::Dnat(DnatRequest { ports: ports.collect(), fixed: false, same_port: false })
-            }
-        }
-    }
-
-    /// An address that no running pod has; whether the cloud is done with its former pod is not the network's concern.
-    fn free_address(&mut self) -> Option<Ipv4Addr> {
-        let taken: BTreeSet<_> = self.cluster.pods.values().filter(|pod| !pod.exited).filter_map(|pod| pod.ip).collect();
-        let first = u32::try_from(self.dice_below(5)).unwrap_or(0);
-        let network = self.network?;
-        (0..ADDRESSES).filter_map(|i| network.nth((first + i) % ADDRESSES)).find(|ip| !taken.contains(ip))
-    }
-
-    fn remove_pod(&mut self) {
-        let Some(name) = self.some_pod() else { return };
-        if let Some(pod) = self.cluster.pods.remove(&name) {
-            self.note(|| format!("pod {name} {} is gone", pod.uid));
-            if !self.fault(0.1) {
-                self.store.wake_pod(self.now, &pod.uid);
-            }
-        }
-    }
-
-    fn with_pod(&mut self, what: &str, change: impl FnOnce(&mut Pod)) {
-        let Some(name) = self.some_pod() else { return };
-        let Some(version) = self.cluster.pods.get(&name).map(|pod| pod.version) else { return };
-        self.note(|| format!("pod {name} {what}"));
-        if self.cluster.patch_pod(&name, version, change).is_ok() {
-            self.pod_event(&name);
-        }
-    }
-
-    /// The pod gets its address, or by a new sandbox another.
-    fn readdress_pod(&mut self) {
-        let Some(name) = self.some_pod() else { return };
-        let (Some(ip), Some(pod)) = (self.free_address(), self.cluster.pods.get(&name)) else { return };
-        let (uid, version, exited) = (pod.uid.clone(), pod.version, pod.exited);
-        if exited {
-            return;
-        }
-        self.note(|| format!("pod {name} has {ip} now"));
-        self.disturb(&uid);
-        if self.cluster.patch_pod(&name, version, |pod| pod.ip = Some(ip)).is_ok() {
-            self.pod_event(&name);
-        }
-    }
-
-    fn change_request(&mut self) {
-        let request = if self.dice.chance(0.5) { Some(self.some_request()) } else { None };
-        self.with_pod(&format!("asks for {request:?} now"), |pod| pod.asks = request);
-    }
-
-    /// The watch brings a pod, unless the event is lost.
-    pub(crate) fn pod_event(&mut self, name: &str) {
-        if self.fault(0.05) {
-            return;
-        }
-        let Some(pod) = self.cluster.pods.get(name) else { return };
-        let uid = pod.uid.clone();
-        if let (Some(request), false, false) = (&pod.asks, pod.exited, pod.terminating) {
-            self.store.sight(self.now, name, &uid, request);
-        }
-        self.store.wake_pod(self.now, &uid);
     }
 
     /// The watch starts anew: every pod is brought, and every lease looks for itself.
     pub(crate) fn relist(&mut self) {
-        let names: Vec<_> = self.cluster.pods.keys().cloned().collect();
-        for name in &names {
-            self.pod_event(name);
+        for cluster in 0..self.clusters.len() {
+            let names: Vec<_> = self.clusters[cluster].pods.keys().cloned().collect();
+            for name in &names {
+                self.pod_event(cluster, name);
+            }
+            self.store.wake_all(self.now, cluster);
         }
-        self.store.wake_all(self.now);
     }
 
     /// A worker dies, wherever it is, and starts again as somebody else.
@@ -308,121 +265,6 @@ impl World {
         self.born += 1;
         let owner = Uuid::from_u128(0xDEAD_0000 + self.born);
         self.note(|| format!("worker {index} crashes"));
-        self.workers[index] = Worker { owner, task: None };
-    }
-
-    /// Somebody at the console.
-    fn interfere(&mut self) {
-        let now = self.now;
-        match self.dice_below(4) {
-            0 => {
-                let bound: Vec<_> = self.bound_eips();
-                let index = self.dice_below(bound.len());
-                let Some((id, _)) = bound.get(index) else { return };
-                self.console("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
-                if self.dice.chance(0.3) {
-                    self.bind_elsewhere(&id.clone());
-                } else if self.dice.chance(0.3) && !self.given.contains(id) {
-                    self.console("ReleaseEipAddress", &[("AllocationId", id.to_string())]);
-                }
-            }
-            1 => {
-                let gateway = self.some_gateway();
-                let entries = self.cloud.entries(now, &gateway.id);
-                let index = self.dice_below(entries.len());
-                let Some(entry) = entries.get(index) else { return };
-                self.console("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
-            }
-            2 => {
-                let held: Vec<_> =
-                    self.store.slots.iter().filter(|(_, slot)| **slot != Slot::Foreign).map(|(key, _)| key.clone()).collect();
-                let held = &held[self.dice_below(held.len())];
-                let to = self.network.and_then(|network| network.nth(ELSEWHERE));
-                self.enter(held.2, to, 9000 + held.2, held.1);
-            }
-            _ => {
-                let Some(ip) = self.some_pod().and_then(|name| self.cluster.pods.get(&name).and_then(|pod| pod.ip)) else { return };
-                self.enter(900, Some(ip), 80, Protocol::Tcp);
-            }
-        }
-        self.disturb_all();
-    }
-
-    fn console(&mut self, action: &str, parameters: &[(&str, String)]) {
-        let done = self.cloud.by_hand(action, parameters);
-        self.note(|| format!("console: {action} {parameters:?}: {done:?}"));
-    }
-
-    fn bind_elsewhere(&mut self, id: &AllocationId) {
-        let Some(ip) = self.network.and_then(|network| network.nth(ELSEWHERE)) else { return };
-        let now = self.now;
-        if let Some(eni) = self.cloud.eni(now, ip) {
-            let to = [("InstanceId", eni.eni_id.to_string()), ("InstanceType", "NetworkInterface".to_owned())];
-            let what = [("AllocationId", id.to_string()), ("PrivateIpAddress", ip.to_string())];
-            self.console("AssociateEipAddress", &[to, what].concat());
-        }
-    }
-
-    fn some_gateway(&mut self) -> Gateway {
-        let index = self.dice_below(self.cloud.gateways.len());
-        self.cloud.gateways[index].clone()
-    }
-
-    /// A forward entry that is not ours.
-    fn enter(&mut self, external_port: u16, to: Option<Ipv4Addr>, internal_port: u16, protocol: Protocol) {
-        let gateway = self.some_gateway();
-        let Some(to) = to else { return };
-        let parameters = [
-            ("RegionId", "cn-hangzhou".to_owned()),
-            ("ForwardTableId", gateway.table_id.to_string()),
-            ("ForwardEntryName", "somebody".to_owned()),
-            ("ExternalIp", gateway.address.to_string()),
-            ("ExternalPort", external_port.to_string()),
-            ("InternalIp", to.to_string()),
-            ("InternalPort", internal_port.to_string()),
-            ("IpProtocol", protocol.as_str().to_owned()),
-        ];
-        self.console("CreateForwardEntry", &parameters);
-    }
-
-    /// EIPs on interfaces, and the address behind each, where the API shows one.
-    pub(crate) fn bound_eips(&mut self) -> Vec<(AllocationId, Option<Ipv4Addr>)> {
-        let eips = self.cloud.all_eips(self.now);
-        let bound = eips.into_iter().filter_map(|eip| Some((eip.allocation_id, eip.binding?)));
-        bound.filter(|(_, binding)| binding.instance_type == "NetworkInterface").map(|(id, binding)| (id, binding.private_ip)).collect()
-    }
-
-    /// Everybody else lets go: faults end, terminating pods go, what the console left in the way is taken away.
-    pub(crate) fn calm(&mut self) {
-        self.note(|| "calm".to_owned());
-        self.faults = false;
-        self.cluster.pods.retain(|_, pod| !pod.terminating);
-        for pod in self.cluster.pods.keys().cloned().collect::<Vec<_>>() {
-            if self.cluster.pods.get(&pod).is_some_and(|pod| pod.ip.is_none()) {
-                let ip = self.free_address();
-                if let Some(pod) = self.cluster.pods.get_mut(&pod) {
-                    pod.ip = ip;
-                }
-            }
-        }
-        let elsewhere = self.elsewhere();
-        for (id, ip) in self.bound_eips() {
-            if ip == elsewhere {
-                self.console("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
-            }
-        }
-        for gateway in self.cloud.gateways.clone() {
-            let now = self.now;
-            for entry in self.cloud.entries(now, &gateway.id).iter().filter(|entry| entry.external_port == "900") {
-                self.console("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
-            }
-        }
-        self.disturb_all();
-        self.relist();
-    }
-
-    /// Where only the console binds to.
-    pub(crate) fn elsewhere(&self) -> Option<Ipv4Addr> {
-        self.network.and_then(|network| network.nth(ELSEWHERE))
+        self.workers[index] = Worker { cluster: self.workers[index].cluster, owner, task: None, lanes: Lanes::new() };
     }
 }

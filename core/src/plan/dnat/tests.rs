@@ -50,6 +50,7 @@ impl Scene {
             resource: true,
             doubts: 0,
             spilling: false,
+            told: false,
             lost_to: None,
             parted_at: None,
             created_at: Timestamp::UNIX_EPOCH,
@@ -252,7 +253,7 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
 }
 
 #[test]
-fn fixed_ports_that_were_used_before_stay_where_they_are() {
+fn fixed_ports_that_were_published_stay_where_they_are() {
     let mut scene = Scene::new(1);
     if let Request::Dnat(request) = &mut scene.lease.request {
         request.fixed = true;
@@ -260,7 +261,7 @@ fn fixed_ports_that_were_used_before_stay_where_they_are() {
     scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
     scene.cloud.gateway.full_at = Some(0);
     assert_eq!(scene.next(), Step::Spill);
-    scene.lease.generation = 2;
+    scene.lease.told = true;
     assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::QuotaExceeded), "{:?}", scene.next());
 }
 

@@ -6,9 +6,9 @@ use crate::plan::situation::{Object, ResourceFact, Seen, Situation};
 use crate::plan::step::Step;
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType};
 
-/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a person chose stays.
+/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a person chose stays. A PrePaid EIP joins none.
 pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let spec = spec(request)?;
+    let spec = spec(request).filter(|_| !is_prepaid(eip))?;
     let allocation_id = eip.allocation_id.clone();
     let before = recorded_package(s);
     let change = match (&eip.bandwidth_package, &spec.bandwidth_package) {
@@ -39,7 +39,7 @@ fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
 /// its bandwidth is part of what was paid.
 pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let spec = spec(request)?;
-    let postpaid = eip.charge_type != InstanceChargeType::PrePaid.as_str();
+    let postpaid = !is_prepaid(eip);
     let bandwidth = (postpaid && eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth).then_some(spec.bandwidth);
     let name = spec.name.clone().filter(|name| *name != eip.name && postpaid);
     let description = spec.description.clone().filter(|description| *description != eip.description);
@@ -48,6 +48,10 @@ pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let allocation_id = eip.allocation_id.clone();
     let change = || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
     (settled && differs).then(|| Step::Change { resource: eip.allocation_id.to_string(), change: change() })
+}
+
+fn is_prepaid(eip: &Eip) -> bool {
+    eip.charge_type == InstanceChargeType::PrePaid.as_str()
 }
 
 /// What an EIP of ours should be like; one that people bought stays as it is.
@@ -62,7 +66,7 @@ fn spec(request: &EipRequest) -> Option<&EipSpec> {
 pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
     let Some(spec) = spec(request) else { return String::new() };
     let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
-    let prepaid = eip.charge_type == InstanceChargeType::PrePaid.as_str();
+    let prepaid = is_prepaid(eip);
     // A shared bandwidth package bills in its own way.
     let alone = eip.bandwidth_package.is_none();
     let settings = [
@@ -71,6 +75,7 @@ pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
         ("eip-instance-charge-type", bought(&eip.charge_type), Some(spec.instance_charge_type.as_str().to_owned())),
         ("eip-public-ip-address-pool-id", bought(&eip.public_ip_address_pool_id), spec.public_ip_address_pool_id.clone()),
         ("eip-resource-group-id", bought(&eip.resource_group_id), spec.resource_group_id.clone()),
+        ("eip-common-bandwidth-package-id", prepaid.then(|| "none".to_owned()), spec.bandwidth_package.as_ref().map(ToString::to_string)),
         ("eip-bandwidth", prepaid.then(|| eip.bandwidth.to_string()), Some(spec.bandwidth.to_string())),
     ];
     let differing = settings.into_iter().filter_map(|(key, is, wanted)| {

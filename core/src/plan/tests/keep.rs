@@ -179,6 +179,13 @@ fn what_never_had_a_custom_resource_is_not_kept() {
         s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
     });
     assert_eq!(scene.next(), Step::End(EndReason::PodGone), "nobody was told of it, and nobody could release it");
+    let another = scene.with(|s| (s.lease.resource, s.resource) = (true, ResourceFact::Another { what: "somebody's".to_owned() }));
+    assert_eq!(another.next(), Step::End(EndReason::PodGone), "its own was never written");
+}
+
+#[test]
+fn what_is_being_given_back_for_want_of_room_is_not_kept() {
+    assert_eq!(fixed_and_gone().with(|s| s.lease.spilling = true).next(), Step::End(EndReason::PodGone));
 }
 
 #[test]

@@ -188,6 +188,23 @@ fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_
     }
 }
 
+/// With the same token the cloud may say no for a day: sent again each time that is heard, it would never end.
+#[test]
+fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_again() {
+    let scene = forwarding(&[80]);
+    let listed = &scene.cloud.entries[0];
+    let delete = Change::DeleteForwardEntry { table_id: listed.table_id.clone(), entry_id: listed.entry_id.clone() };
+    let create = Change::CreateForwardEntry(dnat::forward(&scene));
+    for change in [delete, create] {
+        let scene = scene.unresolved(change).with(|s| s.cloud.entries.clear());
+        assert_eq!(judge(&scene), Verdict::Resend);
+        assert_eq!(judge(&scene.with(|s| s.operations[0].waits_out = true)), Verdict::WaitedOut);
+    }
+    let bound = in_use(super::auto()).unresolved(Change::ReleaseEipAddress { allocation_id: id() });
+    assert_eq!(judge(&bound), Verdict::Resend);
+    assert_eq!(judge(&bound.with(|s| s.operations[0].waits_out = true)), Verdict::WaitedOut);
+}
+
 #[test]
 fn nothing_else_is_decided_while_an_answer_is_missing() {
     let published = in_use(super::auto()).published();

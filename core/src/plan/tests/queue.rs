@@ -22,6 +22,7 @@ fn asked(ports: &[u16], sending: &[Sending]) -> Scene {
         sending: *sending,
         fence_until: NOW + SignedDuration::from_mins(1),
         misses: 0,
+        waits_out: false,
     };
     scene.with(|s| s.operations = (1..).zip(asks.into_iter().zip(sending)).map(operation).collect())
 }

@@ -3,7 +3,7 @@
 use super::{NOW, PUBLIC_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::change::Change;
 use crate::facts::{Eip, EipBinding, EipStatus};
-use crate::ids::{AllocationId, EniId, LeaseId};
+use crate::ids::{AllocationId, BandwidthPackageId, EniId, LeaseId};
 use crate::lease::Phase;
 use crate::names::TAG_LEASE;
 use crate::plan::{Holder, PodFact, Reason, ResourceFact, Seen, Standing, Step};
@@ -246,4 +246,16 @@ fn a_description_changed_on_a_running_pod_is_changed_on_its_eip() {
     assert!(matches!(settled.next(), Step::Publish(_)));
     let other = settled.published().with(|s| s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() }));
     assert_eq!(action(&other.next()), Some("ModifyEipAddressAttribute"));
+}
+
+#[test]
+fn a_prepaid_eip_that_was_kept_serves_a_pod_that_asks_for_a_package_and_says_that_it_cannot_join_one() {
+    let spec = EipSpec { bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..EipSpec::default() };
+    let asks = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+    let prepaid = |status, ip| Eip { charge_type: "PrePaid".to_owned(), ..eip(status, ip) };
+    let free = bound(asks.clone(), prepaid(EipStatus::Available, None));
+    assert_eq!(action(&free.next()), Some("AssociateEipAddress"));
+    let scene = bound(asks, prepaid(EipStatus::InUse, Some(super::POD_IP)));
+    let Step::Publish(publication) = scene.next() else { panic!("{:?}", scene.next()) };
+    assert!(publication.message.contains("eip-common-bandwidth-package-id is none and not cbwp-1"), "{}", publication.message);
 }

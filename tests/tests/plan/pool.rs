@@ -1,0 +1,75 @@
+//! What `worker/src/pool.rs` does: looks at the gateways, offers their EIPs, and knows where to look for room.
+
+use crate::world::World;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use waygate_core::facts::ForwardEntry;
+use waygate_core::ids::{AllocationId, NatGatewayId};
+use waygate_core::names::read_entry_name;
+use waygate_core::plan::PortSpan;
+
+/// Between two looks.
+const PERIOD: SignedDuration = SignedDuration::from_secs(60);
+
+/// The EIPs of all usable gateways, as last seen. All workers see alike here: whoever reserves may meet a pool that is out of date.
+#[derive(Default)]
+pub(crate) struct Pool {
+    usable: BTreeMap<NatGatewayId, Vec<AllocationId>>,
+    looked: Option<Timestamp>,
+}
+
+impl Pool {
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.looked.is_none_or(|looked| now >= looked + PERIOD)
+    }
+}
+
+impl World {
+    /// EIPs with ports to give, in any order.
+    pub(crate) fn candidates(&mut self) -> Vec<AllocationId> {
+        let mut eips: Vec<_> = self.pool.usable.values().flatten().cloned().collect();
+        let turn = self.dice_below(eips.len());
+        eips.rotate_left(turn);
+        eips
+    }
+
+    /// Looks at every gateway of the configuration.
+    pub(crate) fn look_at_gateways(&mut self) {
+        self.pool.looked = Some(self.now);
+        for gateway in self.cloud.gateways.clone() {
+            self.look_at(&gateway.id);
+        }
+        self.store.end_quiet(self.now);
+    }
+
+    fn look_at(&mut self, id: &NatGatewayId) {
+        let now = self.now;
+        let look = self.cloud.look(now, id);
+        let trouble = match &look {
+            None => Some("the gateway does not exist any more"),
+            Some(look) if !look.usable => Some("the gateway is locked"),
+            Some(_) => None,
+        };
+        let Some(look) = look.filter(|_| trouble.is_none()) else {
+            self.pool.usable.insert(id.clone(), Vec::new());
+            return self.store.bound(now, id, &[], trouble);
+        };
+        for (gateway, snat) in &look.eips {
+            if self.store.offer(gateway, *snat).is_err() {
+                // A former pod's port stands in the way of one that came along: the next look may do it.
+                return;
+            }
+        }
+        let eips: Vec<_> = look.eips.iter().map(|(gateway, _)| gateway.eip.clone()).collect();
+        self.store.bound(now, id, &eips, None);
+        let entries = self.cloud.entries(now, id);
+        let others: Vec<_> = entries.iter().filter(|entry| read_entry_name(&entry.name).is_none()).collect();
+        let span = |entry: &&ForwardEntry| {
+            let (gateway, _) = look.eips.iter().find(|(gateway, _)| gateway.address == entry.external_ip)?;
+            Some(PortSpan { allocation_id: gateway.eip.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
+        };
+        let foreign: Vec<_> = others.iter().copied().filter_map(|entry| span(&entry)).collect();
+        self.store.saw_entries(now, id, entries.len(), others.len(), &foreign);
+        self.pool.usable.insert(id.clone(), eips);
+    }
+}
