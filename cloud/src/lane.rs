@@ -28,7 +28,7 @@ const FIRST_SETTLING: Duration = Duration::from_millis(800);
 const LATER: f64 = 0.06;
 const EARLIER: f64 = 0.04;
 /// By then an entry is surely at rest: a first guess that the first looks correct.
-const FIRST_SURELY: Duration = Duration::from_millis(1600);
+const FIRST_SURELY: Duration = Duration::from_millis(1200);
 /// An entry that the first look did not show at rest brings that guess closer to its own time by this part, until a change was refused on trust.
 const SURER: f64 = 0.2;
 /// A change that was refused on trust makes trust come later by this part, one that was taken makes it come earlier by that: of those that go on
@@ -39,6 +39,8 @@ const TRUST_EARLIER: f64 = 0.0013;
 const GUESS_EARLIER: f64 = 0.01;
 /// A look is worth taking if its answer comes before by a part of the time that it takes.
 const WORTHWHILE: f64 = 1.4;
+/// An entry that took so many times as long after a refusal says that nothing was known yet.
+const MISJUDGED: f64 = 1.4;
 /// First guess of how long a look takes.
 const FIRST_LOOK_TAKES: Duration = Duration::from_millis(150);
 /// Where nobody saw the entry at rest, the next first look comes later by this part of what is left until one is not worth taking.
@@ -270,7 +272,9 @@ impl Lane {
         self.look_takes = (self.look_takes.mul_f64(0.8) + now.saturating_duration_since(began).mul_f64(0.2)).min(LONGEST_LOOK_AGAIN);
         if at_rest {
             let took = began - touched;
-            self.must_look = false;
+            if std::mem::take(&mut self.must_look) && took > self.surely.mul_f64(MISJUDGED) {
+                self.surely = took;
+            }
 
             let known = self.settling;
             let first_look = self.look_pause == LOOK_AGAIN;
@@ -337,6 +341,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rand::SeedableRng as _;
+    use std::ops::RangeInclusive;
 
     fn enter(lane: &mut Lane, now: Instant) -> Pass {
         match lane.next(now, Proof::Read) {
@@ -433,8 +438,8 @@ mod tests {
         assert_eq!(lane.next(answered, Proof::Read), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER)));
     }
 
-    /// What a gateway's entries cost whose changes wait for rest: entries are pending for 0.8 to 1.2 s from the change's arrival, and every call
-    /// takes 100 to 200 ms.
+    /// What a gateway's entries cost whose changes wait for rest: entries are pending for so many milliseconds from the change's arrival, and
+    /// every call takes 100 to 200.
     #[derive(Debug)]
     struct Cost {
         took: Duration,
@@ -442,7 +447,7 @@ mod tests {
         refused: u32,
     }
 
-    fn cost_of(entries: u64, proof: Proof) -> Cost {
+    fn cost_of(entries: u64, pending: RangeInclusive<u64>, proof: Proof) -> Cost {
         let (mut lane, start) = (Lane::default(), Instant::now());
         let pass = enter(&mut lane, start);
         lane.end(pass, End::Unsettled, start, 1.0);
@@ -465,7 +470,7 @@ mod tests {
                 }
                 Next::Go(pass) => {
                     made += 1;
-                    at_rest = after(now, dice.random_range(800..=1200));
+                    at_rest = after(now, dice.random_range(pending.clone()));
                     lane.end(pass, End::Taken, answered, 1.0);
                     now = answered;
                 }
@@ -478,7 +483,7 @@ mod tests {
     #[test]
     fn where_experience_will_do_a_gateway_hardly_waits_longer_than_its_entries_take() {
         for entries in [100, 1000] {
-            let (read, trusted) = (cost_of(entries, Proof::Read), cost_of(entries, Proof::Trust));
+            let (read, trusted) = (cost_of(entries, 800..=1200, Proof::Read), cost_of(entries, 800..=1200, Proof::Trust));
             println!("{entries} entries: {read:?}, {trusted:?}");
             let entries = u32::try_from(entries).unwrap();
             // A call and Pending take 1150 ms together.
@@ -486,6 +491,13 @@ mod tests {
             assert!(trusted.took / entries < Duration::from_millis(1210) && trusted.looks < read.looks, "{trusted:?}");
             assert!(read.refused == 0 && trusted.refused <= entries / 20, "{trusted:?}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_takes_much_longer_is_soon_known() {
+        let cost = cost_of(60, 5000..=6000, Proof::Trust);
+        println!("60 entries of five to six seconds: {cost:?}");
+        assert!(cost.took / 60 < Duration::from_millis(5800) && cost.refused <= 4 && cost.looks <= 60 * 7, "{cost:?}");
     }
 
     #[test]
