@@ -148,8 +148,7 @@ impl Table {
 
     /// What is at rest, because a later change was taken that had to wait for that, and what nobody has seen so.
     pub(crate) fn overtaken(&self) -> Vec<Moving> {
-        let (_, before) = self.unseen.split_last().map_or((None, &[][..]), |(last, before)| (Some(last), before));
-        before.iter().map(|unseen| unseen.moving.clone()).collect()
+        self.unseen.iter().map(|unseen| &unseen.moving).filter(|moving| Some(*moving) != self.moving.as_ref()).cloned().collect()
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Turn {
     entered: Entered,
 }
 
+/// So many looks at single entries cost more than a list of all.
+const MORE_THAN_A_LIST: usize = 2;
+
 impl Cloud {
     /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before and how long that
     /// takes, is learned from its answers. What may take long is the caller's to bound: dropping this future gives the place up.
@@ -41,6 +44,9 @@ impl Cloud {
     pub async fn catch_up(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         let gate = self.0.gates.of(gateway);
         let overtaken = gate.table().overtaken();
+        if overtaken.len() > MORE_THAN_A_LIST {
+            return self.entries(gateway).await.map(drop);
+        }
         for moving in overtaken {
             let read = self.entry(gateway, moving.id()).await?;
             gate.table().entered(&moving, &read);
