@@ -6,7 +6,6 @@
 //! ```
 
 use crate::errors::{Error, chain};
-use crate::lane::{CALL, FENCE};
 use crate::metrics::CallOutcome;
 use crate::worker::Worker;
 use std::time::Duration;
@@ -15,6 +14,12 @@ use waygate_core::change::Change;
 use waygate_core::lease::{Operation, Outcome};
 use waygate_core::plan::Patience;
 use waygate_store::{Bringer, Claim, Effect, Loaded};
+
+/// What one call may take, its permit included; less than a claim or a lane holds.
+pub(crate) const CALL: Duration = Duration::from_secs(10);
+/// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
+/// of the window: the cloud accepts a signature for 15 minutes.
+pub(crate) const FENCE: Duration = Duration::from_mins(1);
 
 /// How a call ended.
 pub(crate) enum Called {

@@ -1,11 +1,10 @@
 //! One change sent from a lane: sent once, its answer recorded, and word left for its lease where it was refused.
 
-use crate::call::{judged, patience, told, waits_out};
+use crate::call::{CALL, FENCE, judged, patience, told, waits_out};
 use crate::errors::{Error, chain};
-use crate::lane::{CALL, FENCE, FullSince};
 use crate::metrics::CallOutcome;
 use crate::worker::Worker;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_cloud::{Class, Error as CloudError, Turn};
@@ -22,6 +21,9 @@ const DENIED: Duration = Duration::from_hours(1);
 const RESTED: Duration = Duration::from_secs(10);
 /// A change that is refused again and again because the gateway is busy has something of its own: from then on its lease hears of it.
 const MOST_AGAIN: i32 = 3;
+
+/// Since when the gateway is known to be full; shared with its lane, which then lets no creation go.
+pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
 
 /// What came of it for the lease.
 pub(crate) enum Delivered {

@@ -8,33 +8,25 @@
 //!
 //! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that comes now goes before all that waits.
 
-use crate::delivery::{Delivered, deliver};
+use crate::call::{CALL, FENCE};
+use crate::delivery::{Delivered, FullSince, deliver};
 use crate::errors::chain;
 use crate::worker::Worker;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_cloud::Turn;
 use waygate_core::ids::LeaseId;
 use waygate_store::{Error as StoreError, Lane, Wanted};
 
-/// What one call may take, its permit included; less than a lane holds.
-pub(crate) const CALL: Duration = Duration::from_secs(10);
-/// After this nothing that was sent is expected to take effect any more. A request that hung in the network longer than this is what remains
-/// of the window: the cloud accepts a signature for 15 minutes.
-pub(crate) const FENCE: Duration = Duration::from_mins(1);
 /// After a refusal for the quota no entry is made for so long: those that wait to make one go elsewhere meanwhile.
 const FULL: Duration = Duration::from_secs(5);
 /// Looks for what other processes have queued this often at first …
 const BUSY: Duration = Duration::from_millis(100);
 /// … and this often when nothing comes. What this process queues does not wait for it.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// Since when the gateway is known to be full; shared with the deliveries, which find out.
-pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
 
 /// A lane at work.
 struct Serving {
