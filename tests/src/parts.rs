@@ -1,6 +1,8 @@
 //! What a stand's webhook and worker are started with: configuration, certificates, credentials, addresses.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -66,7 +68,7 @@ impl Parts<'_> {
             Ok(file)
         };
         write("ca.pem", authority.ca_pem())?;
-        let [listen, admin] = free_addresses()?;
+        let (listen, admin) = (free_address()?, free_address()?);
         let program = Program {
             name: "webhook",
             binary: layout::program("waygate-webhook")?,
@@ -97,7 +99,7 @@ impl Parts<'_> {
         let kubeconfig = self.dir.join("worker.kubeconfig");
         let content = self.installation.worker_kubeconfig(admin_kubeconfig).await.context("the worker's kubeconfig")?;
         std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
-        let [admin] = free_addresses()?;
+        let admin = free_address()?;
         let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
         if !self.options.whole_cluster {
             // What serves the whole cluster has its registrations' own names, and the worker would have them trust its authority.
@@ -120,20 +122,14 @@ impl Parts<'_> {
     }
 }
 
-/// A loopback address that is free now.
+/// A loopback address that is free now, and that nobody is given who asks for any port: those that the kernel chooses are higher.
 pub(crate) fn free_address() -> Result<String> {
-    let [address] = free_addresses()?;
-    Ok(address)
-}
-
-/// Loopback addresses that are free now, all different.
-fn free_addresses<const COUNT: usize>() -> Result<[String; COUNT]> {
-    let mut held = Vec::new();
-    for _ in 0..COUNT {
-        held.push(std::net::TcpListener::bind("127.0.0.1:0")?);
-    }
-    let addresses = held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect::<Result<Vec<_>>>()?;
-    addresses.try_into().ok().context("as many addresses as asked for")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time begin at different ones.
+    let first = std::process::id().wrapping_mul(97);
+    let ports = std::iter::repeat_with(|| 20_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let addresses = ports.take(12_000).map(|port| format!("127.0.0.1:{port}"));
+    addresses.into_iter().find(|address| TcpListener::bind(address).is_ok()).context("no port between 20000 and 32000 is free")
 }
 
 /// Lays `over` over `base`: objects are merged, everything else is replaced.
@@ -161,7 +157,6 @@ mod tests {
 
     #[test]
     fn addresses_differ() {
-        let [one, other] = free_addresses().unwrap();
-        assert_ne!(one, other);
+        assert_ne!(free_address().unwrap(), free_address().unwrap());
     }
 }

@@ -18,6 +18,11 @@ use crate::reasons::told;
 /// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with the real cloud's latencies.
 const ONE_ENTRY: Duration = Duration::from_millis(150 + 1000);
 
+/// A gateway so slow that pods wait in its queue also where the machine is slow to make them.
+fn slow() -> Value {
+    json!({"entryPending": [4000, 4000]})
+}
+
 async fn refused(stand: &Stand, action: &str, code: &str) -> Result<u64> {
     Ok(stand.cloud.calls().await?["errors"][action][code].as_u64().unwrap_or_default())
 }
@@ -61,7 +66,10 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
     all_ready(&stand, Duration::from_secs(90)).await?;
     assert_eq!(refused(&stand, "CreateForwardEntry", "OperationConflict").await?, 0, "two calls at a time");
     let learned = refused(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
-    assert!(learned <= 3, "each of three processes finds out once that an entry must be at rest: {learned}");
+    assert!(
+        learned <= 6,
+        "each of three processes finds out once that an entry must be at rest, and hardly ever trusts in vain: {learned}"
+    );
     for number in 0..16 {
         stand.delete(&format!("pod-{number}")).await?;
     }
@@ -71,7 +79,8 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
 #[tokio::test]
 async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
-    for number in 0..40 {
+    stand.cloud.console("pace", slow()).await?;
+    for number in 0..20 {
         stand.create(&annotated(&format!("crowd-{number}"), &[ON, ports("80")])).await?;
     }
     let probe = || async {
@@ -103,7 +112,7 @@ async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<
 #[tokio::test]
 async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
-    stand.cloud.console("pace", json!({"entryPending": [6000, 6000]})).await?;
+    stand.cloud.console("pace", slow()).await?;
     for number in 0..3 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
@@ -115,6 +124,7 @@ async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
 #[tokio::test]
 async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
+    stand.cloud.console("pace", slow()).await?;
     for number in 0..10 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
