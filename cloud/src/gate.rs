@@ -45,7 +45,8 @@ pub(crate) enum Look {
 }
 
 impl Gate {
-    /// Waits for a change's turn, on such `proof` that the gateway takes it. `look` reads what is needed to know; what it shows comes through [`Self::listed`] and [`Self::shown`].
+    /// Waits for a change's turn, on such `proof` that the gateway takes it. `look` reads what is needed to know; what it shows comes through
+    /// [`Self::listed`] and [`Self::shown`].
     pub(crate) async fn enter<T>(self: Arc<Self>, proof: Proof, look: impl Fn(Look) -> T) -> Entered
     where
         T: Future<Output = Result<(), Error>>,
@@ -127,12 +128,13 @@ impl Entered {
     pub(crate) fn done(mut self, change: &Change, result: &Result<Answer, Error>) {
         let end = end_of(&result.as_ref());
         let trusted = self.pass.is_some_and(Pass::is_trusted);
-        match (result, self.sent) {
-            (Ok(answer), Some(sent)) => self.gate.table().taken(Moving::by(change, answer), sent, Instant::now()),
+        let answered = Instant::now();
+        match result {
+            Ok(answer) => self.gate.table().taken(Moving::by(change, answer), self.sent.unwrap_or(answered), answered),
             // What moves is what is known to.
-            (Err(_), _) if end == End::Unsent || (end == End::Unsettled && trusted) => {}
-            (Err(error), _) if error.is_definite() => self.gate.table().refused(),
-            (Ok(_), None) | (Err(_), _) => self.gate.table().forget(),
+            Err(_) if end == End::Unsent || (end == End::Unsettled && trusted) => {}
+            Err(error) if error.is_definite() => self.gate.table().refused(),
+            Err(_) => self.gate.table().forget(),
         }
         self.end(end);
     }

@@ -28,6 +28,7 @@ mod sign;
 mod sources;
 mod table;
 mod transport;
+mod trust;
 mod turn;
 mod wire;
 

@@ -6,6 +6,7 @@ use crate::network::{EntryCounts, Identity, ResourceTag, RouteEntry, RouteTable,
 use crate::pages::{Listing, chain};
 use crate::params::Params;
 use crate::sources::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
+use crate::table::Entries;
 use crate::transport::{Action, Read, ecs, sts, vpc};
 use crate::wire::nat::{GatewayAttribute, SnatEntries};
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
@@ -15,7 +16,6 @@ use crate::wire::tags::TagResources;
 use crate::wire::{Chain, Page};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use tokio::time::Instant;
 use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VSwitchId, VpcId};
@@ -84,7 +84,7 @@ impl Cloud {
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    pub(crate) async fn entries(&self, gateway: &NatGatewayId) -> Result<Read<Arc<Vec<ForwardEntry>>>, Error> {
+    pub(crate) async fn entries(&self, gateway: &NatGatewayId) -> Result<Entries, Error> {
         let make = || {
             let question = Forwards { gateway: gateway.clone(), gate: self.0.gates.of(gateway) };
             Asking::batcher(&self.0.transport, question, 1, self.0.deadline)

@@ -73,11 +73,11 @@ async fn send(worker: &Worker, claim: &Claim, loaded: &Loaded, operation: &Opera
             if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
                 return Ok(Called::Done);
             }
-            let open = ended.is_none() && waits_out(&error);
-            if open {
+            let waits = ended.is_none() && waits_out(&error);
+            if waits {
                 worker.store.wait_out(operation.id).await?;
             }
-            let at_least = if open { Some(FENCE) } else { error.retry_after() };
+            let at_least = if waits { Some(FENCE) } else { error.retry_after() };
             Ok(Called::Not { reason: error.reason(), message: told(&error), patience: patience(&error), at_least })
         }
     }

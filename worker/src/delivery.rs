@@ -75,24 +75,25 @@ async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudErro
         }
     }
     let ended = judged(&operation.change, error, taken.may_still_arrive);
+    let waits = ended.is_none() && waits_out(error);
     let learned = learn(worker, lane, &operation.change, error, full).await?;
     if !learned && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-        worker.store.leave_word(taken.lease_id, &word(error, ended.is_none())).await?;
+        worker.store.leave_word(taken.lease_id, &word(error, waits)).await?;
     }
     if let Some((outcome, effect)) = ended {
         worker.store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(&message), effect).await?;
         return Ok(Delivered::Told);
     }
-    if waits_out(error) {
+    if waits {
         worker.store.wait_out(operation.id).await?;
     }
     worker.store.lost(operation.id).await?;
     Ok(Delivered::Told)
 }
 
-/// What the lease tells its pod, and when it tries again. Refused for sure, and yet `open`: it ends once no earlier send of it can arrive.
-fn word(error: &CloudError, open: bool) -> Refused {
-    let at_least = if open && waits_out(error) { Some(FENCE) } else { error.retry_after() };
+/// What the lease tells its pod, and when it tries again: what `waits` ends once no earlier send of it can arrive.
+fn word(error: &CloudError, waits: bool) -> Refused {
+    let at_least = if waits { Some(FENCE) } else { error.retry_after() };
     Refused {
         reason: error.reason().to_owned(),
         message: told(error),

@@ -39,6 +39,21 @@ async fn all_ready(stand: &Stand, patience: Duration) -> Result<()> {
     stand.eventually(probe, "all pods are Ready", patience).await
 }
 
+/// How many changes wait in queues.
+async fn waiting(stand: &Stand) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?)
+}
+
+/// Waits until at least so many do.
+async fn queue_of(stand: &Stand, least: i64) -> Result<()> {
+    let probe = || async {
+        let waiting = waiting(stand).await?;
+        ensure!(waiting >= least, "{waiting} wait");
+        Ok(Some(()))
+    };
+    stand.eventually(probe, &format!("{least} changes wait at the gateway"), Duration::from_secs(30)).await
+}
+
 /// How many operations ended as `outcome`.
 async fn ended(stand: &Stand, outcome: &str) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE outcome = $1").bind(outcome).fetch_one(&stand.database).await?)
@@ -67,8 +82,8 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
     assert_eq!(refused(&stand, "CreateForwardEntry", "OperationConflict").await?, 0, "two calls at a time");
     let learned = refused(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
     assert!(
-        learned <= 6,
-        "each of three processes finds out once that an entry must be at rest, and hardly ever trusts in vain: {learned}"
+        learned <= 4,
+        "each of three processes finds out once that an entry must be at rest, and trusts in vain once at most: {learned}"
     );
     for number in 0..16 {
         stand.delete(&format!("pod-{number}")).await?;
@@ -80,15 +95,10 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
 async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
     stand.cloud.console("pace", slow()).await?;
-    for number in 0..20 {
+    for number in 0..30 {
         stand.create(&annotated(&format!("crowd-{number}"), &[ON, ports("80")])).await?;
     }
-    let probe = || async {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
-        ensure!(waiting >= 12, "{waiting} wait");
-        Ok(Some(()))
-    };
-    stand.eventually(probe, "the crowd waits at the gateway", Duration::from_secs(30)).await?;
+    queue_of(&stand, 20).await?;
     let quiet = format!("{}-quiet", stand.namespace);
     stand.installation.serve_namespace(&quiet).await?;
     let pods: Api<Pod> = Api::namespaced(stand.client.clone(), &quiet);
@@ -104,8 +114,7 @@ async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<
     .fetch_one(&stand.database)
     .await?;
     assert!(before <= 2, "{before} of the crowd's entries were made while the single one waited");
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
-    assert!(left > 0, "the crowd waits on");
+    assert!(waiting(&stand).await? > 0, "the crowd waits on");
     Ok(())
 }
 
@@ -128,12 +137,7 @@ async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
     for number in 0..10 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
-    let probe = || async {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?;
-        ensure!(waiting >= 6, "{waiting} wait");
-        Ok(Some(()))
-    };
-    stand.eventually(probe, "most pods wait at the gateway", Duration::from_secs(30)).await?;
+    queue_of(&stand, 6).await?;
     for number in 0..10 {
         stand.delete(&format!("pod-{number}")).await?;
     }
