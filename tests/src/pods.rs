@@ -46,6 +46,19 @@ pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
     conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
 }
 
+/// What one of a pod's conditions says and where the pod is: for whoever waited for something else in vain.
+#[must_use]
+pub fn said(pod: &Pod, kind: &str) -> String {
+    let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let found = conditions.find(|condition| condition.type_ == kind).map(|condition| {
+        let (reason, message) = (condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default());
+        format!("{} ({reason}: {message})", condition.status)
+    });
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or("no IP");
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+    format!("it is {}, with {ip} on {node}", found.unwrap_or_else(|| "not there".to_owned()))
+}
+
 /// One of a pod's annotations.
 #[must_use]
 pub fn annotation<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {

@@ -195,8 +195,7 @@ impl Stand {
         let pods = self.pods();
         let probe = || async {
             let found = pods.get(pod).await?;
-            let now = pods::condition(&found, kind);
-            anyhow::ensure!(now == Some(status), "it is {}", now.unwrap_or("not there"));
+            anyhow::ensure!(pods::condition(&found, kind) == Some(status), pods::said(&found, kind));
             Ok(Some(found))
         };
         wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await

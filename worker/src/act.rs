@@ -7,6 +7,7 @@ use crate::worker::Worker;
 use crate::{publish, resource, take};
 use std::borrow::Cow;
 use std::time::Duration;
+use uuid::Uuid;
 use waygate_core::config::Gateway;
 use waygate_core::ids::{NatGatewayId, PodUid, ZoneId};
 use waygate_core::lease::{Lease, Phase, Refused};
@@ -68,7 +69,11 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
             return taken_or(worker, claim, loaded, gathered, succeeded).await;
         }
         Step::ReleaseKept => return release_kept(worker, claim, loaded, gathered).await,
-        Step::TakeEip(candidates) => return take::any(worker, claim, &candidates).await,
+        Step::TakeEip(candidates, or) => {
+            if !take::any(worker, claim, &candidates).await? {
+                return waits(worker, loaded, gathered, or).await;
+            }
+        }
         Step::TakeOver(allocation_id) => take::over(worker, claim, lease, &allocation_id).await?,
         Step::TakeSpare(spare) => return take::spare(worker, claim, lease, spare).await,
         Step::ForgetEip => store.forget_eip(claim).await?,
@@ -100,12 +105,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         }
         Step::Queue { gateway, asks } => return queue(worker, claim, &gateway, &asks).await,
         Step::Unqueue(id) => store.unqueue(claim, id).await?,
-        Step::Requeue(id) => {
-            store.requeue(claim, id).await?;
-            if let Some(port) = lease.ports.first() {
-                worker.lanes.queued(&port.gateway_id);
-            }
-        }
+        Step::Requeue(id) => requeue(worker, claim, lease, id).await?,
         Step::Resend(id) => {
             let Some(operation) = loaded.operations.iter().find(|operation| operation.id == id) else { return Err(Error::Changed) };
             let called = call::again(worker, claim, loaded, operation).await?;
@@ -272,6 +272,15 @@ async fn queue(worker: &Worker, claim: &Claim, gateway: &NatGatewayId, asks: &[A
     }
     let message = "another pod's change of the same forward entry is under way".to_owned();
     Ok(After::Pause(Pause::new(Reason::EntriesPending.as_str(), message, Patience::Poll)))
+}
+
+/// Hands one over again.
+async fn requeue(worker: &Worker, claim: &Claim, lease: &Lease, id: Uuid) -> Result<(), Error> {
+    worker.store.requeue(claim, id).await?;
+    if let Some(port) = lease.ports.first() {
+        worker.lanes.queued(&port.gateway_id);
+    }
+    Ok(())
 }
 
 /// A former pod's entries still point at this pod's address: what takes them away goes before everything else that waits.

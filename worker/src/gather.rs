@@ -8,6 +8,7 @@ use crate::resource;
 use crate::worker::Worker;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_cloud::Read;
@@ -41,9 +42,15 @@ pub(crate) struct Gathered {
     pub cloud: CloudFacts,
 }
 
-/// Reads it all.
-pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered, Error> {
+/// Reads it all; not again what is `known` from before the last step, where [`waygate_core::plan::still_stands`] says that it serves for the next.
+pub(crate) async fn gather(worker: &Worker, loaded: &Loaded, known: Option<Gathered>) -> Result<Gathered, Error> {
     let lease = &loaded.lease;
+    let found = if lease.eip.is_none() { worker.store.eip_sources(lease).await? } else { EipSources::default() };
+    let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
+    if let Some(known) = known {
+        let cloud = cloud_facts(worker, loaded, &known.pod, known.cloud).await?;
+        return Ok(Gathered { sources, cloud, ..known });
+    }
     let named = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
     // Its name absent, or standing for another UID, is the only proof that a pod is gone.
     let (live, other): (Option<_>, Option<_>) = match named {
@@ -55,19 +62,16 @@ pub(crate) async fn gather(worker: &Worker, loaded: &Loaded) -> Result<Gathered,
         Some(pod) => PodFact::Here(Box::new(pods::here(worker, pod, lease.kind))),
         None => PodFact::Gone,
     };
-    let found = if lease.eip.is_none() { worker.store.eip_sources(lease).await? } else { EipSources::default() };
-    let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
     let resource = resource::read(worker, lease).await?;
-    let mut cloud = cloud_facts(worker, loaded, &pod).await?;
-    cloud.gateway = loaded.gateway.clone();
+    let cloud = cloud_facts(worker, loaded, &pod, CloudFacts::default()).await?;
     Ok(Gathered { live, pod, successor, resource, sources, cloud })
 }
 
-async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact) -> Result<CloudFacts, Error> {
+async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact, known: CloudFacts) -> Result<CloudFacts, Error> {
     let (lease, operations) = (&loaded.lease, &loaded.operations);
     let began = Instant::now();
-    let mut facts = CloudFacts::default();
-    if let Some(id) = eip_of(lease) {
+    let mut facts = CloudFacts { eip: known.eip, eni: known.eni, gateway: loaded.gateway.clone(), ..CloudFacts::default() };
+    if let (Seen::NotRead, Some(id)) = (&facts.eip, eip_of(lease)) {
         facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
     }
     if operations.iter().any(|operation| allocates(&operation.change)) {
@@ -78,7 +82,8 @@ async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact) -> Result<
         facts.pool = fresh(worker.cloud.eips_of_pool(pool).await?, began)?;
     }
     let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
-    if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {
+    let lacks_eni = |ip: &Ipv4Addr| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip);
+    if let (Seen::NotRead, Some(ip)) = (&facts.eni, ip.filter(lacks_eni)) {
         facts.eni = Seen::from_read(fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
     }
     if let Some(port) = lease.ports.first() {

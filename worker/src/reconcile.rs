@@ -2,7 +2,7 @@
 
 use crate::act::{self, After, Pause};
 use crate::errors::{Error, chain};
-use crate::gather::gather;
+use crate::gather::{Gathered, gather};
 use crate::patience;
 use crate::worker::Worker;
 use std::time::Duration;
@@ -25,15 +25,19 @@ pub(crate) async fn work(worker: &Worker, claim: &Claim) {
 }
 
 async fn steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
+    let mut known = None;
     for _ in 0..MOST_STEPS {
-        let loaded = worker.store.load(claim, CLAIM).await?;
-        let after = match step(worker, claim, &loaded).await {
-            Ok(after) => after,
+        let mut loaded = worker.store.load(claim, CLAIM).await?;
+        if let Some(Known { heard, .. }) = known {
+            loaded.wake = heard;
+        }
+        let (after, read) = match step(worker, claim, &loaded, known.take()).await {
+            Ok(done) => done,
             Err(Error::Store(error)) => return Err(error.into()),
-            Err(error) => After::Pause(Pause::of(&error)),
+            Err(error) => (After::Pause(Pause::of(&error)), None),
         };
         match after {
-            After::Next => {}
+            After::Next => known = read,
             After::Gone => return Ok(()),
             After::Pause(pause) => return finish(worker, claim, &loaded, &pause).await,
         }
@@ -42,8 +46,15 @@ async fn steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
     Ok(())
 }
 
-async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, Error> {
-    let gathered = gather(worker, loaded).await?;
+/// What was read before the last step and still stands.
+struct Known {
+    gathered: Gathered,
+    /// The news before it was read: what came since is not in it.
+    heard: i64,
+}
+
+async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Known>) -> Result<(After, Option<Known>), Error> {
+    let gathered = gather(worker, loaded, known.map(|known| known.gathered)).await?;
     let situation = Situation {
         owner: worker.cluster.owner,
         lease: &loaded.lease,
@@ -56,11 +67,13 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded) -> Result<After, 
         now: loaded.now,
     };
     if let Some(refused) = &loaded.refused {
-        return act::hear(worker, loaded, &gathered, refused).await;
+        return Ok((act::hear(worker, loaded, &gathered, refused).await?, None));
     }
     let step = plan::next(&situation);
     tracing::debug!(lease.id = %claim.lease_id, pod = format!("{}/{}", loaded.lease.namespace, loaded.lease.pod_name), ?step, "step");
-    act::act(worker, claim, loaded, &gathered, step).await
+    let stands = plan::still_stands(&situation, &step);
+    let after = act::act(worker, claim, loaded, &gathered, step).await?;
+    Ok((after, stands.then_some(Known { gathered, heard: loaded.wake })))
 }
 
 async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) -> Result<(), Error> {

@@ -9,12 +9,11 @@ use waygate_core::lease::Lease;
 use waygate_core::plan::Patience;
 use waygate_store::Claim;
 
-/// The first of these that is free.
-pub(crate) async fn any(worker: &Worker, claim: &Claim, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<After, Error> {
+/// The first of these that no other lease has; says whether there was one.
+pub(crate) async fn any(worker: &Worker, claim: &Claim, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, Error> {
     match worker.store.take_eip(claim, candidates).await {
-        Ok(true) => Ok(After::Next),
-        Ok(false) => Ok(beaten()),
-        Err(error) if error.taken() == Some("lease_eip") => Ok(beaten()),
+        Ok(taken) => Ok(taken),
+        Err(error) if error.taken() == Some("lease_eip") => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -30,14 +29,9 @@ pub(crate) async fn over(worker: &Worker, claim: &Claim, lease: &Lease, id: &All
 /// What a lease on its way out leaves unused.
 pub(crate) async fn spare(worker: &Worker, claim: &Claim, lease: &Lease, spare: LeaseId) -> Result<After, Error> {
     if !worker.store.take_spare(claim, spare).await? {
-        return Ok(beaten());
+        return Ok(doubtful("another pod was faster; the next look shows what is left", Patience::Poll));
     }
     tracing::info!(lease.id = %lease.id, pod = name(lease), former.lease = %spare, "takes a PrePaid EIP that waited unused");
     worker.due.notify_one();
     Ok(After::Next)
-}
-
-/// In the moment since it was read somebody else was faster. The next read says who.
-fn beaten() -> After {
-    doubtful("another pod was faster; the next look shows what is left", Patience::Poll)
 }

@@ -33,6 +33,18 @@ pub fn next(s: &Situation<'_>) -> Step {
     operations::unresolved(s).unwrap_or_else(|| afresh(s))
 }
 
+/// Whether what was read serves for the next step, too: this one only writes down in the store what was read, and no answer was awaited that could
+/// have come since.
+pub fn still_stands(s: &Situation<'_>, step: &Step) -> bool {
+    let notes = match step {
+        Step::ReservePorts { .. } | Step::SetTarget(_) => true,
+        // Another lease's may have gone while this one waited for its name.
+        Step::ClaimResource => matches!(s.resource, ResourceFact::Absent | ResourceFact::Mine(..)),
+        _ => false,
+    };
+    notes && s.operations.is_empty()
+}
+
 /// The step if nothing were under way.
 fn afresh(s: &Situation<'_>) -> Step {
     match s.lease.phase {

@@ -31,8 +31,8 @@ pub enum Step {
     Succeed(Box<Successor>),
     /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously many go at once.
     ReleaseKept,
-    /// Names an EIP that was not bought for it as the lease's: the first of these that no other lease has.
-    TakeEip(Vec<(AllocationId, Ipv4Addr)>),
+    /// Names an EIP that was not bought for it as the lease's: the first of these that no other lease has; the wait is for where all have one.
+    TakeEip(Vec<(AllocationId, Ipv4Addr)>, Wait),
     /// Asks the older pod that holds the given EIP to give it up, for good.
     TakeOver(AllocationId),
     /// Takes the PrePaid EIP that this lease, on its way out, leaves unused.

@@ -103,8 +103,8 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
     // Allocate and associate; unassociate, release and the release that is refused, which is the proof.
     assert!(changes * 50 <= pods * 2 * 51, "{changes} changes to bind {pods} EIPs");
     assert!(ended * 50 <= pods * 3 * 51, "{ended} changes to give {pods} EIPs back");
-    // Each lease is looked at some fifteen times.
-    assert!(all_reads < pods * 2, "{all_reads} reads for {pods} pods are hardly shared");
+    // Each lease is looked at some fifteen times; the slower the machine, the fewer of them at once.
+    assert!(all_reads < pods * 4, "{all_reads} reads for {pods} pods are hardly shared");
     // News of a pod that are written down when it is gone begin a lease only to end it.
     let ends = std::fs::read_to_string(stand.worker.log())?.matches("nothing is left of it").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");

@@ -356,6 +356,7 @@ async fn fifty_pods_on_a_strict_gateway_waste_hardly_a_call() -> Result<()> {
     }
     let (took, calls) = (began.elapsed(), stand.cloud.calls_of("CreateForwardEntry").await?);
     println!("{PODS} entries in {took:?} by {calls} calls: {:?} each", took / PODS);
-    assert!(calls * 10 <= u64::from(PODS) * 11, "{calls} calls for {PODS} entries");
+    // Two more teach how the gateway takes them.
+    assert!((calls - 2) * 10 <= u64::from(PODS) * 11, "{calls} calls for {PODS} entries");
     Ok(())
 }

@@ -14,7 +14,7 @@ use waygate_core::resources::PodEIP;
 
 use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const GATE: &str = "k8s.aliyun.com/eip";
 const WITH_EIP: (&str, &str) = ("k8s.aliyun.com/pod-with-eip", "true");
 const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";

@@ -197,6 +197,13 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     stand.eventually(probe, "all addresses are published", ONE_ENTRY * PER_GATEWAY * 3).await?;
     all_ready(&stand, Duration::from_mins(1)).await?;
     let took = began.elapsed();
+    let ago: (f64, f64) = sqlx::query_as(
+        "SELECT extract(epoch FROM now() - min(settled_at))::float8, extract(epoch FROM now() - max(settled_at))::float8
+         FROM operation WHERE outcome = 'done'",
+    )
+    .fetch_one(&stand.database)
+    .await?;
+    let (first, last) = (took.as_secs_f64() - ago.0, took.as_secs_f64() - ago.1);
     let paces: Vec<f64> = sqlx::query_scalar(
         "SELECT extract(epoch FROM max(settled_at) - min(settled_at))::float8 / (count(*) - 1) FROM operation WHERE outcome = 'done' GROUP BY lane",
     )
@@ -211,6 +218,7 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     println!(
         "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}: {ratio:.3} of {PER_GATEWAY} × (call + Pending), {physics:?}"
     );
+    println!("the first entry was taken after {first:.1} s, the last after {last:.1} s");
     println!("seconds an entry: {paces:.3?}; call and Pending {:.3}; {}", ONE_ENTRY.as_secs_f64(), stand.cloud.calls().await?);
     let needed = 4 * u64::from(PER_GATEWAY);
     assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");

@@ -22,13 +22,15 @@ impl World {
                 return Ok(self.show(claim, scene, step));
             }
             Step::Wait(wait) => return Ok(self.waits(claim, &scene, wait.clone())),
-            Step::TakeEip(candidates) => {
-                let taken = self.store.take_eip(claim, candidates)?;
-                return Ok(if taken { After::then(Stage::Load) } else { beaten() });
+            Step::TakeEip(candidates, or) => {
+                if !self.store.take_eip(claim, candidates)? {
+                    return Ok(self.waits(claim, &scene, or.clone()));
+                }
             }
             Step::TakeSpare(spare) => {
-                let taken = self.store.take_spare(self.now, claim, *spare)?;
-                return Ok(if taken { After::then(Stage::Load) } else { beaten() });
+                if !self.store.take_spare(self.now, claim, *spare)? {
+                    return Ok(pause("Doubtful", Patience::Poll));
+                }
             }
             Step::TakeOver(id) => self.store.take_over(self.now, claim, id)?,
             Step::Unqueue(id) => self.store.unqueue(claim, *id)?,
@@ -160,11 +162,6 @@ impl World {
         }
         After::then(Stage::Load)
     }
-}
-
-/// Somebody else was faster.
-fn beaten() -> After {
-    pause("Doubtful", Patience::Poll)
 }
 
 /// A pod of the lease's name. When it was made is known from its next event.

@@ -96,7 +96,7 @@ impl World {
             Change::DeleteForwardEntry { entry_id, .. } if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
             Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } | Change::ModifyForwardEntry { .. } => {
                 let pod = self.clusters[cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
-                let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excused.contains(&pod.uid));
+                let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excuses(pod, lease.kind));
                 if (fact.shows_address() || announced) && !self.late_writers.contains(&lease.id) {
                     self.fail(|| format!("taken away while it is published: {:?}", operation.change));
                 }
@@ -134,7 +134,7 @@ impl World {
         if pod.version != scene.pod_version || lease.phase != Phase::Held {
             return;
         }
-        if is_told(&pod, lease.kind) && !self.excused.contains(&pod.uid) && self.untrue(claim.cluster, &pod, lease.kind).is_none() {
+        if is_told(&pod, lease.kind) && !self.excuses(&pod, lease.kind) && self.untrue(claim.cluster, &pod, lease.kind).is_none() {
             self.fail(|| format!("the address of pod {} works, and it would be told {told:?}", pod.uid));
         }
     }
@@ -143,9 +143,9 @@ impl World {
     pub(crate) fn published(&mut self, claim: &Claim, lease: &Lease, read_at: u64) {
         let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else { return };
         match self.untrue(claim.cluster, &pod, lease.kind) {
-            None => drop(self.excused.remove(&pod.uid)),
+            None => drop(self.excused.remove(&(pod.uid, lease.kind))),
             // Somebody was quicker than we.
-            Some(_) if read_at < self.disturbed => drop(self.excused.insert(pod.uid)),
+            Some(_) if read_at < self.disturbed => drop(self.excused.insert((pod.uid, lease.kind))),
             Some(why) => self.fail(|| format!("published on pod {} what is not so: {why}", pod.uid)),
         }
         if let Some(kept) = self.kept.get(&lease.id).cloned().filter(|kept| !had(kept, lease)) {
@@ -156,12 +156,16 @@ impl World {
         }
     }
 
+    fn excuses(&self, pod: &Pod, kind: Kind) -> bool {
+        self.excused.contains(&(pod.uid.clone(), kind))
+    }
+
     /// Pods whose published address does not work, at this moment.
-    pub(crate) fn told_untruths(&mut self) -> Vec<PodUid> {
+    pub(crate) fn told_untruths(&mut self) -> Vec<(PodUid, Kind)> {
         let mut untold = Vec::new();
         for (cluster, pod) in self.living_pods() {
             for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind)) {
-                untold.extend(self.untrue(cluster, &pod, kind).map(|_| pod.uid.clone()));
+                untold.extend(self.untrue(cluster, &pod, kind).map(|_| (pod.uid.clone(), kind)));
             }
         }
         untold
@@ -206,7 +210,7 @@ impl World {
             self.fail(|| why);
         }
         for (cluster, pod) in self.living_pods() {
-            for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind) && !self.excused.contains(&pod.uid)).collect::<Vec<_>>() {
+            for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind) && !self.excuses(&pod, *kind)).collect::<Vec<_>>() {
                 if let Some(why) = self.untrue(cluster, &pod, kind) {
                     self.fail(|| format!("pod {} says what is not so: {why}", pod.uid));
                 }
@@ -273,9 +277,10 @@ impl World {
     /// No address is told by two pods.
     fn told_twice(&self) -> Option<String> {
         let mut told = BTreeMap::new();
-        for (_, pod) in self.living_pods().into_iter().filter(|(_, pod)| !self.excused.contains(&pod.uid)) {
-            let eip = pod.announced.get(&Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
-            let ports = pod.announced.get(&Kind::Dnat).map(|text| told_ports(text)).unwrap_or_default();
+        for (_, pod) in self.living_pods() {
+            let announced = |kind| pod.announced.get(&kind).filter(|_| !self.excuses(&pod, kind));
+            let eip = announced(Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
+            let ports = announced(Kind::Dnat).map(|text| told_ports(text)).unwrap_or_default();
             for address in eip.into_iter().chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol))) {
                 if let Some(other) = told.insert(address.clone(), pod.uid.clone()) {
                     return Some(format!("{address:?} is told by {other} and by {}", pod.uid));

@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
+//!                                                 ▲           │
+//!                                               reload ◀── only noted what was read
 //! ```
 //!
 //! Beside its lease it serves lanes: see `lane.rs`.
-//!
-//! ```text
-//! ```
 
 use crate::cluster::Pod;
 use crate::lane::Lanes;
@@ -15,6 +14,7 @@ use crate::store::{Claim, Finish, Loaded, No};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_cloud::Error;
 use waygate_core::change::{Answer, Change};
@@ -28,6 +28,7 @@ use waygate_core::plan::{
 use waygate_core::request::{EipRequest, EipSource, Request};
 
 /// What was read, and the versions that writes are bound to.
+#[derive(Clone)]
 pub(crate) struct Scene {
     pub loaded: Loaded,
     pub pod: PodFact,
@@ -52,6 +53,7 @@ pub(crate) enum Write {
 /// What a task does next.
 pub(crate) enum Stage {
     Load,
+    Reload(Box<Scene>),
     ReadPod(Box<Loaded>),
     ReadResource(Box<Scene>),
     ReadCloud(Box<Scene>),
@@ -133,7 +135,7 @@ impl World {
             return true;
         };
         let Task { claim, stage, looks } = task;
-        let looks = looks + u32::from(matches!(stage, Stage::Load));
+        let looks = looks + u32::from(matches!(stage, Stage::Load | Stage::Reload(_)));
         if looks > MOST_LOOKS {
             self.fail(|| format!("lease {} spins", claim.lease_id));
         }
@@ -161,6 +163,13 @@ impl World {
         let then = |stage| Ok(After::then(stage));
         match stage {
             Stage::Load => then(Stage::ReadPod(Box::new(self.store.load(self.now, claim)?))),
+            Stage::Reload(mut scene) => {
+                let heard = scene.loaded.wake;
+                scene.loaded = self.store.load(self.now, claim)?;
+                scene.loaded.wake = heard;
+                scene.sources = self.sources(&scene.loaded);
+                then(Stage::ReadCloud(scene))
+            }
             Stage::ReadPod(loaded) => {
                 let cluster = &self.clusters[claim.cluster];
                 let (pod, pod_version) = cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
@@ -174,13 +183,13 @@ impl World {
                     resource,
                     resource_version: 0,
                     sources: EipSources::default(),
-                    read_at: 0,
+                    read_at: u64::MAX,
                     cloud,
                 })))
             }
             Stage::ReadResource(mut scene) => {
+                scene.sources = self.sources(&scene.loaded);
                 let lease = &scene.loaded.lease;
-                scene.sources = EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, lease) };
                 let known = |id: &LeaseId| self.store.rows.contains_key(id);
                 (scene.resource, scene.resource_version) = self.clusters[claim.cluster].resource_of(lease, known);
                 then(Stage::ReadCloud(scene))
@@ -189,7 +198,8 @@ impl World {
                 if self.fault(0.01) {
                     return Ok(pause("CloudUnreachable", Patience::Event));
                 }
-                (scene.cloud, scene.read_at) = self.read_cloud(claim.cluster, &scene.loaded, &scene.pod);
+                let (cloud, read_at) = self.read_cloud(claim.cluster, &scene.loaded, &scene.pod, std::mem::take(&mut scene.cloud));
+                (scene.cloud, scene.read_at) = (cloud, scene.read_at.min(read_at));
                 if self.is_blind() {
                     scene.cloud.entries.clear();
                     scene.cloud.tagged.clear();
@@ -219,12 +229,20 @@ impl World {
                 let step = plan::next(&situation);
                 self.note(|| format!("{} plans {step:?}", situation.lease.id));
                 self.planned(claim, &scene, &step);
-                self.act(claim, scene, &step)
+                let stands = plan::still_stands(&situation, &step).then(|| scene.clone());
+                match (self.act(claim, scene, &step)?, stands) {
+                    (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => then(Stage::Reload(scene)),
+                    (after, _) => Ok(after),
+                }
             }
             Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
             Stage::Send(scene, operation, intended) => Ok(self.send(claim, scene, operation, intended)),
             Stage::Hear(scene, operation, answered) => Ok(self.hear(claim, &scene, &operation, answered)),
         }
+    }
+
+    fn sources(&self, loaded: &Loaded) -> EipSources {
+        EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, &loaded.lease) }
     }
 
     fn again(&self, patience: Patience, tries: i32) -> SignedDuration {
@@ -235,9 +253,9 @@ impl World {
     }
 
     /// What was read, and the moment at which the oldest of it was.
-    fn read_cloud(&mut self, cluster: usize, loaded: &Loaded, pod: &PodFact) -> (CloudFacts, u64) {
+    fn read_cloud(&mut self, cluster: usize, loaded: &Loaded, pod: &PodFact, known: CloudFacts) -> (CloudFacts, u64) {
         let (now, mut moment, lease) = (self.now, self.moment, &loaded.lease);
-        let mut facts = CloudFacts { gateway: loaded.gateway.clone(), ..CloudFacts::default() };
+        let mut facts = CloudFacts { eip: known.eip, eni: known.eni, gateway: loaded.gateway.clone(), ..CloudFacts::default() };
         let named = match (&lease.eip, &lease.request) {
             (Some(eip), _) => Some(eip.allocation_id.clone()),
             (None, Request::Eip(request)) => match &request.source {
@@ -249,14 +267,15 @@ impl World {
         if let (None, Request::Eip(EipRequest { source: EipSource::Pool(pool), .. })) = (&lease.eip, &lease.request) {
             facts.pool = self.cloud.eips_by_tag(now, TAG_POOL, pool);
         }
-        if let Some(id) = named {
+        if let (Seen::NotRead, Some(id)) = (&facts.eip, named) {
             facts.eip = Seen::from_read(self.cloud.eip(now, &id));
         }
         if loaded.operations.iter().any(|operation| allocates(&operation.change)) {
             facts.tagged = self.cloud.eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
         }
         let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
-        if let Some(ip) = ip.filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)) {
+        let lacks_eni = |ip: &Ipv4Addr| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip);
+        if let (Seen::NotRead, Some(ip)) = (&facts.eni, ip.filter(lacks_eni)) {
             facts.eni = Seen::from_read(self.cloud.eni(now, ip));
         }
         if let Some(port) = lease.ports.first() {
@@ -395,7 +414,8 @@ impl Known {
         let loaded = match stage {
             Stage::Load => return Self::default(),
             Stage::ReadPod(loaded) => loaded.as_ref(),
-            Stage::ReadResource(scene)
+            Stage::Reload(scene)
+            | Stage::ReadResource(scene)
             | Stage::ReadCloud(scene)
             | Stage::Plan(scene)
             | Stage::Write(scene, _)

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
 use waygate_core::lease::Lease;
 use waygate_core::names::{Owner, TAG_POOL};
+use waygate_core::request::Kind;
 
 /// Workers of each cluster.
 const WORKERS: usize = 2;
@@ -44,8 +45,8 @@ pub(crate) struct World {
     pub pool_eips: Vec<AllocationId>,
     /// Whether a younger pod may take a given EIP from an older one.
     pub takeover: bool,
-    /// Pods whose published address somebody else has broken since.
-    pub excused: BTreeSet<PodUid>,
+    /// Pods whose published address of this kind somebody else has broken since.
+    pub excused: BTreeSet<(PodUid, Kind)>,
     /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so that cannot be kept from happening: it is
     /// found by the next read, and undone.
     pub late_writers: BTreeSet<LeaseId>,
@@ -191,9 +192,8 @@ impl World {
         self.moment += 1;
         self.disturbed = self.moment;
         self.cloud.take_down(self.now);
-        for pod in self.told_untruths() {
-            self.excused.insert(pod);
-        }
+        let untold = self.told_untruths();
+        self.excused.extend(untold);
     }
 
     /// A process that has lost its claim writes to the cluster.
@@ -202,7 +202,7 @@ impl World {
         self.late_writers.insert(lease.id);
         self.moment += 1;
         self.disturbed = self.moment;
-        self.excused.insert(lease.pod_uid.clone());
+        self.excused.insert((lease.pod_uid.clone(), lease.kind));
     }
 
     /// The next thing happens.

@@ -6,7 +6,7 @@ use crate::ids::AllocationId;
 use crate::lease::LeasedEip;
 use crate::names::TAG_LEASE;
 use crate::plan::situation::{PodHere, Seen, Situation, Standing};
-use crate::plan::step::{Patience, Reason, Step};
+use crate::plan::step::{Patience, Reason, Step, Wait};
 use crate::request::{EipRequest, EipSource, EipSpec, Keep};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -41,7 +41,10 @@ fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
             format!("EIP {id} does not exist in this region or is not visible to this account; check k8s.aliyun.com/pod-eip-instanceid"),
         );
     };
-    let Some(holder) = &s.sources.holder else { return Step::TakeEip(vec![(id.clone(), eip.ip_address)]) };
+    let Some(holder) = &s.sources.holder else {
+        let message = "the EIP was taken for another pod this very moment".to_owned();
+        return Step::TakeEip(vec![(id.clone(), eip.ip_address)], Wait { reason: Reason::EipHeld, message, patience: Patience::Poll });
+    };
     let held = |then: &str| format!("the EIP is held by pod {}{then}", holder.pod);
     match holder.standing {
         // Not before it can be bound here: the older pod serves until then.
@@ -60,21 +63,23 @@ fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
 fn pooled(s: &Situation<'_>, pool: &str) -> Step {
     let free = |eip: &&Eip| eip.status == EipStatus::Available && !eip.tags.contains_key(TAG_LEASE);
     let mut free: Vec<_> = s.cloud.pool.iter().filter(free).map(|eip| (eip.allocation_id.clone(), eip.ip_address)).collect();
+    let message = match s.cloud.pool.len() {
+        0 => {
+            format!("no EIP carries the tag waygate.dev/eip-pool: {pool}; tag some in the console, or check the pod's waygate.dev/eip-pool")
+        }
+        all => format!("all {all} EIPs of pool {pool} are in use; tag more, or wait until others are freed"),
+    };
+    let exhausted = Wait { reason: Reason::EipPoolExhausted, message, patience: Patience::Event };
     if free.is_empty() {
-        let message = match s.cloud.pool.len() {
-            0 => format!(
-                "no EIP carries the tag waygate.dev/eip-pool: {pool}; tag some in the console, or check the pod's waygate.dev/eip-pool"
-            ),
-            all => format!("all {all} EIPs of pool {pool} are in use; tag more, or wait until others are freed"),
-        };
-        return Step::wait(Reason::EipPoolExhausted, Patience::Event, message);
+        return Step::Wait(exhausted);
     }
     free.sort_by_key(|(id, _)| {
         let mut hasher = DefaultHasher::new();
         (s.lease.id.0, id.as_str()).hash(&mut hasher);
         hasher.finish()
     });
-    Step::TakeEip(free)
+    // What the cloud shows free may be a pod's that waits for something else before it is bound.
+    Step::TakeEip(free, exhausted)
 }
 
 /// The EIP does not show. An empty list is what wrong credentials give, too, so nothing is done on one: only one of ours that nobody asked to

@@ -23,7 +23,8 @@ fn a_given_eip_is_taken_once_it_is_seen() {
     let scene = Scene::new(given());
     assert_eq!(waits(&scene.with(|s| s.cloud.eip = Seen::Absent).next()), Some(Reason::EipNotFound));
     let seen = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
-    assert_eq!(seen.next(), Step::TakeEip(vec![(AllocationId::new("eip-1"), PUBLIC_IP)]));
+    let Step::TakeEip(candidates, _) = seen.next() else { panic!("{:?}", seen.next()) };
+    assert_eq!(candidates, [(AllocationId::new("eip-1"), PUBLIC_IP)]);
 }
 
 #[test]

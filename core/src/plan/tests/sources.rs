@@ -42,7 +42,7 @@ fn a_pool_gives_what_is_available_and_not_bought_for_a_lease() {
     let scene = Scene::new(of_pool()).with(|s| {
         s.cloud.pool = vec![pooled(1, EipStatus::InUse), pooled(2, EipStatus::Available), ours, pooled(4, EipStatus::Available)];
     });
-    let Step::TakeEip(mut candidates) = scene.next() else { panic!("{:?}", scene.next()) };
+    let Step::TakeEip(mut candidates, _) = scene.next() else { panic!("{:?}", scene.next()) };
     candidates.sort();
     assert_eq!(candidates.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["eip-2", "eip-4"]);
 }
@@ -54,7 +54,8 @@ fn pods_that_start_together_reach_for_different_eips_of_a_pool() {
             s.lease.id = LeaseId(Uuid::from_u128(lease));
             s.cloud.pool = (1..=20).map(|number| pooled(number, EipStatus::Available)).collect();
         });
-        let Step::TakeEip(candidates) = scene.next() else { panic!("{:?}", scene.next()) };
+        let Step::TakeEip(candidates, beaten) = scene.next() else { panic!("{:?}", scene.next()) };
+        assert_eq!(beaten.reason, Reason::EipPoolExhausted);
         candidates[0].clone()
     });
     let different: std::collections::BTreeSet<_> = firsts.collect();
