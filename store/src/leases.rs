@@ -4,6 +4,7 @@ use crate::hand_off::{keeps, to_json};
 use crate::jobs::fenced;
 use crate::{Claim, Error, Store};
 use jiff::Timestamp;
+use sqlx::PgConnection;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -35,6 +36,22 @@ pub struct Loaded {
     pub stirred_ago: Option<Duration>,
     /// Postgres' clock.
     pub now: Timestamp,
+}
+
+/// So many pods of a gateway are told within ten minutes that their entries are lost, or a twentieth of those that have some.
+const LOSSES: i64 = 5;
+
+/// Holds the lease's row, so that its claim cannot pass to somebody else before this commits.
+async fn lock_claim(connection: &mut PgConnection, claim: &Claim) -> Result<(), Error> {
+    let locked = sqlx::query_scalar!(
+        "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE",
+        claim.lease_id.0,
+        claim.owner,
+        claim.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    locked.map(drop).ok_or(Error::ClaimLost)
 }
 
 impl Store {
@@ -116,7 +133,8 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT p.allocation_id, p.proto, p.port, p.head AS "head!", p.gateway_id, p.target AS "target!", p.entry_id, p.deleted,
                  host(e.address) AS "address!", e.table_id, e.snat, e.trouble,
-                 CASE WHEN g.full_until > now() THEN g.full_at END AS full_at, coalesce(g.modify_denied_until > now(), false) AS "modify_denied!"
+                 CASE WHEN g.full_until > now() THEN g.full_at END AS full_at, coalesce(g.modify_denied_until > now(), false) AS "modify_denied!",
+                 coalesce(g.losses_held_until > now(), false) AS "losses_held!"
                FROM port p JOIN gateway_eip e USING (allocation_id) LEFT JOIN gateway g ON g.gateway_id = p.gateway_id
                WHERE p.lease_id = $1"#,
             lease.0,
@@ -129,6 +147,7 @@ impl Store {
             snat: row.snat,
             trouble: row.trouble.clone(),
             modify_denied: row.modify_denied,
+            losses_held: row.losses_held,
         });
         let ports: Result<Vec<_>, Error> = rows
             .into_iter()
@@ -235,18 +254,7 @@ impl Store {
     /// ten minutes: nobody deletes so many one by one, but uninstalling another controller does. Says whether it ends.
     pub async fn release_kept(&self, claim: &Claim) -> Result<bool, Error> {
         let mut transaction = self.pool.begin().await?;
-        // Locked, so that it cannot pass to somebody who gives the lease to a successor before this commits.
-        let locked = sqlx::query_scalar!(
-            "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept' FOR UPDATE",
-            claim.lease_id.0,
-            claim.owner,
-            claim.epoch,
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if locked.is_none() {
-            return Err(Error::ClaimLost);
-        }
+        lock_claim(&mut transaction, claim).await?;
         // Counted one at a time: many are deleted together.
         sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
         let done = sqlx::query!(
@@ -266,6 +274,41 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// Whether the pod may be told that its entries at the gateway are lost; it is counted then, once in ten minutes. False: so many were told that no
+    /// more are for now, see [`GatewayFact::losses_held`].
+    pub async fn lose(&self, claim: &Claim, gateway: &NatGatewayId) -> Result<bool, Error> {
+        let mut transaction = self.pool.begin().await?;
+        lock_claim(&mut transaction, claim).await?;
+        // Counted one at a time: many are lost together.
+        sqlx::query!("INSERT INTO gateway (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING", gateway.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query!("SELECT gateway_id FROM gateway WHERE gateway_id = $1 FOR UPDATE", gateway.as_str())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let told = sqlx::query_scalar!(
+            r#"WITH l AS MATERIALIZED (
+                 SELECT lease_id, phase, CASE WHEN lost_at > now() - interval '10 minutes' THEN lost_at END AS lost_at FROM lease
+                 WHERE lease_id IN (SELECT lease_id FROM port WHERE gateway_id = $2)),
+               t AS (
+                 UPDATE lease SET lost_at = now() WHERE lease_id = $1
+                   AND (SELECT count(*) FROM l WHERE lost_at IS NOT NULL AND lease_id <> $1)
+                     < greatest($3, (SELECT count(*) / 20 FROM l WHERE phase = 'held'))
+                 RETURNING lease_id),
+               h AS (
+                 UPDATE gateway SET losses_held_until = (SELECT min(lost_at) FROM l) + interval '10 minutes'
+                 WHERE gateway_id = $2 AND NOT EXISTS (SELECT FROM t))
+             SELECT EXISTS (SELECT FROM t) AS "told!""#,
+            claim.lease_id.0,
+            gateway.as_str(),
+            LOSSES,
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(told)
     }
 
     /// One definite read did not show what was published.

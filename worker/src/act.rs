@@ -123,6 +123,7 @@ pub(crate) async fn act(worker: &Worker, claim: &Claim, loaded: &Loaded, gathere
         Step::WriteResource(content) => resource::write(worker, lease, &gathered.resource, &content).await?,
         Step::Publish(publication) => publish_all(worker, claim, lease, gathered, &publication).await?,
         Step::Withdraw(withdrawal) => withdraw(worker, claim, lease, gathered, &withdrawal).await?,
+        Step::WithdrawLost(withdrawal) => withdraw_lost(worker, claim, lease, gathered, &withdrawal).await?,
         Step::RemoveResource => resource::remove(worker, lease, &gathered.resource).await?,
         Step::Wait(wait) => return waits(worker, loaded, gathered, wait).await,
     }
@@ -169,6 +170,22 @@ async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gath
     Ok(())
 }
 
+/// Unless that happens to many of the gateway's pods at once: then the next look finds that it is held back.
+async fn withdraw_lost(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, withdrawal: &Withdrawal) -> Result<(), Error> {
+    let Some(port) = lease.ports.first() else { return Err(Error::Changed) };
+    if worker.store.lose(claim, &port.gateway_id).await? {
+        return withdraw(worker, claim, lease, gathered, withdrawal).await;
+    }
+    worker.metrics.losses_held(&port.gateway_id);
+    tracing::error!(
+        gateway.id = %port.gateway_id,
+        pod = name(lease),
+        "many pods of the NAT gateway lost their forward entries within ten minutes; no more conditions are set to False for now, and the entries are \
+         made again where that takes nothing away: look whether somebody has deleted them, and whether the credentials are those of its account"
+    );
+    Ok(())
+}
+
 async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered, why: EndReason) -> Result<(), Error> {
     tracing::info!(lease.id = %lease.id, pod = name(lease), ?why, "ending");
     worker.store.set_phase(claim, Phase::Ending).await?;
@@ -177,7 +194,7 @@ async fn end(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gathered,
 }
 
 /// The pod, or the next of its name, has a lease: while this one lived, a sighting only woke it.
-async fn sight_who_asks(worker: &Worker, lease: &Lease, gathered: &Gathered) -> Result<(), Error> {
+pub(crate) async fn sight_who_asks(worker: &Worker, lease: &Lease, gathered: &Gathered) -> Result<(), Error> {
     match (&gathered.pod, &gathered.successor) {
         (PodFact::Here(here), _) => match &here.asks {
             Asks::For(request) if !here.exited && !here.terminating => {

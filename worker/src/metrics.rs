@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     ready: Family<KindLabels, Histogram>,
     waited: Histogram,
     queue: Family<GatewayLabels, Gauge>,
+    losses: Family<GatewayLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,7 +77,13 @@ impl Metrics {
             waited.clone(),
         );
         registry.register("waygate_lane_queue", "Changes of forward entries that wait for their gateway's turn", queue.clone());
-        Self { calls, ready, waited, queue }
+        let losses = Family::default();
+        registry.register(
+            "waygate_losses_held",
+            "How often a pod stayed ready whose forward entries were lost, because many of its gateway's had lost theirs",
+            losses.clone(),
+        );
+        Self { calls, ready, waited, queue, losses }
     }
 
     /// A change was answered, or not.
@@ -92,6 +99,11 @@ impl Metrics {
     /// So many wait at a gateway whose lane is served here.
     pub(crate) fn queue(&self, gateway: &NatGatewayId, length: i64) {
         self.queue.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).set(length);
+    }
+
+    /// Many pods of the gateway lost their entries, and one more was not told.
+    pub(crate) fn losses_held(&self, gateway: &NatGatewayId) {
+        self.losses.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).inc();
     }
 
     /// A gateway's lane is not served here any more.

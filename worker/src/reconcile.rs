@@ -6,6 +6,7 @@ use crate::gather::{Gathered, gather};
 use crate::patience;
 use crate::worker::Worker;
 use std::time::Duration;
+use waygate_core::lease::Phase;
 use waygate_core::plan::{self, Patience, Situation};
 use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 
@@ -73,6 +74,12 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Kno
     tracing::debug!(lease.id = %claim.lease_id, pod = format!("{}/{}", loaded.lease.namespace, loaded.lease.pod_name), ?step, "step");
     let stands = plan::still_stands(&situation, &step);
     let after = act::act(worker, claim, loaded, &gathered, step).await?;
+    if let (Phase::Ending, After::Pause(pause)) = (loaded.lease.phase, &after)
+        && !matches!(pause.patience, Patience::Poll | Patience::Turn)
+    {
+        // Its end may take a month, and the next pod of the name may have been seen while it lived.
+        act::sight_who_asks(worker, &loaded.lease, &gathered).await?;
+    }
     Ok((after, stands.then_some(Known { gathered, heard: loaded.wake })))
 }
 

@@ -2,13 +2,13 @@
 
 use super::eip::waiting_for_interface;
 use super::keep::HAND_OVER;
-use super::situation::{PodHere, Seen, Situation};
+use super::situation::{Object, PodHere, ResourceFact, Seen, Situation};
 use super::step::{Ask, Content, Patience, PortKey, PortSpan, Publication, Reason, Step};
 use super::{doubt, moved, publish, resource_step};
 use crate::change::{Change, Forward};
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
 use crate::ids::{ForwardEntryId, ForwardTableId};
-use crate::lease::{Lease, LeasedPort, Run, Target};
+use crate::lease::{Lease, LeasedPort, Phase, Run, Target};
 use crate::request::{Keep, Request};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
@@ -80,8 +80,11 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     if ready.len() < runs.len() {
         let shown = format!("{} of {} forward entries work", ready.len(), runs.len());
         let pending = || Step::wait(Reason::EntriesPending, Patience::Poll, format!("{shown}; the others are being made"));
+        if s.lease.phase == Phase::Held && s.lease.doubts > 0 && s.cloud.gateway.losses_held {
+            return mend(s, asks, needs.is_none(), &shown);
+        }
         let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
-        return doubt(s, pod, shown.clone()).or_else(|| out_of_service(s)).or_else(asked).or(needs).unwrap_or_else(pending);
+        return lost(s, pod, shown.clone()).or_else(|| out_of_service(s)).or_else(asked).or(needs).unwrap_or_else(pending);
     }
     if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());
@@ -90,6 +93,31 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
         (Step::Wait(wait), Some(stray)) => queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait)),
         (step, _) => step,
     }
+}
+
+/// Entries that were published do not work. Those that nobody has touched on other pods' ports are a gateway's affair.
+fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
+    match doubt(s, pod, shown)? {
+        Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => Some(Step::WithdrawLost(withdrawal)),
+        step => Some(step),
+    }
+}
+
+/// Puts back what is missing while the pod stays ready, and takes nothing away: whoever reads its address finds it there again.
+fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step {
+    let held = |patience| {
+        let message = format!(
+            "{shown}; many pods of the NAT gateway lost their entries within ten minutes, so this one's condition stays for now: look whether \
+             somebody has deleted them, and whether the worker's credentials are those of the gateway's account"
+        );
+        Step::wait(Reason::LossesHeld, patience, message)
+    };
+    if only_asks && asks.is_empty() {
+        return held(Patience::Poll);
+    }
+    let puts_back = |ask: &Ask| matches!(ask.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. });
+    let mends = only_asks && asks.iter().all(puts_back) && no_room(s, &asks).is_none() && s.cloud.gateway.trouble.is_none();
+    mends.then(|| queue(s, asks)).flatten().unwrap_or_else(|| held(Patience::Event))
 }
 
 /// An entry of the lease on none of its ports: somebody has moved it, and it may forward to an address that is another pod's by now.
@@ -273,7 +301,11 @@ fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>, &ForwardEn
         ip_protocol: Some(port.protocol().to_string()),
         forward_entry_id: id(port),
     });
-    let status = PodDnatStatus { entries: Some(entries.collect()), created: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()) };
+    // One that was not cleared since tells of the same address.
+    let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource { object.status.as_ref() } else { None };
+    let created = shown.and_then(|status| status.created.clone());
+    let now = || s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let status = PodDnatStatus { entries: Some(entries.collect()), created: Some(created.unwrap_or_else(now)) };
     let one = |port: &LeasedPort| {
         serde_json::json!({
             "externalIP": port.external_ip, "externalPort": port.external_port,

@@ -231,6 +231,9 @@ pub struct GatewayFact {
     pub trouble: Option<String>,
     /// We may not modify entries, only create and delete them.
     pub modify_denied: bool,
+    /// So many of its pods have lost their entries within a few minutes that no more are told: one mistake hit all, or the reads are wrong. Services
+    /// inside the cluster need no forward entry, and would lose all their pods at once.
+    pub losses_held: bool,
 }
 
 /// A thing that was looked for.

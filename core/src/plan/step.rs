@@ -101,6 +101,8 @@ pub enum Step {
     Publish(Publication),
     /// Custom resource status, pod annotation and condition taken back, in this order.
     Withdraw(Withdrawal),
+    /// The same for entries that a gateway does not show any more; unless many of its pods are told so at once.
+    WithdrawLost(Withdrawal),
     /// Takes the finalizer off the custom resource and deletes it.
     RemoveResource,
 
@@ -326,6 +328,8 @@ reasons! {
     GatewayUnavailable = "NATGatewayUnavailable",
     /// The forward entries wait for their turn at the gateway.
     WaitingForGateway = "WaitingForGateway",
+    /// Many pods of the gateway lost their entries at once: this one stays ready while they are mended.
+    LossesHeld = "LossesHeld",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
     /// The custom resource of the pod's name is somebody else's.

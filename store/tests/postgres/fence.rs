@@ -40,6 +40,7 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
         ("note_entry", store.note_entry(claim, port, &ForwardEntryId::new("fwd-9")).await),
         ("mark_foreign", store.mark_foreign(claim, &span(port)).await),
         ("spill", store.spill(claim).await),
+        ("lose", store.lose(claim, &gateway()).await.map(drop)),
         ("quiet_port", store.quiet_port(claim, port, second).await),
         ("intend", store.intend(claim, "eip-9", &release("eip-9"), second, second).await.map(drop)),
         ("queue", store.queue(claim, &gateway(), &[creation(9)]).await.map(drop)),

@@ -99,3 +99,44 @@ async fn pods_fill_four_gateways_of_a_hundred_entries_so_evenly_that_hardly_a_ca
     })
     .await
 }
+
+#[tokio::test]
+async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [vec![bench.offer("eip-1", 1000, 1010).await?]];
+        let elsewhere = [vec![bench.offer_on("ngw-2", "eip-2", 1000, 1010).await?]];
+        let asked = dnat(&[80], &[]);
+        let mut claims = Vec::new();
+        for group in [&pool, &pool, &pool, &pool, &pool, &pool, &pool, &elsewhere] {
+            let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
+            bench.store.reserve_ports(&claim, &asked, group).await?;
+            claims.push(claim);
+        }
+        let (ngw_1, ngw_2) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
+        let held = async |claim| anyhow::Ok(bench.load(claim).await?.gateway.losses_held);
+        for round in 0..2 {
+            for claim in &claims[..5] {
+                assert!(
+                    bench.store.lose(claim, &ngw_1).await? && bench.store.lose(claim, &ngw_1).await?,
+                    "round {round}: each counts once"
+                );
+                assert!(!held(claim).await?);
+            }
+            for claim in &claims[5..7] {
+                assert!(!bench.store.lose(claim, &ngw_1).await?, "round {round}");
+                assert!(held(claim).await?);
+            }
+            assert!(bench.store.lose(&claims[0], &ngw_1).await?, "round {round}: it was told");
+            assert!(bench.store.lose(&claims[7], &ngw_2).await? && !held(&claims[7]).await?, "each gateway has its own count");
+            sqlx::raw_sql(
+                "UPDATE lease SET lost_at = lost_at - interval '10 minutes';
+                 UPDATE gateway SET losses_held_until = losses_held_until - interval '10 minutes'",
+            )
+            .execute(&bench.pool)
+            .await?;
+            assert!(!held(&claims[0]).await?, "ten minutes later");
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,7 +1,7 @@
 //! What people do to forward entries in the console, and what chance leaves there: seen, said and put right.
 
-use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Namespace;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
@@ -14,7 +14,7 @@ use crate::dnat::{GATE, ON, entries_to, one_gateway, ports};
 use crate::eip::PATIENCE;
 use crate::nothing_left::nothing_is_left;
 
-const TOLD: &str = "k8s.aliyun.com/allocated-dnat";
+const ADDRESSES: &str = "k8s.aliyun.com/allocated-dnat";
 
 /// A pod that forwards, its IP, and the one entry to it.
 async fn forwarding(stand: &Stand, name: &str) -> Result<(String, String, Value)> {
@@ -22,14 +22,14 @@ async fn forwarding(stand: &Stand, name: &str) -> Result<(String, String, Value)
     let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     let entry = entries_to(stand, &ip).await?.into_iter().next().context("an entry")?;
-    Ok((annotation(&pod, TOLD).context("the annotation")?.to_owned(), ip, entry))
+    Ok((annotation(&pod, ADDRESSES).context("the annotation")?.to_owned(), ip, entry))
 }
 
 /// Waits until the gate has been False and is True again, for the same address.
 async fn repaired(stand: &Stand, name: &str, told: &str) -> Result<()> {
     stand.condition_after_news(name, GATE, "False", PATIENCE).await?;
     let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
-    assert_eq!(annotation(&pod, TOLD), Some(told));
+    assert_eq!(annotation(&pod, ADDRESSES), Some(told));
     Ok(())
 }
 
@@ -41,6 +41,52 @@ async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_it
     repaired(&stand, "robbed", &told).await?;
     assert_eq!(entries_to(&stand, &ip).await?.len(), 1);
     stand.delete("robbed").await?;
+    nothing_is_left(&stand).await
+}
+
+/// Services inside the cluster need no forward entry: they keep most of their pods.
+#[tokio::test]
+async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_mended() -> Result<()> {
+    const TOLD: usize = 5;
+    let stand = one_gateway("--profile instant", 1, 600, 1000).await?;
+    let names: Vec<_> = (0..12).map(|number| format!("robbed-{number}")).collect();
+    for name in &names {
+        stand.create(&annotated(name, &[ON, ports("80")])).await?;
+    }
+    let mut before = Vec::new();
+    for name in &names {
+        before.push(stand.condition(name, GATE, "True", PATIENCE).await?);
+    }
+    for entry in stand.cloud.list("forwardEntries").await? {
+        stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+    }
+    // Nobody waits minutes for the next looks.
+    let mended = async || {
+        for name in &names {
+            stand.annotate(name, json!({"example.com/news": uuid::Uuid::new_v4()})).await?;
+        }
+        let standing = stand.cloud.list("forwardEntries").await?.len();
+        ensure!(standing == names.len(), "{standing} entries stand");
+        Ok(Some(()))
+    };
+    stand.eventually(mended, "all entries stand again", PATIENCE).await?;
+    let transition = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == GATE).and_then(|condition| condition.last_transition_time)
+    };
+    let mut flipped = 0;
+    for (name, before) in names.iter().zip(&before) {
+        let after = stand.condition(name, GATE, "True", PATIENCE).await?;
+        assert_eq!(annotation(&after, ADDRESSES), annotation(before, ADDRESSES), "{name} has moved");
+        flipped += usize::from(transition(&after) != transition(before));
+    }
+    let log = std::fs::read_to_string(stand.worker.log())?;
+    assert_eq!(log.matches("withdrawn").count(), TOLD);
+    assert!(flipped <= TOLD, "{flipped} conditions were False for a while");
+    assert!(log.contains("lost their forward entries within ten minutes"), "nobody is alarmed");
+    for name in &names {
+        stand.delete(name).await?;
+    }
     nothing_is_left(&stand).await
 }
 
@@ -76,7 +122,7 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
     }
     stand.annotate("recycled", json!({ON.0: ON.1, "k8s.aliyun.com/pod-dnat-expose-port": "80"})).await?;
     // Annotated while it runs, it has no gate: what it was given tells that it works.
-    let told = stand.annotation("recycled", TOLD, PATIENCE).await?;
+    let told = stand.annotation("recycled", ADDRESSES, PATIENCE).await?;
     let told: Vec<Value> = serde_json::from_str(&told)?;
     let external = told[0]["externalIP"].as_str().context("an address")?;
     let gateway =

@@ -18,7 +18,12 @@ impl World {
             Step::Change { .. } | Step::Queue { .. } | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => {
                 return self.ask(claim, scene, step);
             }
-            Step::WriteResource(_) | Step::Publish(_) | Step::Withdraw(_) | Step::RemoveResource => {
+            Step::WriteResource(_) | Step::Publish(_) | Step::Withdraw(_) | Step::WithdrawLost(_) | Step::RemoveResource => {
+                if let (Step::WithdrawLost(_), Some(port)) = (step, scene.loaded.lease.ports.first())
+                    && !self.store.lose(self.now, claim, &port.gateway_id)?
+                {
+                    return Ok(After::then(Stage::Load));
+                }
                 return Ok(self.show(claim, scene, step));
             }
             Step::Wait(wait) => return Ok(self.waits(claim, &scene, wait.clone())),
@@ -82,7 +87,7 @@ impl World {
     }
 
     /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it another one.
-    fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
+    pub(crate) fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
         let lease = &scene.loaded.lease;
         if let PodFact::Here(here) = &scene.pod
             && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
@@ -154,7 +159,7 @@ impl World {
                 let writes = publishing(&scene, publication);
                 return After::then(Stage::Write(scene, writes));
             }
-            Step::Withdraw(withdrawal) => {
+            Step::Withdraw(withdrawal) | Step::WithdrawLost(withdrawal) => {
                 let writes = withdrawing(&scene, withdrawal);
                 return After::then(Stage::Write(scene, writes));
             }

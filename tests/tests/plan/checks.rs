@@ -26,7 +26,7 @@ impl World {
             return;
         }
         let wrong = match step {
-            Step::Withdraw(withdrawal) => {
+            Step::Withdraw(withdrawal) | Step::WithdrawLost(withdrawal) => {
                 let ip = if let PodFact::Here(here) = &scene.pod { here.ip } else { None };
                 let stayed = ip.is_some() && lease.target.as_ref().map(|target| target.private_ip) == ip;
                 let hasty = stayed && withdrawal.reason == Reason::AddressLost && lease.phase == Phase::Held && lease.doubts == 0;

@@ -21,7 +21,7 @@ const PLENTY: usize = 60;
 impl World {
     /// Something is done in the console.
     pub(crate) fn interfere(&mut self) {
-        match self.dice_below(22) {
+        match self.dice_below(23) {
             0..4 => self.touch_eip(),
             4..8 => self.delete_entry(),
             8..11 => self.change_entry(),
@@ -31,6 +31,7 @@ impl World {
             16..18 => self.move_gateway_eip(),
             18..20 => self.change_quota(),
             20 => self.use_for_snat(),
+            21 => self.delete_all_entries(),
             _ => self.delete_gateway(),
         }
         self.disturb();
@@ -79,6 +80,13 @@ impl World {
     fn delete_entry(&mut self) {
         let Some(entry) = self.some_entry() else { return };
         self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
+    }
+
+    fn delete_all_entries(&mut self) {
+        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(reads::entry).collect();
+        for entry in entries {
+            self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
+        }
     }
 
     /// An entry is pointed elsewhere, called something else, or put on another port.

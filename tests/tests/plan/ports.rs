@@ -4,6 +4,7 @@ use crate::cloud::Gateway;
 use crate::store::{Claim, Done, No, Store, forget_entry};
 use jiff::{SignedDuration, Timestamp};
 use simulator::dice::Dice;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId};
 use waygate_core::lease::{LeasedPort, Phase};
@@ -16,6 +17,9 @@ pub(crate) const PORTS: RangeInclusive<u16> = 1014..=1037;
 pub(crate) const QUIET: SignedDuration = SignedDuration::from_secs(60);
 /// How long a gateway that refused an entry for its quota is not asked again.
 const FULL: SignedDuration = SignedDuration::from_mins(10);
+/// So many pods of a gateway are told within this time that their entries are lost. Few, because there are few pods.
+const LOSSES: usize = 1;
+const LOSSES_COUNT: SignedDuration = SignedDuration::from_mins(10);
 /// How long somebody's entry must not show before its ports are given out again: half the time between two looks.
 const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -45,6 +49,8 @@ pub(crate) struct Room {
     full: Option<(usize, Timestamp)>,
     others: usize,
     modify_denied: Option<Timestamp>,
+    lost: BTreeMap<LeaseId, Timestamp>,
+    losses_held: Option<Timestamp>,
 }
 
 /// Whether there was room.
@@ -149,7 +155,22 @@ impl Store {
             snat: offered.is_some_and(|offered| offered.snat),
             trouble: offered.and_then(|offered| offered.trouble.clone()),
             modify_denied: self.rooms.get(&port.gateway_id).and_then(|room| room.modify_denied).is_some_and(|until| until > now),
+            losses_held: self.rooms.get(&port.gateway_id).and_then(|room| room.losses_held).is_some_and(|until| until > now),
         }
+    }
+
+    /// Whether the pod may be told that its entries at the gateway are lost: not if many were.
+    pub(crate) fn lose(&mut self, now: Timestamp, claim: &Claim, gateway: &NatGatewayId) -> Result<bool, No> {
+        self.held(claim)?;
+        let room = self.rooms.entry(gateway.clone()).or_default();
+        room.lost.retain(|_, at| *at + LOSSES_COUNT > now);
+        let told = room.lost.keys().filter(|lease| **lease != claim.lease_id).count() < LOSSES;
+        if told {
+            room.lost.insert(claim.lease_id, now);
+        } else {
+            room.losses_held = room.lost.values().min().map(|at| *at + LOSSES_COUNT);
+        }
+        Ok(told)
     }
 
     fn full_at(&self, now: Timestamp, gateway: &NatGatewayId) -> Option<usize> {

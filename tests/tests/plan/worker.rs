@@ -208,36 +208,45 @@ impl World {
                 }
                 then(Stage::Plan(scene))
             }
-            Stage::Plan(scene) => {
-                if let Some(refused) = &scene.loaded.refused {
-                    let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
-                    self.tell(claim, &scene, refused.patience, told);
-                    let at_least = SignedDuration::from_secs(refused.at_least_seconds.into());
-                    return Ok(After::Pause { reason: refused.reason.clone(), patience: refused.patience, at_least });
-                }
-                let situation = Situation {
-                    owner: self.owners[claim.cluster],
-                    lease: &scene.loaded.lease,
-                    operations: &scene.loaded.operations,
-                    pod: &scene.pod,
-                    resource: &scene.resource,
-                    successor: scene.successor.as_ref(),
-                    sources: &scene.sources,
-                    cloud: &scene.cloud,
-                    now: scene.loaded.now,
-                };
-                let step = plan::next(&situation);
-                self.note(|| format!("{} plans {step:?}", situation.lease.id));
-                self.planned(claim, &scene, &step);
-                let stands = plan::still_stands(&situation, &step).then(|| scene.clone());
-                match (self.act(claim, scene, &step)?, stands) {
-                    (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => then(Stage::Reload(scene)),
-                    (after, _) => Ok(after),
-                }
-            }
+            Stage::Plan(scene) => self.plan(claim, scene),
             Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
             Stage::Send(scene, operation, intended) => Ok(self.send(claim, scene, operation, intended)),
             Stage::Hear(scene, operation, answered) => Ok(self.hear(claim, &scene, &operation, answered)),
+        }
+    }
+
+    fn plan(&mut self, claim: &Claim, scene: Box<Scene>) -> Result<After, No> {
+        if let Some(refused) = &scene.loaded.refused {
+            let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
+            self.tell(claim, &scene, refused.patience, told);
+            let at_least = SignedDuration::from_secs(refused.at_least_seconds.into());
+            return Ok(After::Pause { reason: refused.reason.clone(), patience: refused.patience, at_least });
+        }
+        let situation = Situation {
+            owner: self.owners[claim.cluster],
+            lease: &scene.loaded.lease,
+            operations: &scene.loaded.operations,
+            pod: &scene.pod,
+            resource: &scene.resource,
+            successor: scene.successor.as_ref(),
+            sources: &scene.sources,
+            cloud: &scene.cloud,
+            now: scene.loaded.now,
+        };
+        let step = plan::next(&situation);
+        self.note(|| format!("{} plans {step:?}", situation.lease.id));
+        self.planned(claim, &scene, &step);
+        let stands = plan::still_stands(&situation, &step).then(|| scene.clone());
+        let ending = (scene.loaded.lease.phase == Phase::Ending).then(|| scene.clone());
+        let after = self.act(claim, scene, &step)?;
+        if let (Some(scene), After::Pause { patience, .. }) = (ending, &after)
+            && !matches!(patience, Patience::Poll | Patience::Turn)
+        {
+            self.sight_who_asks(claim, &scene);
+        }
+        match (after, stands) {
+            (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => Ok(After::then(Stage::Reload(scene))),
+            (after, _) => Ok(after),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Ports on their way to a pod, and what may stand in the way.
 
-use super::{FORMER_IP, LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits};
+use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits};
 use crate::change::{Change, Forward};
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
 use crate::ids::{AllocationId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::LeasedPort;
-use crate::plan::{Reason, Seen, Step};
+use crate::plan::{Content, Publication, Reason, Seen, Step};
 use crate::request::{DnatRequest, ExposedPort, Protocol, Request};
+use jiff::SignedDuration;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
@@ -112,7 +113,44 @@ fn an_entry_that_a_read_shows_is_noted_before_it_is_published() {
 fn the_gate_goes_false_again_when_a_published_entry_is_lost() {
     let gone = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
     assert_eq!(gone.next(), Step::Doubt);
-    assert!(matches!(gone.with(|s| s.lease.doubts = 1).next(), Step::Withdraw(_)));
+    assert!(matches!(gone.with(|s| s.lease.doubts = 1).next(), Step::WithdrawLost(_)));
+}
+
+#[test]
+fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_nobody_is_told() {
+    let lost = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
+    assert_eq!(lost.with(|s| s.cloud.gateway.losses_held = true).next(), Step::Doubt, "one read alone changes nothing");
+    let held = lost.with(|s| (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true));
+    assert_eq!(action(&held.next()), Some("CreateForwardEntry"));
+    let bent = forwarding(&[80]).published().with(|s| {
+        (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true);
+        s.cloud.entries[0].internal_ip = FORMER_IP;
+    });
+    assert_eq!(action(&bent.next()), Some("ModifyForwardEntry"));
+    let in_trouble = held.with(|s| s.cloud.gateway.trouble = Some("it is locked".to_owned()));
+    let full = held.with(|s| s.cloud.gateway.full_at = Some(1));
+    let foreign = held.with(|s| s.cloud.entries.push(ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 443, FORMER_IP) }));
+    let leftover = bent.with(|s| s.cloud.entries[0].internal_port = "81".to_owned());
+    let pending = forwarding(&[80]).published().with(|s| {
+        (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true);
+        s.cloud.entries[0].status = ForwardEntryStatus::Pending;
+    });
+    for scene in [in_trouble, full, foreign, leftover, pending] {
+        assert_eq!(waits(&scene.next()), Some(Reason::LossesHeld), "{:?}", scene.next());
+    }
+}
+
+#[test]
+fn entries_that_are_made_again_under_a_published_address_do_not_make_it_younger() {
+    let created = |step: Step| match step {
+        Step::Publish(Publication { content: Content::Dnat { status: Some(status), .. }, .. }) => status.created.unwrap(),
+        step => panic!("{step:?}"),
+    };
+    let first = forwarding(&[80]);
+    let later = NOW + SignedDuration::from_hours(1);
+    let again = first.published().with(|s| s.lease.doubts = 1);
+    assert_eq!(created(again.next_at(later)), created(first.next()));
+    assert_ne!(created(first.next_at(later)), created(first.next()));
 }
 
 #[test]
