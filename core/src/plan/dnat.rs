@@ -95,7 +95,7 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     }
 }
 
-/// Entries that were published do not work. Those that nobody has touched on other pods' ports are a gateway's affair.
+/// Entries that were published do not work: that may be so for all pods of the gateway at once.
 fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
     match doubt(s, pod, shown)? {
         Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => Some(Step::WithdrawLost(withdrawal)),
