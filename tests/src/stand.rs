@@ -7,10 +7,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -201,7 +201,21 @@ impl Stand {
         wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await
     }
 
-    /// The same, while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look may share a list of
+    /// Waits until an event warns of this about a pod.
+    pub async fn warned(&self, pod: &str, reason: &str, patience: Duration) -> Result<()> {
+        let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
+        let probe = || async {
+            let events = events.list(&ListParams::default()).await?.into_iter();
+            let warnings =
+                events.filter(|event| event.type_.as_deref() == Some("Warning") && event.involved_object.name.as_deref() == Some(pod));
+            let reasons: Vec<_> = warnings.filter_map(|event| event.reason).collect();
+            anyhow::ensure!(reasons.iter().any(|known| known == reason), "it is warned of {reasons:?}");
+            Ok(Some(()))
+        };
+        wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), patience).await
+    }
+
+    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look may share a list of
     /// entries that is some seconds old.
     pub async fn condition_after_news(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
         let news = async {

@@ -161,7 +161,11 @@ async fn withdraw(worker: &Worker, claim: &Claim, lease: &Lease, gathered: &Gath
         if !here.terminating {
             publish::condition(worker, &pod, lease.kind, &verdict(withdrawal.status, withdrawal.reason, &withdrawal.message)).await?;
         }
-        worker.events.normal(&pod, withdrawal.reason.as_str(), &withdrawal.message).await;
+        let reason = withdrawal.reason.as_str();
+        match withdrawal.reason {
+            Reason::AddressLost => worker.events.warning(&pod, reason, &withdrawal.message).await,
+            _ => worker.events.normal(&pod, reason, &withdrawal.message).await,
+        }
     }
     if lease.phase == Phase::Held {
         worker.store.set_phase(claim, Phase::Wanted).await?;

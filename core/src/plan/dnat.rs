@@ -84,7 +84,11 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
             return mend(s, asks, needs.is_none(), &shown);
         }
         let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
-        return lost(s, pod, shown.clone()).or_else(|| out_of_service(s)).or_else(asked).or(needs).unwrap_or_else(pending);
+        return lost(s, pod, format!("{shown}; what is missing is made again where the gateway takes it"))
+            .or_else(|| out_of_service(s))
+            .or_else(asked)
+            .or(needs)
+            .unwrap_or_else(pending);
     }
     if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());

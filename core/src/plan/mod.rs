@@ -33,16 +33,16 @@ pub fn next(s: &Situation<'_>) -> Step {
     operations::unresolved(s).unwrap_or_else(|| afresh(s))
 }
 
-/// Whether what was read serves for the next step, too: this one only writes down in the store what was read, and no answer was awaited that could
-/// have come since.
+/// Whether what was read serves for the next step, too: this one only writes to the store, and no answer was awaited that could have come since. Lists
+/// of forward entries are none of it: they have an age of their own.
 pub fn still_stands(s: &Situation<'_>, step: &Step) -> bool {
-    let notes = match step {
-        Step::ReservePorts { .. } | Step::SetTarget(_) => true,
+    let only_store = match step {
+        Step::ReservePorts { .. } | Step::SetTarget(_) | Step::Queue { .. } => true,
         // Another lease's may have gone while this one waited for its name.
         Step::ClaimResource => matches!(s.resource, ResourceFact::Absent | ResourceFact::Mine(..)),
         _ => false,
     };
-    notes && s.operations.is_empty()
+    only_store && s.operations.is_empty()
 }
 
 /// The step if nothing were under way.

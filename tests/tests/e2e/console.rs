@@ -39,6 +39,7 @@ async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_it
     let (told, ip, entry) = forwarding(&stand, "robbed").await?;
     stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
     repaired(&stand, "robbed", &told).await?;
+    stand.warned("robbed", "AddressLost", PATIENCE).await?;
     assert_eq!(entries_to(&stand, &ip).await?.len(), 1);
     stand.delete("robbed").await?;
     nothing_is_left(&stand).await

@@ -3,11 +3,11 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Event, Pod},
+    core::v1::{ConfigMap, Pod},
 };
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use testbed::{
@@ -144,13 +144,7 @@ async fn a_pod_whose_bandwidth_may_not_be_changed_is_told_and_stays_ready() -> R
     stand.condition("slow", GATE, "True", PATIENCE).await?;
     stand.cloud.console("policy", json!({"denied": ["vpc:ModifyEipAddressAttribute"]})).await?;
     stand.annotate("slow", json!({"k8s.aliyun.com/eip-bandwidth": "42"})).await?;
-    let events = Api::<Event>::namespaced(stand.client.clone(), &stand.namespace);
-    let probe = || async {
-        let reasons: Vec<_> = events.list(&ListParams::default()).await?.into_iter().filter_map(|event| event.reason).collect();
-        ensure!(reasons.iter().any(|reason| reason == "PermissionDenied"), "its events are {reasons:?}");
-        Ok(Some(()))
-    };
-    stand.eventually(probe, "an event says what is denied", PATIENCE).await?;
+    stand.warned("slow", "PermissionDenied", PATIENCE).await?;
     assert_eq!(testbed::pods::condition(&stand.pods().get("slow").await?, GATE), Some("True"), "its address works all the same");
     Ok(())
 }

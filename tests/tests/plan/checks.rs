@@ -92,8 +92,9 @@ impl World {
             Change::ReleaseEipAddress { .. } if keeps(&lease.request) && lease.phase != Phase::Ending => {
                 self.fail(|| format!("what is to be kept would be released: {:?}", operation.change));
             }
-            // One that somebody has moved is none of those that are published.
-            Change::DeleteForwardEntry { entry_id, .. } if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
+            // One that somebody has moved is none of those that are published; put back, it is again.
+            Change::DeleteForwardEntry { entry_id, .. } | Change::ModifyForwardEntry { entry_id, .. }
+                if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
             Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } | Change::ModifyForwardEntry { .. } => {
                 let pod = self.clusters[cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
                 let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excuses(pod, lease.kind));

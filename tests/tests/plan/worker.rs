@@ -3,7 +3,7 @@
 //! ```text
 //! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
 //!                                                 ▲           │
-//!                                               reload ◀── only noted what was read
+//!                                               reload ◀── wrote to the store only
 //! ```
 //!
 //! Beside its lease it serves lanes: see `lane.rs`.
