@@ -41,17 +41,17 @@ pub struct Loaded {
 /// So many pods of a gateway are told within ten minutes that their entries are lost, or a twentieth of those that have some.
 const LOSSES: i64 = 5;
 
-/// Holds the lease's row, so that its claim cannot pass to somebody else before this commits.
-async fn lock_claim(connection: &mut PgConnection, claim: &Claim) -> Result<(), Error> {
+/// Holds the lease's row, so that its claim cannot pass to somebody else before this commits; says in which phase it is.
+async fn lock_claim(connection: &mut PgConnection, claim: &Claim) -> Result<Phase, Error> {
     let locked = sqlx::query_scalar!(
-        "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE",
+        "SELECT phase FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE",
         claim.lease_id.0,
         claim.owner,
         claim.epoch,
     )
     .fetch_optional(connection)
     .await?;
-    locked.map(drop).ok_or(Error::ClaimLost)
+    phase(&locked.ok_or(Error::ClaimLost)?)
 }
 
 impl Store {
@@ -254,7 +254,9 @@ impl Store {
     /// ten minutes: nobody deletes so many one by one, but uninstalling another controller does. Says whether it ends.
     pub async fn release_kept(&self, claim: &Claim) -> Result<bool, Error> {
         let mut transaction = self.pool.begin().await?;
-        lock_claim(&mut transaction, claim).await?;
+        if lock_claim(&mut transaction, claim).await? != Phase::Kept {
+            return Err(Error::ClaimLost);
+        }
         // Counted one at a time: many are deleted together.
         sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
         let done = sqlx::query!(

@@ -128,8 +128,8 @@ pub(crate) fn free_address() -> Result<String> {
     // Processes that run at the same time begin at different ones.
     let first = std::process::id().wrapping_mul(97);
     let ports = std::iter::repeat_with(|| 20_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let addresses = ports.take(12_000).map(|port| format!("127.0.0.1:{port}"));
-    addresses.into_iter().find(|address| TcpListener::bind(address).is_ok()).context("no port between 20000 and 32000 is free")
+    let mut addresses = ports.take(12_000).map(|port| format!("127.0.0.1:{port}"));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).context("no port between 20000 and 32000 is free")
 }
 
 /// Lays `over` over `base`: objects are merged, everything else is replaced.

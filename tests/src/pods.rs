@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec};
 use kube::api::ObjectMeta;
 
 /// The testbed's own annotations: what its nodes do with a pod. `controlplane/stages.yaml` explains them.
@@ -39,18 +39,22 @@ pub fn container() -> Container {
     Container { name: "main".to_owned(), image: Some("example.com/main:1".to_owned()), ..Container::default() }
 }
 
-/// The status of one of a pod's conditions: `True`, `False`, or nothing.
+/// One of a pod's conditions.
+#[must_use]
+pub fn whole_condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Its status: `True`, `False`, or nothing.
 #[must_use]
 pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+    whole_condition(pod, kind).map(|condition| condition.status.as_str())
 }
 
 /// What one of a pod's conditions says and where the pod is: for whoever waited for something else in vain.
 #[must_use]
 pub fn said(pod: &Pod, kind: &str) -> String {
-    let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    let found = conditions.find(|condition| condition.type_ == kind).map(|condition| {
+    let found = whole_condition(pod, kind).map(|condition| {
         let (reason, message) = (condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default());
         format!("{} ({reason}: {message})", condition.status)
     });

@@ -215,8 +215,8 @@ impl Stand {
         wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), patience).await
     }
 
-    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look may share a list of
-    /// entries that is some seconds old.
+    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look
+    /// may share a list of entries that is some seconds old.
     pub async fn condition_after_news(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
         let news = async {
             for number in 0.. {

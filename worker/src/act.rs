@@ -384,7 +384,7 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     }
     let new = here.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
     publish::condition(worker, pod, loaded.lease.kind, told).await?;
-    if new && !matches!(patience, Patience::Poll | Patience::Turn) && told.reason != Reason::WaitingForPodIp.as_str() {
+    if new && !patience.is_short() && told.reason != Reason::WaitingForPodIp.as_str() {
         worker.events.warning(pod, &told.reason, &told.message).await;
     }
     Ok(())

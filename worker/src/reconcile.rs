@@ -75,7 +75,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Kno
     let stands = plan::still_stands(&situation, &step);
     let after = act::act(worker, claim, loaded, &gathered, step).await?;
     if let (Phase::Ending, After::Pause(pause)) = (loaded.lease.phase, &after)
-        && !matches!(pause.patience, Patience::Poll | Patience::Turn)
+        && !pause.patience.is_short()
     {
         // Its end may take a month, and the next pod of the name may have been seen while it lived.
         act::sight_who_asks(worker, &loaded.lease, &gathered).await?;

@@ -14,6 +14,16 @@ fn after(now: Instant, millis: u64) -> Instant {
     now + Duration::from_millis(millis)
 }
 
+/// Two that are taken alone, and then two at a time.
+fn takes_two(lane: &mut Lane, now: Instant) {
+    for _ in 0..2 {
+        let pass = enter(lane, now);
+        lane.end(pass, End::Taken, now, 1.0);
+    }
+    enter(lane, now);
+    enter(lane, now);
+}
+
 /// A gateway that takes all: how many are under way at a time after `rounds` full windows.
 fn window_after(lane: &mut Lane, rounds: usize) -> usize {
     let now = Instant::now();
@@ -55,12 +65,7 @@ fn a_refusal_for_concurrency_costs_one_call_and_halves_the_window() {
     }
     // Much later two are tried again.
     let later = now + WARY * 2;
-    for _ in 0..2 {
-        let pass = enter(&mut lane, later);
-        lane.end(pass, End::Taken, later, 1.0);
-    }
-    enter(&mut lane, later);
-    enter(&mut lane, later);
+    takes_two(&mut lane, later);
 }
 
 #[test]
@@ -191,12 +196,7 @@ fn one_foreign_change_costs_a_pause_and_no_more() {
     lane.end(pass, End::Busy, now, 1.0);
     let later = now + YIELD;
     assert_eq!(lane.next(now, Proof::Read), Next::Until(later));
-    for _ in 0..2 {
-        let pass = enter(&mut lane, later);
-        lane.end(pass, End::Taken, later, 1.0);
-    }
-    enter(&mut lane, later);
-    enter(&mut lane, later);
+    takes_two(&mut lane, later);
 }
 
 #[test]

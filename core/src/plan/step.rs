@@ -277,6 +277,13 @@ pub enum Patience {
     Until(Timestamp),
 }
 
+impl Patience {
+    /// Whether what is waited for is under way and mostly over before anyone could read of it.
+    pub fn is_short(self) -> bool {
+        matches!(self, Self::Poll | Self::Turn)
+    }
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a metric's label.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
-    pods::{annotated, annotation},
+    pods::{annotated, annotation, whole_condition},
     stand::Stand,
 };
 use waygate_core::resources::PodDNAT;
@@ -71,10 +71,7 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
         Ok(Some(()))
     };
     stand.eventually(mended, "all entries stand again", PATIENCE).await?;
-    let transition = |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        conditions.into_iter().find(|condition| condition.type_ == GATE).and_then(|condition| condition.last_transition_time)
-    };
+    let transition = |pod: &Pod| whole_condition(pod, GATE).and_then(|condition| condition.last_transition_time.clone());
     let mut flipped = 0;
     for (name, before) in names.iter().zip(&before) {
         let after = stand.condition(name, GATE, "True", PATIENCE).await?;

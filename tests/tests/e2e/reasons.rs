@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodReadinessGate;
 use serde_json::{Value, json};
 use testbed::{
     layout,
-    pods::{annotated, annotation},
+    pods::{annotated, annotation, whole_condition},
     stand::{Options, Stand},
 };
 
@@ -20,9 +20,8 @@ const DNAT: &str = "k8s.aliyun.com/dnat";
 pub(crate) async fn told(stand: &Stand, pod: &str, gate: &str, reason: &str, words: &[&str]) -> Result<()> {
     let probe = || async {
         let found = stand.pods().get(pod).await?;
-        let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
-        let condition = conditions.into_iter().find(|condition| condition.type_ == gate).context("it has no such condition")?;
-        let message = condition.message.unwrap_or_default();
+        let condition = whole_condition(&found, gate).context("it has no such condition")?;
+        let message = condition.message.as_deref().unwrap_or_default();
         let right = condition.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word));
         ensure!(right, "it says {:?}: {message}", condition.reason);
         Ok(Some(()))

@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use testbed::{
-    pods::{annotated, annotation, condition},
+    pods::{annotated, annotation, condition, whole_condition},
     stand::{Options, Stand},
 };
 use waygate_core::resources::PodEIP;
@@ -35,9 +35,8 @@ async fn status_of(stand: &Stand, id: &str) -> Result<String> {
 /// Waits until the pod's condition has said all of `words`.
 async fn told(stand: &Stand, pod: &str, words: &[&str]) -> Result<()> {
     let probe = || async {
-        let conditions = stand.pods().get(pod).await?.status.and_then(|status| status.conditions).unwrap_or_default();
-        let gate = conditions.into_iter().find(|condition| condition.type_ == GATE);
-        let said = serde_json::to_string(&gate)?;
+        let found = stand.pods().get(pod).await?;
+        let said = serde_json::to_string(&whole_condition(&found, GATE))?;
         ensure!(words.iter().all(|word| said.contains(word)), "it says {said}");
         Ok(Some(()))
     };

@@ -31,7 +31,10 @@ impl World {
             16..18 => self.move_gateway_eip(),
             18..20 => self.change_quota(),
             20 => self.use_for_snat(),
-            21 => self.delete_all_entries(),
+            21 => {
+                let all = self.entries();
+                self.delete_entries(&all);
+            }
             _ => self.delete_gateway(),
         }
         self.disturb();
@@ -72,18 +75,21 @@ impl World {
         }
     }
 
+    fn entries(&mut self) -> Vec<ForwardEntry> {
+        self.cloud.at(self.now).forward_entries().map(reads::entry).collect()
+    }
+
     fn some_entry(&mut self) -> Option<ForwardEntry> {
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(reads::entry).collect();
+        let entries = self.entries();
         self.one(&entries)
     }
 
     fn delete_entry(&mut self) {
         let Some(entry) = self.some_entry() else { return };
-        self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
+        self.delete_entries(&[entry]);
     }
 
-    fn delete_all_entries(&mut self) {
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(reads::entry).collect();
+    fn delete_entries(&mut self, entries: &[ForwardEntry]) {
         for entry in entries {
             self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
         }

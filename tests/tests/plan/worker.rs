@@ -240,7 +240,7 @@ impl World {
         let ending = (scene.loaded.lease.phase == Phase::Ending).then(|| scene.clone());
         let after = self.act(claim, scene, &step)?;
         if let (Some(scene), After::Pause { patience, .. }) = (ending, &after)
-            && !matches!(patience, Patience::Poll | Patience::Turn)
+            && !patience.is_short()
         {
             self.sight_who_asks(claim, &scene);
         }
