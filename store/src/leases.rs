@@ -64,6 +64,7 @@ impl Store {
                eni_id, vswitch_id, zone_id, vpc_id, host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, told, lost_to, wake, tries,
                reason, refused, refusals, extract(epoch FROM parted_at)::float8 AS parted_at, extract(epoch FROM created_at)::float8 AS "created_at!",
                extract(epoch FROM now() - greatest(news_at, (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS stirred_ago,
+               coalesce(lost_at > now() - interval '10 minutes', false) AS "told_of_loss!",
                extract(epoch FROM ends_at)::float8 AS ends_at, extract(epoch FROM now())::float8 AS "now!""#,
             claim.lease_id.0,
             claim.owner,
@@ -90,7 +91,9 @@ impl Store {
             _ => None,
         };
         let kind = if row.kind == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat };
-        let (ports, gateway) = if kind == Kind::Dnat { self.ports_of(claim.lease_id, &request).await? } else { Default::default() };
+        let (ports, mut gateway) = if kind == Kind::Dnat { self.ports_of(claim.lease_id, &request).await? } else { Default::default() };
+        // What was begun is not left half-done: its pod is one of those that are told.
+        gateway.losses_held &= !row.told_of_loss;
         let lease = Lease {
             id: claim.lease_id,
             kind,

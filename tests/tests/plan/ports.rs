@@ -148,14 +148,16 @@ impl Store {
         }
     }
 
-    pub(crate) fn gateway_fact(&self, now: Timestamp, port: &LeasedPort) -> GatewayFact {
+    pub(crate) fn gateway_fact(&self, now: Timestamp, lease: LeaseId, port: &LeasedPort) -> GatewayFact {
+        let room = self.rooms.get(&port.gateway_id);
+        let told = room.and_then(|room| room.lost.get(&lease)).is_some_and(|at| *at + LOSSES_COUNT > now);
         let offered = self.offers.get(&port.allocation_id);
         GatewayFact {
             full_at: self.full_at(now, &port.gateway_id),
             snat: offered.is_some_and(|offered| offered.snat),
             trouble: offered.and_then(|offered| offered.trouble.clone()),
-            modify_denied: self.rooms.get(&port.gateway_id).and_then(|room| room.modify_denied).is_some_and(|until| until > now),
-            losses_held: self.rooms.get(&port.gateway_id).and_then(|room| room.losses_held).is_some_and(|until| until > now),
+            modify_denied: room.and_then(|room| room.modify_denied).is_some_and(|until| until > now),
+            losses_held: !told && room.and_then(|room| room.losses_held).is_some_and(|until| until > now),
         }
     }
 

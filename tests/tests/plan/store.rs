@@ -250,7 +250,7 @@ impl Store {
         row.due = now + CLAIM;
         let Row { lease, wake, tries, reason, refused, refusals, stirred, .. } = row.clone();
         let operations = self.unresolved(now, claim.lease_id);
-        let gateway = lease.ports.first().map_or_else(GatewayFact::default, |port| self.gateway_fact(now, port));
+        let gateway = lease.ports.first().map_or_else(GatewayFact::default, |port| self.gateway_fact(now, lease.id, port));
         Ok(Loaded { lease, operations, gateway, wake, tries, reason, refused, refusals, stirred, now })
     }
 
