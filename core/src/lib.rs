@@ -17,3 +17,4 @@ pub mod plan;
 pub mod request;
 pub mod resources;
 pub mod selector;
+pub mod text;

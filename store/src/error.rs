@@ -1,5 +1,7 @@
 //! What can go wrong between us and Postgres, and what it means.
 
+use sqlx::Error as Cause;
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,16 +55,27 @@ pub enum Error {
     },
     /// Postgres is away, or refused.
     #[error("lease store")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] Cause),
     /// A migration failed.
     #[error("migration")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
 impl Error {
-    /// Whether the same call may go through later.
+    /// Whether the same call may go through later. What Postgres refuses for its content, it refuses for ever.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Database(_))
+        let Self::Database(cause) = self else { return false };
+        match cause {
+            Cause::Io(_)
+            | Cause::Tls(_)
+            | Cause::Protocol(_)
+            | Cause::PoolTimedOut
+            | Cause::PoolClosed
+            | Cause::WorkerCrashed
+            | Cause::BeginFailed => true,
+            Cause::Database(refusal) => refusal.code().is_some_and(|sqlstate| is_passing(&sqlstate)),
+            _ => false,
+        }
     }
 
     /// The constraint that said no, if one did.
@@ -75,12 +88,90 @@ impl Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
+/// Whether a SQLSTATE speaks of the server or the moment, not of the statement and what is in it.
+fn is_passing(sqlstate: &str) -> bool {
+    /// Connections, logins, databases that are not there (yet), rollbacks for others' sake, resources, locks, shutdowns and timeouts, disks.
+    const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
+    /// A standby, or a primary that was one; transactions that idled or took too long.
+    const CODES: [&str; 3] = ["25006", "25P03", "25P04"];
+    CODES.contains(&sqlstate) || CLASSES.iter().any(|class| sqlstate.starts_with(class))
+}
+
+impl From<Cause> for Error {
+    fn from(error: Cause) -> Self {
         let constraint = error.as_database_error().filter(|e| e.is_unique_violation()).and_then(|e| e.constraint());
         match constraint {
             Some(constraint) => Self::Taken { constraint: constraint.to_owned() },
             None => Self::Database(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::error::{DatabaseError, ErrorKind};
+    use std::borrow::Cow;
+    use std::error::Error as StdError;
+
+    /// A refusal with this SQLSTATE.
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused: {0}")]
+    struct Refusal(&'static str);
+
+    impl DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            "refused"
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+    }
+
+    #[test]
+    fn a_sqlstate_decides_whether_a_refusal_passes() {
+        let passing = [
+            "08000", "08003", "08006", "28P01", "3D000", "40001", "40P01", "53100", "53200", "53300", "55006", "55P03", "57014", "57P01",
+            "57P02", "57P03", "57P05", "58000", "58030", "25006", "25P03", "25P04",
+        ];
+        let lasting = [
+            "0A000", "21000", "22003", "22021", "22P02", "22P05", "23502", "23503", "23514", "25001", "25P02", "42501", "42601", "42703",
+            "42P01", "54000", "P0001", "XX000", "XX001", "",
+        ];
+        for (codes, passes) in [(&passing[..], true), (&lasting[..], false)] {
+            for code in codes {
+                assert_eq!(Error::from(Cause::Database(Box::new(Refusal(code)))).is_transient(), passes, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_passes_and_what_cannot_be_read_or_written_does_not() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let passing = [
+            Cause::Io(broken),
+            Cause::Tls("no certificate".into()),
+            Cause::Protocol("nonsense".to_owned()),
+            Cause::PoolTimedOut,
+            Cause::PoolClosed,
+            Cause::WorkerCrashed,
+            Cause::BeginFailed,
+        ];
+        assert!(passing.into_iter().all(|cause| Error::from(cause).is_transient()));
+        let lasting = [Cause::RowNotFound, Cause::Encode("too large".into()), Cause::Decode("no number".into())];
+        assert!(lasting.into_iter().all(|cause| !Error::from(cause).is_transient()));
+        assert!(![Error::ClaimLost, Error::Unsafe, Error::corrupt("x")].iter().any(Error::is_transient));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 use waygate_core::request::Request;
+use waygate_core::text::find_control;
 use waygate_store::{HandOff, Store};
 
 /// What a pod waits for its job to be written: a tenth of the API server's deadline of 3 s, a hundred times what it takes.
@@ -28,11 +29,16 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// The job of a pod; none if the pod has no name or UID yet, by which its job would be found.
+    /// The job of a pod; none if the pod has no name or UID yet, by which its job would be found, or is named as no object can be: the API server
+    /// checks the names of pods and namespaces, and not those of owners.
     pub(crate) fn of(namespace: &str, metadata: &Metadata, request: Request) -> Option<Self> {
         let pod_name = metadata.name.clone()?;
         let pod_uid = Uuid::try_parse(metadata.uid.as_deref()?).ok()?;
         let controller = metadata.controller().map(|owner| format!("{}/{}", owner.kind, owner.name));
+        let names = [Some(namespace), Some(pod_name.as_str()), controller.as_deref()];
+        if names.into_iter().flatten().any(|name| find_control(name).is_some()) {
+            return None;
+        }
         Some(Self { namespace: namespace.to_owned(), pod_name, pod_uid, controller, request })
     }
 }

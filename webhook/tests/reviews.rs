@@ -117,6 +117,26 @@ async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
     }
 }
 
+/// Postgres would refuse it, each time. The API server lets an owner have any name.
+#[tokio::test]
+async fn nothing_is_handed_off_under_a_name_that_holds_a_control_character() {
+    let server = Server::start(CONFIG);
+    let mut usual = case("validate-a-right-pod-is-allowed")["review"].clone();
+    usual["request"]["dryRun"] = json!(false);
+    let owner = "/request/object/metadata/ownerReferences/0";
+    let names = ["/request/namespace", "/request/object/metadata/name", &format!("{owner}/kind"), &format!("{owner}/name")];
+    for name in names {
+        for control in ["\0", "\n", "\u{7f}"] {
+            let mut review = usual.clone();
+            review.pointer_mut(name).into_iter().for_each(|text| *text = json!(format!("a{control}b")));
+            assert_eq!(server.review("/validate", &review).await["allowed"], json!(true), "{name}");
+            assert_eq!(server.metric("hand_offs_total"), 0, "{name}: {control:?}");
+        }
+    }
+    server.review("/validate", &usual).await;
+    server.expect_metric("hand_offs_total", 1);
+}
+
 #[tokio::test]
 async fn what_is_no_review_gets_a_clear_error() {
     let server = Server::start(CONFIG);

@@ -53,7 +53,7 @@ async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &Ca
                 Ok(Event::InitDone) => {
                     // Whatever was deleted while nobody watched sends no event: every lease looks for itself.
                     inbox.emptied().await;
-                    until_written(token, || wake_all(worker)).await;
+                    until_written(token, "all pods", || wake_all(worker)).await;
                     synced.set(true);
                 }
                 Err(error) => tracing::warn!(error = crate::errors::chain(&error), "the watch of pods is interrupted; it starts again"),
@@ -75,18 +75,22 @@ async fn put(inbox: &Inbox<News>, mut pod: Pod, news: impl FnOnce(Pod) -> News) 
 async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationToken) {
     while let Some(taken) = token.run_until_cancelled(inbox.take()).await {
         match &taken.news {
-            News::Seen(pod) => until_written(token, || seen(worker, pod)).await,
-            News::Gone => until_written(token, || gone(worker, taken.pod)).await,
+            News::Seen(pod) => {
+                let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+                until_written(token, &name, || seen(worker, pod)).await;
+            }
+            News::Gone => until_written(token, &taken.pod.to_string(), || gone(worker, taken.pod)).await,
         }
     }
 }
 
-/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it was.
-async fn until_written<F: Future<Output = Result<(), Error>>>(token: &CancellationToken, mut write: impl FnMut() -> F) {
+/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it was. What cannot be written at all is: the other
+/// pods' events come after it.
+async fn until_written<F: Future<Output = Result<(), Error>>>(token: &CancellationToken, pod: &str, mut write: impl FnMut() -> F) {
     while let Err(error) = write().await {
         match error {
             Error::Store(error) if error.is_transient() => {
-                tracing::warn!(error = crate::errors::chain(&error), "a pod's event cannot be written down yet");
+                tracing::warn!(pod, error = crate::errors::chain(&error), "a pod's event cannot be written down yet");
                 if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                     return;
                 }
@@ -95,8 +99,9 @@ async fn until_written<F: Future<Output = Result<(), Error>>>(token: &Cancellati
             Error::Changed => return,
             error => {
                 return tracing::error!(
+                    pod,
                     error = crate::errors::chain(&error),
-                    "a pod's event is left; the next look at its lease makes up for it"
+                    "a pod's event is left; if it has a lease, the next look at that makes up for it"
                 );
             }
         }

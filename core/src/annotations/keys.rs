@@ -156,9 +156,20 @@ impl Key {
         matches!(self, Self::PodDnat | Self::PodWithEip | Self::PodEipInstanceId)
     }
 
+    /// Whether its value is a list or an object, which people write in several lines.
+    pub(super) fn is_spaced(self) -> bool {
+        matches!(self, Self::ExposePort | Self::SecurityProtection | Self::Tags)
+    }
+
     /// The spelling to tell people.
     pub(super) fn canonical(self) -> String {
         format!("{}{}", self.prefixes()[0], self.names()[0])
+    }
+
+    /// Every spelling.
+    #[cfg(test)]
+    pub(super) fn spellings(self) -> Vec<String> {
+        self.prefixes().iter().flat_map(|prefix| self.names().iter().map(move |name| format!("{prefix}{name}"))).collect()
     }
 
     /// The key that a pod's annotation spells.

@@ -35,7 +35,7 @@ fn contexts() -> impl Strategy<Value = (bool, bool)> {
 }
 
 fn tag_map() -> impl Strategy<Value = BTreeMap<String, String>> {
-    btree_map("[b-z][a-z0-9/.-]{0,20}", ".{0,20}", 0..17)
+    btree_map("[b-z][a-z0-9/.-]{0,20}", "[^\\p{Cc}]{0,20}", 0..17)
         .prop_map(|tags| tags.into_iter().filter(|(key, _)| !key.starts_with("waygate.dev/")).collect())
 }
 

@@ -32,6 +32,9 @@ impl<'a> Reader<'a> {
             let why = format!("differs from {first} \"{}\", which is the same setting", shown(held));
             self.problems.push(problem(spelling, value, &why, "one value in every spelling"));
         }
+        if let Err(Refusal { why, allowed }) = values::check_controls(value, key.is_spaced()) {
+            self.problems.push(problem(spelling, value, &why, &allowed));
+        }
     }
 
     /// An empty value, as charts render it, is as good as none, except where empty means on, or is no bool.
@@ -65,6 +68,8 @@ impl<'a> Reader<'a> {
     /// The value read by `parse`; none if it is absent, or wrong, which is then noted.
     pub(super) fn parse<T>(&mut self, key: Key, parse: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
+        // Noted when it was found.
+        values::check_controls(value, key.is_spaced()).ok()?;
         match parse(value) {
             Ok(read) => Some(read),
             Err(Refusal { why, allowed }) => {

@@ -429,3 +429,62 @@ fn a_sweep_sees_who_wants_an_address() {
     assert_eq!(wanted_kind(&annotations(&[("pod-dnat", "")])), Some(Kind::Dnat));
     assert_eq!(wanted_kind(&annotations(&[("pod-dnat", ""), ("pod-with-eip", "x")])), Some(Kind::Eip));
 }
+
+/// What each key may be, so that nothing but the control character is wrong.
+fn legal(key: Key) -> &'static str {
+    match key {
+        Key::ExposePort => "80,443",
+        Key::ExposeProtocol => "tcp",
+        Key::PodEipInstanceId => "eip-1",
+        Key::Bandwidth => "5",
+        Key::InternetChargeType => "PayByTraffic",
+        Key::InstanceChargeType => "PostPaid",
+        Key::BandwidthPackage => "cbwp-1",
+        Key::Isp => "BGP",
+        Key::AddressPool => "pippool-1",
+        Key::ResourceGroup => "rg-1",
+        Key::Name | Key::Description | Key::EipPool => "game",
+        Key::SecurityProtection => "AntiDDoS_Enhanced",
+        Key::Tags => r#"{"team":"game"}"#,
+        Key::ReleaseStrategy | Key::ReadyTimeout => "5m",
+        Key::OnTimeout => "hold",
+        Key::PodDnat | Key::Fixed | Key::PodWithEip | Key::SamePort | Key::ReadinessGate | Key::WaitForAddress | Key::Paused => "true",
+    }
+}
+
+#[test]
+fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which() {
+    for (key, spelling) in Key::ALL.into_iter().flat_map(|key| key.spellings().into_iter().map(move |spelling| (key, spelling))) {
+        for control in ('\0'..='\u{9f}').filter(|c| c.is_control() && !(key.is_spaced() && "\t\n\r".contains(*c))) {
+            // First, last and in the middle; with and without what else an address needs.
+            let text = legal(key);
+            let values = [format!("{control}{text}"), format!("{text}{control}"), format!("{}{control}{}", &text[..1], &text[1..])];
+            for (value, switch) in values.iter().flat_map(|value| [None, Some(Key::PodWithEip), Some(Key::PodDnat)].map(|it| (value, it))) {
+                let mut pairs: BTreeMap<String, String> =
+                    switch.into_iter().map(|switch| (switch.canonical(), "true".to_owned())).collect();
+                pairs.insert(spelling.clone(), value.clone());
+                let reading = read(&pairs, &STATEFUL);
+                let why = format!("holds the control character U+{:04X}", u32::from(control));
+                let named = |problem: &&Problem| problem.key == spelling && problem.value == *value && problem.why == why;
+                assert_eq!(reading.problems.iter().filter(named).count(), 1, "{spelling} {value:?}: {:?}", reading.problems);
+                assert_eq!(reading.problems.iter().filter(|problem| problem.key == spelling && problem.why.starts_with("is ")).count(), 0);
+                assert_eq!(reading.request, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn tags_hold_no_control_character_that_their_json_escapes() {
+    for tags in [r#"{"a\u0000b":"c"}"#, r#"{"a":"b\u0000c"}"#, r#"{"a":"b\nc"}"#, r#"{"a\u007f":"b"}"#] {
+        let reading = read_as(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", tags)]);
+        assert_eq!(names(&reading.problems), ["eip-tags"], "{tags}");
+        assert!(reading.problems[0].why.contains("control character U+00"), "{:?}", reading.problems);
+    }
+}
+
+#[test]
+fn lists_and_objects_may_be_written_in_several_lines() {
+    assert_eq!(ports(&[("pod-dnat-expose-port", "80,\n\t443\r\n")]), ["80/tcp", "443/tcp"]);
+    assert_eq!(spec(&[("eip-tags", "{\n\t\"team\": \"game\"\r\n}\n")]).tags["team"], "game");
+}

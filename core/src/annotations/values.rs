@@ -1,6 +1,7 @@
 //! How single values are written: each function reads one text and knows nothing of its neighbours.
 
 use super::problem::shown;
+use crate::text::find_control;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,6 +14,15 @@ pub(super) struct Refusal {
 
 pub(super) fn refusal<T>(why: impl Into<String>, allowed: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { why: why.into(), allowed: allowed.into() })
+}
+
+/// A value without control characters. Where it is `spaced`, it may be written in several lines.
+pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), Refusal> {
+    let blank = |c: char| spaced && matches!(c, '\t' | '\n' | '\r');
+    match find_control(&text.replace(blank, "")) {
+        None => Ok(()),
+        Some(control) => refusal(format!("holds the control character U+{:04X}", u32::from(control)), "no control characters"),
+    }
 }
 
 /// A bool as Go's `strconv.ParseBool` reads it, and as the original does.
@@ -110,7 +120,7 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     /// Characters of a key or a value.
     const LONGEST: usize = 128;
     const ALLOWED: &str = "a JSON object of at most 17 texts such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
-                           characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://";
+                           characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://; no control characters";
     let Ok(tags) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
         return refusal("is not a JSON object of texts", ALLOWED);
     };
@@ -128,6 +138,10 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
         }
         if folded.contains("http://") || folded.contains("https://") {
             faults.push(format!("tag {} contains a web address", shown(key)));
+        }
+        // Escaped, as JSON writes them, they do not show in the annotation itself.
+        if let Err(Refusal { why, .. }) = check_controls(key, false).and(check_controls(value, false)) {
+            faults.push(format!("tag {} {why}", shown(key)));
         }
     }
     if faults.is_empty() { Ok(tags) } else { refusal(format!("is refused: {}", faults.join(", ")), ALLOWED) }

@@ -91,6 +91,34 @@ async fn a_hand_off_of_an_unknown_cluster_is_refused_and_names_it() -> Result<()
 }
 
 #[tokio::test]
+async fn what_postgres_refuses_for_its_content_is_no_passing_error() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let named = EipSpec { name: Some("a\0b".to_owned()), ..EipSpec::default() };
+        let in_request = Request::Eip(EipRequest { source: EipSource::Allocate(named), release: ReleaseStrategy::Follow });
+        let (plain, pod_uid) = (bought(), Uuid::new_v4());
+        let usual = Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, pod_created_at: None, request: &plain };
+        let wrong = [
+            Sighting { request: &in_request, ..usual },
+            Sighting { namespace: "n\0s", ..usual },
+            Sighting { pod_name: "p\0d", ..usual },
+            Sighting { controller: Some("StatefulSet/w\0b"), ..usual },
+        ];
+        for sighting in wrong {
+            let seen = bench.store.sight(bench.cluster, &sighting).await;
+            assert!(matches!(&seen, Err(error @ Error::Database(_)) if !error.is_transient()), "{sighting:?}: {seen:?}");
+            let Sighting { namespace, pod_name, controller, request, .. } = sighting;
+            let job = HandOff { cluster_name: "c1", kind: request.kind(), namespace, pod_name, pod_uid, controller, request };
+            let announced = bench.store.hand_off(&job).await;
+            assert!(matches!(&announced, Err(error @ Error::Database(_)) if !error.is_transient()), "{sighting:?}: {announced:?}");
+        }
+        bench.store.sight(bench.cluster, &usual).await?;
+        assert_eq!(count(bench).await?, 1);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_head_start_that_no_pod_claims_comes_due_and_can_be_forgotten() -> Result<()> {
     in_database(async |bench: &Bench| {
         announce(bench, "c1", Uuid::new_v4(), &bought()).await?;

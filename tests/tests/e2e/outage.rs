@@ -1,6 +1,7 @@
 //! What still works while a part of us does not.
 
 use anyhow::Result;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use testbed::{pods::annotated, stand::Stand};
 
 use crate::eip::{GATE, PATIENCE};
@@ -32,4 +33,27 @@ async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it()
     assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
     stand.condition("unheard", "Ready", "True", PATIENCE).await?;
     Ok(())
+}
+
+/// More pods than events are written down at a time, each with what Postgres takes for no text: the API server lets an owner have any name.
+#[tokio::test]
+async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
+    let stand = Stand::start().await?;
+    for number in 0..9 {
+        let mut pod = annotated(&format!("refused-{number}"), &WITH_EIP);
+        let owner = OwnerReference {
+            api_version: "apps/v1".to_owned(),
+            kind: "StatefulSet".to_owned(),
+            name: "a\0b".to_owned(),
+            uid: uuid::Uuid::new_v4().to_string(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        };
+        pod.metadata.owner_references = Some(vec![owner]);
+        stand.create(&pod).await?;
+    }
+    stand.create(&annotated("right", &WITH_EIP)).await?;
+    stand.condition("right", GATE, "True", PATIENCE).await?;
+    stand.delete("right").await?;
+    nothing_is_left(&stand).await
 }
