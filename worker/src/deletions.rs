@@ -4,10 +4,11 @@
 use crate::errors::chain;
 use crate::resource::Custom;
 use crate::worker::Worker;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
+use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +17,10 @@ use waygate_core::resources::LEASE_ANNOTATION;
 
 /// Runs until `token` is cancelled.
 pub(crate) async fn run<K: Custom>(worker: Arc<Worker>, token: CancellationToken) -> Result<(), Infallible> {
-    let mut events = watch(Api::<K>::all(worker.kube.clone()), watcher::Config::default()).default_backoff().boxed();
+    let mut events = changes::<K>(worker.kube.clone()).boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) if object.meta().deletion_timestamp.is_some() => {
+            Ok(Event::Apply(object) | Event::InitApply(object)) if object.metadata.deletion_timestamp.is_some() => {
                 wake(&worker, &object).await;
             }
             Ok(_) => {}
@@ -29,13 +30,74 @@ pub(crate) async fn run<K: Custom>(worker: Arc<Worker>, token: CancellationToken
     Ok(())
 }
 
+/// Changes of custom resources, by their metadata alone: what anybody else has written into one, by whatever definition, stops no watch.
+fn changes<K: Custom>(kube: Client) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
+    watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
+}
+
 /// A wake-up that is lost is made up for by the lease's next look.
-async fn wake<K: Custom>(worker: &Worker, object: &K) {
+async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
     let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok()) else { return };
     match worker.store.wake_lease(LeaseId(lease)).await {
         Ok(()) => worker.due.notify_one(),
         Err(error) => {
             tracing::warn!(lease.id = %lease, error = chain(&error), "a custom resource's deletion waits for its lease's next look");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use waygate_core::resources::{PodDNAT, PodEIP};
+
+    /// Answers every list as an API server does: whole objects, or their metadata to those that ask for no more.
+    async fn list(listener: TcpListener, objects: Value) -> std::io::Result<()> {
+        loop {
+            let (mut connection, _) = listener.accept().await?;
+            let mut request = [0; 4096];
+            let length = connection.read(&mut request).await?;
+            let slim = String::from_utf8_lossy(&request[..length]).contains("as=PartialObjectMetadata");
+            let mut items = objects.clone();
+            items
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .filter(|_| slim)
+                .for_each(|object| *object = json!({"metadata": object["metadata"]}));
+            let body = json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close", body.len());
+            connection.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
+        }
+    }
+
+    /// The names of the objects that the watch brings first.
+    async fn listed<K: Custom>(objects: &Value) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let server = tokio::spawn(list(listener, objects.clone()));
+        let mut events = changes::<K>(Client::try_from(config).unwrap()).boxed();
+        let mut names = Vec::new();
+        loop {
+            match events.next().await.unwrap().unwrap() {
+                Event::InitApply(object) => names.push(object.name_any()),
+                Event::InitDone => break,
+                _ => {}
+            }
+        }
+        server.abort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_custom_resource_that_cannot_be_decoded_stops_no_watch() {
+        waygate_serving::tls::install_provider();
+        let object = |name, spec| json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});
+        let objects = json!([object("wrong", json!("none")), object("right", json!({}))]);
+        assert_eq!(listed::<PodEIP>(&objects).await, ["wrong", "right"]);
+        assert_eq!(listed::<PodDNAT>(&objects).await, ["wrong", "right"]);
     }
 }

@@ -42,15 +42,23 @@ pub(crate) async fn run(worker: Arc<Worker>, period: Duration, token: Cancellati
     Ok(())
 }
 
-/// Labels annotated pods without the label, so that the watch sees them; says how many there were.
+/// Labels annotated pods without the label, so that the watch sees them; says how many there were. A pod that refuses it is named, and holds up none
+/// of the others.
 async fn label_missed(worker: &Worker) -> Result<usize, Error> {
     let api = Api::<Pod>::all(worker.kube.clone());
     let mut labelled = 0;
     let mut page = ListParams::default().labels(&format!("!{LABEL}")).limit(PAGE).match_any();
     loop {
         let list = api.list_metadata(&page).await?;
-        for pod in &list.items {
-            labelled += usize::from(label(worker, pod).await?);
+        let Labelled { count, refused } = label_each(&list.items, |pod| label(worker, pod)).await;
+        labelled += count;
+        for (pod, error) in refused {
+            let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+            tracing::warn!(
+                pod = name,
+                error = crate::errors::chain(&error),
+                "a pod that missed the webhook cannot be labelled, and is not served"
+            );
         }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             // A continued list may name no resource version.
@@ -58,6 +66,24 @@ async fn label_missed(worker: &Worker) -> Result<usize, Error> {
             None => return Ok(labelled),
         }
     }
+}
+
+/// What came of a page.
+struct Labelled<'a, P> {
+    count: usize,
+    refused: Vec<(&'a P, Error)>,
+}
+
+/// Labels one pod after the other, whatever comes of each.
+async fn label_each<'a, P, F: Future<Output = Result<bool, Error>>>(pods: &'a [P], label: impl Fn(&'a P) -> F) -> Labelled<'a, P> {
+    let mut labelled = Labelled { count: 0, refused: Vec::new() };
+    for pod in pods {
+        match label(pod).await {
+            Ok(done) => labelled.count += usize::from(done),
+            Err(error) => labelled.refused.push((pod, error)),
+        }
+    }
+    labelled
 }
 
 async fn label(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Error> {
@@ -71,5 +97,22 @@ async fn label(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Er
         Ok(_) => Ok(true),
         Err(Error::Changed) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[tokio::test]
+    async fn a_pod_that_refuses_its_label_is_named_and_holds_up_no_other() {
+        let denied = || kube::Error::Api(Status::failure("a policy denies it", "Invalid").with_code(422).boxed());
+        let label = |pod: &&str| std::future::ready(if pod.starts_with("frozen") { Err(denied().into()) } else { Ok(*pod != "changed") });
+        let labelled = label_each(&["frozen-1", "one", "changed", "frozen-2", "two"], label).await;
+        assert_eq!(labelled.count, 2);
+        let refused: Vec<_> = labelled.refused.iter().map(|(pod, error)| (**pod, crate::errors::chain(error))).collect();
+        assert_eq!(refused.iter().map(|(pod, _)| *pod).collect::<Vec<_>>(), ["frozen-1", "frozen-2"]);
+        assert!(refused.iter().all(|(_, why)| why.contains("a policy denies it")), "{refused:?}");
     }
 }

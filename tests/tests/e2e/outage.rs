@@ -1,8 +1,19 @@
 //! What still works while a part of us does not.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use testbed::{pods::annotated, stand::Stand};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use testbed::{
+    manifests::STAND_LABEL,
+    pods::annotated,
+    stand::{Options, Stand},
+};
 
 use crate::eip::{GATE, PATIENCE};
 use crate::nothing_left::nothing_is_left;
@@ -55,5 +66,63 @@ async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
     stand.create(&annotated("right", &WITH_EIP)).await?;
     stand.condition("right", GATE, "True", PATIENCE).await?;
     stand.delete("right").await?;
+    nothing_is_left(&stand).await
+}
+
+/// Lets nobody label the pod `frozen` of the stand's namespaces, and waits until the API server heeds that.
+async fn freeze(stand: &Stand) -> Result<()> {
+    let name = format!("frozen-{}", stand.id);
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["UPDATE"]}]},
+            "matchConditions": [{"name": "is-frozen", "expression": "object.metadata.name == 'frozen'"}],
+            "validations": [{"expression": "!('waygate.dev/pod' in object.metadata.?labels.orValue({}))"}],
+        },
+    }))?;
+    Api::all(stand.client.clone()).create(&PostParams::default(), &policy).await?;
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {STAND_LABEL: stand.id}}},
+        },
+    }))?;
+    Api::all(stand.client.clone()).create(&PostParams::default(), &binding).await?;
+    let (pods, dry) = (stand.pods(), PatchParams { dry_run: true, ..PatchParams::default() });
+    let label = Patch::Merge(json!({"metadata": {"labels": {"waygate.dev/pod": "missed"}}}));
+    let probe = || async { Ok(pods.patch("frozen", &dry, &label).await.is_err().then_some(())) };
+    stand.eventually(probe, "nobody may label the pod", PATIENCE).await
+}
+
+#[tokio::test]
+async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Result<()> {
+    let worker = ["--quiet-seconds", "0", "--sweep-seconds", "1"].map(str::to_owned).to_vec();
+    let stand = Stand::start_with(Options { worker, ..Options::default() }).await?;
+    let later = format!("zzz-{}", stand.id);
+    stand.installation.serve_namespace(&later).await?;
+    stand.webhook.stop().await?;
+    // The policy labels pods when they are made, and these ask later.
+    let (here, there) = (stand.pods(), Api::<Pod>::namespaced(stand.client.clone(), &later));
+    here.create(&PostParams::default(), &annotated("frozen", &[])).await?;
+    there.create(&PostParams::default(), &annotated("missed", &[])).await?;
+    freeze(&stand).await?;
+    let asks = Patch::Merge(json!({"metadata": {"annotations": {"k8s.aliyun.com/pod-with-eip": "true"}}}));
+    here.patch("frozen", &PatchParams::default(), &asks).await?;
+    there.patch("missed", &PatchParams::default(), &asks).await?;
+    let served = || async {
+        let pod = there.get("missed").await?;
+        Ok(testbed::pods::annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").map(drop))
+    };
+    stand.eventually(served, "the pod of the later namespace has its address", PATIENCE).await?;
+    ensure!(
+        !here.get("frozen").await?.metadata.labels.unwrap_or_default().contains_key("waygate.dev/pod"),
+        "the policy lets it be labelled"
+    );
+    let named = format!("{}/frozen", stand.namespace);
+    let told = || async { Ok(std::fs::read_to_string(stand.worker.log())?.contains(&named).then_some(())) };
+    stand.eventually(told, "the worker's log names the pod that refused", PATIENCE).await?;
+    there.delete("missed", &kube::api::DeleteParams::default()).await?;
     nothing_is_left(&stand).await
 }
