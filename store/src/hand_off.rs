@@ -134,17 +134,17 @@ impl Store {
         Ok(())
     }
 
-    /// There is news of a pod: its leases are due. Says how many it has.
-    pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<u64, Error> {
-        let done = sqlx::query!(
+    /// There is news of a pod: its leases are due. Says of which kinds they are.
+    pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<Vec<Kind>, Error> {
+        let kinds = sqlx::query_scalar!(
             "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
-             WHERE cluster_id = $1 AND pod_uid = $2",
+             WHERE cluster_id = $1 AND pod_uid = $2 RETURNING kind",
             cluster.id,
             pod_uid,
         )
-        .execute(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        Ok(done.rows_affected())
+        Ok(kinds.iter().map(|kind| if kind == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat }).collect())
     }
 
     /// Every lease of the cluster is due, those at work once they are done: after a start or a gap in the watch nobody knows what was missed.

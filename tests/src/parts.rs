@@ -133,7 +133,7 @@ pub(crate) fn free_address() -> Result<String> {
 }
 
 /// Lays `over` over `base`: objects are merged, everything else is replaced.
-fn merge(base: &mut Value, over: &Value) {
+pub(crate) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

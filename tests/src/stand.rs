@@ -152,6 +152,14 @@ impl Stand {
         Ok(())
     }
 
+    /// Changes the configuration file. Who runs already does not read it anew.
+    pub fn reconfigure(&self, over: &Value) -> Result<()> {
+        let file = self.dir.join("config.yaml");
+        let mut config = serde_json::from_slice(&std::fs::read(&file)?)?;
+        parts::merge(&mut config, over);
+        Ok(std::fs::write(&file, serde_json::to_vec_pretty(&config)?)?)
+    }
+
     /// A second worker, not started yet.
     pub fn another_worker(&self) -> Result<Service> {
         let own = self.worker_admin.trim_start_matches("http://");

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_core::ids::NatGatewayId;
+use waygate_core::request::Kind;
 use waygate_store::Lane;
 
 /// Lanes are renewed three times in their life, as claims are.
@@ -94,6 +95,10 @@ async fn renew(worker: &Worker, served: &[Served]) -> bool {
 }
 
 async fn take(worker: &Arc<Worker>, served: &mut Vec<Served>) {
+    // What was queued before forward entries were switched off stays queued.
+    if !worker.serves(Kind::Dnat) {
+        return;
+    }
     let gateways: Vec<_> = worker.config.gateways.iter().map(|gateway| gateway.nat_gateway_id.clone()).collect();
     let lanes = match worker.store.take_lanes(worker.owner, &gateways).await {
         Ok(lanes) => lanes,

@@ -43,11 +43,11 @@ pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     annotations::read(pod.annotations(), &context)
 }
 
-/// What a pod asks for of one kind.
+/// What a pod asks for of one kind, served or not.
 pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
     let reading = read(worker, pod);
     match reading.request {
-        Some(request) if request.kind() == kind && worker.serves(kind) => Asks::For(Box::new(request)),
+        Some(request) if request.kind() == kind => Asks::For(Box::new(request)),
         Some(_) => Asks::Nothing,
         None if reading.problems.is_empty() => Asks::Nothing,
         None => {

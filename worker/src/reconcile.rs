@@ -58,6 +58,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Kno
     let gathered = gather(worker, loaded, known.map(|known| known.gathered)).await?;
     let situation = Situation {
         owner: worker.cluster.owner,
+        served: worker.serves(loaded.lease.kind),
         lease: &loaded.lease,
         operations: &loaded.operations,
         pod: &gathered.pod,
@@ -67,7 +68,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Kno
         cloud: &gathered.cloud,
         now: loaded.now,
     };
-    if let Some(refused) = &loaded.refused {
+    if let Some(refused) = loaded.refused.as_ref().filter(|_| situation.served) {
         return Ok((act::hear(worker, loaded, &gathered, refused).await?, None));
     }
     let step = plan::next(&situation);
@@ -75,6 +76,7 @@ async fn step(worker: &Worker, claim: &Claim, loaded: &Loaded, known: Option<Kno
     let stands = plan::still_stands(&situation, &step);
     let after = act::act(worker, claim, loaded, &gathered, step).await?;
     if let (Phase::Ending, After::Pause(pause)) = (loaded.lease.phase, &after)
+        && situation.served
         && !pause.patience.is_short()
     {
         // Its end may take a month, and the next pod of the name may have been seen while it lived.

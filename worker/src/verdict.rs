@@ -9,15 +9,19 @@ use waygate_core::annotations::Problem;
 use waygate_core::plan::{Reason, Verdict};
 use waygate_core::request::Kind;
 
-/// Answers the gates of a pod for which no lease of the gate's kind speaks; `asked` is the kind whose lease does.
-pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, asked: Option<Kind>, problems: &[Problem]) -> Result<(), Error> {
+/// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the kinds whose leases do.
+pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, spoken_for: &[Kind], problems: &[Problem]) -> Result<(), Error> {
+    let verdict = verdict(problems);
+    let Some(kind) = find_unanswered(pod, spoken_for, &verdict) else { return Ok(()) };
+    publish::condition(worker, pod, kind, &verdict).await
+}
+
+/// The kind whose gate waits for this verdict. One condition an event: the write brings the next event.
+fn find_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Option<Kind> {
     if pods::exited(pod) || pod.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+        return None;
     }
-    let unasked = Kind::ALL.into_iter().filter(|kind| Some(*kind) != asked && pods::gated(pod, *kind));
-    // One condition an event: the write brings the next event.
-    let Some(kind) = unasked.into_iter().find(|kind| !stands(pod, *kind, &verdict(problems))) else { return Ok(()) };
-    publish::condition(worker, pod, kind, &verdict(problems)).await
+    Kind::ALL.into_iter().find(|kind| pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict))
 }
 
 fn stands(pod: &Pod, kind: Kind, verdict: &Verdict) -> bool {
@@ -32,4 +36,34 @@ fn verdict(problems: &[Problem]) -> Verdict {
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Verdict { status: false, reason: Reason::InvalidAnnotations.as_str().to_owned(), message: problems.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A pod with both gates, of which none is answered.
+    fn gated() -> Pod {
+        let gates = Kind::ALL.map(|kind| json!({"conditionType": kind.gate()}));
+        serde_json::from_value(json!({"metadata": {"name": "pod"}, "spec": {"containers": [], "readinessGates": gates}})).unwrap()
+    }
+
+    #[test]
+    fn a_gate_is_answered_unless_a_lease_speaks_for_it() {
+        let nothing_asked = verdict(&[]);
+        assert_eq!(find_unanswered(&gated(), &[], &nothing_asked), Some(Kind::ALL[0]));
+        assert_eq!(find_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Some(Kind::ALL[1]));
+        assert_eq!(find_unanswered(&gated(), &Kind::ALL, &nothing_asked), None, "one asked for, one left alone");
+    }
+
+    #[test]
+    fn a_pod_that_has_exited_or_has_its_verdict_is_left_alone() {
+        let nothing_asked = verdict(&[]);
+        let exited = Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
+        assert_eq!(find_unanswered(&exited, &[], &nothing_asked), None);
+        let said = Kind::ALL.map(|kind| json!({"type": kind.gate(), "status": "True", "message": nothing_asked.message}));
+        let answered = Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };
+        assert_eq!(find_unanswered(&answered, &[], &nothing_asked), None);
+    }
 }

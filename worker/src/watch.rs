@@ -130,14 +130,17 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         _ => worker.store.wake_pod(worker.cluster, uid).await?,
     };
     worker.due.notify_one();
-    if leases == 0 || kind.is_some() {
-        verdict::answer_gates(worker, pod, kind, &reading.problems).await?;
+    if leases.is_empty() || kind.is_some() {
+        // A lease that is left alone has told its pod what holds.
+        let left_alone = leases.into_iter().filter(|kind| !worker.serves(*kind));
+        let spoken_for: Vec<_> = left_alone.chain(kind).collect();
+        verdict::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
 }
 
 async fn gone(worker: &Worker, pod: Uuid) -> Result<(), Error> {
-    if worker.store.wake_pod(worker.cluster, pod).await? > 0 {
+    if !worker.store.wake_pod(worker.cluster, pod).await?.is_empty() {
         worker.due.notify_one();
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one next step.
 //!
 //! ```text
-//! Situation ─▶ next() ─▶ Step      unresolved operations? see what becomes of them
+//! Situation ─▶ next() ─▶ Step      not served? left alone
+//!                                  unresolved operations? see what becomes of them
 //!                                  pod gone or asks no more? end
 //!                                  else eip::live / dnat::live … Publish, or ending … Forget
 //! ```
@@ -30,7 +31,16 @@ use crate::request::{EipSource, Kind, Request};
 
 /// The one next step.
 pub fn next(s: &Situation<'_>) -> Step {
+    if !s.served {
+        return leave_alone();
+    }
     operations::unresolved(s).unwrap_or_else(|| afresh(s))
+}
+
+/// What is switched off is paused: nothing is made, repaired, taken back or told.
+fn leave_alone() -> Step {
+    let message = "the configuration's enableControllers switches addresses of this kind off; what the lease has stays as it is";
+    Step::wait(Reason::NotServed, Patience::Idle, message.to_owned())
 }
 
 /// Whether what was read serves for the next step, too: this one only writes to the store, and no answer was awaited that could have come since. Lists

@@ -17,6 +17,8 @@ use std::net::Ipv4Addr;
 pub struct Situation<'a> {
     /// On whose behalf things are made.
     pub owner: Owner,
+    /// The configuration switches leases of this kind on (`enableControllers`).
+    pub served: bool,
     /// The lease.
     pub lease: &'a Lease,
     /// Its operations whose end is not known.

@@ -305,6 +305,8 @@ reasons! {
     EntriesAvailable = "ForwardEntriesAvailable",
     /// The pod does not ask for an address of this kind.
     NotRequested = "NotRequested",
+    /// Addresses of this kind are switched off in the configuration.
+    NotServed = "NotServed",
     /// The pod's annotations cannot be followed.
     InvalidAnnotations = "InvalidAnnotations",
     /// The pod has no IP yet.

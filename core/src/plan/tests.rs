@@ -7,6 +7,7 @@ mod faults;
 mod keep;
 mod operations;
 mod queue;
+mod served;
 mod sources;
 
 use super::{
@@ -36,6 +37,7 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 /// Everything known of one lease.
 #[derive(Clone)]
 struct Scene {
+    served: bool,
     lease: Lease,
     operations: Vec<Operation>,
     pod: PodFact,
@@ -82,7 +84,7 @@ impl Scene {
         };
         let pod = PodFact::Here(Box::new(here));
         let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
-        Self { lease, operations: Vec::new(), pod, resource, successor: None, sources: EipSources::default(), cloud }
+        Self { served: true, lease, operations: Vec::new(), pod, resource, successor: None, sources: EipSources::default(), cloud }
     }
 
     fn next(&self) -> Step {
@@ -92,6 +94,7 @@ impl Scene {
     fn next_at(&self, now: Timestamp) -> Step {
         next(&Situation {
             owner: OWNER,
+            served: self.served,
             lease: &self.lease,
             operations: &self.operations,
             pod: &self.pod,

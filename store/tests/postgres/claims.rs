@@ -133,7 +133,7 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
             let loaded = bench.load(&claim).await?;
             match news {
                 "sighted" => bench.sight(pod, &bought()).await?,
-                "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 1),
+                "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 1),
                 "all woken" => assert_eq!(bench.store.wake_all(bench.cluster).await?, 1),
                 _ => {}
             }
@@ -158,7 +158,7 @@ async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
         bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, LATER)).await?;
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
-        assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?, 0);
+        assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?.len(), 0);
         Ok(())
     })
     .await

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
+use waygate_core::request::Kind;
 use waygate_store::{Error, Reserved};
 
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         for claim in [mine[0], theirs[0]] {
             bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         }
-        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, 1);
+        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
         assert!(bench.store.claim(other, Uuid::new_v4(), 10, CLAIM).await?.is_empty());
         Ok(())

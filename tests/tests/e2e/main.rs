@@ -20,4 +20,5 @@ mod pools;
 mod reasons;
 mod settings;
 mod sources;
+mod switched_off;
 mod workloads;

@@ -224,6 +224,8 @@ impl World {
         }
         let situation = Situation {
             owner: self.owners[claim.cluster],
+            // Nothing is switched off here.
+            served: true,
             lease: &scene.loaded.lease,
             operations: &scene.loaded.operations,
             pod: &scene.pod,

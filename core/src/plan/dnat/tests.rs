@@ -84,6 +84,7 @@ impl Scene {
     fn situation(&self) -> Situation<'_> {
         let Self { lease, pod, resource, cloud } = self;
         Situation {
+            served: true,
             owner: OWNER,
             lease,
             operations: &[],

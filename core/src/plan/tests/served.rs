@@ -1,0 +1,60 @@
+//! Leases of a kind that is switched off are left alone, whatever has become of them and their pods.
+
+use super::{NOW, Scene, auto, bound, dnat, eip, given, in_use, waits};
+use crate::change::Change;
+use crate::facts::EipStatus;
+use crate::ids::AllocationId;
+use crate::lease::Phase;
+use crate::plan::{Asks, Patience, PodFact, Reason, ResourceFact, Seen, Step, Wait};
+use jiff::SignedDuration;
+
+const PHASES: [Phase; 5] = [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
+
+/// Leases of either kind, with all they can have and with nothing.
+fn leases() -> Vec<Scene> {
+    let ports = dnat::forwarding(&[80, 443]);
+    let eips = [in_use(auto()), in_use(given()), bound(auto(), eip(EipStatus::Available, None))];
+    let published = [in_use(auto()).published(), in_use(given()).published(), ports.published()];
+    let new = [Scene::new(auto()), Scene::new(given()), Scene::new(dnat::asks(&[80]))];
+    eips.into_iter().chain(published).chain(new).chain([ports]).collect()
+}
+
+/// What may have become of the pod, the custom resource, the cloud and the lease's changes.
+fn fates(scene: &Scene) -> Vec<Scene> {
+    let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
+    vec![
+        scene.clone(),
+        scene.with(|s| s.pod = PodFact::Gone),
+        scene.with(|s| s.pod().exited = true),
+        scene.with(|s| s.pod().terminating = true),
+        scene.with(|s| s.pod().asks = Asks::Nothing),
+        scene.with(|s| s.pod().asks = Asks::Wrong("wrong".to_owned())),
+        scene.with(|s| s.resource = ResourceFact::Absent),
+        scene.with(|s| (s.cloud.eip, s.cloud.eni) = (Seen::Absent, Seen::Absent)),
+        scene.with(|s| s.cloud.entries.clear()),
+        scene.with(|s| s.lease.ends_at = Some(NOW - SignedDuration::from_mins(1))),
+        scene.with(|s| s.lease.lost_to = Some("ns/younger".to_owned())),
+        scene.unresolved(release),
+    ]
+}
+
+#[test]
+fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_whatever_its_phase() {
+    for scene in leases().iter().flat_map(fates) {
+        for phase in PHASES {
+            let off = scene.with(|s| (s.served, s.lease.phase) = (false, phase));
+            // Idle waits are told to nobody, and look again after minutes.
+            let left = matches!(off.next(), Step::Wait(Wait { reason: Reason::NotServed, patience: Patience::Idle, .. }));
+            assert!(left, "{:?} lease in phase {phase:?}: {:?}", off.lease.kind, off.next());
+        }
+    }
+}
+
+#[test]
+fn a_lease_whose_kind_is_switched_on_again_goes_on_where_it_was() {
+    let working = in_use(auto()).published();
+    let off = working.with(|s| s.served = false);
+    assert_eq!(waits(&off.with(|s| s.served = true).next()), Some(Reason::EipAssociated));
+    let gone = off.with(|s| (s.served, s.pod) = (true, PodFact::Gone));
+    assert_eq!(gone.next(), working.with(|s| s.pod = PodFact::Gone).next());
+}
