@@ -375,8 +375,9 @@ async fn tell(worker: &Worker, loaded: &Loaded, gathered: &Gathered, patience: P
     if here.terminating || here.exited || loaded.lease.phase == Phase::Ending || !lasting {
         return Ok(());
     }
-    if loaded.lease.phase == Phase::Held {
-        // Its address works, and something else does not: the pod is told, and stays ready. Only a withdrawal takes its condition back.
+    if loaded.lease.phase == Phase::Held || gathered.resource.is_foreign() {
+        // Its address works, and something else does not: the pod is told, and stays ready. Only a withdrawal takes its condition back. Or another
+        // controller serves it, whose word its condition is.
         if loaded.reason.as_deref() != Some(&told.reason) {
             worker.events.warning(pod, &told.reason, &told.message).await;
         }

@@ -4,7 +4,7 @@
 
 use crate::errors::Error;
 use crate::worker::Worker;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -81,17 +81,33 @@ async fn whose<K: Custom>(worker: &Worker, lease: &Lease, object: Option<K>, min
         return Ok(ResourceFact::Stray);
     }
     let kind = K::kind(&());
-    let what = match owner {
-        Some(_) => format!(
-            "{kind} {}/{} is held for a former pod of this name, or kept for its controller's next one; delete it to release what it stands for",
-            lease.namespace, lease.pod_name
-        ),
-        None => format!(
-            "{kind} {}/{} was not made by Waygate; adopt it, or delete it if its address is not needed",
-            lease.namespace, lease.pod_name
-        ),
-    };
-    Ok(ResourceFact::Another { what })
+    let name = format!("{kind} {}/{}", lease.namespace, lease.pod_name);
+    Ok(match owner {
+        Some(_) => ResourceFact::Another {
+            what: format!(
+                "{name} is held for a former pod of this name, or kept for its controller's next one; delete it to release what it stands for"
+            ),
+        },
+        None => ResourceFact::Foreign {
+            what: format!(
+                "{name} was not made by Waygate, which leaves the pod to the controller that made it; delete it if its address is not needed"
+            ),
+        },
+    })
+}
+
+/// Whether another controller made the custom resource of a pod's name.
+pub(crate) async fn is_foreign(worker: &Worker, pod: &Pod, kind: Kind) -> Result<bool, Error> {
+    match kind {
+        Kind::Eip => is_foreign_as::<PodEIP>(worker, pod).await,
+        Kind::Dnat => is_foreign_as::<PodDNAT>(worker, pod).await,
+    }
+}
+
+async fn is_foreign_as<K: Custom>(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
+    let api = Api::<K>::namespaced(worker.kube.clone(), &pod.namespace().unwrap_or_default());
+    let object = api.get_metadata_opt(&pod.name_any()).await?;
+    Ok(object.is_some_and(|object| !object.annotations().contains_key(LEASE_ANNOTATION)))
 }
 
 /// Creates the object with finalizer, lease and spec, or brings its spec up to date.
@@ -179,7 +195,7 @@ pub(crate) async fn clear(worker: &Worker, lease: &Lease, fact: &ResourceFact) -
         ResourceFact::Mine(Object::Dnat(object), _) => {
             patch_status(worker, lease, &**object, json!({ "entries": null, "created": null })).await
         }
-        ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } => Ok(()),
+        ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Ok(()),
     }
 }
 
@@ -192,7 +208,7 @@ pub(crate) async fn remove(worker: &Worker, lease: &Lease, fact: &ResourceFact) 
             Kind::Eip => remove_stray::<PodEIP>(worker, lease).await,
             Kind::Dnat => remove_stray::<PodDNAT>(worker, lease).await,
         },
-        ResourceFact::Absent | ResourceFact::Another { .. } => Ok(()),
+        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::errors::Error;
 use crate::worker::Worker;
-use crate::{pods, publish};
+use crate::{pods, publish, resource};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::annotations::Problem;
 use waygate_core::plan::{Reason, Verdict};
@@ -12,16 +12,23 @@ use waygate_core::request::Kind;
 /// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the kinds whose leases do.
 pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, spoken_for: &[Kind], problems: &[Problem]) -> Result<(), Error> {
     let verdict = verdict(problems);
-    let Some(kind) = find_unanswered(pod, spoken_for, &verdict) else { return Ok(()) };
-    publish::condition(worker, pod, kind, &verdict).await
+    for kind in list_unanswered(pod, spoken_for, &verdict) {
+        // Where another controller made the custom resource, the gate is that one's to answer.
+        if !resource::is_foreign(worker, pod, kind).await? {
+            // One condition an event: the write brings the next event.
+            return publish::condition(worker, pod, kind, &verdict).await;
+        }
+    }
+    Ok(())
 }
 
-/// The kind whose gate waits for this verdict. One condition an event: the write brings the next event.
-fn find_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Option<Kind> {
+/// The kinds whose gates wait for this verdict.
+fn list_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Vec<Kind> {
     if pods::exited(pod) || pod.metadata.deletion_timestamp.is_some() {
-        return None;
+        return Vec::new();
     }
-    Kind::ALL.into_iter().find(|kind| pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict))
+    let waits = |kind: &Kind| pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict);
+    Kind::ALL.into_iter().filter(waits).collect()
 }
 
 fn stands(pod: &Pod, kind: Kind, verdict: &Verdict) -> bool {
@@ -52,18 +59,18 @@ mod tests {
     #[test]
     fn a_gate_is_answered_unless_a_lease_speaks_for_it() {
         let nothing_asked = verdict(&[]);
-        assert_eq!(find_unanswered(&gated(), &[], &nothing_asked), Some(Kind::ALL[0]));
-        assert_eq!(find_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Some(Kind::ALL[1]));
-        assert_eq!(find_unanswered(&gated(), &Kind::ALL, &nothing_asked), None, "one asked for, one left alone");
+        assert_eq!(list_unanswered(&gated(), &[], &nothing_asked), Kind::ALL);
+        assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Kind::ALL[1..]);
+        assert_eq!(list_unanswered(&gated(), &Kind::ALL, &nothing_asked), [], "one asked for, one left alone");
     }
 
     #[test]
     fn a_pod_that_has_exited_or_has_its_verdict_is_left_alone() {
         let nothing_asked = verdict(&[]);
         let exited = Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
-        assert_eq!(find_unanswered(&exited, &[], &nothing_asked), None);
+        assert_eq!(list_unanswered(&exited, &[], &nothing_asked), []);
         let said = Kind::ALL.map(|kind| json!({"type": kind.gate(), "status": "True", "message": nothing_asked.message}));
         let answered = Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };
-        assert_eq!(find_unanswered(&answered, &[], &nothing_asked), None);
+        assert_eq!(list_unanswered(&answered, &[], &nothing_asked), []);
     }
 }

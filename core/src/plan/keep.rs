@@ -16,7 +16,7 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     };
     // What never had a custom resource was bound to nothing, and nobody was told of it; kept, nobody could see or release it. What is being given
     // back for want of room nobody was told of, either.
-    let shown = s.lease.resource && !matches!(s.resource, ResourceFact::Another { .. });
+    let shown = s.lease.resource && !matches!(s.resource, ResourceFact::Another { .. } | ResourceFact::Foreign { .. });
     let nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
     if !shown || nothing || s.lease.spilling {
         return Step::End(reason);

@@ -110,6 +110,10 @@ fn live(s: &Situation<'_>) -> Step {
     if let Some(winner) = &s.lease.lost_to {
         return eip::lose(s, pod, winner);
     }
+    if let ResourceFact::Foreign { what } = s.resource {
+        // Before anything is bought or reserved for a pod that another controller serves.
+        return Step::wait(Reason::ResourceTaken, Patience::Person, what.clone());
+    }
     if pod.terminating {
         // Its address stays until it has exited: connections drain through it. And it is given nothing new.
         return Step::wait(Reason::PodTerminating, Patience::Exit, "the pod is terminating; its address stays until it has exited".into());
@@ -145,8 +149,12 @@ fn ending(s: &Situation<'_>) -> Step {
     }
 }
 
-/// What must be taken back before anything is unbound: nobody may read an address that is about to stop working.
+/// What must be taken back before anything is unbound: nobody may read an address that is about to stop working. What a pod shows beside another
+/// controller's custom resource is that one's.
 fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
+    if s.resource.is_foreign() {
+        return None;
+    }
     let resource = s.resource.shows_address();
     let PodFact::Here(pod) = s.pod else {
         return resource.then(|| Withdrawal::ending(Reason::Released, "the pod is gone"));
@@ -167,7 +175,7 @@ fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
 fn remove_resource(s: &Situation<'_>) -> Step {
     match s.resource {
         ResourceFact::Mine(..) | ResourceFact::Stray => Step::RemoveResource,
-        ResourceFact::Absent | ResourceFact::Another { .. } => Step::Forget,
+        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Step::Forget,
     }
 }
 
@@ -183,7 +191,9 @@ fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
             let current = content.spec_is(object) && object.pod_uid() == Some(s.lease.pod_uid.as_str());
             (!current).then_some(Step::WriteResource(content))
         }
-        ResourceFact::Another { what } => Some(Step::wait(Reason::ResourceTaken, Patience::Poll, what.clone())),
+        ResourceFact::Another { what } | ResourceFact::Foreign { what } => {
+            Some(Step::wait(Reason::ResourceTaken, Patience::Poll, what.clone()))
+        }
     }
 }
 
@@ -208,7 +218,8 @@ fn doubt(s: &Situation<'_>, pod: &PodHere, why: String) -> Option<Step> {
 }
 
 fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
-    s.resource.shows_address() || pod.announced.is_some() || pod.verdict.as_ref().is_some_and(|v| v.status)
+    let told = pod.announced.is_some() || pod.verdict.as_ref().is_some_and(|v| v.status);
+    s.resource.shows_address() || (told && !s.resource.is_foreign())
 }
 
 /// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it goes first.

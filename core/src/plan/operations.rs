@@ -117,7 +117,8 @@ fn associate(operation: &Operation, s: &Situation<'_>, allocation_id: &Allocatio
 fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
     let PodFact::Here(pod) = s.pod else { return missed(operation, s) };
     let aims_elsewhere = matches!(&operation.change, Change::AssociateEipAddress { private_ip, .. } if pod.ip != Some(*private_ip));
-    let unwanted = s.lease.phase == Phase::Ending || s.lease.lost_to.is_some() || pod.exited || pod.terminating || aims_elsewhere;
+    let gives_up = s.lease.phase == Phase::Ending || s.lease.lost_to.is_some() || s.resource.is_foreign();
+    let unwanted = gives_up || pod.exited || pod.terminating || aims_elsewhere;
     if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
 }
 

@@ -142,18 +142,28 @@ pub enum ResourceFact {
     Mine(Object, Removal),
     /// It is a lease's that the store does not know any more: a write that came too late, by a process that had lost its claim.
     Stray,
-    /// It is somebody else's.
+    /// It is another lease's: of a former pod of this name, or kept for its controller's next one.
     Another {
         /// Whose, and what must happen, for people.
+        what: String,
+    },
+    /// It was not made by Waygate: another controller serves the pod, and has told it what its condition and annotation say.
+    Foreign {
+        /// What it is, and what must happen, for people.
         what: String,
     },
 }
 
 impl ResourceFact {
+    /// Whether another controller made it.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign { .. })
+    }
+
     /// Whether its status shows an address.
     pub fn shows_address(&self) -> bool {
         match self {
-            Self::Absent | Self::Stray | Self::Another { .. } => false,
+            Self::Absent | Self::Stray | Self::Another { .. } | Self::Foreign { .. } => false,
             Self::Mine(Object::Eip(object), _) => {
                 object.status.as_ref().is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some())
             }

@@ -4,6 +4,7 @@ mod dnat;
 mod eip;
 mod ending;
 mod faults;
+mod foreign;
 mod keep;
 mod operations;
 mod queue;

@@ -1,6 +1,7 @@
 //! End-to-end tests on a real control plane. One binary, so that it is linked once.
 
 mod admission;
+mod beside;
 mod console;
 mod crash;
 mod crowd;

@@ -65,7 +65,9 @@ pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> S
     match (&s.lease.eip, s.resource) {
         (Some(_), _) => Step::ForgetEip,
         (None, ResourceFact::Mine(..) | ResourceFact::Stray) => Step::RemoveResource,
-        (None, ResourceFact::Absent | ResourceFact::Another { .. }) => Step::wait(Reason::EipTakenOver, Patience::Person, why),
+        (None, ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. }) => {
+            Step::wait(Reason::EipTakenOver, Patience::Person, why)
+        }
     }
 }
 

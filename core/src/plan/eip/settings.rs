@@ -31,7 +31,11 @@ pub(super) fn named_package(s: &Situation<'_>, request: &EipRequest) -> Option<S
 fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
     match s.resource {
         ResourceFact::Mine(Object::Eip(object), _) => object.spec.bandwidth_package_id.as_deref(),
-        ResourceFact::Mine(Object::Dnat(_), _) | ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } => None,
+        ResourceFact::Mine(Object::Dnat(_), _)
+        | ResourceFact::Absent
+        | ResourceFact::Stray
+        | ResourceFact::Another { .. }
+        | ResourceFact::Foreign { .. } => None,
     }
 }
 

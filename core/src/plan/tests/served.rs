@@ -8,10 +8,10 @@ use crate::lease::Phase;
 use crate::plan::{Asks, Patience, PodFact, Reason, ResourceFact, Seen, Step, Wait};
 use jiff::SignedDuration;
 
-const PHASES: [Phase; 5] = [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
+pub(super) const PHASES: [Phase; 5] = [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
 
 /// Leases of either kind, with all they can have and with nothing.
-fn leases() -> Vec<Scene> {
+pub(super) fn leases() -> Vec<Scene> {
     let ports = dnat::forwarding(&[80, 443]);
     let eips = [in_use(auto()), in_use(given()), bound(auto(), eip(EipStatus::Available, None))];
     let published = [in_use(auto()).published(), in_use(given()).published(), ports.published()];
@@ -20,7 +20,7 @@ fn leases() -> Vec<Scene> {
 }
 
 /// What may have become of the pod, the custom resource, the cloud and the lease's changes.
-fn fates(scene: &Scene) -> Vec<Scene> {
+pub(super) fn fates(scene: &Scene) -> Vec<Scene> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
     vec![
         scene.clone(),
