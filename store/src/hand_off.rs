@@ -52,13 +52,8 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?
             .ok_or_else(|| Error::UnknownCluster { name: job.cluster_name.to_owned() })?;
-        sqlx::query!(
-            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase, due_at)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'headstart', now() + make_interval(secs => $9)
-             WHERE NOT EXISTS (
-               SELECT FROM lease k WHERE k.cluster_id = $1 AND k.kind = $2 AND k.namespace = $3 AND k.pod_name = $4
-                 AND k.keeps AND k.phase <> 'ending' AND k.pod_uid <> $5 AND k.controller IS NOT DISTINCT FROM $8)
-             ON CONFLICT DO NOTHING",
+        sqlx::query_file!(
+            "src/queries/announce_pod.sql",
             cluster,
             job.kind.as_str(),
             job.namespace,
@@ -77,17 +72,8 @@ impl Store {
     /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one kept for it.
     pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
-        let sighted = sqlx::query!(
-            "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, pod_created_at, phase)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), 'wanted'
-             WHERE NOT EXISTS (
-               SELECT FROM lease k WHERE k.cluster_id = $1 AND k.kind = $2 AND k.namespace = $3 AND k.pod_name = $4
-                 AND k.keeps AND k.phase <> 'ending' AND k.pod_uid <> $5 AND k.controller IS NOT DISTINCT FROM $8)
-             ON CONFLICT (cluster_id, kind, pod_uid) WHERE phase <> 'ending' DO UPDATE SET
-               phase  = CASE WHEN lease.phase = 'headstart' THEN 'wanted' ELSE lease.phase END,
-               pod_created_at = coalesce(lease.pod_created_at, excluded.pod_created_at),
-               wake   = lease.wake + 1,
-               due_at = CASE WHEN lease.owner IS NULL THEN now() ELSE lease.due_at END",
+        let sighted = sqlx::query_file!(
+            "src/queries/observe_pod.sql",
             cluster.id,
             kind,
             pod.namespace,
@@ -108,17 +94,9 @@ impl Store {
             Err(error) => return Err(error),
         };
         if kept {
-            sqlx::query!(
-                "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END
-                 WHERE cluster_id = $1 AND kind = $2 AND namespace = $3 AND pod_name = $4 AND pod_uid <> $5 AND keeps AND phase <> 'ending'",
-                cluster.id,
-                kind,
-                pod.namespace,
-                pod.pod_name,
-                pod.pod_uid,
-            )
-            .execute(&self.pool)
-            .await?;
+            sqlx::query_file!("src/queries/wake_kept.sql", cluster.id, kind, pod.namespace, pod.pod_name, pod.pod_uid,)
+                .execute(&self.pool)
+                .await?;
         }
         Ok(())
     }

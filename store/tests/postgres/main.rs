@@ -19,6 +19,8 @@ mod lanes;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod rates;
