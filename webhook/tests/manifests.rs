@@ -91,3 +91,12 @@ fn the_policy_knows_every_key_that_switches_an_address_on() {
     assert_eq!(read, switches);
     assert!(text.contains(&format!("escapeKey('{LABEL}')")));
 }
+
+/// Its webhook adds our keys only after the policy's conditions were looked at, and what did not match then is not asked again.
+#[test]
+fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
+    let (_, documents) = manifest("policy.yaml");
+    let conditions = documents[0]["spec"]["matchConditions"].as_array().unwrap();
+    let switches = conditions.iter().find(|condition| condition["name"] == "switches-an-address-on").unwrap();
+    assert!(switches["expression"].as_str().unwrap().contains("'game.kruise.io/network-type'"), "{switches}");
+}

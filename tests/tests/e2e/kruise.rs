@@ -1,6 +1,7 @@
 //! OpenKruiseGame reads our custom resources and looks at them only when a pod's object changes.
 
 mod plugin;
+mod webhook;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -9,12 +10,14 @@ use testbed::{
     pods::{annotated, annotation},
     stand::Stand,
 };
+use waygate_core::annotations::LABEL;
 
 use crate::eip::PATIENCE;
 use crate::kept::{stateful, successor};
 use crate::kinds::{DNAT, EIP, Kind, ip};
 use crate::nothing_left::nothing_is_left;
 use plugin::{Kruise, Look, Plugin};
+use webhook::{KruiseWebhook, NETWORK_TYPE};
 
 /// Waits until it takes the pod for ready, and returns what it saw of it.
 async fn believed(stand: &Stand, kruise: &Kruise, pod: &Pod) -> Result<Vec<Look>> {
@@ -120,4 +123,30 @@ async fn openkruisegame_counts_a_status_entry_for_each_exposed_port() -> Result<
         stand.delete(name).await?;
     }
     nothing_is_left(&stand).await
+}
+
+/// Policies are asked before its webhook has written our keys onto the pod.
+#[tokio::test]
+async fn with_our_webhook_away_openkruisegames_pods_are_labelled_and_gated_all_the_same() -> Result<()> {
+    let stand = Stand::start().await?;
+    let _kruise = KruiseWebhook::register(&stand).await?;
+    stand.webhook.stop().await?;
+    for (name, network_type, kind) in [("arena", "AlibabaCloud-EIP", EIP), ("lobby", "AlibabaCloud-NATGW", DNAT)] {
+        let pod = stand.create(&annotated(name, &[(NETWORK_TYPE, network_type)])).await?;
+        assert_eq!(label(&pod), kind.gate.strip_prefix("k8s.aliyun.com/"), "{name}");
+        assert_eq!(gates(&pod), [kind.gate], "{name}");
+        stand.condition(name, kind.gate, "True", PATIENCE).await?;
+    }
+    let other = stand.create(&annotated("other", &[(NETWORK_TYPE, "AlibabaCloud-SLB")])).await?;
+    assert_eq!((label(&other), gates(&other)), (None, vec![]), "its plugin wants nothing of us");
+    Ok(())
+}
+
+fn label(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(LABEL).map(String::as_str)
+}
+
+fn gates(pod: &Pod) -> Vec<&str> {
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    gates.map(|gate| gate.condition_type.as_str()).collect()
 }
