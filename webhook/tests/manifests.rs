@@ -100,3 +100,35 @@ fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
     let switches = conditions.iter().find(|condition| condition["name"] == "switches-an-address-on").unwrap();
     assert!(switches["expression"].as_str().unwrap().contains("'game.kruise.io/network-type'"), "{switches}");
 }
+
+/// The instructions of the image itself, after those of the stage that builds the programs.
+fn image() -> Vec<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Dockerfile")).unwrap();
+    let (_, last) = text.rsplit_once("\nFROM ").unwrap();
+    last.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_image_trusts_public_authorities() {
+    let installed = image().into_iter().find(|line| line.starts_with("RUN apt-get")).unwrap_or_default();
+    assert!(installed.split(' ').any(|word| word == "ca-certificates"), "the worker's calls to the cloud are https: {installed:?}");
+}
+
+#[test]
+fn image_and_manifests_run_everything_as_one_user_that_is_not_root() {
+    let image = image();
+    let user = image.iter().find_map(|line| line.strip_prefix("USER ")).unwrap_or("root");
+    let user: u32 = user.split(':').next().unwrap().parse().unwrap();
+    assert_ne!(user, 0);
+    let (_, documents) = manifest("deployments.yaml");
+    let pods: Vec<_> = documents.iter().filter_map(|document| document.pointer("/spec/template/spec")).collect();
+    assert_eq!(pods.len(), 3);
+    for pod in pods {
+        let context = &pod["securityContext"];
+        assert_eq!((&context["runAsUser"], &context["runAsNonRoot"]), (&user.into(), &true.into()), "{pod}");
+        for container in pod["containers"].as_array().unwrap() {
+            assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{container}");
+            assert_eq!(container["securityContext"]["runAsUser"], Value::Null, "the pod's own holds: {container}");
+        }
+    }
+}
