@@ -18,6 +18,10 @@ pub const RELEASE_ANNOTATION: &str = "waygate.dev/release";
 /// Annotation on a custom resource: the pod it speaks of. A pod of the same name may be another.
 pub const POD_UID_ANNOTATION: &str = "waygate.dev/pod-uid";
 
+/// Annotation by which Helm leaves an object standing that is no longer in a chart. OpenKruiseGame's charts up to 0.9 brought these
+/// definitions, its later ones do not: without the annotation an upgrade deletes them, and every custom resource with them.
+const HELM_KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
+
 /// What a pod's EIP is, and what becomes of it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
@@ -213,9 +217,15 @@ pub struct PodDnatEntry {
     pub forward_entry_id: Option<String>,
 }
 
-/// Both definitions, each served at both versions.
+/// Both definitions, each served at both versions and kept by Helm.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [both_versions(PodEIP::crd()), both_versions(PodDNAT::crd())]
+    [PodEIP::crd(), PodDNAT::crd()].map(|definition| kept_by_helm(both_versions(definition)))
+}
+
+fn kept_by_helm(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let (key, value) = HELM_KEEP;
+    crd.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+    crd
 }
 
 /// Adds `v1` with the schema of `v1beta1`, which stays the stored one, and preserves unknown fields in both.

@@ -22,3 +22,12 @@ fn the_committed_crds_are_those_of_the_types() {
         "manifests/crds.yaml is out of date: run UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests"
     );
 }
+
+/// A chart that once brought the definitions and no longer does would take them, and all custom resources, along.
+#[test]
+fn helm_leaves_the_definitions_standing() {
+    for definition in waygate_core::resources::definitions() {
+        let annotations = definition.metadata.annotations.unwrap_or_default();
+        assert_eq!(annotations.get("helm.sh/resource-policy").map(String::as_str), Some("keep"), "{:?}", definition.metadata.name);
+    }
+}
