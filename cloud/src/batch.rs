@@ -111,16 +111,20 @@ impl<S: Source> Inner<S> {
         let deadline = Instant::now() + self.patience;
         _ = tokio::time::timeout(WINDOW, batch.full.notified()).await;
         let lane = timeout_at(deadline, self.lanes.acquire()).await;
-        let permit = self.source.permit(deadline).await;
+        // Without a lane nothing is called, and a permit would be lost to everybody.
+        let permit = match &lane {
+            Ok(_) => self.source.permit(deadline).await,
+            Err(_) => Err(Error::Deadline { action: self.source.action() }),
+        };
         // From here on nobody joins: the call is about to be sent.
         let waiters = self.close(&batch);
-        let answer = match (lane, permit) {
+        let answer = match permit {
             _ if waiters.is_empty() => return,
             // The last to join may still wait for its whole patience; the others leave by themselves.
-            (Ok(_lane), Ok(permit)) => self.source.fetch(permit, waiters.keys().cloned().collect(), Instant::now() + self.patience).await,
-            (_, Err(error)) => Err(error),
-            (Err(_), _) => Err(Error::Deadline { action: self.source.action() }),
+            Ok(permit) => self.source.fetch(permit, waiters.keys().cloned().collect(), Instant::now() + self.patience).await,
+            Err(error) => Err(error),
         };
+        drop(lane);
         distribute::<S>(waiters, &answer);
     }
 
@@ -180,6 +184,7 @@ mod tests {
     /// Answers every even number with its double, after a while.
     struct Doubler {
         calls: Arc<AtomicUsize>,
+        permits: Arc<AtomicUsize>,
         permit_after: Duration,
     }
 
@@ -197,6 +202,7 @@ mod tests {
         }
 
         async fn permit(&self, deadline: Instant) -> Result<(), Error> {
+            self.permits.fetch_add(1, Ordering::Relaxed);
             let late = |_| Error::Deadline { action: "Double" };
             timeout_at(deadline, tokio::time::sleep(self.permit_after)).await.map_err(late)
         }
@@ -214,7 +220,7 @@ mod tests {
 
     fn batcher(lanes: usize, permit_after: Duration) -> (Batcher<Doubler>, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
-        (Batcher::new(Doubler { calls: Arc::clone(&calls), permit_after }, lanes, PATIENCE), calls)
+        (Batcher::new(Doubler { calls: Arc::clone(&calls), permits: Arc::default(), permit_after }, lanes, PATIENCE), calls)
     }
 
     async fn read_all(batcher: &Batcher<Doubler>, keys: impl IntoIterator<Item = u32>) -> HashMap<u32, Option<u32>> {
@@ -288,6 +294,16 @@ mod tests {
         assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
         assert!(asked.elapsed() <= PATIENCE);
         assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_permit_is_drawn_where_no_call_can_be_made() {
+        let permits = Arc::default();
+        let source = Doubler { calls: Arc::default(), permits: Arc::clone(&permits), permit_after: Duration::ZERO };
+        let batcher = Batcher::new(source, 0, PATIENCE);
+        assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
+        tokio::time::sleep(PATIENCE).await;
+        assert_eq!(permits.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
