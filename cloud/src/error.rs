@@ -75,8 +75,11 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Waiting {
     /// A permit of the account's rate.
-    #[error("no permit of the account's rate limit in time")]
-    Permit,
+    #[error("the account's rate leaves no call in time; it is asked for again when one is likely")]
+    Permit {
+        /// When that is, where it is known.
+        retry_after: Option<Duration>,
+    },
     /// Credentials.
     #[error("no credentials: {problem}")]
     Credentials {
@@ -146,9 +149,17 @@ impl Error {
         matches!(crate::gate::end_of(&Err::<(), _>(self)), crate::lane::End::Busy | crate::lane::End::Unsettled)
     }
 
-    /// How long the cloud asks us to wait, where it said so.
+    /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave a call.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.refusal().and_then(|refusal| refusal.retry_after)
+        match self {
+            Self::NotSent { waiting: Waiting::Permit { retry_after }, .. } => *retry_after,
+            _ => self.refusal().and_then(|refusal| refusal.retry_after),
+        }
+    }
+
+    /// Whether nothing was sent, because the account's rate left no call in time.
+    pub fn lacks_permit(&self) -> bool {
+        matches!(self, Self::NotSent { waiting: Waiting::Permit { .. }, .. })
     }
 
     /// One word in CamelCase for a condition.
@@ -157,7 +168,7 @@ impl Error {
             Self::Refused(refusal) => refusal.verdict().reason,
             Self::Transport { .. } => "CloudUnreachable",
             Self::Deadline { .. } => "CloudTimeout",
-            Self::NotSent { waiting: Waiting::Permit, .. } => "RateLimited",
+            Self::NotSent { waiting: Waiting::Permit { .. }, .. } => "RateLimited",
             Self::NotSent { waiting: Waiting::Credentials { .. }, .. } => "NoCredentials",
             Self::Unreadable { .. } => "CloudAnswerUnreadable",
             Self::Setup(_) => "InvalidCloudSettings",

@@ -35,7 +35,7 @@ mod wire;
 pub use credentials::{AccessKey, AssumeRole, Credentials, Environment};
 pub use endpoints::Network;
 pub use error::{Class, Error, Refusal, Waiting};
-pub use permits::{Draw, LocalPermits, NoPermit, Permits};
+pub use permits::{Draw, LocalPermits, NoPermit, Permits, Reservation};
 pub use transport::Read;
 pub use turn::Turn;
 

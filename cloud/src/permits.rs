@@ -9,18 +9,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A permit that is being waited for. How long to wait is the caller's business: it drops the future.
+/// A permit that is being waited for.
 pub type Draw<'a> = Pin<Box<dyn Future<Output = Result<(), NoPermit>> + Send + 'a>>;
 
-/// No permits can be had at all, such as when the store that hands them out is away.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("permits cannot be drawn: {0}")]
-pub struct NoPermit(pub String);
+/// No permit comes in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no permit comes in time")]
+pub struct NoPermit {
+    /// One is likely for a caller who asks again after this.
+    pub retry_after: Duration,
+}
 
 /// Hands out one permit a call.
 pub trait Permits: Send + Sync + fmt::Debug {
-    /// Waits for a permit to call `action` once.
-    fn draw(&self, action: &'static str) -> Draw<'_>;
+    /// Waits for a permit to call `action` once. One that would come after `by` is left to others, and the caller hears so at once.
+    fn draw(&self, action: &'static str, by: Instant) -> Draw<'_>;
 
     /// The cloud refused a call of `action` for its rate, and perhaps said how long to wait.
     fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
@@ -86,6 +89,12 @@ impl LocalPermits {
         (per_minute, per_minute / BURST_PART)
     }
 
+    /// A place in the queue for a call of `action`, where it comes up by then.
+    pub fn reserve(&self, action: &'static str, by: Instant) -> Result<Reservation<'_>, NoPermit> {
+        let ready = self.bucket(action, Instant::now(), |bucket| bucket.take(by))?;
+        Ok(Reservation { permits: self, action, ready, used: false })
+    }
+
     fn bucket<T>(&self, action: &'static str, now: Instant, act: impl FnOnce(&mut Bucket) -> T) -> T {
         let mut buckets: MutexGuard<'_, _> = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = buckets.entry(action).or_insert_with(|| {
@@ -98,15 +107,9 @@ impl LocalPermits {
 }
 
 impl Permits for LocalPermits {
-    fn draw(&self, action: &'static str) -> Draw<'_> {
+    fn draw(&self, action: &'static str, by: Instant) -> Draw<'_> {
         Box::pin(async move {
-            let ready = self.bucket(action, Instant::now(), Bucket::take);
-            let mut reserved = Reserved { permits: self, action, used: false };
-            // A timer that is due takes a millisecond all the same.
-            if ready > Instant::now() {
-                tokio::time::sleep_until(ready).await;
-            }
-            reserved.used = true;
+            self.reserve(action, by)?.wait(None).await;
             Ok(())
         })
     }
@@ -122,14 +125,29 @@ impl fmt::Debug for LocalPermits {
     }
 }
 
-/// A place in the queue; given back when its owner stops waiting.
-struct Reserved<'a> {
+/// A place in the queue; given back when it is dropped before its time has come.
+#[must_use]
+#[derive(Debug)]
+pub struct Reservation<'a> {
     permits: &'a LocalPermits,
     action: &'static str,
+    ready: Instant,
     used: bool,
 }
 
-impl Drop for Reserved<'_> {
+impl Reservation<'_> {
+    /// Waits until the place comes up, and not less than until `turn`.
+    pub async fn wait(mut self, turn: Option<Instant>) {
+        let until = turn.map_or(self.ready, |turn| turn.max(self.ready));
+        // A timer that is due takes a millisecond all the same.
+        if until > Instant::now() {
+            tokio::time::sleep_until(until).await;
+        }
+        self.used = true;
+    }
+}
+
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.used {
             self.permits.bucket(self.action, Instant::now(), |bucket| bucket.tokens += 1.0);
@@ -164,11 +182,15 @@ impl Bucket {
         self.tokens = (self.tokens + gained).min((self.rate * BURST_SHARE).max(1.0));
     }
 
-    /// Takes a token, on credit if need be; when it may be used.
-    fn take(&mut self) -> Instant {
+    /// Takes a token, on credit if need be, where it may be used by then; when that is.
+    fn take(&mut self, by: Instant) -> Result<Instant, NoPermit> {
+        let debt = (1.0 - self.tokens).max(0.0);
+        let ready = self.refilled + Duration::from_secs_f64(debt / self.per_second());
+        if debt > 0.0 && ready > by {
+            return Err(NoPermit { retry_after: ready - by });
+        }
         self.tokens -= 1.0;
-        let debt = (-self.tokens).max(0.0);
-        self.refilled + Duration::from_secs_f64(debt / self.per_second())
+        Ok(ready)
     }
 
     fn throttle(&mut self, retry_after: Option<Duration>) {
@@ -187,7 +209,7 @@ mod tests {
     async fn drawn_within(permits: &LocalPermits, action: &'static str, time: Duration) -> usize {
         let end = Instant::now() + time;
         let mut drawn = 0;
-        while tokio::time::timeout_at(end, permits.draw(action)).await.is_ok() {
+        while permits.draw(action, end).await.is_ok() {
             drawn += 1;
         }
         drawn
@@ -216,10 +238,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_who_gives_up_gives_its_permit_back() {
         let permits = LocalPermits::published().with_rate("X", 12);
-        permits.draw("X").await.unwrap();
+        let late = Instant::now() + Duration::from_mins(10);
+        permits.draw("X", late).await.unwrap();
         for _ in 0..100 {
-            assert!(tokio::time::timeout(Duration::from_millis(1), permits.draw("X")).await.is_err());
+            assert!(tokio::time::timeout(Duration::from_millis(1), permits.draw("X", late)).await.is_err());
         }
-        assert!(tokio::time::timeout(Duration::from_secs(6), permits.draw("X")).await.is_ok());
+        assert!(tokio::time::timeout(Duration::from_secs(6), permits.draw("X", late)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_that_comes_too_late_is_not_taken_and_the_caller_hears_when_to_ask_again() {
+        let permits = LocalPermits::published().with_rate("X", 12);
+        let asked = Instant::now();
+        permits.draw("X", asked).await.unwrap();
+        for _ in 0..100 {
+            let refused = permits.draw("X", asked + Duration::from_secs(1)).await.unwrap_err();
+            // A token comes every 5.45 s.
+            assert!((4.4..4.5).contains(&refused.retry_after.as_secs_f64()), "{refused:?}");
+        }
+        assert_eq!(asked.elapsed(), Duration::ZERO, "nobody waits in vain");
+        tokio::time::sleep(Duration::from_millis(4_460)).await;
+        permits.draw("X", Instant::now() + Duration::from_secs(1)).await.unwrap();
     }
 }

@@ -4,7 +4,7 @@ use crate::credentials::{Credentials, Keys};
 use crate::endpoints::{Endpoints, Product};
 use crate::error::{Class, Error, Refusal, Waiting};
 use crate::params::Params;
-use crate::permits::Permits;
+use crate::permits::{NoPermit, Permits};
 use crate::sign::{Key, Stamp, Unsigned, sign};
 use crate::wire::error::ErrorBody;
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ const LONGEST_ANSWER: usize = 8 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than load balancers keep an idle connection, so that a call is not written into one that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is left of a call's time for its answer, or half of it where that is less: a permit that comes later is spent on a call that is given up.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a read showed, and when it was sent: whatever was answered before `began` is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +85,13 @@ impl Transport {
         self.send(permit, params, deadline).await
     }
 
-    /// Waits for a permit to call `action` once.
+    /// Waits for a permit to call `action` once, where one comes early enough for an answer before the deadline.
     pub(crate) async fn permit(&self, action: Action, deadline: Instant) -> Result<Permit, Error> {
-        match timeout_at(deadline, self.permits.draw(action.name)).await {
+        let late = |retry_after| Error::NotSent { action: action.name, waiting: Waiting::Permit { retry_after } };
+        match timeout_at(deadline, self.permits.draw(action.name, latest_permit(Instant::now(), deadline))).await {
             Ok(Ok(())) => Ok(Permit(action)),
-            Ok(Err(_)) | Err(_) => Err(Error::NotSent { action: action.name, waiting: Waiting::Permit }),
+            Ok(Err(NoPermit { retry_after })) => Err(late(Some(retry_after))),
+            Err(_) => Err(late(None)),
         }
     }
 
@@ -151,6 +156,11 @@ impl Transport {
             _ => {}
         }
     }
+}
+
+fn latest_permit(now: Instant, deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(now);
+    now + left - ANSWER.min(left / 2)
 }
 
 /// `YYYY-MM-DDThh:mm:ssZ`
@@ -273,6 +283,14 @@ mod tests {
         assert_eq!(older.retry_after(), Some(Duration::from_millis(250)));
         for nonsense in ["-1", "0", "soon", ""] {
             assert_eq!(refused(400, &[("x-acs-retry-after", nonsense)], body).retry_after(), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_permit_leaves_time_for_the_answer() {
+        let now = Instant::now();
+        for (left, until) in [(10_000, 7_000), (6_000, 3_000), (1_000, 500), (0, 0)] {
+            assert_eq!(latest_permit(now, now + Duration::from_millis(left)), now + Duration::from_millis(until), "{left} ms are left");
         }
     }
 

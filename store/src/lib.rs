@@ -37,6 +37,7 @@ pub use operations::{Bringer, Effect};
 pub use pool::{EntriesSeen, GatewayEip, PortRange};
 pub use ports::Reserved;
 pub use queue::{Taken, Wanted};
+pub use rates::RateTurn;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};

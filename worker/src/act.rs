@@ -45,7 +45,7 @@ impl Pause {
 
     /// What an error asks for.
     pub(crate) fn of(error: &Error) -> Self {
-        Self::new(error.reason(), crate::errors::chain(error), error.patience())
+        Self { at_least: error.retry_after(), ..Self::new(error.reason(), crate::errors::chain(error), error.patience()) }
     }
 }
 

@@ -19,7 +19,8 @@ const FULL: Duration = Duration::from_mins(10);
 const DENIED: Duration = Duration::from_hours(1);
 /// Where entries must come to rest before anything else, the lane wakes the lease when they have; should that be missed, it looks by itself.
 const RESTED: Duration = Duration::from_secs(10);
-/// A change that is refused again and again because the gateway is busy has something of its own: from then on its lease hears of it.
+/// A change that is refused again and again because the gateway is busy has something of its own, and one that finds no permit again and again
+/// waits long: from then on its lease hears of it.
 const MOST_AGAIN: i32 = 3;
 
 /// Since when the gateway is known to be full; shared with its lane, which then lets no creation go.
@@ -31,6 +32,8 @@ pub(crate) enum Delivered {
     Told,
     /// It looks when the gateway is at rest.
     Rests(LeaseId),
+    /// The account's rate left no call in time: nothing was sent, and what comes next would fare no better.
+    NoPermit,
 }
 
 /// Sends what was taken from a lane's queue, and records what came of it. What cannot be recorded is found out by the lease.
@@ -68,10 +71,11 @@ async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudErro
     tracing::info!(
         gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = action, error = message, "the cloud did not do it"
     );
-    if error.is_gateway_busy() && taken.agains < MOST_AGAIN {
+    let delivered = if error.lacks_permit() { Delivered::NoPermit } else { Delivered::Told };
+    if (error.is_gateway_busy() || error.lacks_permit()) && taken.agains < MOST_AGAIN {
         match worker.store.again(lane, taken, &message).await {
             Err(StoreError::LaneLost) => {}
-            done => return Ok(done.map(|()| Delivered::Told)?),
+            done => return Ok(done.map(|()| delivered)?),
         }
     }
     let ended = judged(&operation.change, error, taken.may_still_arrive);
@@ -82,13 +86,13 @@ async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudErro
     }
     if let Some((outcome, effect)) = ended {
         worker.store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(&message), effect).await?;
-        return Ok(Delivered::Told);
+        return Ok(delivered);
     }
     if waits {
         worker.store.wait_out(operation.id).await?;
     }
     worker.store.lost(operation.id).await?;
-    Ok(Delivered::Told)
+    Ok(delivered)
 }
 
 /// What the lease tells its pod, and when it tries again: what `waits` ends once no earlier send of it can arrive.
@@ -98,8 +102,13 @@ fn word(error: &CloudError, waits: bool) -> Refused {
         reason: error.reason().to_owned(),
         message: told(error),
         patience: patience(error),
-        at_least_seconds: at_least.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
+        at_least_seconds: at_least.map_or(0, whole_seconds),
     }
+}
+
+/// Not less than that.
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Whether the refusal told what the plan can go by: that the gateway is full, or that entries cannot be modified.
@@ -120,5 +129,19 @@ async fn learn(worker: &Worker, lane: &Lane, change: &Change, error: &CloudError
             Ok(true)
         }
         _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waygate_cloud::Waiting;
+    use waygate_core::plan::Patience;
+
+    #[test]
+    fn a_lease_without_a_permit_waits_until_one_is_likely() {
+        let waiting = Waiting::Permit { retry_after: Some(Duration::from_millis(7_200)) };
+        let word = word(&CloudError::NotSent { action: "CreateForwardEntry", waiting }, false);
+        assert_eq!((word.reason.as_str(), word.patience, word.at_least_seconds), ("RateLimited", Patience::Event, 8));
     }
 }

@@ -1,5 +1,6 @@
 //! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's owner is told.
 
+use std::time::Duration;
 use waygate_core::plan::Patience;
 
 /// Why a step could not be taken.
@@ -39,6 +40,11 @@ impl Error {
             Self::Cloud(error) => error.reason(),
             Self::Changed => "ObjectChanged",
         }
+    }
+
+    /// Not before this has passed.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Cloud(error) = self { error.retry_after() } else { None }
     }
 
     /// When to try again.

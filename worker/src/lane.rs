@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_cloud::Turn;
 use waygate_core::ids::LeaseId;
@@ -36,13 +37,16 @@ struct Serving {
     deliveries: JoinSet<Delivered>,
     /// Their changes were taken; they look once the gateway is at rest.
     resting: Vec<LeaseId>,
+    /// Nothing is sent before this: the account's rate left no call.
+    not_before: Option<Instant>,
 }
 
 /// Serves a lane until it is lost or `token` is cancelled, and finishes what is in flight.
 pub(crate) async fn serve(worker: Arc<Worker>, lane: Lane, queued: Arc<Notify>, token: CancellationToken) {
     // Until now somebody else may have sent.
     worker.cloud.forget_entries(&lane.gateway_id);
-    let mut serving = Serving { worker, lane, full: FullSince::default(), deliveries: JoinSet::new(), resting: Vec::new() };
+    let mut serving =
+        Serving { worker, lane, full: FullSince::default(), deliveries: JoinSet::new(), resting: Vec::new(), not_before: None };
     let mut pause = BUSY;
     while !token.is_cancelled() {
         match serving.round(&token).await {
@@ -86,6 +90,9 @@ impl Serving {
         while let Some(delivered) = self.deliveries.try_join_next() {
             self.heard(delivered);
         }
+        if self.not_before.is_some_and(|moment| Instant::now() < moment) {
+            return Ok(Round::Idle);
+        }
         let gateway = &self.lane.gateway_id;
         let waiting = self.worker.store.waiting_in_lane(gateway).await?;
         self.worker.metrics.queue(gateway, waiting);
@@ -120,6 +127,8 @@ impl Serving {
                 self.resting.push(lease);
             }
             Ok(Delivered::Told) => {}
+            // Else all that waits would be refused in turn, as fast as Postgres can say so.
+            Ok(Delivered::NoPermit) => self.not_before = Some(Instant::now() + IDLE),
             Err(error) => tracing::error!(error = chain(&error), "a delivery ended in disorder; its lease finds out what became of it"),
         }
     }

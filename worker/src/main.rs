@@ -22,6 +22,7 @@ mod publish;
 mod rates;
 mod reconcile;
 mod resource;
+mod retries;
 mod run;
 mod sweep;
 mod take;

@@ -79,6 +79,7 @@ async fn throttling_is_told_apart_and_slows_the_permits() -> Result<()> {
     assert_eq!((throttled.class(), throttled.is_definite()), (Class::Throttled, false), "{throttled}");
     let late = cloud.change(&buy(), Some(&token()), Duration::from_millis(1)).await.unwrap_err();
     assert_eq!((late.reason(), late.is_definite()), ("RateLimited", true), "{late}");
+    assert!(late.retry_after().is_some(), "{late:?} says when to ask again");
     eventually("permits flow again", async || cloud.change(&buy(), Some(&token()), PATIENCE).await.ok()).await;
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Unlimited;
 
 impl Permits for Unlimited {
-    fn draw(&self, _action: &'static str) -> Draw<'_> {
+    fn draw(&self, _action: &'static str, _by: Instant) -> Draw<'_> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -1,23 +1,115 @@
 //! Turns of the account's rates.
 
-use crate::database::in_database;
+use crate::database::{Bench, in_database};
 use anyhow::{Result, ensure};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use waygate_store::{RateTurn, Store};
+
+const ALLOCATE: &str = "AllocateEipAddress";
+
+/// Asks for a turn at 64 calls a minute, four of them at once: after those one a second.
+async fn ask(store: &Store, action: &str, patience: Duration) -> Result<RateTurn> {
+    Ok(store.take_turn(action, 64, 4, Instant::now() + patience).await?)
+}
+
+/// How far the row is ahead of the clock, in seconds.
+async fn lead(bench: &Bench) -> Result<f64> {
+    Ok(sqlx::query_scalar("SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate").fetch_one(&bench.pool).await?)
+}
+
+async fn free_at(bench: &Bench) -> Result<String> {
+    Ok(sqlx::query_scalar("SELECT free_at::text FROM rate").fetch_one(&bench.pool).await?)
+}
 
 #[tokio::test]
 async fn all_processes_together_get_a_burst_and_then_one_turn_at_a_time() -> Result<()> {
     in_database(async |bench| {
         let mut waits = Vec::new();
         for _ in 0..8 {
-            waits.push(bench.store.take_turn("AllocateEipAddress", 64, 4).await?);
+            let RateTurn::Taken(wait) = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await? else { continue };
+            waits.push(wait);
         }
+        ensure!(waits.len() == 8, "{waits:?}");
         // Four at once, then a second apart; the queries themselves take milliseconds.
         let early = waits[..4].iter().all(Duration::is_zero);
         let due = |place: usize| Duration::from_secs(u64::try_from(place).unwrap_or_default() + 1);
         let spaced =
             waits[4..].iter().enumerate().all(|(place, wait)| *wait <= due(place) && *wait + Duration::from_millis(900) > due(place));
         ensure!(early && spaced, "{waits:?}");
-        ensure!(bench.store.take_turn("ReleaseEipAddress", 64, 4).await?.is_zero(), "each action has its own");
+        let other = ask(&bench.store, "ReleaseEipAddress", Duration::ZERO).await?;
+        ensure!(other == RateTurn::Taken(Duration::ZERO), "each action has its own: {other:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Result<()> {
+    in_database(async |bench| {
+        for _ in 0..24 {
+            ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?;
+        }
+        let (before, backlog) = (free_at(bench).await?, lead(bench).await?);
+        ensure!(backlog > 15.0, "the machine is too slow for this test: {backlog}");
+        for _ in 0..10 {
+            let ahead = lead(bench).await?;
+            let refused = ask(&bench.store, ALLOCATE, Duration::from_secs(5)).await?;
+            // The next turn is a second after the last one that was taken, and the asker has five.
+            let RateTurn::Later(later) = refused else { anyhow::bail!("{refused:?} with {ahead} s of turns taken") };
+            let meant = ahead + 1.0 - 5.0;
+            ensure!((later.as_secs_f64() - meant).abs() < 1.0, "{later:?} instead of {meant} s");
+        }
+        ensure!(free_at(bench).await? == before, "the row moved for those who were refused");
+        let patient = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?;
+        ensure!(matches!(patient, RateTurn::Taken(_)), "who waits longer gets it: {patient:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result<()> {
+    in_database(async |bench| {
+        let start = Arc::new(Barrier::new(64));
+        let mut askers = JoinSet::new();
+        for _ in 0..64 {
+            let (store, start) = (bench.store.clone(), Arc::clone(&start));
+            askers.spawn(async move {
+                start.wait().await;
+                let mut taken = 0;
+                for _ in 0..4 {
+                    taken += u32::from(matches!(ask(&store, ALLOCATE, Duration::from_secs(2)).await?, RateTurn::Taken(_)));
+                }
+                anyhow::Ok(taken)
+            });
+        }
+        let begun = Instant::now();
+        let mut taken = 0;
+        while let Some(asked) = askers.join_next().await {
+            taken += asked??;
+        }
+        let lead = lead(bench).await?;
+        ensure!(lead <= 3.0, "the row is {lead} s ahead; no asker waits longer than 2 s");
+        // Four at once, two seconds' worth ahead, and one for each second that went by.
+        let most = 7.0 + begun.elapsed().as_secs_f64();
+        ensure!(taken >= 4 && f64::from(taken) <= most, "{taken} of 256 got a turn, {most} at most may");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_row_further_ahead_than_anyone_waits_is_begun_anew() -> Result<()> {
+    in_database(async |bench| {
+        ask(&bench.store, ALLOCATE, Duration::ZERO).await?;
+        sqlx::query("UPDATE rate SET free_at = now() + interval '300 seconds'").execute(&bench.pool).await?;
+        let turn = ask(&bench.store, ALLOCATE, Duration::from_secs(2)).await?;
+        // Without a burst: what was called before is not known.
+        ensure!(matches!(turn, RateTurn::Taken(wait) if wait <= Duration::from_secs(1)), "{turn:?}");
+        ensure!(lead(bench).await? <= 1.0, "{}", lead(bench).await?);
         Ok(())
     })
     .await
