@@ -45,6 +45,15 @@ pub struct Eip {
     pub tags: BTreeMap<String, String>,
 }
 
+impl Eip {
+    /// Whether it is bound to this address of this interface. For an interface's primary address the API leaves the address out.
+    pub fn bound_to(&self, eni_id: &EniId, private_ip: Ipv4Addr, primary: bool) -> bool {
+        self.binding.as_ref().is_some_and(|binding| {
+            binding.instance_id == eni_id.as_str() && (binding.private_ip == Some(private_ip) || (binding.private_ip.is_none() && primary))
+        })
+    }
+}
+
 /// Where an EIP stands in its life. Anything the API may add later reads as `Other`, on which nothing is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EipStatus {

@@ -1,15 +1,12 @@
 //! What the store knows of one lease: what is held, where it points, and what has been asked of the cloud and not been answered.
 
-use crate::change::Change;
 use crate::facts::Eni;
 use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
-use crate::plan::Patience;
 use crate::request::{ExposedPort, Kind, Protocol, Request};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use uuid::Uuid;
 
 /// One thing held for one pod, as the store has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,7 +149,16 @@ impl Run<'_> {
     }
 }
 
+/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has an IP they forward to one that may soon
+/// be another pod's.
+const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
+
 impl Lease {
+    /// Until when its entries stand for a successor to take them over; none while its pod is there, or once they point elsewhere.
+    pub fn handover_until(&self) -> Option<Timestamp> {
+        self.parted_at.map(|since| since + HANDOVER)
+    }
+
     /// The forward entries that the lease's ports make, in the order of their first ports.
     pub fn runs(&self) -> Vec<Run<'_>> {
         let heads = self.ports.iter().filter(|port| port.external_port == port.head);
@@ -192,67 +198,118 @@ impl Target {
     }
 }
 
-/// A change that was intended and whose end is not known yet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Operation {
-    /// Its ID, which is its `ClientToken`.
-    pub id: Uuid,
-    /// What it changes.
-    pub resource: String,
-    /// The change, as every send of it carries it.
-    pub change: Change,
-    /// Whether it is on its way to the cloud.
-    pub sending: Sending,
-    /// No send of it is expected to take effect after this.
-    pub fence_until: Timestamp,
-    /// Reads after the fence that showed no effect.
-    pub misses: i32,
-    /// Its last send was refused for sure, and an earlier one may still take effect: it is not sent again, and ends when that can arrive no more.
-    pub waits_out: bool,
+/// The ports of one forward entry, by the first of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortKey {
+    /// The gateway's EIP.
+    pub allocation_id: AllocationId,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The first external port.
+    pub port: u16,
 }
 
-/// Where an unresolved operation is on its way to the cloud.
+/// Adjacent ports of a pool, whoever has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpan {
+    /// The gateway's EIP.
+    pub allocation_id: AllocationId,
+    /// None: both.
+    pub protocol: Option<Protocol>,
+    /// The external ports.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// What others leave for a lease that has no EIP yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EipSources {
+    /// The configuration lets a younger pod take a given EIP from an older one, or from another interface (`eipController.allowTakeover`).
+    pub takeover: bool,
+    /// The lease that has the given EIP.
+    pub holder: Option<Holder>,
+    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused until it expires.
+    pub spare: Option<LeaseId>,
+    /// The address that time took from a former lease of this pod's name less than seven days ago.
+    pub former: Option<Ipv4Addr>,
+}
+
+/// Who has the given EIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// `namespace/name` of its pod.
+    pub pod: String,
+    /// Whether it will have it much longer.
+    pub standing: Standing,
+}
+
+/// Whether the holder of a given EIP can be asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sending {
-    /// It waits in its gateway's lane, and may be withdrawn.
-    Queued,
-    /// It was sent, and somebody waits for the answer.
-    Sent,
-    /// It was sent, and whoever waited for the answer did not get one, or is no more.
-    Unanswered,
+pub enum Standing {
+    /// Its pod is older, and was given the EIP as this one is.
+    Older,
+    /// Its pod is the younger one, or did not name the EIP.
+    Younger,
+    /// It is giving it up.
+    Leaving,
 }
 
-/// Why a queued operation was not carried out, for the lease to tell and to wait for; written by the lane that asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// For programs.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// When to try again.
-    pub patience: Patience,
-    /// Not before so many seconds have passed.
-    pub at_least_seconds: u32,
+/// What earlier reads and refusals told of the gateway on which a lease's ports stand.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayFact {
+    /// How many entries stood when it last refused another; none once that is long ago.
+    pub full_at: Option<usize>,
+    /// SNAT uses the lease's EIP, too.
+    pub snat: bool,
+    /// Why it takes no changes, for people.
+    pub trouble: Option<String>,
+    /// We may not modify entries, only create and delete them.
+    pub modify_denied: bool,
+    /// So many of its pods have lost their entries within a few minutes that no more are told: one mistake hit all, or the reads are wrong. Services
+    /// inside the cluster need no forward entry, and would lose all their pods at once.
+    pub losses_held: bool,
 }
 
-/// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The cloud said so, or a read shows its effect.
-    Done,
-    /// A definite refusal, with no other send unanswered.
-    Refused,
-    /// Its fence has passed and two reads show no effect.
-    Void,
-}
+macro_rules! constraints {
+    ($($(#[$doc:meta])* $name:ident = $index:literal),+ $(,)?) => {
+        /// What the store lets only one lease have: its unique indexes that one lease's write can meet because of another's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Constraint { $($(#[$doc])* $name),+ }
+        impl Constraint {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
 
-impl Outcome {
-    /// As the store writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Void => "void",
+            /// The index's name in the store's schema.
+            pub fn index(self) -> &'static str {
+                match self { $(Self::$name => $index),+ }
+            }
         }
-    }
+    };
+}
+
+constraints! {
+    /// A pod has one live lease of a kind.
+    LeaseOfPod = "lease_pod",
+    /// One lease writes the custom resource of a name.
+    CustomResource = "lease_name",
+    /// An EIP is held by one lease.
+    HeldEip = "lease_eip",
+    /// One EIP is bound to a private address.
+    BoundIp = "lease_target",
+    /// One lease is kept for a name and controller.
+    KeptLease = "lease_kept",
+    /// One entry forwards to a port of a private address.
+    ForwardedPort = "port_internal",
+    /// One change of a thing in the cloud is unresolved at a time.
+    OpenOperation = "operation_unresolved",
+}
+
+/// Whether there was room for a lease's ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The lease has its ports.
+    Yes,
+    /// No EIP has room for all of them.
+    NoRoom,
+    /// Nor would it help: these gateways, at least, take no more forward entries.
+    QuotaFull(Vec<NatGatewayId>),
 }

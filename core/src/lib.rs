@@ -7,14 +7,19 @@
 
 pub mod annotations;
 pub mod change;
+pub mod condition;
 pub mod config;
 pub mod facts;
+pub mod failure;
 pub mod ids;
 pub mod lease;
 pub mod names;
 mod nearest;
+pub mod operation;
 pub mod plan;
 pub mod request;
 pub mod resources;
+pub mod retry;
+pub mod rules;
 pub mod selector;
 pub mod text;

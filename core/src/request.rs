@@ -73,6 +73,19 @@ impl Request {
         }
     }
 
+    /// Whether a pod that had this and now asks for `wanted` needs another address or other ports.
+    pub fn needs_another_lease(&self, wanted: &Self) -> bool {
+        match (self, wanted) {
+            (Self::Eip(had), Self::Eip(wanted)) => match (&had.source, &wanted.source) {
+                (EipSource::Allocate(_), EipSource::Allocate(_)) => false,
+                (EipSource::Given(_), EipSource::Given(_)) | (EipSource::Pool(_), EipSource::Pool(_)) => had.source != wanted.source,
+                (EipSource::Allocate(_) | EipSource::Given(_) | EipSource::Pool(_), _) => true,
+            },
+            (Self::Dnat(had), Self::Dnat(wanted)) => had.ports != wanted.ports,
+            (Self::Eip(_), Self::Dnat(_)) | (Self::Dnat(_), Self::Eip(_)) => true,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {

@@ -4,7 +4,7 @@ use crate::{Cluster, Error, Store};
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
-use waygate_core::lease::Refused;
+use waygate_core::operation::Refused;
 
 /// A lease that is ours for a while. Every decision is written under it, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
-use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Phase, Refused, Target};
-use waygate_core::plan::{GatewayFact, PortKey};
+use waygate_core::lease::{GatewayFact, PortKey};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Phase, Target};
+use waygate_core::operation::{Operation, Refused};
 use waygate_core::request::{ExposedPort, Kind, Protocol, Request};
 
 /// A lease under a claim, with its unresolved operations.

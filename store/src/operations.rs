@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::LeaseId;
-use waygate_core::lease::{Operation, Outcome, Sending};
+use waygate_core::operation::{Operation, Outcome, Sending};
 
 /// What an answer means for the lease, beyond itself; recorded with it in one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

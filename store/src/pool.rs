@@ -4,7 +4,7 @@ use crate::{Error, Store};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
-use waygate_core::plan::PortSpan;
+use waygate_core::lease::PortSpan;
 use waygate_core::request::Protocol;
 
 /// An EIP of a gateway in the pool.

@@ -14,7 +14,7 @@ use crate::{Claim, Error, Store};
 use sqlx::PgConnection;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
-use waygate_core::plan::{PortKey, PortSpan};
+use waygate_core::lease::{PortKey, PortSpan};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
 
 /// Whether there was room.

@@ -18,8 +18,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Operation, Refused, Sending};
-use waygate_core::plan::Ask;
+use waygate_core::operation::{Ask, Operation, Refused, Sending};
 
 /// What a lane sends next, marked as sent.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::Lease;
-use waygate_core::plan::{EipSources, Holder, Standing};
+use waygate_core::lease::{EipSources, Holder, Standing};
 use waygate_core::request::{EipSource, Request};
 
 /// For so long the cloud gives an address back to the account that held it (AllocateEipAddressPro).

@@ -8,11 +8,14 @@ use crate::{publish, resource, take};
 use std::borrow::Cow;
 use std::time::Duration;
 use uuid::Uuid;
+use waygate_core::condition::{Reason, Verdict};
 use waygate_core::config::Gateway;
 use waygate_core::ids::{NatGatewayId, PodUid, ZoneId};
-use waygate_core::lease::{Lease, Phase, Refused};
-use waygate_core::plan::{Ask, Asks, EndReason, Patience, PodFact, Publication, Reason, Step, Verdict, Wait, Withdrawal};
+use waygate_core::lease::{Lease, Phase};
+use waygate_core::operation::{Ask, Refused};
+use waygate_core::plan::{Asks, EndReason, PodFact, Publication, Step, Wait, Withdrawal};
 use waygate_core::request::Request;
+use waygate_core::retry::Patience;
 use waygate_store::{Bringer, Claim, Effect, Error as StoreError, Loaded, Reserved, Sighting, Writes};
 
 /// What follows a step.

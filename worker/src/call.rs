@@ -11,8 +11,8 @@ use crate::worker::Worker;
 use std::time::Duration;
 use waygate_cloud::Class;
 use waygate_core::change::Change;
-use waygate_core::lease::{Operation, Outcome};
-use waygate_core::plan::Patience;
+use waygate_core::operation::{Operation, Outcome};
+use waygate_core::retry::Patience;
 use waygate_store::{Bringer, Claim, Effect, Loaded};
 
 /// What one call may take, its permit included; less than a claim or a lane holds.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use waygate_cloud::{Class, Error as CloudError, Turn};
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::LeaseId;
-use waygate_core::lease::{Outcome, Refused};
+use waygate_core::operation::{Outcome, Refused};
 use waygate_store::{Bringer, Effect, Error as StoreError, Lane, Taken};
 
 /// How long a gateway that refused an entry for its quota is not asked again.
@@ -136,7 +136,7 @@ async fn learn(worker: &Worker, lane: &Lane, change: &Change, error: &CloudError
 mod tests {
     use super::*;
     use waygate_cloud::Waiting;
-    use waygate_core::plan::Patience;
+    use waygate_core::retry::Patience;
 
     #[test]
     fn a_lease_without_a_permit_waits_until_one_is_likely() {

@@ -1,8 +1,7 @@
 //! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's owner is told.
 
 use std::time::Duration;
-use waygate_core::plan::Patience;
-
+use waygate_core::retry::Patience;
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -13,10 +13,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use waygate_cloud::Read;
 use waygate_core::change::Change;
+use waygate_core::condition::Reason;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{Lease, Sending};
+use waygate_core::lease::EipSources;
+use waygate_core::lease::Lease;
 use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, EipSources, PodFact, Reason, ResourceFact, Seen, Successor};
+use waygate_core::operation::Sending;
+use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen, Successor};
 use waygate_core::request::{EipRequest, EipSource, Kind, Request};
 use waygate_store::Loaded;
 

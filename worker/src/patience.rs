@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rand::RngExt as _;
 use std::time::Duration;
-use waygate_core::plan::Patience;
+use waygate_core::retry::Patience;
 
 /// First wait, growth with each wait in a row for the same reason, and the longest wait.
 const fn curve(patience: Patience) -> (f64, f64, f64) {

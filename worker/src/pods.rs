@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 use waygate_core::annotations::{self, ALLOCATED_DNAT, ALLOCATED_EIP, Context, Reading};
+use waygate_core::condition::Verdict;
 use waygate_core::ids::PodUid;
-use waygate_core::plan::{Asks, PodHere, Successor, Verdict};
+use waygate_core::plan::{Asks, PodHere, Successor};
 use waygate_core::request::Kind;
 
 /// The annotation that tells a pod its address.

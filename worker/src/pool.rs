@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use waygate_core::config::Gateway;
 use waygate_core::facts::{self, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, NatGatewayId, ZoneId};
+use waygate_core::lease::PortSpan;
 use waygate_core::names;
-use waygate_core::plan::PortSpan;
 use waygate_serving::Check;
 use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 

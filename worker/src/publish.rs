@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use waygate_core::plan::Verdict;
+use waygate_core::condition::Verdict;
 use waygate_core::request::Kind;
 
 /// Writes, or with `None` removes, the annotation that tells the pod its address; gives the pod as it is then.

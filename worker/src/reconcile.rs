@@ -7,7 +7,8 @@ use crate::patience;
 use crate::worker::Worker;
 use std::time::Duration;
 use waygate_core::lease::Phase;
-use waygate_core::plan::{self, Patience, Situation};
+use waygate_core::plan::{self, Situation};
+use waygate_core::retry::Patience;
 use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 
 /// How long a claim holds without a sign of life: what a pod waits longer when its worker is killed.

@@ -31,7 +31,7 @@ mod tests {
     use jiff::Timestamp;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
-    use waygate_core::plan::Patience;
+    use waygate_core::retry::Patience;
 
     /// 120 calls a minute, ten of them at once, as `LocalPermits::best_rate` has it.
     const APART: Duration = Duration::from_nanos(545_454_545);

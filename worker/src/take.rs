@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::Lease;
-use waygate_core::plan::Patience;
+use waygate_core::retry::Patience;
 use waygate_store::Claim;
 
 /// The first of these that no other lease has; says whether there was one.

@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use crate::{pods, publish, resource};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::annotations::Problem;
-use waygate_core::plan::{Reason, Verdict};
+use waygate_core::condition::{Reason, Verdict};
 use waygate_core::request::Kind;
 
 /// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the kinds whose leases do.

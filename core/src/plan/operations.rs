@@ -10,16 +10,19 @@
 //! nothing is sent: what a late send may still do is waited for until the fence has passed, and taken back after.
 
 use super::situation::{PodFact, Seen, Situation};
-use super::step::{Patience, Reason, Step};
+use super::step::Step;
 use crate::change::{Answer, Change, Forward};
+use crate::condition::Reason;
 use crate::facts::{EipStatus, ForwardEntry};
 use crate::ids::{AllocationId, EniId};
-use crate::lease::{Operation, Outcome, Phase, Sending};
+use crate::lease::Phase;
+use crate::operation::{Operation, Outcome, Sending};
+use crate::retry::Patience;
 use std::net::Ipv4Addr;
 
-/// What becomes of them; none once all are settled.
-pub(super) fn unresolved(s: &Situation<'_>) -> Option<Step> {
-    if let Some(operation) = unwanted(s) {
+/// What becomes of them; none once all are settled. An operation is still wanted if `fresh`, the step were none under way, would ask for it.
+pub(super) fn resolve(s: &Situation<'_>, fresh: &Step) -> Option<Step> {
+    if let Some(operation) = unwanted(s, fresh) {
         return Some(Step::Unqueue(operation.id));
     }
     // Those without an answer first: what is queued or on its way needs nothing of us.
@@ -38,29 +41,29 @@ pub(super) fn unresolved(s: &Situation<'_>) -> Option<Step> {
             let message = format!("{} is under way", worst.change.action());
             Step::wait(Reason::Unanswered, Patience::Turn, message)
         }
-        Sending::Unanswered => resolve(worst, s),
+        Sending::Unanswered => resolve_unanswered(worst, s, fresh),
     })
 }
 
 /// A queued operation that would not be asked for as things are now. What takes away is never one: taken away twice is taken away.
-fn unwanted<'a>(s: &'a Situation<'_>) -> Option<&'a Operation> {
+fn unwanted<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
     let gives = |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
-    s.operations.iter().filter(gives).find(|operation| operation.sending == Sending::Queued && !asked_afresh(operation, s))
+    s.operations.iter().filter(gives).find(|operation| operation.sending == Sending::Queued && !asks_for(fresh, operation))
 }
 
-/// Whether the plan would ask for just this, were nothing under way.
-fn asked_afresh(operation: &Operation, s: &Situation<'_>) -> bool {
-    matches!(super::afresh(s), Step::Queue { asks, .. } if asks.iter().any(|ask| ask.change == operation.change))
+/// Whether this step asks for just what the operation does.
+fn asks_for(fresh: &Step, operation: &Operation) -> bool {
+    matches!(fresh, Step::Queue { asks, .. } if asks.iter().any(|ask| ask.change == operation.change))
 }
 
-fn resolve(operation: &Operation, s: &Situation<'_>) -> Step {
-    match by_reading(operation, s) {
+fn resolve_unanswered(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
+    match by_reading(operation, s, fresh) {
         Step::Resend(_) | Step::Requeue(_) if operation.waits_out => missed(operation, s),
         step => step,
     }
 }
 
-fn by_reading(operation: &Operation, s: &Situation<'_>) -> Step {
+fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     match &operation.change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => match s.cloud.tagged.first() {
             Some(eip) => {
@@ -90,11 +93,11 @@ fn by_reading(operation: &Operation, s: &Situation<'_>) -> Step {
         // One that the lease knew before was made by an earlier creation: this one's may still come.
         Change::CreateForwardEntry(forward) => match named(s, forward).filter(|entry| !is_known(s, entry)) {
             Some(entry) => done(operation, Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() })),
-            None => queued_again_if_wanted(operation, s),
+            None => queued_again_if_wanted(operation, s, fresh),
         },
         Change::ModifyForwardEntry { forward, .. } => match named(s, forward) {
             Some(_) => done(operation, None),
-            None => queued_again_if_wanted(operation, s),
+            None => queued_again_if_wanted(operation, s, fresh),
         },
         // A list without the entry does not confirm it: an empty one is what wrong credentials give, too.
         Change::DeleteForwardEntry { .. } => Step::Requeue(operation.id),
@@ -123,8 +126,8 @@ fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
 }
 
 /// The same for what a lane sends. One rule for what is put back into its queue and what stays there, or the two would take turns for ever.
-fn queued_again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
-    if asked_afresh(operation, s) { Step::Requeue(operation.id) } else { missed(operation, s) }
+fn queued_again_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
+    if asks_for(fresh, operation) { Step::Requeue(operation.id) } else { missed(operation, s) }
 }
 
 /// Its effect does not show. Before the fence that says nothing; after it, twice, that nothing came of it.

@@ -1,9 +1,11 @@
 //! What the plan looks at.
 
+use crate::condition::Verdict;
 use crate::facts::{Eip, Eni, ForwardEntry};
 use crate::ids::{LeaseId, PodUid};
-use crate::lease::{Lease, Operation};
+use crate::lease::{EipSources, GatewayFact, Lease};
 use crate::names::Owner;
+use crate::operation::{Operation, Refused};
 use crate::request::Request;
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 use jiff::Timestamp;
@@ -23,6 +25,8 @@ pub struct Situation<'a> {
     pub lease: &'a Lease,
     /// Its operations whose end is not known.
     pub operations: &'a [Operation],
+    /// Why a queued change of it was not carried out, while its pod has not been told.
+    pub rejection: Option<&'a Refused>,
     /// Its pod, by a live read.
     pub pod: &'a PodFact,
     /// The custom resource of its name.
@@ -78,39 +82,6 @@ pub struct Successor {
     pub request: Request,
 }
 
-/// What others leave for a lease that has no EIP yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EipSources {
-    /// The configuration lets a younger pod take a given EIP from an older one, or from another interface (`eipController.allowTakeover`).
-    pub takeover: bool,
-    /// The lease that has the given EIP.
-    pub holder: Option<Holder>,
-    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused until it expires.
-    pub spare: Option<LeaseId>,
-    /// The address that time took from a former lease of this pod's name less than seven days ago.
-    pub former: Option<Ipv4Addr>,
-}
-
-/// Who has the given EIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// `namespace/name` of its pod.
-    pub pod: String,
-    /// Whether it will have it much longer.
-    pub standing: Standing,
-}
-
-/// Whether the holder of a given EIP can be asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Its pod is older, and was given the EIP as this one is.
-    Older,
-    /// Its pod is the younger one, or did not name the EIP.
-    Younger,
-    /// It is giving it up.
-    Leaving,
-}
-
 /// What a pod asks for now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asks {
@@ -120,17 +91,6 @@ pub enum Asks {
     Nothing,
     /// Something that cannot be; why.
     Wrong(String),
-}
-
-/// What our condition on a pod says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// `True`.
-    pub status: bool,
-    /// For programs.
-    pub reason: String,
-    /// For people.
-    pub message: String,
 }
 
 /// The custom resource of the lease's name.
@@ -230,22 +190,6 @@ pub struct CloudFacts {
     pub gateway: GatewayFact,
     /// Leases named by entries that are in our way and that the store knows: their own claimants will delete them.
     pub known_leases: BTreeSet<LeaseId>,
-}
-
-/// What earlier reads and refusals told of the gateway on which a lease's ports stand.
-#[derive(Clone, Debug, Default)]
-pub struct GatewayFact {
-    /// How many entries stood when it last refused another; none once that is long ago.
-    pub full_at: Option<usize>,
-    /// SNAT uses the lease's EIP, too.
-    pub snat: bool,
-    /// Why it takes no changes, for people.
-    pub trouble: Option<String>,
-    /// We may not modify entries, only create and delete them.
-    pub modify_denied: bool,
-    /// So many of its pods have lost their entries within a few minutes that no more are told: one mistake hit all, or the reads are wrong. Services
-    /// inside the cluster need no forward entry, and would lose all their pods at once.
-    pub losses_held: bool,
 }
 
 /// A thing that was looked for.

@@ -2,14 +2,14 @@
 
 use super::situation::{Object, Successor};
 use crate::change::{Answer, Change};
+use crate::condition::Reason;
 use crate::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId, ZoneId};
-use crate::lease::{Outcome, Target};
-use crate::request::{Protocol, Request};
+use crate::lease::{PortKey, PortSpan, Target};
+use crate::operation::{Ask, Outcome, Refused};
+use crate::request::Request;
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use crate::retry::Patience;
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then waiting.
@@ -106,6 +106,8 @@ pub enum Step {
     /// Takes the finalizer off the custom resource and deletes it.
     RemoveResource,
 
+    /// Tells the pod why a queued change was not carried out, and waits as the refusal asks.
+    Report(Refused),
     /// Nothing can be done now.
     Wait(Wait),
 }
@@ -115,15 +117,6 @@ impl Step {
     pub fn wait(reason: Reason, patience: Patience, message: String) -> Self {
         Self::Wait(Wait { reason, message, patience })
     }
-}
-
-/// A change to ask of the cloud.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
-    /// What is changed: at most one unresolved operation stands on it.
-    pub resource: String,
-    /// The change.
-    pub change: Change,
 }
 
 /// Why a lease ends.
@@ -139,28 +132,6 @@ pub enum EndReason {
     RequestChanged,
     /// It was kept as long as it was asked to be.
     Expired,
-}
-
-/// The ports of one forward entry, by the first of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortKey {
-    /// The gateway's EIP.
-    pub allocation_id: AllocationId,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The first external port.
-    pub port: u16,
-}
-
-/// Adjacent ports of a pool, whoever has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortSpan {
-    /// The gateway's EIP.
-    pub allocation_id: AllocationId,
-    /// None: both.
-    pub protocol: Option<Protocol>,
-    /// The external ports.
-    pub ports: RangeInclusive<u16>,
 }
 
 /// What a custom resource should say.
@@ -255,108 +226,4 @@ pub struct Wait {
     pub message: String,
     /// When to look again.
     pub patience: Patience,
-}
-
-/// When to look again. The worker turns it into a time, growing with the number of waits in a row, with jitter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Patience {
-    /// The cloud is at it: fractions of a second, then seconds.
-    Poll,
-    /// Somebody else must act, and we shall be told: seconds.
-    Event,
-    /// A gateway's lane must get to it, and wakes the lease: a second, then a minute.
-    Turn,
-    /// A person must act, or others must give something back: seconds, then a minute.
-    Person,
-    /// The pod must exit, and we shall be told: half a minute.
-    Exit,
-    /// All is well: minutes.
-    Idle,
-    /// At this moment.
-    Until(Timestamp),
-}
-
-impl Patience {
-    /// Whether what is waited for is under way and mostly over before anyone could read of it.
-    pub fn is_short(self) -> bool {
-        matches!(self, Self::Poll | Self::Turn)
-    }
-}
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a metric's label.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reason { $($(#[$doc])* $name),+ }
-        impl Reason {
-            /// As it stands in the condition.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text),+ }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// An EIP works. The words are the original controller's, which its users' tools look for.
-    EipAssociated = "Associate eip succeed",
-    /// Every forward entry works.
-    EntriesAvailable = "ForwardEntriesAvailable",
-    /// The pod does not ask for an address of this kind.
-    NotRequested = "NotRequested",
-    /// Addresses of this kind are switched off in the configuration.
-    NotServed = "NotServed",
-    /// The pod's annotations cannot be followed.
-    InvalidAnnotations = "InvalidAnnotations",
-    /// The pod has no IP yet.
-    WaitingForPodIp = "WaitingForPodIP",
-    /// No network interface shows the pod's IP yet.
-    WaitingForInterface = "WaitingForNetworkInterface",
-    /// The EIP is being bound or unbound.
-    EipChanging = "EipChanging",
-    /// The forward entries are being made.
-    EntriesPending = "ForwardEntriesPending",
-    /// The given EIP does not exist.
-    EipNotFound = "EipNotFound",
-    /// The EIP is held by another pod.
-    EipHeld = "EipHeldByAnotherPod",
-    /// A younger pod has taken the given EIP over.
-    EipTakenOver = "EipTakenOver",
-    /// No EIP of the pool is free.
-    EipPoolExhausted = "EipPoolExhausted",
-    /// The EIP is bound to something that is not ours.
-    EipBoundElsewhere = "EipBoundElsewhere",
-    /// The pod's IP still has somebody else's EIP.
-    PrivateIpTaken = "PrivateIPTaken",
-    /// No gateway has room for all ports on one IP.
-    NoFreePort = "NoFreePort",
-    /// The gateways take no more forward entries.
-    QuotaExceeded = "QuotaExceeded",
-    /// The gateway is gone or locked, or the EIP is not bound to it any more.
-    GatewayUnavailable = "NATGatewayUnavailable",
-    /// The forward entries wait for their turn at the gateway.
-    WaitingForGateway = "WaitingForGateway",
-    /// Many pods of the gateway lost their entries at once: this one stays ready while they are mended.
-    LossesHeld = "LossesHeld",
-    /// Another entry forwards to the pod's port.
-    PortForwardedElsewhere = "PortForwardedElsewhere",
-    /// The custom resource of the pod's name is somebody else's.
-    ResourceTaken = "CustomResourceTaken",
-    /// What was published no longer shows in the cloud.
-    AddressLost = "AddressLost",
-    /// The pod is terminating.
-    PodTerminating = "PodTerminating",
-    /// The address is being released.
-    Released = "Released",
-    /// The pod is gone, and what it had is kept for its successor.
-    Kept = "KeptForSuccessor",
-    /// Many kept custom resources were deleted at once; what they stand for stays until a person says release.
-    ReleaseHeld = "ReleaseHeldBack",
-    /// The pod asks for another address now.
-    Replacing = "Replacing",
-    /// An answer has not come yet, or was lost and its effect does not show yet.
-    Unanswered = "WaitingForAnswer",
-    /// A PrePaid EIP stays until it expires.
-    PrePaid = "PrePaidNotReleased",
 }

@@ -12,14 +12,16 @@ mod served;
 mod sources;
 
 use super::{
-    Asks, CloudFacts, EipSources, EndReason, Object, PodFact, PodHere, Publication, Reason, Removal, ResourceFact, Situation, Step,
-    Successor, Verdict, Wait, next,
+    Asks, CloudFacts, EndReason, Object, PodFact, PodHere, Publication, Removal, ResourceFact, Situation, Step, Successor, Wait, next,
 };
 use crate::change::Change;
+use crate::condition::{Reason, Verdict};
 use crate::facts::{Eip, EipBinding, EipStatus, Eni};
 use crate::ids::{AllocationId, EniId, LeaseId, PodUid, VSwitchId, VpcId, ZoneId};
-use crate::lease::{Lease, LeasedEip, Operation, Phase, Sending, Target};
+use crate::lease::EipSources;
+use crate::lease::{Lease, LeasedEip, Phase, Target};
 use crate::names::Owner;
+use crate::operation::{Operation, Sending};
 use crate::plan::{Content, Seen};
 use crate::request::{EipRequest, EipSource, EipSpec, Kind, ReleaseStrategy, Request};
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
@@ -98,6 +100,7 @@ impl Scene {
             served: self.served,
             lease: &self.lease,
             operations: &self.operations,
+            rejection: None,
             pod: &self.pod,
             resource: &self.resource,
             successor: self.successor.as_ref(),

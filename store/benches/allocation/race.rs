@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
-use waygate_core::plan::PortKey;
+use waygate_core::lease::PortKey;
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
 use waygate_store::{Claim, Reserved, Sighting, Store};
 

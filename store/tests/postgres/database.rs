@@ -10,8 +10,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::Change;
 use waygate_core::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId};
-use waygate_core::lease::{Operation, Target};
-use waygate_core::plan::{PortKey, PortSpan};
+use waygate_core::lease::Target;
+use waygate_core::lease::{PortKey, PortSpan};
+use waygate_core::operation::Operation;
 use waygate_core::request::{DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request};
 use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
 use waygate_core::lease::LeasedPort;
-use waygate_core::plan::PortKey;
+use waygate_core::lease::PortKey;
 use waygate_core::request::{DnatRequest, Request};
 use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Reserved, Sighting, Store};
 

@@ -7,8 +7,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
-use waygate_core::lease::{Operation, Phase};
-use waygate_core::plan::PortKey;
+use waygate_core::lease::Phase;
+use waygate_core::lease::PortKey;
+use waygate_core::operation::Operation;
 use waygate_store::{Claim, Error, Writes};
 
 /// Every fenced function of the store, called under `claim`. Who adds one, adds it here.

@@ -8,9 +8,9 @@ use tokio::sync::Barrier;
 use uuid::Uuid;
 use waygate_core::change::{Change, Forward};
 use waygate_core::ids::{ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId};
-use waygate_core::lease::{Outcome, Refused, Sending};
-use waygate_core::plan::{Ask, Patience};
+use waygate_core::operation::{Ask, Outcome, Refused, Sending};
 use waygate_core::request::Protocol;
+use waygate_core::retry::Patience;
 use waygate_store::{Bringer, Claim, Effect, Error, Lane, Sighting, Taken, Wanted};
 
 const CALL: Duration = Duration::from_secs(10);

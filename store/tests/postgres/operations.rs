@@ -9,7 +9,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use waygate_core::change::{Answer, Change, Forward};
 use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId};
-use waygate_core::lease::{LeasedPort, Operation, Outcome, Sending};
+use waygate_core::lease::LeasedPort;
+use waygate_core::operation::{Operation, Outcome, Sending};
 use waygate_core::request::{EipSpec, Protocol};
 use waygate_store::{Bringer, Claim, Effect, Error};
 

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{Outcome, Phase};
-use waygate_core::plan::{EipSources, Holder, Standing};
+use waygate_core::lease::Phase;
+use waygate_core::lease::{EipSources, Holder, Standing};
+use waygate_core::operation::Outcome;
 use waygate_core::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
 use waygate_store::{Bringer, Claim, Effect, Sighting, Writes};
 

@@ -6,10 +6,12 @@ use crate::store::{Asking, Claim, No};
 use crate::worker::{After, Scene, Stage, Write, changed, doubtful, pause};
 use crate::world::World;
 use std::collections::VecDeque;
+use waygate_core::condition::{Reason, Verdict};
 use waygate_core::ids::PodUid;
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Asks, Patience, PodFact, Publication, Reason, ResourceFact, Step, Verdict, Wait, Withdrawal};
+use waygate_core::plan::{Asks, PodFact, Publication, ResourceFact, Step, Wait, Withdrawal};
 use waygate_core::request::Request;
+use waygate_core::retry::Patience;
 
 impl World {
     /// Takes the step.

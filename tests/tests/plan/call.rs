@@ -8,9 +8,10 @@ use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use waygate_cloud::{Class, Error};
 use waygate_core::change::{Answer, Change};
+use waygate_core::condition::Verdict;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{Operation, Outcome};
-use waygate_core::plan::{Patience, Verdict};
+use waygate_core::operation::{Operation, Outcome};
+use waygate_core::retry::Patience;
 
 /// How an operation ended, and whether its EIP is gone.
 pub(crate) type Judged = Option<(Outcome, bool)>;

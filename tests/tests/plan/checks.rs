@@ -11,11 +11,13 @@ use serde_json::Value;
 use simulator::cloud::{EipStatus, Target};
 use std::collections::BTreeMap;
 use waygate_core::change::Change;
+use waygate_core::condition::{Reason, Verdict};
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
 use waygate_core::ids::{ForwardEntryId, PodUid};
-use waygate_core::lease::{Lease, LeasedPort, Operation, Phase};
+use waygate_core::lease::{Lease, LeasedPort, Phase};
 use waygate_core::names::{TAG_LEASE, read_entry_name};
-use waygate_core::plan::{Content, EndReason, Object, PodFact, Reason, Removal, ResourceFact, Step, Verdict};
+use waygate_core::operation::Operation;
+use waygate_core::plan::{Content, EndReason, Object, PodFact, Removal, ResourceFact, Step};
 use waygate_core::request::{Kind, Protocol, Request};
 
 impl World {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use waygate_cloud::{Error, Refusal};
 use waygate_core::change::{Answer, Change, Forward};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId};
-use waygate_core::lease::Operation;
+use waygate_core::operation::Operation;
 use waygate_core::request::{EipSpec, InstanceChargeType};
 
 /// `Name=value` of one call.

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use waygate_core::condition::Verdict;
 use waygate_core::ids::{LeaseId, PodUid};
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor, Verdict};
+use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor};
 use waygate_core::request::{Keep, Kind, Request};
 use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 

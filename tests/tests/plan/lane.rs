@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use waygate_cloud::{Class, Error};
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::NatGatewayId;
-use waygate_core::lease::{Outcome, Refused};
+use waygate_core::operation::{Outcome, Refused};
 
 /// Where entries must be at rest first, a lease looks after this by itself.
 const RESTED: SignedDuration = SignedDuration::from_secs(10);

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Operation, Outcome, Phase, Sending};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Phase};
+use waygate_core::operation::{Operation, Outcome, Sending};
 
 /// Between two reads that show no effect of an operation: what made the first one blind may last.
 const APART: SignedDuration = SignedDuration::from_secs(30);

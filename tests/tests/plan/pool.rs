@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::{AllocationId, NatGatewayId};
+use waygate_core::lease::PortSpan;
 use waygate_core::names::read_entry_name;
-use waygate_core::plan::PortSpan;
 
 /// Between two looks.
 const PERIOD: SignedDuration = SignedDuration::from_secs(60);

@@ -7,8 +7,8 @@ use simulator::dice::Dice;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId};
+use waygate_core::lease::{GatewayFact, PortKey, PortSpan};
 use waygate_core::lease::{LeasedPort, Phase};
-use waygate_core::plan::{GatewayFact, PortKey, PortSpan};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
 
 /// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of it.

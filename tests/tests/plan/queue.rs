@@ -8,8 +8,7 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_core::change::Change;
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Operation, Refused};
-use waygate_core::plan::Ask;
+use waygate_core::operation::{Ask, Operation, Refused};
 
 /// How long a lane holds without a sign of life.
 const LIFE: SignedDuration = SignedDuration::from_secs(15);

@@ -7,9 +7,10 @@ use crate::store::{Row, keeps};
 use crate::world::World;
 use simulator::cloud::{EipStatus, Target};
 use std::collections::BTreeSet;
+use waygate_core::condition::Reason;
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::names::read_entry_name;
-use waygate_core::plan::{Reason, Removal};
+use waygate_core::plan::Removal;
 use waygate_core::request::{EipRequest, EipSource, ExposedPort, Request};
 
 impl World {

@@ -4,8 +4,8 @@ use crate::store::{Claim, Done, No, Row, Store, keeps};
 use jiff::{SignedDuration, Timestamp};
 use std::net::Ipv4Addr;
 use waygate_core::ids::{AllocationId, LeaseId};
+use waygate_core::lease::{EipSources, Holder, Standing};
 use waygate_core::lease::{Lease, LeasedEip, Phase};
-use waygate_core::plan::{EipSources, Holder, Standing};
 use waygate_core::request::{EipRequest, EipSource, InstanceChargeType, Request};
 
 /// For so long the cloud gives an address back.

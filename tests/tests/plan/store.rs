@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
-use waygate_core::lease::{Lease, LeasedPort, Operation, Phase, Refused, Target};
-use waygate_core::plan::GatewayFact;
+use waygate_core::lease::GatewayFact;
+use waygate_core::lease::{Lease, LeasedPort, Phase, Target};
+use waygate_core::operation::{Operation, Refused};
 use waygate_core::request::{Keep, Kind, Request};
 
 /// As the worker sets them.

@@ -18,14 +18,16 @@ use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_cloud::Error;
 use waygate_core::change::{Answer, Change};
+use waygate_core::condition::{Reason, Verdict};
 use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Operation, Phase, Refused, Sending};
+use waygate_core::lease::EipSources;
+use waygate_core::lease::Phase;
 use waygate_core::names::{TAG_LEASE, TAG_POOL};
-use waygate_core::plan::{
-    self, CloudFacts, Content, EipSources, Patience, PodFact, Reason, ResourceFact, Seen, Situation, Successor, Verdict, Wait,
-};
+use waygate_core::operation::{Operation, Refused, Sending};
+use waygate_core::plan::{self, CloudFacts, Content, PodFact, ResourceFact, Seen, Situation, Successor, Wait};
 use waygate_core::request::{EipRequest, EipSource, Request};
+use waygate_core::retry::Patience;
 
 /// What was read, and the versions that writes are bound to.
 #[derive(Clone)]

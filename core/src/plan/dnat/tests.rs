@@ -1,12 +1,15 @@
 //! Each decision about forward entries by itself.
 
-use super::super::situation::{Asks, CloudFacts, EipSources, Object, PodFact, Removal, ResourceFact};
-use super::super::{next, resource_step};
+use super::entries::wanted;
 use super::*;
-use crate::facts::Eni;
-use crate::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
-use crate::lease::Phase;
+use crate::change::Forward;
+use crate::facts::{Eni, ForwardEntry, ForwardEntryStatus};
+use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::lease::{EipSources, Lease, LeasedPort, PortSpan};
 use crate::names::Owner;
+use crate::plan::next;
+use crate::plan::situation::{Asks, CloudFacts, Object, PodFact, Removal, ResourceFact};
+use crate::plan::step::{Content, Publication};
 use crate::request::{DnatRequest, ExposedPort, Kind, Protocol};
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT};
 use jiff::Timestamp;
@@ -88,6 +91,7 @@ impl Scene {
             owner: OWNER,
             lease,
             operations: &[],
+            rejection: None,
             pod,
             resource,
             successor: None,

@@ -2,10 +2,11 @@
 
 use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits};
 use crate::change::{Change, Forward};
+use crate::condition::Reason;
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
 use crate::ids::{AllocationId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::LeasedPort;
-use crate::plan::{Content, Publication, Reason, Seen, Step};
+use crate::plan::{Content, Publication, Seen, Step};
 use crate::request::{DnatRequest, ExposedPort, Protocol, Request};
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;

@@ -2,10 +2,11 @@
 
 use super::{FORMER_IP, POD_IP, PUBLIC_IP, Scene, action, auto, bound, eip, eni, given, in_use, target, waits};
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::facts::{Eip, EipBinding, EipStatus};
 use crate::ids::{AllocationId, BandwidthPackageId};
 use crate::lease::{LeasedEip, Phase};
-use crate::plan::{Asks, Reason, ResourceFact, Seen, Step};
+use crate::plan::{Asks, ResourceFact, Seen, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
 fn leased(ours: bool) -> LeasedEip {

@@ -1,11 +1,12 @@
 //! The order of an end: withdrawn before it is unbound, unbound before it is released, released before the custom resource goes.
 
 use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
+use crate::condition::Reason;
 use crate::facts::{Eip, EipStatus, ForwardEntryStatus};
 use crate::ids::BandwidthPackageId;
 use crate::lease::Phase;
 use crate::plan::tests::dnat::{asks, forwarding};
-use crate::plan::{Asks, EndReason, PodFact, Reason, ResourceFact, Seen, Step};
+use crate::plan::{Asks, EndReason, PodFact, ResourceFact, Seen, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
 fn ending(scene: &Scene) -> Scene {

@@ -3,10 +3,13 @@
 use super::served::{PHASES, fates, leases};
 use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, dnat, eni, in_use, told};
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::ids::{AllocationId, EniId};
-use crate::lease::{Phase, Sending};
-use crate::plan::{Patience, PodFact, Publication, Reason, ResourceFact, Seen, Step, Wait};
+use crate::lease::Phase;
+use crate::operation::Sending;
+use crate::plan::{PodFact, Publication, ResourceFact, Seen, Step, Wait};
 use crate::request::EipSpec;
+use crate::retry::Patience;
 use uuid::Uuid;
 
 /// The same beside another controller's custom resource, its pod having been told by that one, or not yet.

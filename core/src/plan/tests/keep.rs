@@ -1,10 +1,11 @@
 //! What outlives its pod: unbound, kept, taken over by its successor, and ended by time or by a person.
 
 use super::{NOW, Scene, action, eip, in_use, resource, waits};
+use crate::condition::Reason;
 use crate::facts::EipStatus;
 use crate::ids::{AllocationId, PodUid};
 use crate::lease::Phase;
-use crate::plan::{Asks, Content, EndReason, Object, PodFact, Reason, Removal, ResourceFact, Seen, Step, Successor};
+use crate::plan::{Asks, Content, EndReason, Object, PodFact, Removal, ResourceFact, Seen, Step, Successor};
 use crate::request::{DnatRequest, EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

@@ -2,11 +2,13 @@
 
 use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, Scene, bound, eip, given, in_use, waits};
 use crate::change::{Answer, Change};
+use crate::condition::Reason;
 use crate::facts::EipStatus;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId};
-use crate::lease::{Outcome, Phase};
+use crate::lease::Phase;
+use crate::operation::Outcome;
 use crate::plan::tests::dnat::{self, entry, forwarding};
-use crate::plan::{PodFact, Reason, Seen, Step};
+use crate::plan::{PodFact, Seen, Step};
 use crate::request::EipSpec;
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;

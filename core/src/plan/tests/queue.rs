@@ -3,8 +3,10 @@
 use super::dnat::forwarding;
 use super::{FORMER_IP, NOW, Scene, eni, waits};
 use crate::change::Change;
-use crate::lease::{Operation, Phase, Sending};
-use crate::plan::{PodFact, Reason, Seen, Step};
+use crate::condition::Reason;
+use crate::lease::Phase;
+use crate::operation::{Operation, Sending};
+use crate::plan::{PodFact, Seen, Step};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
@@ -15,7 +17,7 @@ fn asked(ports: &[u16], sending: &[Sending]) -> Scene {
         s.lease.ports.iter_mut().for_each(|port| port.entry_id = None);
     });
     let Step::Queue { asks, .. } = scene.next() else { panic!("{:?}", scene.next()) };
-    let operation = |(number, (ask, sending)): (u128, (crate::plan::Ask, &Sending))| Operation {
+    let operation = |(number, (ask, sending)): (u128, (crate::operation::Ask, &Sending))| Operation {
         id: Uuid::from_u128(number),
         resource: ask.resource,
         change: ask.change,

@@ -2,10 +2,12 @@
 
 use super::{NOW, Scene, auto, bound, dnat, eip, given, in_use, waits};
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::facts::EipStatus;
 use crate::ids::AllocationId;
 use crate::lease::Phase;
-use crate::plan::{Asks, Patience, PodFact, Reason, ResourceFact, Seen, Step, Wait};
+use crate::plan::{Asks, PodFact, ResourceFact, Seen, Step, Wait};
+use crate::retry::Patience;
 use jiff::SignedDuration;
 
 pub(super) const PHASES: [Phase; 5] = [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];

@@ -2,11 +2,13 @@
 
 use super::{NOW, PUBLIC_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::facts::{Eip, EipBinding, EipStatus};
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, LeaseId};
 use crate::lease::Phase;
+use crate::lease::{Holder, Standing};
 use crate::names::TAG_LEASE;
-use crate::plan::{Holder, PodFact, Reason, ResourceFact, Seen, Standing, Step};
+use crate::plan::{PodFact, ResourceFact, Seen, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;

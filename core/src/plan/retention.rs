@@ -1,11 +1,13 @@
 //! What outlives its pod: an EIP with a release strategy, fixed ports. Unbound when the pod is gone, kept for a successor of the same name
 //! and controller, released when its time is over or a person deletes its custom resource.
 
+use super::publication::withdrawal;
 use super::situation::{Removal, ResourceFact, Situation, Successor};
-use super::step::{Content, EndReason, Patience, Reason, Step};
-use super::{dnat, eip, needs_another_lease, withdrawal};
+use super::step::{Content, EndReason, Step};
+use super::{dnat, eip};
+use crate::condition::Reason;
 use crate::request::{Keep, Kind, Request};
-use jiff::SignedDuration;
+use crate::retry::Patience;
 
 /// The pod is gone or has exited: what is to be kept is unbound and kept, everything else ends.
 pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
@@ -34,21 +36,16 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     unbound.unwrap_or(Step::Keep(seconds))
 }
 
-/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has an IP they forward to one that may soon
-/// be another pod's.
-pub(super) const HAND_OVER: SignedDuration = SignedDuration::from_secs(15);
-
 /// Fixed ports' entries are pointed at the successor as they stand, if it comes soon: one change an entry instead of two, and ports that are
 /// never seen free. None where that cannot be, or not any more.
 fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
     if s.lease.kind != Kind::Dnat || reason != EndReason::PodGone || s.cloud.gateway.modify_denied || s.lease.target.is_none() {
         return None;
     }
-    let Some(since) = s.lease.parted_at else { return Some(Step::Part) };
+    let Some(until) = s.lease.handover_until() else { return Some(Step::Part) };
     if let Some(successor) = heir(s) {
-        return (!needs_another_lease(&s.lease.request, &successor.request)).then(|| Step::Succeed(Box::new(successor.clone())));
+        return (!s.lease.request.needs_another_lease(&successor.request)).then(|| Step::Succeed(Box::new(successor.clone())));
     }
-    let until = since + HAND_OVER;
     let message = || "the entries stand for the pod's successor".to_owned();
     (s.now < until).then(|| Step::wait(Reason::Kept, Patience::Until(until), message()))
 }
@@ -65,7 +62,7 @@ pub(super) fn kept(s: &Situation<'_>) -> Step {
         return Step::RemoveResource;
     }
     if let Some(successor) = heir(s) {
-        return if needs_another_lease(&s.lease.request, &successor.request) {
+        return if s.lease.request.needs_another_lease(&successor.request) {
             Step::End(EndReason::RequestChanged)
         } else {
             Step::Succeed(Box::new(successor.clone()))

@@ -1,13 +1,15 @@
 //! How an EIP leaves a pod: unbound, and given back where it is ours to give.
 
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::facts::{Eip, EipStatus};
 use crate::ids::{AllocationId, EniId};
 use crate::lease::Target;
-use crate::plan::shows_address;
+use crate::plan::publication::shows_address;
 use crate::plan::situation::{PodHere, ResourceFact, Seen, Situation};
-use crate::plan::step::{Patience, Reason, Step, Withdrawal};
+use crate::plan::step::{Step, Withdrawal};
 use crate::request::{EipRequest, EipSource, Request};
+use crate::retry::Patience;
 
 /// Frees the pod's address from the EIP; none once it is free.
 pub(in crate::plan) fn detach(s: &Situation<'_>) -> Option<Step> {

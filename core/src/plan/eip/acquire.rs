@@ -1,13 +1,16 @@
 //! Where a lease's EIP comes from: bought, bought back, named by the pod, taken from a pool.
 
 use crate::change::Change;
+use crate::condition::Reason;
 use crate::facts::{Eip, EipStatus};
 use crate::ids::AllocationId;
 use crate::lease::LeasedEip;
+use crate::lease::Standing;
 use crate::names::TAG_LEASE;
-use crate::plan::situation::{PodHere, Seen, Situation, Standing};
-use crate::plan::step::{Patience, Reason, Step, Wait};
+use crate::plan::situation::{PodHere, Seen, Situation};
+use crate::plan::step::{Step, Wait};
 use crate::request::{EipRequest, EipSource, EipSpec, Keep};
+use crate::retry::Patience;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// No EIP yet.

@@ -1,0 +1,64 @@
+//! What a PodDNAT, the pod's annotation and its condition say of forwarded ports.
+
+use crate::condition::Reason;
+use crate::facts::ForwardEntry;
+use crate::lease::{Lease, LeasedPort, Run, Target};
+use crate::plan::situation::{Object, ResourceFact, Situation};
+use crate::plan::step::{Content, Publication};
+use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
+
+/// One status entry a port, in the order asked for; those of one forward entry share its ID.
+pub(super) fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>, &ForwardEntry)]) -> Publication {
+    let id = |port: &LeasedPort| {
+        let own = ready.iter().find(|(run, _)| run.head.protocol() == port.protocol() && run.head.head == port.head);
+        own.map(|(_, entry)| entry.entry_id.to_string())
+    };
+    let entries = s.lease.ports.iter().map(|port| PodDnatEntry {
+        external_ip: Some(port.external_ip.to_string()),
+        external_port: Some(port.external_port.to_string()),
+        internal_ip: Some(target.private_ip.to_string()),
+        internal_port: Some(port.exposed.port.to_string()),
+        ip_protocol: Some(port.protocol().to_string()),
+        forward_entry_id: id(port),
+    });
+    // One that was not cleared since tells of the same address.
+    let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource { object.status.as_ref() } else { None };
+    let created = shown.and_then(|status| status.created.clone());
+    let now = || s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let status = PodDnatStatus { entries: Some(entries.collect()), created: Some(created.unwrap_or_else(now)) };
+    let one = |port: &LeasedPort| {
+        serde_json::json!({
+            "externalIP": port.external_ip, "externalPort": port.external_port,
+            "internalPort": port.exposed.port, "protocol": port.protocol(),
+        })
+    };
+    let list: Vec<_> = s.lease.ports.iter().map(one).collect();
+    let told: Vec<_> = s.lease.ports.iter().map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed)).collect();
+    Publication {
+        content: content(s.lease, Some(target), Some(status)),
+        annotation: serde_json::Value::from(list).to_string(),
+        reason: Reason::EntriesAvailable,
+        message: told.join(", "),
+    }
+}
+
+/// The custom resource of the lease; its target and status are none where nothing is forwarded.
+pub(in crate::plan) fn content(lease: &Lease, target: Option<&Target>, status: Option<PodDnatStatus>) -> Content {
+    let first = lease.ports.first();
+    let mapping = |port: &LeasedPort| PortMapping {
+        external_port: Some(port.external_port.to_string()),
+        internal_port: Some(port.exposed.port.to_string()),
+    };
+    let spec = PodDnatSpec {
+        eni: target.map(|target| target.eni_id.to_string()),
+        vswitch: target.map(|target| target.vswitch_id.to_string()),
+        zone_id: target.map(|target| target.zone_id.to_string()),
+        external_ip: first.map(|port| port.external_ip.to_string()),
+        internal_ip: target.map(|target| target.private_ip.to_string()),
+        protocol: first.map(|port| port.protocol().to_string()),
+        table_id: first.map(|port| port.gateway_id.to_string()),
+        port_mapping: Some(lease.ports.iter().map(mapping).collect()),
+        ..PodDnatSpec::default()
+    };
+    Content::Dnat { spec: Box::new(spec), status }
+}

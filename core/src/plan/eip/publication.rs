@@ -1,0 +1,62 @@
+//! What a PodEIP, the pod's annotation and its condition say of an EIP.
+
+use super::settings;
+use crate::condition::Reason;
+use crate::facts::Eip;
+use crate::lease::{LeasedEip, Target};
+use crate::plan::situation::Situation;
+use crate::plan::step::{Content, Publication};
+use crate::request::{EipRequest, EipSource, ReleaseStrategy};
+use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
+
+/// The whole of what is published once the EIP is bound to the pod's IP.
+pub(super) fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip: &Eip, target: &Target) -> Publication {
+    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let status = PodEipStatus {
+        network_interface_id: Some(target.eni_id.to_string()),
+        private_ip_address: Some(target.private_ip.to_string()),
+        eip_address: Some(eip.ip_address.to_string()),
+        isp: text(&eip.isp),
+        internet_charge_type: text(&eip.internet_charge_type),
+        resource_group_id: text(&eip.resource_group_id),
+        name: text(&eip.name),
+        public_ip_address_pool_id: text(&eip.public_ip_address_pool_id),
+        bandwidth_package_id: eip.bandwidth_package.as_ref().map(ToString::to_string),
+        bandwidth: Some(eip.bandwidth.to_string()),
+        period: None,
+        status: Some(format!("{:?}", eip.status)),
+        pod_last_seen: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+    };
+    Publication {
+        content: content(s, request, leased, Some(status)),
+        annotation: eip.ip_address.to_string(),
+        reason: Reason::EipAssociated,
+        message: format!(
+            "EIP {} ({}) is bound to pod IP {}{}",
+            eip.ip_address,
+            eip.allocation_id,
+            target.private_ip,
+            settings::not_followed(request, eip)
+        ),
+    }
+}
+
+/// The custom resource of the lease; its status is none until the EIP works.
+pub(in crate::plan) fn content(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
+    let kind = match &request.source {
+        EipSource::Allocate(_) => "Auto",
+        EipSource::Given(_) | EipSource::Pool(_) => "Static",
+    };
+    let (strategy, after) = match &request.release {
+        ReleaseStrategy::Follow => ("Follow", None),
+        ReleaseStrategy::Never => ("Never", None),
+        ReleaseStrategy::Ttl { text, .. } => ("TTL", Some(text.clone())),
+    };
+    let allocation_type = AllocationType { kind: Some(kind.to_owned()), release_strategy: Some(strategy.to_owned()), release_after: after };
+    let spec = PodEipSpec {
+        allocation_id: Some(leased.allocation_id.to_string()),
+        bandwidth_package_id: settings::named_package(s, request),
+        allocation_type: Some(allocation_type),
+    };
+    Content::Eip { spec, status: status.map(Box::new) }
+}
