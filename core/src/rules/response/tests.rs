@@ -1,0 +1,172 @@
+//! Every class of failure against every change: what is recorded, by either process that asks.
+
+use super::*;
+use crate::change::Forward;
+use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
+use crate::request::{EipSpec, Protocol};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use uuid::Uuid;
+
+const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CLASSES: [FailureClass; 9] = [
+    FailureClass::Transient,
+    FailureClass::Throttled,
+    FailureClass::Conflict,
+    FailureClass::Processing,
+    FailureClass::Done,
+    FailureClass::NotFound,
+    FailureClass::Quota,
+    FailureClass::Denied,
+    FailureClass::Permanent,
+];
+
+fn changes() -> Vec<Change> {
+    let (id, eni, package) = (AllocationId::new("eip-1"), EniId::new("eni-1"), BandwidthPackageId::new("cbwp-1"));
+    let (spec, tags) = (EipSpec::default(), BTreeMap::new());
+    let table_id = ForwardTableId::new("ftb-1");
+    let entry_id = ForwardEntryId::new("fwd-1");
+    let forward = Forward {
+        table_id: table_id.clone(),
+        name: "n".to_owned(),
+        external_ip: IP,
+        external_port: 1,
+        internal_ip: IP,
+        internal_port: 1,
+        ports: 1,
+        protocol: Protocol::Tcp,
+        port_break: false,
+    };
+    vec![
+        Change::AllocateEipAddress { spec: spec.clone(), tags: tags.clone() },
+        Change::AllocateEipAddressPro { ip_address: IP, spec, tags },
+        Change::AssociateEipAddress { allocation_id: id.clone(), eni_id: eni.clone(), private_ip: IP },
+        Change::UnassociateEipAddress { allocation_id: id.clone(), eni_id: eni, private_ip: IP },
+        Change::ReleaseEipAddress { allocation_id: id.clone() },
+        Change::AddCommonBandwidthPackageIp { allocation_id: id.clone(), package_id: package.clone() },
+        Change::RemoveCommonBandwidthPackageIp { allocation_id: id.clone(), package_id: package },
+        Change::ModifyEipAddressAttribute { allocation_id: id, bandwidth: Some(5), name: None, description: None },
+        Change::CreateForwardEntry(forward.clone()),
+        Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward },
+        Change::DeleteForwardEntry { table_id, entry_id },
+    ]
+}
+
+fn failures() -> Vec<CallFailure> {
+    let flags = [(true, true), (true, false), (false, true)];
+    let failure = |class, (definite, sent)| CallFailure {
+        class,
+        definite,
+        sent,
+        gateway_busy: false,
+        reason: "PermissionDenied",
+        message: "m".to_owned(),
+        retry_after: None,
+    };
+    CLASSES.iter().flat_map(|class| flags.map(|flag| failure(*class, flag))).collect()
+}
+
+/// Calls `check` with every change, failure and history.
+fn for_all(check: impl Fn(&Change, &CallFailure, bool)) {
+    for change in &changes() {
+        for failure in &failures() {
+            for may_still_arrive in [false, true] {
+                check(change, failure, may_still_arrive);
+            }
+        }
+    }
+}
+
+fn settled(records: &[Record]) -> Option<(Outcome, LeaseEffect)> {
+    records.iter().find_map(|record| if let Record::Settle(outcome, effect) = record { Some((*outcome, *effect)) } else { None })
+}
+
+#[test]
+fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
+    for_all(|change, failure, arrives| {
+        let records = of_sender(change, failure, arrives, 0);
+        let open = records.contains(&Record::MarkUnanswered);
+        assert_ne!(settled(&records).is_some(), open, "{} {failure:?}: {records:?}", change.action());
+        assert_eq!(settled(&records), settled(&of_claimant(change, failure, arrives)).filter(|_| !open), "both judge alike");
+    });
+}
+
+#[test]
+fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_send_can_arrive() {
+    for_all(|change, failure, arrives| {
+        let refused = matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Refused, _)));
+        assert!(!refused || (failure.definite && !arrives), "{} {failure:?}", change.action());
+    });
+}
+
+#[test]
+fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
+    for_all(|change, failure, arrives| {
+        if failure.class == FailureClass::NotFound {
+            let done = matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Done, _)));
+            assert_eq!(done, effect_of_absence(change).is_some(), "{}", change.action());
+        }
+    });
+}
+
+#[test]
+fn a_refusal_of_a_later_send_waits_for_the_fence() {
+    for_all(|change, failure, arrives| {
+        for records in [of_claimant(change, failure, arrives), of_sender(change, failure, arrives, MOST_BUSY_RETRIES)] {
+            if !records.contains(&Record::AwaitFence) {
+                continue;
+            }
+            assert!(arrives && failure.definite && failure.sent, "{} {failure:?}", change.action());
+            let told = records.iter().find_map(|record| if let Record::Reject(told) = record { Some(told) } else { None });
+            assert!(told.is_none_or(|told| told.at_least_seconds == 60), "{records:?}");
+        }
+    });
+}
+
+#[test]
+fn a_busy_gateway_is_the_senders_own_affair_a_few_times() {
+    let change = &changes()[8];
+    let failure = CallFailure { gateway_busy: true, class: FailureClass::Conflict, ..failures()[0].clone() };
+    assert_eq!(of_sender(change, &failure, false, 0), [Record::Requeue]);
+    let told = of_sender(change, &failure, false, MOST_BUSY_RETRIES);
+    assert!(matches!(told.first(), Some(Record::Reject(_))), "{told:?}");
+}
+
+#[test]
+fn what_a_refusal_teaches_is_not_told_to_the_pod() {
+    let (full, changes) = (CallFailure { class: FailureClass::Quota, ..failures()[0].clone() }, changes());
+    let records = of_sender(&changes[8], &full, false, 0);
+    assert_eq!(records, [Record::Learn(Lesson::GatewayFull), Record::Settle(Outcome::Refused, LeaseEffect::Plain)]);
+    let denied = CallFailure { class: FailureClass::Denied, ..failures()[0].clone() };
+    assert_eq!(of_sender(&changes[9], &denied, false, 0)[0], Record::Learn(Lesson::ModifyDenied));
+    let gone = of_claimant(&changes[1], &denied, false);
+    assert_eq!(gone, [Record::Settle(Outcome::Refused, LeaseEffect::Plain), Record::Learn(Lesson::AddressNotReclaimable)]);
+}
+
+#[test]
+fn the_cloud_is_left_alone_for_as_long_as_it_asks() {
+    let throttled =
+        CallFailure { class: FailureClass::Throttled, definite: false, retry_after: Some(Duration::from_secs(7)), ..failures()[0].clone() };
+    let records = of_claimant(&changes()[0], &throttled, false);
+    assert!(matches!(&records[..], [Record::Reject(told)] if told.at_least_seconds == 7 && told.patience == Patience::Event));
+}
+
+#[test]
+fn only_a_send_before_this_one_within_the_fence_may_still_arrive() {
+    let now = Timestamp::UNIX_EPOCH;
+    let operation = |fence_until| Operation {
+        id: Uuid::nil(),
+        resource: String::new(),
+        change: changes().remove(0),
+        sending: crate::operation::Sending::Sent,
+        fence_until,
+        misses: 0,
+        waits_out: false,
+    };
+    let open = operation(now);
+    assert!(may_still_arrive(&open, std::slice::from_ref(&open), now));
+    assert!(!may_still_arrive(&open, &[], now), "this is its first send");
+    let past = operation(now - Duration::from_secs(1));
+    assert!(!may_still_arrive(&past, std::slice::from_ref(&past), now));
+}
