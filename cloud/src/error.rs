@@ -4,8 +4,12 @@
 //! outcome unknown? An unknown outcome is settled by the same `ClientToken` or by a read, never by a new operation.
 
 use crate::codes::{self, Verdict};
+pub use waygate_core::failure::FailureClass as Class;
+
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
+use waygate_core::failure::CallFailure;
 
 /// Why a call did not give what it was asked for. Cheap to clone, because the waiters of one batch share it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -90,29 +94,6 @@ pub enum Waiting {
     },
 }
 
-/// What an error means for the one who asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Transport, 5xx, nonsense: the outcome is unknown; the same token again.
-    Transient,
-    /// Too many calls; the same token later.
-    Throttled,
-    /// The thing, or its parent, is busy or not in the right state: later, as a new operation.
-    Conflict,
-    /// An earlier send of the same token is still at work: the same token later.
-    Processing,
-    /// What was asked for is already so.
-    Done,
-    /// The thing is not there: a code known to mean just that, so that it may count as proof.
-    NotFound,
-    /// A quota or the region's stock is used up.
-    Quota,
-    /// The account may not: RAM, its keys, its money, risk control. See [`Error::denied_action`].
-    Denied,
-    /// Asking again will give the same answer.
-    Permanent,
-}
-
 impl Error {
     /// What it means for the one who asked.
     pub fn class(&self) -> Class {
@@ -149,17 +130,40 @@ impl Error {
         matches!(crate::gate::end_of(&Err::<(), _>(self)), crate::lane::End::Busy | crate::lane::End::Unsettled)
     }
 
+    /// All that is decided on a change that failed like this.
+    pub fn failure(&self) -> CallFailure {
+        CallFailure {
+            class: self.class(),
+            definite: self.is_definite(),
+            sent: !matches!(self, Self::NotSent { .. }),
+            gateway_busy: self.is_gateway_busy(),
+            reason: self.reason(),
+            message: self.message(),
+            retry_after: self.retry_after(),
+        }
+    }
+
+    /// What a pod is told: without the request's ID, which is another each time. A condition that changes with every try is an event of the
+    /// pod, and that would wake the lease for the next try at once.
+    fn message(&self) -> String {
+        if let Self::Refused(refusal) = self {
+            return format!("{}: the cloud refused: {}: {}", refusal.action, refusal.code, refusal.message);
+        }
+        let mut message = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        message
+    }
+
     /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave a call.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NotSent { waiting: Waiting::Permit { retry_after }, .. } => *retry_after,
             _ => self.refusal().and_then(|refusal| refusal.retry_after),
         }
-    }
-
-    /// Whether nothing was sent, because the account's rate left no call in time.
-    pub fn lacks_permit(&self) -> bool {
-        matches!(self, Self::NotSent { waiting: Waiting::Permit { .. }, .. })
     }
 
     /// One word in CamelCase for a condition.

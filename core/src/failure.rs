@@ -43,3 +43,10 @@ pub struct CallFailure {
     /// How long the cloud asks us to wait, where it said so.
     pub retry_after: Option<Duration>,
 }
+
+impl CallFailure {
+    /// Whether nothing was sent, because the account's rate left no call in time.
+    pub fn lacks_permit(&self) -> bool {
+        !self.sent && self.class == FailureClass::Throttled
+    }
+}

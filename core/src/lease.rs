@@ -154,6 +154,11 @@ impl Run<'_> {
 const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
 
 impl Lease {
+    /// `namespace/name` of its pod.
+    pub fn pod(&self) -> String {
+        format!("{}/{}", self.namespace, self.pod_name)
+    }
+
     /// Until when its entries stand for a successor to take them over; none while its pod is there, or once they point elsewhere.
     pub fn handover_until(&self) -> Option<Timestamp> {
         self.parted_at.map(|since| since + HANDOVER)

@@ -1,6 +1,7 @@
 //! What can go wrong between us and Postgres, and what it means.
 
 use sqlx::Error as Cause;
+use waygate_core::lease::Constraint;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,12 @@ impl Error {
     /// The constraint that said no, if one did.
     pub fn taken(&self) -> Option<&str> {
         if let Self::Taken { constraint } = self { Some(constraint) } else { None }
+    }
+
+    /// The same as one of those that another lease's end resolves.
+    pub fn conflict(&self) -> Option<Constraint> {
+        let index = self.taken()?;
+        Constraint::ALL.iter().copied().find(|constraint| constraint.index() == index)
     }
 
     pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {

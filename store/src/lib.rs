@@ -35,7 +35,6 @@ pub use lanes::Lane;
 pub use leases::{Loaded, Writes};
 pub use operations::{Bringer, Effect};
 pub use pool::{EntriesSeen, GatewayEip, PortRange};
-pub use ports::Reserved;
 pub use queue::{Taken, Wanted};
 pub use rates::RateTurn;
 

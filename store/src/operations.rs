@@ -8,14 +8,7 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::LeaseId;
 use waygate_core::operation::{Operation, Outcome, Sending};
 
-/// What an answer means for the lease, beyond itself; recorded with it in one statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing, or what the answer itself carries (a new EIP, a new entry, a deletion).
-    Plain,
-    /// The cloud says that the EIP does not exist.
-    EipGone,
-}
+pub use waygate_core::rules::response::LeaseEffect as Effect;
 
 /// Who brings an answer.
 #[derive(Clone, Copy, Debug)]

@@ -14,19 +14,8 @@ use crate::{Claim, Error, Store};
 use sqlx::PgConnection;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
-use waygate_core::lease::{PortKey, PortSpan};
+use waygate_core::lease::{PortKey, PortSpan, Reserved};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
-
-/// Whether there was room.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reserved {
-    /// The lease has its ports.
-    Yes,
-    /// No EIP has room for all of them.
-    NoRoom,
-    /// Nor would it help: these gateways, at least, take no more forward entries.
-    QuotaFull(Vec<NatGatewayId>),
-}
 
 /// What came of one EIP.
 enum Tried {

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::lease::Lease;
-use waygate_core::lease::{EipSources, Holder, Standing};
+use waygate_core::lease::{Constraint, EipSources, Holder, Standing};
 use waygate_core::request::{EipSource, Request};
 
 /// For so long the cloud gives an address back to the account that held it (AllocateEipAddressPro).
@@ -90,7 +90,13 @@ impl Store {
             &addresses,
         )
         .fetch_one(&self.pool)
-        .await?;
+        .await
+        .map_err(Error::from);
+        let row = match row {
+            // Another lease took it in this very moment.
+            Err(error) if error.conflict() == Some(Constraint::HeldEip) => return Ok(false),
+            row => row?,
+        };
         fenced(u64::from(row.claimed))?;
         Ok(row.taken)
     }

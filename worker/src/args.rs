@@ -13,10 +13,10 @@ use url::Url;
 /// replicas may run, they share the work through the lease store.
 #[derive(Debug, Parser)]
 #[command(name = "waygate-worker", version)]
-pub(crate) struct Args {
+pub struct Args {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to do.

@@ -1,47 +1,12 @@
 //! `waygate-worker`: gives pods the public addresses they ask for.
 
-mod act;
-mod args;
-mod call;
-mod certificates;
-mod claims;
-mod deletions;
-mod delivery;
-mod errors;
-mod events;
-mod gather;
-mod inbox;
-mod lane;
-mod lanes;
-mod metrics;
-mod namespaces;
-mod patience;
-mod pods;
-mod pool;
-mod publish;
-mod rates;
-mod reconcile;
-mod resource;
-mod retries;
-mod run;
-mod sweep;
-mod take;
-mod verdict;
-mod watch;
-mod worker;
-
-use args::{Args, Command};
-use clap::Parser;
+use clap::Parser as _;
 use std::process::ExitCode;
+use waygate_worker::{Args, run};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
-    let done = match args.command {
-        Command::Run(run) => run::run(run).await,
-        Command::Migrate(migrate) => run::migrate(migrate).await,
-    };
-    match done {
+    match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the worker ends");

@@ -27,11 +27,10 @@ impl Retries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patience;
     use jiff::Timestamp;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
-    use waygate_core::retry::Patience;
+    use waygate_core::retry::{self, Patience};
 
     /// 120 calls a minute, ten of them at once, as `LocalPermits::best_rate` has it.
     const APART: Duration = Duration::from_nanos(545_454_545);
@@ -78,7 +77,7 @@ mod tests {
             played.asks_later += u32::from(now > begun + Duration::from_secs(10));
             let Err(later) = row.ask(now) else { continue };
             let told = retries[rand::random_range(0..workers)].next(now, now + later, APART);
-            let patience = patience::wait(Patience::Event, tries.cast_signed(), Timestamp::UNIX_EPOCH);
+            let patience = retry::delay(Patience::Event, tries.cast_signed(), Timestamp::UNIX_EPOCH, rand::random_range(0.8..1.2));
             let wait = if tries == 0 { Duration::from_millis(200) } else { patience.max(told - now) };
             due.push(Reverse((now + wait, lease, tries + 1)));
         }

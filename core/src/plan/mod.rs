@@ -31,11 +31,11 @@ use crate::retry::Patience;
 
 /// The one next step.
 pub fn next(s: &Situation<'_>) -> Step {
-    if let Some(rejection) = s.rejection {
-        return Step::Report(rejection.clone());
-    }
     if !s.served {
         return leave_alone();
+    }
+    if let Some(rejection) = s.rejection {
+        return Step::Report(rejection.clone());
     }
     let fresh = lifecycle::next(s);
     operations::resolve(s, &fresh).unwrap_or(fresh)

@@ -2,7 +2,7 @@
 
 use crate::condition::{Reason, Verdict};
 use crate::lease::Phase;
-use crate::plan::{PodFact, PodHere};
+use crate::plan::{PodFact, PodHere, ResourceFact};
 use crate::retry::Patience;
 
 /// What a wait is told by.
@@ -29,13 +29,21 @@ pub struct Before<'a> {
 
 /// How the pod is told of a wait. Not where it is terminating (Ready False would end its drain) or has exited, not where all is well, and not
 /// of the short waits that are over before anyone has read of them.
-pub fn of_wait(phase: Phase, pod: &PodFact, before: Before<'_>, patience: Patience, told: &Verdict) -> Report {
+pub fn of_wait(
+    phase: Phase,
+    pod: &PodFact,
+    resource: &ResourceFact,
+    before: Before<'_>,
+    patience: Patience,
+    told: &Verdict,
+) -> Report {
     let PodFact::Here(pod) = pod else { return Report::Nothing };
     if pod.terminating || pod.exited || phase == Phase::Ending || !is_lasting(pod, before, patience, told) {
         return Report::Nothing;
     }
-    if phase == Phase::Held {
-        // Its address works, and something else does not. Only a withdrawal sets the condition back to False.
+    if phase == Phase::Held || resource.is_foreign() {
+        // Its address works, and something else does not: only a withdrawal sets the condition back to False. Or another controller serves the
+        // pod, whose word its condition is.
         return if before.reason == Some(&told.reason) { Report::Nothing } else { Report::Event };
     }
     let new = pod.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);

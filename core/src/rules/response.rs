@@ -11,8 +11,10 @@ use crate::failure::{CallFailure, FailureClass};
 use crate::operation::{Operation, Outcome, Refused};
 use crate::retry::Patience;
 use jiff::Timestamp;
+use std::time::Duration;
 
-/// A change that is refused this often because its gateway is busy has something of its own: from then on its lease hears of it.
+/// A change that is refused this often because its gateway is busy has something of its own, and one that finds no permit this often waits long:
+/// from then on its lease hears of it.
 pub const MOST_BUSY_RETRIES: i32 = 3;
 
 /// What is to be recorded of a failure. A list of these is carried out in its order.
@@ -72,7 +74,7 @@ pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: boo
 
 /// What a gateway's sender records of a failed change that was refused `busy_retries` times before because the gateway was busy.
 pub fn of_sender(change: &Change, failure: &CallFailure, may_still_arrive: bool, busy_retries: i32) -> Vec<Record> {
-    if failure.gateway_busy && busy_retries < MOST_BUSY_RETRIES {
+    if (failure.gateway_busy || failure.lacks_permit()) && busy_retries < MOST_BUSY_RETRIES {
         return vec![Record::Requeue];
     }
     after_busy_retries(change, failure, may_still_arrive)
@@ -151,8 +153,13 @@ fn rejection(failure: &CallFailure, fenced: bool) -> Refused {
         reason: failure.reason.to_owned(),
         message: failure.message.clone(),
         patience: policy_for(failure),
-        at_least_seconds: at_least.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
+        at_least_seconds: at_least.map_or(0, whole_seconds),
     }
+}
+
+/// Not less than that.
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// When a failed call is tried again.

@@ -16,6 +16,6 @@ pub fn pod_to_observe(lease: &Lease, pod: &PodFact, successor: Option<&Successor
 }
 
 /// Whether that pod is looked for when the lease pauses: its end may take a month.
-pub fn observes_at_pause(phase: Phase, patience: Patience) -> bool {
-    phase == Phase::Ending && !patience.is_short()
+pub fn observes_at_pause(served: bool, phase: Phase, patience: Patience) -> bool {
+    served && phase == Phase::Ending && !patience.is_short()
 }

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::PortKey;
+use waygate_core::lease::Reserved;
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
-use waygate_store::{Claim, Reserved, Sighting, Store};
+use waygate_store::{Claim, Sighting, Store};
 
 /// Long enough for a few lives of each client, short enough that the machine is the same for both stages.
 const SLICE: Duration = Duration::from_millis(500);

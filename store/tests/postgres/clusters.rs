@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
+use waygate_core::lease::Reserved;
 use waygate_core::request::Kind;
-use waygate_store::{Error, Reserved};
+use waygate_store::Error;
 
 #[tokio::test]
 async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {

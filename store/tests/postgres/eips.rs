@@ -114,7 +114,7 @@ async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
             .settle(
                 waygate_store::Bringer::Claimant(&claim),
                 &operation,
-                waygate_core::lease::Outcome::Void,
+                waygate_core::operation::Outcome::Void,
                 None,
                 None,
                 waygate_store::Effect::Plain,

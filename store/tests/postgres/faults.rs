@@ -10,8 +10,9 @@ use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
 use waygate_core::lease::LeasedPort;
 use waygate_core::lease::PortKey;
+use waygate_core::lease::Reserved;
 use waygate_core::request::{DnatRequest, Request};
-use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Reserved, Sighting, Store};
+use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Sighting, Store};
 
 /// Reserves for a new lease.
 async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
-use waygate_core::lease::{PortKey, PortSpan};
+use waygate_core::lease::{PortKey, PortSpan, Reserved};
 use waygate_core::request::{DnatRequest, Protocol, Request};
-use waygate_store::{Claim, EntriesSeen, Error, Reserved, Store};
+use waygate_store::{Claim, EntriesSeen, Error, Store};
 
 const QUIET: Duration = Duration::from_mins(1);
 

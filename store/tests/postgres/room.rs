@@ -8,8 +8,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, NatGatewayId};
+use waygate_core::lease::Reserved;
 use waygate_core::request::{DnatRequest, Request};
-use waygate_store::{EntriesSeen, Reserved};
+use waygate_store::EntriesSeen;
 
 const LONG: Duration = Duration::from_hours(1);
 

@@ -1,17 +1,18 @@
-//! What `worker/src/act.rs` does with a step: decisions on the lease, changes asked of the cloud, writes to the cluster.
+//! What `worker/src/reconcile/execute.rs` does with a step: decisions on the lease, changes asked of the cloud, writes to the cluster.
 
 use crate::operations::Bringer;
-use crate::ports::Reserved;
 use crate::store::{Asking, Claim, No};
-use crate::worker::{After, Scene, Stage, Write, changed, doubtful, pause};
+use crate::worker::{After, Scene, Stage, changed, doubtful, pause};
 use crate::world::World;
-use std::collections::VecDeque;
-use waygate_core::condition::{Reason, Verdict};
+use waygate_core::condition::Reason;
 use waygate_core::ids::PodUid;
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Asks, PodFact, Publication, ResourceFact, Step, Wait, Withdrawal};
+use waygate_core::plan::{Step, Wait};
 use waygate_core::request::Request;
 use waygate_core::retry::Patience;
+use waygate_core::rules::reservation::{self, Searched};
+use waygate_core::rules::response::LeaseEffect;
+use waygate_core::rules::{publishing, succession};
 
 impl World {
     /// Takes the step.
@@ -28,6 +29,7 @@ impl World {
                 }
                 return Ok(self.show(claim, scene, step));
             }
+            Step::Report(refused) => return Ok(self.report_rejection(claim, &scene, refused.clone())),
             Step::Wait(wait) => return Ok(self.waits(claim, &scene, wait.clone())),
             Step::TakeEip(candidates, or) => {
                 if !self.store.take_eip(claim, candidates)? {
@@ -91,13 +93,8 @@ impl World {
     /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it another one.
     pub(crate) fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
         let lease = &scene.loaded.lease;
-        if let PodFact::Here(here) = &scene.pod
-            && let (Asks::For(request), false, false) = (&here.asks, here.exited, here.terminating)
-        {
-            self.store.sight(self.now, asking(claim, lease, &lease.pod_uid, lease.controller.as_deref(), request));
-        }
-        if let (PodFact::Gone, Some(successor)) = (&scene.pod, &scene.successor) {
-            self.store.sight(self.now, asking(claim, lease, &successor.uid, successor.controller.as_deref(), &successor.request));
+        if let Some(pod) = succession::pod_to_observe(lease, &scene.pod, scene.successor.as_ref()) {
+            self.store.sight(self.now, asking(claim, lease, &pod.uid, pod.controller.as_deref(), &pod.request));
         }
     }
 
@@ -105,14 +102,16 @@ impl World {
         let Request::Dnat(request) = &scene.loaded.lease.request else { return Ok(changed()) };
         let candidates = self.candidates();
         let mut dice = self.another_dice();
-        let reason = match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
-            Ok(Reserved::Yes) => return Ok(After::then(Stage::Load)),
+        let reserved = match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
+            Ok(reserved) => reserved,
             Err(no) => return self.taken_or(claim, scene, Err(no)),
-            Ok(Reserved::NoRoom) if candidates.is_empty() => Reason::GatewayUnavailable,
-            Ok(Reserved::NoRoom) => Reason::NoFreePort,
-            Ok(Reserved::QuotaFull) => Reason::QuotaExceeded,
         };
-        Ok(self.waits(claim, scene, Wait { reason, message: "no room".to_owned(), patience: Patience::Event }))
+        let groups: Vec<_> = candidates.chunks(1).map(<[_]>::to_vec).collect();
+        let searched = Searched { gateways: &[], configured: &[], candidates: &groups, ports: request.ports.len() };
+        match reservation::wait_for(&reserved, &searched) {
+            Some(wait) => Ok(self.waits(claim, scene, wait)),
+            None => Ok(After::then(Stage::Load)),
+        }
     }
 
     /// Changes in the cloud, and what became of them.
@@ -133,7 +132,7 @@ impl World {
                 return Ok(operation.map_or_else(changed, |operation| After::then(Stage::Send(scene, operation, now))));
             }
             Step::Settle { operation, outcome, answer } => {
-                self.store.settle(now, Bringer::Claimant(claim), *operation, *outcome, answer.as_ref(), false);
+                self.store.settle(now, Bringer::Claimant(claim), *operation, *outcome, answer.as_ref(), LeaseEffect::Plain);
             }
             Step::Miss(operation) => {
                 self.store.miss(now, claim, *operation)?;
@@ -158,12 +157,12 @@ impl World {
             }
             Step::RemoveResource => self.clusters[claim.cluster].remove_resource(&lease.pod_name, lease.kind, scene.resource_version),
             Step::Publish(publication) => {
-                let writes = publishing(&scene, publication);
-                return After::then(Stage::Write(scene, writes));
+                let writes = publishing::publication(lease.phase, &scene.pod, &scene.resource, publication);
+                return After::then(Stage::Write(scene, writes.into()));
             }
             Step::Withdraw(withdrawal) | Step::WithdrawLost(withdrawal) => {
-                let writes = withdrawing(&scene, withdrawal);
-                return After::then(Stage::Write(scene, writes));
+                let writes = publishing::withdrawal(lease.phase, &scene.pod, &scene.resource, withdrawal);
+                return After::then(Stage::Write(scene, writes.into()));
             }
             _ => {}
         }
@@ -174,36 +173,4 @@ impl World {
 /// A pod of the lease's name. When it was made is known from its next event.
 fn asking<'a>(claim: &Claim, lease: &'a Lease, uid: &'a PodUid, controller: Option<&'a str>, request: &'a Request) -> Asking<'a> {
     Asking { cluster: claim.cluster, name: &lease.pod_name, uid, controller, made: None, request }
-}
-
-/// Status, annotation, condition, phase, in this order; nothing is written where it stands already.
-fn publishing(scene: &Scene, publication: &Publication) -> VecDeque<Write> {
-    let mut writes = VecDeque::new();
-    if !matches!(&scene.resource, ResourceFact::Mine(object, _) if publication.content.is(object)) {
-        writes.push_back(Write::Status(Some(publication.content.clone())));
-    }
-    let reason = publication.reason.as_str().to_owned();
-    let condition = Verdict { status: true, reason, message: publication.message.clone() };
-    writes.extend([Write::Announce(Some(publication.annotation.clone())), Write::Condition(condition), Write::Phase(Phase::Held)]);
-    writes
-}
-
-fn withdrawing(scene: &Scene, withdrawal: &Withdrawal) -> VecDeque<Write> {
-    let mut writes = VecDeque::new();
-    if matches!(scene.resource, ResourceFact::Mine(..)) {
-        writes.push_back(Write::Status(None));
-    }
-    if let PodFact::Here(here) = &scene.pod
-        && !here.exited
-    {
-        writes.push_back(Write::Announce(None));
-        if !here.terminating {
-            let reason = withdrawal.reason.as_str().to_owned();
-            writes.push_back(Write::Condition(Verdict { status: withdrawal.status, reason, message: withdrawal.message.clone() }));
-        }
-    }
-    if scene.loaded.lease.phase == Phase::Held {
-        writes.push_back(Write::Phase(Phase::Wanted));
-    }
-    writes
 }

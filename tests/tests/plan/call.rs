@@ -1,20 +1,17 @@
-//! One change is sent, through a network and to a cloud that may fail, and its answer is judged: what `worker/src/call.rs` does.
+//! One change is sent, through a network and to a cloud that may fail, and what the rules say of its answer is recorded: what `worker/src/reconcile/cloud_call.rs` does.
 
 use crate::cloud::refused_with;
 use crate::operations::Bringer;
-use crate::store::{CALL, Claim, FENCE};
+use crate::store::Claim;
 use crate::worker::{After, Scene, Stage};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
-use waygate_cloud::{Class, Error};
+use waygate_cloud::Error;
 use waygate_core::change::{Answer, Change};
-use waygate_core::condition::Verdict;
 use waygate_core::ids::AllocationId;
 use waygate_core::operation::{Operation, Outcome};
-use waygate_core::retry::Patience;
-
-/// How an operation ended, and whether its EIP is gone.
-pub(crate) type Judged = Option<(Outcome, bool)>;
+use waygate_core::rules::response::{self, LeaseEffect, Record};
+use waygate_core::rules::timing::{CALL, FENCE};
 
 impl World {
     /// Sends once. The faults are those of a network and of a cloud, and a process that was paused for too long finds its deadline past.
@@ -59,56 +56,28 @@ impl World {
         let by = Bringer::Claimant(claim);
         let error = match answered {
             Ok(answer) => {
-                self.store.settle(self.now, by, operation.id, Outcome::Done, Some(&answer), false);
+                self.store.settle(self.now, by, operation.id, Outcome::Done, Some(&answer), LeaseEffect::Plain);
                 return After::then(Stage::Load);
             }
             Err(error) => error,
         };
-        let earlier = scene.loaded.operations.iter().any(|known| known.id == operation.id);
-        let ended = judged(&operation.change, &error, earlier && scene.loaded.now <= operation.fence_until);
-        if let Some((outcome, eip_gone)) = ended {
-            self.store.settle(self.now, by, operation.id, outcome, None, eip_gone);
-            if eip_gone {
-                self.kept.remove(&scene.loaded.lease.id);
+        let may_still_arrive = response::may_still_arrive(operation, &scene.loaded.operations, scene.loaded.now);
+        let mut after = After::then(Stage::Load);
+        for record in response::of_claimant(&operation.change, &error.failure(), may_still_arrive) {
+            match record {
+                Record::Settle(outcome, effect) => {
+                    self.store.settle(self.now, by, operation.id, outcome, None, effect);
+                    if effect == LeaseEffect::EipGone {
+                        self.kept.remove(&scene.loaded.lease.id);
+                    }
+                }
+                Record::Learn(_) if self.store.forget_former(claim).is_err() => return After::Dropped,
+                Record::AwaitFence => self.store.wait_out(operation.id),
+                Record::Reject(refused) => after = self.report_rejection(claim, scene, refused),
+                Record::Learn(_) | Record::Requeue | Record::MarkUnanswered => {}
             }
         }
-        let denied = matches!(error.class(), Class::Permanent | Class::Denied) && error.is_definite();
-        let learned = matches!(operation.change, Change::AllocateEipAddressPro { .. }) && denied;
-        if learned && self.store.forget_former(claim).is_err() {
-            return After::Dropped;
-        }
-        if (learned && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
-            return After::then(Stage::Load);
-        }
-        let (reason, patience) = (error.reason().to_owned(), patience(&error));
-        self.tell(claim, scene, patience, Verdict { status: false, reason: reason.clone(), message: error.to_string() });
-        let open = ended.is_none() && error.is_definite();
-        if open {
-            self.store.wait_out(operation.id);
-        }
-        let at_least = if open { FENCE } else { SignedDuration::ZERO };
-        After::Pause { reason, patience, at_least }
-    }
-}
-
-/// How an operation ended that was answered with an error; none where that is not known.
-pub(crate) fn judged(change: &Change, error: &Error, may_still_arrive: bool) -> Judged {
-    let takes_eip = matches!(change, Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. });
-    let takes_away = takes_eip || matches!(change, Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. });
-    match error.class() {
-        Class::NotFound if takes_away => Some((Outcome::Done, takes_eip)),
-        Class::Done => Some((Outcome::Done, false)),
-        _ if error.is_definite() && !may_still_arrive => Some((Outcome::Refused, false)),
-        _ => None,
-    }
-}
-
-pub(crate) fn patience(error: &Error) -> Patience {
-    match error.class() {
-        Class::Conflict if error.reason() == "AddressNotOnGateway" => Patience::Event,
-        Class::Transient | Class::Processing | Class::Conflict | Class::Done | Class::NotFound => Patience::Poll,
-        Class::Throttled => Patience::Event,
-        Class::Quota | Class::Denied | Class::Permanent => Patience::Person,
+        after
     }
 }
 

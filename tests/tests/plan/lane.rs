@@ -1,27 +1,23 @@
-//! A process at its lanes: what `worker/src/lane.rs` and `delivery.rs` do in one go stands here as stages, between which anything may happen.
+//! A process at its lanes: what `worker/src/gateway/sender.rs` and `delivery.rs` do in one go stands here as stages, between which anything may happen.
 //!
 //! ```text
 //! take the lane ─▶ take what comes next ─▶ send ─▶ hear ─▶ settle, queue anew, or leave word
 //! ```
 
-use crate::call::{judged, patience};
 use crate::operations::Bringer;
 use crate::queue::{Lane, Taken};
-use crate::store::{FENCE, No};
+use crate::store::No;
 use crate::world::World;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
-use waygate_cloud::{Class, Error};
-use waygate_core::change::{Answer, Change};
+use std::time::Duration;
+use waygate_cloud::Error;
+use waygate_core::change::Answer;
 use waygate_core::ids::NatGatewayId;
-use waygate_core::operation::{Outcome, Refused};
+use waygate_core::operation::Outcome;
+use waygate_core::rules::response::{self, LeaseEffect, Lesson, Record};
+use waygate_core::rules::timing::{ENTRIES_AT_REST, MODIFY_DENIED};
 
-/// Where entries must be at rest first, a lease looks after this by itself.
-const RESTED: SignedDuration = SignedDuration::from_secs(10);
-/// How long the right to modify entries is not asked for again.
-const DENIED: SignedDuration = SignedDuration::from_hours(1);
-/// Refusals for a busy gateway that the lease does not hear of.
-const MOST_AGAIN: u32 = 3;
 /// Changes that a gateway takes at a time which does not wait for rest.
 const WINDOW: usize = 2;
 
@@ -107,45 +103,37 @@ impl World {
         let (now, operation) = (self.now, &taken.operation);
         let error = match answered {
             Ok(answer) => {
-                let look = if self.cloud.strict && self.chance(0.5) { RESTED } else { SignedDuration::ZERO };
-                return self.store.settle(now, Bringer::Lane(look), operation.id, Outcome::Done, Some(&answer), false);
+                let look = if self.cloud.strict && self.chance(0.5) { ENTRIES_AT_REST } else { Duration::ZERO };
+                return self.store.settle(now, Bringer::Lane(look), operation.id, Outcome::Done, Some(&answer), LeaseEffect::Plain);
             }
             Err(error) => error,
         };
-        if error.is_gateway_busy() && taken.agains < MOST_AGAIN && self.store.again(now, lane, taken) != Err(No::LaneLost) {
-            return;
+        let failure = error.failure();
+        if self.record_all(lane, taken, response::of_sender(&operation.change, &failure, taken.may_still_arrive, taken.agains)).is_err() {
+            let records = response::after_busy_retries(&operation.change, &failure, taken.may_still_arrive);
+            self.record_all(lane, taken, records).unwrap_or_default();
         }
-        let ended = judged(&operation.change, &error, taken.may_still_arrive);
-        let learned = self.learn(&lane.gateway, &operation.change, &error);
-        if !learned && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-            let at_least = if ended.is_none() && error.is_definite() { FENCE } else { SignedDuration::ZERO };
-            let at_least_seconds = u32::try_from(at_least.as_secs()).unwrap_or(0);
-            let (reason, message) = (error.reason().to_owned(), error.to_string());
-            self.store.leave_word(taken.lease, Refused { reason, message, patience: patience(&error), at_least_seconds });
-        }
-        if let Some((outcome, eip_gone)) = ended {
-            return self.store.settle(now, Bringer::Lane(SignedDuration::ZERO), operation.id, outcome, None, eip_gone);
-        }
-        if error.is_definite() {
-            self.store.wait_out(operation.id);
-        }
-        self.store.lost(now, operation.id);
     }
 
-    /// Whether the refusal told what the plan can go by.
-    fn learn(&mut self, gateway: &NatGatewayId, change: &Change, error: &Error) -> bool {
-        match (change, error.class()) {
-            (Change::CreateForwardEntry(_), Class::Quota) => {
-                let standing = self.cloud.entries(self.now, gateway).len();
-                self.store.gateway_full(self.now, gateway, standing);
-                self.store.wake_queue(self.now, gateway);
-                true
+    /// An error: the lane was lost, and the change does not go back into its queue.
+    fn record_all(&mut self, lane: &Lane, taken: &Taken, records: Vec<Record>) -> Result<(), No> {
+        let (now, id, gateway) = (self.now, taken.operation.id, &lane.gateway);
+        for record in records {
+            match record {
+                Record::Requeue if self.store.again(now, lane, taken) == Err(No::LaneLost) => return Err(No::LaneLost),
+                Record::Settle(outcome, effect) => self.store.settle(now, Bringer::Lane(Duration::ZERO), id, outcome, None, effect),
+                Record::Learn(Lesson::GatewayFull) => {
+                    let standing = self.cloud.entries(now, gateway).len();
+                    self.store.gateway_full(now, gateway, standing);
+                    self.store.wake_queue(now, gateway);
+                }
+                Record::Learn(Lesson::ModifyDenied) => self.store.modify_denied(gateway, now + MODIFY_DENIED),
+                Record::Reject(refused) => self.store.leave_word(taken.lease, refused),
+                Record::AwaitFence => self.store.wait_out(id),
+                Record::MarkUnanswered => self.store.lost(now, id),
+                Record::Requeue | Record::Learn(Lesson::AddressNotReclaimable) => {}
             }
-            (Change::ModifyForwardEntry { .. }, Class::Denied) if error.reason() == "PermissionDenied" => {
-                self.store.modify_denied(gateway, self.now + DENIED);
-                true
-            }
-            _ => false,
         }
+        Ok(())
     }
 }

@@ -1,16 +1,16 @@
 //! Operations, as the store keeps them: intended before the call, settled once, by whoever has the answer.
 
 use crate::sources::Former;
-use crate::store::{CALL, Claim, Done, FENCE, No, Row, Store, forget_entry, keeps};
-use jiff::{SignedDuration, Timestamp};
+use crate::store::{Claim, Done, No, Row, Store, forget_entry, keeps};
+use jiff::Timestamp;
+use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Phase};
+use waygate_core::lease::{Constraint, Lease, LeasedEip, LeasedPort, Phase};
 use waygate_core::operation::{Operation, Outcome, Sending};
-
-/// Between two reads that show no effect of an operation: what made the first one blind may last.
-const APART: SignedDuration = SignedDuration::from_secs(30);
+use waygate_core::rules::response::LeaseEffect;
+use waygate_core::rules::timing::{CALL, FENCE, MISSED_READS_APART};
 
 /// An unresolved operation, and its place in a lane's queue.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Asked {
     pub urgent: bool,
     pub sends: u32,
     /// How often the same change was refused before, because the gateway was busy.
-    pub agains: u32,
+    pub agains: i32,
     /// Until then somebody waits for the answer to the last send.
     pub answer_by: Timestamp,
 }
@@ -34,7 +34,7 @@ pub(crate) enum Bringer<'a> {
     /// The lease's claimant.
     Claimant(&'a Claim),
     /// A gateway's lane; the lease looks after this time.
-    Lane(SignedDuration),
+    Lane(Duration),
 }
 
 impl Store {
@@ -68,7 +68,7 @@ impl Store {
         if self.held(claim)?.due <= now + CALL {
             return Err(No::ClaimLost);
         }
-        let asked = self.ask(now, claim.lease_id, resource, change).ok_or(No::Taken("operation_unresolved"))?;
+        let asked = self.ask(now, claim.lease_id, resource, change).ok_or(No::Conflict(Constraint::OpenOperation))?;
         asked.sends = 1;
         asked.operation.fence_until = now + FENCE;
         Ok(asked.operation.clone())
@@ -94,7 +94,7 @@ impl Store {
     pub(crate) fn miss(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
         let operation = &mut self.asked(claim, id)?.ok_or(No::ClaimLost)?.operation;
         operation.misses += 1;
-        operation.fence_until = operation.fence_until.max(now + APART);
+        operation.fence_until = operation.fence_until.max(now + MISSED_READS_APART);
         Ok(())
     }
 
@@ -104,7 +104,15 @@ impl Store {
     }
 
     /// A fact, so not fenced, and written once.
-    pub(crate) fn settle(&mut self, now: Timestamp, by: Bringer<'_>, id: Uuid, outcome: Outcome, answer: Option<&Answer>, eip_gone: bool) {
+    pub(crate) fn settle(
+        &mut self,
+        now: Timestamp,
+        by: Bringer<'_>,
+        id: Uuid,
+        outcome: Outcome,
+        answer: Option<&Answer>,
+        effect: LeaseEffect,
+    ) {
         let Some(at) = self.operations.iter().position(|asked| asked.operation.id == id) else { return };
         let Asked { lease, operation, .. } = self.operations.remove(at);
         let Some(row) = self.rows.get_mut(&lease) else { return };
@@ -115,7 +123,7 @@ impl Store {
         }
         let name = (row.cluster, row.lease.pod_name.clone());
         let brought = answer.and_then(|answer| answer.allocation_id.clone().zip(answer.ip_address));
-        if eip_gone {
+        if effect == LeaseEffect::EipGone {
             let expired = row.lease.phase == Phase::Ending && row.lease.ends_at.is_some_and(|end| end <= now);
             let left = row.lease.eip.take().filter(|eip| eip.ours && expired && keeps(&row.lease.request));
             if let Some(eip) = left {
@@ -134,7 +142,7 @@ impl Row {
     fn answered(&mut self, now: Timestamp, by: Bringer<'_>) {
         let look = match by {
             Bringer::Claimant(claim) if self.owner == Some(claim.owner) && self.epoch == claim.epoch => return,
-            Bringer::Claimant(_) => SignedDuration::ZERO,
+            Bringer::Claimant(_) => Duration::ZERO,
             Bringer::Lane(look) => look,
         };
         self.wake += 1;

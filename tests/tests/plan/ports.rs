@@ -7,19 +7,16 @@ use simulator::dice::Dice;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId};
-use waygate_core::lease::{GatewayFact, PortKey, PortSpan};
-use waygate_core::lease::{LeasedPort, Phase};
+use waygate_core::lease::{Constraint, GatewayFact, LeasedPort, Phase, PortKey, PortSpan, Reserved};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
+use waygate_core::rules::timing::{GATEWAY_FULL, LOSSES_COUNTED};
 
 /// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of it.
 pub(crate) const PORTS: RangeInclusive<u16> = 1014..=1037;
 /// How long a port that was freed stays unused.
 pub(crate) const QUIET: SignedDuration = SignedDuration::from_secs(60);
-/// How long a gateway that refused an entry for its quota is not asked again.
-const FULL: SignedDuration = SignedDuration::from_mins(10);
 /// So many pods of a gateway are told within this time that their entries are lost. Few, because there are few pods.
 const LOSSES: usize = 1;
-const LOSSES_COUNT: SignedDuration = SignedDuration::from_mins(10);
 /// How long somebody's entry must not show before its ports are given out again: half the time between two looks.
 const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -53,14 +50,6 @@ pub(crate) struct Room {
     losses_held: Option<Timestamp>,
 }
 
-/// Whether there was room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserved {
-    Yes,
-    NoRoom,
-    QuotaFull,
-}
-
 impl Store {
     pub(crate) fn offer_first(&mut self, gateway: &Gateway) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -73,7 +62,7 @@ impl Store {
     pub(crate) fn offer(&mut self, gateway: &Gateway, snat: bool) -> Done {
         let Some(offered) = self.offers.get(&gateway.eip) else { return Ok(()) };
         if offered.gateway.id != gateway.id && self.meets_others(gateway) {
-            return Err(No::Taken("port_internal"));
+            return Err(No::Conflict(Constraint::ForwardedPort));
         }
         let trouble = offered.trouble.clone();
         self.offers.insert(gateway.eip.clone(), Offered { gateway: gateway.clone(), snat, trouble });
@@ -133,7 +122,7 @@ impl Store {
     }
 
     pub(crate) fn gateway_full(&mut self, now: Timestamp, gateway: &NatGatewayId, standing: usize) {
-        self.rooms.entry(gateway.clone()).or_default().full = Some((standing, now + FULL));
+        self.rooms.entry(gateway.clone()).or_default().full = Some((standing, now + GATEWAY_FULL));
     }
 
     pub(crate) fn modify_denied(&mut self, gateway: &NatGatewayId, until: Timestamp) {
@@ -150,7 +139,7 @@ impl Store {
 
     pub(crate) fn gateway_fact(&self, now: Timestamp, lease: LeaseId, port: &LeasedPort) -> GatewayFact {
         let room = self.rooms.get(&port.gateway_id);
-        let told = room.and_then(|room| room.lost.get(&lease)).is_some_and(|at| *at + LOSSES_COUNT > now);
+        let told = room.and_then(|room| room.lost.get(&lease)).is_some_and(|at| *at + LOSSES_COUNTED > now);
         let offered = self.offers.get(&port.allocation_id);
         GatewayFact {
             full_at: self.full_at(now, &port.gateway_id),
@@ -165,12 +154,12 @@ impl Store {
     pub(crate) fn lose(&mut self, now: Timestamp, claim: &Claim, gateway: &NatGatewayId) -> Result<bool, No> {
         self.held(claim)?;
         let room = self.rooms.entry(gateway.clone()).or_default();
-        room.lost.retain(|_, at| *at + LOSSES_COUNT > now);
+        room.lost.retain(|_, at| *at + LOSSES_COUNTED > now);
         let told = room.lost.keys().filter(|lease| **lease != claim.lease_id).count() < LOSSES;
         if told {
             room.lost.insert(claim.lease_id, now);
         } else {
-            room.losses_held = room.lost.values().min().map(|at| *at + LOSSES_COUNT);
+            room.losses_held = room.lost.values().min().map(|at| *at + LOSSES_COUNTED);
         }
         Ok(told)
     }
@@ -201,7 +190,7 @@ impl Store {
             let Some(offered) = self.offers.get(eip).cloned() else { continue };
             let Some(taken) = self.find(eip, &missing, request.same_port, dice) else { continue };
             if self.is_full(now, &offered.gateway.id, taken.iter().filter(|it| it.port == it.head).count()) {
-                answer = Reserved::QuotaFull;
+                answer = Reserved::QuotaFull(vec![offered.gateway.id.clone()]);
                 continue;
             }
             self.take(claim, &offered.gateway, taken, request)?;
@@ -225,7 +214,7 @@ impl Store {
         if let Some(target) = self.held(claim)?.lease.target.clone() {
             let mut theirs = self.others_at(claim.lease_id, target.private_ip).flat_map(|it| &it.ports);
             if theirs.any(|port| port.gateway_id == gateway.id && taken.iter().any(|it| it.exposed == port.exposed)) {
-                return Err(No::Taken("port_internal"));
+                return Err(No::Conflict(Constraint::ForwardedPort));
             }
         }
         for it in taken {

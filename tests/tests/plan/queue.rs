@@ -1,7 +1,7 @@
 //! Lanes and their queues, as the store keeps them: what waits at a gateway, and who sends it.
 
 use crate::operations::Asked;
-use crate::store::{CALL, Claim, Done, FENCE, No, Row, Store};
+use crate::store::{Claim, Done, No, Row, Store};
 use jiff::{SignedDuration, Timestamp};
 use simulator::dice::Dice;
 use std::net::Ipv4Addr;
@@ -9,9 +9,7 @@ use uuid::Uuid;
 use waygate_core::change::Change;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::operation::{Ask, Operation, Refused};
-
-/// How long a lane holds without a sign of life.
-const LIFE: SignedDuration = SignedDuration::from_secs(15);
+use waygate_core::rules::timing::{CALL, FENCE, GATEWAY_LOCK};
 
 /// A gateway's lane that is somebody's for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +34,7 @@ pub(crate) struct Taken {
     pub lease: LeaseId,
     /// An earlier send of it was not answered and may still take effect.
     pub may_still_arrive: bool,
-    pub agains: u32,
+    pub agains: i32,
 }
 
 impl Store {
@@ -90,7 +88,7 @@ impl Store {
             return None;
         }
         row.epoch += 1;
-        (row.owner, row.until) = (Some(owner), now + LIFE);
+        (row.owner, row.until) = (Some(owner), now + GATEWAY_LOCK);
         let lane = Lane { gateway: gateway.clone(), owner, epoch: row.epoch };
         let under_way = self.operations.iter().filter(|asked| !asked.queued && asked.lane.as_ref() == Some(gateway));
         for lease in under_way.map(|asked| asked.lease).collect::<Vec<_>>() {
@@ -102,7 +100,7 @@ impl Store {
     /// A sign of life: extends the owner's lanes that have not lapsed.
     pub(crate) fn renew_lanes(&mut self, now: Timestamp, owner: Uuid) {
         for row in self.lanes.values_mut().filter(|row| row.owner == Some(owner) && row.until > now) {
-            row.until = now + LIFE;
+            row.until = now + GATEWAY_LOCK;
         }
     }
 
@@ -114,7 +112,7 @@ impl Store {
     /// Marks something as sent: urgent deletions first, and whatever the dice say after.
     pub(crate) fn next_in_lane(&mut self, now: Timestamp, lane: &Lane, creations: bool, dice: &mut Dice) -> Result<Option<Taken>, No> {
         let row = self.lane_held(now, lane)?;
-        row.until = row.until.max(now + LIFE);
+        row.until = row.until.max(now + GATEWAY_LOCK);
         let may = |asked: &&Asked| creations || !matches!(asked.operation.change, Change::CreateForwardEntry(_));
         let waiting: Vec<_> = self.waiting(&lane.gateway).filter(may).map(|asked| (asked.urgent, asked.operation.id)).collect();
         let urgent = waiting.iter().any(|(urgent, _)| *urgent);

@@ -1,15 +1,12 @@
 //! Where a lease's EIP comes from when it is not bought for it, as the store knows it.
 
 use crate::store::{Claim, Done, No, Row, Store, keeps};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{AllocationId, LeaseId};
-use waygate_core::lease::{EipSources, Holder, Standing};
-use waygate_core::lease::{Lease, LeasedEip, Phase};
+use waygate_core::lease::{EipSources, Holder, Lease, LeasedEip, Phase, Standing};
 use waygate_core::request::{EipRequest, EipSource, InstanceChargeType, Request};
-
-/// For so long the cloud gives an address back.
-const RECLAIMABLE: SignedDuration = SignedDuration::from_hours(7 * 24);
+use waygate_core::rules::timing::RECLAIMABLE;
 
 /// The address that time took from a lease.
 #[derive(Clone, Debug)]

@@ -8,25 +8,20 @@ use crate::sources::Former;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
-use waygate_core::lease::GatewayFact;
-use waygate_core::lease::{Lease, LeasedPort, Phase, Target};
+use waygate_core::lease::{Constraint, GatewayFact, Lease, LeasedPort, Phase, Target};
 use waygate_core::operation::{Operation, Refused};
 use waygate_core::request::{Keep, Kind, Request};
-
-/// As the worker sets them.
-pub(crate) const CLAIM: SignedDuration = SignedDuration::from_secs(15);
-pub(crate) const CALL: SignedDuration = SignedDuration::from_secs(10);
-pub(crate) const FENCE: SignedDuration = SignedDuration::from_secs(60);
-const HEADSTART: SignedDuration = SignedDuration::from_secs(30);
+use waygate_core::rules::timing::{CLAIM, HEAD_START};
 
 /// Why the store says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum No {
     ClaimLost,
     LaneLost,
-    Taken(&'static str),
+    Conflict(Constraint),
 }
 
 pub(crate) type Done = Result<(), No>;
@@ -121,7 +116,7 @@ impl Store {
     /// Announced at admission, unless a lease is kept for it.
     pub(crate) fn hand_off(&mut self, now: Timestamp, pod: Asking<'_>) {
         if !self.is_kept_for(pod) && self.live_row(pod).is_none() {
-            self.insert(now, pod, Phase::Headstart, now + HEADSTART);
+            self.insert(now, pod, Phase::Headstart, now + HEAD_START);
         }
     }
 
@@ -272,7 +267,7 @@ impl Store {
             return Err(No::ClaimLost);
         }
         if phase != Phase::Ending && self.kept_is_taken(lease.id, &lease.request) {
-            return Err(No::Taken("lease_kept"));
+            return Err(No::Conflict(Constraint::KeptLease));
         }
         let row = self.held(claim)?;
         (row.lease.phase, row.lease.doubts) = (phase, 0);
@@ -285,7 +280,7 @@ impl Store {
     pub(crate) fn adjust(&mut self, claim: &Claim, request: &Request) -> Done {
         self.held(claim)?;
         if self.kept_is_taken(claim.lease_id, request) {
-            return Err(No::Taken("lease_kept"));
+            return Err(No::Conflict(Constraint::KeptLease));
         }
         self.held(claim)?.lease.request = request.clone();
         Ok(())
@@ -308,10 +303,10 @@ impl Store {
         }
         let has = |row: &Row| row.lease.pod_uid == *uid && row.lease.kind == lease.kind && row.lease.phase != Phase::Ending;
         if self.rows.values().any(|row| row.lease.id != lease.id && has(row)) {
-            return Err(No::Taken("lease_pod"));
+            return Err(No::Conflict(Constraint::LeaseOfPod));
         }
         if self.kept_is_taken(lease.id, request) {
-            return Err(No::Taken("lease_kept"));
+            return Err(No::Conflict(Constraint::KeptLease));
         }
         let row = self.held(claim)?;
         row.made = None;
@@ -365,11 +360,11 @@ impl Store {
             return Err(No::ClaimLost);
         }
         if lease.kind == Kind::Eip && self.others_at(lease.id, target.private_ip).any(|it| it.kind == Kind::Eip) {
-            return Err(No::Taken("lease_target"));
+            return Err(No::Conflict(Constraint::BoundIp));
         }
         let same = |it: &LeasedPort| lease.ports.iter().any(|mine| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed);
         if self.others_at(lease.id, target.private_ip).flat_map(|it| &it.ports).any(same) {
-            return Err(No::Taken("port_internal"));
+            return Err(No::Conflict(Constraint::ForwardedPort));
         }
         let row = self.held(claim)?;
         (row.lease.target, row.lease.parted_at) = (Some(target.clone()), None);
@@ -405,7 +400,7 @@ impl Store {
             row.lease.resource && row.cluster == claim.cluster && row.lease.kind == lease.kind && row.lease.pod_name == lease.pod_name
         };
         if self.rows.values().any(|row| row.lease.id != lease.id && theirs(row)) {
-            return Err(No::Taken("lease_name"));
+            return Err(No::Conflict(Constraint::CustomResource));
         }
         self.held(claim)?.lease.resource = true;
         Ok(())
@@ -416,7 +411,7 @@ impl Store {
 pub(crate) struct Finish {
     /// What the last step knew of.
     pub wake: u64,
-    pub again: SignedDuration,
+    pub again: Duration,
     pub tries: i32,
     pub reason: String,
     /// Word of a lane that was told.

@@ -12,22 +12,23 @@ use crate::cluster::Pod;
 use crate::lane::Lanes;
 use crate::store::{Claim, Finish, Loaded, No};
 use crate::world::World;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::time::Duration;
 use uuid::Uuid;
 use waygate_cloud::Error;
-use waygate_core::change::{Answer, Change};
+use waygate_core::change::Answer;
 use waygate_core::condition::{Reason, Verdict};
 use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::EipSources;
-use waygate_core::lease::Phase;
 use waygate_core::names::{TAG_LEASE, TAG_POOL};
-use waygate_core::operation::{Operation, Refused, Sending};
-use waygate_core::plan::{self, CloudFacts, Content, PodFact, ResourceFact, Seen, Situation, Successor, Wait};
-use waygate_core::request::{EipRequest, EipSource, Request};
-use waygate_core::retry::Patience;
+use waygate_core::operation::{Operation, Refused};
+use waygate_core::plan::{self, CloudFacts, PodFact, ResourceFact, Seen, Situation, Successor, Wait};
+use waygate_core::retry::{self, History, Patience};
+use waygate_core::rules::publishing::Write;
+use waygate_core::rules::report::{self, Before, Report};
+use waygate_core::rules::{conflict, reads, succession};
 
 /// What was read, and the versions that writes are bound to.
 #[derive(Clone)]
@@ -42,14 +43,6 @@ pub(crate) struct Scene {
     /// The world's moment at which the cloud was read.
     pub read_at: u64,
     cloud: CloudFacts,
-}
-
-/// One write of several.
-pub(crate) enum Write {
-    Status(Option<Content>),
-    Announce(Option<String>),
-    Condition(Verdict),
-    Phase(Phase),
 }
 
 /// What a task does next.
@@ -79,7 +72,7 @@ pub(crate) enum After {
     Pause {
         reason: String,
         patience: Patience,
-        at_least: SignedDuration,
+        at_least: Duration,
     },
     Gone,
     /// The store says no: the lease is left to lapse.
@@ -105,9 +98,6 @@ pub(crate) struct List {
     moment: u64,
     entries: Vec<ForwardEntry>,
 }
-
-/// How old such a list may be.
-const RESTING: SignedDuration = SignedDuration::from_secs(10);
 
 /// More steps than any lease takes in one go; more than that never end.
 const MOST_LOOKS: u32 = 200;
@@ -146,13 +136,10 @@ impl World {
             After::Then(stage) => self.workers[index].task = Some(Task { claim, stage: *stage, looks }),
             After::Gone | After::Dropped => {}
             After::Pause { reason, patience, at_least } => {
-                let repeated = known.reason.as_deref() == Some(reason.as_str());
-                let tries = match known.refused {
-                    Some(_) => known.refusals,
-                    None if repeated => known.tries.saturating_add(1),
-                    None => 0,
-                };
-                let again = self.again(patience, tries).max(at_least);
+                let refusals = known.refused.as_ref().map(|_| known.refusals);
+                let history = History { reason: known.reason.as_deref(), tries: known.tries, refusals };
+                let tries = history.tries_for(&reason);
+                let again = retry::delay(patience, tries, self.now, 1.0).max(at_least);
                 let finish = Finish { wake: known.wake, again, tries, reason, heard: known.refused };
                 // A claim that was lost meanwhile is somebody else's to finish.
                 self.store.finish(self.now, &claim, finish).unwrap_or_default();
@@ -218,18 +205,13 @@ impl World {
     }
 
     fn plan(&mut self, claim: &Claim, scene: Box<Scene>) -> Result<After, No> {
-        if let Some(refused) = &scene.loaded.refused {
-            let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
-            self.tell(claim, &scene, refused.patience, told);
-            let at_least = SignedDuration::from_secs(refused.at_least_seconds.into());
-            return Ok(After::Pause { reason: refused.reason.clone(), patience: refused.patience, at_least });
-        }
         let situation = Situation {
             owner: self.owners[claim.cluster],
             // Nothing is switched off here.
             served: true,
             lease: &scene.loaded.lease,
             operations: &scene.loaded.operations,
+            rejection: scene.loaded.refused.as_ref(),
             pod: &scene.pod,
             resource: &scene.resource,
             successor: scene.successor.as_ref(),
@@ -241,12 +223,12 @@ impl World {
         self.note(|| format!("{} plans {step:?}", situation.lease.id));
         self.planned(claim, &scene, &step);
         let stands = plan::still_stands(&situation, &step).then(|| scene.clone());
-        let ending = (scene.loaded.lease.phase == Phase::Ending).then(|| scene.clone());
+        let (phase, before) = (scene.loaded.lease.phase, scene.clone());
         let after = self.act(claim, scene, &step)?;
-        if let (Some(scene), After::Pause { patience, .. }) = (ending, &after)
-            && !patience.is_short()
+        if let After::Pause { patience, .. } = &after
+            && succession::observes_at_pause(true, phase, *patience)
         {
-            self.sight_who_asks(claim, &scene);
+            self.sight_who_asks(claim, &before);
         }
         match (after, stands) {
             (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => Ok(After::then(Stage::Reload(scene))),
@@ -258,42 +240,26 @@ impl World {
         EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, &loaded.lease) }
     }
 
-    fn again(&self, patience: Patience, tries: i32) -> SignedDuration {
-        match patience {
-            Patience::Until(moment) => moment.duration_since(self.now).max(SignedDuration::ZERO),
-            patience => curve(patience, tries),
-        }
-    }
-
     /// What was read, and the moment at which the oldest of it was.
     fn read_cloud(&mut self, cluster: usize, loaded: &Loaded, pod: &PodFact, known: CloudFacts) -> (CloudFacts, u64) {
         let (now, mut moment, lease) = (self.now, self.moment, &loaded.lease);
         let mut facts = CloudFacts { eip: known.eip, eni: known.eni, gateway: loaded.gateway.clone(), ..CloudFacts::default() };
-        let named = match (&lease.eip, &lease.request) {
-            (Some(eip), _) => Some(eip.allocation_id.clone()),
-            (None, Request::Eip(request)) => match &request.source {
-                EipSource::Given(id) => Some(id.clone()),
-                EipSource::Allocate(_) | EipSource::Pool(_) => None,
-            },
-            (None, Request::Dnat(_)) => None,
-        };
-        if let (None, Request::Eip(EipRequest { source: EipSource::Pool(pool), .. })) = (&lease.eip, &lease.request) {
+        let reads = reads::needed(lease, &loaded.operations, pod);
+        if let Some(pool) = reads.pool {
             facts.pool = self.cloud.eips_by_tag(now, TAG_POOL, pool);
         }
-        if let (Seen::NotRead, Some(id)) = (&facts.eip, named) {
-            facts.eip = Seen::from_read(self.cloud.eip(now, &id));
+        if let (Seen::NotRead, Some(id)) = (&facts.eip, reads.eip) {
+            facts.eip = Seen::from_read(self.cloud.eip(now, id));
         }
-        if loaded.operations.iter().any(|operation| allocates(&operation.change)) {
+        if reads.tagged {
             facts.tagged = self.cloud.eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
         }
-        let ip = if let PodFact::Here(here) = pod { here.ip } else { None };
-        let lacks_eni = |ip: &Ipv4Addr| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip);
-        if let (Seen::NotRead, Some(ip)) = (&facts.eni, ip.filter(lacks_eni)) {
+        if let (Seen::NotRead, Some(ip)) = (&facts.eni, reads.interface) {
             facts.eni = Seen::from_read(self.cloud.eni(now, ip));
         }
-        if let Some(port) = lease.ports.first() {
-            (facts.entries, moment) = self.list_entries(&port.gateway_id, loaded);
-            let at_it = facts.entries.iter().filter(|entry| ip == Some(entry.internal_ip));
+        if let Some(gateway) = reads.entries {
+            (facts.entries, moment) = self.list_entries(gateway, loaded);
+            let at_it = facts.entries.iter().filter(|entry| reads::pod_ip(pod) == Some(entry.internal_ip));
             let ours = at_it.filter_map(|entry| self.owners[cluster].read_entry_name(&entry.name)).map(|name| name.lease);
             facts.known_leases = ours.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
         }
@@ -303,9 +269,9 @@ impl World {
     /// A lease that only waits for its turn, or to see that all is well, may do with a list that somebody else has read: one from after the last
     /// answer to an operation of its own, and not too old.
     fn list_entries(&mut self, gateway: &NatGatewayId, loaded: &Loaded) -> (Vec<ForwardEntry>, u64) {
-        let waits = loaded.lease.doubts == 0 && loaded.operations.iter().all(|operation| operation.sending == Sending::Queued);
-        let since = loaded.stirred.max(self.now - RESTING);
-        let shared = self.lists.get(gateway).filter(|list| waits && list.at > since).cloned();
+        let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
+        let since = loaded.stirred.max(self.now - age);
+        let shared = self.lists.get(gateway).filter(|list| list.at > since).cloned();
         if let Some(list) = shared.filter(|_| self.chance(0.5)) {
             return (list.entries, list.moment);
         }
@@ -317,7 +283,7 @@ impl World {
     fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
         let lease = scene.loaded.lease.clone();
         let (name, kind) = (lease.pod_name.as_str(), lease.kind);
-        if !self.store.holds(claim) && matches!(writes.front(), Some(Write::Status(_) | Write::Announce(_) | Write::Condition(_))) {
+        if !self.store.holds(claim) && matches!(writes.front(), Some(Write::Status(_) | Write::Annotation(_) | Write::Condition(_))) {
             self.late_write(&lease);
         }
         let written = match writes.pop_front() {
@@ -326,26 +292,25 @@ impl World {
                 self.showing(&lease, content.as_ref());
                 self.clusters[claim.cluster].write_status(name, kind, scene.resource_version, content.as_ref()).is_ok()
             }
-            Some(Write::Announce(value)) => {
-                let stands = matches!(&scene.pod, PodFact::Here(here) if here.announced == value);
-                stands
-                    || self.patch(claim, &mut scene, |pod| {
-                        match &value {
-                            Some(value) => pod.announced.insert(kind, value.clone()),
-                            None => pod.announced.remove(&kind),
-                        };
-                    })
-            }
+            Some(Write::Annotation(value)) => self.patch(claim, &mut scene, |pod| {
+                match &value {
+                    Some(value) => pod.announced.insert(kind, value.clone()),
+                    None => pod.announced.remove(&kind),
+                };
+            }),
             Some(Write::Condition(verdict)) => {
-                let stands = matches!(&scene.pod, PodFact::Here(here) if here.verdict.as_ref() == Some(&verdict));
                 let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
-                let patched = !stands && self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
+                let patched = self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
                 if patched && published {
                     self.published(claim, &lease, scene.read_at);
                 }
-                stands || patched
+                patched
             }
-            Some(Write::Phase(phase)) => return self.store.set_phase(claim, phase).map_or_else(After::from, |()| After::then(Stage::Load)),
+            Some(Write::Event(_)) => true,
+            Some(Write::Phase(phase)) => match self.store.set_phase(claim, phase) {
+                Ok(()) => true,
+                Err(no) => return no.into(),
+            },
         };
         if written { After::then(Stage::Write(scene, writes)) } else { changed() }
     }
@@ -362,22 +327,19 @@ impl World {
     }
 
     pub(crate) fn taken_or(&mut self, claim: &Claim, scene: &Scene, done: Result<(), No>) -> Result<After, No> {
-        let reason = match done {
-            Ok(()) => return Ok(After::then(Stage::Load)),
-            Err(No::Taken("lease_eip")) => Reason::EipHeld,
-            Err(No::Taken(constraint @ ("lease_target" | "port_internal"))) => {
-                if let (PodFact::Here(here), "port_internal") = (&scene.pod, constraint)
-                    && let Some(ip) = here.ip
-                {
-                    self.store.hurry(self.now, scene.loaded.lease.id, ip);
-                }
-                Reason::PrivateIpTaken
-            }
-            Err(No::Taken("lease_pod")) => Reason::Kept,
-            Err(No::Taken("lease_name")) => Reason::ResourceTaken,
-            Err(no) => return Err(no),
-        };
-        Ok(self.waits(claim, scene, Wait { reason, message: "taken".to_owned(), patience: Patience::Poll }))
+        let Err(no) = done else { return Ok(After::then(Stage::Load)) };
+        let No::Conflict(constraint) = no else { return Err(no) };
+        let Some(wait) = conflict::wait_for(constraint) else { return Err(no) };
+        if let (true, Some(ip)) = (conflict::expedites_removal(constraint), reads::pod_ip(&scene.pod)) {
+            self.store.hurry(self.now, scene.loaded.lease.id, ip);
+        }
+        Ok(self.waits(claim, scene, wait))
+    }
+
+    pub(crate) fn report_rejection(&mut self, claim: &Claim, scene: &Scene, refused: Refused) -> After {
+        let Refused { reason, message, patience, at_least_seconds } = refused;
+        self.tell(claim, scene, patience, Verdict { status: false, reason: reason.clone(), message });
+        After::Pause { reason, patience, at_least: Duration::from_secs(at_least_seconds.into()) }
     }
 
     pub(crate) fn waits(&mut self, claim: &Claim, scene: &Scene, wait: Wait) -> After {
@@ -387,20 +349,10 @@ impl World {
     }
 
     pub(crate) fn tell(&mut self, claim: &Claim, scene: &Scene, patience: Patience, told: Verdict) {
-        let PodFact::Here(here) = &scene.pod else { return };
         let lease = &scene.loaded.lease;
-        let lasting = match patience {
-            Patience::Turn if scene.loaded.refusals > 0 => false,
-            Patience::Poll | Patience::Turn => scene.loaded.reason.as_deref() == Some(&told.reason) || here.verdict.is_none(),
-            Patience::Event | Patience::Person => true,
-            Patience::Exit | Patience::Idle | Patience::Until(_) => false,
-        };
-        if here.terminating
-            || here.exited
-            || matches!(lease.phase, Phase::Held | Phase::Ending)
-            || !lasting
-            || here.verdict.as_ref() == Some(&told)
-        {
+        let before = Before { reason: scene.loaded.reason.as_deref(), refusals: scene.loaded.refusals };
+        let report = report::of_wait(lease.phase, &scene.pod, &scene.resource, before, patience, &told);
+        if !matches!(report, Report::Condition | Report::ConditionAndEvent) {
             return;
         }
         self.telling(claim, scene, &told);
@@ -441,7 +393,7 @@ impl Known {
 }
 
 pub(crate) fn pause(reason: &str, patience: Patience) -> After {
-    After::Pause { reason: reason.to_owned(), patience, at_least: SignedDuration::ZERO }
+    After::Pause { reason: reason.to_owned(), patience, at_least: Duration::ZERO }
 }
 
 pub(crate) fn changed() -> After {
@@ -450,21 +402,4 @@ pub(crate) fn changed() -> After {
 
 pub(crate) fn doubtful() -> After {
     pause("Doubtful", Patience::Event)
-}
-
-fn allocates(change: &Change) -> bool {
-    matches!(change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. })
-}
-
-/// The worker's curve, without its jitter.
-fn curve(patience: Patience, tries: i32) -> SignedDuration {
-    let (first, growth, longest) = match patience {
-        Patience::Poll => (0.15, 1.5_f64, 3.0),
-        Patience::Event => (0.5, 1.7, 10.0),
-        Patience::Turn => (1.0, 60.0, 60.0),
-        Patience::Person => (2.0, 1.7, 60.0),
-        Patience::Exit => (30.0, 1.0, 30.0),
-        Patience::Idle | Patience::Until(_) => (300.0, 1.0, 300.0),
-    };
-    SignedDuration::try_from_secs_f64((first * growth.powi(tries.clamp(0, 30))).min(longest)).unwrap_or_default()
 }

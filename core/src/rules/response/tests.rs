@@ -85,7 +85,7 @@ fn settled(records: &[Record]) -> Option<(Outcome, LeaseEffect)> {
 #[test]
 fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
     for_all(|change, failure, arrives| {
-        let records = of_sender(change, failure, arrives, 0);
+        let records = of_sender(change, failure, arrives, MOST_BUSY_RETRIES);
         let open = records.contains(&Record::MarkUnanswered);
         assert_ne!(settled(&records).is_some(), open, "{} {failure:?}: {records:?}", change.action());
         assert_eq!(settled(&records), settled(&of_claimant(change, failure, arrives)).filter(|_| !open), "both judge alike");
@@ -169,4 +169,17 @@ fn only_a_send_before_this_one_within_the_fence_may_still_arrive() {
     assert!(!may_still_arrive(&open, &[], now), "this is its first send");
     let past = operation(now - Duration::from_secs(1));
     assert!(!may_still_arrive(&past, std::slice::from_ref(&past), now));
+}
+
+#[test]
+fn a_change_without_a_permit_keeps_its_place_and_its_lease_hears_in_time_when_one_is_likely() {
+    let failure = CallFailure {
+        class: FailureClass::Throttled,
+        sent: false,
+        retry_after: Some(Duration::from_millis(7_200)),
+        ..failures()[0].clone()
+    };
+    assert_eq!(of_sender(&changes()[8], &failure, false, 0), [Record::Requeue]);
+    let told = of_sender(&changes()[8], &failure, false, MOST_BUSY_RETRIES);
+    assert!(matches!(&told[0], Record::Reject(told) if told.patience == Patience::Event && told.at_least_seconds == 8), "{told:?}");
 }

@@ -1,7 +1,7 @@
 //! Looks now and then for what events miss: annotated pods that missed the webhook and have no label, and history that is old enough to go.
 
+use crate::context::Worker;
 use crate::errors::Error;
-use crate::worker::Worker;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};

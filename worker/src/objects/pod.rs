@@ -1,9 +1,12 @@
-//! How a pod is read: what it asks for, what we have told it.
+//! How a pod is read (what it asks for, what it was told), and how it is told: each write holds only for the pod as it was read.
 
-use crate::worker::Worker;
+use crate::context::Worker;
+use crate::errors::Error;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use waygate_core::annotations::{self, ALLOCATED_DNAT, ALLOCATED_EIP, Context, Reading};
 use waygate_core::condition::Verdict;
 use waygate_core::ids::PodUid;
@@ -99,13 +102,33 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
     }
 }
 
+/// Writes, or with `None` removes, the annotation that tells the pod its address; gives the pod as it is then.
+pub(crate) async fn write_announcement(worker: &Worker, pod: &Pod, kind: Kind, value: Option<&str>) -> Result<Box<Pod>, Error> {
+    let patch = json!({ "metadata": {
+        "uid": pod.uid(), "resourceVersion": pod.resource_version(), "annotations": { announcement(kind): value },
+    }});
+    let api = worker.pods(&pod.namespace().unwrap_or_default());
+    Ok(Box::new(api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?))
+}
+
+/// Writes one condition by strategic merge, so that no other controller's is touched.
+pub(crate) async fn write_condition(worker: &Worker, pod: &Pod, kind: Kind, verdict: &Verdict) -> Result<(), Error> {
+    let patch = json!({
+        "metadata": { "uid": pod.uid(), "resourceVersion": pod.resource_version() },
+        "status": { "conditions": [new_condition(pod, kind, verdict, Timestamp::now())] },
+    });
+    let api = worker.pods(&pod.namespace().unwrap_or_default());
+    api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    Ok(())
+}
+
 /// The condition to write: its transition time moves only with its status.
-pub(crate) fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
+fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
     let status = if verdict.status { "True" } else { "False" };
     let former = condition(pod, kind).filter(|former| former.status == status).and_then(|former| former.last_transition_time.as_ref());
     let moved =
         former.map_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    serde_json::json!({
+    json!({
         "type": kind.gate(), "status": status, "reason": verdict.reason, "message": verdict.message, "lastTransitionTime": moved,
     })
 }

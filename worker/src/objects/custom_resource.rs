@@ -2,8 +2,8 @@
 //!
 //! Spoken at `v1beta1`, the stored version: OpenKruiseGame's own definition, where it is installed over ours, has only that one.
 
+use crate::context::Worker;
 use crate::errors::Error;
-use crate::worker::Worker;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;

@@ -1,10 +1,10 @@
 //! What every task of the worker shares.
 
-use crate::events::Events;
-use crate::lanes::Lanes;
+use crate::gateway::port_pool::Pool;
+use crate::gateway::wakeups::Lanes;
 use crate::metrics::Metrics;
-use crate::namespaces::Namespaces;
-use crate::pool::Pool;
+use crate::objects::events::Events;
+use crate::watch::namespaces::Namespaces;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use std::time::Duration;

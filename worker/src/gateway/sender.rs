@@ -8,10 +8,9 @@
 //!
 //! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that comes now goes before all that waits.
 
-use crate::call::{CALL, FENCE};
-use crate::delivery::{Delivered, FullSince, deliver};
+use super::delivery::{Delivered, FullSince, deliver};
+use crate::context::Worker;
 use crate::errors::chain;
-use crate::worker::Worker;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_cloud::Turn;
 use waygate_core::ids::LeaseId;
+use waygate_core::rules::timing::{CALL, FENCE};
 use waygate_store::{Error as StoreError, Lane, Wanted};
 
 /// After a refusal for the quota no entry is made for so long: those that wait to make one go elsewhere meanwhile.
@@ -129,7 +129,7 @@ impl Serving {
             Ok(Delivered::Told) => {}
             // Else all that waits would be refused in turn, as fast as Postgres can say so.
             Ok(Delivered::NoPermit) => self.not_before = Some(Instant::now() + IDLE),
-            Err(error) => tracing::error!(error = chain(&error), "a delivery ended in disorder; its lease finds out what became of it"),
+            Err(error) => tracing::error!(error = chain(&error), "gateway sender task panicked; the lease reads the entry again"),
         }
     }
 

@@ -1,17 +1,14 @@
 //! The gateways' lanes that this process holds: taken where they are free, renewed while they are served, given back at the end.
 
+use super::sender;
+use crate::context::Worker;
 use crate::errors::chain;
-use crate::lane;
-use crate::worker::Worker;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use waygate_core::ids::NatGatewayId;
 use waygate_core::request::Kind;
 use waygate_store::Lane;
 
@@ -19,27 +16,6 @@ use waygate_store::Lane;
 const RENEWAL: Duration = Duration::from_secs(4);
 /// Between two looks for free lanes: how long a gateway waits when its worker has ended in order.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How the lanes that are served here hear of what was queued here. What others queue they find by looking.
-#[derive(Default)]
-pub(crate) struct Lanes {
-    served: Mutex<BTreeMap<NatGatewayId, Arc<Notify>>>,
-    free: Notify,
-}
-
-impl Lanes {
-    /// Something was queued at a gateway.
-    pub(crate) fn queued(&self, gateway: &NatGatewayId) {
-        match self.served().get(gateway) {
-            Some(queued) => queued.notify_one(),
-            None => self.free.notify_one(),
-        }
-    }
-
-    fn served(&self) -> MutexGuard<'_, BTreeMap<NatGatewayId, Arc<Notify>>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A lane that is served here.
 struct Served {
@@ -61,7 +37,7 @@ pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result
         take(&worker, &mut served).await;
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = worker.lanes.free.notified() => {}
+            () = worker.lanes.freed() => {}
             () = token.cancelled() => {}
         }
     }
@@ -70,7 +46,7 @@ pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result
     }
     for one in served {
         if let Err(error) = one.task.await {
-            tracing::error!(gateway.id = %one.lane.gateway_id, error = chain(&error), "a lane ended in disorder");
+            tracing::error!(gateway.id = %one.lane.gateway_id, error = chain(&error), "gateway sender task panicked");
         }
     }
     if let Err(error) = worker.store.leave_lanes(worker.owner).await {
@@ -106,9 +82,9 @@ async fn take(worker: &Arc<Worker>, served: &mut Vec<Served>) {
     };
     for lane in lanes {
         tracing::info!(gateway.id = %lane.gateway_id, "the gateway's lane is served from here");
-        let queued = Arc::clone(worker.lanes.served().entry(lane.gateway_id.clone()).or_default());
+        let queued = worker.lanes.wakeups_of(&lane.gateway_id);
         let token = CancellationToken::new();
-        let task = tokio::spawn(lane::serve(Arc::clone(worker), lane.clone(), queued, token.clone()));
+        let task = tokio::spawn(sender::serve(Arc::clone(worker), lane.clone(), queued, token.clone()));
         served.push(Served { lane, token, task });
     }
 }

@@ -1,9 +1,9 @@
 //! Every gate of ours gets a verdict, also where no lease stands behind it: True where nothing is asked for, False where what is asked for
 //! cannot be.
 
+use crate::context::Worker;
 use crate::errors::Error;
-use crate::worker::Worker;
-use crate::{pods, publish, resource};
+use crate::objects::{custom_resource, pod as pods};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::annotations::Problem;
 use waygate_core::condition::{Reason, Verdict};
@@ -14,9 +14,9 @@ pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, spoken_for: &[Kind]
     let verdict = verdict(problems);
     for kind in list_unanswered(pod, spoken_for, &verdict) {
         // Where another controller made the custom resource, the gate is that one's to answer.
-        if !resource::is_foreign(worker, pod, kind).await? {
+        if !custom_resource::is_foreign(worker, pod, kind).await? {
             // One condition an event: the write brings the next event.
-            return publish::condition(worker, pod, kind, &verdict).await;
+            return pods::write_condition(worker, pod, kind, &verdict).await;
         }
     }
     Ok(())
@@ -38,11 +38,11 @@ fn stands(pod: &Pod, kind: Kind, verdict: &Verdict) -> bool {
 
 fn verdict(problems: &[Problem]) -> Verdict {
     if problems.is_empty() {
-        let message = "the pod does not ask for a public address of this kind".to_owned();
-        return Verdict { status: true, reason: Reason::NotRequested.as_str().to_owned(), message };
+        let message = "the pod does not ask for a public address of this kind";
+        return Verdict::new(true, Reason::NotRequested, message);
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    Verdict { status: false, reason: Reason::InvalidAnnotations.as_str().to_owned(), message: problems.join("; ") }
+    Verdict::new(false, Reason::InvalidAnnotations, problems.join("; "))
 }
 
 #[cfg(test)]

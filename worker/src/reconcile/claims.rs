@@ -1,8 +1,8 @@
 //! Claims leases that are due and works on them, as many at a time as there is room.
 
+use super::reconcile;
+use crate::context::Worker;
 use crate::errors::chain;
-use crate::reconcile::{self, CLAIM};
-use crate::worker::Worker;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waygate_core::ids::LeaseId;
+use waygate_core::rules::timing::CLAIM;
 use waygate_serving::Check;
-use waygate_store::Claim;
 
 /// Looks at the store this often when leases are at work or news came in: a lease that polls the cloud is due within fractions of a second.
 const BUSY: Duration = Duration::from_millis(100);
@@ -87,7 +87,8 @@ pub(crate) async fn run(
                     let working = at_work.begin(claim.lease_id);
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
-                        work(&worker, &claim).await;
+                        // Boxed: a lease's future is large, and there are many.
+                        Box::pin(reconcile(&worker, &claim)).await;
                         drop((working, permit));
                     });
                 }
@@ -108,9 +109,4 @@ pub(crate) async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
-}
-
-async fn work(worker: &Worker, claim: &Claim) {
-    // Boxed: a lease's future is large, and there are many.
-    Box::pin(reconcile::work(worker, claim)).await;
 }

@@ -1,9 +1,9 @@
 //! Watches custom resources for their deletion: that of a kept one is how a person releases what it stands for. As with pods, an event only
 //! wakes the lease.
 
+use crate::context::Worker;
 use crate::errors::chain;
-use crate::resource::Custom;
-use crate::worker::Worker;
+use crate::objects::custom_resource::Custom;
 use futures::{Stream, StreamExt as _};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};

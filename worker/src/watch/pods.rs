@@ -1,10 +1,11 @@
 //! Watches pods by label and turns what it sees into leases and wake-ups. It decides nothing on what it sees: a DELETED event is a hint (so is
 //! the removal of the label), and only the plan's live read ends a lease.
 
+use super::gates;
+use super::work_queue::Inbox;
+use crate::context::Worker;
 use crate::errors::Error;
-use crate::inbox::Inbox;
-use crate::worker::Worker;
-use crate::{pods, verdict};
+use crate::objects::pod as pods;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -134,7 +135,7 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         // A lease that is left alone has told its pod what holds.
         let left_alone = leases.into_iter().filter(|kind| !worker.serves(*kind));
         let spoken_for: Vec<_> = left_alone.chain(kind).collect();
-        verdict::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
+        gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
 }

@@ -1,15 +1,17 @@
 //! Puts the worker together and runs it until it is told to stop.
 
 use crate::args::{Cloud, Database, Migrate, Run};
-use crate::claims::AtWork;
-use crate::events::Events;
-use crate::lanes::Lanes;
+use crate::certificates;
+use crate::context::Worker;
+use crate::gateway::port_pool::Pool;
+use crate::gateway::wakeups::Lanes;
+use crate::gateway::{discovery, leader};
 use crate::metrics::Metrics;
-use crate::namespaces::{self, Namespaces};
-use crate::pool::{self, Pool};
+use crate::objects::events::Events;
 use crate::rates::AccountRates;
-use crate::worker::Worker;
-use crate::{certificates, claims, deletions, lanes, sweep, watch};
+use crate::reconcile::claims::{self, AtWork};
+use crate::watch::namespaces::{self, Namespaces};
+use crate::watch::{custom_resources, pods, resync};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -80,13 +82,13 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
     tasks.spawn(
         "pool",
-        pool::run(Arc::clone(&worker), Duration::from_secs(args.pool_seconds), readiness.check("NAT gateways read"), token.clone()),
+        discovery::run(Arc::clone(&worker), Duration::from_secs(args.pool_seconds), readiness.check("NAT gateways read"), token.clone()),
     );
-    tasks.spawn("watch", watch::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
-    tasks.spawn("PodEIP deletions", deletions::run::<PodEIP>(Arc::clone(&worker), token.clone()));
-    tasks.spawn("PodDNAT deletions", deletions::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
-    tasks.spawn("sweep", sweep::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
-    tasks.spawn("lanes", lanes::run(Arc::clone(&worker), token.clone()));
+    tasks.spawn("watch", pods::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
+    tasks.spawn("PodEIP deletions", custom_resources::run::<PodEIP>(Arc::clone(&worker), token.clone()));
+    tasks.spawn("PodDNAT deletions", custom_resources::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
+    tasks.spawn("sweep", resync::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
+    tasks.spawn("lanes", leader::run(Arc::clone(&worker), token.clone()));
     let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
     tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));
     tasks.spawn("claims", claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()));

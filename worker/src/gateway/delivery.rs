@@ -1,0 +1,123 @@
+//! One change sent from a lane: sent once, its answer recorded, and word left for its lease where it was refused.
+
+use crate::context::Worker;
+use crate::errors::{Error, chain};
+use crate::metrics::CallOutcome;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use waygate_cloud::{Error as CloudError, Turn};
+use waygate_core::change::Answer;
+use waygate_core::ids::{LeaseId, NatGatewayId};
+use waygate_core::operation::Outcome;
+use waygate_core::rules::response::{self, LeaseEffect, Lesson, Record};
+use waygate_core::rules::timing::{CALL, ENTRIES_AT_REST, GATEWAY_FULL, MODIFY_DENIED};
+use waygate_store::{Bringer, Error as StoreError, Lane, Taken};
+
+/// Since when the gateway is known to be full; shared with its lane, which then lets no creation go.
+pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
+
+/// What came of it for the lease.
+pub(crate) enum Delivered {
+    /// It knows.
+    Told,
+    /// It looks when the gateway is at rest.
+    Rests(LeaseId),
+    /// The account's rate left no call in time: nothing was sent, and what comes next would fare no better.
+    NoPermit,
+}
+
+/// Sends what was taken from a lane's queue, and records what came of it. What cannot be recorded is found out by the lease.
+pub(crate) async fn deliver(worker: Arc<Worker>, lane: Lane, turn: Turn, taken: Taken, full: FullSince) -> Delivered {
+    let (change, id) = (&taken.operation.change, taken.operation.id.to_string());
+    let answered = turn.change(change, Some(&id), CALL).await;
+    worker.metrics.calls(change.action(), CallOutcome::of(&answered));
+    let recorded = match &answered {
+        Ok(answer) => done(&worker, &lane, &taken, answer).await,
+        Err(error) => not_done(&worker, &lane, &taken, error, &full).await,
+    };
+    worker.due.notify_one();
+    recorded.unwrap_or_else(|error| {
+        tracing::warn!(lease.id = %taken.lease_id, error = chain(&error), "an answer was not recorded; its lease finds out");
+        Delivered::Told
+    })
+}
+
+async fn done(worker: &Worker, lane: &Lane, taken: &Taken, answer: &Answer) -> Result<Delivered, Error> {
+    let action = taken.operation.change.action();
+    let waited = taken.waited.as_secs_f32();
+    tracing::info!(
+        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = action, cloud.request_id = answer.request_id, waited,
+        "cloud change succeeded"
+    );
+    let rests = worker.cloud.waits_for_rest(&lane.gateway_id);
+    let by = Bringer::Lane(if rests { ENTRIES_AT_REST } else { Duration::ZERO });
+    worker.store.settle(by, &taken.operation, Outcome::Done, Some(answer), None, LeaseEffect::Plain).await?;
+    Ok(if rests { Delivered::Rests(taken.lease_id) } else { Delivered::Told })
+}
+
+async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudError, full: &FullSince) -> Result<Delivered, Error> {
+    let (cause, change) = (chain(error), &taken.operation.change);
+    tracing::info!(
+        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = change.action(), error = cause, "cloud change failed"
+    );
+    let failure = error.failure();
+    let delivered = if failure.lacks_permit() { Delivered::NoPermit } else { Delivered::Told };
+    let records = response::of_sender(change, &failure, taken.may_still_arrive, taken.agains);
+    let sender = Sender { worker, lane, taken, cause: &cause, full };
+    match sender.record_all(records).await {
+        Err(Error::Store(StoreError::LaneLost)) => {
+            sender.record_all(response::after_busy_retries(change, &failure, taken.may_still_arrive)).await?;
+        }
+        recorded => recorded?,
+    }
+    Ok(delivered)
+}
+
+/// A failed change, for its record.
+struct Sender<'a> {
+    worker: &'a Worker,
+    lane: &'a Lane,
+    taken: &'a Taken,
+    cause: &'a str,
+    full: &'a FullSince,
+}
+
+impl Sender<'_> {
+    async fn record_all(&self, records: Vec<Record>) -> Result<(), Error> {
+        for record in records {
+            self.record(record).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(&self, record: Record) -> Result<(), Error> {
+        let (store, operation) = (&self.worker.store, &self.taken.operation);
+        match record {
+            Record::Requeue => store.again(self.lane, self.taken, self.cause).await?,
+            Record::Learn(Lesson::GatewayFull) => self.learn_full(&self.lane.gateway_id).await?,
+            Record::Learn(Lesson::ModifyDenied) => {
+                store.modify_denied(&self.lane.gateway_id, MODIFY_DENIED).await?;
+                tracing::warn!("vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer");
+            }
+            Record::Reject(refused) => store.leave_word(self.taken.lease_id, &refused).await?,
+            Record::Settle(outcome, effect) => {
+                store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(self.cause), effect).await?;
+            }
+            Record::AwaitFence => store.wait_out(operation.id).await?,
+            Record::MarkUnanswered => store.lost(operation.id).await?,
+            // Only a claim holder buys EIPs.
+            Record::Learn(Lesson::AddressNotReclaimable) => {}
+        }
+        Ok(())
+    }
+
+    async fn learn_full(&self, gateway: &NatGatewayId) -> Result<(), Error> {
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let standing = self.worker.cloud.forward_entries(gateway).await?.value.len();
+        self.worker.store.gateway_full(gateway, standing, GATEWAY_FULL).await?;
+        self.worker.store.wake_queue(gateway).await?;
+        tracing::warn!(gateway.id = %gateway, entries = standing, "the NAT gateway takes no more forward entries; others are used");
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! The EIPs of the usable gateways, and where to look for free ports first.
+
+use rand::seq::SliceRandom as _;
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+use waygate_core::config::Gateway;
+use waygate_core::ids::{AllocationId, NatGatewayId, ZoneId};
+use waygate_store::GatewayEip;
+
+/// The EIPs of all usable gateways, as last seen.
+#[derive(Default)]
+pub(crate) struct Pool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
+
+impl Pool {
+    /// Where to look for free ports on these gateways: addresses that SNAT does not use, then the zone's own gateways, each group in random order.
+    /// The first EIPs of a group are of different gateways, as far as there are: two that are compared should differ in their room for entries.
+    pub(crate) fn candidates(&self, gateways: &[&Gateway], zone: &ZoneId) -> Vec<Vec<AllocationId>> {
+        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut eips: Vec<_> = gateways.iter().filter_map(|gateway| pool.get(&gateway.nat_gateway_id)).flatten().collect();
+        eips.shuffle(&mut rand::rng());
+        let group = |eip: &GatewayEip| (eip.snat, eip.zone_id != *zone);
+        let mut met: BTreeMap<_, usize> = BTreeMap::new();
+        eips.sort_by_cached_key(|eip| {
+            let turn = met.entry((group(eip), &eip.gateway_id)).or_default();
+            *turn += 1;
+            (group(eip), *turn)
+        });
+        eips.chunk_by(|one, next| group(one) == group(next))
+            .map(|eips| eips.iter().map(|eip| eip.allocation_id.clone()).collect())
+            .collect()
+    }
+
+    /// What discovery has found at a gateway; nothing where it takes no entries.
+    pub(crate) fn replace(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(gateway.clone(), eips);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waygate_core::ids::ForwardTableId;
+
+    const OURS: &str = "cn-hangzhou-j";
+    const OTHER: &str = "cn-hangzhou-k";
+
+    fn gateway(id: &str, zone: &str) -> Gateway {
+        let (nat_gateway_id, zone_id) = (NatGatewayId::new(id), ZoneId::new(zone));
+        Gateway { nat_gateway_id, name: None, zone_id, ports: 1..=9, eips: Vec::new(), namespaces: std::collections::BTreeSet::new() }
+    }
+
+    /// A pool with these EIPs: the first part of a name says which gateway's it is, `snat` that SNAT uses it.
+    fn pool(gateways: &[Gateway], eips: &[&str]) -> Pool {
+        let pool = Pool::default();
+        for gateway in gateways {
+            let its = eips.iter().filter(|eip| eip.starts_with(gateway.nat_gateway_id.as_str()));
+            let eip = |eip: &&str| GatewayEip {
+                allocation_id: AllocationId::new(*eip),
+                address: std::net::Ipv4Addr::LOCALHOST,
+                gateway_id: gateway.nat_gateway_id.clone(),
+                table_id: ForwardTableId::new("ftb"),
+                zone_id: gateway.zone_id.clone(),
+                snat: eip.ends_with("snat"),
+            };
+            pool.replace(&gateway.nat_gateway_id, its.map(eip).collect());
+        }
+        pool
+    }
+
+    fn sorted(group: &[AllocationId]) -> Vec<&str> {
+        let mut names: Vec<_> = group.iter().map(AllocationId::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn addresses_that_snat_uses_come_last_and_the_own_zones_first() {
+        let gateways = [gateway("a", OURS), gateway("b", OTHER), gateway("c", OURS)];
+        let pool = pool(&gateways, &["a1", "a2-snat", "b1", "b2-snat", "c1", "c2-snat"]);
+        let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+        let shown: Vec<_> = groups.iter().map(|group| sorted(group)).collect();
+        assert_eq!(shown, [vec!["a1", "c1"], vec!["b1"], vec!["a2-snat", "c2-snat"], vec!["b2-snat"]]);
+        let others = pool.candidates(&[&gateways[1]], &ZoneId::new(OURS));
+        assert_eq!(others.iter().map(|group| sorted(group)).collect::<Vec<_>>(), [["b1"], ["b2-snat"]], "only of these gateways");
+    }
+
+    #[test]
+    fn the_two_that_are_compared_first_are_of_different_gateways_at_random() {
+        let gateways = [gateway("a", OURS), gateway("b", OURS), gateway("c", OURS)];
+        let pool = pool(&gateways, &["a1", "a2", "a3", "a4", "a5", "b1", "c1", "c2"]);
+        let mut firsts = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+            assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
+            let of: Vec<_> = groups[0].iter().map(|eip| &eip.as_str()[..1]).collect();
+            assert_eq!(sorted(&groups[0][..3]).iter().map(|eip| &eip[..1]).collect::<Vec<_>>(), ["a", "b", "c"], "{of:?}");
+            firsts.insert(groups[0][0].clone());
+        }
+        assert_eq!(firsts.len(), 8, "whichever of them may be the first");
+    }
+}
