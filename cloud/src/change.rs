@@ -116,7 +116,7 @@ mod tests {
     fn entry(ports: u16) -> Forward {
         Forward {
             table_id: ForwardTableId::new("ftb-1"),
-            name: "wg1.c.l.1".to_owned(),
+            name: "wg2.s.c.l.1".to_owned(),
             external_ip: "203.0.113.1".parse().unwrap(),
             external_port: 30000,
             internal_ip: "10.0.0.1".parse().unwrap(),

@@ -101,7 +101,7 @@ pub enum Change {
 pub struct Forward {
     /// The gateway's DNAT table.
     pub table_id: ForwardTableId,
-    /// Carries ownership: `wg1.<cluster>.<lease>.<generation>`.
+    /// Carries ownership: `wg2.<store>.<cluster>.<lease>.<generation>`.
     pub name: String,
     /// An address bound to the gateway.
     pub external_ip: Ipv4Addr,

@@ -30,31 +30,36 @@ impl Owner {
             .into()
     }
 
-    /// The name of a forward entry: `wg1.<cluster>.<lease>.<generation>`, at most 128 characters, beginning with a letter.
+    /// The name of a forward entry: `wg2.<store>.<cluster>.<lease>.<generation>`, at most 113 of the API's 128 characters, beginning with a letter.
     pub fn entry_name(&self, lease: LeaseId, generation: i32) -> String {
-        format!("wg1.{}.{}.{generation}", self.cluster.simple(), lease.0.simple())
+        format!("wg2.{}.{}.{}.{generation}", self.store.simple(), self.cluster.simple(), lease.0.simple())
     }
 
-    /// Reads an entry's name; none if it is not one of this cluster's.
+    /// Reads an entry's name; none if it is not one of this store's and cluster's.
     pub fn read_entry_name(&self, name: &str) -> Option<EntryName> {
-        read_entry_name(name).filter(|(cluster, _)| *cluster == self.cluster).map(|(_, name)| name)
+        read_entry_name(name).filter(|name| name.owner == *self)
+    }
+
+    /// Whether an entry's name is of a lease of this store, whichever cluster's; another store's entries are a stranger's.
+    pub fn shares_store(&self, name: &str) -> bool {
+        read_entry_name(name).is_some_and(|name| name.owner.store == self.store)
     }
 }
 
-/// Reads an entry's name, whichever cluster's it is. A gateway belongs to one store: every such name is of a lease of it, or a former one.
-pub fn read_entry_name(name: &str) -> Option<(Uuid, EntryName)> {
-    let mut parts = name.split('.');
-    let (version, cluster, lease, generation) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version != "wg1" || parts.next().is_some() {
-        return None;
-    }
-    let name = EntryName { lease: LeaseId(Uuid::try_parse(lease).ok()?), generation: generation.parse().ok()? };
-    Some((Uuid::try_parse(cluster).ok()?, name))
+/// Reads an entry's name, whichever store's and cluster's it is; none if it is not Waygate's.
+pub fn read_entry_name(name: &str) -> Option<EntryName> {
+    let parts: Vec<_> = name.split('.').collect();
+    let ["wg2", store, cluster, lease, generation] = parts[..] else { return None };
+    let id = |text| Uuid::try_parse(text).ok();
+    let owner = Owner { store: id(store)?, cluster: id(cluster)? };
+    Some(EntryName { owner, lease: LeaseId(id(lease)?), generation: generation.parse().ok()? })
 }
 
 /// What a forward entry's name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryName {
+    /// On whose behalf it was made.
+    pub owner: Owner,
     /// The lease it was made for.
     pub lease: LeaseId,
     /// The target it was made for.
@@ -71,9 +76,12 @@ mod tests {
         let lease = LeaseId(Uuid::from_u128(3));
         let name = owner.entry_name(lease, 7);
         assert!(name.len() <= 128);
-        assert_eq!(owner.read_entry_name(&name), Some(EntryName { lease, generation: 7 }));
-        assert_eq!(Owner { cluster: Uuid::from_u128(9), ..owner }.read_entry_name(&name), None);
-        assert_eq!(owner.read_entry_name("wg1.x"), None);
-        assert_eq!(owner.read_entry_name(&format!("{name}.8")), None);
+        assert_eq!(owner.read_entry_name(&name), Some(EntryName { owner, lease, generation: 7 }));
+        let (neighbour, stranger) = (Owner { cluster: Uuid::from_u128(9), ..owner }, Owner { store: Uuid::from_u128(9), ..owner });
+        assert_eq!((neighbour.read_entry_name(&name), stranger.read_entry_name(&name)), (None, None));
+        assert!(neighbour.shares_store(&name) && !stranger.shares_store(&name));
+        for other in ["wg2.x".to_owned(), format!("{name}.8"), name.replacen("wg2", "wg1", 1)] {
+            assert_eq!(read_entry_name(&other), None, "{other}");
+        }
     }
 }

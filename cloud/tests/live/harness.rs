@@ -95,7 +95,7 @@ impl Simulator {
     pub(crate) fn forward(&self, number: u16) -> Forward {
         Forward {
             table_id: ForwardTableId::new(self.text("/natGateways/0/forwardTableId")),
-            name: format!("wg1.test.{number}.1"),
+            name: format!("wg2.test.{number}.1"),
             external_ip: self.text("/natGateways/0/eips/0/ipAddress").parse().unwrap(),
             external_port: 30_000 + number,
             internal_ip: format!("10.1.0.{}", 10 + number % 200).parse().unwrap(),

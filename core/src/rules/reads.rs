@@ -3,8 +3,10 @@
 use super::timing::{POLLED_LIST, RESTING_LIST};
 use crate::change::Change;
 use crate::condition::Reason;
+use crate::facts::ForwardEntry;
 use crate::ids::{AllocationId, NatGatewayId};
-use crate::lease::Lease;
+use crate::lease::{Lease, PortSpan};
+use crate::names::Owner;
 use crate::operation::{Operation, Sending};
 use crate::plan::PodFact;
 use crate::request::{EipRequest, EipSource, Request};
@@ -59,4 +61,18 @@ pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str
         0 if only_queued => RESTING_LIST,
         _ => Duration::ZERO,
     }
+}
+
+/// The entries of a gateway that are not this store's.
+pub fn foreign_entries<'a>(owner: Owner, entries: &'a [ForwardEntry]) -> Vec<&'a ForwardEntry> {
+    entries.iter().filter(|entry| !owner.shares_store(&entry.name)).collect()
+}
+
+/// The ports that these entries occupy on the given addresses.
+pub fn occupied_ports<'a>(entries: &[&ForwardEntry], eips: impl Iterator<Item = (&'a AllocationId, Ipv4Addr)> + Clone) -> Vec<PortSpan> {
+    let span = |entry: &&ForwardEntry| {
+        let (id, _) = eips.clone().find(|(_, address)| *address == entry.external_ip)?;
+        Some(PortSpan { allocation_id: id.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
+    };
+    entries.iter().filter_map(span).collect()
 }

@@ -25,7 +25,7 @@ pub(crate) fn gateway() -> NatGatewayId {
 pub(crate) fn creation(number: u16) -> Ask {
     let forward = Forward {
         table_id: ForwardTableId::new("ftb-1"),
-        name: "wg1".to_owned(),
+        name: "wg2".to_owned(),
         external_ip: [198, 18, 0, 1].into(),
         external_port: number,
         internal_ip: [10, 0, 0, 1].into(),

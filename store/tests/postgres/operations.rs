@@ -240,7 +240,7 @@ async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
 fn forward(port: &LeasedPort) -> Forward {
     Forward {
         table_id: ForwardTableId::new("ftb-1"),
-        name: "wg1".to_owned(),
+        name: "wg2".to_owned(),
         external_ip: port.external_ip,
         external_port: port.external_port,
         internal_ip: [10, 0, 0, 1].into(),

@@ -8,7 +8,8 @@ use testbed::{
     pods::{annotated, annotation, whole_condition},
     stand::Stand,
 };
-use waygate_core::resources::PodDNAT;
+use uuid::Uuid;
+use waygate_core::{ids::LeaseId, names::Owner, resources::PodDNAT};
 
 use crate::dnat::{GATE, ON, entries_to, one_gateway, ports};
 use crate::eip::PATIENCE;
@@ -110,7 +111,8 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
     let ip = pod.status.and_then(|status| status.pod_ip).context("a pod IP")?;
     let cluster = Api::<Namespace>::all(stand.client.clone()).get("kube-system").await?.metadata.uid.context("its UID")?;
     // Of a lease that nobody knows any more, on every gateway the pod may be given.
-    let name = format!("wg1.{}.{}.1", cluster.replace('-', ""), uuid::Uuid::new_v4().simple());
+    let store = sqlx::query_scalar("SELECT store_id FROM store").fetch_one(&stand.database).await?;
+    let name = Owner { store, cluster: cluster.parse()? }.entry_name(LeaseId(Uuid::new_v4()), 1);
     for gateway in stand.cloud.account.nat_gateways.clone() {
         let stale = json!({
             "forwardTableId": gateway.forward_table_id, "externalIp": gateway.eips[0].ip_address, "externalPort": "9999",

@@ -21,7 +21,7 @@ pub(crate) async fn nothing_is_left(stand: &Stand) -> Result<()> {
     );
     let probe = || async {
         let entries = stand.cloud.list("forwardEntries").await?;
-        let ours = entries.iter().filter(|entry| entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg1."))).count();
+        let ours = entries.iter().filter(|entry| entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg2."))).count();
         let eips_left = eips_of_ours(stand).await?.len();
         let (leases, ports): (i64, i64) =
             sqlx::query_as("SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM port WHERE state = 'held')")

@@ -259,7 +259,7 @@ impl World {
             entry.status != ForwardEntryStatus::Deleting && !self.cloud.ledger.touched.contains(entry.entry_id.as_str())
         };
         for entry in entries.iter().filter(ours) {
-            let Some((_, name)) = read_entry_name(&entry.name) else { continue };
+            let Some(name) = read_entry_name(&entry.name) else { continue };
             let eip = self.store.offers.values().find(|offered| offered.gateway.address == entry.external_ip).map(|it| &it.gateway.eip);
             let mut on_it = self
                 .store

@@ -28,7 +28,7 @@ impl Ledger {
         let mut standing = BTreeSet::new();
         let mut reused = None;
         for entry in entries.filter(|entry| entry.status != EntryStatus::Deleting && !self.touched.contains(&entry.id)) {
-            let (Some((_, name)), Ports::Range(first, last)) = (read_entry_name(&entry.name), entry.external_ports) else { continue };
+            let (Some(name), Ports::Range(first, last)) = (read_entry_name(&entry.name), entry.external_ports) else { continue };
             let protocol = if entry.protocol == Protocol::Udp { "udp" } else { "tcp" };
             for port in first..=last {
                 let key = (entry.external_ip, protocol, port);

@@ -3,10 +3,8 @@
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
-use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::{AllocationId, NatGatewayId};
-use waygate_core::lease::PortSpan;
-use waygate_core::names::read_entry_name;
+use waygate_core::rules::reads;
 
 /// Between two looks.
 const PERIOD: SignedDuration = SignedDuration::from_secs(60);
@@ -63,12 +61,8 @@ impl World {
         let eips: Vec<_> = look.eips.iter().map(|(gateway, _)| gateway.eip.clone()).collect();
         self.store.bound(now, id, &eips, None);
         let entries = self.cloud.entries(now, id);
-        let others: Vec<_> = entries.iter().filter(|entry| read_entry_name(&entry.name).is_none()).collect();
-        let span = |entry: &&ForwardEntry| {
-            let (gateway, _) = look.eips.iter().find(|(gateway, _)| gateway.address == entry.external_ip)?;
-            Some(PortSpan { allocation_id: gateway.eip.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
-        };
-        let foreign: Vec<_> = others.iter().copied().filter_map(|entry| span(&entry)).collect();
+        let others = reads::foreign_entries(self.owners[0], &entries);
+        let foreign = reads::occupied_ports(&others, look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)));
         self.store.saw_entries(now, id, entries.len(), others.len(), &foreign);
         self.pool.usable.insert(id.clone(), eips);
     }

@@ -170,7 +170,7 @@ impl World {
     fn entry_is_left(&mut self) -> Option<String> {
         let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
         for entry in &entries {
-            let Some((_, name)) = read_entry_name(&entry.name) else { continue };
+            let Some(name) = read_entry_name(&entry.name) else { continue };
             let ports = self.store.rows.get(&name.lease).map(|row| &row.lease.ports);
             let its = ports.is_some_and(|ports| ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id)));
             if !its {

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use waygate_core::config::Gateway;
 use waygate_core::facts::{self, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, NatGatewayId};
-use waygate_core::lease::PortSpan;
-use waygate_core::names;
+use waygate_core::names::Owner;
+use waygate_core::rules::reads;
 use waygate_serving::Check;
 use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 
@@ -70,7 +70,7 @@ async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<
     let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
     tell(worker, id, &bound, None).await?;
     let entries = worker.cloud.forward_entries(id).await?.value;
-    worker.store.saw_entries(id, &seen(&entries, &eips), grace).await?;
+    worker.store.saw_entries(id, &seen(worker.cluster.owner, &entries, &eips), grace).await?;
     worker.pool.replace(id, eips);
     Ok(())
 }
@@ -97,11 +97,8 @@ async fn tell(worker: &Worker, gateway: &NatGatewayId, bound: &[AllocationId], t
 }
 
 /// What a look at a gateway's entries tells of those that are not ours.
-fn seen(entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
-    let others: Vec<_> = entries.iter().filter(|entry| names::read_entry_name(&entry.name).is_none()).collect();
-    let span = |entry: &&ForwardEntry| {
-        let eip = eips.iter().find(|eip| eip.address == entry.external_ip)?;
-        Some(PortSpan { allocation_id: eip.allocation_id.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
-    };
-    EntriesSeen { standing: entries.len(), others: others.len(), foreign: others.iter().filter_map(span).collect() }
+fn seen(owner: Owner, entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
+    let others = reads::foreign_entries(owner, entries);
+    let foreign = reads::occupied_ports(&others, eips.iter().map(|eip| (&eip.allocation_id, eip.address)));
+    EntriesSeen { standing: entries.len(), others: others.len(), foreign }
 }

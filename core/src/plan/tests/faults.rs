@@ -129,6 +129,6 @@ fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
     let owners = [(TAG_STORE, OWNER.store), (TAG_CLUSTER, OWNER.cluster), (TAG_LEASE, LEASE.0)];
     assert_eq!(tags, owners.map(|(key, id)| (key.to_owned(), id.to_string())).into());
     let name = dnat::forward(&forwarding(&[80])).name;
-    let told = read_entry_name(&name).map(|(cluster, name)| (cluster, name.lease));
-    assert_eq!(told, Some((OWNER.cluster, LEASE)), "{name}");
+    let told = read_entry_name(&name).map(|name| (name.owner, name.lease));
+    assert_eq!(told, Some((OWNER, LEASE)), "{name}");
 }
