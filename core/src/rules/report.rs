@@ -29,14 +29,7 @@ pub struct Before<'a> {
 
 /// How the pod is told of a wait. Not where it is terminating (Ready False would end its drain) or has exited, not where all is well, and not
 /// of the short waits that are over before anyone has read of them.
-pub fn of_wait(
-    phase: Phase,
-    pod: &PodFact,
-    resource: &ResourceFact,
-    before: Before<'_>,
-    patience: Patience,
-    told: &Verdict,
-) -> Report {
+pub fn of_wait(phase: Phase, pod: &PodFact, resource: &ResourceFact, before: Before<'_>, patience: Patience, told: &Verdict) -> Report {
     let PodFact::Here(pod) = pod else { return Report::Nothing };
     if pod.terminating || pod.exited || phase == Phase::Ending || !is_lasting(pod, before, patience, told) {
         return Report::Nothing;
