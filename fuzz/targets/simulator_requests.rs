@@ -14,7 +14,7 @@ use serde_json::Value;
 use simulator::cloud::{Quotas, Settings};
 use simulator::params::Params;
 use simulator::profile::Profile;
-use simulator::server::{Simulator, admin, api};
+use simulator::server::{Simulator, admin_router, api};
 use simulator::signature::{Received, v3};
 use simulator::topology::Topology;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fuzz_target!(|input: &str| {
     };
     let simulator = Simulator::new(settings);
     let key = simulator.cloud().first_access_key().map(|key| (key.id.clone(), key.secret.clone())).unwrap_or_default();
-    let (api, admin) = (api::router(simulator.clone()), admin::router(simulator.clone()));
+    let (api, admin) = (api::router(simulator.clone()), admin_router(simulator.clone()));
     runtime.block_on(async {
         for (number, text) in input.split("\n---\n").take(MOST_REQUESTS).enumerate() {
             let Some(mut sent) = Sent::read(text) else { continue };

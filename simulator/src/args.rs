@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     cloud::{Quotas, Settings},
-    profile::Profile,
-    server::metadata::Protocols,
+    profile::{Profile, Protocols},
     topology::{Topology, TopologyError},
 };
 

@@ -13,6 +13,17 @@ pub enum Profile {
     Strict,
 }
 
+/// Which protocols the machine's service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocols {
+    /// With a session's token, and without any.
+    Both,
+    /// Only the older one, without tokens.
+    V1,
+    /// Only the newer one: the machine is hardened.
+    V2,
+}
+
 /// An inclusive range a duration is drawn from.
 pub type Span = (Duration, Duration);
 

@@ -20,7 +20,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Simulator, lock};
+use super::{
+    respond::complain,
+    state::{Simulator, lock},
+};
 use crate::{
     calls::Calls,
     faults::{Kind, Wanted},
@@ -28,8 +31,8 @@ use crate::{
 
 type Shared = State<Arc<Simulator>>;
 
-/// The admin's routes.
-pub fn router(simulator: Arc<Simulator>) -> Router {
+/// The admin's own routes.
+pub(super) fn router() -> Router<Arc<Simulator>> {
     Router::new()
         .route("/state", get(state))
         .route("/calls", get(calls))
@@ -37,8 +40,6 @@ pub fn router(simulator: Arc<Simulator>) -> Router {
         .route("/faults", get(faults).post(set_fault).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
         .route("/faults/{id}/release", post(release_fault))
-        .merge(super::console::router())
-        .with_state(simulator)
 }
 
 async fn state(State(simulator): Shared) -> Json<Value> {
@@ -84,8 +85,4 @@ async fn release_fault(State(simulator): Shared, Path(id): Path<u64>) -> Respons
 
 fn found(is_there: bool) -> Response {
     if is_there { Json(json!({})).into_response() } else { complain(StatusCode::NOT_FOUND, "there is no such fault") }
-}
-
-pub(super) fn complain(status: StatusCode, why: &str) -> Response {
-    (status, Json(json!({"error": why}))).into_response()
 }

@@ -12,9 +12,8 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    Simulator,
     connection::{Hangup, hang_up},
-    lock,
+    state::{Simulator, lock},
 };
 use crate::{
     cloud::{Call, Cloud, Reply, product_of, with_request_id},

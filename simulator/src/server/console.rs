@@ -25,7 +25,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Simulator, admin::complain};
+use super::{respond::complain, state::Simulator};
 use crate::{
     cloud::{Outcome, Quotas},
     params::Params,

@@ -12,10 +12,11 @@ use axum::{
 };
 use jiff::SignedDuration;
 
-use super::Simulator;
+use super::state::Simulator;
+use crate::profile::Protocols;
 
 /// The role of every node.
-pub const ROLE: &str = "waygate-worker";
+pub(super) const ROLE: &str = "waygate-worker";
 
 /// How long its keys live.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
@@ -26,19 +27,8 @@ const LONGEST_TTL: u32 = 21_600;
 /// The one token there is. It proves that the caller can set a header, which is all it proves in the original.
 const TOKEN: &str = "simulated-metadata-token";
 
-/// Which protocols the machine's service speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocols {
-    /// With a session's token, and without any.
-    Both,
-    /// Only the older one, without tokens.
-    V1,
-    /// Only the newer one: the machine is hardened.
-    V2,
-}
-
 /// The service's routes.
-pub fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
+pub(super) fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
     let sessions = Router::new().route("/latest/api/token", put(token));
     let roles = Router::new()
         .route("/latest/meta-data/ram/security-credentials/", get(role))

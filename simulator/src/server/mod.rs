@@ -2,21 +2,20 @@
 //!
 //! Locks are held for the time of one state change and never across an await.
 
-pub mod admin;
+mod admin;
 pub mod api;
 mod connection;
 mod console;
-pub mod metadata;
+mod metadata;
+mod respond;
+mod state;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+pub use state::Simulator;
 
-use jiff::{SignedDuration, Timestamp};
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -25,64 +24,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{
-    args::{Args, LoadError},
-    calls::Calls,
-    cloud::{Cloud, Settings},
-    dice::Dice,
-    faults::Faults,
-    signature::Nonces,
-};
+use crate::args::{Args, LoadError};
 
-/// Everything both listeners share.
-pub struct Simulator {
-    cloud: Mutex<Cloud>,
-    faults: Mutex<Faults>,
-    calls: Mutex<Calls>,
-    nonces: Mutex<Nonces>,
-    request_ids: Mutex<Dice>,
-    /// How far the console has moved the cloud's clock ahead of the wall's.
-    ahead_ms: AtomicI64,
-}
-
-impl Simulator {
-    /// A simulator of this cloud.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        let seed = settings.seed;
-        Arc::new(Self {
-            cloud: Mutex::new(Cloud::new(settings)),
-            faults: Mutex::new(Faults::new(seed)),
-            calls: Mutex::new(Calls::default()),
-            nonces: Mutex::new(Nonces::default()),
-            request_ids: Mutex::new(Dice::new(seed.rotate_left(32))),
-            ahead_ms: AtomicI64::new(0),
-        })
-    }
-
-    /// The cloud, with everything that is due by now done.
-    pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        let mut cloud = lock(&self.cloud);
-        cloud.advance(self.cloud_now());
-        cloud
-    }
-
-    /// The cloud's time: the wall's, and what the console added.
-    fn cloud_now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
-    }
-
-    fn move_ahead(&self, ms: i64) {
-        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
-    }
-
-    fn request_id(&self) -> String {
-        lock(&self.request_ids).request_id()
-    }
-}
-
-/// A lock whose holder panicked is still good: state changes here are never half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The admin's routes and the console's, which share a port.
+pub fn admin_router(simulator: Arc<Simulator>) -> Router {
+    admin::router().merge(console::router()).with_state(simulator)
 }
 
 /// Why the simulator does not start.
@@ -125,7 +71,7 @@ impl Serving {
         let (endpoint, admin_address, metadata_address) = (api.local_addr()?, admin.local_addr()?, metadata.local_addr()?);
         let mut tasks = JoinSet::new();
         tasks.spawn(connection::serve(api, api::router(simulator.clone())));
-        tasks.spawn(connection::serve(admin, admin::router(simulator.clone())));
+        tasks.spawn(connection::serve(admin, admin_router(simulator.clone())));
         tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone(), args.metadata_protocols)));
         Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, terminate, interrupt, tasks })
     }

@@ -1,0 +1,13 @@
+//! How admin and console say no.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+/// A refusal in words, for the test that asked.
+pub(super) fn complain(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({"error": why}))).into_response()
+}

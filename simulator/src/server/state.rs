@@ -1,0 +1,67 @@
+//! What the listeners share: one cloud, its faults, counts and clock, each behind a lock of its own.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicI64, Ordering},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    calls::Calls,
+    cloud::{Cloud, Settings},
+    dice::Dice,
+    faults::Faults,
+    signature::Nonces,
+};
+
+/// Everything both listeners share.
+pub struct Simulator {
+    cloud: Mutex<Cloud>,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) calls: Mutex<Calls>,
+    pub(super) nonces: Mutex<Nonces>,
+    request_ids: Mutex<Dice>,
+    /// How far the console has moved the cloud's clock ahead of the wall's.
+    ahead_ms: AtomicI64,
+}
+
+impl Simulator {
+    /// A simulator of this cloud.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let seed = settings.seed;
+        Arc::new(Self {
+            cloud: Mutex::new(Cloud::new(settings)),
+            faults: Mutex::new(Faults::new(seed)),
+            calls: Mutex::new(Calls::default()),
+            nonces: Mutex::new(Nonces::default()),
+            request_ids: Mutex::new(Dice::new(seed.rotate_left(32))),
+            ahead_ms: AtomicI64::new(0),
+        })
+    }
+
+    /// The cloud, with everything that is due by now done.
+    pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        let mut cloud = lock(&self.cloud);
+        cloud.advance(self.cloud_now());
+        cloud
+    }
+
+    /// The cloud's time: the wall's, and what the console added.
+    pub(super) fn cloud_now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn move_ahead(&self, ms: i64) {
+        self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn request_id(&self) -> String {
+        lock(&self.request_ids).request_id()
+    }
+}
+
+/// A lock whose holder panicked is still good: state changes here are never half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
