@@ -29,6 +29,18 @@ pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&
     answer.map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
 }
 
+/// Marks resources that belong to no pod, such as whose a gateway is.
+pub(crate) async fn tag_resources(
+    transport: &Transport,
+    resource_type: &str,
+    ids: &[&str],
+    tags: &BTreeMap<String, String>,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let params = Params::default().with("ResourceType", resource_type).list("ResourceId", ids).tags(tags);
+    transport.call::<Plain>(vpc("TagResources"), params, deadline).await.map(drop)
+}
+
 fn plain(answer: Plain) -> Answer {
     Answer { request_id: answer.request_id, ..Answer::default() }
 }

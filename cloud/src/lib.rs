@@ -22,7 +22,6 @@ pub mod network;
 mod pages;
 mod params;
 mod permits;
-mod pool;
 mod reads;
 mod sign;
 mod sources;
@@ -32,7 +31,7 @@ mod trust;
 mod turn;
 mod wire;
 
-pub use credentials::{AccessKey, AssumeRole, Credentials, Environment};
+pub use credentials::{AccessKey, Credentials, Environment};
 pub use endpoints::Network;
 pub use error::{Class, Error, Refusal, Waiting};
 pub use permits::{Draw, LocalPermits, NoPermit, Permits, Reservation};
@@ -44,6 +43,7 @@ use endpoints::Endpoints;
 use gate::Gates;
 use interfaces::Interfaces;
 use sources::{Asking, EipsById, EipsByPool, Forwards, Gateway};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +117,11 @@ impl Cloud {
     /// Up to `deadline` is spent on everything: a permit, credentials and the call.
     pub async fn change(&self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
         change::send(&self.0.transport, change, token, Instant::now() + deadline).await
+    }
+
+    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within one call's deadline. Repeating it changes nothing.
+    pub async fn tag_resources(&self, resource_type: &str, ids: &[&str], tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        change::tag_resources(&self.0.transport, resource_type, ids, tags, self.due()).await
     }
 }
 

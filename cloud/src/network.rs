@@ -27,15 +27,6 @@ pub struct VSwitch {
     pub route_table_id: Option<String>,
 }
 
-/// How many entries a gateway has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryCounts {
-    /// DNAT.
-    pub forward: u32,
-    /// SNAT.
-    pub snat: u32,
-}
-
 /// An SNAT entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnatEntry {

@@ -2,13 +2,13 @@
 
 use crate::Cloud;
 use crate::error::Error;
-use crate::network::{EntryCounts, Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
+use crate::network::{Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
 use crate::pages::{Listing, chain};
 use crate::params::Params;
 use crate::sources::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
 use crate::table::Entries;
 use crate::transport::{Action, Read, ecs, sts, vpc};
-use crate::wire::nat::{GatewayAttribute, SnatEntries};
+use crate::wire::nat::SnatEntries;
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
 use crate::wire::security::SecurityGroup;
 use crate::wire::sts::CallerIdentity;
@@ -102,13 +102,6 @@ impl Cloud {
 
 /// What is around them: read seldom, one call each.
 impl Cloud {
-    /// How many entries the gateway has, in one call however many they are.
-    pub async fn entry_counts(&self, gateway: &NatGatewayId) -> Result<Read<EntryCounts>, Error> {
-        let params = Params::default().with("NatGatewayId", gateway);
-        let read = self.0.transport.call::<GatewayAttribute>(vpc("GetNatGatewayAttribute"), params, self.due()).await?;
-        Ok(read.map(|attribute| attribute.counts()))
-    }
-
     /// The gateway's SNAT entries.
     pub async fn snat_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<SnatEntry>>, Error> {
         let listing: Listing<_, SnatEntries> =

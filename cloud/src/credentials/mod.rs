@@ -3,17 +3,14 @@
 //! Temporary keys are fetched again well ahead of their end, by one task while all others go on with the old ones; while fetching
 //! fails, the old ones serve to their last minute.
 
-mod assume;
 mod environment;
 mod metadata;
 mod oidc;
 
-pub use assume::AssumeRole;
 pub use environment::{AccessKey, Environment};
 
 use crate::Settings;
 use crate::error::Error;
-use assume::Assumed;
 use environment::Sources;
 use jiff::{SignedDuration, Timestamp};
 use metadata::InstanceRole;
@@ -56,7 +53,6 @@ enum Source {
     Fixed(Arc<Keys>),
     Oidc(Oidc),
     InstanceRole(InstanceRole),
-    Assumed(Box<Assumed>),
 }
 
 #[derive(Debug, Default)]
@@ -90,11 +86,6 @@ impl Credentials {
                 Err(Error::Setup("no credentials: no key, no service account with a role, and instance metadata is disabled".to_owned()))
             }
         }
-    }
-
-    /// The keys of `role`, which these credentials may assume.
-    pub fn assume(self, role: AssumeRole, settings: &Settings) -> Result<Self, Error> {
-        Ok(Self::of(Source::Assumed(Box::new(Assumed::new(self, role, settings)?))))
     }
 
     fn fixed(pair: AccessKey) -> Self {
@@ -167,8 +158,6 @@ impl Credentials {
             Source::Fixed(keys) => return Ok(Arc::clone(keys)),
             Source::Oidc(oidc) => oidc.fetch(now).await,
             Source::InstanceRole(role) => role.fetch().await,
-            // Assuming a role signs with other credentials, which may have to be fetched first: boxed, because that is recursive.
-            Source::Assumed(assumed) => Box::pin(assumed.fetch()).await,
         };
         let mut state = self.state();
         match fetched {

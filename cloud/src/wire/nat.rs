@@ -1,7 +1,7 @@
 //! NAT gateways, their DNAT entries and their SNAT entries.
 
 use super::{Page, address, list, number, present, required, text, texts};
-use crate::network::{EntryCounts, SnatEntry};
+use crate::network::SnatEntry;
 use serde::Deserialize;
 use waygate_core::change::Answer;
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus, GatewayEip, NatGateway};
@@ -167,35 +167,6 @@ impl WireGatewayEip {
             ip_address: address("IpLists.IpAddress", &self.ip_address)?,
             snat: matches!(self.using_status.as_str(), "UsedBySnatTable" | "UsedByForwardSnatTable"),
         })
-    }
-}
-
-/// GetNatGatewayAttribute: plain objects, no wrappers.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct GatewayAttribute {
-    forward_table: ForwardTable,
-    #[serde(default)]
-    snat_table: SnatTable,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ForwardTable {
-    #[serde(deserialize_with = "number")]
-    forward_entry_count: u32,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SnatTable {
-    #[serde(default, deserialize_with = "number")]
-    snat_entry_count: u32,
-}
-
-impl GatewayAttribute {
-    pub(crate) fn counts(&self) -> EntryCounts {
-        EntryCounts { forward: self.forward_table.forward_entry_count, snat: self.snat_table.snat_entry_count }
     }
 }
 

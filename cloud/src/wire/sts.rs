@@ -22,7 +22,7 @@ impl CallerIdentity {
     }
 }
 
-/// The answer to AssumeRole and AssumeRoleWithOIDC.
+/// The answer to AssumeRoleWithOIDC.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Assumption {

@@ -110,12 +110,12 @@ const TABLE: &[Answers] = &[
         ],
     },
     Answers {
-        action: "AssociateEipAddressBatch",
+        // On a gateway, as an operator binds one there.
+        action: "AssociateEipAddress",
         mean: &[
             (Quota, "TargetEipQuotaExceeded", &["QuotaExceeded.NumberOfEip", "QuotaExceeded.NumberOfTrafficEip"]),
             (Permanent, "BindModeRefused", &["Forbidden.EipCanNotBindGatgw"]),
             (Denied, "FinancialLocked", &["NATGATEWAY_FINANCIALLOCKED"]),
-            (Permanent, "InvalidParameter", &["InvalidInstanceType.ValueNotSupported"]),
         ],
     },
     Answers {
@@ -188,13 +188,8 @@ const TABLE: &[Answers] = &[
     Answers {
         action: "DescribeNatGateways",
         mean: &[
-            (Permanent, "InvalidRegion", &["InvalidRegionId.NotFound"]),
-        ],
-    },
-    Answers {
-        action: "GetNatGatewayAttribute",
-        mean: &[
             (NotFound, "GatewayNotFound", &["InvalidNatGatewayId.NotFound"]),
+            (Permanent, "InvalidRegion", &["InvalidRegionId.NotFound"]),
         ],
     },
     Answers {
@@ -274,11 +269,9 @@ async fn every_code_means_what_the_table_says() -> Result<()> {
 /// Calls an action once; whom it concerns does not matter, because it is refused at the door.
 async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
     let outcome = match action {
-        "AssociateEipAddressBatch" => cloud.bind_to_gateway(&simulator.gateway(), &[eip()], &token()).await,
         "TagResources" => cloud.tag_resources("EIP", &["eip-1"], &[("k".to_owned(), "v".to_owned())].into()).await,
         "DescribeEipAddresses" => cloud.eip(&eip()).await.map(drop),
         "DescribeNatGateways" => cloud.nat_gateway(&simulator.gateway()).await.map(drop),
-        "GetNatGatewayAttribute" => cloud.entry_counts(&simulator.gateway()).await.map(drop),
         "DescribeForwardTableEntries" => cloud.forward_entries(&simulator.gateway()).await.map(drop),
         _ => cloud.change(&change(simulator, action), Some(&token()), PATIENCE).await.map(drop),
     };

@@ -2,7 +2,9 @@
 
 use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
 use anyhow::Result;
+use serde_json::json;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use waygate_core::change::Change;
 use waygate_core::facts::EipStatus;
 use waygate_core::ids::BandwidthPackageId;
@@ -32,13 +34,17 @@ async fn the_network_around_a_pod_can_be_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_gateways_entries_are_counted_in_one_call() -> Result<()> {
+async fn a_gateways_snat_entries_are_listed() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.cloud(), simulator.gateway());
-    cloud.change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE).await?;
-    let counts = cloud.entry_counts(&gateway).await?.value;
-    assert_eq!(counts.forward, 1);
-    assert_eq!(usize::try_from(counts.snat)?, cloud.snat_entries(&gateway).await?.value.len());
+    let before = cloud.snat_entries(&gateway).await?.value.len();
+    let ip = simulator.text("/natGateways/0/eips/0/ipAddress");
+    let entry = json!({"natGatewayId": gateway.as_str(), "snatIp": ip, "sourceCIDR": "10.1.0.0/16"});
+    simulator.post("/console/snat-entry", entry).await;
+    let entries = cloud.snat_entries(&gateway).await?.value;
+    assert_eq!(entries.len(), before + 1);
+    let ours = entries.iter().find(|entry| entry.source_cidr == "10.1.0.0/16").expect("the new entry");
+    assert_eq!((&ours.ips, ours.available), (&vec![ip.parse::<Ipv4Addr>()?], true));
     Ok(())
 }
 
@@ -54,20 +60,6 @@ async fn tags_say_whose_a_gateway_is() -> Result<()> {
     let ours: Vec<_> = found.iter().filter(|tag| tag.key == "waygate.dev/store").collect();
     assert_eq!(ours.len(), 1);
     assert_eq!((ours[0].resource_id.as_str(), ours[0].value.as_str()), (gateway.as_str(), "s-1"));
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_gateways_pool_is_filled_in_one_call() -> Result<()> {
-    let simulator = Simulator::start(&["--profile", "instant"]).await?;
-    let (cloud, gateway) = (simulator.cloud(), simulator.gateway());
-    let eips = [allocate(&cloud, "a").await, allocate(&cloud, "b").await];
-    cloud.bind_to_gateway(&gateway, &eips, &token()).await?;
-    eventually("both bound", async || {
-        let bound = cloud.nat_gateway(&gateway).await.unwrap().value.unwrap().eips;
-        eips.iter().all(|id| bound.iter().any(|eip| eip.allocation_id == *id)).then_some(())
-    })
-    .await;
     Ok(())
 }
 
