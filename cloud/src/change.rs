@@ -1,8 +1,9 @@
 //! Changes: what each of them sends, and what its answer says.
 
 use crate::error::Error;
-use crate::params::Params;
-use crate::transport::{Transport, unreadable, vpc};
+use crate::http::client::unreadable;
+use crate::http::params::Params;
+use crate::transport::{Transport, vpc};
 use crate::wire::Plain;
 use crate::wire::eip::Allocated;
 use crate::wire::nat::Created;

@@ -1,7 +1,7 @@
 //! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no other build has this module.
 
 use crate::error::Error;
-use crate::transport::refusal;
+use crate::http::client::refusal;
 use crate::wire::eip::{Allocated, Eips};
 use crate::wire::eni::Interfaces;
 use crate::wire::nat::{Created, ForwardEntries, NatGateways, SnatEntries};

@@ -1,8 +1,9 @@
 //! Lists longer than a page.
 
 use crate::error::Error;
-use crate::params::Params;
-use crate::transport::{Action, Permit, Read, Transport, unreadable};
+use crate::http::client::unreadable;
+use crate::http::params::Params;
+use crate::transport::{Action, Permit, Read, Transport};
 use crate::wire::{Chain, Page};
 use reqwest::StatusCode;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! What can be read, as the callers see it.
 
-use crate::Cloud;
+use crate::client::Cloud;
 use crate::error::Error;
+use crate::http::params::Params;
 use crate::network::{Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
 use crate::pages::{Listing, chain};
-use crate::params::Params;
 use crate::sources::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
 use crate::table::Entries;
 use crate::transport::{Action, Read, ecs, sts, vpc};
@@ -177,9 +177,5 @@ impl Cloud {
         let due = self.due();
         let permit = self.0.transport.permit(action, due).await?;
         chain::<C>(&self.0.transport, permit, action, params, due).await
-    }
-
-    pub(crate) fn due(&self) -> Instant {
-        Instant::now() + self.0.deadline
     }
 }

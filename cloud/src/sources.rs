@@ -3,8 +3,8 @@
 use crate::batch::{Batcher, Fetched, Source};
 use crate::error::{Class, Error};
 use crate::gate::Gate;
+use crate::http::params::Params;
 use crate::pages::{Listing, chain};
-use crate::params::Params;
 use crate::transport::{Action, Permit, Read, Transport, ecs, vpc};
 use crate::wire::eip::Eips;
 use crate::wire::eni::{Interface, Interfaces};

@@ -1,9 +1,10 @@
 //! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it is chosen what is sent.
 
+use crate::change;
+use crate::client::Cloud;
 use crate::error::Error;
 use crate::gate::{Entered, Look};
 use crate::lane::Proof;
-use crate::{Cloud, change};
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::change::{Answer, Change};

@@ -1,8 +1,8 @@
 //! The role of the machine we run on, from the metadata service that only the machine can reach.
 
-use super::Keys;
+use super::keys::Keys;
 use crate::error::Error;
-use crate::transport::{http_client, read_bounded, unreadable};
+use crate::http::client::{http_client, read_bounded, unreadable};
 use crate::wire::sts::RoleKeys;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use std::sync::Arc;

@@ -4,15 +4,17 @@
 //! fails, the old ones serve to their last minute.
 
 mod environment;
+pub(crate) mod keys;
 mod metadata;
 mod oidc;
 
 pub use environment::{AccessKey, Environment};
 
-use crate::Settings;
 use crate::error::Error;
+use crate::settings::Settings;
 use environment::Sources;
 use jiff::{SignedDuration, Timestamp};
+use keys::Keys;
 use metadata::InstanceRole;
 use oidc::Oidc;
 use secrecy::SecretString;
@@ -24,17 +26,6 @@ const AHEAD: SignedDuration = SignedDuration::from_mins(15);
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 /// After a failure, its error answers this long, so that a thousand callers do not ask a thousand times.
 const FAILURE_HOLDS: SignedDuration = SignedDuration::from_secs(2);
-
-/// Keys that sign.
-#[derive(Clone, Debug)]
-pub(crate) struct Keys {
-    pub(crate) id: String,
-    pub(crate) secret: SecretString,
-    /// Goes with temporary keys.
-    pub(crate) token: Option<SecretString>,
-    /// When temporary keys end.
-    pub(crate) expires: Option<Timestamp>,
-}
 
 /// Where keys come from. Cheap to clone; all clones share what was fetched.
 #[derive(Clone, Debug)]
@@ -198,7 +189,7 @@ mod tests {
             region: waygate_core::ids::RegionId::new("cn-hangzhou"),
             vpc: waygate_core::ids::VpcId::new("vpc-1"),
             endpoint: None,
-            network: crate::Network::Vpc,
+            network: crate::http::endpoints::Network::Vpc,
             call_deadline: std::time::Duration::from_secs(1),
             user_agent_suffix: String::new(),
         };

@@ -1,11 +1,11 @@
 //! RRSA: the pod's service account token for a role's keys.
 
-use super::Keys;
-use crate::Settings;
-use crate::endpoints::{Endpoints, Product};
+use super::keys::Keys;
 use crate::error::Error;
-use crate::params::Params;
-use crate::transport::{api_time, exchange, http_client, nonce, unreadable};
+use crate::http::client::{api_time, exchange, http_client, nonce, unreadable};
+use crate::http::endpoints::{Endpoints, Product};
+use crate::http::params::Params;
+use crate::settings::Settings;
 use crate::wire::sts::Assumption;
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;

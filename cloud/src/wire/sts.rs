@@ -1,7 +1,7 @@
 //! Identities and temporary keys.
 
 use super::{required, text};
-use crate::credentials::Keys;
+use crate::credentials::keys::Keys;
 use crate::network::Identity;
 use jiff::Timestamp;
 use secrecy::SecretString;

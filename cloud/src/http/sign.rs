@@ -19,7 +19,7 @@ pub(crate) struct Unsigned<'a> {
     pub(crate) host: &'a str,
     pub(crate) action: &'a str,
     pub(crate) version: &'a str,
-    /// The canonical query, see [`crate::params::Params::canonical`].
+    /// The canonical query, see [`crate::http::params::Params::canonical`].
     pub(crate) query: &'a str,
 }
 
@@ -99,7 +99,7 @@ fn hmac(secret: &SecretString, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::Params;
+    use crate::http::params::Params;
 
     const DATE: &str = "2026-01-02T03:04:05Z";
     const NONCE: &str = "0123456789abcdef0123456789abcdef";

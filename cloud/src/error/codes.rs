@@ -1,6 +1,6 @@
 //! Every error code the API is known to give, classified once. The misspellings are the API's own.
 
-use crate::error::Class::{self, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient};
+use waygate_core::failure::FailureClass::{self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient};
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

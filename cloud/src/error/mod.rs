@@ -3,9 +3,11 @@
 //! The one distinction everything hangs on: did the cloud *surely not* carry the change out ([`Error::is_definite`]), or is its
 //! outcome unknown? An unknown outcome is settled by the same `ClientToken` or by a read, never by a new operation.
 
-use crate::codes::{self, Verdict};
+mod codes;
+
 pub use waygate_core::failure::FailureClass as Class;
 
+use codes::Verdict;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;

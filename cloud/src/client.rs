@@ -1,0 +1,87 @@
+//! The client: what all of its calls share.
+
+use crate::batch::{Batcher, Shelf};
+use crate::change;
+use crate::credentials::Credentials;
+use crate::error::Error;
+use crate::gate::Gates;
+use crate::http::client::http_client;
+use crate::http::endpoints::Endpoints;
+use crate::interfaces::Interfaces;
+use crate::permits::Permits;
+use crate::settings::Settings;
+use crate::sources::{Asking, EipsById, EipsByPool, Forwards, Gateway};
+use crate::transport::Transport;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::{NatGatewayId, VpcId};
+
+/// Calls in flight for EIPs by ID: 400 EIPs.
+const EIP_LANES: usize = 8;
+/// Pools read at the same time.
+const POOL_LANES: usize = 2;
+
+/// The client. Cheap to clone; all clones share connections, batches and what was learned about each gateway.
+#[derive(Clone)]
+pub struct Cloud(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) deadline: Duration,
+    pub(crate) vpc: VpcId,
+    pub(crate) eips: Batcher<Asking<EipsById>>,
+    pub(crate) pools: Batcher<Asking<EipsByPool>>,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) gateways: Shelf<NatGatewayId, Asking<Gateway>>,
+    pub(crate) forwards: Shelf<NatGatewayId, Asking<Forwards>>,
+    pub(crate) gates: Gates,
+}
+
+impl Cloud {
+    /// A client that signs with `credentials` and draws a permit a call. The process must have installed a rustls provider.
+    pub fn new(settings: Settings, credentials: Credentials, permits: Arc<dyn Permits>) -> Result<Self, Error> {
+        let Settings { region, vpc, endpoint, network, call_deadline, user_agent_suffix } = settings;
+        let endpoints = Endpoints::new(&region, network, endpoint.as_ref())?;
+        let http = http_client(&user_agent_suffix)?;
+        let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
+        Ok(Self(Arc::new(Inner {
+            eips: Asking::batcher(&transport, EipsById, EIP_LANES, call_deadline),
+            pools: Asking::batcher(&transport, EipsByPool, POOL_LANES, call_deadline),
+            interfaces: Interfaces::new(&transport, &vpc, call_deadline),
+            gateways: Shelf::new(),
+            forwards: Shelf::new(),
+            gates: Gates::default(),
+            deadline: call_deadline,
+            vpc,
+            transport,
+        })))
+    }
+
+    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the action takes none. Changes of DNAT entries
+    /// go through [`Self::turn`]: a gateway takes no more than so many at a time.
+    ///
+    /// Up to `deadline` is spent on everything: a permit, credentials and the call.
+    pub async fn change(&self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
+        change::send(&self.0.transport, change, token, Instant::now() + deadline).await
+    }
+
+    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within one call's deadline. Repeating it changes nothing.
+    pub async fn tag_resources(&self, resource_type: &str, ids: &[&str], tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        change::tag_resources(&self.0.transport, resource_type, ids, tags, self.due()).await
+    }
+
+    /// When a call that begins now has taken too long.
+    pub(crate) fn due(&self) -> Instant {
+        Instant::now() + self.0.deadline
+    }
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud").field("region", &self.0.transport.region).field("vpc", &self.0.vpc).finish_non_exhaustive()
+    }
+}
