@@ -1,16 +1,19 @@
-//! The client: what all of its calls share.
+//! The client: what all of its calls share. What it reads stands in `client/reads.rs`, when a gateway takes a change in `client/slots.rs`.
 
-use crate::batch::{Batcher, Shelf};
+mod reads;
+mod slots;
+
 use crate::change;
 use crate::credentials::Credentials;
 use crate::error::Error;
-use crate::gate::Gates;
+use crate::gateway::limiter::Gates;
 use crate::http::client::http_client;
 use crate::http::endpoints::Endpoints;
-use crate::interfaces::Interfaces;
-use crate::permits::Permits;
+use crate::rate_limit::Permits;
+use crate::read::batch::{Batcher, Shelf};
+use crate::read::interfaces::Interfaces;
+use crate::read::queries::{Asking, EipsById, EipsByPool, Forwards, Gateway};
 use crate::settings::Settings;
-use crate::sources::{Asking, EipsById, EipsByPool, Forwards, Gateway};
 use crate::transport::Transport;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,18 +30,18 @@ const POOL_LANES: usize = 2;
 
 /// The client. Cheap to clone; all clones share connections, batches and what was learned about each gateway.
 #[derive(Clone)]
-pub struct Cloud(pub(crate) Arc<Inner>);
+pub struct Cloud(Arc<Inner>);
 
-pub(crate) struct Inner {
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) deadline: Duration,
-    pub(crate) vpc: VpcId,
-    pub(crate) eips: Batcher<Asking<EipsById>>,
-    pub(crate) pools: Batcher<Asking<EipsByPool>>,
-    pub(crate) interfaces: Interfaces,
-    pub(crate) gateways: Shelf<NatGatewayId, Asking<Gateway>>,
-    pub(crate) forwards: Shelf<NatGatewayId, Asking<Forwards>>,
-    pub(crate) gates: Gates,
+struct Inner {
+    transport: Arc<Transport>,
+    deadline: Duration,
+    vpc: VpcId,
+    eips: Batcher<Asking<EipsById>>,
+    pools: Batcher<Asking<EipsByPool>>,
+    interfaces: Interfaces,
+    gateways: Shelf<NatGatewayId, Asking<Gateway>>,
+    forwards: Shelf<NatGatewayId, Asking<Forwards>>,
+    gates: Gates,
 }
 
 impl Cloud {
@@ -75,7 +78,7 @@ impl Cloud {
     }
 
     /// When a call that begins now has taken too long.
-    pub(crate) fn due(&self) -> Instant {
+    fn due(&self) -> Instant {
         Instant::now() + self.0.deadline
     }
 }

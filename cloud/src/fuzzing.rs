@@ -1,5 +1,9 @@
 //! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no other build has this module.
 
+#[cfg(test)]
+mod hostile;
+
+use crate::credentials::keys::Keys;
 use crate::error::Error;
 use crate::http::client::refusal;
 use crate::wire::eip::{Allocated, Eips};
@@ -31,8 +35,8 @@ pub fn read_as_everything(body: &[u8]) {
     _ = parse::<Allocated>(body).map(|it| it.answer().is_ok());
     _ = parse::<Created>(body).map(|it| it.answer().is_ok());
     _ = parse::<CallerIdentity>(body).map(CallerIdentity::fact);
-    _ = parse::<Assumption>(body).map(|it| it.keys().is_ok());
-    _ = parse::<RoleKeys>(body).map(|it| it.keys().is_ok());
+    _ = parse::<Assumption>(body).map(|it| Keys::from_wire(it.credentials).is_ok());
+    _ = parse::<RoleKeys>(body).map(|it| it.granted().and_then(Keys::from_wire).is_ok());
 }
 
 /// Reads an answer other than 200, as the answer to `action`; none for a status HTTP does not know. `wait` is what every header

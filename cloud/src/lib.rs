@@ -1,43 +1,35 @@
 //! The client of the cloud: VPC, ECS and STS. The only place that speaks HTTP to it.
 //!
 //! ```text
-//! change ─▶ gateway gate ─▶ permit ─▶ sign ─▶ one write ─▶ answer, or an error that says what it means
+//! change ─▶ gateway slot ─▶ permit ─▶ sign ─▶ one write ─▶ answer, or an error that says what it means
 //! read ───▶ batch ────────▶ permit ─▶ sign ─▶ pages ─────▶ facts, and when the read began
 //! ```
 //! Invariants: a change is sent once and never resent here; a read that is returned began after it was asked for; an answer that
 //! cannot be read is an error, never an empty list; nothing waits without a deadline.
 
-mod batch;
 mod change;
 mod client;
 mod credentials;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod gate;
+mod gateway;
 mod http;
-mod interfaces;
-mod lane;
 pub mod network;
-mod pages;
-mod permits;
-mod reads;
+mod rate_limit;
+mod read;
 mod settings;
-mod sources;
-mod table;
 mod transport;
-mod trust;
-mod turn;
 mod wire;
 
 pub use client::Cloud;
 pub use credentials::{AccessKey, Credentials, Environment};
 pub use error::{Class, Error, Refusal, Waiting};
+pub use gateway::slot::Turn;
 pub use http::endpoints::Network;
-pub use permits::{Draw, LocalPermits, NoPermit, Permits, Reservation};
+pub use rate_limit::{Draw, LocalPermits, NoPermit, Permits, Reservation};
 pub use settings::Settings;
 pub use transport::Read;
-pub use turn::Turn;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use crate::http::client::{api_time, exchange, nonce};
 use crate::http::endpoints::{Endpoints, Product};
 use crate::http::params::Params;
 use crate::http::sign::{Key, Stamp, Unsigned, sign};
-use crate::permits::{NoPermit, Permits};
+use crate::rate_limit::{NoPermit, Permits};
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};

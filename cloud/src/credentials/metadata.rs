@@ -57,7 +57,7 @@ impl InstanceRole {
         }
         let body = self.get(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
         let keys: RoleKeys = serde_json::from_str(&body).map_err(|error| unreadable(ACTION, StatusCode::OK, error.to_string()))?;
-        keys.keys().map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+        keys.granted().and_then(Keys::from_wire).map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
     /// A session of the newer protocol; none where only the older one is spoken, and that is allowed.

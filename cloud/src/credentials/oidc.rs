@@ -66,7 +66,7 @@ impl Oidc {
         let request = request.build().map_err(|error| Error::Setup(format!("{ACTION}: {}", error.without_url())))?;
         let answer = tokio::time::timeout(TIMEOUT, exchange::<Assumption>(&self.http, ACTION, request)).await;
         let assumption = answer.map_err(|_| Error::Deadline { action: ACTION })??;
-        assumption.keys().map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+        Keys::from_wire(assumption.credentials).map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
     /// Read at every refresh: the kubelet rotates the file.

@@ -129,7 +129,10 @@ impl Error {
 
     /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
     pub fn is_gateway_busy(&self) -> bool {
-        matches!(crate::gate::end_of(&Err::<(), _>(self)), crate::lane::End::Busy | crate::lane::End::Unsettled)
+        matches!(
+            crate::gateway::limiter::end_of(&Err::<(), _>(self)),
+            crate::gateway::window::End::Busy | crate::gateway::window::End::Unsettled
+        )
     }
 
     /// All that is decided on a change that failed like this.

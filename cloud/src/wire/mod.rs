@@ -6,8 +6,6 @@
 pub(crate) mod eip;
 pub(crate) mod eni;
 pub(crate) mod error;
-#[cfg(test)]
-mod hostile;
 pub(crate) mod nat;
 pub(crate) mod network;
 pub(crate) mod security;

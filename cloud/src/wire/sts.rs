@@ -1,10 +1,7 @@
 //! Identities and temporary keys.
 
-use super::{required, text};
-use crate::credentials::keys::Keys;
+use super::text;
 use crate::network::Identity;
-use jiff::Timestamp;
-use secrecy::SecretString;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -26,13 +23,7 @@ impl CallerIdentity {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Assumption {
-    credentials: WireKeys,
-}
-
-impl Assumption {
-    pub(crate) fn keys(self) -> Result<Keys, String> {
-        self.credentials.keys()
-    }
+    pub(crate) credentials: WireKeys,
 }
 
 /// What the metadata service says about a role.
@@ -46,9 +37,10 @@ pub(crate) struct RoleKeys {
 }
 
 impl RoleKeys {
-    pub(crate) fn keys(self) -> Result<Keys, String> {
+    /// The keys, where the service says that it grants them.
+    pub(crate) fn granted(self) -> Result<WireKeys, String> {
         match self.keys {
-            Some(keys) if self.code == "Success" => keys.keys(),
+            Some(keys) if self.code == "Success" => Ok(keys),
             _ => Err(format!("the role's keys come with code {:.40?}", self.code)),
         }
     }
@@ -57,21 +49,9 @@ impl RoleKeys {
 /// No Debug: secrets as they come, wrapped in the next step.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct WireKeys {
-    access_key_id: String,
-    access_key_secret: String,
-    security_token: String,
-    expiration: String,
-}
-
-impl WireKeys {
-    fn keys(self) -> Result<Keys, String> {
-        let expires: Timestamp = self.expiration.parse().map_err(|_| format!("Expiration is {:.40?}, not a time", self.expiration))?;
-        Ok(Keys {
-            id: required("AccessKeyId", self.access_key_id)?,
-            secret: SecretString::from(self.access_key_secret),
-            token: Some(SecretString::from(self.security_token)),
-            expires: Some(expires),
-        })
-    }
+pub(crate) struct WireKeys {
+    pub(crate) access_key_id: String,
+    pub(crate) access_key_secret: String,
+    pub(crate) security_token: String,
+    pub(crate) expiration: String,
 }

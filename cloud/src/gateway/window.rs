@@ -12,7 +12,7 @@
 //!
 //! Where a look would tell no sooner, the next change itself finds out: see [`Trust`].
 
-use crate::trust::Trust;
+use super::settling::Trust;
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -1,22 +1,11 @@
-//! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it is chosen what is sent.
+//! When a NAT gateway takes the next change, as the callers see it.
 
-use crate::change;
-use crate::client::Cloud;
+use super::Cloud;
 use crate::error::Error;
-use crate::gate::{Entered, Look};
-use crate::lane::Proof;
-use std::time::Duration;
-use tokio::time::Instant;
-use waygate_core::change::{Answer, Change};
+use crate::gateway::limiter::{Entered, Look};
+use crate::gateway::slot::Turn;
+use crate::gateway::window::Proof;
 use waygate_core::ids::NatGatewayId;
-
-/// The turn of one change at a NAT gateway. Dropped, nothing was sent.
-#[must_use]
-#[derive(Debug)]
-pub struct Turn {
-    cloud: Cloud,
-    entered: Entered,
-}
 
 /// So many looks at single entries cost more than a list of all.
 const MORE_THAN_A_LIST: usize = 2;
@@ -25,7 +14,7 @@ impl Cloud {
     /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before and how long that
     /// takes, is learned from its answers. What may take long is the caller's to bound: dropping this future gives the place up.
     pub async fn turn(&self, gateway: &NatGatewayId) -> Turn {
-        Turn { cloud: self.clone(), entered: self.enter(gateway, Proof::Trust).await }
+        Turn::new(&self.0.transport, self.enter(gateway, Proof::Trust).await)
     }
 
     /// Waits until a read has shown the gateway's entries at rest, where it waits for that.
@@ -70,20 +59,5 @@ impl Cloud {
         let read = self.entry(gateway, moving.id()).await?;
         self.0.gates.of(gateway).shown(&moving, &read);
         Ok(())
-    }
-}
-
-impl Turn {
-    /// Whether a read has just shown that all entries of the gateway are at rest.
-    pub fn is_rested(&self) -> bool {
-        self.entered.is_rested()
-    }
-
-    /// Sends one change, once, as [`Cloud::change`] does.
-    pub async fn change(mut self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
-        self.entered.sends();
-        let result = change::send(&self.cloud.0.transport, change, token, Instant::now() + deadline).await;
-        self.entered.done(change, &result);
-        result
     }
 }

@@ -3,9 +3,9 @@
 //! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely to take it, see [`Lane`]; the last list of
 //! entries that passed by is kept for those who may do with it.
 
+use super::entry_cache::{Entries, Moving, Table, is_moving};
+use super::window::{End, Lane, Next, Pass, Proof};
 use crate::error::{Class, Error};
-use crate::lane::{End, Lane, Next, Pass, Proof};
-use crate::table::{Entries, Moving, Table, is_moving};
 use crate::transport::Read;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

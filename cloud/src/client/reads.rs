@@ -1,12 +1,12 @@
 //! What can be read, as the callers see it.
 
-use crate::client::Cloud;
+use super::Cloud;
 use crate::error::Error;
+use crate::gateway::entry_cache::Entries;
 use crate::http::params::Params;
 use crate::network::{Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
-use crate::pages::{Listing, chain};
-use crate::sources::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
-use crate::table::Entries;
+use crate::read::pages::{Listing, chain};
+use crate::read::queries::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
 use crate::transport::{Action, Read, ecs, sts, vpc};
 use crate::wire::nat::SnatEntries;
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
@@ -84,7 +84,7 @@ impl Cloud {
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    pub(crate) async fn entries(&self, gateway: &NatGatewayId) -> Result<Entries, Error> {
+    pub(super) async fn entries(&self, gateway: &NatGatewayId) -> Result<Entries, Error> {
         let make = || {
             let question = Forwards { gateway: gateway.clone(), gate: self.0.gates.of(gateway) };
             Asking::batcher(&self.0.transport, question, 1, self.0.deadline)
@@ -94,7 +94,7 @@ impl Cloud {
     }
 
     /// One DNAT entry of the gateway; none when the cloud says that there is none.
-    pub(crate) async fn entry(&self, gateway: &NatGatewayId, id: &ForwardEntryId) -> Result<Read<Option<ForwardEntry>>, Error> {
+    pub(super) async fn entry(&self, gateway: &NatGatewayId, id: &ForwardEntryId) -> Result<Read<Option<ForwardEntry>>, Error> {
         let read = self.list(&ENTRIES, Params::default().with("NatGatewayId", gateway).with("ForwardEntryId", id)).await?;
         Ok(read.map(|entries| entries.into_iter().find(|entry| entry.entry_id == *id)))
     }

@@ -1,9 +1,9 @@
 //! No answer, however wrong, may panic the parsers or pass for an empty list.
 
-use super::Page;
-use super::eip::Eips;
-use super::eni::Interfaces;
-use crate::fuzzing::read_as_everything;
+use super::read_as_everything;
+use crate::wire::Page;
+use crate::wire::eip::Eips;
+use crate::wire::eni::Interfaces;
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};

@@ -1,10 +1,10 @@
 //! What is read in batches, and how: one [`Question`] each.
 
-use crate::batch::{Batcher, Fetched, Source};
+use super::batch::{Batcher, Fetched, Source};
+use super::pages::{Listing, chain};
 use crate::error::{Class, Error};
-use crate::gate::Gate;
+use crate::gateway::limiter::Gate;
 use crate::http::params::Params;
-use crate::pages::{Listing, chain};
 use crate::transport::{Action, Permit, Read, Transport, ecs, vpc};
 use crate::wire::eip::Eips;
 use crate::wire::eni::{Interface, Interfaces};

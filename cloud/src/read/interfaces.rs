@@ -4,9 +4,9 @@
 //! listed for it, remembered for a moment as an index from prefix to interface, and the one found is read afresh by its ID, so
 //! that what is returned is never older than the question.
 
-use crate::batch::Batcher;
+use super::batch::Batcher;
+use super::queries::{Asking, InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
 use crate::error::Error;
-use crate::sources::{Asking, InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
 use crate::transport::{Read, Transport};
 use crate::wire::eni::Interface;
 use std::net::Ipv4Addr;
