@@ -24,7 +24,7 @@ mod wire;
 
 pub use client::Cloud;
 pub use credentials::{AccessKey, Credentials, Environment};
-pub use error::{Class, Error, Refusal, Waiting};
+pub use error::{Class, Error, Refusal, Scope, Waiting};
 pub use gateway::slot::Turn;
 pub use http::endpoints::Network;
 pub use rate_limit::{Draw, LocalPermits, NoPermit, Permits, Reservation};

@@ -25,6 +25,20 @@ pub enum FailureClass {
     Permanent,
 }
 
+/// Whom a refusal concerns: what else would be refused for the same reason now. Where that is not known it is [`FailureScope::Change`]: a change
+/// that is tried in vain costs a call, one that is held back for nothing costs a pod its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureScope {
+    /// This change alone: what it asks for, or the EIP, interface, address pool or bandwidth package that it names.
+    Change,
+    /// A forward entry: this one, or at a gateway that waits until all of them are at rest, another one.
+    Entry,
+    /// Every change at the NAT gateway.
+    Gateway,
+    /// Every call of the account, or every one of this action: its rate, quota, rights, keys and money, its region, and the cloud itself.
+    Account,
+}
+
 /// A change that the cloud did not confirm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
@@ -34,8 +48,8 @@ pub struct CallFailure {
     pub definite: bool,
     /// Whether the request left this process; a refusal before that says nothing of earlier sends.
     pub sent: bool,
-    /// A NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
-    pub gateway_busy: bool,
+    /// Whom it concerns, this change or more; none where no answer came that says so.
+    pub scope: Option<FailureScope>,
     /// One word in CamelCase for a condition.
     pub reason: &'static str,
     /// For people; the same for every try, so that a repeated refusal does not change the pod's condition.
@@ -48,5 +62,10 @@ impl CallFailure {
     /// Whether nothing was sent, because the account's rate left no call in time.
     pub fn lacks_permit(&self) -> bool {
         !self.sent && self.class == FailureClass::Throttled
+    }
+
+    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
+    pub fn is_gateway_busy(&self) -> bool {
+        self.class == FailureClass::Conflict && matches!(self.scope, Some(FailureScope::Gateway | FailureScope::Entry))
     }
 }

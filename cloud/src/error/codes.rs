@@ -1,255 +1,273 @@
 //! Every error code the API is known to give, classified once. The misspellings are the API's own.
 
 use waygate_core::failure::FailureClass::{self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient};
+use waygate_core::failure::FailureScope::{self as Scope, Account, Change, Entry, Gateway};
 
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) class: Class,
+    pub(crate) scope: Scope,
     /// CamelCase, for conditions.
     pub(crate) reason: &'static str,
 }
 
-type Row = (&'static str, Class, &'static str);
+type Row = (&'static str, Class, Scope, &'static str);
 
 /// The only message that decides: this code usually says "not now", but with this text it says "not there".
 const ENTRY_GONE_CODE: &str = "IncorretForwardEntryStatus";
 const ENTRY_GONE_TEXT: &str = "is not exist";
 
-/// Codes that mean something else for one action than for the others.
-const BY_ACTION: &[(&str, Row)] = &[
+/// Changes of a NAT gateway's forward entries: what others are refused for the thing they name, these are refused for the gateway.
+const ENTRY_ACTIONS: &[&str] = &["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry"];
+/// Changes of an EIP that is there.
+const EIP_ACTIONS: &[&str] = &["AssociateEipAddress", "UnassociateEipAddress", "ReleaseEipAddress", "ModifyEipAddressAttribute"];
+const UNBIND: &[&str] = &["UnassociateEipAddress"];
+
+/// Codes that mean something else for some actions than for the others.
+const BY_ACTION: &[(&[&str], Row)] = &[
     // Unassociate names its target: not being bound to it is what was asked for.
-    ("UnassociateEipAddress", ("InvalidInstanceId.NotFound", Done, "NotBound")),
-    ("UnassociateEipAddress", ("InvalidBindInstance.NotFound", Done, "NotBound")),
-    ("UnassociateEipAddress", ("InvalidInstanId.NotFound", Done, "NotBound")),
-    ("UnassociateEipAddress", ("InvalidParams.NotFound", Done, "NotBound")),
+    (UNBIND, ("InvalidInstanceId.NotFound", Done, Change, "NotBound")),
+    (UNBIND, ("InvalidBindInstance.NotFound", Done, Change, "NotBound")),
+    (UNBIND, ("InvalidInstanId.NotFound", Done, Change, "NotBound")),
+    (UNBIND, ("InvalidParams.NotFound", Done, Change, "NotBound")),
     // The EIP may be bound a moment from now; whether it ever will be is for a read to say.
-    ("CreateForwardEntry", ("InvalidExternalIp.NotFound", Conflict, "AddressNotOnGateway")),
+    (&["CreateForwardEntry"], ("InvalidExternalIp.NotFound", Conflict, Change, "AddressNotOnGateway")),
+    // Another change of the same gateway is under way.
+    (ENTRY_ACTIONS, ("OperationConflict", Conflict, Gateway, "OperationConflict")),
+    (ENTRY_ACTIONS, ("TaskConflict", Conflict, Gateway, "OperationConflict")),
+    (ENTRY_ACTIONS, ("Forbidden.FinancialLocked", Denied, Gateway, "FinancialLocked")),
+    // Of an EIP it says that this one is another's; where there is none yet, that a right is missing.
+    (EIP_ACTIONS, ("Forbbiden", Denied, Change, "PermissionDenied")),
 ];
 
 #[rustfmt::skip]
 const CODES: &[Row] = &[
     // Any action: flow control and servers.
-    ("Throttling", Throttled, "Throttled"),
-    ("Throttling.User", Throttled, "Throttled"),
-    ("Throttling.Api", Throttled, "Throttled"),
-    ("Rejected.Throttling", Throttled, "Throttled"),
-    ("ServiceUnavailable", Transient, "CloudUnavailable"),
-    ("InternalError", Transient, "CloudInternalError"),
-    ("UnknownError", Transient, "CloudInternalError"),
-    ("OperationFailed.SystemBusy", Transient, "CloudBusy"),
-    ("SystemBusy", Transient, "CloudBusy"),
+    ("Throttling", Throttled, Account, "Throttled"),
+    ("Throttling.User", Throttled, Account, "Throttled"),
+    ("Throttling.Api", Throttled, Account, "Throttled"),
+    ("Rejected.Throttling", Throttled, Account, "Throttled"),
+    ("ServiceUnavailable", Transient, Account, "CloudUnavailable"),
+    ("InternalError", Transient, Change, "CloudInternalError"),
+    ("UnknownError", Transient, Change, "CloudInternalError"),
+    ("OperationFailed.SystemBusy", Transient, Account, "CloudBusy"),
+    ("SystemBusy", Transient, Account, "CloudBusy"),
     // Any action: concurrency and tokens.
-    ("OperationConflict", Conflict, "OperationConflict"),
-    ("Operation.Conflict", Conflict, "OperationConflict"),
-    ("TaskConflict", Conflict, "OperationConflict"),
-    ("VPC_TASK_CONFLICT", Conflict, "OperationConflict"),
-    ("LastTokenProcessing", Processing, "OperationProcessing"),
-    ("OperationFailed.LastTokenProcessing", Processing, "OperationProcessing"),
-    ("IdempotenceProcessing", Processing, "OperationProcessing"),
-    ("IdempotentParameterMismatch", Permanent, "TokenReused"),
-    ("IdempotentFailed", Conflict, "TokenUnusable"),
-    ("IncorrectStatus", Conflict, "NotReady"),
+    ("OperationConflict", Conflict, Change, "OperationConflict"),
+    ("Operation.Conflict", Conflict, Change, "OperationConflict"),
+    ("TaskConflict", Conflict, Change, "OperationConflict"),
+    ("VPC_TASK_CONFLICT", Conflict, Change, "OperationConflict"),
+    ("LastTokenProcessing", Processing, Change, "OperationProcessing"),
+    ("OperationFailed.LastTokenProcessing", Processing, Change, "OperationProcessing"),
+    ("IdempotenceProcessing", Processing, Change, "OperationProcessing"),
+    ("IdempotentParameterMismatch", Permanent, Change, "TokenReused"),
+    ("IdempotentFailed", Conflict, Change, "TokenUnusable"),
+    ("IncorrectStatus", Conflict, Change, "NotReady"),
     // Any action: what was asked.
-    ("DryRunOperation", Done, "DryRun"),
-    ("MissingParameter", Permanent, "InvalidParameter"),
-    ("InvalidParameter", Permanent, "InvalidParameter"),
-    ("InvalidParameter.Mismatch", Permanent, "InvalidParameter"),
-    ("InvalidParamter", Permanent, "InvalidParameter"),
-    ("UnsupportedParameter", Permanent, "InvalidParameter"),
-    ("InvalidRegionId.NotFound", Permanent, "InvalidRegion"),
-    ("InvalidRegionId.MalFormed", Permanent, "InvalidRegion"),
-    ("InvalidRegion.NotSupport", Permanent, "InvalidRegion"),
-    ("Forbidden.RegionNotFound", Permanent, "InvalidRegion"),
-    ("Forbidden.RegionId", Permanent, "InvalidRegion"),
-    ("InvalidAction.NotFound", Permanent, "UnknownAction"),
-    ("InvalidApi.NotFound", Permanent, "UnknownAction"),
-    ("NoSuchVersion", Permanent, "UnknownAction"),
+    ("DryRunOperation", Done, Change, "DryRun"),
+    ("MissingParameter", Permanent, Change, "InvalidParameter"),
+    ("InvalidParameter", Permanent, Change, "InvalidParameter"),
+    ("InvalidParameter.Mismatch", Permanent, Change, "InvalidParameter"),
+    ("InvalidParamter", Permanent, Change, "InvalidParameter"),
+    ("UnsupportedParameter", Permanent, Change, "InvalidParameter"),
+    ("InvalidRegionId.NotFound", Permanent, Account, "InvalidRegion"),
+    ("InvalidRegionId.MalFormed", Permanent, Account, "InvalidRegion"),
+    ("InvalidRegion.NotSupport", Permanent, Account, "InvalidRegion"),
+    ("Forbidden.RegionNotFound", Permanent, Account, "InvalidRegion"),
+    ("Forbidden.RegionId", Permanent, Account, "InvalidRegion"),
+    ("InvalidAction.NotFound", Permanent, Account, "UnknownAction"),
+    ("InvalidApi.NotFound", Permanent, Account, "UnknownAction"),
+    ("NoSuchVersion", Permanent, Account, "UnknownAction"),
     // Any action: who asked.
-    ("Forbidden.RAM", Denied, "PermissionDenied"),
-    ("Forbidden", Denied, "PermissionDenied"),
-    ("Forbbiden", Denied, "PermissionDenied"),
-    ("NoPermission", Denied, "PermissionDenied"),
-    ("Forbidden.SubUser", Denied, "PermissionDenied"),
-    ("Forbidden.NotSupportRAM", Denied, "PermissionDenied"),
-    ("InvalidUserType.NotSupported", Denied, "PermissionDenied"),
-    ("Forbidden.RiskControl", Denied, "AccountRiskControl"),
-    ("OperationFailed.RiskControl", Denied, "AccountRiskControl"),
-    ("InvalidTimeStamp.Expired", Denied, "ClockSkew"),
-    ("InvalidTimeStamp.Format", Denied, "ClockSkew"),
+    ("Forbidden.RAM", Denied, Account, "PermissionDenied"),
+    ("Forbidden", Denied, Account, "PermissionDenied"),
+    ("Forbbiden", Denied, Account, "PermissionDenied"),
+    ("NoPermission", Denied, Account, "PermissionDenied"),
+    ("Forbidden.SubUser", Denied, Account, "PermissionDenied"),
+    ("Forbidden.NotSupportRAM", Denied, Account, "PermissionDenied"),
+    ("InvalidUserType.NotSupported", Denied, Account, "PermissionDenied"),
+    ("Forbidden.RiskControl", Denied, Account, "AccountRiskControl"),
+    ("OperationFailed.RiskControl", Denied, Account, "AccountRiskControl"),
+    ("InvalidTimeStamp.Expired", Denied, Account, "ClockSkew"),
+    ("InvalidTimeStamp.Format", Denied, Account, "ClockSkew"),
     // A nonce seen before means that some copy of this very request may have arrived: nothing is known.
-    ("SignatureNonceUsed", Transient, "NonceReused"),
-    ("SignatureDoesNotMatch", Denied, "InvalidCredentials"),
-    ("IncompleteSignature", Denied, "InvalidCredentials"),
-    ("InvalidAccessKeyId.NotFound", Denied, "InvalidCredentials"),
-    ("InvalidAccessKeyId.Inactive", Denied, "InvalidCredentials"),
-    ("MissingSecurityToken", Denied, "InvalidCredentials"),
+    ("SignatureNonceUsed", Transient, Change, "NonceReused"),
+    ("SignatureDoesNotMatch", Denied, Account, "InvalidCredentials"),
+    ("IncompleteSignature", Denied, Account, "InvalidCredentials"),
+    ("InvalidAccessKeyId.NotFound", Denied, Account, "InvalidCredentials"),
+    ("InvalidAccessKeyId.Inactive", Denied, Account, "InvalidCredentials"),
+    ("MissingSecurityToken", Denied, Account, "InvalidCredentials"),
     // Refused at the door, before the token was looked at; the next call signs with fresh ones.
-    ("InvalidSecurityToken.Expired", Conflict, "CredentialsExpired"),
-    ("InvalidSecurityToken.Malformed", Denied, "InvalidCredentials"),
-    ("InvalidSecurityToken.MismatchWithAccessKey", Denied, "InvalidCredentials"),
-    ("InsufficientBalance", Denied, "InsufficientBalance"),
-    ("InsufficientBalance.Eip", Denied, "InsufficientBalance"),
-    ("PAY.INSUFFICIENT_BALANCE", Denied, "InsufficientBalance"),
-    ("Forbidden.FinancialLocked", Denied, "FinancialLocked"),
-    ("NATGATEWAY_FINANCIALLOCKED", Denied, "FinancialLocked"),
-    ("InvalidEIPStatus.BizDisabled", Denied, "FinancialLocked"),
-    ("BandwidthPackageId.InvalidBizStatus", Denied, "FinancialLocked"),
-    // AllocateEipAddress, AllocateEipAddressPro.
-    ("QuotaExceeded.Eip", Quota, "EipQuotaExceeded"),
-    ("FrequentPurchase.EIP", Conflict, "FrequentPurchase"),
-    ("OrderFailed.ConcurrentOperate", Conflict, "FrequentPurchase"),
-    ("OperationFailed.InsufficientEIP", Quota, "EipOutOfStock"),
-    ("OperationFailed.ResourceNotEnough", Quota, "EipOutOfStock"),
-    ("ReserveIpFail", Quota, "EipOutOfStock"),
-    ("ORDER.QUANTITY_INVALID", Quota, "EipQuotaExceeded"),
-    ("InvalidBandwidth.Malformed", Permanent, "InvalidBandwidth"),
-    ("InvalidResourceGroupId", Permanent, "InvalidResourceGroup"),
-    ("ResourceNotFound.PublicIpAddressPool", Permanent, "AddressPoolNotFound"),
-    ("ResourceNotEnough.PublicIpAddressPool", Quota, "AddressPoolEmpty"),
-    ("IncorrectStatus.PublicIpAddressPool", Conflict, "AddressPoolNotReady"),
-    ("Mismatch.PublicIpAddressPool", Permanent, "AddressPoolMismatch"),
-    ("OperationFailed.AllocateUnfamiliarIp", Permanent, "AddressNotYours"),
-    ("Ip.Allocated", Permanent, "AddressTaken"),
-    ("IncorrectStatus.Ip", Conflict, "NotReady"),
-    ("OperationDenied.NotOpenDdosOriginProtectService", Permanent, "DdosProtectionNotOpen"),
-    ("TokenVerfiy.Failed", Permanent, "TokenRefused"),
+    ("InvalidSecurityToken.Expired", Conflict, Account, "CredentialsExpired"),
+    ("InvalidSecurityToken.Malformed", Denied, Account, "InvalidCredentials"),
+    ("InvalidSecurityToken.MismatchWithAccessKey", Denied, Account, "InvalidCredentials"),
+    ("InsufficientBalance", Denied, Account, "InsufficientBalance"),
+    ("InsufficientBalance.Eip", Denied, Account, "InsufficientBalance"),
+    ("PAY.INSUFFICIENT_BALANCE", Denied, Account, "InsufficientBalance"),
+    ("Forbidden.FinancialLocked", Denied, Account, "FinancialLocked"),
+    ("NATGATEWAY_FINANCIALLOCKED", Denied, Gateway, "FinancialLocked"),
+    ("InvalidEIPStatus.BizDisabled", Denied, Change, "FinancialLocked"),
+    ("BandwidthPackageId.InvalidBizStatus", Denied, Change, "FinancialLocked"),
+    // AllocateEipAddress, AllocateEipAddressPro. A region's stock is of one line or pool; another may have some.
+    ("QuotaExceeded.Eip", Quota, Account, "EipQuotaExceeded"),
+    ("FrequentPurchase.EIP", Conflict, Account, "FrequentPurchase"),
+    ("OrderFailed.ConcurrentOperate", Conflict, Account, "FrequentPurchase"),
+    ("OperationFailed.InsufficientEIP", Quota, Change, "EipOutOfStock"),
+    ("OperationFailed.ResourceNotEnough", Quota, Change, "EipOutOfStock"),
+    ("ReserveIpFail", Quota, Change, "EipOutOfStock"),
+    ("ORDER.QUANTITY_INVALID", Quota, Account, "EipQuotaExceeded"),
+    ("InvalidBandwidth.Malformed", Permanent, Change, "InvalidBandwidth"),
+    ("InvalidResourceGroupId", Permanent, Change, "InvalidResourceGroup"),
+    ("ResourceNotFound.PublicIpAddressPool", Permanent, Change, "AddressPoolNotFound"),
+    ("ResourceNotEnough.PublicIpAddressPool", Quota, Change, "AddressPoolEmpty"),
+    ("IncorrectStatus.PublicIpAddressPool", Conflict, Change, "AddressPoolNotReady"),
+    ("Mismatch.PublicIpAddressPool", Permanent, Change, "AddressPoolMismatch"),
+    ("OperationFailed.AllocateUnfamiliarIp", Permanent, Change, "AddressNotYours"),
+    ("Ip.Allocated", Permanent, Change, "AddressTaken"),
+    ("IncorrectStatus.Ip", Conflict, Change, "NotReady"),
+    ("OperationDenied.NotOpenDdosOriginProtectService", Permanent, Change, "DdosProtectionNotOpen"),
+    ("TokenVerfiy.Failed", Permanent, Change, "TokenRefused"),
     // DescribeEipAddresses.
-    ("InvalidIAssociatedInstanceType.ValueNotSupported", Permanent, "InvalidParameter"),
-    ("InvalidChargeType.ValueNotSupported", Permanent, "InvalidParameter"),
-    ("InstanceIdLength.Exceed", Permanent, "InvalidParameter"),
-    ("InvalidTagKey", Permanent, "InvalidTag"),
-    ("InvalidTagValue", Permanent, "InvalidTag"),
-    ("InvalidFilterKey.NotFound", Permanent, "InvalidParameter"),
-    ("InvalidFilterValue", Permanent, "InvalidParameter"),
-    ("InvalidLockReason.NotFound", Permanent, "InvalidParameter"),
+    ("InvalidIAssociatedInstanceType.ValueNotSupported", Permanent, Change, "InvalidParameter"),
+    ("InvalidChargeType.ValueNotSupported", Permanent, Change, "InvalidParameter"),
+    ("InstanceIdLength.Exceed", Permanent, Change, "InvalidParameter"),
+    ("InvalidTagKey", Permanent, Change, "InvalidTag"),
+    ("InvalidTagValue", Permanent, Change, "InvalidTag"),
+    ("InvalidFilterKey.NotFound", Permanent, Change, "InvalidParameter"),
+    ("InvalidFilterValue", Permanent, Change, "InvalidParameter"),
+    ("InvalidLockReason.NotFound", Permanent, Change, "InvalidParameter"),
     // AssociateEipAddress, UnassociateEipAddress.
-    ("InvalidAllocationId.NotFound", NotFound, "EipNotFound"),
-    ("InvalidInstanId.NotFound", NotFound, "TargetNotFound"),
-    ("InvalidInstanceId.NotFound", NotFound, "TargetNotFound"),
-    ("InvalidBindInstance.NotFound", NotFound, "TargetNotFound"),
-    ("InvalidParams.NotFound", NotFound, "TargetNotFound"),
-    ("IncorrectEipStatus", Conflict, "EipNotReady"),
-    ("IncorrectStatus.Eip", Conflict, "EipNotReady"),
-    ("IncorrectStatus.ResourceStatus", Conflict, "EipNotReady"),
-    ("InvalidAssociation.Duplicated", Conflict, "TargetHasEip"),
-    ("IncorrectInstanceStatus", Conflict, "TargetNotReady"),
-    ("InvalidBindingStatus", Conflict, "TargetNotReady"),
-    ("IncorrectStatus.NatGateway", Conflict, "GatewayNotReady"),
-    ("InvalidStatus.EcsStatusNotSupport", Conflict, "TargetNotReady"),
-    ("InvalidStatus.EniStatusNotSupport", Conflict, "TargetNotReady"),
-    ("InvalidStatus.NotAllow", Conflict, "TargetNotReady"),
-    ("InvalidStatus.InstanceHasBandWidth", Permanent, "TargetHasPublicBandwidth"),
-    ("OperationFailed.EcsMigrating", Conflict, "TargetNotReady"),
-    ("BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP", Conflict, "TargetHasForwardEntryOrEip"),
-    ("EIP_CAN_NOT_ASSOCIATE_WITH_PUBLIC_IP", Permanent, "TargetHasPublicIp"),
-    ("QuotaExceeded.NumberOfEip", Quota, "TargetEipQuotaExceeded"),
-    ("QuotaExceeded.NumberOfTrafficEip", Quota, "TargetEipQuotaExceeded"),
-    ("InvalidEip.EipQuotaExceeded", Quota, "TargetEipQuotaExceeded"),
-    ("OperationDenied.NoAvailablePrivateIp", Quota, "VSwitchAddressesUsedUp"),
-    ("OperationDenied.UnsupportedEipBindMode", Permanent, "BindModeRefused"),
-    ("Mode.Conflict", Permanent, "BindModeRefused"),
-    ("OperationFailed.EipBindModeConflict", Permanent, "BindModeRefused"),
-    ("Forbidden.EipCanNotBindGatgw", Permanent, "BindModeRefused"),
-    ("OperationDenied.Ipv4GatewayExist", Permanent, "VpcHasIpv4Gateway"),
-    ("OperationDenied.VpcIpv4GatewayEnabled", Permanent, "VpcHasIpv4Gateway"),
-    ("InvalidInstanceType.ValueNotSupported", Permanent, "InvalidParameter"),
-    ("Invalid.DirectEip.BindType", Permanent, "InvalidParameter"),
-    ("ResourceAlreadyAssociated.IpAddress", Permanent, "TargetHasEip"),
-    ("OperationDenied", Permanent, "OperationDenied"),
-    ("InvalidIpStatus.HasBeenUsedByForwardEntry", Conflict, "EipUsedByForwardEntry"),
-    ("InvalidIpStatus.HasBeenUsedBySnatTable", Conflict, "EipUsedBySnat"),
-    ("DependencyViolation.SnatEntry", Conflict, "EipUsedBySnat"),
-    ("InvalidStatus.SnatOrDnat", Conflict, "EntryNotReady"),
+    ("InvalidAllocationId.NotFound", NotFound, Change, "EipNotFound"),
+    ("InvalidInstanId.NotFound", NotFound, Change, "TargetNotFound"),
+    ("InvalidInstanceId.NotFound", NotFound, Change, "TargetNotFound"),
+    ("InvalidBindInstance.NotFound", NotFound, Change, "TargetNotFound"),
+    ("InvalidParams.NotFound", NotFound, Change, "TargetNotFound"),
+    ("IncorrectEipStatus", Conflict, Change, "EipNotReady"),
+    ("IncorrectStatus.Eip", Conflict, Change, "EipNotReady"),
+    ("IncorrectStatus.ResourceStatus", Conflict, Change, "EipNotReady"),
+    ("InvalidAssociation.Duplicated", Conflict, Change, "TargetHasEip"),
+    ("IncorrectInstanceStatus", Conflict, Change, "TargetNotReady"),
+    ("InvalidBindingStatus", Conflict, Change, "TargetNotReady"),
+    ("IncorrectStatus.NatGateway", Conflict, Gateway, "GatewayNotReady"),
+    ("InvalidStatus.EcsStatusNotSupport", Conflict, Change, "TargetNotReady"),
+    ("InvalidStatus.EniStatusNotSupport", Conflict, Change, "TargetNotReady"),
+    ("InvalidStatus.NotAllow", Conflict, Change, "TargetNotReady"),
+    ("InvalidStatus.InstanceHasBandWidth", Permanent, Change, "TargetHasPublicBandwidth"),
+    ("OperationFailed.EcsMigrating", Conflict, Change, "TargetNotReady"),
+    ("BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP", Conflict, Change, "TargetHasForwardEntryOrEip"),
+    ("EIP_CAN_NOT_ASSOCIATE_WITH_PUBLIC_IP", Permanent, Change, "TargetHasPublicIp"),
+    ("QuotaExceeded.NumberOfEip", Quota, Gateway, "TargetEipQuotaExceeded"),
+    ("QuotaExceeded.NumberOfTrafficEip", Quota, Gateway, "TargetEipQuotaExceeded"),
+    ("InvalidEip.EipQuotaExceeded", Quota, Change, "TargetEipQuotaExceeded"),
+    ("OperationDenied.NoAvailablePrivateIp", Quota, Gateway, "VSwitchAddressesUsedUp"),
+    ("OperationDenied.UnsupportedEipBindMode", Permanent, Change, "BindModeRefused"),
+    ("Mode.Conflict", Permanent, Change, "BindModeRefused"),
+    ("OperationFailed.EipBindModeConflict", Permanent, Change, "BindModeRefused"),
+    ("Forbidden.EipCanNotBindGatgw", Permanent, Change, "BindModeRefused"),
+    ("OperationDenied.Ipv4GatewayExist", Permanent, Change, "VpcHasIpv4Gateway"),
+    ("OperationDenied.VpcIpv4GatewayEnabled", Permanent, Change, "VpcHasIpv4Gateway"),
+    ("InvalidInstanceType.ValueNotSupported", Permanent, Change, "InvalidParameter"),
+    ("Invalid.DirectEip.BindType", Permanent, Change, "InvalidParameter"),
+    ("ResourceAlreadyAssociated.IpAddress", Permanent, Change, "TargetHasEip"),
+    ("OperationDenied", Permanent, Change, "OperationDenied"),
+    ("InvalidIpStatus.HasBeenUsedByForwardEntry", Conflict, Change, "EipUsedByForwardEntry"),
+    ("InvalidIpStatus.HasBeenUsedBySnatTable", Conflict, Change, "EipUsedBySnat"),
+    ("DependencyViolation.SnatEntry", Conflict, Change, "EipUsedBySnat"),
+    ("InvalidStatus.SnatOrDnat", Conflict, Entry, "EntryNotReady"),
     // ReleaseEipAddress.
-    ("Forbidden.ChargeTypeIsPrepaid", Permanent, "EipIsPrePaid"),
-    ("InvalidOperation.DeletionProtection", Permanent, "DeletionProtection"),
-    ("Forbidden.ReleaseSegmentEip", Permanent, "EipOfSegment"),
-    ("OperationUnsupported.ServiceManaged", Permanent, "EipServiceManaged"),
-    ("TaskConflict.AssociateGlobalAccelerationInstance", Conflict, "OperationConflict"),
+    ("Forbidden.ChargeTypeIsPrepaid", Permanent, Change, "EipIsPrePaid"),
+    ("InvalidOperation.DeletionProtection", Permanent, Change, "DeletionProtection"),
+    ("Forbidden.ReleaseSegmentEip", Permanent, Change, "EipOfSegment"),
+    ("OperationUnsupported.ServiceManaged", Permanent, Change, "EipServiceManaged"),
+    ("TaskConflict.AssociateGlobalAccelerationInstance", Conflict, Change, "OperationConflict"),
     // Bandwidth packages.
-    ("IpInstanceId.AlreadyInBandwidthPackage", Done, "AlreadyInBandwidthPackage"),
-    ("EIP_ALREADY_IN_BANDWIDTHPACKAGE", Done, "AlreadyInBandwidthPackage"),
-    ("OperationUnsupported.IpNotInCbwp", Done, "NotInBandwidthPackage"),
-    ("IpInstanceId.ChargeType.NotSupport", Permanent, "EipIsPrePaid"),
-    ("IpInstanceId.QuotaExceeded", Quota, "BandwidthPackageFull"),
-    ("EipOperation.TooFrequently", Conflict, "OperationConflict"),
-    ("BandwidthPackageOperation.conflict", Conflict, "OperationConflict"),
-    ("OperationFailed.DistibuteLock", Conflict, "OperationConflict"),
+    ("IpInstanceId.AlreadyInBandwidthPackage", Done, Change, "AlreadyInBandwidthPackage"),
+    ("EIP_ALREADY_IN_BANDWIDTHPACKAGE", Done, Change, "AlreadyInBandwidthPackage"),
+    ("OperationUnsupported.IpNotInCbwp", Done, Change, "NotInBandwidthPackage"),
+    ("IpInstanceId.ChargeType.NotSupport", Permanent, Change, "EipIsPrePaid"),
+    ("IpInstanceId.QuotaExceeded", Quota, Change, "BandwidthPackageFull"),
+    ("EipOperation.TooFrequently", Conflict, Change, "OperationConflict"),
+    ("BandwidthPackageOperation.conflict", Conflict, Change, "OperationConflict"),
+    ("OperationFailed.DistibuteLock", Conflict, Change, "OperationConflict"),
     // NAT gateways and forward entries.
-    ("DESCRIBE_FORWARD_PARAM_INVALID", Permanent, "InvalidParameter"),
-    ("InvalidForwardTableId.NotFound", NotFound, "ForwardTableNotFound"),
-    ("InvalidForwardEntryId.NotFound", NotFound, "ForwardEntryNotFound"),
-    ("ResourceNotFound.ForwardEntry", NotFound, "ForwardEntryNotFound"),
-    ("InvalidExternalIp.NotFound", NotFound, "AddressNotOnGateway"),
-    ("Invalid.natgwNotExist", NotFound, "GatewayNotFound"),
-    ("InvalidNatGatewayId.NotFound", NotFound, "GatewayNotFound"),
-    ("IncorretForwardEntryStatus", Conflict, "EntryNotReady"),
-    ("IncorrectStatus.ForwardEntry", Conflict, "EntryNotReady"),
-    ("IncorrectStatus.NATGW", Conflict, "GatewayNotReady"),
-    ("OperationUnsupported.EipInBinding", Conflict, "AddressNotOnGateway"),
-    ("OperationUnsupported.EipNatGWCheck", Conflict, "AddressNotOnGateway"),
-    ("InvalidIp.NotInNatgw", Conflict, "AddressNotOnGateway"),
-    ("InvalidExternalIp.Malformed", Permanent, "InvalidParameter"),
-    ("InvalidInternalIp.Malformed", Permanent, "InvalidParameter"),
-    ("InvalidExternalPort.Malformed", Permanent, "InvalidParameter"),
-    ("InvalidInternalPort.Malformed", Permanent, "InvalidParameter"),
-    ("InvalidProtocal.ValueNotSupported", Permanent, "InvalidParameter"),
-    ("InvalidParameter.Name.Malformed", Permanent, "InvalidParameter"),
-    ("Forbidden.DestnationIpOutOfVpcCIDR", Permanent, "AddressOutsideVpc"),
-    ("Forbidden.InternalIpOutOfVpcCIDR", Permanent, "AddressOutsideVpc"),
-    ("Forbidden.ExternalIp.UsedInSnatTable", Permanent, "EipUsedBySnat"),
-    ("Forbindden", Permanent, "TargetHasEip"),
-    ("QuotaExceeded", Quota, "EntryQuotaExceeded"),
-    ("OperationUnsupported.ForwardEntry", Permanent, "PortTaken"),
-    ("Forbidden.Already.Bounded", Permanent, "PortTaken"),
+    ("DESCRIBE_FORWARD_PARAM_INVALID", Permanent, Change, "InvalidParameter"),
+    ("InvalidForwardTableId.NotFound", NotFound, Gateway, "ForwardTableNotFound"),
+    ("InvalidForwardEntryId.NotFound", NotFound, Entry, "ForwardEntryNotFound"),
+    ("ResourceNotFound.ForwardEntry", NotFound, Entry, "ForwardEntryNotFound"),
+    ("InvalidExternalIp.NotFound", NotFound, Change, "AddressNotOnGateway"),
+    ("Invalid.natgwNotExist", NotFound, Gateway, "GatewayNotFound"),
+    ("InvalidNatGatewayId.NotFound", NotFound, Gateway, "GatewayNotFound"),
+    ("IncorretForwardEntryStatus", Conflict, Entry, "EntryNotReady"),
+    ("IncorrectStatus.ForwardEntry", Conflict, Entry, "EntryNotReady"),
+    ("IncorrectStatus.NATGW", Conflict, Gateway, "GatewayNotReady"),
+    ("OperationUnsupported.EipInBinding", Conflict, Change, "AddressNotOnGateway"),
+    ("OperationUnsupported.EipNatGWCheck", Conflict, Change, "AddressNotOnGateway"),
+    ("InvalidIp.NotInNatgw", Conflict, Change, "AddressNotOnGateway"),
+    ("InvalidExternalIp.Malformed", Permanent, Change, "InvalidParameter"),
+    ("InvalidInternalIp.Malformed", Permanent, Change, "InvalidParameter"),
+    ("InvalidExternalPort.Malformed", Permanent, Change, "InvalidParameter"),
+    ("InvalidInternalPort.Malformed", Permanent, Change, "InvalidParameter"),
+    ("InvalidProtocal.ValueNotSupported", Permanent, Change, "InvalidParameter"),
+    ("InvalidParameter.Name.Malformed", Permanent, Change, "InvalidParameter"),
+    ("Forbidden.DestnationIpOutOfVpcCIDR", Permanent, Change, "AddressOutsideVpc"),
+    ("Forbidden.InternalIpOutOfVpcCIDR", Permanent, Change, "AddressOutsideVpc"),
+    ("Forbidden.ExternalIp.UsedInSnatTable", Permanent, Change, "EipUsedBySnat"),
+    ("Forbindden", Permanent, Change, "TargetHasEip"),
+    ("QuotaExceeded", Quota, Gateway, "EntryQuotaExceeded"),
+    ("OperationUnsupported.ForwardEntry", Permanent, Change, "PortTaken"),
+    ("Forbidden.Already.Bounded", Permanent, Change, "PortTaken"),
     // ECS reads.
-    ("InvalidEniId.NotFound", NotFound, "InterfaceNotFound"),
-    ("InvalidVSwitchId.NotFound", NotFound, "VSwitchNotFound"),
-    ("InvalidSecurityGroupId.NotFound", NotFound, "SecurityGroupNotFound"),
-    ("InvalidEcsId.NotFound", NotFound, "InstanceNotFound"),
-    ("InvalidRouteTableId.NotFound", NotFound, "RouteTableNotFound"),
-    ("InvalidNicType.ValueNotSupported", Permanent, "InvalidParameter"),
-    ("InvalidSecurityGroupId.Malformed", Permanent, "InvalidParameter"),
+    ("InvalidEniId.NotFound", NotFound, Change, "InterfaceNotFound"),
+    ("InvalidVSwitchId.NotFound", NotFound, Change, "VSwitchNotFound"),
+    ("InvalidSecurityGroupId.NotFound", NotFound, Change, "SecurityGroupNotFound"),
+    ("InvalidEcsId.NotFound", NotFound, Change, "InstanceNotFound"),
+    ("InvalidRouteTableId.NotFound", NotFound, Change, "RouteTableNotFound"),
+    ("InvalidNicType.ValueNotSupported", Permanent, Change, "InvalidParameter"),
+    ("InvalidSecurityGroupId.Malformed", Permanent, Change, "InvalidParameter"),
     // STS.
-    ("EntityNotExist.Role", Denied, "RoleNotFound"),
-    ("AuthenticationFail.NoPermission", Denied, "PermissionDenied"),
-    ("AuthenticationFail.OIDCToken.AudienceNotMatch", Denied, "InvalidCredentials"),
-    ("AuthenticationFail.OIDCToken.Expired", Denied, "CredentialsExpired"),
-    ("AuthenticationFail.OIDCToken.HttpsUrlInvalid", Denied, "InvalidCredentials"),
-    ("AuthenticationFail.OIDCToken.Invalid", Denied, "InvalidCredentials"),
-    ("AuthenticationFail.OIDCToken.InvalidSignature", Denied, "InvalidCredentials"),
+    ("EntityNotExist.Role", Denied, Account, "RoleNotFound"),
+    ("AuthenticationFail.NoPermission", Denied, Account, "PermissionDenied"),
+    ("AuthenticationFail.OIDCToken.AudienceNotMatch", Denied, Account, "InvalidCredentials"),
+    ("AuthenticationFail.OIDCToken.Expired", Denied, Account, "CredentialsExpired"),
+    ("AuthenticationFail.OIDCToken.HttpsUrlInvalid", Denied, Account, "InvalidCredentials"),
+    ("AuthenticationFail.OIDCToken.Invalid", Denied, Account, "InvalidCredentials"),
+    ("AuthenticationFail.OIDCToken.InvalidSignature", Denied, Account, "InvalidCredentials"),
 ];
 
 /// What `code` means as the answer to `action`.
 pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> Verdict {
     if code == ENTRY_GONE_CODE && message.contains(ENTRY_GONE_TEXT) {
-        return Verdict { class: NotFound, reason: "ForwardEntryNotFound" };
+        return Verdict { class: NotFound, scope: Entry, reason: "ForwardEntryNotFound" };
     }
-    let special = BY_ACTION.iter().find(|(known, row)| *known == action && row.0 == code).map(|(_, row)| row);
+    let special = BY_ACTION.iter().find(|(actions, row)| row.0 == code && actions.contains(&action)).map(|(_, row)| row);
     match special.or_else(|| CODES.iter().find(|row| row.0 == code)) {
-        Some((_, class, reason)) => Verdict { class: *class, reason },
-        None => by_shape(status, code),
+        Some((_, class, scope, reason)) => Verdict { class: *class, scope: *scope, reason },
+        None => by_shape(action, status, code),
     }
 }
 
 /// A code nobody wrote down, judged by the families the API's codes come in. Never as [`NotFound`]: that is taken as proof that the
 /// thing is gone, and of whatever else an unknown code may miss, nothing is proven.
-fn by_shape(status: u16, code: &str) -> Verdict {
-    let (class, reason) = match code {
-        _ if code.contains("Throttling") || status == 429 => (Throttled, "Throttled"),
-        _ if status >= 500 => (Transient, "CloudInternalError"),
-        _ if code.contains("LastTokenProcessing") => (Processing, "OperationProcessing"),
-        _ if code.starts_with("QuotaExceeded") || code.ends_with("QuotaExceeded") => (Quota, "QuotaExceeded"),
-        _ if code.starts_with("IncorrectStatus") => (Conflict, "NotReady"),
-        _ if code.starts_with("TaskConflict") || code.contains("OperationConflict") || status == 409 => (Conflict, "OperationConflict"),
-        _ if code.starts_with("PAY.") => (Denied, "InsufficientBalance"),
-        _ if code.starts_with("InvalidParameter") => (Permanent, "InvalidParameter"),
-        _ if code.contains("NotFound") || status == 404 => (Conflict, "SomethingNotFound"),
-        _ if status == 401 || status == 403 => (Denied, "PermissionDenied"),
-        _ => (Permanent, "CloudRefused"),
+fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
+    // What runs out while entries are changed is the gateway's.
+    let quota_of = if ENTRY_ACTIONS.contains(&action) { Gateway } else { Change };
+    let (class, scope, reason) = match code {
+        _ if code.contains("Throttling") || status == 429 => (Throttled, Account, "Throttled"),
+        _ if status >= 500 => (Transient, Change, "CloudInternalError"),
+        _ if code.contains("LastTokenProcessing") => (Processing, Change, "OperationProcessing"),
+        _ if code.starts_with("QuotaExceeded") || code.ends_with("QuotaExceeded") => (Quota, quota_of, "QuotaExceeded"),
+        _ if code.starts_with("IncorrectStatus") => (Conflict, Change, "NotReady"),
+        _ if code.starts_with("TaskConflict") || code.contains("OperationConflict") || status == 409 => {
+            (Conflict, Change, "OperationConflict")
+        }
+        _ if code.starts_with("PAY.") => (Denied, Account, "InsufficientBalance"),
+        _ if code.starts_with("InvalidParameter") => (Permanent, Change, "InvalidParameter"),
+        _ if code.contains("NotFound") || status == 404 => (Conflict, Change, "SomethingNotFound"),
+        _ if status == 401 || status == 403 => (Denied, Change, "PermissionDenied"),
+        _ => (Permanent, Change, "CloudRefused"),
     };
-    Verdict { class, reason }
+    Verdict { class, scope, reason }
 }
 
 #[cfg(test)]
@@ -267,10 +285,70 @@ mod tests {
 
     #[test]
     fn every_code_of_the_table_is_found_and_has_a_reason_fit_for_a_condition() {
-        for (code, class, reason) in CODES {
-            assert_eq!(verdict("AnyAction", 400, code, ""), Verdict { class: *class, reason }, "{code}");
+        for (code, class, scope, reason) in CODES {
+            assert_eq!(verdict("AnyAction", 400, code, ""), Verdict { class: *class, scope: *scope, reason }, "{code}");
             assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()), "{reason}");
             assert!(reason.chars().all(|c| c.is_ascii_alphanumeric()), "{reason}");
+        }
+    }
+
+    /// The codes whose answer to `action` concerns `scope`.
+    fn codes_of(action: &str, scope: Scope) -> Vec<&'static str> {
+        CODES.iter().map(|row| row.0).filter(|code| verdict(action, 400, code, "").scope == scope).collect()
+    }
+
+    #[test]
+    fn what_concerns_a_gateway_or_an_entry_is_said_of_these_codes_and_no_others() {
+        let gateway = [
+            "NATGATEWAY_FINANCIALLOCKED",
+            "IncorrectStatus.NatGateway",
+            "QuotaExceeded.NumberOfEip",
+            "QuotaExceeded.NumberOfTrafficEip",
+            "OperationDenied.NoAvailablePrivateIp",
+            "InvalidForwardTableId.NotFound",
+            "Invalid.natgwNotExist",
+            "InvalidNatGatewayId.NotFound",
+            "IncorrectStatus.NATGW",
+            "QuotaExceeded",
+        ];
+        let entry = [
+            "InvalidStatus.SnatOrDnat",
+            "InvalidForwardEntryId.NotFound",
+            "ResourceNotFound.ForwardEntry",
+            "IncorretForwardEntryStatus",
+            "IncorrectStatus.ForwardEntry",
+        ];
+        assert_eq!(codes_of("AssociateEipAddress", Gateway), gateway);
+        assert_eq!(codes_of("AssociateEipAddress", Entry), entry);
+        for action in ENTRY_ACTIONS {
+            let more = codes_of(action, Gateway).into_iter().filter(|code| !gateway.contains(code));
+            assert_eq!(more.collect::<Vec<_>>(), ["OperationConflict", "TaskConflict", "Forbidden.FinancialLocked"], "{action}");
+            assert_eq!(codes_of(action, Entry), entry, "{action}");
+        }
+    }
+
+    /// Class and scope are two columns, but what a class is about bounds whom it can concern.
+    #[test]
+    fn no_row_contradicts_itself() {
+        for (code, class, scope, reason) in CODES.iter().chain(BY_ACTION.iter().map(|(_, row)| row)) {
+            let fits = match class {
+                Throttled => *scope == Account,
+                Processing | Done => *scope == Change,
+                // Rights, keys, clocks and the account's money are not this change's; what is locked or another's is.
+                Denied => *scope != Entry && (*scope == Account || ["FinancialLocked", "PermissionDenied"].contains(reason)),
+                Quota | NotFound | Conflict | Transient | Permanent => true,
+            };
+            assert!(fits, "{code}: {class:?} of {scope:?}");
+            let is_of_client = ["InvalidRegion", "UnknownAction", "PermissionDenied", "InvalidCredentials"].contains(reason);
+            assert!(!is_of_client || *scope == Account || *code == "Forbbiden", "{code} comes to every call alike");
+        }
+    }
+
+    #[test]
+    fn every_special_row_is_of_a_code_that_stands_in_the_table() {
+        for (actions, row) in BY_ACTION {
+            let known = CODES.iter().find(|known| known.0 == row.0);
+            assert!(!actions.is_empty() && known.is_some_and(|known| known != row), "{row:?}");
         }
     }
 
@@ -306,6 +384,21 @@ mod tests {
             (400, "Whatever", Permanent),
         ] {
             assert_eq!(verdict("AnyAction", status, code, "").class, class, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_concerns_no_more_than_its_family_says() {
+        for (action, status, code, scope) in [
+            ("AssociateEipAddress", 400, "Throttling.Something", Account),
+            ("AssociateEipAddress", 400, "PAY.LATER", Account),
+            ("AssociateEipAddress", 403, "Whatever", Change),
+            ("AssociateEipAddress", 400, "QuotaExceeded.Whatever", Change),
+            ("CreateForwardEntry", 400, "QuotaExceeded.DnatEntry", Gateway),
+            ("CreateForwardEntry", 409, "Whatever", Change),
+            ("CreateForwardEntry", 502, "Whatever", Change),
+        ] {
+            assert_eq!(verdict(action, status, code, "").scope, scope, "{action} {status} {code}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod codes;
 
-pub use waygate_core::failure::FailureClass as Class;
+pub use waygate_core::failure::{FailureClass as Class, FailureScope as Scope};
 
 use codes::Verdict;
 use std::error::Error as _;
@@ -127,12 +127,18 @@ impl Error {
         }
     }
 
+    /// Whom it concerns, this change or more; none where no answer came that says so.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.verdict().scope),
+            Self::NotSent { .. } | Self::Setup(_) => Some(Scope::Account),
+            Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+
     /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
     pub fn is_gateway_busy(&self) -> bool {
-        matches!(
-            crate::gateway::limiter::end_of(&Err::<(), _>(self)),
-            crate::gateway::window::End::Busy | crate::gateway::window::End::Unsettled
-        )
+        self.failure().is_gateway_busy()
     }
 
     /// All that is decided on a change that failed like this.
@@ -141,7 +147,7 @@ impl Error {
             class: self.class(),
             definite: self.is_definite(),
             sent: !matches!(self, Self::NotSent { .. }),
-            gateway_busy: self.is_gateway_busy(),
+            scope: self.scope(),
             reason: self.reason(),
             message: self.message(),
             retry_after: self.retry_after(),

@@ -5,7 +5,7 @@
 
 use super::entry_cache::{Entries, Moving, Table, is_moving};
 use super::window::{End, Lane, Next, Pass, Proof};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, Scope};
 use crate::transport::Read;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,7 +126,7 @@ impl Entered {
 
     /// Tells the gate how the change ended.
     pub(crate) fn done(mut self, change: &Change, result: &Result<Answer, Error>) {
-        let end = end_of(&result.as_ref());
+        let end = end_of(result);
         let trusted = self.pass.is_some_and(Pass::is_trusted);
         let answered = Instant::now();
         match result {
@@ -157,19 +157,73 @@ impl Drop for Entered {
     }
 }
 
-pub(crate) fn end_of<T>(result: &Result<T, &Error>) -> End {
-    match result {
-        Ok(_) => End::Taken,
-        Err(Error::NotSent { .. }) => End::Unsent,
-        Err(error) if error.class() == Class::Conflict => match error.code() {
-            Some("IncorretForwardEntryStatus" | "IncorrectStatus.ForwardEntry") => End::Unsettled,
-            Some("OperationConflict" | "TaskConflict" | "IncorrectStatus.NATGW") => End::Busy,
-            _ => End::Other,
-        },
-        Err(_) => End::Other,
+/// What an answer says of the gateway's capacity. Only a conflict does, and whose it is, its code says.
+fn end_of<T>(result: &Result<T, Error>) -> End {
+    let error = match result {
+        Ok(_) => return End::Taken,
+        Err(Error::NotSent { .. }) => return End::Unsent,
+        Err(error) => error,
+    };
+    match (error.class(), error.scope()) {
+        (Class::Conflict, Some(Scope::Entry)) => End::Unsettled,
+        (Class::Conflict, Some(Scope::Gateway)) => End::Busy,
+        _ => End::Other,
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Refusal, Waiting};
+
+    const ACTION: &str = "CreateForwardEntry";
+
+    fn refused(code: &str, message: &str) -> Result<(), Error> {
+        let refusal = Refusal {
+            action: ACTION,
+            status: 400,
+            code: code.to_owned(),
+            message: message.to_owned(),
+            request_id: String::new(),
+            denied_action: None,
+            retry_after: None,
+        };
+        Err(Error::Refused(Arc::new(refusal)))
+    }
+
+    #[test]
+    fn only_a_conflict_at_the_gateway_says_how_much_it_takes() {
+        for (code, end) in [
+            ("OperationConflict", End::Busy),
+            ("TaskConflict", End::Busy),
+            ("IncorrectStatus.NATGW", End::Busy),
+            ("IncorretForwardEntryStatus", End::Unsettled),
+            ("IncorrectStatus.ForwardEntry", End::Unsettled),
+            ("InvalidExternalIp.NotFound", End::Other),
+            ("OperationUnsupported.EipInBinding", End::Other),
+            ("QuotaExceeded", End::Other),
+            ("InvalidForwardTableId.NotFound", End::Other),
+            ("Forbidden.FinancialLocked", End::Other),
+            ("Throttling.User", End::Other),
+            ("IncorrectStatus.Whatever", End::Other),
+        ] {
+            assert_eq!(end_of(&refused(code, "")), end, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_is_not_one_that_is_not_at_rest() {
+        assert_eq!(end_of(&refused("IncorretForwardEntryStatus", "The Specified forwardEntry is not exist")), End::Other);
+    }
+
+    #[test]
+    fn what_was_not_sent_or_not_answered_is_told_apart() {
+        assert_eq!(end_of(&Ok(())), End::Taken);
+        assert_eq!(end_of::<()>(&Err(Error::NotSent { action: ACTION, waiting: Waiting::Permit })), End::Unsent);
+        assert_eq!(end_of::<()>(&Err(Error::Deadline { action: ACTION })), End::Other);
+    }
 }

@@ -7,7 +7,7 @@
 
 use super::timing::FENCE;
 use crate::change::Change;
-use crate::failure::{CallFailure, FailureClass};
+use crate::failure::{CallFailure, FailureClass, FailureScope};
 use crate::operation::{Operation, Outcome, Refused};
 use crate::retry::Patience;
 use jiff::Timestamp;
@@ -74,7 +74,7 @@ pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: boo
 
 /// What a gateway's sender records of a failed change that was refused `busy_retries` times before because the gateway was busy.
 pub fn of_sender(change: &Change, failure: &CallFailure, may_still_arrive: bool, busy_retries: i32) -> Vec<Record> {
-    if (failure.gateway_busy || failure.lacks_permit()) && busy_retries < MOST_BUSY_RETRIES {
+    if (failure.is_gateway_busy() || failure.lacks_permit()) && busy_retries < MOST_BUSY_RETRIES {
         return vec![Record::Requeue];
     }
     after_busy_retries(change, failure, may_still_arrive)
@@ -140,7 +140,7 @@ fn lesson(change: &Change, failure: &CallFailure) -> Option<Lesson> {
         (Change::AllocateEipAddressPro { .. }, FailureClass::Permanent | FailureClass::Denied) if failure.definite => {
             Some(Lesson::AddressNotReclaimable)
         }
-        (Change::CreateForwardEntry(_), FailureClass::Quota) => Some(Lesson::GatewayFull),
+        (Change::CreateForwardEntry(_), FailureClass::Quota) if failure.scope == Some(FailureScope::Gateway) => Some(Lesson::GatewayFull),
         (Change::ModifyForwardEntry { .. }, FailureClass::Denied) if failure.reason == "PermissionDenied" => Some(Lesson::ModifyDenied),
         _ => None,
     }

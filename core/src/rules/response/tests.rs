@@ -59,7 +59,7 @@ fn failures() -> Vec<CallFailure> {
         class,
         definite,
         sent,
-        gateway_busy: false,
+        scope: Some(FailureScope::Gateway),
         reason: "PermissionDenied",
         message: "m".to_owned(),
         retry_after: None,
@@ -127,7 +127,7 @@ fn a_refusal_of_a_later_send_waits_for_the_fence() {
 #[test]
 fn a_busy_gateway_is_the_senders_own_affair_a_few_times() {
     let change = &changes()[8];
-    let failure = CallFailure { gateway_busy: true, class: FailureClass::Conflict, ..failures()[0].clone() };
+    let failure = CallFailure { class: FailureClass::Conflict, ..failures()[0].clone() };
     assert_eq!(of_sender(change, &failure, false, 0), [Record::Requeue]);
     let told = of_sender(change, &failure, false, MOST_BUSY_RETRIES);
     assert!(matches!(told.first(), Some(Record::Reject(_))), "{told:?}");
