@@ -7,7 +7,7 @@
 //! | `POST /faults` | sets a [`Wanted`] fault, answers `{"id"}` |
 //! | `GET /faults`, `DELETE /faults[/{id}]` | faults with their `hits`, `left` and `held` calls; ends them, and releases what they hold |
 //! | `POST /faults/{id}/release` | lets the held answers of a fault go; it holds no further ones |
-//! | `POST /console/…` | changes by another hand, see `console.rs` |
+//! | `POST /console/…` | changes by another hand, see `console.rs`, whose routes share the port |
 
 use std::sync::Arc;
 

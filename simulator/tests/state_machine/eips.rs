@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use simulator::{
+    cloud::Quotas,
     params::{Params, decode},
     profile::Profile,
 };
@@ -69,6 +70,24 @@ fn an_address_just_bound_to_a_gateway_is_still_in_binding() {
     assert_eq!(refused(stand.call("CreateForwardEntry", &query)), "OperationUnsupported.EipInBinding");
     stand.pass(3000);
     stand.call("CreateForwardEntry", &query).unwrap();
+}
+
+#[test]
+fn a_gateway_takes_many_eips_in_one_call_until_it_is_full_or_locked() {
+    let mut stand = Stand::new(Profile::Instant);
+    let (gateway, ..) = stand.gateway();
+    let bound = |stand: &Stand| stand.cloud.gateway_summary()[0]["eips"].as_array().unwrap().len();
+    let (before, ids) = (bound(&stand), [stand.allocate(), stand.allocate(), stand.allocate()]);
+    let batch = format!("BindedInstanceId={gateway}&BindedInstanceType=Nat&InstanceIds.1={}&InstanceIds.2={}", ids[0], ids[1]);
+    stand.calm("AssociateEipAddressBatch", &batch).unwrap();
+    stand.pass(1000);
+    assert_eq!(bound(&stand), before + 2);
+    let quotas = stand.cloud.quotas();
+    stand.cloud.set_quotas(Quotas { eips_per_gateway: before + 2, ..quotas });
+    let one_more = format!("AllocationId={}&InstanceId={gateway}&InstanceType=Nat", ids[2]);
+    assert_eq!(refused(stand.calm("AssociateEipAddress", &one_more)), "QuotaExceeded.NumberOfEip");
+    stand.cloud.lock_nat_gateway(&gateway, true).unwrap();
+    assert_eq!(refused(stand.calm("AssociateEipAddress", &one_more)), "NATGATEWAY_FINANCIALLOCKED");
 }
 
 #[test]
