@@ -1,6 +1,8 @@
 //! Every error code the API is known to give, classified once. The misspellings are the API's own.
 
-use waygate_core::failure::FailureClass::{self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient};
+use waygate_core::failure::FailureClass::{
+    self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient,
+};
 use waygate_core::failure::FailureScope::{self as Scope, Account, Change, Entry, Gateway};
 
 /// What a code means.
