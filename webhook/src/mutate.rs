@@ -7,8 +7,10 @@ mod properties;
 
 use crate::judge::Judge;
 use crate::objects::{Map, Pod};
-use crate::review::{Answer, Operation, Patch, Request};
-use serde_json::json;
+use crate::review::{Answer, Operation, Request};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
+use serde_json::{Value, json};
 use waygate_core::annotations::{LABEL, Reading, gate_for, is_allocated, wanted_kind};
 use waygate_core::request::Kind;
 
@@ -27,46 +29,46 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
     if created || !judge.may_write_addresses(&request.user_info.username) {
         patch.extend(guarded_addresses(pod, request.old_object.as_ref()));
     }
-    Answer { patch, ..Answer::default() }
+    Answer { patch: Patch(patch), ..Answer::default() }
 }
 
 /// The label by which the worker's watch sees the pod: also where the annotations are wrong, or only a gate of ours is there, since
 /// every such pod gets a verdict.
-fn label(pod: &Pod, reading: &Reading) -> Option<Patch> {
+fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let gated = || Kind::ALL.into_iter().find(|kind| pod.has_gate(kind.gate()));
     let asked = reading.request.as_ref().map(waygate_core::request::Request::kind);
     let kind = asked.or_else(|| wanted_kind(pod.metadata.annotations())).or_else(gated)?;
     match &pod.metadata.labels {
-        None => Some(add("/metadata/labels", json!({ LABEL: kind.as_str() }))),
+        None => Some(add(["metadata", "labels"], json!({ LABEL: kind.as_str() }))),
         Some(labels) if labels.get(LABEL).is_some_and(|value| value == kind.as_str()) => None,
-        Some(_) => Some(add(&member("/metadata/labels", LABEL), json!(kind.as_str()))),
+        Some(_) => Some(add(["metadata", "labels", LABEL], json!(kind.as_str()))),
     }
 }
 
-fn gate(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<Patch> {
+fn gate(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let kind = gate_for(reading.request.as_ref()?, reading.gate, judge.is_stateful(pod.controller_kind()))?;
     if pod.has_gate(kind.gate()) || !judge.serves(kind) {
         return None;
     }
     let gate = json!({ "conditionType": kind.gate() });
     Some(match pod.spec.readiness_gates {
-        Some(_) => add("/spec/readinessGates/-", gate),
-        None => add("/spec/readinessGates", json!([gate])),
+        Some(_) => add(["spec", "readinessGates", "-"], gate),
+        None => add(["spec", "readinessGates"], json!([gate])),
     })
 }
 
 /// Puts back the allocated addresses of the old object, and removes every other: one that a pod's author wrote would open a start
 /// barrier before there is an address.
-fn guarded_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<Patch> {
+fn guarded_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<PatchOperation> {
     let new = pod.metadata.annotations();
     let held: Map = allocated(old.map(|old| old.metadata.annotations())).collect();
     if pod.metadata.annotations.is_none() && !held.is_empty() {
-        return vec![add("/metadata/annotations", json!(held))];
+        return vec![add(["metadata", "annotations"], json!(held))];
     }
     let forged = allocated(Some(new)).filter(|(key, _)| !held.contains_key(key));
-    let removed = forged.map(|(key, _)| Patch::Remove { path: member("/metadata/annotations", &key) });
+    let removed = forged.map(|(key, _)| remove(["metadata", "annotations", &key]));
     let changed = held.iter().filter(|(key, value)| new.get(*key) != Some(value));
-    let restored = changed.map(|(key, value)| add(&member("/metadata/annotations", key), json!(value)));
+    let restored = changed.map(|(key, value)| add(["metadata", "annotations", key], json!(value)));
     removed.chain(restored).collect()
 }
 
@@ -74,11 +76,10 @@ fn allocated(annotations: Option<&Map>) -> impl Iterator<Item = (String, String)
     annotations.into_iter().flatten().filter(|(key, _)| is_allocated(key)).map(|(key, value)| (key.clone(), value.clone()))
 }
 
-fn add(path: &str, value: serde_json::Value) -> Patch {
-    Patch::Add { path: path.to_owned(), value }
+fn add<const DEPTH: usize>(path: [&str; DEPTH], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path), value })
 }
 
-/// The JSON pointer to a member of a map.
-fn member(map: &str, key: &str) -> String {
-    format!("{map}/{}", key.replace('~', "~0").replace('/', "~1"))
+fn remove<const DEPTH: usize>(path: [&str; DEPTH]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path) })
 }

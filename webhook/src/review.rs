@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -83,16 +84,8 @@ pub(crate) fn decode<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Mal
 pub(crate) struct Answer {
     /// Why the object is refused; none if it is allowed.
     pub(crate) refusal: Option<String>,
-    pub(crate) patch: Vec<Patch>,
+    pub(crate) patch: Patch,
     pub(crate) warnings: Vec<String>,
-}
-
-/// One operation of a JSON patch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-pub(crate) enum Patch {
-    Add { path: String, value: serde_json::Value },
-    Remove { path: String },
 }
 
 #[derive(Serialize)]
@@ -128,10 +121,7 @@ struct Status<'a> {
 impl Answer {
     pub(crate) fn encode(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
         let status = self.refusal.as_deref().map(|message| Status { code: 403, reason: "Forbidden", message });
-        let patch = match self.patch.as_slice() {
-            [] => None,
-            patch => Some(STANDARD.encode(serde_json::to_vec(patch)?)),
-        };
+        let patch = if self.patch.is_empty() { None } else { Some(STANDARD.encode(serde_json::to_vec(&self.patch)?)) };
         let patch_type = patch.is_some().then_some("JSONPatch");
         let response = Response { uid, allowed: status.is_none(), status, patch_type, patch, warnings: bounded(&self.warnings) };
         serde_json::to_vec(&Envelope { api_version: API_VERSION, kind: KIND, response })

@@ -60,10 +60,9 @@ proptest! {
         let (operation, old) = if create { ("CREATE", Value::Null) } else { ("UPDATE", old) };
         let patch = answer(&judge, &request(operation, &object, &old)).patch;
         let mut patched = object.clone();
-        let operations: json_patch::Patch = serde_json::from_value(serde_json::to_value(&patch).unwrap()).unwrap();
-        json_patch::patch(&mut patched, &operations).unwrap();
+        json_patch::patch(&mut patched, &patch).unwrap();
 
-        prop_assert_eq!(answer(&judge, &request(operation, &patched, &old)).patch, vec![]);
+        prop_assert_eq!(answer(&judge, &request(operation, &patched, &old)).patch, Patch::default());
         let gates = |pod: &Value| pod["spec"]["readinessGates"].as_array().cloned().unwrap_or_default();
         prop_assert!(gates(&patched).starts_with(&gates(&object)));
         let added = gates(&patched).len() - gates(&object).len();
