@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
+use waygate_core::error::chain;
 use waygate_core::ids::RegionId;
 
 /// What is left of a call's time for its answer, or half of it where that is less: a permit that comes later is spent on a call that is given up.
@@ -140,7 +141,13 @@ impl Transport {
         match error {
             None => tracing::debug!(cloud.action = action.name, cloud.millis = millis, "the cloud answered"),
             Some(error) => {
-                tracing::debug!(cloud.action = action.name, cloud.millis = millis, cloud.reason = error.reason(), "a call failed: {error}");
+                tracing::debug!(
+                    cloud.action = action.name,
+                    cloud.millis = millis,
+                    cloud.reason = error.reason(),
+                    error = chain(error),
+                    "a call failed"
+                );
             }
         }
         match error {

@@ -9,6 +9,7 @@ pub mod annotations;
 pub mod change;
 pub mod condition;
 pub mod config;
+pub mod error;
 pub mod facts;
 pub mod failure;
 pub mod ids;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use waygate_core::error::chain;
 
 /// How often the files are read. A renewed certificate has 30 days to be picked up, but a rotated authority only as long as its
 /// predecessor stays in the registrations' bundle.
@@ -124,8 +125,7 @@ impl Certificates {
                 Some(config)
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(tls.cert = %self.cert.display(), error.cause = cause, "certificate not loaded, any earlier one serves on: {error}");
+                tracing::warn!(tls.cert = %self.cert.display(), error = chain(&error), "certificate not loaded, any earlier one serves on");
                 self.reads.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
                 None
             }

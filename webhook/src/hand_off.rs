@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+use waygate_core::error::chain;
 use waygate_core::request::Request;
 use waygate_core::text::find_control;
 use waygate_store::{HandOff, Store};
@@ -87,8 +88,7 @@ impl HandOffs {
         match self.store.hand_off(&row).await {
             Ok(()) => Outcome::Done,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(pod.namespace = namespace, pod.name = pod_name, error.cause = cause, "job not handed off: {error}");
+                tracing::warn!(pod.namespace = namespace, pod.name = pod_name, error = chain(&error), "job not handed off");
                 Outcome::Failed
             }
         }

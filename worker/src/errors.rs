@@ -1,7 +1,10 @@
 //! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's owner is told.
 
+pub(crate) use waygate_core::error::chain;
+
 use std::time::Duration;
 use waygate_core::retry::Patience;
+
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -53,15 +56,4 @@ impl Error {
             Self::Store(_) | Self::Kube(_) | Self::Cloud(_) => Patience::Event,
         }
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }

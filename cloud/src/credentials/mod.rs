@@ -19,6 +19,7 @@ use metadata::InstanceRole;
 use oidc::Oidc;
 use secrecy::SecretString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use waygate_core::error::chain;
 
 /// Fetched again this long before their end, as the official clients do: a sixth of the shortest life keys come with.
 const AHEAD: SignedDuration = SignedDuration::from_mins(15);
@@ -129,7 +130,7 @@ impl Credentials {
             tokio::spawn(async move {
                 let _turn = turn;
                 if let Err(error) = this.fetch(now).await {
-                    tracing::warn!(cloud.reason = error.reason(), "fresh credentials could not be fetched, the old ones go on: {error}");
+                    tracing::warn!(cloud.reason = error.reason(), error = chain(&error), "fresh credentials could not be fetched, the old ones go on");
                 }
             });
         }

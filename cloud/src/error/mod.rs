@@ -8,7 +8,6 @@ mod codes;
 pub use waygate_core::failure::{FailureClass as Class, FailureScope as Scope};
 
 use codes::Verdict;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 use waygate_core::failure::CallFailure;
@@ -160,13 +159,7 @@ impl Error {
         if let Self::Refused(refusal) = self {
             return format!("{}: the cloud refused: {}: {}", refusal.action, refusal.code, refusal.message);
         }
-        let mut message = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        message
+        waygate_core::error::chain(self)
     }
 
     /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave a call.

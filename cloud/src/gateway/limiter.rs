@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use waygate_core::change::{Answer, Change};
+use waygate_core::error::chain;
 use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::NatGatewayId;
 
@@ -64,8 +65,12 @@ impl Gate {
                 },
                 Next::Look => {
                     if let Err(error) = look(self.look()).await {
-                        tracing::warn!(cloud.reason = error.reason(), "a DNAT table could not be read before a change: {error}");
-                        lock(&self.lane).unseen(Instant::now());
+                        tracing::warn!(
+                            cloud.reason = error.reason(),
+                            error = chain(&error),
+                            "a DNAT table could not be read before a change"
+                        );
+                        self.lane.lock().unseen(Instant::now());
                     }
                 }
             }

@@ -1,0 +1,34 @@
+//! How every crate writes an error into a log line or a condition.
+
+use std::error::Error;
+
+/// An error with its causes in one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the step failed")]
+    struct Step(#[source] Cause);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the call failed")]
+    struct Cause(#[source] std::fmt::Error);
+
+    #[test]
+    fn every_cause_is_named_once_the_nearest_first() {
+        let cause = std::fmt::Error;
+        assert_eq!(chain(&Step(Cause(cause))), format!("the step failed: the call failed: {cause}"));
+        assert_eq!(chain(&cause), cause.to_string());
+    }
+}
