@@ -1,4 +1,4 @@
-//! What both servers share: logs, signals, admin endpoints, TLS with reload, and the supervision of tasks.
+//! What both servers share: configuration, logs, signals, admin endpoints, TLS with reload, and the supervision of tasks.
 //!
 //! ```text
 //! signals ─▶ CancellationToken ─▶ every task drains ─▶ Supervisor::run returns
@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod certificates;
+pub mod config;
 pub mod logs;
 pub mod signals;
 pub mod supervise;

@@ -33,8 +33,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use waygate_core::config::Config;
-use waygate_serving::{Certificates, Readiness, Supervisor, admin, certificates, tls};
+use waygate_serving::{Certificates, Readiness, Supervisor, admin, certificates, config, tls};
 use waygate_store::Store;
 
 /// Two suffice: a hand-off is one statement of a millisecond.
@@ -47,7 +46,7 @@ const STOP: Duration = Duration::from_secs(10);
 /// Runs the server until `token` is cancelled or a part of it dies.
 pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
     tls::install_provider();
-    let config = read_config(&args)?;
+    let config = config::load(&args.config)?;
     let mut registry = Registry::with_prefix("waygate_webhook");
     let metrics = Metrics::new(&mut registry);
     let readiness = Readiness::default();
@@ -64,15 +63,6 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
     supervisor.spawn("admin", admin::serve(admin, Arc::new(registry), readiness, token.clone()));
     supervisor.spawn("admission", serve(listener, certificates, router, token));
     Ok(supervisor.run(STOP).await?)
-}
-
-fn read_config(args: &Args) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
-    let (config, warnings) = Config::parse(&text)?;
-    for warning in warnings {
-        tracing::warn!(config.path = %warning.path, "configuration: {warning}");
-    }
-    Ok(config)
 }
 
 /// Serves as soon as there is a certificate, and keeps up with its renewal.

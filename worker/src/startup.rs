@@ -26,7 +26,7 @@ use uuid::Uuid;
 use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, Network, Settings};
 use waygate_core::config::Config;
 use waygate_core::resources::{PodDNAT, PodEIP};
-use waygate_serving::{Readiness, Supervisor, admin, logs, signals, tls};
+use waygate_serving::{Readiness, Supervisor, admin, config, logs, signals, tls};
 use waygate_store::{Error as StoreError, Store};
 
 /// Connections to Postgres: the database is a thousand times faster than the cloud's quota.
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     logs::init(logs::Format::Text);
     tls::install_provider();
     let token = signals::drain()?;
-    let config = read_config(&args)?;
+    let config = config::load(&args.config)?;
     let store = connect(&args.database).await?;
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
@@ -99,15 +99,6 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     tasks.run(DRAIN).await?;
     tracing::info!("the worker ends");
     Ok(())
-}
-
-fn read_config(args: &Run) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(&args.config).with_context(|| format!("cannot read {}", args.config.display()))?;
-    let (config, warnings) = Config::parse(&text).with_context(|| args.config.display().to_string())?;
-    for warning in warnings {
-        tracing::warn!(file = %args.config.display(), "{warning}");
-    }
-    Ok(config)
 }
 
 /// Waits for Postgres, but not for a person: a schema that is too old or a server that may lose leases ends the start.

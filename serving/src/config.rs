@@ -1,0 +1,47 @@
+//! The configuration file, as both servers read it when they start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use waygate_core::config::{Config, Errors};
+
+/// Why a server cannot start with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {}", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// The file says something wrong; what, belongs to the first thing that its author is told.
+    #[error("{}: {_1}", _0.display())]
+    Wrong(PathBuf, Errors),
+}
+
+/// Reads and checks a configuration file. Warnings go to the log.
+pub fn load(file: &Path) -> Result<Config, Error> {
+    let text = std::fs::read_to_string(file).map_err(|error| Error::File(file.to_owned(), error))?;
+    let (config, warnings) = Config::parse(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
+    for warning in warnings {
+        tracing::warn!(config.file = %file.display(), config.path = warning.path, "configuration: {warning}");
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_with_the_cause() {
+        let error = load(Path::new("/nowhere/config.yaml")).unwrap_err();
+        let told = waygate_core::error::chain(&error);
+        assert!(told.starts_with("cannot read /nowhere/config.yaml: No such file"), "{told}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_told_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        std::fs::write(&file, "{clusterId: a, regionID: cn-hangzhou, vpcID: vpc-1}").unwrap();
+        let told = load(&file).unwrap_err().to_string();
+        assert!(told.starts_with(&file.display().to_string()) && told.contains("did you mean clusterID?"), "{told}");
+    }
+}
