@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -37,12 +38,12 @@ impl Check {
 impl Readiness {
     /// The check of this name, failing at first.
     pub fn check(&self, name: &'static str) -> Check {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone()
+        self.0.lock().entry(name).or_default().clone()
     }
 
     /// The checks that do not pass; empty means ready.
     pub fn missing(&self) -> Vec<&'static str> {
-        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = self.0.lock();
         checks.iter().filter(|(_, check)| !check.0.load(Ordering::Acquire)).map(|(name, _)| *name).collect()
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::errors::chain;
 use crate::retries::Retries;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -110,7 +110,7 @@ impl<T: Turns> AccountRates<T> {
 
     /// The turn that was taken ahead, or a new one.
     async fn turn(&self, action: &'static str, by: Instant) -> Answer {
-        let ahead = lock(&self.ahead).remove(action);
+        let ahead = self.ahead.lock().remove(action);
         // One taken ahead that comes a little too late is used all the same: it would be lost.
         if let Some(ahead) = ahead
             && let Ok(Answer::Taken(turn)) = ahead.await
@@ -129,7 +129,7 @@ impl<T: Turns> AccountRates<T> {
             Answer::Away => None,
         };
         if AHEAD.contains(&action) {
-            lock(&self.ahead).entry(action).or_insert_with(|| self.ask(action, Instant::now() + AHEAD_BY));
+            self.ahead.lock().entry(action).or_insert_with(|| self.ask(action, Instant::now() + AHEAD_BY));
         }
         reservation.wait(turn).await;
         Ok(())
@@ -140,13 +140,9 @@ impl<T: Turns> AccountRates<T> {
         let (per_minute, burst) = self.local.best_rate(action);
         let apart = Duration::from_mins(1) / per_minute.saturating_sub(burst).max(1);
         let now = Instant::now();
-        let next = lock(&self.retries).entry(action).or_default().next(now, now + refused.retry_after, apart);
+        let next = self.retries.lock().entry(action).or_default().next(now, now + refused.retry_after, apart);
         NoPermit { retry_after: next - now }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Turns> Permits for AccountRates<T> {
@@ -186,7 +182,7 @@ mod tests {
 
     impl Turns for Fixed {
         async fn take_turn(&self, _: &'static str, _: (u32, u32), by: Instant) -> Result<RateTurn, waygate_store::Error> {
-            lock(&self.asked).push(by);
+            self.asked.lock().push(by);
             Ok(self.says)
         }
     }
@@ -206,7 +202,7 @@ mod tests {
             let now = Instant::now();
             told.push(now + rates.draw("AllocateEipAddress", by).await.unwrap_err().retry_after);
         }
-        assert!(lock(&asked).iter().all(|asked| *asked == by), "the row is asked with the caller's own deadline");
+        assert!(asked.lock().iter().all(|asked| *asked == by), "the row is asked with the caller's own deadline");
         // 110 a minute, but for the time that passes between two lines of this test.
         assert!(told.is_sorted() && told[39] - told[0] > Duration::from_secs(20), "{told:?}");
         assert!(rates.local.reserve("AllocateEipAddress", Instant::now()).is_ok(), "a refused caller gives its own place back");
@@ -221,7 +217,7 @@ mod tests {
         }
         // The last one taken ahead may not have been asked for yet.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let asked = lock(&asked).clone();
+        let asked = asked.lock().clone();
         assert_eq!(asked.len(), 4, "one a call, and one ahead");
         assert!(asked[0] == by && asked[1..].iter().all(|ahead| *ahead <= Instant::now() + AHEAD_BY), "{asked:?}");
     }

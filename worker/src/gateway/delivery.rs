@@ -3,7 +3,8 @@
 use crate::context::Worker;
 use crate::errors::{Error, chain};
 use crate::metrics::CallOutcome;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_cloud::{Error as CloudError, Turn};
@@ -113,7 +114,7 @@ impl Sender<'_> {
     }
 
     async fn learn_full(&self, gateway: &NatGatewayId) -> Result<(), Error> {
-        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.full.lock() = Some(Instant::now());
         let standing = self.worker.cloud.forward_entries(gateway).await?.value.len();
         self.worker.store.gateway_full(gateway, standing, GATEWAY_FULL).await?;
         self.worker.store.wake_queue(gateway).await?;

@@ -1,8 +1,8 @@
 //! The EIPs of the usable gateways, and where to look for free ports first.
 
+use parking_lot::RwLock;
 use rand::seq::SliceRandom as _;
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
 use waygate_core::config::Gateway;
 use waygate_core::ids::{AllocationId, NatGatewayId, ZoneId};
 use waygate_store::GatewayEip;
@@ -15,7 +15,7 @@ impl Pool {
     /// Where to look for free ports on these gateways: addresses that SNAT does not use, then the zone's own gateways, each group in random order.
     /// The first EIPs of a group are of different gateways, as far as there are: two that are compared should differ in their room for entries.
     pub(crate) fn candidates(&self, gateways: &[&Gateway], zone: &ZoneId) -> Vec<Vec<AllocationId>> {
-        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pool = self.0.read();
         let mut eips: Vec<_> = gateways.iter().filter_map(|gateway| pool.get(&gateway.nat_gateway_id)).flatten().collect();
         eips.shuffle(&mut rand::rng());
         let group = |eip: &GatewayEip| (eip.snat, eip.zone_id != *zone);
@@ -32,7 +32,7 @@ impl Pool {
 
     /// What discovery has found at a gateway; nothing where it takes no entries.
     pub(crate) fn replace(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(gateway.clone(), eips);
+        self.0.write().insert(gateway.clone(), eips);
     }
 }
 

@@ -11,7 +11,7 @@
 use super::delivery::{Delivered, FullSince, deliver};
 use crate::context::Worker;
 use crate::errors::chain;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -110,7 +110,7 @@ impl Serving {
     }
 
     async fn send(&mut self, turn: Turn) -> Result<Round, StoreError> {
-        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() < FULL);
+        let full = self.full.lock().is_some_and(|since| since.elapsed() < FULL);
         let wanted = if full { Wanted::NoCreation } else { Wanted::Anything };
         // A turn that is not used is given back when it is dropped.
         let Some(taken) = self.worker.store.next_in_lane(&self.lane, wanted, CALL, FENCE).await? else { return Ok(Round::Idle) };

@@ -1,7 +1,8 @@
 //! How the senders of this process hear of what was queued here. What other processes queue they find by looking.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Notify;
 use waygate_core::ids::NatGatewayId;
 
@@ -32,6 +33,6 @@ impl Lanes {
     }
 
     fn served(&self) -> MutexGuard<'_, BTreeMap<NatGatewayId, Arc<Notify>>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        self.served.lock()
     }
 }

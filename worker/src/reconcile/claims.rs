@@ -3,9 +3,10 @@
 use super::reconcile;
 use crate::context::Worker;
 use crate::errors::chain;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ pub(crate) struct AtWork(Arc<Mutex<BTreeSet<LeaseId>>>);
 
 impl AtWork {
     fn leases(&self) -> MutexGuard<'_, BTreeSet<LeaseId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn begin(&self, lease: LeaseId) -> Working {

@@ -15,11 +15,9 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 use testbed::{pods::annotation, stand::Stand};
 use tokio::task::JoinHandle;
 use waygate_core::resources::{PodDNAT, PodEIP};
@@ -75,7 +73,7 @@ impl Kruise {
 
     /// All looks at one pod.
     pub(crate) fn looks_at(&self, pod: &Pod) -> Vec<Look> {
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = self.looks.lock();
         looks.iter().filter(|look| Some(look.uid.as_str()) == pod.metadata.uid.as_deref()).cloned().collect()
     }
 }
@@ -105,7 +103,7 @@ impl Eyes {
                 Some((former, Waiting::Since)) => {
                     *former = object;
                     match self.look(&pod).await {
-                        Ok(look) => looks.lock().unwrap_or_else(PoisonError::into_inner).push(look),
+                        Ok(look) => looks.lock().push(look),
                         Err(error) => eprintln!("a look failed: {error:#}"),
                     }
                 }
