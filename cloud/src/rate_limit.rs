@@ -2,10 +2,10 @@
 //!
 //! Where several processes share an account, they share the rates through their own [`Permits`]; [`LocalPermits`] serves one alone.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ impl LocalPermits {
     }
 
     fn bucket<T>(&self, action: &'static str, now: Instant, act: impl FnOnce(&mut Bucket) -> T) -> T {
-        let mut buckets: MutexGuard<'_, _> = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         let bucket = buckets.entry(action).or_insert_with(|| {
             let per_minute = self.rates.get(action).copied().unwrap_or(UNPUBLISHED);
             Bucket::full(f64::from(per_minute), now)

@@ -17,8 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use keys::Keys;
 use metadata::InstanceRole;
 use oidc::Oidc;
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::SecretString;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use waygate_core::error::chain;
 
 /// Fetched again this long before their end, as the official clients do: a sixth of the shortest life keys come with.
@@ -130,7 +131,11 @@ impl Credentials {
             tokio::spawn(async move {
                 let _turn = turn;
                 if let Err(error) = this.fetch(now).await {
-                    tracing::warn!(cloud.reason = error.reason(), error = chain(&error), "fresh credentials could not be fetched, the old ones go on");
+                    tracing::warn!(
+                        cloud.reason = error.reason(),
+                        error = chain(&error),
+                        "fresh credentials could not be fetched, the old ones go on"
+                    );
                 }
             });
         }
@@ -166,7 +171,7 @@ impl Credentials {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

@@ -7,8 +7,9 @@ use super::entry_cache::{Entries, Moving, Table, is_moving};
 use super::window::{End, Lane, Next, Pass, Proof};
 use crate::error::{Class, Error, Scope};
 use crate::transport::Read;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use waygate_core::change::{Answer, Change};
@@ -22,7 +23,7 @@ pub(crate) struct Gates(Mutex<HashMap<NatGatewayId, Arc<Gate>>>);
 
 impl Gates {
     pub(crate) fn of(&self, gateway: &NatGatewayId) -> Arc<Gate> {
-        Arc::clone(lock(&self.0).entry(gateway.clone()).or_default())
+        Arc::clone(self.0.lock().entry(gateway.clone()).or_default())
     }
 }
 
@@ -55,7 +56,7 @@ impl Gate {
         let _turn = self.turn.lock().await;
         loop {
             let news = self.news.notified();
-            let next = lock(&self.lane).next(Instant::now(), proof);
+            let next = self.lane.lock().next(Instant::now(), proof);
             match next {
                 Next::Go(pass) => return Entered { gate: Arc::clone(&self), pass: Some(pass), sent: None },
                 Next::Wait => news.await,
@@ -79,16 +80,16 @@ impl Gate {
 
     /// Whether the next change waits until everything is at rest.
     pub(crate) fn is_calm(&self) -> bool {
-        lock(&self.lane).is_calm()
+        self.lane.lock().is_calm()
     }
 
     fn look(&self) -> Look {
-        lock(&self.table).moving().cloned().map_or(Look::List, Look::Entry)
+        self.table.lock().moving().cloned().map_or(Look::List, Look::Entry)
     }
 
     /// What is known of the gateway's entries.
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
+        self.table.lock()
     }
 
     /// Every list of entries is news, whoever asked for it.
@@ -104,7 +105,7 @@ impl Gate {
     }
 
     fn seen(&self, began: Instant, at_rest: bool) {
-        lock(&self.lane).seen(began, at_rest, Instant::now());
+        self.lane.lock().seen(began, at_rest, Instant::now());
         self.news.notify_waiters();
     }
 }
@@ -146,7 +147,7 @@ impl Entered {
 
     fn end(&mut self, end: End) {
         if let Some(pass) = self.pass.take() {
-            lock(&self.gate.lane).end(pass, end, Instant::now(), rand::random_range(0.5..1.5));
+            self.gate.lane.lock().end(pass, end, Instant::now(), rand::random_range(0.5..1.5));
             self.gate.news.notify_waiters();
         }
     }
@@ -174,10 +175,6 @@ fn end_of<T>(result: &Result<T, Error>) -> End {
         (Class::Conflict, Some(Scope::Gateway)) => End::Busy,
         _ => End::Other,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

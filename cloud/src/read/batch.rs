@@ -10,9 +10,10 @@
 
 use crate::error::Error;
 use crate::transport::Read;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -86,9 +87,9 @@ impl<S: Source> Batcher<S> {
 
     fn join(&self, key: S::Key) -> oneshot::Receiver<Answer<S>> {
         let (sender, receiver) = oneshot::channel();
-        let mut open = lock(&self.0.open);
+        let mut open = self.0.open.lock();
         let batch = open.get_or_insert_with(|| self.start());
-        let mut waiters = lock(&batch.waiters);
+        let mut waiters = batch.waiters.lock();
         waiters.entry(key).or_default().push(sender);
         let full = waiters.len() >= self.0.source.most_keys();
         drop(waiters);
@@ -130,12 +131,12 @@ impl<S: Source> Inner<S> {
 
     /// Takes the waiters who still wait.
     fn close(&self, batch: &Arc<Batch<S>>) -> Waiters<S> {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         if open.as_ref().is_some_and(|current| Arc::ptr_eq(current, batch)) {
             *open = None;
         }
         drop(open);
-        let mut waiters = std::mem::take(&mut *lock(&batch.waiters));
+        let mut waiters = std::mem::take(&mut *batch.waiters.lock());
         waiters.retain(|_, senders| senders.iter().any(|sender| !sender.is_closed()));
         waiters
     }
@@ -154,11 +155,6 @@ fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
     }
 }
 
-/// A panic elsewhere leaves these maps whole: every change of them is one insert or one take.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One batcher a thing, made when it is first asked for. There are as many as gateways, which are few.
 pub(crate) struct Shelf<K, S: Source>(Mutex<HashMap<K, Batcher<S>>>);
 
@@ -168,7 +164,7 @@ impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
     }
 
     pub(crate) fn get(&self, key: &K, make: impl FnOnce() -> Batcher<S>) -> Batcher<S> {
-        lock(&self.0).entry(key.clone()).or_insert_with(make).clone()
+        self.0.lock().entry(key.clone()).or_insert_with(make).clone()
     }
 }
 

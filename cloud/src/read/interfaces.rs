@@ -9,8 +9,9 @@ use super::queries::{Asking, InterfacesByAddress, InterfacesById, InterfacesWith
 use crate::error::Error;
 use crate::transport::{Read, Transport};
 use crate::wire::eni::Interface;
+use parking_lot::{Mutex, MutexGuard};
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::facts::Eni;
@@ -82,8 +83,8 @@ impl Interfaces {
         Ok(found)
     }
 
-    fn index(&self) -> std::sync::MutexGuard<'_, Option<Index>> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> MutexGuard<'_, Option<Index>> {
+        self.index.lock()
     }
 }
 

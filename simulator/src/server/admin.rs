@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{
     respond::complain,
-    state::{Simulator, lock},
+    state::Simulator,
 };
 use crate::{
     calls::Calls,
@@ -47,16 +47,16 @@ async fn state(State(simulator): Shared) -> Json<Value> {
 }
 
 async fn calls(State(simulator): Shared) -> Json<Calls> {
-    Json(lock(&simulator.calls).clone())
+    Json(simulator.calls.lock().clone())
 }
 
 async fn reset_calls(State(simulator): Shared) -> Json<Value> {
-    *lock(&simulator.calls) = Calls::default();
+    *simulator.calls.lock() = Calls::default();
     Json(json!({}))
 }
 
 async fn faults(State(simulator): Shared) -> Json<Value> {
-    Json(lock(&simulator.faults).list())
+    Json(simulator.faults.lock().list())
 }
 
 async fn set_fault(State(simulator): Shared, Json(wanted): Json<Wanted>) -> Response {
@@ -66,21 +66,21 @@ async fn set_fault(State(simulator): Shared, Json(wanted): Json<Wanted>) -> Resp
     if wanted.probability.is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
         return complain(StatusCode::BAD_REQUEST, "a probability lies between 0 and 1");
     }
-    let id = lock(&simulator.faults).set(wanted, &simulator.cloud());
+    let id = simulator.faults.lock().set(wanted, &simulator.cloud());
     Json(json!({"id": id})).into_response()
 }
 
 async fn clear_faults(State(simulator): Shared) -> Json<Value> {
-    lock(&simulator.faults).clear();
+    simulator.faults.lock().clear();
     Json(json!({}))
 }
 
 async fn remove_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
-    found(lock(&simulator.faults).remove(id))
+    found(simulator.faults.lock().remove(id))
 }
 
 async fn release_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
-    found(lock(&simulator.faults).release(id))
+    found(simulator.faults.lock().release(id))
 }
 
 fn found(is_there: bool) -> Response {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     connection::{Hangup, hang_up},
-    state::{Simulator, lock},
+    state::Simulator,
 };
 use crate::{
     cloud::{Call, Cloud, Reply, product_of, with_request_id},
@@ -46,7 +46,7 @@ async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Re
         return refuse(&Refusal::new(413, "RequestTooLarge", "The request body is too large."), &request_id, "");
     };
     let (action, admitted) = simulator.admit(&parts, &body);
-    lock(&simulator.calls).came(counted(&action));
+    simulator.calls.lock().came(counted(&action));
     let response = match admitted {
         Ok(admitted) => simulator.clone().perform(admitted, &request_id).await,
         Err(refusal) => Ok(Err(refusal)),
@@ -55,7 +55,7 @@ async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Re
         Err(hangup) => hang_up(hangup),
         Ok(Ok(body)) => Json(with_request_id(body, &request_id)).into_response(),
         Ok(Err(refusal)) => {
-            lock(&simulator.calls).refused(counted(&action), &refusal.code);
+            simulator.calls.lock().refused(counted(&action), &refusal.code);
             refuse(&refusal, &request_id, &action)
         }
     }
@@ -107,13 +107,13 @@ impl Simulator {
             let secrets = Secrets { secret: &key.secret, security_token: key.security_token.as_deref(), is_expired };
             claim.verify(&secrets, now, sign)?;
         }
-        lock(&self.nonces).note(&claim, now)?;
+        self.nonces.lock().note(&claim, now)?;
         Ok(Some(claim.access_key_id))
     }
 
     /// Runs a call through the faults and the cloud.
     async fn perform(self: Arc<Self>, call: Admitted, request_id: &str) -> Result<Result<Value, Refusal>, Hangup> {
-        let hits = lock(&self.faults).hit(&call.action);
+        let hits = self.faults.lock().hit(&call.action);
         if let Some(early) = before(&hits) {
             return early;
         }

@@ -1,7 +1,8 @@
 //! What the listeners share: one cloud, its faults, counts and clock, each behind a lock of its own.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc,
     atomic::{AtomicI64, Ordering},
 };
 
@@ -42,7 +43,7 @@ impl Simulator {
 
     /// The cloud, with everything that is due by now done.
     pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        let mut cloud = lock(&self.cloud);
+        let mut cloud = self.cloud.lock();
         cloud.advance(self.cloud_now());
         cloud
     }
@@ -57,11 +58,6 @@ impl Simulator {
     }
 
     pub(super) fn request_id(&self) -> String {
-        lock(&self.request_ids).request_id()
+        self.request_ids.lock().request_id()
     }
-}
-
-/// A lock whose holder panicked is still good: state changes here are never half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
