@@ -6,10 +6,12 @@
 //! Authority (10 years) ─ issue(names) ─▶ Pair (90 days) ─ needs_renewal, in its last third ─▶ issue again
 //! ```
 
+mod error;
 mod lifetime;
 #[cfg(test)]
 mod tests;
 
+pub use error::Error;
 pub use lifetime::needs_renewal;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,26 +28,6 @@ const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24)
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Clocks of the machines in a cluster may differ by so much.
 const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
-
-/// Why a certificate could not be made or read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The certificate or key could not be made.
-    #[error("cannot make a certificate")]
-    Make(#[source] rcgen::Error),
-    /// The authority's certificate or key cannot be read.
-    #[error("cannot read the authority's certificate and key")]
-    Read(#[source] rcgen::Error),
-    /// A certificate's PEM text cannot be read.
-    #[error("cannot read a certificate")]
-    Certificate,
-    /// The authority's key is not the one its certificate is for.
-    #[error("the authority's key does not belong to its certificate")]
-    Mismatch,
-    /// The time lies outside what certificates can say.
-    #[error("time out of range")]
-    Time,
-}
 
 /// Issues serving certificates.
 #[derive(Debug)]

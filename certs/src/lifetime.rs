@@ -1,6 +1,6 @@
 //! When a certificate ends, and when it is time for the next.
 
-use crate::Error;
+use crate::error::Error;
 use jiff::Timestamp;
 use x509_parser::pem::parse_x509_pem;
 
