@@ -1,12 +1,14 @@
 //! The command line of `testbed`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::{
-    demo, run,
+    demo,
+    machine::Machine,
+    run,
     stack::{self, StackOptions},
 };
 
@@ -20,24 +22,6 @@ pub struct Arguments {
     machine: Machine,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What the testbed needs to know of this machine.
-#[derive(Debug, Clone, Args)]
-pub struct Machine {
-    /// Where programs built once for this machine are kept (default: ~/.cache).
-    #[arg(long, global = true, env = "XDG_CACHE_HOME", hide_env_values = true)]
-    cache: Option<PathBuf>,
-    #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
-    home: PathBuf,
-}
-
-impl Machine {
-    /// The folder for what is built once per machine.
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
-        self.cache.clone().unwrap_or_else(|| self.home.join(".cache"))
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,9 +3,10 @@
 //! It runs under `testbed run`, in a control plane of its own, against a cloud with the real one's latencies, and ends by itself.
 
 mod narrator;
+mod text;
 mod workloads;
 
-use std::{cell::RefCell, io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{cell::RefCell, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
@@ -17,8 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use narrator::Narrator;
-use serde_json::Value;
-
+use text::{ADDRESSES, heading, readable};
 use waygate_core::resources::PodDNAT;
 
 use crate::{
@@ -32,7 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PODS: usize = 5;
 /// Those that get their address back.
 const STATEFUL: [&str; 2] = ["db-0", "game-0"];
-const ADDRESSES: [&str; 2] = ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
 
 /// Tells the story. Exit code 0: everything happened as told.
 pub async fn tell() -> Result<ExitCode> {
@@ -60,19 +59,6 @@ pub async fn tell() -> Result<ExitCode> {
     println!("\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n");
     stand.stop().await?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn heading(text: &str) {
-    println!("\n{}", paint(BOLD, text));
-}
-
-const BOLD: u8 = 1;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
-
-/// Text in a colour, where it is a person who reads.
-fn paint(code: u8, text: &str) -> String {
-    if std::io::stdout().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// A pod with three faults is refused at once, with all three.
@@ -141,16 +127,6 @@ fn table(pods: &[Pod]) {
         let address = ADDRESSES.iter().find_map(|key| annotation(pod, key)).map(readable).unwrap_or_default();
         println!("  {:<24} {ip:<12} {address}", pod.name_any());
     }
-}
-
-/// An annotation's value for people: the list of ports as `IP:PORT → PORT/PROTOCOL`.
-fn readable(value: &str) -> String {
-    let Ok(Value::Array(ports)) = serde_json::from_str(value) else { return value.to_owned() };
-    let text = |port: &Value, key: &str| port[key].as_str().map_or_else(|| port[key].to_string(), str::to_owned);
-    let lines = ports.iter().map(|port| {
-        format!("{}:{} → {}/{}", text(port, "externalIP"), text(port, "externalPort"), text(port, "internalPort"), text(port, "protocol"))
-    });
-    lines.collect::<Vec<_>>().join("  ")
 }
 
 async fn delete(stand: &Stand) -> Result<()> {

@@ -15,8 +15,8 @@ use crate::{
     installation::Installation,
     layout,
     manifests::{STAND_LABEL, WebhookAddress},
+    options::Options,
     service::{Program, Service},
-    stand::Options,
 };
 
 /// What a stand's programs are made from.

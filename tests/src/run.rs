@@ -15,9 +15,9 @@ use tokio::{
 
 use crate::{
     artifacts, cluster,
-    commands::Machine,
     controlplane::{Address, ControlPlane},
     environment, layout,
+    machine::Machine,
     nodes::Topology,
     process,
 };

@@ -23,10 +23,10 @@ use tokio::{process::Command, time::sleep};
 
 use crate::{
     Options, Stand, artifacts, cluster,
-    commands::Machine,
     controlplane::{Address, ControlPlane},
     environment::Environment,
     layout,
+    machine::Machine,
     nodes::Topology,
     process,
     run::Signals,

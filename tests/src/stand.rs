@@ -30,29 +30,10 @@ use crate::{
     wait,
 };
 
+pub use crate::options::Options;
+
 /// Between two annotations of a pod that nothing else happens to.
 const NEWS: Duration = Duration::from_secs(1);
-
-/// How a stand differs from the usual one.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The simulator's arguments.
-    pub simulator: Vec<String>,
-    /// The worker's arguments, beside those every stand has.
-    pub worker: Vec<String>,
-    /// Merged into the configuration file.
-    pub config: Value,
-    /// Whether all namespaces of the cluster are served, instead of the stand's own.
-    pub whole_cluster: bool,
-}
-
-impl Default for Options {
-    /// A cloud that answers at once; ports that are free again at once.
-    fn default() -> Self {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        Self { simulator: words("--profile instant"), worker: words("--quiet-seconds 0"), config: json!({}), whole_cluster: false }
-    }
-}
 
 /// A running Waygate.
 pub struct Stand {

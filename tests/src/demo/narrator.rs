@@ -16,6 +16,7 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt as _, api::ListParams};
 use tokio::{task::JoinHandle, time::Instant};
 
+use super::text::{ADDRESSES, GREEN, YELLOW, paint, readable};
 use crate::{pods::annotation, stand::Stand};
 
 /// Short enough to see every state that lasts as long as a person would notice.
@@ -108,9 +109,9 @@ impl Story {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
             self.changed("ip", &name, format!("runs on {node} with IP {ip}"));
         }
-        for key in super::ADDRESSES {
+        for key in ADDRESSES {
             if let Some(value) = annotation(pod, key) {
-                self.changed(key, &name, format!("address  {}", super::readable(value)));
+                self.changed(key, &name, format!("address  {}", readable(value)));
             }
         }
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
@@ -143,6 +144,6 @@ impl Story {
 fn gate(condition: &PodCondition) -> String {
     let kind = condition.type_.trim_start_matches("k8s.aliyun.com/");
     let (reason, message) = (condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default());
-    let colour = if condition.status == "True" { super::GREEN } else { super::YELLOW };
-    format!("gate {kind} {}  {reason}: {message}", super::paint(colour, &condition.status))
+    let colour = if condition.status == "True" { GREEN } else { YELLOW };
+    format!("gate {kind} {}  {reason}: {message}", paint(colour, &condition.status))
 }

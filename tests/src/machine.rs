@@ -1,0 +1,23 @@
+//! What differs from one developer's machine to the next.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What the testbed needs to know of this machine.
+#[derive(Debug, Clone, Args)]
+pub struct Machine {
+    /// Where programs built once for this machine are kept (default: ~/.cache).
+    #[arg(long, global = true, env = "XDG_CACHE_HOME", hide_env_values = true)]
+    cache: Option<PathBuf>,
+    #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
+    home: PathBuf,
+}
+
+impl Machine {
+    /// The folder for what is built once per machine.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| self.home.join(".cache"))
+    }
+}
