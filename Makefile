@@ -2,13 +2,13 @@
 
 TESTBED = cargo build --workspace --bins && target/debug/testbed
 
-.PHONY: demo test check bench fuzz up down
+.PHONY: demo test check bench fuzz sqlx-prepare up down
 
 demo: ## the whole way of a few pods, told as it happens
 	$(TESTBED) demo
 
 test: ## every test, the end-to-end ones on a real control plane and a real Postgres
-	$(TESTBED) run -- cargo test --workspace
+	$(TESTBED) run -- .ci/test
 
 check: ## formatting, lints, documents, licences, layers
 	.ci/check
@@ -18,6 +18,9 @@ bench: ## the rate of the port allocator, from an empty pool to a full one and t
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz
 	fuzz/run
+
+sqlx-prepare: ## renews store/.sqlx, after a statement or a migration changed
+	cargo build --bin testbed && target/debug/testbed run -- target/debug/testbed queries
 
 up: ## the whole stack in the background; its addresses are in target/testbed/env
 	$(TESTBED) up

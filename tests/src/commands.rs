@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     demo,
     machine::Machine,
-    run,
+    queries, run,
     stack::{self, StackOptions},
 };
 
@@ -40,6 +40,11 @@ enum Command {
     /// The story itself, under `run`.
     #[command(hide = true)]
     Story,
+    /// Renew store/.sqlx, by which the store is compiled without a database, or check that it is up to date.
+    ///
+    ///   testbed run -- target/debug/testbed queries
+    #[command(verbatim_doc_comment)]
+    Queries(queries::Options),
     /// Start the whole stack in the background: control plane, Postgres, simulator, webhook and worker.
     ///
     /// Returns when everything is ready and has written its addresses to target/testbed/env as shell assignments. A webhook or
@@ -60,6 +65,7 @@ impl Arguments {
             Command::Run(options) => run::run(&self.machine, options).await,
             Command::Demo => run::run(&self.machine, run::Options::of_ourselves("story")?).await,
             Command::Story => demo::tell().await,
+            Command::Queries(options) => queries::run(options).await,
             Command::Up(options) => stack::up(&self.machine, &options).await,
             Command::Down => stack::down().await,
             Command::Supervise(options) => stack::supervise(&self.machine, &options).await,

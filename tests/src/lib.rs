@@ -27,6 +27,7 @@ mod parts;
 pub mod pods;
 pub mod process;
 pub mod proxy;
+pub mod queries;
 pub mod run;
 pub mod service;
 pub mod stack;
