@@ -2,7 +2,11 @@
 
 TESTBED = cargo build --workspace --bins && target/debug/testbed
 
-.PHONY: demo test check bench fuzz sqlx-prepare up down
+.PHONY: help demo test check fmt bench fuzz crds sqlx-prepare up down
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole way of a few pods, told as it happens
 	$(TESTBED) demo
@@ -10,14 +14,20 @@ demo: ## the whole way of a few pods, told as it happens
 test: ## every test, the end-to-end ones on a real control plane and a real Postgres
 	$(TESTBED) run -- .ci/test
 
-check: ## formatting, lints, documents, licences, layers
+check: ## formatting, lints, documents, licences, unused dependencies, layers
 	.ci/check
+
+fmt: ## formats Rust and Go
+	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane
 
 bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; some five minutes
 	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz
 	fuzz/run
+
+crds: ## writes manifests/crds.yaml, from the types in core/src/resources.rs
+	UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests
 
 sqlx-prepare: ## renews store/.sqlx, after a statement or a migration changed
 	cargo build --bin testbed && target/debug/testbed run -- target/debug/testbed queries
