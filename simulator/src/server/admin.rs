@@ -20,10 +20,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    respond::complain,
-    state::Simulator,
-};
+use super::{respond::complain, state::Simulator};
 use crate::{
     calls::Calls,
     faults::{Kind, Wanted},

@@ -6,8 +6,8 @@
 //! A thousand pods have ten thousand events, and the store takes a round trip for each that is written: what is older than a pod's latest is
 //! not. Invariant: of one pod only one writes at a time, so that nothing older overtakes what is newer.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ impl<T> Default for Inbox<T> {
 
 impl<T> Inbox<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The latest news of a pod, in place of what nobody has taken yet.
