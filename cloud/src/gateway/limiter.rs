@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn what_was_not_sent_or_not_answered_is_told_apart() {
         assert_eq!(end_of(&Ok(())), End::Taken);
-        assert_eq!(end_of::<()>(&Err(Error::NotSent { action: ACTION, waiting: Waiting::Permit })), End::Unsent);
+        assert_eq!(end_of::<()>(&Err(Error::NotSent { action: ACTION, waiting: Waiting::Permit { retry_after: None } })), End::Unsent);
         assert_eq!(end_of::<()>(&Err(Error::Deadline { action: ACTION })), End::Other);
     }
 }
