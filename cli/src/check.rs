@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::Path;
 use waygate_core::annotations::{self, Context};
 use waygate_core::config::{Config, Gateway};
+use waygate_core::request::Kind;
 
 /// Whether every pod in the files would be admitted.
 pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
@@ -25,10 +26,11 @@ pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
 fn report(pod: &PodLike) -> bool {
     let context = Context { host_network: pod.host_network, stateful: pod.stateful, ..Context::default() };
     let reading = annotations::read(&pod.annotations, &context);
-    match (&reading.request, reading.problems.is_empty()) {
-        (Some(request), _) => println!("{}: asks for {}", pod.name, request.kind().as_str()),
-        (None, true) => println!("{}: asks for nothing", pod.name),
-        (None, false) => println!("{}: would be refused", pod.name),
+    let kinds: Vec<_> = reading.requests.kinds().map(Kind::as_str).collect();
+    match (kinds.is_empty(), reading.problems.is_empty()) {
+        (false, _) => println!("{}: asks for {}", pod.name, kinds.join(", ")),
+        (true, true) => println!("{}: asks for nothing", pod.name),
+        (true, false) => println!("{}: would be refused", pod.name),
     }
     reading.problems.iter().for_each(|problem| println!("  error: {problem}"));
     reading.warnings.iter().for_each(|warning| println!("  warning: {warning}"));

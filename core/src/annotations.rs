@@ -21,7 +21,7 @@ mod values;
 pub use keys::{ALLOCATED_DNAT, ALLOCATED_EIP, LABEL, OURS, PREFIXES, is_allocated, is_ours};
 pub use problem::Problem;
 
-use crate::request::{EipSource, Kind, Request};
+use crate::request::{EipSource, Kind, Request, Requests};
 use keys::Key;
 use reader::Reader;
 use std::collections::BTreeMap;
@@ -41,8 +41,8 @@ pub struct Context<'a> {
 /// What a pod's annotations say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The address asked for; none while there is any problem.
-    pub request: Option<Request>,
+    /// What the pod asks for; nothing while there is any problem.
+    pub requests: Requests,
     /// What is wrong, all of it.
     pub problems: Vec<Problem>,
     /// What is odd but does no harm.
@@ -74,8 +74,8 @@ pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Readin
     refuse_host_network(&mut reader, context);
     warn_of_settings_without_feature(&mut reader);
     let (problems, warnings) = reader.finish();
-    let request = eip.map(Request::Eip).or(dnat.map(Request::Dnat)).filter(|_| problems.is_empty());
-    Reading { request, problems, warnings, gate }
+    let address = eip.map(Request::Eip).or(dnat.map(Request::Dnat)).filter(|_| problems.is_empty());
+    Reading { requests: Requests { address }, problems, warnings, gate }
 }
 
 /// Whether the annotations switch an address on, right or wrong: a cheap test for sweeps over many pods.

@@ -16,12 +16,14 @@ mod tests;
 pub use cursor::Finding;
 pub use pool::Gateway;
 
+use crate::annotations::{self, Context, Reading};
 use crate::ids::{RegionId, VpcId};
+use crate::request::Kind;
 use crate::selector::LabelSelector;
 use cursor::{Cursor, Findings};
 use secrecy::SecretString;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -116,6 +118,27 @@ impl Config {
             Some(config) if findings.errors.is_empty() => Ok((config, findings.warnings)),
             _ => Err(Errors(findings.errors)),
         }
+    }
+
+    /// Whether the configuration switches addresses of this kind on (`enableControllers`).
+    pub fn serves(&self, kind: Kind) -> bool {
+        self.controllers.contains(&match kind {
+            Kind::Eip => Controller::Eip,
+            Kind::Dnat => Controller::Natgw,
+        })
+    }
+
+    /// What the annotations of a pod of this namespace say, controlled by an object of this kind.
+    pub fn read_annotations(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        namespace: &str,
+        controller_kind: Option<&str>,
+        host_network: bool,
+    ) -> Reading {
+        let port_ranges = self.port_ranges(namespace);
+        let stateful = controller_kind.is_some_and(|kind| self.is_stateful(kind));
+        annotations::read(annotations, &Context { host_network, stateful, port_ranges: port_ranges.as_deref() })
     }
 
     /// Whether pods controlled by this kind keep their names, and may therefore keep their addresses.

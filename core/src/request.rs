@@ -5,6 +5,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// All that a pod asks for. Each thing is a lease of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// The pod's public IPv4 address.
+    pub address: Option<Request>,
+}
+
+impl Requests {
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.address.iter()
+    }
+
+    /// The one of this kind.
+    pub fn of_kind(&self, kind: Kind) -> Option<&Request> {
+        self.iter().find(|request| request.kind() == kind)
+    }
+
+    /// The kinds asked for.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.iter().map(Request::kind)
+    }
+}
+
 /// The one public address a pod asks for. An EIP and DNAT exclude each other: the cloud refuses to bind an EIP to an address that
 /// has a forward entry (`BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

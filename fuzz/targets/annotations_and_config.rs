@@ -35,7 +35,7 @@ fuzz_target!(|input: &str| {
 
 fn check_reading(annotations: &BTreeMap<String, String>, host_network: bool, stateful: bool, port_ranges: Option<&[RangeInclusive<u16>]>) {
     let reading = read(annotations, &Context { host_network, stateful, port_ranges });
-    let Some(request) = &reading.request else {
+    let Some(request) = &reading.requests.address else {
         assert!(wanted_kind(annotations).is_none() || !reading.problems.is_empty(), "refused without a reason");
         return;
     };

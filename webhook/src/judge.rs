@@ -1,8 +1,8 @@
 //! What all three endpoints judge by: the configuration, and who may write addresses.
 
 use crate::objects::{Map, Pod};
-use waygate_core::annotations::{Context, Problem, Reading, read};
-use waygate_core::config::{AdmissionMode, Config, Controller};
+use waygate_core::annotations::{Problem, Reading};
+use waygate_core::config::{AdmissionMode, Config};
 use waygate_core::request::Kind;
 
 /// The rules that hold for every review.
@@ -25,13 +25,7 @@ impl Judge {
 
     /// What these annotations would say on this pod.
     pub(crate) fn read_as(&self, annotations: &Map, pod: &Pod, namespace: &str, controller: Option<&str>) -> Reading {
-        let port_ranges = self.config.port_ranges(namespace);
-        let context = Context {
-            host_network: pod.spec.host_network.unwrap_or_default(),
-            stateful: self.is_stateful(controller),
-            port_ranges: port_ranges.as_deref(),
-        };
-        read(annotations, &context)
+        self.config.read_annotations(annotations, namespace, controller, pod.spec.host_network.unwrap_or_default())
     }
 
     pub(crate) fn is_stateful(&self, controller: Option<&str>) -> bool {
@@ -40,10 +34,7 @@ impl Judge {
 
     /// Whether addresses of this kind are switched on.
     pub(crate) fn serves(&self, kind: Kind) -> bool {
-        self.config.controllers.contains(&match kind {
-            Kind::Eip => Controller::Eip,
-            Kind::Dnat => Controller::Natgw,
-        })
+        self.config.serves(kind)
     }
 
     pub(crate) fn refuses(&self) -> bool {

@@ -23,7 +23,7 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
     patch.extend(label(pod, &reading));
     let created = request.operation == Operation::Create;
     if created {
-        patch.extend(gate(judge, pod, &reading));
+        patch.extend(gates(judge, pod, &reading));
     }
     // Whoever creates a pod only copies what its template's author wrote: a new pod has no address yet, whoever says so.
     if created || !judge.may_write_addresses(&request.user_info.username) {
@@ -36,8 +36,7 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
 /// every such pod gets a verdict.
 fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let gated = || Kind::ALL.into_iter().find(|kind| pod.has_gate(kind.gate()));
-    let asked = reading.request.as_ref().map(waygate_core::request::Request::kind);
-    let kind = asked.or_else(|| wanted_kind(pod.metadata.annotations())).or_else(gated)?;
+    let kind = reading.requests.kinds().next().or_else(|| wanted_kind(pod.metadata.annotations())).or_else(gated)?;
     match &pod.metadata.labels {
         None => Some(add(["metadata", "labels"], json!({ LABEL: kind.as_str() }))),
         Some(labels) if labels.get(LABEL).is_some_and(|value| value == kind.as_str()) => None,
@@ -45,11 +44,12 @@ fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     }
 }
 
-fn gate(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
-    let kind = gate_for(reading.request.as_ref()?, reading.gate, judge.is_stateful(pod.controller_kind()))?;
-    if pod.has_gate(kind.gate()) || !judge.serves(kind) {
-        return None;
-    }
+/// The gates that the pod lacks for what it asks for.
+fn gates(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
+    let stateful = judge.is_stateful(pod.controller_kind());
+    let mut kinds = reading.requests.iter().filter_map(|request| gate_for(request, reading.gate, stateful));
+    // A pod asks for one address, so for one gate at most.
+    let kind = kinds.find(|kind| !pod.has_gate(kind.gate()) && judge.serves(*kind))?;
     let gate = json!({ "conditionType": kind.gate() });
     Some(match pod.spec.readiness_gates {
         Some(_) => add(["spec", "readinessGates", "-"], gate),

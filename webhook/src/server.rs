@@ -55,7 +55,7 @@ async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response 
             if judgement.gate_is_missing {
                 server.metrics.gate_is_missing();
             }
-            if let Some(job) = judgement.job {
+            for job in judgement.jobs {
                 server.hand_offs.hand_off(job).await;
             }
             judgement.answer

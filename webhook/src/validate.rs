@@ -5,13 +5,14 @@ use crate::judge::{Judge, as_warnings, not_served};
 use crate::objects::Pod;
 use crate::review::{Answer, Operation, Request};
 use waygate_core::annotations::{Problem, Reading, gate_for, is_ours};
+use waygate_core::request::{Kind, Request as Asked};
 
 /// The answer, and what follows from it.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) answer: Answer,
-    /// The job of an admitted pod; none where nothing may be written.
-    pub(crate) job: Option<Job>,
+    /// The jobs of an admitted pod; none where nothing may be written.
+    pub(crate) jobs: Vec<Job>,
     /// The pod should have a gate and reached us without.
     pub(crate) gate_is_missing: bool,
 }
@@ -30,23 +31,18 @@ pub(crate) fn judge(judge: &Judge, request: &Request<Pod>) -> Judgement {
 fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     let reading = judge.read(pod, &request.namespace, pod.controller_kind());
     let mut answer = verdict(judge, &reading.problems, &reading.warnings);
-    let Some(asked) = reading.request else {
-        return Judgement { answer, ..Judgement::default() };
-    };
-    let kind = asked.kind();
-    if !judge.serves(kind) {
-        answer.warnings.push(not_served(kind));
-        return Judgement { answer, ..Judgement::default() };
-    }
-    let gate = gate_for(&asked, reading.gate, judge.is_stateful(pod.controller_kind())).map(waygate_core::request::Kind::gate);
-    let missing = gate.filter(|gate| !pod.has_gate(gate));
-    if let Some(gate) = missing {
-        answer.warnings.push(format!(
-            "this pod lacks the readiness gate {gate}: it may count as ready before its address works; is another webhook called after zz-waygate?"
-        ));
-    }
-    let job = if request.dry_run == Some(true) { None } else { Job::of(&request.namespace, &pod.metadata, asked) };
-    Judgement { answer, job, gate_is_missing: missing.is_some() }
+    let off = reading.requests.kinds().filter(|kind| !judge.serves(*kind));
+    answer.warnings.extend(off.map(not_served));
+    let served: Vec<_> = reading.requests.iter().filter(|request| judge.serves(request.kind())).collect();
+    let stateful = judge.is_stateful(pod.controller_kind());
+    let gates = served.iter().filter_map(|request| gate_for(request, reading.gate, stateful)).map(Kind::gate);
+    let missing: Vec<_> = gates.filter(|gate| !pod.has_gate(gate)).collect();
+    answer.warnings.extend(missing.iter().map(|gate| {
+        format!("this pod lacks the readiness gate {gate}: it may count as ready before its address works; is another webhook called after zz-waygate?")
+    }));
+    let job = |asked: &&Asked| Job::of(&request.namespace, &pod.metadata, (*asked).clone());
+    let jobs = if request.dry_run == Some(true) { Vec::new() } else { served.iter().filter_map(job).collect() };
+    Judgement { answer, jobs, gate_is_missing: !missing.is_empty() }
 }
 
 /// Judges what the change brought about: what was wrong before is not the change's fault, and a pod that was admitted without us must

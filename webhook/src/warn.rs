@@ -18,6 +18,6 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
         let fate = if judge.refuses() { "pods of this template will be refused" } else { "pods of this template will get no address" };
         format!("{fate}: {problem}")
     });
-    let off = reading.request.as_ref().map(waygate_core::request::Request::kind).filter(|kind| !judge.serves(*kind)).map(not_served);
+    let off = reading.requests.kinds().filter(|kind| !judge.serves(*kind)).map(not_served);
     Answer { warnings: problems.chain(as_warnings(&reading.warnings)).chain(off).collect(), ..Answer::default() }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use waygate_cloud::Cloud;
-use waygate_core::config::{Config, Controller};
+use waygate_core::config::Config;
 use waygate_core::request::Kind;
 use waygate_store::{Cluster, Store};
 
@@ -53,9 +53,6 @@ impl Worker {
 
     /// Whether the configuration switches a kind on.
     pub(crate) fn serves(&self, kind: Kind) -> bool {
-        self.config.controllers.contains(&match kind {
-            Kind::Eip => Controller::Eip,
-            Kind::Dnat => Controller::Natgw,
-        })
+        self.config.serves(kind)
     }
 }

@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn a_request_implies_no_problem_and_every_message_is_short(annotations in anything(), (host_network, stateful) in contexts()) {
         let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
-        prop_assert!(reading.request.is_none() || reading.problems.is_empty());
+        prop_assert!(reading.requests.address.is_none() || reading.problems.is_empty());
         for problem in reading.problems.iter().chain(&reading.warnings) {
             let message = problem.to_string();
             prop_assert!(message.len() < 2000 && message.chars().all(|c| !c.is_control()), "{message}");
@@ -168,14 +168,14 @@ proptest! {
     #[test]
     fn what_wants_no_address_gets_none(annotations in anything(), (host_network, stateful) in contexts()) {
         let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
-        prop_assert!(reading.request.is_none() || wants_address(&annotations));
+        prop_assert!(reading.requests.address.is_none() || wants_address(&annotations));
     }
 
     #[test]
     fn a_request_survives_being_written_and_read(request in request()) {
         let reading = read(&rendered(&request), &Context { stateful: true, ..Context::default() });
         prop_assert_eq!(&reading.problems, &vec![]);
-        prop_assert_eq!(reading.request, Some(request));
+        prop_assert_eq!(reading.requests.address, Some(request));
     }
 
     #[test]
@@ -183,6 +183,6 @@ proptest! {
         let other: BTreeMap<String, String> =
             rendered(&request).into_iter().map(|(key, value)| (key.replace(PREFIXES[0], PREFIXES[1]), value)).collect();
         let reading = read(&other, &Context { stateful: true, ..Context::default() });
-        prop_assert_eq!(reading.request, Some(request));
+        prop_assert_eq!(reading.requests.address, Some(request));
     }
 }

@@ -17,7 +17,7 @@ fn read_as(context: &Context, pairs: &[(&str, &str)]) -> Reading {
 
 fn eip(pairs: &[(&str, &str)]) -> EipRequest {
     let reading = read_as(&STATEFUL, pairs);
-    match reading.request {
+    match reading.requests.address {
         Some(Request::Eip(eip)) => eip,
         other => panic!("{pairs:?} gave {other:?} with {:?}", reading.problems),
     }
@@ -32,7 +32,7 @@ fn spec(pairs: &[(&str, &str)]) -> EipSpec {
 
 fn ports(pairs: &[(&str, &str)]) -> Vec<String> {
     let reading = read_as(&STATEFUL, &[&[("pod-dnat", "true")], pairs].concat());
-    match reading.request {
+    match reading.requests.address {
         Some(Request::Dnat(dnat)) => dnat.ports.iter().map(ExposedPort::to_string).collect(),
         other => panic!("{pairs:?} gave {other:?} with {:?}", reading.problems),
     }
@@ -41,7 +41,7 @@ fn ports(pairs: &[(&str, &str)]) -> Vec<String> {
 /// The names of the keys that are refused, without the usual prefix.
 fn refused(context: &Context, pairs: &[(&str, &str)]) -> Vec<String> {
     let reading = read_as(context, pairs);
-    assert_eq!(reading.request.is_none(), !reading.problems.is_empty() || pairs.is_empty(), "{pairs:?}: {reading:?}");
+    assert_eq!(reading.requests.address.is_none(), !reading.problems.is_empty() || pairs.is_empty(), "{pairs:?}: {reading:?}");
     names(&reading.problems)
 }
 
@@ -105,18 +105,18 @@ fn allocation_settings_contradict_an_instance_id_unless_allocation_is_off() {
     let beside = [("pod-eip-instanceid", "eip-1"), ("eip-bandwidth", "5"), ("eip-isp", "BGP")];
     assert_eq!(refused(&STATEFUL, &beside), ["eip-bandwidth", "eip-isp"]);
     let off = read_as(&STATEFUL, &[&beside[..], &[("pod-with-eip", "false")]].concat());
-    assert!(off.request.is_some() && off.problems.is_empty());
+    assert!(off.requests.address.is_some() && off.problems.is_empty());
     assert_eq!(names(&off.warnings), ["eip-bandwidth", "eip-isp"]);
 }
 
 #[test]
 fn bools_are_those_of_go() {
     for on in ["1", "t", "T", "TRUE", "true", "True"] {
-        assert!(read_as(&STATEFUL, &[("pod-with-eip", on)]).request.is_some(), "{on}");
+        assert!(read_as(&STATEFUL, &[("pod-with-eip", on)]).requests.address.is_some(), "{on}");
     }
     for off in ["0", "f", "F", "FALSE", "false", "False"] {
         let reading = read_as(&STATEFUL, &[("pod-with-eip", off), ("pod-dnat", off)]);
-        assert_eq!((reading.request, reading.problems), (None, vec![]), "{off}");
+        assert_eq!((reading.requests.address, reading.problems), (None, vec![]), "{off}");
     }
     for wrong in ["yes", "on", "tRUE", " true", ""] {
         assert_eq!(refused(&STATEFUL, &[("pod-with-eip", wrong)]), ["pod-with-eip"], "{wrong}");
@@ -232,7 +232,7 @@ fn only_a_stateful_pod_keeps_its_address() {
     assert!(refused(&STATELESS, &[("pod-with-eip", "true"), ("pod-eip-release-strategy", "Follow")]).is_empty());
 
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "true")];
-    let is_fixed = |reading: Reading| matches!(reading.request, Some(Request::Dnat(dnat)) if dnat.fixed);
+    let is_fixed = |reading: Reading| matches!(reading.requests.address, Some(Request::Dnat(dnat)) if dnat.fixed);
     assert!(is_fixed(read_as(&STATEFUL, &fixed)));
     let stateless = read_as(&STATELESS, &fixed);
     assert_eq!(names(&stateless.warnings), ["pod-dnat-fixed"]);
@@ -316,7 +316,7 @@ fn pods_on_their_nodes_network_are_refused_only_if_they_ask() {
 #[test]
 fn settings_beside_a_feature_that_is_off_only_warn() {
     let reading = read_as(&STATELESS, &[("pod-with-eip", "false"), ("eip-bandwidth", "many"), ("pod-eip-release-strategy", "Never")]);
-    assert_eq!((reading.request, reading.problems), (None, vec![]));
+    assert_eq!((reading.requests.address, reading.problems), (None, vec![]));
     assert_eq!(names(&reading.warnings), ["eip-bandwidth", "pod-eip-release-strategy"]);
     let reading = read_as(&STATELESS, &[("pod-dnat-expose-port", "80")]);
     assert_eq!(names(&reading.warnings), ["pod-dnat-expose-port"]);
@@ -325,10 +325,10 @@ fn settings_beside_a_feature_that_is_off_only_warn() {
 #[test]
 fn an_empty_setting_is_no_setting_and_says_so() {
     let reading = read_as(&STATELESS, &[("pod-with-eip", "true"), ("eip-bandwidth", ""), ("pod-eip-instanceid", ""), ("eip-name", "")]);
-    assert_eq!(reading.request.map(|request| request.kind()), Some(Kind::Eip));
+    assert_eq!(reading.requests.address.map(|request| request.kind()), Some(Kind::Eip));
     assert_eq!(names(&reading.warnings).len(), 3);
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "")];
-    assert!(matches!(read_as(&STATEFUL, &fixed).request, Some(Request::Dnat(dnat)) if dnat.fixed));
+    assert!(matches!(read_as(&STATEFUL, &fixed).requests.address, Some(Request::Dnat(dnat)) if dnat.fixed));
 }
 
 #[test]
@@ -352,14 +352,14 @@ fn keys_of_others_are_left_alone() {
         ("waygate.dev/pod", "eip"),
     ];
     let reading = read_as(&STATELESS, &others);
-    assert_eq!((reading.request, reading.problems, reading.warnings), (None, vec![], vec![]));
+    assert_eq!((reading.requests.address, reading.problems, reading.warnings), (None, vec![], vec![]));
 }
 
 #[test]
 fn what_is_not_served_yet_is_checked_and_says_so() {
     let on = [("pod-with-eip", "true"), ("waygate.dev/on-timeout", "fail"), ("waygate.dev/ready-timeout", "10m")];
     let reading = read_as(&STATELESS, &on);
-    assert!(reading.request.is_some());
+    assert!(reading.requests.address.is_some());
     assert_eq!(names(&reading.warnings), ["waygate.dev/on-timeout", "waygate.dev/ready-timeout"]);
     let wrong = [on[0], ("waygate.dev/on-timeout", "explode"), ("waygate.dev/ready-timeout", "10"), ("waygate.dev/wait-for-address", "x")];
     assert_eq!(refused(&STATELESS, &wrong).len(), 3);
@@ -391,9 +391,9 @@ fn a_message_escapes_and_shortens_what_the_author_wrote() {
 
 #[test]
 fn gates_follow_the_request_and_the_wish() {
-    let given = read_as(&STATELESS, &[("pod-eip-instanceid", "eip-1")]).request.unwrap();
-    let allocated = read_as(&STATELESS, &[("pod-with-eip", "true")]).request.unwrap();
-    let dnat = read_as(&STATELESS, &[("pod-dnat", ""), ("pod-dnat-expose-port", "1")]).request.unwrap();
+    let given = read_as(&STATELESS, &[("pod-eip-instanceid", "eip-1")]).requests.address.unwrap();
+    let allocated = read_as(&STATELESS, &[("pod-with-eip", "true")]).requests.address.unwrap();
+    let dnat = read_as(&STATELESS, &[("pod-dnat", ""), ("pod-dnat-expose-port", "1")]).requests.address.unwrap();
     assert_eq!(gate_for(&given, GateWish::Default, false), None);
     assert_eq!(gate_for(&given, GateWish::Default, true), Some(Kind::Eip));
     assert_eq!(gate_for(&given, GateWish::Always, false), Some(Kind::Eip));
@@ -468,7 +468,7 @@ fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which()
                 let named = |problem: &&Problem| problem.key == spelling && problem.value == *value && problem.why == why;
                 assert_eq!(reading.problems.iter().filter(named).count(), 1, "{spelling} {value:?}: {:?}", reading.problems);
                 assert_eq!(reading.problems.iter().filter(|problem| problem.key == spelling && problem.why.starts_with("is ")).count(), 0);
-                assert_eq!(reading.request, None);
+                assert_eq!(reading.requests.address, None);
             }
         }
     }

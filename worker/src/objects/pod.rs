@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use waygate_core::annotations::{self, ALLOCATED_DNAT, ALLOCATED_EIP, Context, Reading};
+use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, Reading};
 use waygate_core::condition::Verdict;
 use waygate_core::ids::PodUid;
 use waygate_core::plan::{Asks, PodHere, Successor};
@@ -38,21 +38,16 @@ pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Succes
 /// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not taken.
 pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let port_ranges = worker.config.port_ranges(pod.metadata.namespace.as_deref().unwrap_or_default());
-    let context = Context {
-        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
-        stateful: controller.is_some_and(|owner| worker.config.is_stateful(&owner.kind)),
-        port_ranges: port_ranges.as_deref(),
-    };
-    annotations::read(pod.annotations(), &context)
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    worker.config.read_annotations(pod.annotations(), namespace, controller.map(|owner| owner.kind.as_str()), host_network)
 }
 
 /// What a pod asks for of one kind, served or not.
 pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
     let reading = read(worker, pod);
-    match reading.request {
-        Some(request) if request.kind() == kind => Asks::For(Box::new(request)),
-        Some(_) => Asks::Nothing,
+    match reading.requests.of_kind(kind) {
+        Some(request) => Asks::For(Box::new(request.clone())),
         None if reading.problems.is_empty() => Asks::Nothing,
         None => {
             let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();

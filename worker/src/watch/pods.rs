@@ -115,26 +115,23 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         return Ok(());
     }
     let reading = pods::read(worker, pod);
-    let request = reading.request.filter(|request| worker.serves(request.kind()));
-    let kind = request.as_ref().map(waygate_core::request::Request::kind);
     // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
-    let leases = match request {
-        Some(request) if !pods::exited(pod) && pod.metadata.deletion_timestamp.is_none() => {
-            let controller = pods::controller(pod);
-            let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
-            let pod_created_at = pod.creation_timestamp().map(|at| at.0);
-            let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, pod_created_at, request: &request };
-            worker.store.sight(worker.cluster, &sighting).await?;
-            // A pod that asked for the other kind before has a lease of it to end.
-            worker.store.wake_pod(worker.cluster, uid).await?
-        }
-        _ => worker.store.wake_pod(worker.cluster, uid).await?,
-    };
+    let leaves = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
+    let served: Vec<_> = reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
+    for request in served.iter().filter(|_| !leaves) {
+        let controller = pods::controller(pod);
+        let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
+        let pod_created_at = pod.creation_timestamp().map(|at| at.0);
+        let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, pod_created_at, request };
+        worker.store.sight(worker.cluster, &sighting).await?;
+    }
+    // A pod that asked for another kind before has a lease of it to end.
+    let leases = worker.store.wake_pod(worker.cluster, uid).await?;
     worker.due.notify_one();
-    if leases.is_empty() || kind.is_some() {
+    if leases.is_empty() || !served.is_empty() {
         // A lease that is left alone has told its pod what holds.
         let left_alone = leases.into_iter().filter(|kind| !worker.serves(*kind));
-        let spoken_for: Vec<_> = left_alone.chain(kind).collect();
+        let spoken_for: Vec<_> = left_alone.chain(served.iter().map(|request| request.kind())).collect();
         gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
