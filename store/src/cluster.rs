@@ -1,6 +1,7 @@
 //! Which cluster we are, and which store this is.
 
-use crate::{Error, Store};
+use crate::error::Error;
+use crate::store::Store;
 use uuid::Uuid;
 use waygate_core::names::Owner;
 
@@ -20,8 +21,12 @@ impl Store {
             .await?;
         // Renaming is allowed, taking another's name is not.
         let renamed = sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name).execute(&self.pool).await;
-        let renamed = renamed.map_err(Error::from);
-        if matches!(&renamed, Err(Error::Taken { .. })) || renamed.is_ok_and(|done| done.rows_affected() == 0) {
+        let taken = match renamed {
+            Ok(done) => done.rows_affected() == 0,
+            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => true,
+            Err(error) => return Err(error.into()),
+        };
+        if taken {
             let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name).fetch_one(&self.pool).await?;
             return Err(Error::ClusterNameTaken { name: name.to_owned(), uid });
         }

@@ -12,12 +12,9 @@ pub enum Error {
     /// Another process has the gateway's lane now, or nobody: nothing more is sent from here.
     #[error("the gateway's lane was lost; whoever holds it now sends")]
     LaneLost,
-    /// A unique constraint says no: somebody else holds the thing.
-    #[error("taken: {constraint}")]
-    Taken {
-        /// The constraint's name.
-        constraint: String,
-    },
+    /// A unique index says no: another lease holds the thing.
+    #[error("conflict: another lease has what is unique by {}", .0.index())]
+    Conflict(Constraint),
     /// The cluster has not been registered by its worker yet.
     #[error("cluster \"{name}\" is not registered in this lease store; its worker registers it when it first starts")]
     UnknownCluster {
@@ -80,14 +77,8 @@ impl Error {
     }
 
     /// The constraint that said no, if one did.
-    pub fn taken(&self) -> Option<&str> {
-        if let Self::Taken { constraint } = self { Some(constraint) } else { None }
-    }
-
-    /// The same as one of those that another lease's end resolves.
     pub fn conflict(&self) -> Option<Constraint> {
-        let index = self.taken()?;
-        Constraint::ALL.iter().copied().find(|constraint| constraint.index() == index)
+        if let Self::Conflict(constraint) = self { Some(*constraint) } else { None }
     }
 
     pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
@@ -106,12 +97,17 @@ fn is_passing(sqlstate: &str) -> bool {
 
 impl From<Cause> for Error {
     fn from(error: Cause) -> Self {
-        let constraint = error.as_database_error().filter(|e| e.is_unique_violation()).and_then(|e| e.constraint());
-        match constraint {
-            Some(constraint) => Self::Taken { constraint: constraint.to_owned() },
+        let index = error.as_database_error().filter(|e| e.is_unique_violation()).and_then(|e| e.constraint());
+        match index.and_then(find_constraint) {
+            Some(constraint) => Self::Conflict(constraint),
             None => Self::Database(error),
         }
     }
+}
+
+/// The constraint that an index is; none for one that no other lease's write can meet.
+fn find_constraint(index: &str) -> Option<Constraint> {
+    Constraint::ALL.iter().copied().find(|constraint| constraint.index() == index)
 }
 
 #[cfg(test)]

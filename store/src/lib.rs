@@ -11,66 +11,28 @@
 //! address is bound to one EIP, one change of a cloud resource is unresolved at a time. What the cloud answered is recorded whoever brings
 //! it; what to do next is written only under a live claim (owner, epoch), or not at all.
 
+mod claimed;
 mod cluster;
+mod columns;
 mod error;
-mod hand_off;
-mod jobs;
-mod lanes;
-mod leases;
-mod operations;
-mod pool;
-mod ports;
-mod queue;
+mod lease;
+mod operation;
+mod port;
 mod rates;
-mod room;
 mod schema;
-mod sources;
-mod take;
+mod store;
 
+pub use claimed::{Claim, Claimed};
 pub use cluster::Cluster;
 pub use error::Error;
-pub use hand_off::{HandOff, Sighting};
-pub use jobs::{Claim, Finish};
-pub use lanes::Lane;
-pub use leases::{Loaded, Writes};
-pub use operations::{Bringer, Effect};
-pub use pool::{EntriesSeen, GatewayEip, PortRange};
-pub use queue::{Taken, Wanted};
+pub use lease::announce::{HandOff, Sighting};
+pub use lease::claims::Finish;
+pub use lease::custom_resource::Writes;
+pub use lease::load::Loaded;
+pub use operation::gateway_lock::Lane;
+pub use operation::queue::{Taken, Wanted};
+pub use operation::settle::{Bringer, Settlement};
+pub use port::gateway_facts::EntriesSeen;
 pub use rates::RateTurn;
-
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use std::time::Duration;
-
-/// How long a statement may wait for a connection. Longer, and the caller's own deadline is past.
-const ACQUIRE: Duration = Duration::from_secs(5);
-
-/// A connection pool to the lease store; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Store {
-    pool: PgPool,
-}
-
-impl Store {
-    /// Prepares a pool without connecting: a process starts, and says what it lacks, while Postgres is away.
-    pub fn connect_lazy(url: &SecretString, max_connections: u32, application_name: &str) -> Result<Self, Error> {
-        let options: PgConnectOptions = url.expose_secret().parse().map_err(|_| Error::BadUrl)?;
-        let options = options.application_name(application_name).options([
-            // The allocator's LIMIT makes the planner prefer custom plans for ever: 0.22 of the insert rate instead of 0.39.
-            ("plan_cache_mode", "force_generic_plan"),
-            // A lease that is acknowledged is a lease that survives a crash.
-            ("synchronous_commit", "on"),
-            // sqlx can leave a transaction open on a connection whose `begin` was cancelled.
-            ("idle_in_transaction_session_timeout", "10s"),
-            ("statement_timeout", "10s"),
-        ]);
-        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE).connect_lazy_with(options);
-        Ok(Self { pool })
-    }
-
-    /// Whether Postgres answers.
-    pub async fn ping(&self) -> Result<(), Error> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
-    }
-}
+pub use port::pool::{GatewayEip, PortRange};
+pub use store::Store;

@@ -1,6 +1,7 @@
 //! The account's rates: every process takes its calls' turns from one row an action.
 
-use crate::{Error, Store};
+use crate::error::Error;
+use crate::store::Store;
 use std::time::{Duration, Instant};
 
 /// No turn is further ahead. A row that says so comes from a clock that was set back, or from a version that took turns for everyone who asked:

@@ -1,6 +1,7 @@
 //! The schema: brought forward by `waygate-worker migrate`, and checked by everyone else.
 
-use crate::{Error, Store};
+use crate::error::Error;
+use crate::store::Store;
 use sqlx::migrate::Migrator;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");

@@ -9,8 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::PortKey;
-use waygate_core::lease::Reserved;
+use waygate_core::lease::{PortKey, Reserved};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
 use waygate_store::{Claim, Sighting, Store};
 
@@ -138,13 +137,13 @@ async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
 /// Two ports, allocated and freed.
 async fn life(store: &Store, claim: &Claim, mut eips: Vec<AllocationId>) -> Result<()> {
     eips.shuffle(&mut rand::rng());
-    let reserved = store.reserve_ports(claim, &asked(), &[eips]).await?;
+    let reserved = store.claimed(claim).reserve_ports(&asked(), &[eips]).await?;
     ensure!(reserved == Reserved::Yes, "ports are free, and were not found: {reserved:?}");
-    let lease = store.load(claim, CLAIM).await?.lease;
+    let lease = store.claimed(claim).load(CLAIM).await?.lease;
     for run in lease.runs() {
         let head = run.head;
         let key = PortKey { allocation_id: head.allocation_id.clone(), protocol: head.protocol(), port: head.external_port };
-        store.quiet_port(claim, &key, Duration::ZERO).await?;
+        store.claimed(claim).quiet_port(&key, Duration::ZERO).await?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ async fn a_claim_belongs_to_one_worker() -> Result<()> {
 async fn the_longest_due_is_claimed_first() -> Result<()> {
     in_database(async |bench: &Bench| {
         let first = bench.claimed(&bought()).await?;
-        bench.store.finish(&first, &finish(bench.load(&first).await?.wake, Duration::ZERO)).await?;
+        bench.store.claimed(&first).finish(&finish(bench.load(&first).await?.wake, Duration::ZERO)).await?;
         bench.sight(Uuid::new_v4(), &bought()).await?;
         let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
         assert_eq!(leases(&claims), [first.lease_id]);
@@ -63,7 +63,10 @@ async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> 
         let former = bench.claimed(&bought()).await?;
         assert!(bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?.is_empty(), "claimed twice");
         bench.pass(CLAIM).await?;
-        assert!(matches!(bench.store.load(&former, CLAIM).await, Err(Error::ClaimLost)), "a lapsed claim is no claim, reclaimed or not");
+        assert!(
+            matches!(bench.store.claimed(&former).load(CLAIM).await, Err(Error::ClaimLost)),
+            "a lapsed claim is no claim, reclaimed or not"
+        );
         let now = bench.claim_one().await?;
         assert_eq!(now.lease_id, former.lease_id);
         assert_ne!(now, former);
@@ -112,7 +115,7 @@ async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_fo
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let loaded = bench.load(&claim).await?;
-        bench.store.finish(&claim, &waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) }).await?;
+        bench.store.claimed(&claim).finish(&waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) }).await?;
         assert_eq!(bench.due().await?, 0);
         bench.pass(LATER).await?;
         let loaded = bench.load(&bench.claim_one().await?).await?;
@@ -139,7 +142,7 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
             }
             assert_eq!(bench.due().await?, 0, "{news}: the claim stands");
             bench.load(&claim).await?;
-            bench.store.finish(&claim, &finish(loaded.wake, LATER)).await?;
+            bench.store.claimed(&claim).finish(&finish(loaded.wake, LATER)).await?;
             assert_eq!(bench.due().await?, i64::from(news != "nothing"), "{news}");
             bench.pass(LATER).await?;
         }
@@ -155,7 +158,7 @@ async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
         bench.sight(pod, &bought()).await?;
         crate::hand_off::announce(bench, "c1", announced, &bought()).await?;
         let claim = bench.claim_one().await?;
-        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, LATER)).await?;
+        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, LATER)).await?;
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
         assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?.len(), 0);
@@ -169,7 +172,7 @@ async fn what_was_published_once_stays_told() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
         for (phase, told) in [(Phase::Wanted, false), (Phase::Held, true), (Phase::Wanted, true)] {
-            bench.store.set_phase(&claim, phase).await?;
+            bench.store.claimed(&claim).set_phase(phase).await?;
             assert_eq!(bench.load(&claim).await?.lease.told, told, "{phase:?}");
         }
         Ok(())
@@ -181,12 +184,12 @@ async fn what_was_published_once_stays_told() -> Result<()> {
 async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_the_next() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
-        bench.store.part(&claim).await?;
+        bench.store.claimed(&claim).part().await?;
         let since = bench.load(&claim).await?.lease.parted_at.expect("it is parted");
-        bench.store.part(&claim).await?;
-        bench.store.set_phase(&claim, Phase::Wanted).await?;
+        bench.store.claimed(&claim).part().await?;
+        bench.store.claimed(&claim).set_phase(Phase::Wanted).await?;
         assert_eq!(bench.load(&claim).await?.lease.parted_at, Some(since), "it is parted once");
-        bench.store.set_phase(&claim, Phase::Held).await?;
+        bench.store.claimed(&claim).set_phase(Phase::Held).await?;
         assert_eq!(bench.load(&claim).await?.lease.parted_at, None);
         Ok(())
     })

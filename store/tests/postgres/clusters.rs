@@ -23,7 +23,7 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         assert_eq!((mine.len(), theirs.len()), (1, 1));
         assert_ne!(leases(&mine), leases(&theirs));
         for claim in [mine[0], theirs[0]] {
-            bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+            bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         }
         assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
@@ -50,10 +50,10 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
         for (cluster, kind, claim) in &claims {
             let first = *cluster == bench.cluster;
             if *kind == waygate_core::request::Kind::Eip {
-                assert_eq!(bench.store.take_eip(claim, &[(eip.clone(), ip)]).await?, first);
-                assert_eq!(bench.store.set_target(claim, &target(1)).await.is_ok(), first);
+                assert_eq!(bench.store.claimed(claim).take_eip(&[(eip.clone(), ip)]).await?, first);
+                assert_eq!(bench.store.claimed(claim).set_target(&target(1)).await.is_ok(), first);
             } else {
-                let reserved = bench.store.reserve_ports(claim, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+                let reserved = bench.store.claimed(claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
                 assert_eq!(reserved == Reserved::Yes, first);
             }
         }

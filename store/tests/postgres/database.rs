@@ -109,12 +109,12 @@ impl Bench {
 
     /// The lease as its claimant sees it.
     pub(crate) async fn load(&self, claim: &Claim) -> Result<Loaded> {
-        Ok(self.store.load(claim, CLAIM).await?)
+        Ok(self.store.claimed(claim).load(CLAIM).await?)
     }
 
     /// Commits an intent.
     pub(crate) async fn intend(&self, claim: &Claim, resource: &str, change: &Change) -> Result<Operation, waygate_store::Error> {
-        self.store.intend(claim, resource, change, Duration::from_secs(1), Duration::from_mins(1)).await
+        self.store.claimed(claim).intend(resource, change, Duration::from_secs(1), Duration::from_mins(1)).await
     }
 
     /// How many leases are due.

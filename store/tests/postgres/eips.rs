@@ -5,29 +5,30 @@ use anyhow::Result;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
-use waygate_store::{Error, Sighting, Writes};
+use waygate_core::lease::Constraint;
+use waygate_store::{Bringer, Error, Settlement, Sighting, Writes};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 /// The constraint that said no.
-fn taken<T>(result: &Result<T, Error>) -> Option<&str> {
-    result.as_ref().err().and_then(Error::taken)
+fn conflict<T>(result: &Result<T, Error>) -> Option<Constraint> {
+    result.as_ref().err().and_then(Error::conflict)
 }
 
 #[tokio::test]
 async fn a_reused_pod_ip_gets_no_second_eip_before_the_first_is_off() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (first, second) = (bench.claimed(&bought()).await?, bench.claimed(&bought()).await?);
-        bench.store.set_target(&first, &target(1)).await?;
-        assert_eq!(taken(&bench.store.set_target(&second, &target(1)).await), Some("lease_target"));
+        bench.store.claimed(&first).set_target(&target(1)).await?;
+        assert_eq!(conflict(&bench.store.claimed(&second).set_target(&target(1)).await), Some(Constraint::BoundIp));
         assert_eq!(bench.load(&second).await?.lease.generation, 0, "a refused target is no target");
         let lease = bench.load(&first).await?.lease;
         assert_eq!((lease.target, lease.generation), (Some(target(1)), 1));
-        assert!(bench.store.set_target(&first, &target(2)).await.is_err(), "a target is cleared before another is set");
+        assert!(bench.store.claimed(&first).set_target(&target(2)).await.is_err(), "a target is cleared before another is set");
 
-        bench.store.clear_target(&first).await?;
-        bench.store.set_target(&second, &target(1)).await?;
-        bench.store.set_target(&first, &target(2)).await?;
+        bench.store.claimed(&first).clear_target().await?;
+        bench.store.claimed(&second).set_target(&target(1)).await?;
+        bench.store.claimed(&first).set_target(&target(2)).await?;
         assert_eq!(bench.load(&first).await?.lease.generation, 2);
         Ok(())
     })
@@ -42,15 +43,15 @@ async fn a_port_of_a_private_ip_is_forwarded_once_a_gateway() -> Result<()> {
         let mut claims = Vec::new();
         for asked in asks {
             let claim = bench.claimed(&waygate_core::request::Request::Dnat(asked.clone())).await?;
-            bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
+            bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
             claims.push(claim);
         }
-        bench.store.set_target(&claims[0], &target(1)).await?;
-        assert_eq!(taken(&bench.store.set_target(&claims[1], &target(1)).await), Some("port_internal"));
+        bench.store.claimed(&claims[0]).set_target(&target(1)).await?;
+        assert_eq!(conflict(&bench.store.claimed(&claims[1]).set_target(&target(1)).await), Some(Constraint::ForwardedPort));
         assert_eq!(bench.load(&claims[1]).await?.lease.target, None, "neither its target nor any port row was written");
-        bench.store.set_target(&claims[2], &target(1)).await?;
-        bench.store.clear_target(&claims[0]).await?;
-        bench.store.set_target(&claims[1], &target(1)).await?;
+        bench.store.claimed(&claims[2]).set_target(&target(1)).await?;
+        bench.store.claimed(&claims[0]).clear_target().await?;
+        bench.store.claimed(&claims[1]).set_target(&target(1)).await?;
         Ok(())
     })
     .await
@@ -72,10 +73,10 @@ async fn a_custom_resource_has_one_writer() -> Result<()> {
                 .await?;
             claims.push(bench.claim_one().await?);
         }
-        bench.store.set_resource(&claims[0], Writes::Yes).await?;
-        assert_eq!(taken(&bench.store.set_resource(&claims[1], Writes::Yes).await), Some("lease_name"));
-        bench.store.set_resource(&claims[0], Writes::No).await?;
-        bench.store.set_resource(&claims[1], Writes::Yes).await?;
+        bench.store.claimed(&claims[0]).set_resource(Writes::Yes).await?;
+        assert_eq!(conflict(&bench.store.claimed(&claims[1]).set_resource(Writes::Yes).await), Some(Constraint::CustomResource));
+        bench.store.claimed(&claims[0]).set_resource(Writes::No).await?;
+        bench.store.claimed(&claims[1]).set_resource(Writes::Yes).await?;
         assert!(bench.load(&claims[1]).await?.lease.resource);
         Ok(())
     })
@@ -90,39 +91,30 @@ async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         let eip = AllocationId::new("eip-2");
         let kept = async |what: &str| -> Result<()> {
-            assert!(matches!(store.forget(&claim).await, Err(Error::ClaimLost)), "it was forgotten with {what}");
+            assert!(matches!(store.claimed(&claim).forget().await, Err(Error::ClaimLost)), "it was forgotten with {what}");
             bench.load(&claim).await?;
             Ok(())
         };
 
-        store.take_eip(&claim, &[(eip.clone(), PUBLIC)]).await?;
+        store.claimed(&claim).take_eip(&[(eip.clone(), PUBLIC)]).await?;
         kept("an EIP").await?;
-        store.forget_eip(&claim).await?;
+        store.claimed(&claim).forget_eip().await?;
 
-        store.set_target(&claim, &target(1)).await?;
+        store.claimed(&claim).set_target(&target(1)).await?;
         kept("a target").await?;
-        store.clear_target(&claim).await?;
+        store.claimed(&claim).clear_target().await?;
 
-        store.reserve_ports(&claim, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        store.claimed(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         kept("a port").await?;
         let key = crate::database::keys(&bench.load(&claim).await?).remove(0);
-        store.quiet_port(&claim, &key, CLAIM).await?;
+        store.claimed(&claim).quiet_port(&key, CLAIM).await?;
 
         let operation = bench.intend(&claim, "eip-2", &release("eip-2")).await?;
         kept("an unresolved operation").await?;
-        store
-            .settle(
-                waygate_store::Bringer::Claimant(&claim),
-                &operation,
-                waygate_core::operation::Outcome::Void,
-                None,
-                None,
-                waygate_store::Effect::Plain,
-            )
-            .await?;
+        store.settle(Bringer::Claimant(&claim), &operation, Settlement::void()).await?;
 
-        store.forget(&claim).await?;
-        assert!(matches!(store.forget(&claim).await, Err(Error::ClaimLost)));
+        store.claimed(&claim).forget().await?;
+        assert!(matches!(store.claimed(&claim).forget().await, Err(Error::ClaimLost)));
         assert_eq!(store.known(&[claim.lease_id]).await?, []);
         Ok(())
     })

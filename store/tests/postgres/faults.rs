@@ -8,16 +8,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
-use waygate_core::lease::LeasedPort;
 use waygate_core::lease::PortKey;
-use waygate_core::lease::Reserved;
+use waygate_core::lease::{LeasedPort, Reserved};
 use waygate_core::request::{DnatRequest, Request};
 use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Sighting, Store};
 
 /// Reserves for a new lease.
 async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.reserve_ports(&claim, asked, &[pool.to_vec()]).await?;
+    let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -39,7 +38,7 @@ async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
         let next = another_process(bench)?;
         let claims = next.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
         let claim = claims.first().context("the lease is due")?;
-        let after = next.load(claim, CLAIM).await?.lease.ports;
+        let after = next.claimed(claim).load(CLAIM).await?.lease.ports;
         assert_eq!(after.len(), 2);
         assert_eq!(after, before);
         let (_, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
@@ -73,7 +72,7 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
         let held = bench.load(&claim).await?.lease.ports;
         assert_eq!(held.len(), 5);
         for run in runs(&held) {
-            bench.store.quiet_port(&claim, &run, Duration::ZERO).await?;
+            bench.store.claimed(&claim).quiet_port(&run, Duration::ZERO).await?;
         }
         assert_eq!(keys(&bench.load(&claim).await?), []);
         assert_eq!(bench.store.end_quiet().await?, 5);

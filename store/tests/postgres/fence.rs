@@ -14,41 +14,41 @@ use waygate_store::{Claim, Error, Writes};
 
 /// Every fenced function of the store, called under `claim`. Who adds one, adds it here.
 async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation: &Operation) -> Vec<(&'static str, Result<(), Error>)> {
-    let store = &bench.store;
+    let claimed = bench.store.claimed(claim);
     let second = Duration::from_secs(1);
     let eip = AllocationId::new("eip-given");
     let candidates = [vec![port.allocation_id.clone()]];
     vec![
-        ("load", store.load(claim, CLAIM).await.map(drop)),
-        ("finish", store.finish(claim, &finish(0, second)).await),
-        ("set_phase", store.set_phase(claim, Phase::Ending).await),
-        ("doubt", store.doubt(claim).await),
-        ("adjust", store.adjust(claim, &ports(&[81], &[])).await),
-        ("keep", store.keep(claim, Some(1)).await),
-        ("succeed", store.succeed(claim, Uuid::new_v4(), &ports(&[80], &[])).await),
-        ("release_kept", store.release_kept(claim).await.map(drop)),
-        ("forget", store.forget(claim).await),
-        ("part", store.part(claim).await),
-        ("take_eip", store.take_eip(claim, &[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
-        ("take_over", store.take_over(claim, &eip).await),
-        ("take_spare", store.take_spare(claim, LeaseId(Uuid::new_v4())).await.map(drop)),
-        ("forget_former", store.forget_former(claim).await),
-        ("forget_eip", store.forget_eip(claim).await),
-        ("set_target", store.set_target(claim, &target(99)).await),
-        ("clear_target", store.clear_target(claim).await),
-        ("set_resource", store.set_resource(claim, Writes::Yes).await),
-        ("reserve_ports", store.reserve_ports(claim, &dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop)),
-        ("note_entry", store.note_entry(claim, port, &ForwardEntryId::new("fwd-9")).await),
-        ("mark_foreign", store.mark_foreign(claim, &span(port)).await),
-        ("spill", store.spill(claim).await),
-        ("lose", store.lose(claim, &gateway()).await.map(drop)),
-        ("quiet_port", store.quiet_port(claim, port, second).await),
-        ("intend", store.intend(claim, "eip-9", &release("eip-9"), second, second).await.map(drop)),
-        ("queue", store.queue(claim, &gateway(), &[creation(9)]).await.map(drop)),
-        ("unqueue", store.unqueue(claim, operation.id).await),
-        ("requeue", store.requeue(claim, operation.id).await),
-        ("intend_again", store.intend_again(claim, operation.id, second, second).await),
-        ("miss", store.miss(claim, operation.id).await),
+        ("load", claimed.load(CLAIM).await.map(drop)),
+        ("finish", claimed.finish(&finish(0, second)).await),
+        ("set_phase", claimed.set_phase(Phase::Ending).await),
+        ("doubt", claimed.doubt().await),
+        ("adjust", claimed.adjust(&ports(&[81], &[])).await),
+        ("keep", claimed.keep(Some(1)).await),
+        ("succeed", claimed.succeed(Uuid::new_v4(), &ports(&[80], &[])).await),
+        ("release_kept", claimed.release_kept().await.map(drop)),
+        ("forget", claimed.forget().await),
+        ("part", claimed.part().await),
+        ("take_eip", claimed.take_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
+        ("take_over", claimed.take_over(&eip).await),
+        ("take_spare", claimed.take_spare(LeaseId(Uuid::new_v4())).await.map(drop)),
+        ("forget_former", claimed.forget_former().await),
+        ("forget_eip", claimed.forget_eip().await),
+        ("set_target", claimed.set_target(&target(99)).await),
+        ("clear_target", claimed.clear_target().await),
+        ("set_resource", claimed.set_resource(Writes::Yes).await),
+        ("reserve_ports", claimed.reserve_ports(&dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop)),
+        ("note_entry", claimed.note_entry(port, &ForwardEntryId::new("fwd-9")).await),
+        ("mark_foreign", claimed.mark_foreign(&span(port)).await),
+        ("spill", claimed.spill().await),
+        ("lose", claimed.lose(&gateway()).await.map(drop)),
+        ("quiet_port", claimed.quiet_port(port, second).await),
+        ("intend", claimed.intend("eip-9", &release("eip-9"), second, second).await.map(drop)),
+        ("queue", claimed.queue(&gateway(), &[creation(9)]).await.map(drop)),
+        ("unqueue", claimed.unqueue(operation.id).await),
+        ("requeue", claimed.requeue(operation.id).await),
+        ("intend_again", claimed.intend_again(operation.id, second, second).await),
+        ("miss", claimed.miss(operation.id).await),
     ]
 }
 
@@ -66,7 +66,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let former = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&former).await?).remove(0);
 
@@ -74,7 +74,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
         let next = bench.claim_one().await?;
         all_are_refused(bench, "reclaimed by another", &former, &port, &operation).await?;
 
-        bench.store.finish(&next, &finish(0, Duration::from_mins(5))).await?;
+        bench.store.claimed(&next).finish(&finish(0, Duration::from_mins(5))).await?;
         all_are_refused(bench, "given back by the next owner", &former, &port, &operation).await?;
         all_are_refused(bench, "given back by itself", &next, &port, &operation).await
     })
@@ -88,7 +88,7 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
         bench.sight(Uuid::new_v4(), &ports(&[80], &[])).await?;
         let owner = Uuid::new_v4();
         let first = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
-        bench.store.reserve_ports(&first, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        bench.store.claimed(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&first).await?).remove(0);
         bench.pass(CLAIM).await?;
@@ -106,17 +106,17 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let theirs = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.reserve_ports(&theirs, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        bench.store.claimed(&theirs).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&theirs).await?).remove(0);
         let mine = bench.claimed(&ports(&[80], &[])).await?;
         let second = Duration::from_secs(1);
         let reached = [
-            ("note_entry", bench.store.note_entry(&mine, &port, &ForwardEntryId::new("fwd-9")).await),
-            ("mark_foreign", bench.store.mark_foreign(&mine, &span(&port)).await),
-            ("quiet_port", bench.store.quiet_port(&mine, &port, second).await),
-            ("intend_again", bench.store.intend_again(&mine, operation.id, second, second).await),
-            ("miss", bench.store.miss(&mine, operation.id).await),
+            ("note_entry", bench.store.claimed(&mine).note_entry(&port, &ForwardEntryId::new("fwd-9")).await),
+            ("mark_foreign", bench.store.claimed(&mine).mark_foreign(&span(&port)).await),
+            ("quiet_port", bench.store.claimed(&mine).quiet_port(&port, second).await),
+            ("intend_again", bench.store.claimed(&mine).intend_again(operation.id, second, second).await),
+            ("miss", bench.store.claimed(&mine).miss(operation.id).await),
         ];
         for (name, result) in reached {
             assert!(matches!(result, Err(Error::ClaimLost)), "{name} gave {result:?}");
@@ -131,10 +131,10 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         let too_long = CLAIM + Duration::from_secs(1);
-        let refused = bench.store.intend(&claim, "eip-1", &release("eip-1"), too_long, too_long).await;
+        let refused = bench.store.claimed(&claim).intend("eip-1", &release("eip-1"), too_long, too_long).await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        let refused = bench.store.intend_again(&claim, operation.id, too_long, too_long).await;
+        let refused = bench.store.claimed(&claim).intend_again(operation.id, too_long, too_long).await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         Ok(())
     })
@@ -149,7 +149,7 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         for name in ["note_entry", "mark_foreign", "quiet_port", "miss"] {
             let former = bench.claimed(&ports(&[80], &[])).await?;
-            bench.store.reserve_ports(&former, &dnat(&[80], &[]), &[pool.to_vec()]).await?;
+            bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
             let operation = bench.intend(&former, name, &release("eip-1")).await?;
             let port = keys(&bench.load(&former).await?).remove(0);
             bench.pass(CLAIM).await?;
@@ -159,10 +159,10 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
             let write = tokio::spawn(async move {
                 let second = Duration::from_secs(1);
                 match name {
-                    "note_entry" => store.note_entry(&former, &port, &ForwardEntryId::new("fwd-9")).await,
-                    "mark_foreign" => store.mark_foreign(&former, &span(&port)).await,
-                    "quiet_port" => store.quiet_port(&former, &port, second).await,
-                    _ => store.miss(&former, operation.id).await,
+                    "note_entry" => store.claimed(&former).note_entry(&port, &ForwardEntryId::new("fwd-9")).await,
+                    "mark_foreign" => store.claimed(&former).mark_foreign(&span(&port)).await,
+                    "quiet_port" => store.claimed(&former).quiet_port(&port, second).await,
+                    _ => store.claimed(&former).miss(operation.id).await,
                 }
             });
             until_one_waits_for_a_lock(bench).await?;

@@ -128,7 +128,7 @@ async fn a_head_start_that_no_pod_claims_comes_due_and_can_be_forgotten() -> Res
         bench.pass(Duration::from_secs(2)).await?;
         let claim = bench.claim_one().await?;
         assert_eq!(bench.load(&claim).await?.lease.phase, Phase::Headstart);
-        bench.store.forget(&claim).await?;
+        bench.store.claimed(&claim).forget().await?;
         assert_eq!(count(bench).await?, 0);
         Ok(())
     })
@@ -153,9 +153,9 @@ async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
         let pod = Uuid::new_v4();
         bench.sight(pod, &bought()).await?;
         let ending = bench.claim_one().await?;
-        bench.store.set_phase(&ending, Phase::Ending).await?;
+        bench.store.claimed(&ending).set_phase(Phase::Ending).await?;
         for phase in [Phase::Headstart, Phase::Wanted, Phase::Held] {
-            assert!(bench.store.set_phase(&ending, phase).await.is_err(), "an ending lease became {phase:?}");
+            assert!(bench.store.claimed(&ending).set_phase(phase).await.is_err(), "an ending lease became {phase:?}");
         }
         bench.sight(pod, &bought()).await?;
         let fresh = bench.claim_one().await?;
@@ -181,11 +181,12 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
         let source = EipSource::Allocate(EipSpec::default());
         sees(&Request::Eip(EipRequest { source, release: ReleaseStrategy::Never })).await?;
         let claim = bench.claim_one().await?;
-        bench.store.keep(&claim, None).await?;
+        bench.store.claimed(&claim).keep(None).await?;
         let wake = bench.load(&claim).await?.wake;
         bench
             .store
-            .finish(&claim, &Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "", heard: None })
+            .claimed(&claim)
+            .finish(&Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "", heard: None })
             .await?;
         assert_eq!(bench.due().await?, 0);
         sees(&bought()).await?;

@@ -8,10 +8,11 @@ use tokio::sync::Barrier;
 use uuid::Uuid;
 use waygate_core::change::{Change, Forward};
 use waygate_core::ids::{ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId};
+use waygate_core::lease::Constraint;
 use waygate_core::operation::{Ask, Outcome, Refused, Sending};
 use waygate_core::request::Protocol;
 use waygate_core::retry::Patience;
-use waygate_store::{Bringer, Claim, Effect, Error, Lane, Sighting, Taken, Wanted};
+use waygate_store::{Bringer, Claim, Error, Lane, Settlement, Sighting, Taken, Wanted};
 
 const CALL: Duration = Duration::from_secs(10);
 const FENCE: Duration = Duration::from_mins(1);
@@ -70,7 +71,7 @@ async fn claimed_in(bench: &Bench, namespace: &str) -> Result<Claim> {
 }
 
 async fn queue(bench: &Bench, claim: &Claim, ask: Ask) -> Result<()> {
-    assert_eq!(bench.store.queue(claim, &gateway(), &[ask]).await?, 1);
+    assert_eq!(bench.store.claimed(claim).queue(&gateway(), &[ask]).await?, 1);
     Ok(())
 }
 
@@ -136,13 +137,13 @@ async fn a_deletion_whose_address_is_at_another_pod_goes_before_everything() -> 
         let (lane, pool) = (lane(bench).await?, [vec![bench.offer("eip-1", 1000, 1100).await?]]);
         queue(bench, &claimed_in(bench, "crowd").await?, creation(1)).await?;
         let former = claimed_in(bench, "crowd").await?;
-        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
-        bench.store.set_target(&former, &target(7)).await?;
-        bench.store.queue(&former, &gateway(), &[creation(2), deletion("fwd-2")]).await?;
+        bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &pool).await?;
+        bench.store.claimed(&former).set_target(&target(7)).await?;
+        bench.store.claimed(&former).queue(&gateway(), &[creation(2), deletion("fwd-2")]).await?;
         let waiting = claimed_in(bench, "crowd").await?;
-        bench.store.reserve_ports(&waiting, &dnat(&[80], &[]), &pool).await?;
-        let taken = bench.store.set_target(&waiting, &target(7)).await;
-        assert_eq!(taken.err().as_ref().and_then(Error::taken), Some("port_internal"));
+        bench.store.claimed(&waiting).reserve_ports(&dnat(&[80], &[]), &pool).await?;
+        let taken = bench.store.claimed(&waiting).set_target(&target(7)).await;
+        assert_eq!(taken.err().as_ref().and_then(Error::conflict), Some(Constraint::ForwardedPort));
         assert_eq!(bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?, [gateway()]);
         assert!(bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?.is_empty(), "once is enough");
         assert_eq!(order(bench, &lane).await?, ["fwd-2", "eip-1/tcp/1", "eip-1/tcp/2"]);
@@ -156,11 +157,11 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
     in_database(async |bench: &Bench| {
         let pool = [vec![bench.offer("eip-1", 1000, 1100).await?]];
         let former = claimed_in(bench, "ns").await?;
-        bench.store.reserve_ports(&former, &dnat(&[80], &[]), &pool).await?;
-        bench.store.set_target(&former, &target(7)).await?;
-        bench.store.part(&former).await?;
+        bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &pool).await?;
+        bench.store.claimed(&former).set_target(&target(7)).await?;
+        bench.store.claimed(&former).part().await?;
         let wake = bench.load(&former).await?.wake;
-        bench.store.finish(&former, &finish(wake, Duration::from_mins(5))).await?;
+        bench.store.claimed(&former).finish(&finish(wake, Duration::from_mins(5))).await?;
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 8].into()).await?;
         assert_eq!(bench.due().await?, 0, "another address");
         bench.store.hurry(former.lease_id, [10, 0, 0, 7].into()).await?;
@@ -184,7 +185,7 @@ async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Res
         let taken = bench.store.next_in_lane(&lane, wanted, CALL, FENCE).await?;
         assert_eq!(taken.map(|taken| taken.operation.resource).as_deref(), Some("fwd-2"));
         assert!(bench.store.next_in_lane(&lane, wanted, CALL, FENCE).await?.is_none());
-        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         bench.store.wake_queue(&gateway()).await?;
         assert_eq!(bench.due().await?, 1, "who waits to make one looks for itself");
         Ok(())
@@ -197,17 +198,17 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        assert_eq!(bench.store.queue(&claim, &gateway(), &[creation(1), creation(2)]).await?, 1, "one of them is queued already");
+        assert_eq!(bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?, 1, "one of them is queued already");
         let sending = async || anyhow::Ok(bench.load(&claim).await?.operations.iter().map(|o| o.sending).collect::<Vec<_>>());
         assert_eq!(sending().await?, [Sending::Queued, Sending::Queued]);
         assert_eq!(bench.store.waiting_in_lane(&gateway()).await?, 2);
         let taken = next(bench, &lane).await?.expect("something waits");
         assert_eq!(sending().await?, [Sending::Sent, Sending::Queued]);
-        let again = bench.store.requeue(&claim, taken.operation.id).await;
+        let again = bench.store.claimed(&claim).requeue(taken.operation.id).await;
         assert!(again.is_ok() && sending().await?[0] == Sending::Sent, "nothing is sent twice while its answer may come");
         pass(bench, CALL).await?;
         assert_eq!(sending().await?[0], Sending::Unanswered);
-        bench.store.requeue(&claim, taken.operation.id).await?;
+        bench.store.claimed(&claim).requeue(taken.operation.id).await?;
         let resent = next(bench, &lane).await?.expect("it waits again");
         assert_eq!((resent.operation.id, resent.may_still_arrive), (taken.operation.id, true), "the same token, in its old place");
         Ok(())
@@ -221,7 +222,7 @@ async fn an_answer_lost_is_told_at_once() -> Result<()> {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
-        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         bench.store.lost(taken.operation.id).await?;
         let claim = bench.claim_one().await?;
         let loaded = bench.load(&claim).await?;
@@ -247,7 +248,7 @@ async fn what_a_busy_gateway_refused_is_queued_anew_in_its_old_place() -> Result
         assert_eq!((first.agains, second.agains, second.may_still_arrive), (0, 1, false));
         // With an earlier send unanswered it stays what it was.
         bench.store.lost(second.operation.id).await?;
-        bench.store.requeue(&claim, second.operation.id).await?;
+        bench.store.claimed(&claim).requeue(second.operation.id).await?;
         let third = next(bench, &lane).await?.expect("it waits again");
         bench.store.again(&lane, &third, "busy").await?;
         let fourth = next(bench, &lane).await?.expect("it waits again");
@@ -272,7 +273,7 @@ async fn what_is_taken_back_is_not_sent_and_what_is_sent_is_not_taken_back() -> 
                 let (store, start) = (bench.store.clone(), Arc::clone(&start));
                 async move {
                     start.wait().await;
-                    store.unqueue(&claim, id).await
+                    store.claimed(&claim).unqueue(id).await
                 }
             });
             start.wait().await;
@@ -300,8 +301,8 @@ async fn what_was_sent_before_is_taken_back_only_from_the_queue() -> Result<()> 
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
         bench.store.lost(taken.operation.id).await?;
-        bench.store.requeue(&claim, taken.operation.id).await?;
-        bench.store.unqueue(&claim, taken.operation.id).await?;
+        bench.store.claimed(&claim).requeue(taken.operation.id).await?;
+        bench.store.claimed(&claim).unqueue(taken.operation.id).await?;
         assert_eq!(bench.load(&claim).await?.operations[0].sending, Sending::Unanswered, "its first send may still arrive");
         assert!(next(bench, &lane).await?.is_none());
         Ok(())
@@ -345,7 +346,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         let taken = next(bench, &former).await?.expect("it sends");
         pass(bench, CALL).await?;
         assert!(bench.store.take_lanes(Uuid::new_v4(), &[gateway()]).await?.is_empty(), "it holds as long as a call may take");
-        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         pass(bench, LIFE).await?;
         for _ in 0..2 {
             let before = bench.contents().await?;
@@ -373,7 +374,7 @@ async fn who_takes_a_lapsed_lane_wakes_those_whose_changes_were_under_way() -> R
         queue(bench, &waits, creation(2)).await?;
         next(bench, &lane).await?.expect("something waits");
         for claim in [&sent, &waits] {
-            bench.store.finish(claim, &finish(bench.load(claim).await?.wake, Duration::from_mins(5))).await?;
+            bench.store.claimed(claim).finish(&finish(bench.load(claim).await?.wake, Duration::from_mins(5))).await?;
         }
         pass(bench, LIFE).await?;
         self::lane(bench).await?;
@@ -414,23 +415,23 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
         bench.store.leave_word(claim.lease_id, &word("no")).await?;
-        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Outcome::Refused, None, Some("no"), Effect::Plain).await?;
+        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Settlement::rejected("no")).await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.refused.as_ref(), loaded.refusals), (Some(&word("no")), 0));
         let heard = |wake| waygate_store::Finish { heard: loaded.refused.as_ref(), ..finish(wake, Duration::ZERO) };
         // Another word came meanwhile: that one was not heard.
         bench.store.leave_word(claim.lease_id, &word("never")).await?;
-        bench.store.finish(&claim, &heard(loaded.wake)).await?;
+        bench.store.claimed(&claim).finish(&heard(loaded.wake)).await?;
         let claim = bench.claim_one().await?;
         assert_eq!(bench.load(&claim).await?.refused, Some(word("never")));
         bench.store.leave_word(claim.lease_id, &word("no")).await?;
-        bench.store.finish(&claim, &heard(loaded.wake)).await?;
+        bench.store.claimed(&claim).finish(&heard(loaded.wake)).await?;
         let claim = bench.claim_one().await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.refused, loaded.refusals), (None, 2));
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
-        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Outcome::Done, None, None, Effect::Plain).await?;
+        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Settlement::observed(Outcome::Done, None)).await?;
         assert_eq!(bench.load(&claim).await?.refusals, 0);
         Ok(())
     })
@@ -441,12 +442,12 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
 async fn what_came_to_rest_wakes_leases_that_wait_for_nothing_else() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
-        bench.store.queue(&claim, &gateway(), &[creation(1), creation(2)]).await?;
-        bench.store.finish(&claim, &finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?;
+        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
         for (left, due) in [(1, 0), (0, 1)] {
             let taken = next(bench, &lane).await?.expect("something waits");
             let by = Bringer::Lane(Duration::from_mins(1));
-            bench.store.settle(by, &taken.operation, Outcome::Done, None, None, Effect::Plain).await?;
+            bench.store.settle(by, &taken.operation, Settlement::observed(Outcome::Done, None)).await?;
             assert_eq!(bench.due().await?, 0, "its entry is not at rest yet");
             bench.store.wake_rested(&[claim.lease_id]).await?;
             assert_eq!((bench.store.waiting_in_lane(&gateway()).await?, bench.due().await?), (left, due));
@@ -461,11 +462,11 @@ async fn a_lease_with_something_queued_is_not_forgotten() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = claimed_in(bench, "ns").await?;
         queue(bench, &claim, deletion("fwd-1")).await?;
-        assert!(matches!(bench.store.forget(&claim).await, Err(Error::ClaimLost)));
+        assert!(matches!(bench.store.claimed(&claim).forget().await, Err(Error::ClaimLost)));
         assert!(keys(&bench.load(&claim).await?).is_empty());
         let operation = bench.load(&claim).await?.operations[0].id;
-        bench.store.unqueue(&claim, operation).await?;
-        Ok(bench.store.forget(&claim).await?)
+        bench.store.claimed(&claim).unqueue(operation).await?;
+        Ok(bench.store.claimed(&claim).forget().await?)
     })
     .await
 }

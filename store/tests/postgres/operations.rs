@@ -9,10 +9,11 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use waygate_core::change::{Answer, Change, Forward};
 use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId};
-use waygate_core::lease::LeasedPort;
+use waygate_core::lease::{Constraint, LeasedPort};
 use waygate_core::operation::{Operation, Outcome, Sending};
 use waygate_core::request::{EipSpec, Protocol};
-use waygate_store::{Bringer, Claim, Effect, Error};
+use waygate_core::rules::response::LeaseEffect;
+use waygate_store::{Bringer, Claim, Error, Settlement};
 
 const LATER: Duration = Duration::from_mins(5);
 
@@ -30,7 +31,7 @@ fn eip(id: &str, last: u8) -> Answer {
 }
 
 async fn done(bench: &Bench, claim: &Claim, operation: &Operation, answer: Option<&Answer>) -> Result<(), Error> {
-    bench.store.settle(Bringer::Claimant(claim), operation, Outcome::Done, answer, None, Effect::Plain).await
+    bench.store.settle(Bringer::Claimant(claim), operation, Settlement::observed(Outcome::Done, answer)).await
 }
 
 #[tokio::test]
@@ -40,7 +41,7 @@ async fn a_resource_has_one_unresolved_operation() -> Result<()> {
         let first = bench.intend(&one, "eip-1", &release("eip-1")).await?;
         for claim in [&one, &other] {
             let second = bench.intend(claim, "eip-1", &release("eip-1")).await;
-            assert_eq!(second.err().as_ref().and_then(Error::taken), Some("operation_unresolved"));
+            assert_eq!(second.err().as_ref().and_then(Error::conflict), Some(Constraint::OpenOperation));
         }
         bench.intend(&one, "eip-2", &release("eip-2")).await?;
         done(bench, &one, &first, None).await?;
@@ -67,8 +68,8 @@ async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
 async fn reads_that_show_no_effect_count_half_a_minute_apart() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        let operation = bench.store.intend(&claim, "lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO).await?;
-        bench.store.miss(&claim, operation.id).await?;
+        let operation = bench.store.claimed(&claim).intend("lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO).await?;
+        bench.store.claimed(&claim).miss(operation.id).await?;
         let loaded = bench.load(&claim).await?;
         let apart = loaded.operations[0].fence_until.duration_since(loaded.now);
         assert!((28..=30).contains(&apart.as_secs()), "{apart}");
@@ -82,18 +83,18 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let first = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
-        bench.store.miss(&claim, first.id).await?;
+        bench.store.claimed(&claim).miss(first.id).await?;
         bench.pass(Duration::from_secs(30)).await?;
         let waiting = bench.load(&claim).await?.operations.remove(0);
         assert_eq!(waiting.misses, 1);
-        bench.store.intend_again(&claim, first.id, Duration::from_secs(1), Duration::from_mins(1)).await?;
+        bench.store.claimed(&claim).intend_again(first.id, Duration::from_secs(1), Duration::from_mins(1)).await?;
         let again = bench.load(&claim).await?.operations.remove(0);
         assert_eq!((again.id, &again.resource, &again.change, again.misses), (first.id, &first.resource, &first.change, 0));
         assert!(again.fence_until > waiting.fence_until);
         let sends: i32 = sqlx::query_scalar("SELECT sends FROM operation").fetch_one(&bench.pool).await?;
         assert_eq!(sends, 2);
         // A shorter fence does not take back what an earlier send was promised.
-        bench.store.intend_again(&claim, first.id, Duration::from_secs(1), Duration::ZERO).await?;
+        bench.store.claimed(&claim).intend_again(first.id, Duration::from_secs(1), Duration::ZERO).await?;
         assert_eq!(bench.load(&claim).await?.operations[0].fence_until, again.fence_until);
         Ok(())
     })
@@ -120,15 +121,19 @@ async fn a_settled_operation_is_settled_once() -> Result<()> {
         let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         done(bench, &claim, &operation, Some(&eip("eip-1", 1))).await?;
         let before = bench.contents().await?;
-        for outcome in [Outcome::Done, Outcome::Refused, Outcome::Void] {
-            bench
-                .store
-                .settle(Bringer::Claimant(&claim), &operation, outcome, Some(&eip("eip-2", 2)), Some("late"), Effect::EipGone)
-                .await?;
+        let later = eip("eip-2", 2);
+        let late = [
+            Settlement::succeeded(&later),
+            Settlement::absent("late", LeaseEffect::EipGone),
+            Settlement::rejected("late"),
+            Settlement::void(),
+        ];
+        for settlement in late {
+            bench.store.settle(Bringer::Claimant(&claim), &operation, settlement).await?;
         }
         assert_eq!(bench.contents().await?, before, "the second answer changed something");
-        assert!(matches!(bench.store.miss(&claim, operation.id).await, Err(Error::ClaimLost)));
-        let again = bench.store.intend_again(&claim, operation.id, Duration::ZERO, Duration::ZERO).await;
+        assert!(matches!(bench.store.claimed(&claim).miss(operation.id).await, Err(Error::ClaimLost)));
+        let again = bench.store.claimed(&claim).intend_again(operation.id, Duration::ZERO, Duration::ZERO).await;
         assert!(matches!(again, Err(Error::ClaimLost)), "what is settled is not sent again");
         Ok(())
     })
@@ -147,7 +152,7 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
             tasks.spawn(async move {
                 start.wait().await;
                 let answer = eip(&format!("eip-{last}"), last);
-                store.settle(Bringer::Claimant(&claim), &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await
+                store.settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer)).await
             });
         }
         while let Some(settled) = tasks.join_next().await {
@@ -171,7 +176,7 @@ async fn an_answer_is_recorded_though_the_claim_was_lost_and_wakes_the_new_holde
         let wake = bench.load(&holder).await?.wake;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
         assert_eq!(bench.due().await?, 0, "the holder keeps its claim");
-        bench.store.finish(&holder, &finish(wake, LATER)).await?;
+        bench.store.claimed(&holder).finish(&finish(wake, LATER)).await?;
         let loaded = bench.load(&bench.claim_one().await?).await?;
         let eip = loaded.lease.eip.expect("the answer's EIP");
         assert_eq!((eip.allocation_id, eip.ours), (AllocationId::new("eip-1"), true));
@@ -186,7 +191,7 @@ async fn an_answer_that_nobody_waits_for_makes_the_lease_due() -> Result<()> {
     in_database(async |bench: &Bench| {
         let former = bench.claimed(&bought()).await?;
         let operation = bench.intend(&former, "lease/1/eip", &allocate()).await?;
-        bench.store.finish(&former, &finish(bench.load(&former).await?.wake, LATER)).await?;
+        bench.store.claimed(&former).finish(&finish(bench.load(&former).await?.wake, LATER)).await?;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
         assert_eq!(bench.due().await?, 1);
         Ok(())
@@ -211,11 +216,11 @@ async fn the_bringer_of_its_own_answer_is_not_woken() -> Result<()> {
 async fn what_ended_otherwise_than_done_leaves_the_lease_as_it_was() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        for outcome in [Outcome::Refused, Outcome::Void] {
+        for settlement in [Settlement::rejected("no"), Settlement::void()] {
             let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
-            bench.store.settle(Bringer::Claimant(&claim), &operation, outcome, None, Some("no"), Effect::Plain).await?;
+            bench.store.settle(Bringer::Claimant(&claim), &operation, settlement).await?;
             let loaded = bench.load(&claim).await?;
-            assert_eq!((loaded.lease.eip, loaded.operations.len()), (None, 0), "{outcome:?}");
+            assert_eq!((loaded.lease.eip, loaded.operations.len()), (None, 0), "{settlement:?}");
         }
         Ok(())
     })
@@ -229,9 +234,9 @@ async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
         let bought = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         done(bench, &claim, &bought, Some(&eip("eip-1", 1))).await?;
         let given_back = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        bench.store.settle(Bringer::Claimant(&claim), &given_back, Outcome::Done, None, Some("NotFound"), Effect::EipGone).await?;
+        bench.store.settle(Bringer::Claimant(&claim), &given_back, Settlement::absent("NotFound", LeaseEffect::EipGone)).await?;
         assert_eq!(bench.load(&claim).await?.lease.eip, None);
-        bench.store.forget(&claim).await?;
+        bench.store.claimed(&claim).forget().await?;
         Ok(())
     })
     .await
@@ -257,8 +262,8 @@ async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -
         // Two external ports for the same number: only the protocol tells the rows apart.
         let pool = [bench.offer("eip-1", 1000, 1000).await?];
         let claim = bench.claimed(&ports(&[80], &[80])).await?;
-        bench.store.reserve_ports(&claim, &dnat(&[80], &[80]), &[pool.to_vec()]).await?;
-        bench.store.set_target(&claim, &target(1)).await?;
+        bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[80]), &[pool.to_vec()]).await?;
+        bench.store.claimed(&claim).set_target(&target(1)).await?;
         let leased = bench.load(&claim).await?.lease.ports;
         let udp = leased.iter().find(|port| port.protocol() == Protocol::Udp).expect("a UDP port");
         let create = bench.intend(&claim, "eip-1/udp/1000", &Change::CreateForwardEntry(forward(udp))).await?;

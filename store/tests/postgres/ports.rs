@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
-use waygate_core::lease::{PortKey, PortSpan, Reserved};
+use waygate_core::lease::{Constraint, PortKey, PortSpan, Reserved};
 use waygate_core::request::{DnatRequest, Protocol, Request};
 use waygate_store::{Claim, EntriesSeen, Error, Store};
 
@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_mins(1);
 /// Reserves for a new lease.
 async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.reserve_ports(&claim, asked, &[pool.to_vec()]).await?;
+    let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -58,10 +58,10 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
 }
 
 async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool: &[AllocationId]) -> Result<()> {
-    while store.reserve_ports(claim, asked, &[pool.to_vec()]).await? == Reserved::NoRoom {
+    while store.claimed(claim).reserve_ports(asked, &[pool.to_vec()]).await? == Reserved::NoRoom {
         tokio::task::yield_now().await;
     }
-    let lease = store.load(claim, CLAIM).await?.lease;
+    let lease = store.claimed(claim).load(CLAIM).await?.lease;
     let exposed: Vec<_> = lease.ports.iter().map(|port| port.exposed).collect();
     assert_eq!(exposed, asked.ports, "all of them, in the order asked for");
     let eips: BTreeSet<_> = lease.ports.iter().map(|port| &port.allocation_id).collect();
@@ -130,12 +130,12 @@ async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Resu
         let asked = dnat(&[80, 443], &[53]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         let before = bench.load(&claim).await?.lease.ports;
-        bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
+        bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
 
         let other_first: Vec<_> = pool.iter().rev().cloned().collect();
-        bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[1])).await?;
-        bench.store.reserve_ports(&claim, &asked, std::slice::from_ref(&other_first)).await?;
+        bench.store.claimed(&claim).mark_foreign(&span(&keys(&bench.load(&claim).await?)[1])).await?;
+        bench.store.claimed(&claim).reserve_ports(&asked, std::slice::from_ref(&other_first)).await?;
         let after = bench.load(&claim).await?.lease.ports;
         assert_eq!(after.len(), 3);
         assert!(after.iter().all(|port| port.allocation_id == before[0].allocation_id));
@@ -168,7 +168,7 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1000).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        bench.store.quiet_port(&claim, &keys(&bench.load(&claim).await?)[0], QUIET).await?;
+        bench.store.claimed(&claim).quiet_port(&keys(&bench.load(&claim).await?)[0], QUIET).await?;
         assert_eq!(held(bench).await?, 0);
         let (next, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         assert_eq!((reserved, bench.store.end_quiet().await?), (Reserved::NoRoom, 0));
@@ -176,7 +176,7 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
         assert_eq!(bench.store.end_quiet().await?, 0);
         bench.pass_quietly(QUIET / 2).await?;
         assert_eq!(bench.store.end_quiet().await?, 1);
-        assert_eq!(bench.store.reserve_ports(&next, &dnat(&[80], &[]), &[pool.to_vec()]).await?, Reserved::Yes);
+        assert_eq!(bench.store.claimed(&next).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?, Reserved::Yes);
         Ok(())
     })
     .await
@@ -199,7 +199,7 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1001).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let foreign = keys(&bench.load(&claim).await?).remove(0);
-        bench.store.mark_foreign(&claim, &span(&foreign)).await?;
+        bench.store.claimed(&claim).mark_foreign(&span(&foreign)).await?;
         bench.offer("eip-1", 1000, 1001).await?;
         bench.pass_quietly(QUIET * 100).await?;
         assert_eq!(bench.store.end_quiet().await?, 0);
@@ -242,8 +242,8 @@ async fn an_ending_lease_reserves_nothing() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let claim = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.set_phase(&claim, waygate_core::lease::Phase::Ending).await?;
-        assert!(matches!(bench.store.reserve_ports(&claim, &dnat(&[80], &[]), &[pool.to_vec()]).await, Err(Error::ClaimLost)));
+        bench.store.claimed(&claim).set_phase(waygate_core::lease::Phase::Ending).await?;
+        assert!(matches!(bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await, Err(Error::ClaimLost)));
         assert_eq!(held(bench).await?, 0);
         Ok(())
     })
@@ -257,12 +257,12 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let asked = dnat(&[80, 443], &[]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
-        bench.store.set_target(&claim, &target(1)).await?;
-        bench.store.mark_foreign(&claim, &span(&keys(&bench.load(&claim).await?)[0])).await?;
-        bench.store.reserve_ports(&claim, &asked, &[pool.to_vec()]).await?;
+        bench.store.claimed(&claim).set_target(&target(1)).await?;
+        bench.store.claimed(&claim).mark_foreign(&span(&keys(&bench.load(&claim).await?)[0])).await?;
+        bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        let taken = bench.store.set_target(&other, &target(1)).await;
-        assert_eq!(taken.err().as_ref().and_then(Error::taken), Some("port_internal"));
+        let taken = bench.store.claimed(&other).set_target(&target(1)).await;
+        assert_eq!(taken.err().as_ref().and_then(Error::conflict), Some(Constraint::ForwardedPort));
         Ok(())
     })
     .await
@@ -273,11 +273,11 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        bench.store.set_target(&claim, &target(1)).await?;
+        bench.store.claimed(&claim).set_target(&target(1)).await?;
         let before = bench.load(&claim).await?;
-        bench.store.note_entry(&claim, &keys(&before)[0], &ForwardEntryId::new("fwd-1")).await?;
+        bench.store.claimed(&claim).note_entry(&keys(&before)[0], &ForwardEntryId::new("fwd-1")).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports[0].entry_id, Some(ForwardEntryId::new("fwd-1")));
-        bench.store.clear_target(&claim).await?;
+        bench.store.claimed(&claim).clear_target().await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before.lease.ports);
         Ok(())
     })
@@ -328,14 +328,14 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
         let same = DnatRequest { same_port: true, ..dnat(&[1000, 1001, 1002, 1003], &[]) };
         let (claim, _) = reserve(bench, &same, &pool).await?;
         let head = keys(&bench.load(&claim).await?).remove(0);
-        bench.store.note_entry(&claim, &head, &ForwardEntryId::new("fwd-1")).await?;
+        bench.store.claimed(&claim).note_entry(&head, &ForwardEntryId::new("fwd-1")).await?;
         assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()), "the run's ports share the entry");
-        bench.store.mark_foreign(&claim, &span(&PortKey { port: 1001, ..head.clone() })).await?;
+        bench.store.claimed(&claim).mark_foreign(&span(&PortKey { port: 1001, ..head.clone() })).await?;
         let heads = |loaded: &waygate_store::Loaded| loaded.lease.ports.iter().map(|p| (p.external_port, p.head)).collect::<Vec<_>>();
         let split = bench.load(&claim).await?;
         assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
         assert!(split.lease.ports.iter().all(|port| port.entry_id.is_none()), "their entry cannot stand any more");
-        bench.store.quiet_port(&claim, &PortKey { port: 1002, ..head }, QUIET).await?;
+        bench.store.claimed(&claim).quiet_port(&PortKey { port: 1002, ..head }, QUIET).await?;
         assert_eq!(heads(&bench.load(&claim).await?), [(1000, 1000)], "a run is quiet as a whole");
         Ok(())
     })
@@ -379,7 +379,7 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
             let (store, start, pool) = (bench.store.clone(), Arc::clone(&start), pool.to_vec());
             tasks.spawn(async move {
                 start.wait().await;
-                store.reserve_ports(&claim, &dnat(&[80, 443], &[]), std::slice::from_ref(&pool)).await
+                store.claimed(&claim).reserve_ports(&dnat(&[80, 443], &[]), std::slice::from_ref(&pool)).await
             });
         }
         let mut reserved = 0;

@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_hours(1);
 /// On which EIP a new pod gets these ports; none without room.
 async fn chosen(bench: &Bench, asked: &DnatRequest, groups: &[Vec<AllocationId>]) -> Result<Option<String>> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.reserve_ports(&claim, asked, groups).await?;
+    let reserved = bench.store.claimed(&claim).reserve_ports(asked, groups).await?;
     let eip = bench.load(&claim).await?.lease.ports.first().map(|port| port.allocation_id.to_string());
     assert_eq!(eip.is_some(), reserved == Reserved::Yes);
     Ok(eip)
@@ -110,7 +110,7 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
         let mut claims = Vec::new();
         for group in [&pool, &pool, &pool, &pool, &pool, &pool, &pool, &elsewhere] {
             let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-            bench.store.reserve_ports(&claim, &asked, group).await?;
+            bench.store.claimed(&claim).reserve_ports(&asked, group).await?;
             claims.push(claim);
         }
         let (ngw_1, ngw_2) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
@@ -118,20 +118,20 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
         for round in 0..2 {
             for claim in &claims[..5] {
                 assert!(
-                    bench.store.lose(claim, &ngw_1).await? && bench.store.lose(claim, &ngw_1).await?,
+                    bench.store.claimed(claim).lose(&ngw_1).await? && bench.store.claimed(claim).lose(&ngw_1).await?,
                     "round {round}: each counts once"
                 );
                 assert!(!held(claim).await?);
             }
             for claim in &claims[5..7] {
-                assert!(!bench.store.lose(claim, &ngw_1).await?, "round {round}");
+                assert!(!bench.store.claimed(claim).lose(&ngw_1).await?, "round {round}");
                 assert!(held(claim).await?);
             }
             assert!(
-                !held(&claims[0]).await? && bench.store.lose(&claims[0], &ngw_1).await?,
+                !held(&claims[0]).await? && bench.store.claimed(&claims[0]).lose(&ngw_1).await?,
                 "round {round}: it is one of those that are told"
             );
-            assert!(bench.store.lose(&claims[7], &ngw_2).await? && !held(&claims[7]).await?, "each gateway has its own count");
+            assert!(bench.store.claimed(&claims[7]).lose(&ngw_2).await? && !held(&claims[7]).await?, "each gateway has its own count");
             sqlx::raw_sql(
                 "UPDATE lease SET lost_at = lost_at - interval '10 minutes';
                  UPDATE gateway SET losses_held_until = losses_held_until - interval '10 minutes'",

@@ -2,7 +2,9 @@
 
 use crate::database::{Database, in_empty_database};
 use anyhow::Result;
+use std::collections::BTreeSet;
 use tokio::task::JoinSet;
+use waygate_core::lease::Constraint;
 use waygate_store::{Error, Store};
 
 #[tokio::test]
@@ -14,6 +16,21 @@ async fn migrating_twice_changes_nothing() -> Result<()> {
         let second: String = sqlx::query_scalar("SELECT store_id::text FROM store").fetch_one(&database.pool).await?;
         assert_eq!(first, second);
         database.store.check().await?;
+        Ok(())
+    })
+    .await
+}
+
+/// A violation of an index that is not among the constraints reads like a fault of Postgres.
+#[tokio::test]
+async fn the_constraints_are_the_unique_indexes_of_leases_ports_and_operations() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        database.store.migrate().await?;
+        let indexes = "SELECT i.indexrelid::regclass::text FROM pg_index i
+                       WHERE i.indrelid IN ('lease'::regclass, 'port'::regclass, 'operation'::regclass) AND i.indisunique AND NOT i.indisprimary";
+        let indexes: Vec<String> = sqlx::query_scalar(indexes).fetch_all(&database.pool).await?;
+        let known: BTreeSet<_> = Constraint::ALL.iter().map(|constraint| constraint.index().to_owned()).collect();
+        assert_eq!(indexes.into_iter().collect::<BTreeSet<_>>(), known);
         Ok(())
     })
     .await

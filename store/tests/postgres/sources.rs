@@ -13,9 +13,9 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::Phase;
 use waygate_core::lease::{EipSources, Holder, Standing};
-use waygate_core::operation::Outcome;
 use waygate_core::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
-use waygate_store::{Bringer, Claim, Effect, Sighting, Writes};
+use waygate_core::rules::response::LeaseEffect;
+use waygate_store::{Bringer, Claim, Settlement, Sighting, Writes};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -55,17 +55,17 @@ async fn a_given_eip_has_one_lease_and_the_others_know_who_and_how_old() -> Resu
     in_database(async |bench: &Bench| {
         let middle = of_pod(bench, "middle", 5, &given()).await?;
         assert_eq!(sources(bench, &middle).await?.holder, None);
-        assert!(bench.store.take_eip(&middle, &[eip(1)]).await?);
+        assert!(bench.store.claimed(&middle).take_eip(&[eip(1)]).await?);
         assert_eq!(holds(bench, &middle).await?, Some((eip(1).0, false)));
         let (older, younger) = (of_pod(bench, "older", 4, &given()).await?, of_pod(bench, "younger", 6, &given()).await?);
         for (claim, standing) in [(&older, Standing::Younger), (&younger, Standing::Older)] {
-            assert!(!bench.store.take_eip(claim, &[eip(1)]).await?);
+            assert!(!bench.store.claimed(claim).take_eip(&[eip(1)]).await?);
             assert_eq!(sources(bench, claim).await?.holder, Some(Holder { pod: "ns/middle".to_owned(), standing }));
         }
-        bench.store.set_phase(&middle, Phase::Ending).await?;
+        bench.store.claimed(&middle).set_phase(Phase::Ending).await?;
         assert_eq!(sources(bench, &older).await?.holder.map(|holder| holder.standing), Some(Standing::Leaving));
-        bench.store.forget_eip(&middle).await?;
-        assert!(bench.store.take_eip(&older, &[eip(1)]).await?);
+        bench.store.claimed(&middle).forget_eip().await?;
+        assert!(bench.store.claimed(&older).take_eip(&[eip(1)]).await?);
         Ok(())
     })
     .await
@@ -87,7 +87,7 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
         let mut all: BTreeSet<_> = taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
         // Who was beaten to one looks again, as the worker does.
         for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
-            if bench.store.take_eip(&claim, &pool).await.unwrap_or(false) {
+            if bench.store.claimed(&claim).take_eip(&pool).await.unwrap_or(false) {
                 all.extend(holds(bench, &claim).await?.map(|(id, _)| id));
             }
         }
@@ -108,18 +108,15 @@ async fn taken_by_sixteen(bench: &Bench, candidates: Vec<(AllocationId, Ipv4Addr
         let (store, start, candidates) = (bench.store.clone(), Arc::clone(&start), candidates.clone());
         tasks.spawn(async move {
             start.wait().await;
-            (claim, store.take_eip(&claim, &candidates).await)
+            (claim, store.claimed(&claim).take_eip(&candidates).await)
         });
     }
     let mut got = Vec::new();
     for (claim, result) in tasks.join_all().await {
         match result {
             Ok(true) => got.extend(holds(bench, &claim).await?.map(|(id, _)| id)),
-            Ok(false) => bench.store.finish(&claim, &crate::database::finish(0, Duration::ZERO)).await?,
-            Err(error) => {
-                assert_eq!(error.taken(), Some("lease_eip"), "{error}");
-                bench.store.finish(&claim, &crate::database::finish(0, Duration::ZERO)).await?;
-            }
+            Ok(false) => bench.store.claimed(&claim).finish(&crate::database::finish(0, Duration::ZERO)).await?,
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(got)
@@ -129,8 +126,8 @@ async fn taken_by_sixteen(bench: &Bench, candidates: Vec<(AllocationId, Ipv4Addr
 async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        assert!(bench.store.take_eip(&claim, &[eip(1)]).await?);
-        assert!(bench.store.take_eip(&claim, &[eip(2)]).await.is_err());
+        assert!(bench.store.claimed(&claim).take_eip(&[eip(1)]).await?);
+        assert!(bench.store.claimed(&claim).take_eip(&[eip(2)]).await.is_err());
         Ok(())
     })
     .await
@@ -140,13 +137,13 @@ async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
 async fn a_given_eip_passes_from_the_older_pod_to_the_younger_and_never_back() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (older, younger) = (of_pod(bench, "older", 1, &given()).await?, of_pod(bench, "younger", 2, &given()).await?);
-        bench.store.take_eip(&older, &[eip(1)]).await?;
-        bench.store.take_over(&younger, &eip(1).0).await?;
+        bench.store.claimed(&older).take_eip(&[eip(1)]).await?;
+        bench.store.claimed(&younger).take_over(&eip(1).0).await?;
         assert_eq!(bench.load(&older).await?.lease.lost_to.as_deref(), Some("ns/younger"));
         assert_eq!(sources(bench, &younger).await?.holder.map(|holder| holder.standing), Some(Standing::Leaving));
-        bench.store.forget_eip(&older).await?;
-        assert!(bench.store.take_eip(&younger, &[eip(1)]).await?);
-        bench.store.take_over(&older, &eip(1).0).await?;
+        bench.store.claimed(&older).forget_eip().await?;
+        assert!(bench.store.claimed(&younger).take_eip(&[eip(1)]).await?);
+        bench.store.claimed(&older).take_over(&eip(1).0).await?;
         assert_eq!(bench.load(&younger).await?.lease.lost_to, None);
         Ok(())
     })
@@ -157,10 +154,10 @@ async fn a_given_eip_passes_from_the_older_pod_to_the_younger_and_never_back() -
 async fn an_eip_that_its_pod_did_not_name_is_taken_over_by_nobody() -> Result<()> {
     in_database(async |bench: &Bench| {
         let holder = of_pod(bench, "bought", 1, &bought()).await?;
-        bench.store.take_eip(&holder, &[eip(1)]).await?;
+        bench.store.claimed(&holder).take_eip(&[eip(1)]).await?;
         let younger = of_pod(bench, "younger", 2, &given()).await?;
         assert_eq!(sources(bench, &younger).await?.holder.map(|holder| holder.standing), Some(Standing::Younger));
-        bench.store.take_over(&younger, &eip(1).0).await?;
+        bench.store.claimed(&younger).take_over(&eip(1).0).await?;
         assert_eq!(bench.load(&holder).await?.lease.lost_to, None);
         Ok(())
     })
@@ -173,7 +170,7 @@ async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim>
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
     let operation = bench.intend(&claim, &format!("lease/{name}"), &change).await?;
     let answer = Answer { allocation_id: Some(AllocationId::new(format!("eip-of-{name}"))), ip_address: Some(PUBLIC), ..Answer::default() };
-    bench.store.settle(Bringer::Claimant(&claim), &operation, Outcome::Done, Some(&answer), None, Effect::Plain).await?;
+    bench.store.settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer)).await?;
     Ok(claim)
 }
 
@@ -183,16 +180,16 @@ async fn a_prepaid_eip_left_unused_goes_to_the_next_pod_that_asks_for_its_like()
         let former = with_eip(bench, "a", &monthly()).await?;
         let next = of_pod(bench, "b", 2, &monthly()).await?;
         assert_eq!(sources(bench, &next).await?.spare, None, "its pod is there");
-        bench.store.set_phase(&former, Phase::Ending).await?;
+        bench.store.claimed(&former).set_phase(Phase::Ending).await?;
         assert_eq!(sources(bench, &next).await?.spare, Some(former.lease_id));
         let other = of_pod(bench, "c", 3, &bought()).await?;
         assert_eq!(sources(bench, &other).await?.spare, None, "that one is not its like");
-        assert!(bench.store.take_spare(&next, former.lease_id).await?);
+        assert!(bench.store.claimed(&next).take_spare(former.lease_id).await?);
         assert_eq!(holds(bench, &next).await?, Some((AllocationId::new("eip-of-a"), true)));
         assert!(bench.load(&former).await.is_err(), "its claim ended with it");
         let again = bench.claim_one().await?;
         assert_eq!((again.lease_id, holds(bench, &again).await?), (former.lease_id, None));
-        bench.store.forget(&again).await?;
+        bench.store.claimed(&again).forget().await?;
         Ok(())
     })
     .await
@@ -203,19 +200,19 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
     in_database(async |bench: &Bench| {
         let former = with_eip(bench, "a", &monthly()).await?;
         let next = of_pod(bench, "b", 2, &monthly()).await?;
-        let spare = async || bench.store.take_spare(&next, former.lease_id).await;
+        let spare = async || bench.store.claimed(&next).take_spare(former.lease_id).await;
         assert!(!spare().await?, "its pod is there");
-        bench.store.set_target(&former, &target(1)).await?;
-        bench.store.set_phase(&former, Phase::Ending).await?;
+        bench.store.claimed(&former).set_target(&target(1)).await?;
+        bench.store.claimed(&former).set_phase(Phase::Ending).await?;
         assert!(!spare().await?, "it may still be bound");
-        bench.store.clear_target(&former).await?;
-        bench.store.set_resource(&former, Writes::Yes).await?;
+        bench.store.claimed(&former).clear_target().await?;
+        bench.store.claimed(&former).set_resource(Writes::Yes).await?;
         assert!(!spare().await?, "its custom resource shows it");
-        bench.store.set_resource(&former, Writes::No).await?;
+        bench.store.claimed(&former).set_resource(Writes::No).await?;
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
         assert!(!spare().await?, "it is being released");
-        bench.store.settle(Bringer::Claimant(&former), &operation, Outcome::Refused, None, Some("no"), Effect::Plain).await?;
+        bench.store.settle(Bringer::Claimant(&former), &operation, Settlement::rejected("no")).await?;
         assert!(spare().await?);
         assert!(bench.intend(&former, "eip-of-a", &release).await.is_err(), "its former lease releases it no more");
         Ok(())
@@ -228,17 +225,17 @@ async fn expired(bench: &Bench) -> Result<()> {
     let release = ReleaseStrategy::Ttl { seconds: 1, text: "1s".to_owned() };
     let request = Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
     let claim = with_eip(bench, "db-0", &request).await?;
-    bench.store.keep(&claim, Some(1)).await?;
+    bench.store.claimed(&claim).keep(Some(1)).await?;
     sqlx::query("UPDATE lease SET ends_at = now()").execute(&bench.pool).await?;
-    bench.store.set_phase(&claim, Phase::Ending).await?;
+    bench.store.claimed(&claim).set_phase(Phase::Ending).await?;
     gone(bench, &claim).await?;
-    Ok(bench.store.forget(&claim).await?)
+    Ok(bench.store.claimed(&claim).forget().await?)
 }
 
 async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-db-0") };
     let operation = bench.intend(claim, "eip-of-db-0", &release).await?;
-    Ok(bench.store.settle(Bringer::Claimant(claim), &operation, Outcome::Done, None, None, Effect::EipGone).await?)
+    Ok(bench.store.settle(Bringer::Claimant(claim), &operation, Settlement::absent("NotFound", LeaseEffect::EipGone)).await?)
 }
 
 fn never() -> Request {
@@ -266,15 +263,15 @@ async fn an_address_bought_back_or_not_to_be_had_is_asked_for_once() -> Result<(
     in_database(async |bench: &Bench| {
         expired(bench).await?;
         let back = with_eip(bench, "db-0", &never()).await?;
-        bench.store.set_phase(&back, Phase::Ending).await?;
+        bench.store.claimed(&back).set_phase(Phase::Ending).await?;
         gone(bench, &back).await?;
         assert_eq!(sources(bench, &back).await?.former, None, "it was not time that ended it");
 
-        bench.store.forget(&back).await?;
+        bench.store.claimed(&back).forget().await?;
         expired(bench).await?;
         let again = of_pod(bench, "db-0", 3, &never()).await?;
         assert_eq!(sources(bench, &again).await?.former, Some(PUBLIC));
-        bench.store.forget_former(&again).await?;
+        bench.store.claimed(&again).forget_former().await?;
         assert_eq!(sources(bench, &again).await?.former, None);
         Ok(())
     })

@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use waygate_cloud::{Error as CloudError, Turn};
 use waygate_core::change::Answer;
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::operation::Outcome;
-use waygate_core::rules::response::{self, LeaseEffect, Lesson, Record};
+use waygate_core::rules::response::{self, Lesson, Record};
 use waygate_core::rules::timing::{CALL, ENTRIES_AT_REST, GATEWAY_FULL, MODIFY_DENIED};
-use waygate_store::{Bringer, Error as StoreError, Lane, Taken};
+use waygate_store::{Bringer, Error as StoreError, Lane, Settlement, Taken};
 
 /// Since when the gateway is known to be full; shared with its lane, which then lets no creation go.
 pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
@@ -53,7 +52,7 @@ async fn done(worker: &Worker, lane: &Lane, taken: &Taken, answer: &Answer) -> R
     );
     let rests = worker.cloud.waits_for_rest(&lane.gateway_id);
     let by = Bringer::Lane(if rests { ENTRIES_AT_REST } else { Duration::ZERO });
-    worker.store.settle(by, &taken.operation, Outcome::Done, Some(answer), None, LeaseEffect::Plain).await?;
+    worker.store.settle(by, &taken.operation, Settlement::succeeded(answer)).await?;
     Ok(if rests { Delivered::Rests(taken.lease_id) } else { Delivered::Told })
 }
 
@@ -103,7 +102,7 @@ impl Sender<'_> {
             }
             Record::Reject(refused) => store.leave_word(self.taken.lease_id, &refused).await?,
             Record::Settle(outcome, effect) => {
-                store.settle(Bringer::Lane(Duration::ZERO), operation, outcome, None, Some(self.cause), effect).await?;
+                store.settle(Bringer::Lane(Duration::ZERO), operation, Settlement::failed(outcome, effect, self.cause)).await?;
             }
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::MarkUnanswered => store.lost(operation.id).await?,

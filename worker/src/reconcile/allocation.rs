@@ -15,12 +15,12 @@ use waygate_store::{Error as StoreError, Sighting};
 impl Pass<'_> {
     /// The first of these that no other lease has; the wait is for where each has one.
     pub(crate) async fn take_eip(&self, candidates: &[(AllocationId, Ipv4Addr)], or: Wait) -> Result<After, Error> {
-        if self.worker.store.take_eip(self.claim, candidates).await? { Ok(After::Next) } else { self.wait(or).await }
+        if self.claimed().take_eip(candidates).await? { Ok(After::Next) } else { self.wait(or).await }
     }
 
     /// Asks the older pod's lease for its EIP, which gives it up by itself.
     pub(crate) async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
-        self.worker.store.take_over(self.claim, id).await?;
+        self.claimed().take_over(id).await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), eip.id = %id, "takes the EIP over from an older pod");
         self.worker.due.notify_one();
         Ok(())
@@ -28,7 +28,7 @@ impl Pass<'_> {
 
     /// Takes the PrePaid EIP that a lease on its way out leaves unused.
     pub(crate) async fn take_spare(&self, spare: LeaseId) -> Result<After, Error> {
-        if !self.worker.store.take_spare(self.claim, spare).await? {
+        if !self.claimed().take_spare(spare).await? {
             return Ok(After::reread("another pod was faster; the next look shows what is left", Patience::Poll));
         }
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %spare, "takes a PrePaid EIP that waited unused");
@@ -42,7 +42,7 @@ impl Pass<'_> {
         let config = &self.worker.config;
         let gateways = config.gateways_of(&self.lease().namespace);
         let candidates = self.worker.pool.candidates(&gateways, zone);
-        let reserved = match self.worker.store.reserve_ports(self.claim, request, &candidates).await {
+        let reserved = match self.claimed().reserve_ports(request, &candidates).await {
             Ok(reserved) => reserved,
             // A former pod's entry still forwards to this port of the pod's IP.
             Err(error) => return self.wait_on_conflict(Err(error)).await,
@@ -61,7 +61,7 @@ impl Pass<'_> {
 
     /// The lease's gateway has no room for all its entries.
     pub(crate) async fn spill(&self) -> Result<(), Error> {
-        self.worker.store.spill(self.claim).await?;
+        self.claimed().spill().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "its gateway is full; what it has there is given back");
         Ok(())
     }

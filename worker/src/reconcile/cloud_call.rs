@@ -10,21 +10,21 @@ use super::pass::Pass;
 use crate::errors::{Error, chain};
 use crate::metrics::CallOutcome;
 use waygate_core::change::Change;
-use waygate_core::operation::{Operation, Outcome};
-use waygate_core::rules::response::{self, LeaseEffect, Lesson, Record};
+use waygate_core::operation::Operation;
+use waygate_core::rules::response::{self, Lesson, Record};
 use waygate_core::rules::timing::{CALL, FENCE};
-use waygate_store::Bringer;
+use waygate_store::{Bringer, Settlement};
 
 impl Pass<'_> {
     /// Asks for a change as a new operation.
     pub(crate) async fn ask_cloud(&self, resource: &str, change: &Change) -> Result<After, Error> {
-        let operation = self.worker.store.intend(self.claim, resource, change, CALL, FENCE).await?;
+        let operation = self.claimed().intend(resource, change, CALL, FENCE).await?;
         self.send(&operation).await
     }
 
     /// Sends an unresolved operation again.
     pub(crate) async fn resend(&self, operation: &Operation) -> Result<After, Error> {
-        self.worker.store.intend_again(self.claim, operation.id, CALL, FENCE).await?;
+        self.claimed().intend_again(operation.id, CALL, FENCE).await?;
         self.send(operation).await
     }
 
@@ -37,7 +37,7 @@ impl Pass<'_> {
             Ok(answer) => {
                 tracing::info!(lease.id = %self.claim.lease_id, cloud.action = action, cloud.request_id = answer.request_id, "cloud change succeeded");
                 let by = Bringer::Claimant(self.claim);
-                worker.store.settle(by, operation, Outcome::Done, Some(&answer), None, LeaseEffect::Plain).await?;
+                worker.store.settle(by, operation, Settlement::succeeded(&answer)).await?;
                 return Ok(After::Next);
             }
             Err(error) => error,
@@ -59,11 +59,11 @@ impl Pass<'_> {
         let store = &self.worker.store;
         match record {
             Record::Settle(outcome, effect) => {
-                store.settle(Bringer::Claimant(self.claim), operation, outcome, None, Some(cause), effect).await?;
+                store.settle(Bringer::Claimant(self.claim), operation, Settlement::failed(outcome, effect, cause)).await?;
             }
             Record::Learn(Lesson::AddressNotReclaimable) => {
                 tracing::info!(lease.id = %self.claim.lease_id, error = cause, "previous address cannot be reclaimed; a new one is allocated");
-                store.forget_former(self.claim).await?;
+                self.claimed().forget_former().await?;
             }
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::Reject(refused) => return Ok(Some(self.report_rejection(refused).await?)),

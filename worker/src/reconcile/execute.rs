@@ -12,53 +12,51 @@ use waygate_core::lease::Phase;
 use waygate_core::operation::{Ask, Operation, Outcome};
 use waygate_core::plan::{Content, EndReason, Step, Successor, Wait};
 use waygate_core::retry::Patience;
-use waygate_core::rules::response::LeaseEffect;
-use waygate_store::{Bringer, Writes};
+use waygate_store::{Bringer, Settlement, Writes};
 
 impl Pass<'_> {
     /// Carries out the step.
     pub(crate) async fn execute(&self, step: Step) -> Result<After, Error> {
-        let (store, claim) = (&self.worker.store, self.claim);
+        let claimed = self.claimed();
         match step {
-            Step::Want => store.set_phase(claim, Phase::Wanted).await?,
+            Step::Want => claimed.set_phase(Phase::Wanted).await?,
             Step::Forget => return self.forget().await,
             Step::End(why) => self.end(why).await?,
-            Step::Adjust(request) => store.adjust(claim, &request).await?,
-            Step::Part => store.part(claim).await?,
+            Step::Adjust(request) => claimed.adjust(&request).await?,
+            Step::Part => claimed.part().await?,
             Step::Keep(seconds) => self.keep(seconds).await?,
             Step::Succeed(successor) => return self.transfer_to(&successor).await,
             Step::ReleaseKept => return self.release_kept().await,
             Step::TakeEip(candidates, or) => return self.take_eip(&candidates, or).await,
             Step::TakeOver(allocation_id) => self.take_over(&allocation_id).await?,
             Step::TakeSpare(spare) => return self.take_spare(spare).await,
-            Step::ForgetEip => store.forget_eip(claim).await?,
+            Step::ForgetEip => claimed.forget_eip().await?,
             Step::ReservePorts { zone } => return self.reserve_ports(&zone).await,
-            Step::MarkForeign(port) => store.mark_foreign(claim, &port).await?,
-            Step::NoteEntry(port, entry) => store.note_entry(claim, &port, &entry).await?,
+            Step::MarkForeign(port) => claimed.mark_foreign(&port).await?,
+            Step::NoteEntry(port, entry) => claimed.note_entry(&port, &entry).await?,
             Step::Spill => self.spill().await?,
-            Step::QuietPort(port) => store.quiet_port(claim, &port, self.worker.quiet).await?,
+            Step::QuietPort(port) => claimed.quiet_port(&port, self.worker.quiet).await?,
             Step::SetTarget(target) => {
-                let set = store.set_target(claim, &target).await;
+                let set = claimed.set_target(&target).await;
                 return self.wait_on_conflict(set).await;
             }
-            Step::ClearTarget => store.clear_target(claim).await?,
+            Step::ClearTarget => claimed.clear_target().await?,
             Step::ClaimResource => {
-                let claimed = store.set_resource(claim, Writes::Yes).await;
-                return self.wait_on_conflict(claimed).await;
+                return self.wait_on_conflict(claimed.set_resource(Writes::Yes).await).await;
             }
-            Step::YieldResource => store.set_resource(claim, Writes::No).await?,
+            Step::YieldResource => claimed.set_resource(Writes::No).await?,
             Step::Doubt => {
-                store.doubt(claim).await?;
+                claimed.doubt().await?;
                 return Ok(After::reread("what was published did not show in one read; the next decides", Patience::Event));
             }
             Step::Change { resource, change } => return self.ask_cloud(&resource, &change).await,
             Step::Queue { gateway, asks } => return self.queue(&gateway, &asks).await,
-            Step::Unqueue(id) => store.unqueue(claim, id).await?,
+            Step::Unqueue(id) => claimed.unqueue(id).await?,
             Step::Requeue(id) => self.requeue(id).await?,
             Step::Resend(id) => return self.resend(self.operation(id)?).await,
             Step::Settle { operation, outcome, answer } => self.settle_by_read(operation, outcome, answer.as_ref()).await?,
             Step::Miss(operation) => {
-                store.miss(claim, operation).await?;
+                claimed.miss(operation).await?;
                 return Ok(After::reread("an answer was lost and no effect shows; the next read decides", Patience::Event));
             }
             Step::WriteResource(content) => self.write_resource(&content).await?,
@@ -81,20 +79,20 @@ impl Pass<'_> {
     }
 
     async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
-        self.worker.store.keep(self.claim, seconds).await?;
+        self.claimed().keep(seconds).await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), ?seconds, "kept for a successor");
         Ok(())
     }
 
     async fn transfer_to(&self, successor: &Successor) -> Result<After, Error> {
         let Ok(uid) = successor.uid.as_str().parse() else { return Err(Error::Changed) };
-        let transferred = self.worker.store.succeed(self.claim, uid, &successor.request).await;
+        let transferred = self.claimed().succeed(uid, &successor.request).await;
         self.wait_on_conflict(transferred).await
     }
 
     async fn end(&self, why: EndReason) -> Result<(), Error> {
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), ?why, "ending");
-        self.worker.store.set_phase(self.claim, Phase::Ending).await?;
+        self.claimed().set_phase(Phase::Ending).await?;
         // The next lease begins beside the end of this one, which may take long.
         self.observe_next_pod().await
     }
@@ -102,7 +100,7 @@ impl Pass<'_> {
     async fn forget(&self) -> Result<After, Error> {
         // The next pod may have asked after the read that ended this lease and before it was ending.
         self.observe_next_pod().await?;
-        self.worker.store.forget(self.claim).await?;
+        self.claimed().forget().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "lease deleted");
         // A successor of the same name may be waiting for this.
         self.worker.due.notify_one();
@@ -110,7 +108,7 @@ impl Pass<'_> {
     }
 
     async fn release_kept(&self) -> Result<After, Error> {
-        if self.worker.store.release_kept(self.claim).await? {
+        if self.claimed().release_kept().await? {
             tracing::info!(lease.id = %self.claim.lease_id, pod = self.pod_name(), "released: its custom resource was deleted");
             return Ok(After::Next);
         }
@@ -123,13 +121,13 @@ impl Pass<'_> {
     async fn settle_by_read(&self, id: Uuid, outcome: Outcome, answer: Option<&Answer>) -> Result<(), Error> {
         let operation = self.operation(id)?;
         tracing::info!(lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome, "operation resolved by a read");
-        self.worker.store.settle(Bringer::Claimant(self.claim), operation, outcome, answer, None, LeaseEffect::Plain).await?;
+        self.worker.store.settle(Bringer::Claimant(self.claim), operation, Settlement::observed(outcome, answer)).await?;
         Ok(())
     }
 
     /// Hands changes over to the gateway's sender.
     async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<After, Error> {
-        let queued = self.worker.store.queue(self.claim, gateway, asks).await?;
+        let queued = self.claimed().queue(gateway, asks).await?;
         self.worker.lanes.queued(gateway);
         if queued > 0 {
             return Ok(After::Next);
@@ -140,7 +138,7 @@ impl Pass<'_> {
 
     /// Hands one over again.
     async fn requeue(&self, id: Uuid) -> Result<(), Error> {
-        self.worker.store.requeue(self.claim, id).await?;
+        self.claimed().requeue(id).await?;
         if let Some(port) = self.lease().ports.first() {
             self.worker.lanes.queued(&port.gateway_id);
         }

@@ -50,7 +50,7 @@ async fn reconcile(worker: &Worker, claim: &Claim) {
 async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
     let mut carried: Option<Carried> = None;
     for _ in 0..MOST_STEPS {
-        let mut loaded = worker.store.load(claim, CLAIM).await?;
+        let mut loaded = worker.store.claimed(claim).load(CLAIM).await?;
         if let Some(carried) = &carried {
             loaded.wake = carried.wake;
         }
@@ -99,7 +99,7 @@ async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) 
     let tries = history.tries_for(&pause.reason);
     let again = retry::delay(pause.patience, tries, loaded.now, rand::rng().random_range(SPREAD)).max(pause.at_least);
     let finish = Finish { wake: loaded.wake, again, tries, reason: &pause.reason, message: &pause.message, heard };
-    worker.store.finish(claim, &finish).await?;
+    worker.store.claimed(claim).finish(&finish).await?;
     if pause.patience == Patience::Poll {
         // The claim loop sleeps until something is due; a poll is due before it would wake by itself.
         worker.due.notify_one();

@@ -5,7 +5,7 @@ use super::observe::Observed;
 use crate::context::Worker;
 use waygate_core::lease::Lease;
 use waygate_core::plan::Situation;
-use waygate_store::{Claim, Loaded};
+use waygate_store::{Claim, Claimed, Loaded};
 
 /// A claimed lease, loaded and observed.
 pub(crate) struct Pass<'a> {
@@ -23,6 +23,11 @@ impl<'a> Pass<'a> {
     /// The lease.
     pub(crate) fn lease(&self) -> &'a Lease {
         &self.loaded.lease
+    }
+
+    /// The store's writes that hold only under the claim.
+    pub(crate) fn claimed(&self) -> Claimed<'a> {
+        self.worker.store.claimed(self.claim)
     }
 
     /// `namespace/name` of its pod, for logs.

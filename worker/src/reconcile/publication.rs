@@ -35,7 +35,7 @@ impl Pass<'_> {
     /// that it is held back.
     pub(crate) async fn withdraw_lost(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let Some(port) = self.lease().ports.first() else { return Err(Error::Changed) };
-        if self.worker.store.lose(self.claim, &port.gateway_id).await? {
+        if self.claimed().lose(&port.gateway_id).await? {
             return self.withdraw(withdrawal).await;
         }
         self.worker.metrics.losses_held(&port.gateway_id);
@@ -64,7 +64,7 @@ impl Pass<'_> {
         match write {
             Write::Status(Some(content)) => custom_resource::show(worker, lease, resource, &content).await?,
             Write::Status(None) => custom_resource::clear(worker, lease, resource).await?,
-            Write::Phase(phase) => worker.store.set_phase(self.claim, phase).await?,
+            Write::Phase(phase) => self.claimed().set_phase(phase).await?,
             Write::Annotation(value) => {
                 let live = live.ok_or(Error::Changed)?;
                 return Ok(Some(pod::write_announcement(worker, live, lease.kind, value.as_deref()).await?));

@@ -1,0 +1,49 @@
+//! Columns as types, and types as columns.
+
+use crate::error::Error;
+use jiff::Timestamp;
+use std::net::Ipv4Addr;
+use waygate_core::lease::{Phase, PortKey};
+use waygate_core::request::{Keep, Kind, Protocol, Request};
+
+pub(crate) fn address(text: &str) -> Result<Ipv4Addr, Error> {
+    text.parse().map_err(|_| Error::corrupt(format_args!("address \"{text}\"")))
+}
+
+pub(crate) fn port(number: i32) -> Result<u16, Error> {
+    u16::try_from(number).map_err(|_| Error::corrupt(format_args!("port {number}")))
+}
+
+/// Both kinds are all that the schema allows.
+pub(crate) fn kind(text: &str) -> Kind {
+    if text == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat }
+}
+
+pub(crate) fn protocol(number: i16) -> Protocol {
+    if number == Protocol::Udp.number() { Protocol::Udp } else { Protocol::Tcp }
+}
+
+pub(crate) fn moment(seconds: f64) -> Result<Timestamp, Error> {
+    jiff::SignedDuration::try_from_secs_f64(seconds).and_then(Timestamp::from_duration).map_err(Error::corrupt)
+}
+
+pub(crate) fn phase(text: &str) -> Result<Phase, Error> {
+    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending]
+        .into_iter()
+        .find(|phase| phase.as_str() == text)
+        .ok_or_else(|| Error::corrupt(format_args!("phase \"{text}\"")))
+}
+
+/// The columns that name an entry's port rows.
+pub(crate) fn key(port: &PortKey) -> (&str, i16, i32) {
+    (port.allocation_id.as_str(), port.protocol.number(), i32::from(port.port))
+}
+
+/// Whether a successor of the same name may come for it.
+pub(crate) fn keeps(request: &Request) -> bool {
+    request.keep() != Keep::Not
+}
+
+pub(crate) fn to_json(request: &Request) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(request).map_err(Error::corrupt)
+}

@@ -1,0 +1,85 @@
+//! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with the time of the next look.
+
+use crate::claimed::{Claim, Claimed, fenced};
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::store::Store;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::ids::LeaseId;
+use waygate_core::operation::Refused;
+
+/// How a claim ends: what is awaited, and when somebody looks again.
+#[derive(Clone, Debug)]
+pub struct Finish<'a> {
+    /// The `wake` the last step knew of: news that came later makes the lease due at once.
+    pub wake: i64,
+    /// When to look again.
+    pub again: Duration,
+    /// Waits in a row for the same reason.
+    pub tries: i32,
+    /// For programs.
+    pub reason: &'a str,
+    /// For people.
+    pub message: &'a str,
+    /// Word of a lane that was told and is waited for now.
+    pub heard: Option<&'a Refused>,
+}
+
+impl Store {
+    /// Claims up to `limit` leases that are due, the longest due first. A claim lapses after `period`, and anyone may claim again.
+    pub async fn claim(&self, cluster: Cluster, owner: Uuid, limit: i64, period: Duration) -> Result<Vec<Claim>, Error> {
+        let rows = sqlx::query!(
+            "WITH due AS MATERIALIZED (
+               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+             UPDATE lease SET owner = $2, epoch = epoch + 1, due_at = now() + make_interval(secs => $4)
+             FROM due WHERE lease.lease_id = due.lease_id
+             RETURNING lease.lease_id, lease.epoch",
+            cluster.id,
+            owner,
+            limit,
+            period.as_secs_f64(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| Claim { lease_id: LeaseId(row.lease_id), owner, epoch: row.epoch }).collect())
+    }
+
+    /// Extends claims that are still held by `period`. Those that have lapsed stay lapsed.
+    pub async fn renew(&self, owner: Uuid, leases: &[LeaseId], period: Duration) -> Result<(), Error> {
+        let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
+        sqlx::query!(
+            "UPDATE lease SET due_at = now() + make_interval(secs => $3) WHERE lease_id = ANY($2) AND owner = $1 AND due_at > now()",
+            owner,
+            &ids,
+            period.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Claimed<'_> {
+    /// Gives a claim back.
+    pub async fn finish(&self, finish: &Finish<'_>) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, refusals = refusals + ($9::jsonb IS NOT NULL)::int,
+               refused = CASE WHEN refused = $9 THEN NULL ELSE refused END,
+               due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            finish.wake,
+            finish.tries,
+            finish.reason,
+            finish.message,
+            finish.again.as_secs_f64(),
+            finish.heard.map(serde_json::to_value).transpose().map_err(Error::corrupt)?,
+        )
+        .execute(&self.store.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+}

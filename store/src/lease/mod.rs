@@ -1,0 +1,11 @@
+//! Leases: announced or seen, claimed, loaded, changed, forgotten.
+
+pub(crate) mod announce;
+mod changes;
+pub(crate) mod claims;
+pub(crate) mod custom_resource;
+mod eip_sources;
+mod limits;
+pub(crate) mod load;
+mod target;
+pub(crate) mod wake;

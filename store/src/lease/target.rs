@@ -1,0 +1,49 @@
+//! Where a lease points. Set before the first call that binds or forwards, cleared when nothing can point there any more.
+
+use crate::claimed::{Claimed, fenced};
+use crate::error::Error;
+use waygate_core::lease::Target;
+
+impl Claimed<'_> {
+    /// From here on something may point at this address. Forward entries may be pointed there from another as they stand; an EIP has one
+    /// binding, which must be gone. [`Error::Conflict`] by `BoundIp` or `ForwardedPort`: an earlier pod's lease still does.
+    pub async fn set_target(&self, target: &Target) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS (
+               UPDATE lease SET eni_id = $4, vswitch_id = $5, zone_id = $6, vpc_id = $7, private_ip = $8::text::inet, primary_ip = $9,
+                 generation = generation + 1, parted_at = NULL
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (private_ip IS NULL OR kind = 'dnat') RETURNING lease_id),
+             p AS (UPDATE port SET private_ip = $8::text::inet FROM l WHERE port.lease_id = l.lease_id)
+             SELECT lease_id FROM l",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            target.eni_id.as_str(),
+            target.vswitch_id.as_str(),
+            target.zone_id.as_str(),
+            target.vpc_id.as_str(),
+            target.private_ip.to_string(),
+            target.primary,
+        )
+        .fetch_optional(&self.store.pool)
+        .await?;
+        fenced(u64::from(done.is_some()))
+    }
+
+    /// Nothing points there any more, and nothing can.
+    pub async fn clear_target(&self) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS (
+               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL, parted_at = NULL
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 RETURNING lease_id),
+             p AS (UPDATE port SET private_ip = NULL, entry_id = NULL, deleted = false FROM l WHERE port.lease_id = l.lease_id)
+             SELECT lease_id FROM l",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+        )
+        .fetch_optional(&self.store.pool)
+        .await?;
+        fenced(u64::from(done.is_some()))
+    }
+}

@@ -1,0 +1,76 @@
+//! Operations that the claim holder sends itself: intended before the call, with the fence after which nothing of it takes effect.
+
+use crate::claimed::{Claimed, fenced};
+use crate::columns::moment;
+use crate::error::Error;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::change::Change;
+use waygate_core::operation::{Operation, Sending};
+use waygate_core::rules::timing::MISSED_READS_APART;
+
+impl Claimed<'_> {
+    /// Commits the intent to change a resource, before the call. Refused when the claim's rest is shorter than `call`.
+    /// [`Error::Conflict`] by `OpenOperation`: an earlier change of this resource has no known end yet.
+    pub async fn intend(&self, resource: &str, change: &Change, call: Duration, fence: Duration) -> Result<Operation, Error> {
+        let frozen = serde_json::to_value(change).map_err(Error::corrupt)?;
+        let row = sqlx::query!(
+            r#"WITH l AS MATERIALIZED (
+               SELECT lease_id FROM lease
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $6) FOR UPDATE)
+             INSERT INTO operation (lease_id, resource, change, owner, epoch, fence_until)
+             SELECT lease_id, $4, $5, $2, $3, now() + make_interval(secs => $7) FROM l
+             RETURNING operation_id, extract(epoch FROM fence_until)::float8 AS "fence_until!""#,
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            resource,
+            frozen,
+            call.as_secs_f64(),
+            fence.as_secs_f64(),
+        )
+        .fetch_optional(&self.store.pool)
+        .await?
+        .ok_or(Error::ClaimLost)?;
+        let (sending, fence_until) = (Sending::Sent, moment(row.fence_until)?);
+        let (resource, change) = (resource.to_owned(), change.clone());
+        Ok(Operation { id: row.operation_id, resource, change, sending, fence_until, misses: 0, waits_out: false })
+    }
+
+    /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
+    pub async fn intend_again(&self, operation: Uuid, call: Duration, fence: Duration) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS MATERIALIZED (
+               SELECT lease_id FROM lease
+               WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $5) FOR UPDATE)
+             UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
+             FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            operation,
+            call.as_secs_f64(),
+            fence.as_secs_f64(),
+        )
+        .execute(&self.store.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+
+    /// A read after the fence showed no effect. The next one that counts is [`MISSED_READS_APART`] later: what made this one blind may last.
+    pub async fn miss(&self, operation: Uuid) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
+             UPDATE operation o SET misses = misses + 1, fence_until = greatest(fence_until, now() + make_interval(secs => $5)) FROM l
+             WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            operation,
+            MISSED_READS_APART.as_secs_f64(),
+        )
+        .execute(&self.store.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+}

@@ -1,0 +1,172 @@
+//! How operations end: facts, recorded once, by whoever has the answer.
+
+use crate::claimed::Claim;
+use crate::error::Error;
+use crate::lease::wake::wake_leases;
+use crate::store::Store;
+use std::time::Duration;
+use uuid::Uuid;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
+use waygate_core::operation::{Operation, Outcome, Refused};
+use waygate_core::rules::response::LeaseEffect;
+
+/// Who brings an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Bringer<'a> {
+    /// The lease's claimant, who goes on with it.
+    Claimant(&'a Claim),
+    /// A gateway's lane; the lease looks after this time.
+    Lane(Duration),
+}
+
+/// How an operation ended, and what that means for its lease; recorded in one statement.
+#[derive(Clone, Copy, Debug)]
+pub struct Settlement<'a> {
+    outcome: Outcome,
+    answer: Option<&'a Answer>,
+    error: Option<&'a str>,
+    effect: LeaseEffect,
+}
+
+impl<'a> Settlement<'a> {
+    /// The cloud answered that it is done. What the answer brings (a new EIP, a new entry) is the lease's.
+    pub fn succeeded(answer: &'a Answer) -> Self {
+        Self::observed(Outcome::Done, Some(answer))
+    }
+
+    /// A read shows how it ended, and what the answer would have brought.
+    pub fn observed(outcome: Outcome, answer: Option<&'a Answer>) -> Self {
+        Self { outcome, answer, error: None, effect: LeaseEffect::Plain }
+    }
+
+    /// A definite refusal, while no other send of it may still arrive.
+    pub fn rejected(error: &'a str) -> Self {
+        Self { error: Some(error), ..Self::observed(Outcome::Refused, None) }
+    }
+
+    /// The thing that was to be taken away is not there. So it is done, and the lease has lost what `effect` says.
+    pub fn absent(error: &'a str, effect: LeaseEffect) -> Self {
+        Self { error: Some(error), effect, ..Self::observed(Outcome::Done, None) }
+    }
+
+    /// Its fence has passed, and reads show no effect.
+    pub fn void() -> Self {
+        Self::observed(Outcome::Void, None)
+    }
+
+    /// It was answered with a failure, and [`waygate_core::rules::response`] says what that means.
+    pub fn failed(outcome: Outcome, effect: LeaseEffect, error: &'a str) -> Self {
+        match outcome {
+            Outcome::Done => Self::absent(error, effect),
+            Outcome::Refused => Self::rejected(error),
+            Outcome::Void => Self { error: Some(error), ..Self::void() },
+        }
+    }
+}
+
+impl Bringer<'_> {
+    /// Owner and epoch of the claim that need not be woken, and when any other lease looks.
+    fn identity(self) -> (Uuid, i64, Duration) {
+        match self {
+            Self::Claimant(claim) => (claim.owner, claim.epoch, Duration::ZERO),
+            // No process has this ID: the lease is somebody else's.
+            Self::Lane(look) => (Uuid::nil(), 0, look),
+        }
+    }
+}
+
+/// What a change of a forward entry that is done writes on its ports.
+#[derive(Default)]
+struct EntryWrites<'a> {
+    /// The new entry's ID, for the ports of this head and protocol.
+    created: Option<&'a str>,
+    head: Option<i32>,
+    protocol: Option<i16>,
+    /// The entry whose deletion was accepted.
+    deleted: Option<&'a str>,
+}
+
+impl<'a> EntryWrites<'a> {
+    fn of(change: &'a Change, outcome: Outcome, answer: Option<&'a Answer>) -> Self {
+        match change {
+            Change::CreateForwardEntry(forward) if outcome == Outcome::Done => Self {
+                created: answer.and_then(|answer| answer.entry_id.as_ref()).map(ForwardEntryId::as_str),
+                head: Some(i32::from(forward.external_port)),
+                protocol: Some(forward.protocol.number()),
+                deleted: None,
+            },
+            Change::DeleteForwardEntry { entry_id, .. } if outcome == Outcome::Done => {
+                Self { deleted: Some(entry_id.as_str()), ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Store {
+    /// Records how an operation ended: a fact, so not fenced, and written once. What the answer brought goes onto the lease in the same
+    /// statement; whoever holds the lease now, if not the bringer, is woken.
+    pub async fn settle(&self, by: Bringer<'_>, operation: &Operation, settlement: Settlement<'_>) -> Result<(), Error> {
+        let Settlement { outcome, answer, error, effect } = settlement;
+        let (owner, epoch, look) = by.identity();
+        let eip = answer.and_then(|answer| answer.allocation_id.as_ref()).map(AllocationId::as_str);
+        let ip = answer.and_then(|answer| answer.ip_address).map(|ip| ip.to_string());
+        let entry = EntryWrites::of(&operation.change, outcome, answer);
+        let answer_json = answer.map(serde_json::to_value).transpose().map_err(Error::corrupt)?;
+        sqlx::query_file!(
+            "src/queries/settle_operation.sql",
+            operation.id,
+            outcome.as_str(),
+            answer_json,
+            error,
+            eip,
+            ip,
+            entry.created,
+            entry.head,
+            entry.protocol,
+            entry.deleted,
+            effect == LeaseEffect::EipGone,
+            owner,
+            epoch,
+            look.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// No answer will come, or none that ends it: a fact, told to the lease at once.
+    pub async fn lost(&self, operation: Uuid) -> Result<(), Error> {
+        wake_leases!(
+            after = "WITH o AS (UPDATE operation SET answer_by = now() WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id) ",
+            "lease_id IN (SELECT lease_id FROM o)",
+            operation,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// A send was refused for sure, and an earlier one of the same operation may still take effect: it is not sent again, but waited out.
+    pub async fn wait_out(&self, operation: Uuid) -> Result<(), Error> {
+        let waits = sqlx::query!("UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL", operation);
+        waits.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Leaves word for the lease's next claimant why its change was not carried out. It is not woken: the end of the operation does that.
+    pub async fn leave_word(&self, lease: LeaseId, refused: &Refused) -> Result<(), Error> {
+        let word = serde_json::to_value(refused).map_err(Error::corrupt)?;
+        sqlx::query!("UPDATE lease SET refused = $2 WHERE lease_id = $1", lease.0, word).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Deletes operations settled longer ago than `age`: they are history, kept for those who ask what happened.
+    pub async fn prune_operations(&self, age: Duration) -> Result<u64, Error> {
+        let done = sqlx::query!("DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)", age.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}

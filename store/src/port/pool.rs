@@ -1,0 +1,128 @@
+//! What gateways offer: their EIPs, one row for each port.
+
+use crate::error::Error;
+use crate::lease::wake::wake_leases;
+use crate::store::Store;
+use std::net::Ipv4Addr;
+use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
+
+/// An EIP of a gateway in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayEip {
+    /// Its ID.
+    pub allocation_id: AllocationId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The gateway.
+    pub gateway_id: NatGatewayId,
+    /// The gateway's DNAT table.
+    pub table_id: ForwardTableId,
+    /// The gateway's zone.
+    pub zone_id: ZoneId,
+    /// SNAT uses it, too.
+    pub snat: bool,
+}
+
+/// External ports on offer, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+/// Ports freed by one statement: some 20 ms of work.
+const FREED_AT_ONCE: i64 = 1000;
+
+impl Store {
+    /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing. An EIP that has come from another gateway brings
+    /// its ports along, held ones too: nothing can be forwarded from it by the gateway it has left.
+    pub async fn offer(&self, eip: &GatewayEip, ports: PortRange) -> Result<(), Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            "INSERT INTO gateway_eip (allocation_id, gateway_id, table_id, zone_id, address, first_port, last_port, snat)
+             VALUES ($1, $2, $3, $4, $5::text::inet, $6, $7, $8)
+             ON CONFLICT (allocation_id) DO UPDATE SET
+               gateway_id = $2, table_id = $3, zone_id = $4, address = $5::text::inet, first_port = $6, last_port = $7, snat = $8",
+            eip.allocation_id.as_str(),
+            eip.gateway_id.as_str(),
+            eip.table_id.as_str(),
+            eip.zone_id.as_str(),
+            eip.address.to_string(),
+            i32::from(ports.first),
+            i32::from(ports.last),
+            eip.snat,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "UPDATE port SET gateway_id = $2 WHERE allocation_id = $1 AND gateway_id <> $2",
+            eip.allocation_id.as_str(),
+            eip.gateway_id.as_str(),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO port (allocation_id, gateway_id, proto, port)
+             SELECT $1, $2, proto, port FROM generate_series($3::int, $4::int) port, unnest(ARRAY[6, 17]::smallint[]) proto
+             ON CONFLICT DO NOTHING",
+            eip.allocation_id.as_str(),
+            eip.gateway_id.as_str(),
+            i32::from(ports.first),
+            i32::from(ports.last),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Which EIPs the gateway has; none if it is not there, or cannot be changed, for the reason `trouble`. Leases on EIPs that came or went are
+    /// woken: they say so, or go on. Says how many EIPs those were.
+    pub async fn bound(&self, gateway: &NatGatewayId, eips: &[AllocationId], trouble: Option<&str>) -> Result<usize, Error> {
+        let eips: Vec<_> = eips.iter().map(|eip| eip.as_str().to_owned()).collect();
+        let mut transaction = self.pool.begin().await?;
+        let changed = sqlx::query_scalar!(
+            "WITH e AS MATERIALIZED (
+               SELECT allocation_id, CASE WHEN allocation_id = ANY($2) THEN NULL
+                 ELSE coalesce($3, format('EIP %s (%s) is not bound to NAT gateway %s any more', host(address), allocation_id, gateway_id)) END AS trouble
+               FROM gateway_eip WHERE gateway_id = $1)
+             UPDATE gateway_eip g SET trouble = e.trouble FROM e
+             WHERE g.allocation_id = e.allocation_id AND g.trouble IS DISTINCT FROM e.trouble RETURNING g.allocation_id",
+            gateway.as_str(),
+            &eips,
+            trouble,
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        wake_leases!(
+            set = "news_at = now()",
+            "lease_id IN (SELECT lease_id FROM port WHERE allocation_id = ANY($1) AND head = port)",
+            &changed
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(changed.len())
+    }
+
+    /// Frees all ports whose quiet time is over; says how many. A batch at a time, so that no lock is held for long; and not one batch a call, or
+    /// a pool whose pods come and go faster would run out of ports that nobody has.
+    pub async fn end_quiet(&self) -> Result<u64, Error> {
+        let mut freed = 0;
+        loop {
+            let done = sqlx::query!(
+                "UPDATE port SET state = 'free', quiet_until = NULL WHERE (allocation_id, proto, port) IN (
+                   SELECT allocation_id, proto, port FROM port WHERE quiet_until <= now() ORDER BY quiet_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+                FREED_AT_ONCE,
+            )
+            .execute(&self.pool)
+            .await?;
+            freed += done.rows_affected();
+            if done.rows_affected() < FREED_AT_ONCE.unsigned_abs() {
+                return Ok(freed);
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Ports of a lease: taken all or none, on one EIP.
+
+use crate::claimed::{Claimed, fenced};
+use crate::error::Error;
+use crate::port::allocate::Take;
+use crate::port::choose::{Asked, better_first};
+use sqlx::PgConnection;
+use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId};
+use waygate_core::lease::Reserved;
+use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
+
+/// What came of one EIP.
+enum Tried {
+    Taken,
+    NoPorts,
+    GatewayFull(NatGatewayId),
+}
+
+impl Claimed<'_> {
+    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already, else on one of `candidates`. Those come in groups,
+    /// the preferred first, each in random order; within a group the better of two is tried first, and so on until one has room.
+    pub async fn reserve_ports(&self, request: &DnatRequest, candidates: &[Vec<AllocationId>]) -> Result<Reserved, Error> {
+        let mut transaction = self.store.pool.begin().await?;
+        // The claim's row is locked, so that it cannot pass to somebody else before this commits.
+        let locked = sqlx::query_scalar!(
+            "UPDATE lease SET spilling = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase <> 'ending' RETURNING lease_id",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if locked.is_none() {
+            return Err(Error::ClaimLost);
+        }
+        let held = sqlx::query!(
+            r#"SELECT p.allocation_id, p.proto, p.target AS "target!" FROM port p WHERE p.lease_id = $1"#,
+            self.claim.lease_id.0
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let has = |asked: &ExposedPort| held.iter().any(|row| row.proto == asked.protocol.number() && row.target == i32::from(asked.port));
+        let missing: Vec<_> = request.ports.iter().filter(|asked| !has(asked)).copied().collect();
+        let same_eip: Vec<_> = held.iter().take(1).map(|row| vec![AllocationId::new(row.allocation_id.clone())]).collect();
+        let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
+        let asked = Asked::of(&missing);
+        let mut full = Vec::new();
+        for two in candidates.iter().flat_map(|group| group.chunks(2)) {
+            for eip in better_first(&mut transaction, two, &asked).await? {
+                match take_all(&mut transaction, self.claim.lease_id, &eip, &missing, request.same_port).await? {
+                    Tried::Taken => {
+                        transaction.commit().await?;
+                        return Ok(Reserved::Yes);
+                    }
+                    Tried::NoPorts => {}
+                    Tried::GatewayFull(gateway) if full.contains(&gateway) => {}
+                    Tried::GatewayFull(gateway) => full.push(gateway),
+                }
+            }
+        }
+        Ok(if full.is_empty() { Reserved::NoRoom } else { Reserved::QuotaFull(full) })
+    }
+
+    /// The lease gives back what it has on its gateway. Over once it reserves again.
+    pub async fn spill(&self) -> Result<(), Error> {
+        let done = sqlx::query!(
+            "UPDATE lease SET spilling = true WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+        )
+        .execute(&self.store.pool)
+        .await?;
+        fenced(done.rows_affected())
+    }
+}
+
+/// All of `missing` on this EIP, or none: a savepoint takes back what was found of them, and the lock on the gateway.
+async fn take_all(
+    connection: &mut PgConnection,
+    lease_id: LeaseId,
+    eip: &AllocationId,
+    missing: &[ExposedPort],
+    same_port: bool,
+) -> Result<Tried, Error> {
+    let mut savepoint = sqlx::Connection::begin(connection).await?;
+    let limit = entry_limit(&mut savepoint, eip).await?;
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let targets: Vec<u16> = missing.iter().filter(|p| p.protocol == protocol).map(|p| p.port).collect();
+        if targets.is_empty() {
+            continue;
+        }
+        let take = Take { lease_id, eip, protocol };
+        let taken = if same_port { take.equal(&mut savepoint, &targets).await? } else { take.any(&mut savepoint, &targets).await? };
+        if !taken {
+            savepoint.rollback().await?;
+            return Ok(Tried::NoPorts);
+        }
+    }
+    if let Some(limit) = limit
+        && limit.entries(&mut savepoint).await? > limit.most
+    {
+        savepoint.rollback().await?;
+        return Ok(Tried::GatewayFull(limit.gateway_id));
+    }
+    savepoint.commit().await?;
+    Ok(Tried::Taken)
+}
+
+/// How many entries of this store a gateway has room for. While this lives, nobody else reserves on the gateway.
+struct EntryLimit {
+    gateway_id: NatGatewayId,
+    most: i64,
+}
+
+/// The limit of an EIP's gateway; none while the cloud has never refused one there, or not lately. Then nothing is locked either.
+async fn entry_limit(connection: &mut PgConnection, eip: &AllocationId) -> Result<Option<EntryLimit>, Error> {
+    let row = sqlx::query!(
+        r#"SELECT g.gateway_id, (g.full_at - g.others)::bigint AS "most!" FROM gateway g JOIN gateway_eip e USING (gateway_id)
+         WHERE e.allocation_id = $1 AND g.full_at IS NOT NULL AND g.full_until > now() FOR UPDATE OF g"#,
+        eip.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| EntryLimit { gateway_id: NatGatewayId::new(row.gateway_id), most: row.most }))
+}
+
+impl EntryLimit {
+    /// The entries that are held, made or not. A statement of its own: it must see what was committed before the lock was had.
+    async fn entries(&self, connection: &mut PgConnection) -> Result<i64, Error> {
+        let held =
+            sqlx::query_scalar!(r#"SELECT count(*) AS "held!" FROM port WHERE gateway_id = $1 AND head = port"#, self.gateway_id.as_str());
+        Ok(held.fetch_one(connection).await?)
+    }
+}

@@ -1,0 +1,18 @@
+-- Counts a lease among those whose pods are told of a loss, or holds the gateway's losses back until
+-- the oldest that counts counts no more. Exact while the caller holds the gateway's row locked. A
+-- lease that was counted already is not counted against itself.
+WITH l AS MATERIALIZED (
+    SELECT lease_id, phase,
+      CASE WHEN lost_at > now() - make_interval(secs => $4) THEN lost_at END AS lost_at
+    FROM lease WHERE lease_id IN (SELECT lease_id FROM port WHERE gateway_id = $2)),
+  t AS (
+    UPDATE lease SET lost_at = now()
+    WHERE lease_id = $1
+      AND (SELECT count(*) FROM l WHERE lost_at IS NOT NULL AND lease_id <> $1)
+        < greatest($3, (SELECT count(*) / 20 FROM l WHERE phase = 'held'))
+    RETURNING lease_id),
+  h AS (
+    UPDATE gateway
+    SET losses_held_until = (SELECT min(lost_at) FROM l) + make_interval(secs => $4)
+    WHERE gateway_id = $2 AND NOT EXISTS (SELECT FROM t))
+SELECT EXISTS (SELECT FROM t) AS "told!"

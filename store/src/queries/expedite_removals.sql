@@ -1,0 +1,20 @@
+-- Another pod has an address that other leases' entries still forward to: queued changes that take
+-- those away become urgent, and holders that sleep without having asked for that are woken; one that
+-- waits for a successor waits no longer. The address is looked for on each gateway, as its index has it.
+WITH h AS MATERIALIZED (
+    SELECT DISTINCT p.lease_id
+    FROM (SELECT DISTINCT gateway_id FROM gateway_eip) g
+      JOIN port p ON p.gateway_id = g.gateway_id AND p.private_ip = $2::text::inet
+    WHERE p.lease_id <> $1),
+  u AS (
+    UPDATE operation o SET urgent = true FROM h
+    WHERE o.lease_id = h.lease_id AND o.queued AND NOT o.urgent
+      AND o.change ->> 'action' IN ('DeleteForwardEntry', 'ModifyForwardEntry') RETURNING o.lane),
+  w AS (
+    UPDATE lease l SET wake = wake + 1, due_at = now(),
+      parted_at = CASE WHEN parted_at IS NOT NULL THEN to_timestamp(0) END
+    FROM h
+    WHERE l.lease_id = h.lease_id AND l.owner IS NULL AND l.due_at > now() + interval '1 second'
+      AND NOT EXISTS (
+        SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL))
+SELECT DISTINCT lane AS "lane!" FROM u

@@ -1,0 +1,15 @@
+-- What former leases leave for one that has no EIP: the address that time took from its pod's name,
+-- while the cloud gives it back, and a PrePaid EIP bought just like the one asked for that its lease,
+-- on its way out, has no use for. A hint: what takes one checks again.
+SELECT
+  (SELECT host(f.address) FROM former_address f
+   WHERE f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name
+     AND f.controller IS NOT DISTINCT FROM l.controller AND l.keeps
+     AND f.released_at > now() - make_interval(secs => $2)) AS former,
+  (SELECT s.lease_id FROM lease s
+   WHERE s.cluster_id = l.cluster_id AND s.namespace = l.namespace AND s.kind = 'eip'
+     AND s.phase = 'ending' AND s.ours AND s.private_ip IS NULL AND NOT s.resource
+     AND s.request #> '{eip,source}' = l.request #> '{eip,source}'
+     AND l.request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid'
+   ORDER BY s.created_at LIMIT 1) AS spare
+FROM lease l WHERE l.lease_id = $1

@@ -1,0 +1,15 @@
+-- Reads a lease for its claim holder and renews the claim: no row where the claim has passed on or
+-- lapsed, so that nothing is planned on a lease that another worker may have by now.
+UPDATE lease SET due_at = now() + make_interval(secs => $4)
+WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
+RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id,
+  host(eip_address) AS eip_address, ours, eni_id, vswitch_id, zone_id, vpc_id,
+  host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, told, lost_to,
+  wake, tries, reason, refused, refusals,
+  extract(epoch FROM parted_at)::float8 AS parted_at,
+  extract(epoch FROM created_at)::float8 AS "created_at!",
+  extract(epoch FROM now() - greatest(news_at,
+    (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS stirred_ago,
+  coalesce(lost_at > now() - make_interval(secs => $5), false) AS "told_of_loss!",
+  extract(epoch FROM ends_at)::float8 AS ends_at,
+  extract(epoch FROM now())::float8 AS "now!"

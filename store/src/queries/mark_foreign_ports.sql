@@ -1,0 +1,24 @@
+-- Others' entries stand on these ports: they are given to no lease, and those of the claimed lease
+-- are no longer its own. What is left of a run below and above them is an entry each, to be made anew.
+-- Ports that another lease holds are left to that lease.
+WITH l AS MATERIALIZED (
+    SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
+  rest AS (
+    UPDATE port SET head = CASE WHEN port.port > $7 THEN $7 + 1 ELSE port.head END,
+      entry_id = NULL, deleted = false
+    FROM l
+    WHERE port.lease_id = l.lease_id AND port.allocation_id = $4
+      AND ($5::smallint IS NULL OR port.proto = $5) AND port.port NOT BETWEEN $6 AND $7
+      AND EXISTS (
+        SELECT FROM port x
+        WHERE x.allocation_id = $4 AND x.proto = port.proto AND x.port BETWEEN $6 AND $7
+          AND x.lease_id = l.lease_id AND x.head = port.head)),
+  marked AS (
+    UPDATE port SET state = 'foreign', lease_id = NULL, head = NULL, target = NULL,
+      private_ip = NULL, entry_id = NULL, deleted = false, quiet_until = NULL
+    FROM l
+    WHERE port.allocation_id = $4 AND ($5::smallint IS NULL OR port.proto = $5)
+      AND port.port BETWEEN $6 AND $7
+      AND (port.lease_id = l.lease_id OR port.state IN ('free', 'quiet'))
+    RETURNING port.port)
+SELECT count(*) AS "count!" FROM marked

@@ -1,0 +1,21 @@
+-- EIPs, the one with more room first: ports enough for what is asked, then the gateway that takes
+-- more entries yet, then more free ports. Nothing is locked, and counting stops where it decides
+-- nothing any more: the cost does not grow with what an EIP holds.
+SELECT e.allocation_id
+FROM unnest($1::text[]) WITH ORDINALITY AS c (allocation_id, place)
+  JOIN gateway_eip e USING (allocation_id)
+  LEFT JOIN gateway g USING (gateway_id)
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS runs FROM (
+      SELECT FROM port WHERE gateway_id = e.gateway_id AND head = port LIMIT $5) x) held
+  CROSS JOIN LATERAL (
+    SELECT coalesce(min(f.ports), 0) AS ports
+    FROM unnest($2::smallint[]) p (proto) CROSS JOIN LATERAL (
+      SELECT count(*) AS ports FROM (
+        SELECT FROM port
+        WHERE allocation_id = e.allocation_id AND proto = p.proto AND state = 'free'
+          AND port BETWEEN e.first_port AND e.last_port LIMIT $6) y) f) free
+ORDER BY free.ports < $3,
+  coalesce(CASE WHEN g.full_until > now() THEN g.full_at END, $4)
+    - coalesce(g.others, 0) - held.runs DESC,
+  free.ports DESC, c.place

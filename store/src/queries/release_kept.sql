@@ -1,0 +1,13 @@
+-- Ends a kept lease, and counts that, unless too many of its cluster went within the time that is
+-- counted. Exact while the caller holds the store's row locked: it counts what earlier ones committed.
+WITH l AS MATERIALIZED (
+    SELECT lease_id, cluster_id FROM lease
+    WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept'),
+  r AS (
+    INSERT INTO release (cluster_id, lease_id) SELECT cluster_id, lease_id FROM l
+    WHERE (SELECT count(*) FROM release x
+           WHERE x.cluster_id = l.cluster_id AND x.at > now() - make_interval(secs => $5))
+        < greatest($4, (SELECT count(*) / 20 FROM lease k
+                        WHERE k.cluster_id = l.cluster_id AND k.phase = 'kept'))
+    RETURNING lease_id)
+UPDATE lease SET phase = 'ending' FROM r WHERE lease.lease_id = r.lease_id

@@ -1,0 +1,34 @@
+-- Records how an operation ended, once: a later answer changes nothing. What the answer brought or
+-- took goes onto the lease and its ports in the same statement, so that no crash in between leaks
+-- it. The lease is woken, unless its claim holder ($12, $13) brings the answer itself.
+WITH o AS (
+    UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now(), queued = false
+    WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
+  created AS (
+    UPDATE port SET entry_id = $7, deleted = false FROM o
+    WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.head = $8 AND port.proto = $9),
+  -- An address that time released can be had back.
+  former AS (
+    INSERT INTO former_address (cluster_id, namespace, pod_name, controller, address)
+    SELECT l.cluster_id, l.namespace, l.pod_name, l.controller, l.eip_address
+    FROM lease l JOIN o USING (lease_id)
+    WHERE $11 AND l.ours AND l.keeps AND l.phase = 'ending' AND l.ends_at <= now()
+    ON CONFLICT (cluster_id, namespace, pod_name) DO UPDATE SET
+      controller = excluded.controller, address = excluded.address, released_at = now()),
+  reclaimed AS (
+    DELETE FROM former_address f USING lease l, o
+    WHERE $5::text IS NOT NULL AND l.lease_id = o.lease_id
+      AND f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name),
+  deleted AS (
+    UPDATE port SET deleted = true FROM o
+    WHERE port.lease_id = o.lease_id AND port.entry_id = $10)
+UPDATE lease SET
+  allocation_id = CASE WHEN $11 THEN NULL ELSE coalesce(allocation_id, $5) END,
+  eip_address   = CASE WHEN $11 THEN NULL ELSE coalesce(eip_address, $6::text::inet) END,
+  ours          = CASE WHEN $11 THEN false
+                       ELSE ours OR (allocation_id IS NULL AND $5::text IS NOT NULL) END,
+  wake          = wake + (owner IS DISTINCT FROM $12 OR epoch <> $13)::int,
+  due_at        = CASE WHEN owner IS NULL
+                       THEN least(due_at, now() + make_interval(secs => $14)) ELSE due_at END,
+  refusals      = CASE WHEN $2 = 'done' THEN 0 ELSE refusals END
+FROM o WHERE lease.lease_id = o.lease_id

@@ -1,0 +1,15 @@
+-- Takes the free lanes of the gateways that are asked for, and of those with a queue that no
+-- process has served for a while: no configuration has them any more. A lane has one holder: of
+-- two that take it at once the second passes it over.
+WITH free AS MATERIALIZED (
+    SELECT gateway_id FROM lane l
+    WHERE l.until <= now() AND (l.gateway_id = ANY($2) OR (
+      l.until <= now() - make_interval(secs => $4)
+      AND EXISTS (
+        SELECT FROM operation o
+        WHERE o.lane = l.gateway_id AND o.queued
+          AND o.intended_at <= now() - make_interval(secs => $4))))
+    FOR UPDATE SKIP LOCKED)
+UPDATE lane SET owner = $1, epoch = epoch + 1, until = now() + make_interval(secs => $3)
+FROM free WHERE lane.gateway_id = free.gateway_id
+RETURNING lane.gateway_id, lane.epoch
