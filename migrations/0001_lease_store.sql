@@ -24,6 +24,7 @@ CREATE TABLE lease (
   namespace     text NOT NULL,
   pod_name      text NOT NULL,
   pod_uid       uuid NOT NULL,
+  pod_created_at timestamptz,                        -- who is older decides to whom a given EIP may pass: leases are made in whatever order pods are seen
   request       jsonb NOT NULL,
   -- headstart: announced at admission, no pod seen yet. kept: the pod is gone, a successor of its name may come. ending is one-way: a pod
   -- that comes back gets a new lease. A lease that has nothing left is deleted.
@@ -45,6 +46,10 @@ CREATE TABLE lease (
   generation    int  NOT NULL DEFAULT 0,             -- grows with every target; part of forward entry names
   -- this lease is the one that writes the custom resource of its name
   resource      boolean NOT NULL DEFAULT false,
+  told          boolean NOT NULL DEFAULT false,      -- an address of it was published, to this pod or to a former one: fixed ports stay where they are from then on
+  lost_to       text,                                -- namespace/name of the pod that took the given EIP over; it is given up, and never taken back
+  parted_at     timestamptz,                         -- since when its pod is gone while its entries may be pointed at a successor
+  lost_at       timestamptz,                         -- when its pod was last told that its entries are lost: of many at once few are told
   doubts        int  NOT NULL DEFAULT 0,             -- definite reads in a row that did not show what was published
   spilling      boolean NOT NULL DEFAULT false,      -- its gateway had no room for all its entries: what it has there is given back
   -- the job
@@ -55,6 +60,9 @@ CREATE TABLE lease (
   tries         int  NOT NULL DEFAULT 0,             -- waits in a row for the same reason
   reason        text,
   message       text,
+  refused       jsonb,                               -- why a queued change was not carried out; told and waited for by the next claim holder
+  refusals      int  NOT NULL DEFAULT 0,             -- such refusals in a row, without anything done
+  news_at       timestamptz,                         -- when there was news of its gateway: no older list of entries tells it anything
   created_at    timestamptz NOT NULL DEFAULT now(),
   CHECK ((allocation_id IS NULL) = (eip_address IS NULL)),
   CHECK ((private_ip IS NULL) = (eni_id IS NULL))
@@ -65,6 +73,8 @@ CREATE UNIQUE INDEX lease_eip    ON lease (allocation_id)                       
 CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip)                    WHERE private_ip IS NOT NULL AND kind = 'eip';
 CREATE UNIQUE INDEX lease_kept   ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
                                                                                   WHERE keeps AND phase IN ('wanted', 'held', 'kept');
+-- lease_kept holds no lease in phase headstart, so it does not serve the search for what is kept for a pod's name at each of its events.
+CREATE INDEX lease_kept_by_name  ON lease (cluster_id, kind, namespace, pod_name) WHERE keeps AND phase <> 'ending';
 CREATE INDEX lease_due           ON lease (cluster_id, due_at);
 CREATE INDEX lease_by_pod        ON lease (cluster_id, pod_uid);
 
@@ -76,13 +86,27 @@ CREATE TABLE release (
 );
 CREATE INDEX release_at ON release (cluster_id, at);
 
+-- Addresses of kept EIPs that time released: the cloud gives them back to who held them, within seven days.
+CREATE TABLE former_address (
+  cluster_id  int  NOT NULL REFERENCES cluster,
+  namespace   text NOT NULL,
+  pod_name    text NOT NULL,
+  controller  text,
+  address     inet NOT NULL,
+  released_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (cluster_id, namespace, pod_name)
+);
+CREATE INDEX former_address_at ON former_address (released_at);
+
 -- What is known of a gateway's entry quota. It cannot be read: a refusal tells it. Room is counted (full_at, less others' entries, less the
 -- runs that are held), under this row's lock once there is a number to count against; so nothing has to be kept in step with the runs.
 CREATE TABLE gateway (
   gateway_id text PRIMARY KEY,
   full_at    int,                                    -- how many entries stood when another was refused; null: that never happened
   full_until timestamptz,                            -- believed until then: quotas are raised, and the cloud tells nobody
-  others     int NOT NULL DEFAULT 0                  -- entries that are not of this store, at the last look
+  others     int NOT NULL DEFAULT 0,                 -- entries that are not of this store, at the last look
+  modify_denied_until timestamptz,                   -- entries may not be modified; believed until then: rights are granted, and nobody tells us
+  losses_held_until   timestamptz                    -- many of its pods lost their entries at once: until then no more are told
 );
 
 -- The EIPs of the gateways in the pool. Keyed by ID, never by address: the cloud reuses addresses.
@@ -133,6 +157,24 @@ CREATE INDEX port_foreign         ON port (allocation_id)              WHERE sta
 CREATE INDEX port_entry           ON port (gateway_id)                 WHERE head = port;
 CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target) WHERE private_ip IS NOT NULL;
 
+-- One writer per gateway: changes of forward entries wait in the queue of their gateway's lane, and one process at a time sends them. Who holds
+-- the lane marks operations as sent, fenced by (owner, epoch); it lapses like a claim.
+CREATE TABLE lane (
+  gateway_id text PRIMARY KEY,
+  owner      uuid,                                   -- random per process start; null: given back
+  epoch      bigint NOT NULL DEFAULT 0,              -- +1 whenever it is taken
+  until      timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- When a namespace last had its turn in a lane: the one whose turn is longest ago comes next.
+CREATE TABLE turn (
+  gateway_id text NOT NULL,
+  cluster_id int  NOT NULL,
+  namespace  text NOT NULL,
+  taken_at   timestamptz NOT NULL,
+  PRIMARY KEY (gateway_id, cluster_id, namespace)
+) WITH (fillfactor = 70);
+
 -- Every change asked of the cloud: committed before the call, parameters frozen, settled once.
 CREATE TABLE operation (
   operation_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),   -- = ClientToken
@@ -149,10 +191,21 @@ CREATE TABLE operation (
   answer       jsonb,
   error        text,
   settled_at   timestamptz,
-  CHECK ((outcome IS NULL) = (settled_at IS NULL))
+  waits_out    boolean NOT NULL DEFAULT false,       -- a later send was refused: it is not sent again, and ends when no earlier send can arrive any more
+  lane         text,                                 -- the gateway whose lane sends it; null: its lease's claimant does
+  cluster_id   int,                                  -- whose turn it takes there
+  namespace    text,
+  queued       boolean NOT NULL DEFAULT false,       -- it waits there to be sent, for the first time or again
+  urgent       boolean NOT NULL DEFAULT false,       -- another pod has the address from which this takes an entry away
+  agains       int NOT NULL DEFAULT 0,               -- how often the same change was refused before, because the gateway was busy
+  answer_by    timestamptz NOT NULL DEFAULT now(),   -- until then its sender waits for the answer to the last send
+  CHECK ((outcome IS NULL) = (settled_at IS NULL)),
+  CHECK (NOT queued OR (lane IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
 );
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
 CREATE INDEX operation_lease             ON operation (lease_id, intended_at);
+CREATE INDEX operation_queue             ON operation (lane) WHERE queued;
+CREATE INDEX operation_lane              ON operation (lane) WHERE lane IS NOT NULL AND outcome IS NULL;
 CREATE INDEX operation_settled           ON operation (settled_at) WHERE outcome IS NOT NULL;
 
 -- The account's rates, shared by every process that calls the cloud for this store: when the next call of an action may be made.
