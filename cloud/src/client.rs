@@ -1,4 +1,4 @@
-//! The client: what all of its calls share. What it reads stands in `client/reads.rs`, when a gateway takes a change in `client/slots.rs`.
+//! The client: what all of its calls share. What it reads stands in `reads.rs`, when a gateway takes a change in `slots.rs`.
 
 mod reads;
 mod slots;

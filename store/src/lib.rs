@@ -33,6 +33,6 @@ pub use operation::gateway_lock::Lane;
 pub use operation::queue::{Taken, Wanted};
 pub use operation::settle::{Bringer, Settlement};
 pub use port::gateway_facts::EntriesSeen;
-pub use rates::RateTurn;
 pub use port::pool::{GatewayEip, PortRange};
+pub use rates::RateTurn;
 pub use store::Store;

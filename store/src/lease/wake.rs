@@ -30,8 +30,7 @@ impl Store {
 
     /// There is news of a pod: its leases are due. Says of which kinds they are.
     pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<Vec<Kind>, Error> {
-        let woken =
-            wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid).fetch_all(&self.pool).await?;
+        let woken = wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid).fetch_all(&self.pool).await?;
         Ok(woken.iter().map(|lease| kind(&lease.kind)).collect())
     }
 

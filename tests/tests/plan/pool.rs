@@ -1,4 +1,4 @@
-//! What `worker/src/pool.rs` does: looks at the gateways, offers their EIPs, and knows where to look for room.
+//! What `worker/src/gateway/discovery.rs` does: looks at the gateways, offers their EIPs, and knows where to look for room.
 
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};

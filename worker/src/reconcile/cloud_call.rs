@@ -1,5 +1,5 @@
 //! One change asked of the cloud by a lease's claim holder: intent committed, sent once, answer recorded. Forward entries go another way: see
-//! `gateway/sender.rs`.
+//! `worker/src/gateway/sender.rs`.
 //!
 //! ```text
 //! intend ─▶ (commit) ─▶ send ─▶ settle: done │ refused        no answer, or not a definite one: unresolved, for the next look
