@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::store::Store;
+use sqlx::error::DatabaseError;
 use uuid::Uuid;
 use waygate_core::names::Owner;
 
@@ -23,7 +24,7 @@ impl Store {
         let renamed = sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name).execute(&self.pool).await;
         let taken = match renamed {
             Ok(done) => done.rows_affected() == 0,
-            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => true,
+            Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => true,
             Err(error) => return Err(error.into()),
         };
         if taken {

@@ -124,7 +124,7 @@ mod tests {
 
     impl DatabaseError for Refusal {
         fn message(&self) -> &str {
-            "refused"
+            self.0
         }
         fn code(&self) -> Option<Cow<'_, str>> {
             Some(self.0.into())

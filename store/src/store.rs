@@ -1,4 +1,5 @@
-//! The connection pool: facts and queries for everybody; what a claim holder alone may write is with [`crate::claimed`].
+//! The connection pool. Facts and queries are [`Store`]'s, in the files of their subjects; what only a claim holder may write is
+//! [`crate::Claimed`]'s.
 
 use crate::error::Error;
 use secrecy::{ExposeSecret, SecretString};

@@ -64,15 +64,15 @@ pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str
 }
 
 /// The entries of a gateway that are not this store's.
-pub fn foreign_entries<'a>(owner: Owner, entries: &'a [ForwardEntry]) -> Vec<&'a ForwardEntry> {
+pub fn foreign_entries(owner: Owner, entries: &[ForwardEntry]) -> Vec<&ForwardEntry> {
     entries.iter().filter(|entry| !owner.shares_store(&entry.name)).collect()
 }
 
 /// The ports that these entries occupy on the given addresses.
-pub fn occupied_ports<'a>(entries: &[&ForwardEntry], eips: impl Iterator<Item = (&'a AllocationId, Ipv4Addr)> + Clone) -> Vec<PortSpan> {
+pub fn occupied_ports(entries: &[&ForwardEntry], eips: &[(&AllocationId, Ipv4Addr)]) -> Vec<PortSpan> {
     let span = |entry: &&ForwardEntry| {
-        let (id, _) = eips.clone().find(|(_, address)| *address == entry.external_ip)?;
-        Some(PortSpan { allocation_id: id.clone(), protocol: entry.protocol(), ports: entry.external_ports() })
+        let (id, _) = eips.iter().find(|(_, address)| *address == entry.external_ip)?;
+        Some(PortSpan { allocation_id: (*id).clone(), protocol: entry.protocol(), ports: entry.external_ports() })
     };
     entries.iter().filter_map(span).collect()
 }

@@ -89,13 +89,12 @@ pub fn after_busy_retries(change: &Change, failure: &CallFailure, may_still_arri
     if lesson.is_none() && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
         records.push(Record::Reject(rejection(failure, fenced)));
     }
-    match ended {
-        Some((outcome, effect)) => records.push(Record::Settle(outcome, effect)),
-        None => {
-            records.extend(fenced.then_some(Record::AwaitFence));
-            records.push(Record::MarkUnanswered);
-        }
+    if let Some((outcome, effect)) = ended {
+        records.push(Record::Settle(outcome, effect));
+        return records;
     }
+    records.extend(fenced.then_some(Record::AwaitFence));
+    records.push(Record::MarkUnanswered);
     records
 }
 

@@ -1,7 +1,7 @@
 //! A lease as a whole, read under a claim: what it holds, what is unresolved, what is known of its gateway.
 
 use crate::claimed::Claimed;
-use crate::columns::{kind, address, moment, phase, port, protocol};
+use crate::columns::{address, kind, moment, phase, port, protocol};
 use crate::error::Error;
 use jiff::Timestamp;
 use std::time::Duration;

@@ -62,7 +62,8 @@ impl World {
         self.store.bound(now, id, &eips, None);
         let entries = self.cloud.entries(now, id);
         let others = reads::foreign_entries(self.owners[0], &entries);
-        let foreign = reads::occupied_ports(&others, look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)));
+        let addresses: Vec<_> = look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)).collect();
+        let foreign = reads::occupied_ports(&others, &addresses);
         self.store.saw_entries(now, id, entries.len(), others.len(), &foreign);
         self.pool.usable.insert(id.clone(), eips);
     }

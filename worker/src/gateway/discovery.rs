@@ -99,6 +99,7 @@ async fn tell(worker: &Worker, gateway: &NatGatewayId, bound: &[AllocationId], t
 /// What a look at a gateway's entries tells of those that are not ours.
 fn seen(owner: Owner, entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
     let others = reads::foreign_entries(owner, entries);
-    let foreign = reads::occupied_ports(&others, eips.iter().map(|eip| (&eip.allocation_id, eip.address)));
+    let addresses: Vec<_> = eips.iter().map(|eip| (&eip.allocation_id, eip.address)).collect();
+    let foreign = reads::occupied_ports(&others, &addresses);
     EntriesSeen { standing: entries.len(), others: others.len(), foreign }
 }

@@ -9,6 +9,12 @@ use waygate_core::annotations::Problem;
 use waygate_core::condition::{Reason, Verdict};
 use waygate_core::request::Kind;
 
+/// The kinds for which a pod's leases speak: those it asks for, and those that are not served, whose leases are left alone with what they have
+/// told it.
+pub(crate) fn list_spoken_for(leases: Vec<Kind>, serves: impl Fn(Kind) -> bool, asked: impl IntoIterator<Item = Kind>) -> Vec<Kind> {
+    leases.into_iter().filter(|kind| !serves(*kind)).chain(asked).collect()
+}
+
 /// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the kinds whose leases do.
 pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, spoken_for: &[Kind], problems: &[Problem]) -> Result<(), Error> {
     let verdict = verdict(problems);
@@ -62,6 +68,15 @@ mod tests {
         assert_eq!(list_unanswered(&gated(), &[], &nothing_asked), Kind::ALL);
         assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Kind::ALL[1..]);
         assert_eq!(list_unanswered(&gated(), &Kind::ALL, &nothing_asked), [], "one asked for, one left alone");
+    }
+
+    #[test]
+    fn a_lease_of_a_kind_that_is_switched_off_speaks_for_its_gate() {
+        let serves = |kind| kind == Kind::Dnat;
+        assert_eq!(list_spoken_for(Kind::ALL.to_vec(), serves, Some(Kind::Dnat)), [Kind::Eip, Kind::Dnat]);
+        assert_eq!(list_spoken_for(vec![Kind::Eip], serves, None), [Kind::Eip]);
+        assert_eq!(list_spoken_for(vec![Kind::Dnat], serves, None), [], "it is on its way out, as its pod asks for nothing");
+        assert_eq!(list_spoken_for(Vec::new(), serves, None), [], "a new pod waits for no address that it does not get");
     }
 
     #[test]

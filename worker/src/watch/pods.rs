@@ -116,9 +116,9 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     }
     let reading = pods::read(worker, pod);
     // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
-    let leaves = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
+    let on_its_way = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let served: Vec<_> = reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
-    for request in served.iter().filter(|_| !leaves) {
+    for request in served.iter().filter(|_| !on_its_way) {
         let controller = pods::controller(pod);
         let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
         let pod_created_at = pod.creation_timestamp().map(|at| at.0);
@@ -129,9 +129,8 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     let leases = worker.store.wake_pod(worker.cluster, uid).await?;
     worker.due.notify_one();
     if leases.is_empty() || !served.is_empty() {
-        // A lease that is left alone has told its pod what holds.
-        let left_alone = leases.into_iter().filter(|kind| !worker.serves(*kind));
-        let spoken_for: Vec<_> = left_alone.chain(served.iter().map(|request| request.kind())).collect();
+        let asked = served.iter().map(|request| request.kind());
+        let spoken_for = gates::list_spoken_for(leases, |kind| worker.serves(kind), asked);
         gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
