@@ -1,10 +1,11 @@
+//go:build !postgres
+
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -107,27 +108,16 @@ func (c *cluster) startControllers() error {
 		}
 		config[user] = file
 	}
-	stagesFile := filepath.Join(c.dir, "stages.yaml")
-	if err := os.WriteFile(stagesFile, stages, 0o644); err != nil {
-		return err
-	}
 	return errors.Join(
 		c.start("kube-controller-manager", syscall.SIGKILL,
-			"--kubeconfig="+config["system:kube-controller-manager"], "--leader-elect=false", "--secure-port=0",
-			"--use-service-account-credentials=true", "--root-ca-file="+c.pki.caFile,
+			"--kubeconfig="+config["system:kube-controller-manager"], "--root-ca-file="+c.pki.caFile,
 			"--service-account-private-key-file="+filepath.Join(c.pki.dir, "service-accounts.key"),
-			"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-statefulset-syncs=10", "--concurrent-deployment-syncs=10",
-			// A machine that sleeps or is short of processors must not lose its nodes.
-			"--node-monitor-grace-period=1h", "--profiling=false",
 		),
 		c.start("kube-scheduler", syscall.SIGKILL,
 			"--kubeconfig="+config["system:kube-scheduler"], "--leader-elect=false", "--secure-port=0",
 			"--kube-api-qps=500", "--kube-api-burst=1000", "--profiling=false",
 		),
-		c.start("kwok", syscall.SIGKILL,
-			"--kubeconfig="+config["kwok"], "--config="+stagesFile,
-			"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
-		),
+		c.start("kwok", syscall.SIGKILL, "--kubeconfig="+config["kwok"]),
 	)
 }
 

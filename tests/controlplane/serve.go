@@ -13,8 +13,9 @@ import (
 	"syscall"
 )
 
-// programs are the names under which this binary is the programs of a cluster.
-var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
+// foreign are the programs that are taken from a folder of them where it has them. The others are called as only ours can
+// be.
+var foreign = []string{"etcd", "kube-apiserver"}
 
 // announcement is the one line on standard output that says everything is ready.
 type announcement struct {
@@ -28,6 +29,7 @@ func serve(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	dir := flags.String("dir", "", "where logs, data and kubeconfigs go; created if need be")
 	kubeconfig := flags.String("kubeconfig", "", "use this cluster instead of starting one")
+	assets := flags.String("assets", "", "use the programs of this folder where it has them")
 	flags.Parse(args)
 	if *dir == "" {
 		return fmt.Errorf("serve needs --dir")
@@ -49,7 +51,7 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	ready, cleanUp, err := startAll(ctx, absolute, *kubeconfig, processes)
+	ready, cleanUp, err := startAll(ctx, absolute, *kubeconfig, *assets, processes)
 	defer func() {
 		processes.stopAll()
 		cleanUp()
@@ -69,9 +71,9 @@ func serve(args []string) error {
 }
 
 // startAll starts PostgreSQL and the cluster side by side. The returned function removes what is not in DIR, and is never nil.
-func startAll(ctx context.Context, dir, kubeconfig string, processes *processes) (announcement, func(), error) {
+func startAll(ctx context.Context, dir, kubeconfig, assets string, processes *processes) (announcement, func(), error) {
 	ready := announcement{BinDir: filepath.Join(dir, "bin"), Kubeconfig: kubeconfig}
-	if err := linkPrograms(ready.BinDir); err != nil {
+	if err := linkPrograms(ready.BinDir, assets); err != nil {
 		return ready, func() {}, err
 	}
 
@@ -90,8 +92,8 @@ func startAll(ctx context.Context, dir, kubeconfig string, processes *processes)
 	return ready, database.remove, err
 }
 
-// linkPrograms makes a directory of programs: KUBEBUILDER_ASSETS' own where it has them, else this binary.
-func linkPrograms(binDir string) error {
+// linkPrograms makes a directory of programs: those of ASSETS where it has them, else this binary.
+func linkPrograms(binDir, assets string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -99,13 +101,16 @@ func linkPrograms(binDir string) error {
 	if err := os.MkdirAll(binDir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range programs {
-		target := self
-		if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
-			if own := filepath.Join(assets, name); isExecutable(own) {
-				target = own
-			}
+	targets := make(map[string]string)
+	for name := range programs {
+		targets[name] = self
+	}
+	for _, name := range foreign {
+		if own := filepath.Join(assets, name); assets != "" && isExecutable(own) {
+			targets[name] = own
 		}
+	}
+	for name, target := range targets {
 		link := filepath.Join(binDir, name)
 		_ = os.Remove(link)
 		if err := os.Symlink(target, link); err != nil {

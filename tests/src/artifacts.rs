@@ -1,77 +1,58 @@
-//! Builds the control plane once per machine.
-//!
-//! The result is named after a hash of its sources, so that it is built again exactly when they change, and lives outside
-//! the project, so that a fresh clone finds what another one built.
+//! What is built once per machine by `tests/controlplane/build`, which says how, and how far it is.
 
 use std::{
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    time::Duration,
+    process::Stdio,
 };
 
-use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
-use tokio::{process::Command, time::Instant};
+use anyhow::{Context as _, Result, ensure};
+use tokio::process::Command;
 
-use crate::layout;
+use crate::{machine::Machine, layout};
 
-/// What the programs answer when asked for their version; Go modules know nothing of the release they are part of.
-const KUBERNETES_VERSION: &str = "v1.36.3";
+/// The variable by which Kubernetes' own tools know a folder of a control plane's programs.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// How often a long build says that it is still alive.
-const PROGRESS: Duration = Duration::from_secs(15);
+/// The programs that such a folder may have.
+const IN_ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
-/// The control plane's binary, built first if need be.
-pub async fn control_plane(cache: &Path) -> Result<PathBuf> {
-    let sources = layout::project().join("tests").join("controlplane");
-    let binary = cache.join("waygate").join(format!("controlplane-{}", fingerprint(&sources)?));
-    if binary.is_file() {
-        return Ok(binary);
-    }
-    eprintln!("testbed: building Kubernetes {KUBERNETES_VERSION} from source; once per machine, 5 to 10 minutes");
-    std::fs::create_dir_all(cache.join("waygate"))?;
-    // Built beside its place and moved there: an interrupted build leaves nothing that looks finished.
-    let unfinished = binary.with_extension(format!("unfinished-{}", std::process::id()));
-    go_build(&sources, &unfinished).await?;
-    std::fs::rename(&unfinished, &binary)?;
-    Ok(binary)
+/// Builds the control plane's binary if need be, or, for a cluster that is there, only what runs Postgres.
+pub async fn build_control_plane(machine: &Machine, cluster: bool) -> Result<PathBuf> {
+    build(machine, if cluster { "control-plane" } else { "postgres" }).await
 }
 
-/// Runs `go build`, saying from time to time that it runs.
-async fn go_build(sources: &Path, output: &Path) -> Result<()> {
-    let version = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
-        .map(|package| format!("-X {package}.gitVersion={KUBERNETES_VERSION}"))
-        .join(" ");
-    let mut build = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &format!("-s -w {version}"), "-o"])
-        .arg(output)
-        .arg(".")
-        .current_dir(sources)
-        .kill_on_drop(true)
-        .spawn()
-        .context("`go` does not start; the testbed needs Go 1.26 or newer")?;
-    let start = Instant::now();
-    let status = loop {
-        match tokio::time::timeout(PROGRESS, build.wait()).await {
-            Ok(status) => break status?,
-            Err(_) => eprintln!("testbed: still building, {} s", start.elapsed().as_secs()),
-        }
-    };
-    if !status.success() {
-        bail!("the control plane does not build ({status})");
+/// Builds kubectl if this machine has none.
+pub async fn build_kubectl(machine: &Machine) -> Result<PathBuf> {
+    build(machine, "kubectl").await
+}
+
+/// Puts kubectl beside the programs of a control plane.
+pub async fn link_kubectl(machine: &Machine, bin_dir: &Path) -> Result<()> {
+    let link = bin_dir.join("kubectl");
+    if !link.exists() {
+        symlink(build_kubectl(machine).await?, &link).with_context(|| format!("making {}", link.display()))?;
     }
-    eprintln!("testbed: built in {} s", start.elapsed().as_secs());
     Ok(())
 }
 
-/// A hash of every file that the binary is made of.
-fn fingerprint(sources: &Path) -> Result<String> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(sources)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.sort();
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
-        hash.update(std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
-    }
-    hash.update(KUBERNETES_VERSION);
-    Ok(hex::encode(&hash.finalize()[..6]))
+async fn build(machine: &Machine, part: &str) -> Result<PathBuf> {
+    let program = layout::project().join("tests").join("controlplane").join("build");
+    let mut build = Command::new(&program);
+    build.arg(part).arg(machine.cache()).env(ASSETS, machine.assets().unwrap_or_default());
+    let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+    let output = build.with_context(|| format!("{} does not start", program.display()))?.wait_with_output().await?;
+    ensure!(output.status.success(), "{part} does not build ({})", output.status);
+    let path = String::from_utf8(output.stdout).with_context(|| format!("where {part} is"))?;
+    Ok(path.trim_end().into())
+}
+
+/// Says which of the machine's own programs are used.
+pub(crate) fn tell_assets(machine: &Machine) -> Result<()> {
+    let Some(folder) = machine.assets() else { return Ok(()) };
+    let (there, missing): (Vec<_>, Vec<_>) = IN_ASSETS.into_iter().partition(|name| folder.join(name).is_file());
+    ensure!(!there.is_empty(), "{ASSETS}={} has none of {}", folder.display(), IN_ASSETS.join(", "));
+    let built = [&missing[..], &["kube-controller-manager", "kube-scheduler", "kwok"]].concat();
+    eprintln!("testbed: uses {} of {ASSETS}={}; {} are built", there.join(", "), folder.display(), built.join(", "));
+    Ok(())
 }

@@ -15,6 +15,10 @@ use crate::{
 /// Runs Waygate against real parts on this machine: Kubernetes (kube-apiserver, etcd, controllers, scheduler, and kwok for
 /// nodes), PostgreSQL, and a simulator of the cloud. Nothing needs to be installed but Rust and Go; what must be built is
 /// built once. Usually called by `make`.
+///
+/// What is on this machine is used instead, and said: etcd, kube-apiserver and kubectl of KUBEBUILDER_ASSETS (the controllers,
+/// the scheduler and kwok are built all the same), a PostgreSQL's binaries, the server of DATABASE_URL, and with
+/// `run --kubeconfig` a whole cluster.
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version)]
 pub struct Arguments {

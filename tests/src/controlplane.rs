@@ -14,6 +14,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::machine::Machine;
+
 /// How long everything may take to come up; 4 seconds are usual.
 const START_PATIENCE: Duration = Duration::from_mins(5);
 
@@ -45,9 +47,12 @@ pub struct Address {
 
 impl ControlPlane {
     /// Starts one in `dir`, or only the Postgres if there is a cluster already.
-    pub async fn start(binary: &Path, dir: &Path, kubeconfig: Option<&Path>) -> Result<Self> {
+    pub async fn start(machine: &Machine, binary: &Path, dir: &Path, kubeconfig: Option<&Path>) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--dir").arg(dir);
+        if let Some(assets) = machine.assets() {
+            command.arg("--assets").arg(assets);
+        }
         if let Some(kubeconfig) = kubeconfig {
             command.arg("--kubeconfig").arg(kubeconfig);
         }

@@ -12,6 +12,9 @@ pub struct Machine {
     cache: Option<PathBuf>,
     #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
     home: PathBuf,
+    /// A folder of Kubernetes' programs: its etcd, kube-apiserver (1.36 or newer) and kubectl are used, where it has them.
+    #[arg(long, global = true, env = "KUBEBUILDER_ASSETS", hide_env_values = true)]
+    assets: Option<PathBuf>,
 }
 
 impl Machine {
@@ -19,5 +22,12 @@ impl Machine {
     #[must_use]
     pub fn cache(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(|| self.home.join(".cache"))
+    }
+
+    /// The folder of Kubernetes' programs that are on this machine.
+    #[must_use]
+    pub fn assets(&self) -> Option<PathBuf> {
+        let folder = self.assets.as_deref().filter(|folder| !folder.as_os_str().is_empty())?;
+        Some(std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()))
     }
 }

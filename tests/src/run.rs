@@ -34,30 +34,37 @@ pub struct Options {
     /// The network that nodes are made from, as the simulator takes it (default: the simulator's built-in one).
     #[arg(long)]
     topology: Option<PathBuf>,
+    /// Whether the command may call kubectl.
+    #[arg(skip = true)]
+    kubectl: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
 
 impl Options {
-    /// One of our own subcommands as the command.
+    /// One of our own subcommands as the command. It calls no kubectl.
     pub(crate) fn of_ourselves(subcommand: &str) -> Result<Self> {
-        Ok(Self { kubeconfig: None, topology: None, command: vec![std::env::current_exe()?.into(), subcommand.into()] })
+        Ok(Self { kubeconfig: None, topology: None, kubectl: false, command: vec![std::env::current_exe()?.into(), subcommand.into()] })
     }
 }
 
 /// Starts everything, runs the command, stops everything, passes the exit code on.
 pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let binary = artifacts::control_plane(&machine.cache()).await?;
+    match &options.kubeconfig {
+        Some(kubeconfig) => eprintln!("testbed: uses the cluster of {}; no Kubernetes is built", kubeconfig.display()),
+        None => artifacts::tell_assets(machine)?,
+    }
+    let binary = artifacts::build_control_plane(machine, options.kubeconfig.is_none()).await?;
     remove_old_runs()?;
     let dir = layout::scratch().join(format!("{RUN}{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let mut plane = tokio::select! {
-        started = ControlPlane::start(&binary, &dir, options.kubeconfig.as_deref()) => started?,
+        started = ControlPlane::start(machine, &binary, &dir, options.kubeconfig.as_deref()) => started?,
         () = signals.any() => return Ok(ExitCode::FAILURE),
     };
-    let result = run_under(&mut plane, &dir, &options, &mut signals).await;
+    let result = run_under(machine, &mut plane, &dir, &options, &mut signals).await;
     plane.stop().await?;
     let status = result?;
     if status.success() {
@@ -84,7 +91,16 @@ fn remove_old_runs() -> Result<()> {
 }
 
 /// Prepares the cluster and runs the command in it.
-async fn run_under(plane: &mut ControlPlane, dir: &Path, options: &Options, signals: &mut Signals) -> Result<ExitStatus> {
+async fn run_under(
+    machine: &Machine,
+    plane: &mut ControlPlane,
+    dir: &Path,
+    options: &Options,
+    signals: &mut Signals,
+) -> Result<ExitStatus> {
+    if options.kubectl {
+        artifacts::link_kubectl(machine, &plane.address.bin_dir).await?;
+    }
     let client = cluster::client(&plane.address.kubeconfig).await?;
     let nodes = match options.kubeconfig {
         None => Some(Topology::of_simulator(options.topology.as_deref()).await?),

@@ -82,7 +82,9 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(supervisor().is_none(), "it is being started or stopped right now");
-    artifacts::control_plane(&machine.cache()).await?;
+    artifacts::tell_assets(machine)?;
+    artifacts::build_control_plane(machine, true).await?;
+    artifacts::build_kubectl(machine).await?;
     // What a killed supervisor left would look like an answer.
     if env_file().exists() {
         std::fs::remove_file(env_file())?;
@@ -97,6 +99,7 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     let mut supervisor = Command::new(layout::program("testbed")?)
         .arg("--cache")
         .arg(machine.cache())
+        .args(machine.assets().into_iter().flat_map(|folder| [PathBuf::from("--assets"), folder]))
         .arg("supervise")
         .args(["--simulator", &options.simulator])
         .args(options.topology.iter().flat_map(|file| [Path::new("--topology"), file]))
@@ -129,9 +132,12 @@ pub async fn down() -> Result<ExitCode> {
 /// The supervisor: `up`'s other half.
 pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let binary = artifacts::control_plane(&machine.cache()).await?;
-    let mut plane = ControlPlane::start(&binary, &dir(), None).await?;
-    let result = serve(&mut plane, options, &mut signals).await;
+    let binary = artifacts::build_control_plane(machine, true).await?;
+    let mut plane = ControlPlane::start(machine, &binary, &dir(), None).await?;
+    let result = match artifacts::link_kubectl(machine, &plane.address.bin_dir).await {
+        Ok(()) => serve(&mut plane, options, &mut signals).await,
+        Err(error) => Err(error),
+    };
     drop(std::fs::remove_file(env_file()));
     plane.stop().await?;
     result.map(|()| ExitCode::SUCCESS)
