@@ -1,6 +1,7 @@
 # Each target is one line that runs a program; the programs say what they do when asked for --help.
 
-TESTBED = cargo build --workspace --bins && target/debug/testbed
+# Builds Waygate and the control plane side by side, then calls the testbed.
+TESTBED = tests/start
 
 .PHONY: help demo test check fmt bench fuzz crds sqlx-prepare up down
 .DEFAULT_GOAL := help
