@@ -6,7 +6,7 @@ mod narrator;
 mod text;
 mod workloads;
 
-use std::{cell::RefCell, process::ExitCode, time::Duration};
+use std::{cell::RefCell, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{
@@ -24,10 +24,9 @@ use waygate_core::resources::PodDNAT;
 use crate::{
     pods::{annotation, condition},
     stand::{Options, Stand},
+    wait::PATIENCE,
 };
 
-/// A pod takes about five seconds with the cloud's own latencies; a busy machine takes longer.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// Pods of the Deployment and of the StatefulSets.
 const PODS: usize = 5;
 /// Those that get their address back.

@@ -9,6 +9,7 @@
 //! Invariant: nothing that the testbed starts outlives it. Its children die with it (parent-death signals, standard input
 //! that ends), and nothing it does depends on what an earlier run left behind.
 
+pub mod answers;
 pub mod artifacts;
 pub mod cloud;
 pub mod cluster;
@@ -16,22 +17,28 @@ pub mod commands;
 pub mod controlplane;
 pub mod database;
 pub mod demo;
+pub mod dnat;
+pub mod eip;
 pub mod environment;
 pub mod installation;
+pub mod kinds;
 pub mod layout;
 pub mod machine;
 pub mod manifests;
 pub mod nodes;
+pub mod nothing_left;
 mod options;
 mod parts;
 pub mod pods;
 pub mod process;
 pub mod proxy;
 pub mod queries;
+pub mod reasons;
 pub mod run;
 pub mod service;
 pub mod stack;
 pub mod stand;
 pub mod wait;
+pub mod workloads;
 
 pub use stand::{Options, Stand};

@@ -68,3 +68,15 @@ pub fn said(pod: &Pod, kind: &str) -> String {
 pub fn annotation<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
+
+/// A pod's IP, if it has one.
+#[must_use]
+pub fn ip(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default()
+}
+
+/// A pod's phase.
+#[must_use]
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}

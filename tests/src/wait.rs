@@ -5,6 +5,9 @@ use std::{future::Future, time::Duration};
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// How long a test waits for a pod, a lease or the cloud: some seconds are enough, and a busy machine takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
 

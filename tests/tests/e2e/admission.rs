@@ -6,13 +6,13 @@ use kube::api::PostParams;
 use serde_json::json;
 use std::process::Stdio;
 use testbed::{
+    eip::GATE,
     environment::Environment,
     pods::{annotated, annotation},
     stand::Stand,
+    wait::PATIENCE,
 };
 use tokio::io::AsyncWriteExt as _;
-
-use crate::eip::{GATE, PATIENCE};
 
 const THREE_FAULTS: [(&str, &str); 3] = [
     ("k8s.aliyun.com/pod-with-eip", "yes"),

@@ -8,14 +8,13 @@ use kube::{
 };
 use serde_json::json;
 use testbed::{
-    pods::{annotated, annotation, whole_condition},
+    kinds::{BOTH, EIP, Kind, lead_to},
+    nothing_left::eips_of_ours,
+    pods::{annotated, annotation, ip, whole_condition},
     stand::Stand,
+    wait::PATIENCE,
 };
 use waygate_core::resources::{PodDNAT, PodDnatSpec, PodEIP, PodEipSpec};
-
-use crate::eip::PATIENCE;
-use crate::kinds::{BOTH, EIP, Kind, ip, lead_to};
-use crate::nothing_left::eips_of_ours;
 
 /// The custom resource of a pod's name as the original writes it: without a lease.
 async fn made_by_the_original(stand: &Stand, kind: Kind) -> Result<()> {

@@ -5,15 +5,14 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
+    dnat::{GATE, ON, entries_to, one_gateway, ports},
+    nothing_left::nothing_is_left,
     pods::{annotated, annotation, whole_condition},
     stand::Stand,
+    wait::PATIENCE,
 };
 use uuid::Uuid;
 use waygate_core::{ids::LeaseId, names::Owner, resources::PodDNAT};
-
-use crate::dnat::{GATE, ON, entries_to, one_gateway, ports};
-use crate::eip::PATIENCE;
-use crate::nothing_left::nothing_is_left;
 
 const ADDRESSES: &str = "k8s.aliyun.com/allocated-dnat";
 

@@ -1,35 +1,17 @@
 //! The worker is killed between the cloud's answer and its record.
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::Result;
 use std::time::Duration;
-use testbed::{cloud::FaultId, pods::annotated, stand::Stand};
-
-use crate::eip::{GATE, PATIENCE};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
+use testbed::{
+    answers::{held, hold},
+    eip::GATE,
+    nothing_left::{eips_of_ours, nothing_is_left},
+    pods::annotated,
+    stand::Stand,
+};
 
 const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
-
-/// The cloud applies the next call of an action and keeps its answer.
-pub(crate) async fn hold(stand: &Stand, action: &str) -> Result<FaultId> {
-    stand.cloud.fault(json!({"action": action, "kind": "hold", "times": 1})).await
-}
-
-pub(crate) async fn held(stand: &Stand) -> Result<()> {
-    let probe = || async {
-        let faults = stand.cloud.faults().await?;
-        ensure!(faults.to_string().contains("\"held\":1"), "{faults}");
-        Ok(Some(()))
-    };
-    stand.eventually(probe, "an answer is held", PATIENCE).await
-}
-
-/// Waits until this fault holds an answer.
-pub(crate) async fn holds(stand: &Stand, fault: FaultId) -> Result<()> {
-    let probe = || async { Ok((stand.cloud.held_by(fault).await? > 0).then_some(())) };
-    stand.eventually(probe, "the answer is held", PATIENCE).await
-}
 
 async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     let fault = hold(stand, action).await?;

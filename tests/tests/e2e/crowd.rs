@@ -12,13 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 use testbed::{
+    kinds::EIP,
     nodes::OwnNode,
+    nothing_left::{eips_of_ours, nothing_is_left},
     pods::annotation,
     stand::{Options, Stand},
 };
-
-use crate::kinds::EIP;
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
 const PODS: usize = 500;
 

@@ -6,31 +6,21 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use testbed::{
+    dnat::{GATE, ON, entries_to, one_gateway, ports},
+    nothing_left::nothing_is_left,
     pods::{annotated, annotation, ask, condition},
+    reasons::told,
     stand::{Options, Stand},
+    wait::PATIENCE,
+    workloads::create_service,
 };
 use waygate_core::resources::PodDNAT;
-
-use crate::eip::{PATIENCE, service};
-use crate::nothing_left::nothing_is_left;
-use crate::reasons::told;
-
-pub(crate) const GATE: &str = "k8s.aliyun.com/dnat";
-pub(crate) const ON: (&str, &str) = ("k8s.aliyun.com/pod-dnat", "true");
-
-pub(crate) fn ports(list: &str) -> (&str, &str) {
-    ("k8s.aliyun.com/pod-dnat-expose-port", list)
-}
-
-pub(crate) async fn entries_to(stand: &Stand, pod_ip: &str) -> Result<Vec<Value>> {
-    Ok(stand.cloud.list("forwardEntries").await?.into_iter().filter(|entry| entry["InternalIp"] == pod_ip).collect())
-}
 
 #[tokio::test]
 async fn a_pod_gets_traffic_only_once_both_its_entries_work() -> Result<()> {
     let simulator = ["--profile", "realistic"].map(str::to_owned).to_vec();
     let stand = Stand::start_with(Options { simulator, ..Options::default() }).await?;
-    service(&stand, "game").await?;
+    create_service(&stand, "game").await?;
     stand.create(&annotated("game", &[ON, ports("80,443")])).await?;
     stand.condition("game", GATE, "False", PATIENCE).await?;
     stand.ready_endpoints("game", 0, PATIENCE).await?;
@@ -204,21 +194,6 @@ async fn pods_go_to_the_next_gateway_when_one_is_full_and_say_so_when_all_are() 
         stand.delete(name).await?;
     }
     nothing_is_left(&stand).await
-}
-
-/// A stand with one gateway, one of its EIPs if asked for, and these external ports, at which it looks once a second.
-pub(crate) async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) -> Result<Stand> {
-    // The simulator's addresses are drawn by its seed: a first one tells which they are.
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let looks = testbed::cloud::Cloud::start(&testbed::layout::scratch().join("logs").join("addresses"), &words(simulator)).await?;
-    let gateway = looks.account.nat_gateways.first().context("a gateway")?;
-    let eips: Vec<_> = gateway.eips.iter().take(eips).map(|eip| eip.ip_address.clone()).collect();
-    let pool = json!([{
-        "natgwId": gateway.nat_gateway_id, "zoneId": gateway.zone_id, "portRangeStart": first, "portRangeEnd": last, "eips": eips,
-    }]);
-    let config = json!({"networkController": {"natGwPool": pool}});
-    let worker = words("--quiet-seconds 0 --pool-seconds 1");
-    Stand::start_with(Options { simulator: words(simulator), worker, config, ..Options::default() }).await
 }
 
 #[tokio::test]

@@ -1,31 +1,19 @@
 //! EIPs of pods' own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, api::PostParams};
+use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
+    eip::{ADDRESS, GATE, WITH_EIP},
+    nothing_left::{eips_of_ours, nothing_is_left},
     pods::{annotated, annotation, ask, condition},
     stand::{Options, Stand},
+    wait::PATIENCE,
+    workloads::create_service,
 };
 use waygate_core::resources::PodEIP;
-
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-pub(crate) const GATE: &str = "k8s.aliyun.com/eip";
-const WITH_EIP: (&str, &str) = ("k8s.aliyun.com/pod-with-eip", "true");
-const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";
-
-pub(crate) async fn service(stand: &Stand, app: &str) -> Result<()> {
-    let service: Service = serde_json::from_value(json!({
-        "metadata": {"name": app}, "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
-    }))?;
-    Api::<Service>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &service).await?;
-    Ok(())
-}
 
 async fn eip_of(stand: &Stand, address: &str) -> Result<Value> {
     let eips = stand.cloud.list("eips").await?;
@@ -35,7 +23,7 @@ async fn eip_of(stand: &Stand, address: &str) -> Result<Value> {
 #[tokio::test]
 async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
     let stand = Stand::start_with(Options { simulator: words("--profile realistic"), ..Options::default() }).await?;
-    service(&stand, "web").await?;
+    create_service(&stand, "web").await?;
     stand.create(&annotated("web", &[WITH_EIP])).await?;
     let waiting = stand.condition("web", GATE, "False", PATIENCE).await?;
     assert_eq!(condition(&waiting, "Ready").unwrap_or("False"), "False");

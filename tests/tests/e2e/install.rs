@@ -3,9 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use testbed::stand::Stand;
-
-use crate::eip::PATIENCE;
+use testbed::{stand::Stand, wait::PATIENCE};
 
 #[tokio::test]
 async fn the_api_server_takes_the_deployments_as_they_are() -> Result<()> {

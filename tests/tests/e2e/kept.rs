@@ -1,57 +1,24 @@
 //! Addresses that outlive their pods.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{ConfigMap, Pod},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams},
 };
 use serde_json::json;
 use testbed::{
+    eip::{ADDRESS, GATE},
+    nothing_left::{eips_of_ours, nothing_is_left},
     pods::{annotated, annotation},
     stand::{Options, Stand},
+    wait::PATIENCE,
+    workloads::{scale, stateful, successor},
 };
 use waygate_core::resources::{PodDNAT, PodEIP};
 
-use crate::eip::{GATE, PATIENCE};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
-
-pub(crate) const ADDRESS: &str = "k8s.aliyun.com/allocated-eipAddress";
-
-pub(crate) async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
-    let annotations: serde_json::Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    let set: StatefulSet = serde_json::from_value(json!({
-        "metadata": {"name": "db"},
-        "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {
-            "metadata": {"labels": {"app": "db"}, "annotations": annotations},
-            "spec": {"containers": [{"name": "main", "image": "example.com/db:1"}]},
-        }},
-    }))?;
-    Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &set).await?;
-    Ok(())
-}
-
-pub(crate) async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
-    let sets = Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace);
-    sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": replicas}}))).await?;
-    Ok(())
-}
-
-/// Waits until `db-0` is another pod than `before`, and its gate is True.
-pub(crate) async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
-    let probe = || async {
-        let pod = stand.pods().get("db-0").await?;
-        let ready = testbed::pods::condition(&pod, gate) == Some("True");
-        ensure!(pod.metadata.uid != before.metadata.uid && ready, "it is not there, or its gate is not True");
-        Ok(Some(pod))
-    };
-    stand.eventually(probe, "the successor has its address", PATIENCE).await
-}
-
-pub(crate) async fn phase(stand: &Stand, wanted: &str) -> Result<()> {
+/// Waits until the only lease is in this phase.
+async fn phase(stand: &Stand, wanted: &str) -> Result<()> {
     let probe = || async {
         let phase: Option<String> = sqlx::query_scalar("SELECT phase FROM lease").fetch_optional(&stand.database).await?;
         ensure!(phase.as_deref() == Some(wanted), "it is {phase:?}");

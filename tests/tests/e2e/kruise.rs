@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use testbed::{
-    pods::{annotated, annotation},
+    kinds::{DNAT, EIP, Kind},
+    nothing_left::nothing_is_left,
+    pods::{annotated, annotation, ip},
     stand::Stand,
+    wait::PATIENCE,
+    workloads::{stateful, successor},
 };
 use waygate_core::annotations::LABEL;
 
-use crate::eip::PATIENCE;
-use crate::kept::{stateful, successor};
-use crate::kinds::{DNAT, EIP, Kind, ip};
-use crate::nothing_left::nothing_is_left;
 use plugin::{Kruise, Look, Plugin};
 use webhook::{KruiseWebhook, NETWORK_TYPE};
 

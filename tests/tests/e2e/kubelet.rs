@@ -13,7 +13,7 @@ use testbed::{
     cluster,
     environment::Environment,
     installation::Installation,
-    pods::{self, ask, condition},
+    pods::{self, ask, condition, phase},
     wait::eventually,
 };
 
@@ -71,10 +71,6 @@ fn gated(name: &str) -> Pod {
 
 fn is(pod: &Pod, kind: &str, status: &str) -> bool {
     condition(pod, kind) == Some(status)
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 fn address(pod: &Pod) -> Option<&str> {

@@ -7,13 +7,12 @@ use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use testbed::{
+    dnat::{GATE, ON, one_gateway, ports},
+    nothing_left::nothing_is_left,
     pods::{annotated, condition},
+    reasons::told,
     stand::{Options, Stand},
 };
-
-use crate::dnat::{GATE, ON, one_gateway, ports};
-use crate::nothing_left::nothing_is_left;
-use crate::reasons::told;
 
 /// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with the real cloud's latencies.
 const ONE_ENTRY: Duration = Duration::from_millis(150 + 1000);

@@ -6,16 +6,16 @@ use kube::api::{DeleteParams, EvictParams};
 use serde_json::json;
 use std::time::Duration;
 use testbed::{
+    eip::GATE,
+    kinds::{BOTH, EIP, lead_to},
     nodes::OwnNode,
-    pods::{ask, condition},
+    nothing_left::{eips_of_ours, nothing_is_left},
+    pods::{ask, condition, ip, phase},
+    reasons::told,
     stand::{Options, Stand},
+    wait::PATIENCE,
+    workloads::{stateful, successor},
 };
-
-use crate::eip::{GATE, PATIENCE};
-use crate::kept::{stateful, successor};
-use crate::kinds::{BOTH, EIP, ip, lead_to, phase};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
-use crate::reasons::told;
 
 /// The garbage collector looks every 20 s and gives a node that is gone 40 s to come back.
 const COLLECTED: Duration = Duration::from_secs(150);

@@ -10,13 +10,13 @@ use kube::{
 };
 use serde_json::json;
 use testbed::{
+    eip::GATE,
     manifests::STAND_LABEL,
+    nothing_left::nothing_is_left,
     pods::annotated,
     stand::{Options, Stand},
+    wait::PATIENCE,
 };
-
-use crate::eip::{GATE, PATIENCE};
-use crate::nothing_left::nothing_is_left;
 
 const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 

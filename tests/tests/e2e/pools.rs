@@ -5,16 +5,14 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testbed::{
     cloud::Cloud,
+    dnat::GATE,
     layout,
+    nothing_left::nothing_is_left,
     pods::annotated,
+    reasons::told,
     stand::{Options, Stand},
+    wait::PATIENCE,
 };
-
-use crate::eip::PATIENCE;
-use crate::nothing_left::nothing_is_left;
-use crate::reasons::told;
-
-const GATE: &str = "k8s.aliyun.com/dnat";
 
 /// Creates a pod in the stand's present namespace, and says which external addresses it got.
 async fn addresses_of(stand: &Stand, pod: &str, ports: &str) -> Result<BTreeSet<String>> {

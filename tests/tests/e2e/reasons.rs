@@ -1,33 +1,20 @@
 //! What a pod's condition says while it waits.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::PodReadinessGate;
 use serde_json::{Value, json};
 use testbed::{
+    eip::{GATE, WITH_EIP},
     layout,
-    pods::{annotated, annotation, whole_condition},
+    nothing_left::nothing_is_left,
+    pods::{annotated, annotation},
+    reasons::told,
     stand::{Options, Stand},
+    wait::PATIENCE,
 };
 
-use crate::eip::{GATE, PATIENCE};
-use crate::nothing_left::nothing_is_left;
-
-const WITH_EIP: (&str, &str) = ("k8s.aliyun.com/pod-with-eip", "true");
 const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
 const DNAT: &str = "k8s.aliyun.com/dnat";
-
-/// Waits until the pod's condition has this reason and its message these words.
-pub(crate) async fn told(stand: &Stand, pod: &str, gate: &str, reason: &str, words: &[&str]) -> Result<()> {
-    let probe = || async {
-        let found = stand.pods().get(pod).await?;
-        let condition = whole_condition(&found, gate).context("it has no such condition")?;
-        let message = condition.message.as_deref().unwrap_or_default();
-        let right = condition.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word));
-        ensure!(right, "it says {:?}: {message}", condition.reason);
-        Ok(Some(()))
-    };
-    stand.eventually(probe, &format!("pod {pod} says {reason}"), PATIENCE).await
-}
 
 fn simulator(words: &str) -> Options {
     Options { simulator: words.split(' ').map(str::to_owned).collect(), ..Options::default() }

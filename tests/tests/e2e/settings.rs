@@ -9,13 +9,12 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testbed::{
-    pods::{annotated, annotation},
+    kinds::{DNAT, EIP, Kind},
+    nothing_left::{eips_of_ours, nothing_is_left},
+    pods::{annotated, annotation, ip},
     stand::Stand,
+    wait::PATIENCE,
 };
-
-use crate::eip::PATIENCE;
-use crate::kinds::{DNAT, EIP, Kind, ip};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
 /// The pod's custom resource at a version, as it is.
 async fn resource(stand: &Stand, kind: &str, version: &str, name: &str) -> Result<Value> {

@@ -8,16 +8,14 @@ use kube::{
 };
 use serde_json::{Value, json};
 use testbed::{
+    eip::{ADDRESS, GATE, WITH_EIP},
+    nothing_left::{eips_of_ours, nothing_is_left},
     pods::{annotated, annotation, condition, whole_condition},
     stand::{Options, Stand},
+    wait::PATIENCE,
+    workloads::{scale, stateful, successor},
 };
 use waygate_core::resources::PodEIP;
-
-use crate::eip::{GATE, PATIENCE};
-use crate::kept::{ADDRESS, scale, stateful, successor};
-use crate::nothing_left::nothing_is_left;
-
-const WITH_EIP: (&str, &str) = ("k8s.aliyun.com/pod-with-eip", "true");
 
 /// An EIP bought in the console: its ID and its address.
 async fn bought(stand: &Stand, tags: Value) -> Result<(String, String)> {
@@ -198,7 +196,7 @@ async fn a_prepaid_eip_outlives_its_pod_and_serves_the_next_of_its_kind() -> Res
     stand.create(&annotated("second", &asks)).await?;
     let second = stand.condition("second", GATE, "True", PATIENCE).await?;
     assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
-    assert_eq!(crate::nothing_left::eips_of_ours(&stand).await?.len(), 1, "none was bought beside it");
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1, "none was bought beside it");
     assert_eq!(stand.cloud.calls_of("ReleaseEipAddress").await?, 0);
     Ok(())
 }

@@ -4,13 +4,12 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::PodReadinessGate;
 use serde_json::json;
 use testbed::{
-    pods::{annotated, annotation, whole_condition},
+    kinds::{DNAT, EIP, lead_to},
+    nothing_left::{eips_of_ours, nothing_is_left},
+    pods::{annotated, annotation, ip, whole_condition},
     stand::Stand,
+    wait::PATIENCE,
 };
-
-use crate::eip::PATIENCE;
-use crate::kinds::{DNAT, EIP, ip, lead_to};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
 /// Webhook and worker start again with these controllers.
 async fn restart_with(stand: &Stand, controllers: &[&str]) -> Result<()> {

@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testbed::{
     cluster,
+    eip::GATE,
     environment::Environment,
-    pods::{annotation, ask, condition},
+    kinds::EIP,
+    nothing_left::{eips_of_ours, nothing_is_left},
+    pods::{annotation, ask, condition, phase},
+    reasons::told,
     stand::Stand,
+    wait::PATIENCE,
 };
-
-use crate::eip::{GATE, PATIENCE};
-use crate::kinds::{EIP, phase};
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
-use crate::reasons::told;
 
 /// A template of pods `app: NAME` that ask for an EIP.
 fn template(app: &str, restart: &str) -> Value {

@@ -4,14 +4,14 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 use testbed::{
+    answers::{held, hold},
+    nothing_left::{eips_of_ours, nothing_is_left},
     pods::{annotated, annotation, ask},
     stand::Stand,
+    wait::PATIENCE,
 };
 
 use super::KINDS;
-use crate::crash::{held, hold};
-use crate::eip::PATIENCE;
-use crate::nothing_left::{eips_of_ours, nothing_is_left};
 
 /// A pod of each kind, working.
 async fn both(stand: &Stand) -> Result<()> {

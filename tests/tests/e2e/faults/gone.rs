@@ -4,15 +4,15 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
+    dnat::one_gateway,
+    nothing_left::nothing_is_left,
     pods::{annotated, annotation},
     stand::Stand,
+    wait::PATIENCE,
 };
 use waygate_core::resources::PodEIP;
 
 use super::KINDS;
-use crate::dnat::one_gateway;
-use crate::eip::PATIENCE;
-use crate::nothing_left::nothing_is_left;
 
 const REFUSALS: [&str; 2] = ["InvalidNatGatewayId.NotFound", "InvalidForwardTableId.NotFound"];
 

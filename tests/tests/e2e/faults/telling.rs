@@ -6,15 +6,15 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use testbed::{
+    answers::{held, hold, holds},
+    nothing_left::nothing_is_left,
     pods::{annotated, annotation, condition},
     stand::Stand,
+    wait::PATIENCE,
 };
 use waygate_core::resources::{PodDNAT, PodEIP};
 
 use super::KINDS;
-use crate::crash::{held, hold, holds};
-use crate::eip::PATIENCE;
-use crate::nothing_left::nothing_is_left;
 
 const OTHER_GATE: &str = "example.com/other";
 

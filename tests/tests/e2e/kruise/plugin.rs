@@ -18,11 +18,12 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
-use testbed::{pods::annotation, stand::Stand};
+use testbed::{
+    pods::{annotation, ip},
+    stand::Stand,
+};
 use tokio::task::JoinHandle;
 use waygate_core::resources::{PodDNAT, PodEIP};
-
-use crate::kinds::ip;
 
 const PORTS: &str = "k8s.aliyun.com/pod-dnat-expose-port";
 

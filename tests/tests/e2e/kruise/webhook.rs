@@ -11,15 +11,14 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use testbed::{
+    kinds::{DNAT, EIP},
     manifests::STAND_LABEL,
     pods::{annotated, annotation},
     stand::Stand,
+    wait::PATIENCE,
 };
 use tokio::task::JoinHandle;
 use waygate_certs::Authority;
-
-use crate::eip::PATIENCE;
-use crate::kinds::{DNAT, EIP};
 
 /// The annotation by which a pod of a GameServerSet names its plugin.
 pub(crate) const NETWORK_TYPE: &str = "game.kruise.io/network-type";

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kube::{Api, api::ListParams};
-use testbed::stand::Stand;
 use waygate_core::resources::{PodDNAT, PodEIP};
 
-/// EIPs that the stand's worker allocated: they carry its store's tag.
-pub(crate) async fn eips_of_ours(stand: &Stand) -> Result<Vec<serde_json::Value>> {
+use crate::stand::Stand;
+
+/// Lists the EIPs that the stand's worker allocated: they carry its store's tag.
+pub async fn eips_of_ours(stand: &Stand) -> Result<Vec<serde_json::Value>> {
     let tagged = |eip: &serde_json::Value| eip["Tags"].to_string().contains("waygate.dev/lease");
     Ok(stand.cloud.list("eips").await?.into_iter().filter(tagged).collect())
 }
 
 /// Waits until neither cloud, store nor cluster hold anything of ours.
-pub(crate) async fn nothing_is_left(stand: &Stand) -> Result<()> {
+pub async fn nothing_is_left(stand: &Stand) -> Result<()> {
     let (eips, dnats) = (
         Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace),
         Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace),

@@ -3,57 +3,50 @@
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use testbed::{
-    pods::{annotated, annotation, condition},
-    stand::Stand,
-};
 use waygate_core::resources::{PodDNAT, PodEIP};
 
-use crate::eip::PATIENCE;
+use crate::{
+    pods::{annotated, annotation, condition, ip, phase},
+    stand::Stand,
+    wait::PATIENCE,
+};
 
 /// A kind of address, and a pod that asks for it.
-#[derive(Clone, Copy)]
-pub(crate) struct Kind {
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
     /// The pod's name.
-    pub(crate) pod: &'static str,
+    pub pod: &'static str,
     /// The readiness gate, and the condition that answers it.
-    pub(crate) gate: &'static str,
+    pub gate: &'static str,
     /// The annotations by which a pod asks.
-    pub(crate) asks: &'static [(&'static str, &'static str)],
+    pub asks: &'static [(&'static str, &'static str)],
     /// The annotation that tells it.
-    pub(crate) tells: &'static str,
+    pub tells: &'static str,
     /// How many things of the cloud then lead to it.
-    pub(crate) things: usize,
+    pub things: usize,
 }
 
-pub(crate) const EIP: Kind = Kind {
+/// The kind of pods that ask for an EIP.
+pub const EIP: Kind = Kind {
     pod: "with-eip",
     gate: "k8s.aliyun.com/eip",
     asks: &[("k8s.aliyun.com/pod-with-eip", "true")],
     tells: "k8s.aliyun.com/allocated-eipAddress",
     things: 1,
 };
-pub(crate) const DNAT: Kind = Kind {
+/// The kind of pods that ask for ports of a NAT gateway.
+pub const DNAT: Kind = Kind {
     pod: "with-dnat",
     gate: "k8s.aliyun.com/dnat",
     asks: &[("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80,443")],
     tells: "k8s.aliyun.com/allocated-dnat",
     things: 2,
 };
-pub(crate) const BOTH: [Kind; 2] = [EIP, DNAT];
+/// Both kinds.
+pub const BOTH: [Kind; 2] = [EIP, DNAT];
 
-/// A pod's IP, if it has one.
-pub(crate) fn ip(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default()
-}
-
-/// A pod's phase.
-pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// How many bound EIPs and working forward entries lead to an IP.
-pub(crate) async fn lead_to(stand: &Stand, ip: &str) -> Result<usize> {
+/// Counts the bound EIPs and working forward entries that lead to an IP.
+pub async fn lead_to(stand: &Stand, ip: &str) -> Result<usize> {
     let state = stand.cloud.state().await?;
     let count = |list: &str, address: &str, works: &str| {
         let things = state[list].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -63,18 +56,19 @@ pub(crate) async fn lead_to(stand: &Stand, ip: &str) -> Result<usize> {
 }
 
 impl Kind {
-    /// A pod that asks for it, and that its node treats as these annotations say.
-    pub(crate) fn asking(&self, node: &[(&str, &str)]) -> Pod {
+    /// Makes a pod that asks for it, and that its node treats as these annotations say.
+    #[must_use]
+    pub fn asking(&self, node: &[(&str, &str)]) -> Pod {
         annotated(self.pod, &[self.asks, node].concat())
     }
 
     /// Waits until its pod has its address.
-    pub(crate) async fn works(&self, stand: &Stand) -> Result<Pod> {
+    pub async fn works(&self, stand: &Stand) -> Result<Pod> {
         stand.condition(self.pod, self.gate, "True", PATIENCE).await
     }
 
-    /// How many addresses the custom resource of its pod shows for an IP.
-    pub(crate) async fn shown(&self, stand: &Stand, ip: &str) -> Result<usize> {
+    /// Counts the addresses that the custom resource of its pod shows for an IP.
+    pub async fn shown(&self, stand: &Stand, ip: &str) -> Result<usize> {
         let namespace = &stand.namespace;
         if self.gate == EIP.gate {
             let status = Api::<PodEIP>::namespaced(stand.client.clone(), namespace).get(self.pod).await?.status.unwrap_or_default();
@@ -84,9 +78,8 @@ impl Kind {
         Ok(status.entries.iter().flatten().filter(|entry| entry.internal_ip.as_deref() == Some(ip)).count())
     }
 
-    /// Looks at a pod that is being deleted until it has exited. As long as it runs, its address works and stands where it stood. Says how
-    /// often it did.
-    pub(crate) async fn stays_until_exit(&self, stand: &Stand, before: &Pod) -> Result<usize> {
+    /// Counts looks at a pod that is being deleted, until it has exited; fails if its address does not work and stand as before until then.
+    pub async fn stays_until_exit(&self, stand: &Stand, before: &Pod) -> Result<usize> {
         let mut looks = 0;
         let probe = || {
             looks += 1;
