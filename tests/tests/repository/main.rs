@@ -3,3 +3,4 @@
 mod circles;
 mod documents;
 mod files;
+mod quoted_paths;
