@@ -7,6 +7,7 @@
 //! Invariant: a [`Reading`] that holds a request holds no problem. Nothing here panics, whatever a pod's author wrote: a webhook
 //! reads annotations before the API server has validated them.
 
+mod context;
 mod dnat;
 mod eip;
 mod keys;
@@ -18,6 +19,7 @@ mod reader;
 mod tests;
 mod values;
 
+pub use context::Context;
 pub use keys::{ALLOCATED_DNAT, ALLOCATED_EIP, LABEL, OURS, PREFIXES, is_allocated, is_ours};
 pub use problem::Problem;
 
@@ -25,18 +27,6 @@ use crate::request::{EipSource, Kind, Request, Requests};
 use keys::Key;
 use reader::Reader;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-
-/// What must be known of a pod, beside its annotations, to judge them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Context<'a> {
-    /// The pod uses its node's network: no address of its own could be bound.
-    pub host_network: bool,
-    /// Controlled by a StatefulSet or one of the configuration's `customStatefulWorkloadKinds`.
-    pub stateful: bool,
-    /// The external ports of every gateway that serves the pod's namespace. While they are not known, nothing is judged by them.
-    pub port_ranges: Option<&'a [RangeInclusive<u16>]>,
-}
 
 /// What a pod's annotations say.
 #[derive(Clone, Debug, PartialEq, Eq)]

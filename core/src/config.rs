@@ -10,6 +10,7 @@
 mod cursor;
 mod pool;
 mod scope;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::ids::{RegionId, VpcId};
 use crate::request::Kind;
 use crate::selector::LabelSelector;
 use cursor::{Cursor, Findings};
+use shapes::{is_id, is_place};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -262,19 +264,6 @@ fn admission(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
 /// It is part of names and keys in the store.
 fn is_cluster_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-}
-
-/// A region or a zone, such as `cn-hangzhou` or `cn-hangzhou-j`.
-fn is_place(text: &str) -> bool {
-    text.len() <= 64 && text.contains('-') && text.split('-').all(|part| !part.is_empty() && is_lower(part))
-}
-
-fn is_id(text: &str, prefix: &str) -> bool {
-    text.len() <= 64 && text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && is_lower(rest))
-}
-
-fn is_lower(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
 fn is_kind(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The keys of DNAT: which ports, and how they are forwarded.
 
-use super::Context;
+use super::context::Context;
 use super::keys::Key;
 use super::problem::shown;
 use super::reader::Reader;

@@ -1,6 +1,6 @@
 //! The keys of an EIP: allocated for the pod, or given by it.
 
-use super::Context;
+use super::context::Context;
 use super::keys::Key;
 use super::reader::Reader;
 use super::values::{self, Refusal, refusal};

@@ -1,7 +1,7 @@
 //! The pool of NAT gateways.
 
 use super::cursor::{Cursor, Findings};
-use super::{is_id, is_place};
+use super::shapes::{is_id, is_place};
 use crate::ids::{NatGatewayId, ZoneId};
 use std::collections::BTreeSet;
 use std::fmt;
