@@ -16,9 +16,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// readyPatience is how long the control plane may take to come up on a busy machine; two seconds are usual.
-const readyPatience = 2 * time.Minute
-
 // cluster is a control plane of one instance of each program, all on the loopback interface, all data in DIR.
 type cluster struct {
 	dir       string

@@ -11,7 +11,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 )
+
+// readyPatience is how long a program may take to come up on a busy machine; two seconds are usual.
+const readyPatience = 2 * time.Minute
 
 // foreign are the programs that are taken from a folder of them where it has them. The others are called as only ours can
 // be.
