@@ -57,6 +57,7 @@ pub async fn tell() -> Result<ExitCode> {
     narrator.pause().await;
     println!("\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n");
     stand.stop().await?;
+    println!("{}", text::TRY_NEXT);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,26 @@ use serde_json::Value;
 /// The annotations that tell an address.
 pub(super) const ADDRESSES: [&str; 2] = ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
 
+/// What a person who has watched can do, to be pasted as it stands.
+pub(super) const TRY_NEXT: &str = r#"What to try next:
+
+  A pod of your own, and its address:
+    make up && . target/testbed/env
+    kubectl run hello --image=nginx --annotations=k8s.aliyun.com/pod-with-eip=true
+    kubectl wait pod hello --for=condition=Ready && kubectl get podeip hello
+
+  A wrong annotation, refused at once:
+    kubectl run wrong --image=nginx --annotations=k8s.aliyun.com/pod-with-eip=yes
+
+  Its EIP taken away in the cloud's console: the gate closes, the EIP is bound again. Waygate looks at a pod that rests every
+  few minutes, and at once when its object changes:
+    eip=$(kubectl get podeip hello --output=jsonpath='{.spec.allocationID}')
+    curl --json "{\"allocationId\": \"$eip\"}" "$CLOUD_ADMIN/console/unassociate-eip"
+    for look in 1 2; do kubectl annotate --overwrite pod hello look=$look; sleep 2; done
+    kubectl get events --field-selector=involvedObject.name=hello --watch
+
+  `make down` ends it. What else a pod may ask for is in README.md."#;
+
 pub(super) fn heading(text: &str) {
     println!("\n{}", paint(BOLD, text));
 }
