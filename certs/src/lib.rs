@@ -1,6 +1,8 @@
-//! How certificates come to be: a small authority of our own for the admission server, and when each certificate is renewed.
+//! How certificates come to be: a small authority of our own for the admission server, and when
+//! each certificate is renewed.
 //!
-//! Pure: the time is an argument, and nothing is read from or written to anywhere. Whoever keeps the PEM texts keeps them as Secrets.
+//! Pure: the time is an argument, and nothing is read from or written to anywhere. Whoever keeps
+//! the PEM texts keeps them as Secrets.
 //!
 //! ```text
 //! Authority (10 years) ─ issue(names) ─▶ Pair (90 days) ─ needs_renewal, in its last third ─▶ issue again
@@ -16,15 +18,17 @@ pub use lifetime::needs_renewal;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
-/// How long an authority lives: as long as a cluster, since every client's trust hangs on it. A leaked key ends it sooner, by hand.
+/// How long an authority lives: as long as a cluster, since every client's trust hangs on it. A
+/// leaked key ends it sooner, by hand.
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// How long a serving certificate lives: renewed in its last third, there remain 30 days to notice that renewal fails.
+/// How long a serving certificate lives: renewed in its last third, there remain 30 days to notice
+/// that renewal fails.
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Clocks of the machines in a cluster may differ by so much.
 const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
@@ -82,7 +86,8 @@ impl Authority {
         self.issuer.key().serialize_pem().into()
     }
 
-    /// A certificate, with a new key, for a server that is reached under these DNS names and IP addresses. It never outlives the authority.
+    /// A certificate, with a new key, for a server that is reached under these DNS names and IP
+    /// addresses. It never outlives the authority.
     pub fn issue(&self, names: &[String], now: Timestamp) -> Result<Pair, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
         let mut params = CertificateParams::new(names).map_err(Error::Make)?;

@@ -27,7 +27,9 @@ fn what_cannot_be_read_is_renewed() {
 fn a_loaded_authority_issues_what_its_certificate_signed() {
     let first = Authority::new(NOW).unwrap();
     let again = Authority::load(first.ca_pem(), &first.key_pem()).unwrap();
-    let leaf = again.issue(&["waygate-webhook.waygate-system.svc".into(), "127.0.0.1".into()], NOW).unwrap();
+    let leaf = again
+        .issue(&["waygate-webhook.waygate-system.svc".into(), "127.0.0.1".into()], NOW)
+        .unwrap();
     let (_, ca) = parse_x509_pem(first.ca_pem().as_bytes()).unwrap();
     let (_, leaf) = parse_x509_pem(leaf.cert_pem.as_bytes()).unwrap();
     let (ca, leaf) = (ca.parse_x509().unwrap(), leaf.parse_x509().unwrap());
@@ -41,7 +43,10 @@ fn a_loaded_authority_issues_what_its_certificate_signed() {
 fn a_leaf_never_outlives_its_authority() {
     let authority = Authority::new(NOW).unwrap();
     let late = authority.issue(&["a.example".into()], days(3640)).unwrap();
-    assert_eq!(lifetime::read(&late.cert_pem).unwrap().not_after, lifetime::read(authority.ca_pem()).unwrap().not_after);
+    assert_eq!(
+        lifetime::read(&late.cert_pem).unwrap().not_after,
+        lifetime::read(authority.ca_pem()).unwrap().not_after
+    );
 }
 
 #[test]
@@ -57,6 +62,7 @@ fn no_key_is_shown_by_debug() {
     let authority = Authority::new(NOW).unwrap();
     let pair = authority.issue(&["a.example".into()], NOW).unwrap();
     let shown = format!("{authority:?} {pair:?}");
-    let key: String = pair.key_pem.expose_secret().lines().nth(1).unwrap().chars().take(20).collect();
+    let key: String =
+        pair.key_pem.expose_secret().lines().nth(1).unwrap().chars().take(20).collect();
     assert!(!shown.contains(&key) && !shown.contains("PRIVATE"));
 }

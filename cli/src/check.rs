@@ -24,7 +24,8 @@ pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
 }
 
 fn report(pod: &PodLike) -> bool {
-    let context = Context { host_network: pod.host_network, stateful: pod.stateful, ..Context::default() };
+    let context =
+        Context { host_network: pod.host_network, stateful: pod.stateful, ..Context::default() };
     let reading = annotations::read(&pod.annotations, &context);
     let kinds: Vec<_> = reading.requests.kinds().map(Kind::as_str).collect();
     match (kinds.is_empty(), reading.problems.is_empty()) {
@@ -67,7 +68,11 @@ fn pooled(gateway: &Gateway) -> String {
         let namespaces: Vec<_> = gateway.namespaces.iter().map(String::as_str).collect();
         format!("namespaces {} only", namespaces.join(", "))
     };
-    format!("{gateway}: ports {}–{} of {eips}, for {whose}", gateway.ports.start(), gateway.ports.end())
+    format!(
+        "{gateway}: ports {}–{} of {eips}, for {whose}",
+        gateway.ports.start(),
+        gateway.ports.end()
+    )
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

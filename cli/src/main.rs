@@ -19,7 +19,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the annotations of pods and of workloads' pod templates, as admission would: no cluster is asked.
+    /// Check the annotations of pods and of workloads' pod templates, as admission would: no
+    /// cluster is asked.
     ///
     /// Exit code 0: all are right. 1: something would be refused. 2: a file could not be read.
     Check {

@@ -27,10 +27,15 @@ pub(crate) fn pods(document: &Value) -> Vec<PodLike> {
         "CronJob" => &document["spec"]["jobTemplate"]["spec"]["template"],
         _ => &document["spec"]["template"],
     };
-    let Some(annotations) = template["metadata"]["annotations"].as_object() else { return Vec::new() };
+    let Some(annotations) = template["metadata"]["annotations"].as_object() else {
+        return Vec::new();
+    };
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     vec![PodLike {
-        name: format!("{kind} {}", document["metadata"]["name"].as_str().unwrap_or("without a name")),
+        name: format!(
+            "{kind} {}",
+            document["metadata"]["name"].as_str().unwrap_or("without a name")
+        ),
         annotations: annotations.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
         host_network: template["spec"]["hostNetwork"].as_bool().unwrap_or(false),
         stateful: kind == "StatefulSet",
@@ -52,7 +57,10 @@ mod tests {
             {"kind": "Service", "metadata": {"name": "d"}, "spec": {}},
         ]});
         let found = pods(&list);
-        assert_eq!(found.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["Pod a", "StatefulSet b", "CronJob c"]);
+        assert_eq!(
+            found.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(),
+            ["Pod a", "StatefulSet b", "CronJob c"]
+        );
         assert!(found[1].stateful && found[1].host_network && !found[2].stateful);
     }
 }

@@ -16,7 +16,12 @@ use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId};
 use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
 
 /// Sends `change` once.
-pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&str>, deadline: Instant) -> Result<Answer, Error> {
+pub(crate) async fn send(
+    transport: &Transport,
+    change: &Change,
+    token: Option<&str>,
+    deadline: Instant,
+) -> Result<Answer, Error> {
     let action = vpc(change.action());
     let token = token.filter(|_| change.takes_token());
     let params = params(change).maybe("ClientToken", token);
@@ -24,8 +29,13 @@ pub(crate) async fn send(transport: &Transport, change: &Change, token: Option<&
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => {
             transport.call::<Allocated>(action, params, deadline).await?.value.answer()
         }
-        Change::CreateForwardEntry(_) => transport.call::<Created>(action, params, deadline).await?.value.answer(),
-        _ => transport.call::<Plain>(action, params, deadline).await.map(|read| Ok(plain(read.value)))?,
+        Change::CreateForwardEntry(_) => {
+            transport.call::<Created>(action, params, deadline).await?.value.answer()
+        }
+        _ => transport
+            .call::<Plain>(action, params, deadline)
+            .await
+            .map(|read| Ok(plain(read.value)))?,
     };
     answer.map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
 }
@@ -38,7 +48,8 @@ pub(crate) async fn tag_resources(
     tags: &BTreeMap<String, String>,
     deadline: Instant,
 ) -> Result<(), Error> {
-    let params = Params::default().with("ResourceType", resource_type).list("ResourceId", ids).tags(tags);
+    let params =
+        Params::default().with("ResourceType", resource_type).list("ResourceId", ids).tags(tags);
     transport.call::<Plain>(vpc("TagResources"), params, deadline).await.map(drop)
 }
 
@@ -51,22 +62,41 @@ fn params(change: &Change) -> Params {
         Change::AllocateEipAddress { spec, tags } => {
             let params = allocate(spec, tags).maybe("Description", spec.description.as_ref());
             // The cloud takes no name for what is paid by the month.
-            let name = spec.name.as_ref().filter(|_| spec.instance_charge_type == InstanceChargeType::PostPaid);
+            let name = spec
+                .name
+                .as_ref()
+                .filter(|_| spec.instance_charge_type == InstanceChargeType::PostPaid);
             params.maybe("Name", name)
         }
-        Change::AllocateEipAddressPro { ip_address, spec, tags } => allocate(spec, tags).with("IpAddress", ip_address),
-        Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip).with("Mode", "NAT"),
-        Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
-        Change::ReleaseEipAddress { allocation_id } => Params::default().with("AllocationId", allocation_id),
-        Change::AddCommonBandwidthPackageIp { allocation_id, package_id } => membership(allocation_id, package_id).with("IpType", "EIP"),
-        Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => membership(allocation_id, package_id),
-        Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description } => Params::default()
-            .with("AllocationId", allocation_id)
-            .maybe("Bandwidth", bandwidth.as_ref())
-            .maybe("Name", name.as_ref())
-            .maybe("Description", description.as_ref()),
+        Change::AllocateEipAddressPro { ip_address, spec, tags } => {
+            allocate(spec, tags).with("IpAddress", ip_address)
+        }
+        Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => {
+            binding(allocation_id, eni_id, private_ip).with("Mode", "NAT")
+        }
+        Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => {
+            binding(allocation_id, eni_id, private_ip)
+        }
+        Change::ReleaseEipAddress { allocation_id } => {
+            Params::default().with("AllocationId", allocation_id)
+        }
+        Change::AddCommonBandwidthPackageIp { allocation_id, package_id } => {
+            membership(allocation_id, package_id).with("IpType", "EIP")
+        }
+        Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => {
+            membership(allocation_id, package_id)
+        }
+        Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description } => {
+            Params::default()
+                .with("AllocationId", allocation_id)
+                .maybe("Bandwidth", bandwidth.as_ref())
+                .maybe("Name", name.as_ref())
+                .maybe("Description", description.as_ref())
+        }
         Change::CreateForwardEntry(entry) => forward(entry),
-        Change::ModifyForwardEntry { entry_id, forward: entry } => forward(entry).with("ForwardEntryId", entry_id),
+        Change::ModifyForwardEntry { entry_id, forward: entry } => {
+            forward(entry).with("ForwardEntryId", entry_id)
+        }
         Change::DeleteForwardEntry { table_id, entry_id } => {
             Params::default().with("ForwardTableId", table_id).with("ForwardEntryId", entry_id)
         }
@@ -89,7 +119,9 @@ fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
     match spec.instance_charge_type {
         InstanceChargeType::PostPaid => params,
         // A month is the shortest the cloud sells, and unpaid it would stay an open order.
-        InstanceChargeType::PrePaid => params.with("PricingCycle", "Month").with("Period", 1).with("AutoPay", true),
+        InstanceChargeType::PrePaid => {
+            params.with("PricingCycle", "Month").with("Period", 1).with("AutoPay", true)
+        }
     }
 }
 
@@ -143,24 +175,50 @@ mod tests {
     #[test]
     fn a_range_is_written_with_a_slash_and_a_single_port_without() {
         let single = params(&Change::CreateForwardEntry(entry(1))).canonical();
-        assert!(single.contains("ExternalPort=30000&") && single.contains("InternalPort=8000&"), "{single}");
+        assert!(
+            single.contains("ExternalPort=30000&") && single.contains("InternalPort=8000&"),
+            "{single}"
+        );
         assert!(!single.contains("PortBreak"), "{single}");
-        let range = params(&Change::ModifyForwardEntry { entry_id: ForwardEntryId::new("fwd-1"), forward: entry(10) }).canonical();
-        assert!(range.contains("ExternalPort=30000%2F30009&") && range.contains("InternalPort=8000%2F8009&"), "{range}");
+        let range = params(&Change::ModifyForwardEntry {
+            entry_id: ForwardEntryId::new("fwd-1"),
+            forward: entry(10),
+        })
+        .canonical();
+        assert!(
+            range.contains("ExternalPort=30000%2F30009&")
+                && range.contains("InternalPort=8000%2F8009&"),
+            "{range}"
+        );
     }
 
     #[test]
     fn our_tags_win_over_the_users() {
-        let spec = EipSpec { tags: BTreeMap::from([("a".to_owned(), "theirs".to_owned())]), ..EipSpec::default() };
+        let spec = EipSpec {
+            tags: BTreeMap::from([("a".to_owned(), "theirs".to_owned())]),
+            ..EipSpec::default()
+        };
         let ours = BTreeMap::from([("a".to_owned(), "ours".to_owned())]);
         let query = allocate(&spec, &ours).canonical();
-        assert!(query.contains("Tag.1.Key=a&Tag.1.Value=ours") && !query.contains("theirs"), "{query}");
+        assert!(
+            query.contains("Tag.1.Key=a&Tag.1.Value=ours") && !query.contains("theirs"),
+            "{query}"
+        );
     }
 
     #[test]
     fn a_prepaid_eip_is_paid_for_and_has_no_name() {
-        let spec = EipSpec { instance_charge_type: InstanceChargeType::PrePaid, name: Some("n".to_owned()), ..EipSpec::default() };
+        let spec = EipSpec {
+            instance_charge_type: InstanceChargeType::PrePaid,
+            name: Some("n".to_owned()),
+            ..EipSpec::default()
+        };
         let query = params(&Change::AllocateEipAddress { spec, tags: BTreeMap::new() }).canonical();
-        assert!(query.contains("AutoPay=true") && query.contains("Period=1") && !query.contains("Name="), "{query}");
+        assert!(
+            query.contains("AutoPay=true")
+                && query.contains("Period=1")
+                && !query.contains("Name="),
+            "{query}"
+        );
     }
 }

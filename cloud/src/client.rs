@@ -1,4 +1,5 @@
-//! The client: what all of its calls share. What it reads stands in `reads.rs`, when a gateway takes a change in `slots.rs`.
+//! The client: what all of its calls share. What it reads stands in `reads.rs`, when a gateway
+//! takes a change in `slots.rs`.
 
 mod reads;
 mod slots;
@@ -28,7 +29,8 @@ const EIP_LANES: usize = 8;
 /// Pools read at the same time.
 const POOL_LANES: usize = 2;
 
-/// The client. Cheap to clone; all clones share connections, batches and what was learned about each gateway.
+/// The client. Cheap to clone; all clones share connections, batches and what was learned about
+/// each gateway.
 #[derive(Clone)]
 pub struct Cloud(Arc<Inner>);
 
@@ -45,9 +47,15 @@ struct Inner {
 }
 
 impl Cloud {
-    /// A client that signs with `credentials` and draws a permit a call. The process must have installed a rustls provider.
-    pub fn new(settings: Settings, credentials: Credentials, permits: Arc<dyn Permits>) -> Result<Self, Error> {
-        let Settings { region, vpc, endpoint, network, call_deadline, user_agent_suffix } = settings;
+    /// A client that signs with `credentials` and draws a permit a call. The process must have
+    /// installed a rustls provider.
+    pub fn new(
+        settings: Settings,
+        credentials: Credentials,
+        permits: Arc<dyn Permits>,
+    ) -> Result<Self, Error> {
+        let Settings { region, vpc, endpoint, network, call_deadline, user_agent_suffix } =
+            settings;
         let endpoints = Endpoints::new(&region, network, endpoint.as_ref())?;
         let http = http_client(&user_agent_suffix)?;
         let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
@@ -64,16 +72,28 @@ impl Cloud {
         })))
     }
 
-    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the action takes none. Changes of DNAT entries
-    /// go through [`Self::turn`]: a gateway takes no more than so many at a time.
+    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the
+    /// action takes none. Changes of DNAT entries go through [`Self::turn`]: a gateway takes no
+    /// more than so many at a time.
     ///
     /// Up to `deadline` is spent on everything: a permit, credentials and the call.
-    pub async fn change(&self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
+    pub async fn change(
+        &self,
+        change: &Change,
+        token: Option<&str>,
+        deadline: Duration,
+    ) -> Result<Answer, Error> {
         change::send(&self.0.transport, change, token, Instant::now() + deadline).await
     }
 
-    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within one call's deadline. Repeating it changes nothing.
-    pub async fn tag_resources(&self, resource_type: &str, ids: &[&str], tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within one
+    /// call's deadline. Repeating it changes nothing.
+    pub async fn tag_resources(
+        &self,
+        resource_type: &str,
+        ids: &[&str],
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         change::tag_resources(&self.0.transport, resource_type, ids, tags, self.due()).await
     }
 
@@ -85,6 +105,9 @@ impl Cloud {
 
 impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cloud").field("region", &self.0.transport.region).field("vpc", &self.0.vpc).finish_non_exhaustive()
+        f.debug_struct("Cloud")
+            .field("region", &self.0.transport.region)
+            .field("vpc", &self.0.vpc)
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no other build has this module.
+//! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no
+//! other build has this module.
 
 #[cfg(test)]
 mod hostile;
@@ -18,7 +19,8 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 
-/// Reads a body as the good answer of every action there is. Whatever it is, it is taken or refused.
+/// Reads a body as the good answer of every action there is. Whatever it is, it is taken or
+/// refused.
 pub fn read_as_everything(body: &[u8]) {
     page::<Eips>(body);
     page::<ForwardEntries>(body);
@@ -39,12 +41,18 @@ pub fn read_as_everything(body: &[u8]) {
     _ = parse::<RoleKeys>(body).map(|it| it.granted().and_then(Keys::from_wire).is_ok());
 }
 
-/// Reads an answer other than 200, as the answer to `action`; none for a status HTTP does not know. `wait` is what every header
-/// says that may tell how long to wait.
-pub fn read_as_refusal(action: &'static str, status: u16, wait: &[u8], body: &[u8]) -> Option<Error> {
+/// Reads an answer other than 200, as the answer to `action`; none for a status HTTP does not know.
+/// `wait` is what every header says that may tell how long to wait.
+pub fn read_as_refusal(
+    action: &'static str,
+    status: u16,
+    wait: &[u8],
+    body: &[u8],
+) -> Option<Error> {
     let value = HeaderValue::from_bytes(wait).ok()?;
     let names = ["x-acs-retry-after", "x-ratelimit-user-api", "x-ratelimit-user"];
-    let headers: HeaderMap = names.into_iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
+    let headers: HeaderMap =
+        names.into_iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
     Some(refusal(action, StatusCode::from_u16(status).ok()?, &headers, body))
 }
 

@@ -4,8 +4,9 @@
 //! change ─▶ gateway slot ─▶ permit ─▶ sign ─▶ one write ─▶ answer, or an error that says what it means
 //! read ───▶ batch ────────▶ permit ─▶ sign ─▶ pages ─────▶ facts, and when the read began
 //! ```
-//! Invariants: a change is sent once and never resent here; a read that is returned began after it was asked for; an answer that
-//! cannot be read is an error, never an empty list; nothing waits without a deadline.
+//! Invariants: a change is sent once and never resent here; a read that is returned began after it
+//! was asked for; an answer that cannot be read is an error, never an empty list; nothing waits
+//! without a deadline.
 
 mod change;
 mod client;

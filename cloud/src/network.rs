@@ -1,4 +1,5 @@
-//! What reads of the network around the pods show: the facts behind warnings and `doctor`, on which no lease depends.
+//! What reads of the network around the pods show: the facts behind warnings and `doctor`, on which
+//! no lease depends.
 
 use std::net::Ipv4Addr;
 use waygate_core::ids::{NatGatewayId, VSwitchId, VpcId, ZoneId};
@@ -92,7 +93,8 @@ pub struct SecurityRule {
     pub port_range: String,
     /// 1 to 100; the smaller wins.
     pub priority: u32,
-    /// The clients it is for; empty when it names them by group or prefix list, which this call cannot resolve.
+    /// The clients it is for; empty when it names them by group or prefix list, which this call
+    /// cannot resolve.
     pub source_cidr: String,
 }
 

@@ -1,6 +1,7 @@
 //! A permit for every call, because the cloud's rates belong to the account and refusals cost time.
 //!
-//! Where several processes share an account, they share the rates through their own [`Permits`]; [`LocalPermits`] serves one alone.
+//! Where several processes share an account, they share the rates through their own [`Permits`];
+//! [`LocalPermits`] serves one alone.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -22,7 +23,8 @@ pub struct NoPermit {
 
 /// Hands out one permit a call.
 pub trait Permits: Send + Sync + fmt::Debug {
-    /// Waits for a permit to call `action` once. One that would come after `by` is left to others, and the caller hears so at once.
+    /// Waits for a permit to call `action` once. One that would come after `by` is left to others,
+    /// and the caller hears so at once.
     fn draw(&self, action: &'static str, by: Instant) -> Draw<'_>;
 
     /// The cloud refused a call of `action` for its rate, and perhaps said how long to wait.
@@ -44,11 +46,12 @@ const PUBLISHED: &[(&str, u32)] = &[
     ("DescribeVSwitches", 300),
 ];
 
-/// Where no figure is published: more than one gateway can use, and less than what reads are throttled at. What the account
-/// really gets is found by being throttled.
+/// Where no figure is published: more than one gateway can use, and less than what reads are
+/// throttled at. What the account really gets is found by being throttled.
 const UNPUBLISHED: u32 = 600;
 
-/// The part of a minute's calls that may be made at once. The rest flows in evenly, so that no minute holds more than the rate.
+/// The part of a minute's calls that may be made at once. The rest flows in evenly, so that no
+/// minute holds more than the rate.
 const BURST_PART: u32 = 12;
 const BURST_SHARE: f64 = 1.0 / 12.0;
 
@@ -56,10 +59,12 @@ const BURST_SHARE: f64 = 1.0 / 12.0;
 const CUT: f64 = 0.7;
 /// … but never below this part of what is published …
 const FLOOR: f64 = 0.05;
-/// … and grows back by this part of the published rate a second: from the floor to the top in about eight minutes.
+/// … and grows back by this part of the published rate a second: from the floor to the top in about
+/// eight minutes.
 const REGROWTH: f64 = 0.002;
 
-/// Token buckets in this process, one an action: published rates at first, less after throttling, slowly up again.
+/// Token buckets in this process, one an action: published rates at first, less after throttling,
+/// slowly up again.
 pub struct LocalPermits {
     rates: HashMap<&'static str, u32>,
     buckets: Mutex<HashMap<&'static str, Bucket>>,
@@ -95,7 +100,12 @@ impl LocalPermits {
         Ok(Reservation { permits: self, action, ready, used: false })
     }
 
-    fn bucket<T>(&self, action: &'static str, now: Instant, act: impl FnOnce(&mut Bucket) -> T) -> T {
+    fn bucket<T>(
+        &self,
+        action: &'static str,
+        now: Instant,
+        act: impl FnOnce(&mut Bucket) -> T,
+    ) -> T {
         let mut buckets = self.buckets.lock();
         let bucket = buckets.entry(action).or_insert_with(|| {
             let per_minute = self.rates.get(action).copied().unwrap_or(UNPUBLISHED);
@@ -241,9 +251,15 @@ mod tests {
         let late = Instant::now() + Duration::from_mins(10);
         permits.draw("X", late).await.unwrap();
         for _ in 0..100 {
-            assert!(tokio::time::timeout(Duration::from_millis(1), permits.draw("X", late)).await.is_err());
+            assert!(
+                tokio::time::timeout(Duration::from_millis(1), permits.draw("X", late))
+                    .await
+                    .is_err()
+            );
         }
-        assert!(tokio::time::timeout(Duration::from_secs(6), permits.draw("X", late)).await.is_ok());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(6), permits.draw("X", late)).await.is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,8 @@ use url::Url;
 use waygate_core::error::chain;
 use waygate_core::ids::RegionId;
 
-/// What is left of a call's time for its answer, or half of it where that is less: a permit that comes later is spent on a call that is given up.
+/// What is left of a call's time for its answer, or half of it where that is less: a permit that
+/// comes later is spent on a call that is given up.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a read showed, and when it was sent: whatever was answered before `began` is in it.
@@ -74,15 +75,29 @@ pub(crate) struct Transport {
 
 impl Transport {
     /// Waits for a permit, then calls once.
-    pub(crate) async fn call<T: DeserializeOwned>(&self, action: Action, params: Params, deadline: Instant) -> Result<Read<T>, Error> {
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        action: Action,
+        params: Params,
+        deadline: Instant,
+    ) -> Result<Read<T>, Error> {
         let permit = self.permit(action, deadline).await?;
         self.send(permit, params, deadline).await
     }
 
-    /// Waits for a permit to call `action` once, where one comes early enough for an answer before the deadline.
+    /// Waits for a permit to call `action` once, where one comes early enough for an answer before
+    /// the deadline.
     pub(crate) async fn permit(&self, action: Action, deadline: Instant) -> Result<Permit, Error> {
-        let late = |retry_after| Error::NotSent { action: action.name, waiting: Waiting::Permit { retry_after } };
-        match timeout_at(deadline, self.permits.draw(action.name, latest_permit(Instant::now(), deadline))).await {
+        let late = |retry_after| Error::NotSent {
+            action: action.name,
+            waiting: Waiting::Permit { retry_after },
+        };
+        match timeout_at(
+            deadline,
+            self.permits.draw(action.name, latest_permit(Instant::now(), deadline)),
+        )
+        .await
+        {
             Ok(Ok(())) => Ok(Permit(action)),
             Ok(Err(NoPermit { retry_after })) => Err(late(Some(retry_after))),
             Err(_) => Err(late(None)),
@@ -90,7 +105,12 @@ impl Transport {
     }
 
     /// Calls once. Keys are fetched first and the signature made last.
-    pub(crate) async fn send<T: DeserializeOwned>(&self, permit: Permit, params: Params, deadline: Instant) -> Result<Read<T>, Error> {
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        permit: Permit,
+        params: Params,
+        deadline: Instant,
+    ) -> Result<Read<T>, Error> {
         let Permit(action) = permit;
         let keys = match timeout_at(deadline, self.credentials.keys(Timestamp::now())).await {
             Ok(keys) => keys.map_err(|error| {
@@ -110,19 +130,35 @@ impl Transport {
         result.map(|value| Read { value, began })
     }
 
-    fn request(&self, action: Action, params: Params, keys: &Keys) -> Result<reqwest::Request, Error> {
+    fn request(
+        &self,
+        action: Action,
+        params: Params,
+        keys: &Keys,
+    ) -> Result<reqwest::Request, Error> {
         let mut url = self.endpoints.of(action.product).clone();
         let query = params.with("RegionId", &self.region).canonical();
         let host = authority(&url);
         let (date, nonce) = (api_time(Timestamp::now()), nonce());
-        let unsigned = Unsigned { method: "POST", host: &host, action: action.name, version: action.product.version(), query: &query };
+        let unsigned = Unsigned {
+            method: "POST",
+            host: &host,
+            action: action.name,
+            version: action.product.version(),
+            query: &query,
+        };
         let key = Key { id: &keys.id, secret: &keys.secret, token: keys.token.as_ref() };
-        // Without a body the HTTP client leaves the length out, and some front ends take no POST without one.
-        let fixed = [(ACCEPT, HeaderValue::from_static("application/json")), (CONTENT_LENGTH, HeaderValue::from(0))];
+        // Without a body the HTTP client leaves the length out, and some front ends take no POST
+        // without one.
+        let fixed = [
+            (ACCEPT, HeaderValue::from_static("application/json")),
+            (CONTENT_LENGTH, HeaderValue::from(0)),
+        ];
         let mut headers = HeaderMap::from_iter(fixed);
         for (name, value) in sign(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
-            let mut value =
-                HeaderValue::try_from(value).map_err(|_| no_keys(action, "unprintable characters in them".to_owned(), Class::Denied))?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| {
+                no_keys(action, "unprintable characters in them".to_owned(), Class::Denied)
+            })?;
             value.set_sensitive(matches!(name, "authorization" | "x-acs-security-token"));
             // The client writes the host itself, from the URL.
             if name != HOST.as_str() {
@@ -139,7 +175,11 @@ impl Transport {
     fn note(&self, action: Action, began: Instant, keys: &Arc<Keys>, error: Option<&Error>) {
         let millis = began.elapsed().as_millis();
         match error {
-            None => tracing::debug!(cloud.action = action.name, cloud.millis = millis, "the cloud answered"),
+            None => tracing::debug!(
+                cloud.action = action.name,
+                cloud.millis = millis,
+                "the cloud answered"
+            ),
             Some(error) => {
                 tracing::debug!(
                     cloud.action = action.name,
@@ -151,8 +191,12 @@ impl Transport {
             }
         }
         match error {
-            Some(error) if error.class() == Class::Throttled => self.permits.throttled(action.name, error.retry_after()),
-            Some(error) if error.code() == Some("InvalidSecurityToken.Expired") => self.credentials.refused(keys),
+            Some(error) if error.class() == Class::Throttled => {
+                self.permits.throttled(action.name, error.retry_after());
+            }
+            Some(error) if error.code() == Some("InvalidSecurityToken.Expired") => {
+                self.credentials.refused(keys);
+            }
             _ => {}
         }
     }
@@ -191,7 +235,11 @@ mod tests {
     fn a_permit_leaves_time_for_the_answer() {
         let now = Instant::now();
         for (left, until) in [(10_000, 7_000), (6_000, 3_000), (1_000, 500), (0, 0)] {
-            assert_eq!(latest_permit(now, now + Duration::from_millis(left)), now + Duration::from_millis(until), "{left} ms are left");
+            assert_eq!(
+                latest_permit(now, now + Duration::from_millis(left)),
+                now + Duration::from_millis(until),
+                "{left} ms are left"
+            );
         }
     }
 }

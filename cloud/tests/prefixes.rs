@@ -1,5 +1,5 @@
-//! A cloud whose filter finds no address out of a prefix, as its documentation may be read: the one thing that the simulator does
-//! not play. Just enough HTTP for the client.
+//! A cloud whose filter finds no address out of a prefix, as its documentation may be read: the one
+//! thing that the simulator does not play. Just enough HTTP for the client.
 
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -67,7 +67,10 @@ async fn serve(mut connection: TcpStream, asked: Asked) -> std::io::Result<()> {
         head.push(connection.read_u8().await?);
     }
     let body = answer(&String::from_utf8_lossy(&head), &asked).to_string();
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
     connection.write_all(answer.as_bytes()).await
 }
 

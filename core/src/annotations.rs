@@ -4,8 +4,8 @@
 //! annotations ─▶ keys (two prefixes, several spellings) ─▶ values ─▶ eip | dnat ─▶ Reading
 //! ```
 //!
-//! Invariant: a [`Reading`] that holds a request holds no problem. Nothing here panics, whatever a pod's author wrote: a webhook
-//! reads annotations before the API server has validated them.
+//! Invariant: a [`Reading`] that holds a request holds no problem. Nothing here panics, whatever a
+//! pod's author wrote: a webhook reads annotations before the API server has validated them.
 
 mod context;
 mod dnat;
@@ -68,7 +68,8 @@ pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Readin
     Reading { requests: Requests { address }, problems, warnings, gate }
 }
 
-/// Whether the annotations switch an address on, right or wrong: a cheap test for sweeps over many pods.
+/// Whether the annotations switch an address on, right or wrong: a cheap test for sweeps over many
+/// pods.
 pub fn wants_address(annotations: &BTreeMap<String, String>) -> bool {
     wanted_kind(annotations).is_some()
 }
@@ -86,10 +87,12 @@ pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
 
 /// The gate a pod gets for its request.
 ///
-/// None where the pod asks for none, nor for a given EIP on a pod that is not stateful: a rolling Deployment would wait for itself,
-/// the new pod for the EIP and the old pod, which holds it, for the new one's readiness.
+/// None where the pod asks for none, nor for a given EIP on a pod that is not stateful: a rolling
+/// Deployment would wait for itself, the new pod for the EIP and the old pod, which holds it, for
+/// the new one's readiness.
 pub fn gate_for(request: &Request, wish: GateWish, stateful: bool) -> Option<Kind> {
-    let waits_for_itself = !stateful && matches!(request, Request::Eip(eip) if matches!(eip.source, EipSource::Given(_)));
+    let waits_for_itself = !stateful
+        && matches!(request, Request::Eip(eip) if matches!(eip.source, EipSource::Given(_)));
     match wish {
         GateWish::Never => None,
         GateWish::Default if waits_for_itself => None,
@@ -124,7 +127,8 @@ fn not_served_yet(reader: &mut Reader) {
 
 fn exclude_each_other(reader: &mut Reader) {
     if reader.on(Kind::Eip) && reader.on(Kind::Dnat) {
-        let why = "cannot be on beside an EIP: the cloud binds none to an address that has DNAT entries";
+        let why =
+            "cannot be on beside an EIP: the cloud binds none to an address that has DNAT entries";
         reader.refuse(Key::PodDnat, why, "either an EIP or DNAT");
     }
 }
@@ -135,7 +139,11 @@ fn refuse_host_network(reader: &mut Reader, context: &Context) {
     }
     for key in [Key::PodDnat, Key::PodWithEip, Key::PodEipInstanceId] {
         if reader.switched_on_by(key) {
-            reader.refuse(key, "cannot be served on hostNetwork, where the pod's IP is its node's", "pods with an IP of their own");
+            reader.refuse(
+                key,
+                "cannot be served on hostNetwork, where the pod's IP is its node's",
+                "pods with an IP of their own",
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What can be asked of the cloud to change: pure values, frozen in the store before they are sent.
 //!
-//! A change is serialised into its operation row as it is, and a repeat reads it back from there, so that every send of one
-//! operation carries the same parameters and the same `ClientToken`.
+//! A change is serialised into its operation row as it is, and a repeat reads it back from there,
+//! so that every send of one operation carries the same parameters and the same `ClientToken`.
 
 use crate::facts::port_text;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
@@ -18,14 +18,17 @@ pub enum Change {
     AllocateEipAddress {
         /// What it should be like.
         spec: EipSpec,
-        /// Ours, beside the user's in `spec`; set in the same call, so that no EIP of ours is ever without an owner.
+        /// Ours, beside the user's in `spec`; set in the same call, so that no EIP of ours is ever
+        /// without an owner.
         tags: BTreeMap<String, String>,
     },
-    /// Buys back the EIP with this address, which the account has held less than seven days ago; its ID is a new one.
+    /// Buys back the EIP with this address, which the account has held less than seven days ago;
+    /// its ID is a new one.
     AllocateEipAddressPro {
         /// Which.
         ip_address: Ipv4Addr,
-        /// What it should be like. The action knows no name and no description: they are set afterwards.
+        /// What it should be like. The action knows no name and no description: they are set
+        /// afterwards.
         spec: EipSpec,
         /// Ours, as with a new one.
         tags: BTreeMap<String, String>,
@@ -48,7 +51,8 @@ pub enum Change {
         /// Which of its addresses.
         private_ip: Ipv4Addr,
     },
-    /// Gives an EIP back for good. Takes no token: repeating it is safe, and `NotFound` is the proof that it is gone.
+    /// Gives an EIP back for good. Takes no token: repeating it is safe, and `NotFound` is the
+    /// proof that it is gone.
     ReleaseEipAddress {
         /// The EIP.
         allocation_id: AllocationId,
@@ -152,7 +156,9 @@ impl Change {
     /// The DNAT table it changes, if it does: a gateway takes such changes in turns.
     pub fn forward_table(&self) -> Option<&ForwardTableId> {
         match self {
-            Self::CreateForwardEntry(forward) | Self::ModifyForwardEntry { forward, .. } => Some(&forward.table_id),
+            Self::CreateForwardEntry(forward) | Self::ModifyForwardEntry { forward, .. } => {
+                Some(&forward.table_id)
+            }
             Self::DeleteForwardEntry { table_id, .. } => Some(table_id),
             Self::AllocateEipAddress { .. }
             | Self::AllocateEipAddressPro { .. }
@@ -165,7 +171,8 @@ impl Change {
         }
     }
 
-    /// Whether the action knows `ClientToken`. Those that do not are absolute or idempotent by nature.
+    /// Whether the action knows `ClientToken`. Those that do not are absolute or idempotent by
+    /// nature.
     pub fn takes_token(&self) -> bool {
         !matches!(self, Self::ReleaseEipAddress { .. } | Self::ModifyEipAddressAttribute { .. })
     }

@@ -20,7 +20,8 @@ impl Verdict {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a metric's label.
+        /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a
+        /// metric's label.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[$doc])* $name),+ }
         impl Reason {
@@ -71,7 +72,8 @@ reasons! {
     GatewayUnavailable = "NATGatewayUnavailable",
     /// The forward entries wait for their turn at the gateway.
     WaitingForGateway = "WaitingForGateway",
-    /// Many pods of the gateway lost their entries at once: this one stays ready while they are mended.
+    /// Many pods of the gateway lost their entries at once: this one stays ready while they are
+    /// mended.
     LossesHeld = "LossesHeld",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
@@ -85,7 +87,8 @@ reasons! {
     Released = "Released",
     /// The pod is gone, and what it had is kept for its successor.
     Kept = "KeptForSuccessor",
-    /// Many kept custom resources were deleted at once; what they stand for stays until a person says release.
+    /// Many kept custom resources were deleted at once; what they stand for stays until a person
+    /// says release.
     ReleaseHeld = "ReleaseHeldBack",
     /// The pod asks for another address now.
     Replacing = "Replacing",

@@ -4,8 +4,8 @@
 //! YAML ─▶ tree ─▶ checks, path by path ─▶ Config, or every error at once
 //! ```
 //!
-//! Invariant: nothing in this module shows a secret. Errors name paths and the values that stand there, never the file's text, and no
-//! value at all under `credential`.
+//! Invariant: nothing in this module shows a secret. Errors name paths and the values that stand
+//! there, never the file's text, and no value at all under `credential`.
 
 mod cursor;
 mod pool;
@@ -140,23 +140,31 @@ impl Config {
     ) -> Reading {
         let port_ranges = self.port_ranges(namespace);
         let stateful = controller_kind.is_some_and(|kind| self.is_stateful(kind));
-        annotations::read(annotations, &Context { host_network, stateful, port_ranges: port_ranges.as_deref() })
+        annotations::read(
+            annotations,
+            &Context { host_network, stateful, port_ranges: port_ranges.as_deref() },
+        )
     }
 
-    /// Whether pods controlled by this kind keep their names, and may therefore keep their addresses.
+    /// Whether pods controlled by this kind keep their names, and may therefore keep their
+    /// addresses.
     pub fn is_stateful(&self, kind: &str) -> bool {
         kind == "StatefulSet" || self.stateful_kinds.contains(kind)
     }
 
-    /// The gateways whose ports the pods of a namespace may get; none if every entry of the pool is for other namespaces.
+    /// The gateways whose ports the pods of a namespace may get; none if every entry of the pool is
+    /// for other namespaces.
     pub fn gateways_of(&self, namespace: &str) -> Vec<&Gateway> {
         pool::serving(&self.gateways, namespace)
     }
 
-    /// The external ports of those gateways, as annotations are judged by them; nothing is judged while DNAT is off.
+    /// The external ports of those gateways, as annotations are judged by them; nothing is judged
+    /// while DNAT is off.
     pub fn port_ranges(&self, namespace: &str) -> Option<Vec<RangeInclusive<u16>>> {
         let on = self.controllers.contains(&Controller::Natgw);
-        on.then(|| self.gateways_of(namespace).into_iter().map(|gateway| gateway.ports.clone()).collect())
+        on.then(|| {
+            self.gateways_of(namespace).into_iter().map(|gateway| gateway.ports.clone()).collect()
+        })
     }
 }
 
@@ -164,27 +172,56 @@ impl Config {
 fn tree(text: &str) -> Result<Value, Finding> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
-        Finding { path: "file".to_owned(), what: format!("is not valid YAML, or names a key twice{place}") }
+        let place = error.location().map_or_else(String::new, |at| {
+            format!(" at line {}, column {}", at.line(), at.column())
+        });
+        Finding {
+            path: "file".to_owned(),
+            what: format!("is not valid YAML, or names a key twice{place}"),
+        }
     })
 }
 
 fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     /// What the original's chart has in the same file and only its chart reads.
     const OF_THE_CHART: [&str; 2] = ["affinity", "vpcid"];
-    const KNOWN: [&str; 8] =
-        ["clusterID", "regionID", "vpcID", "enableControllers", "networkController", "credential", "serve", "admission"];
+    const KNOWN: [&str; 8] = [
+        "clusterID",
+        "regionID",
+        "vpcID",
+        "enableControllers",
+        "networkController",
+        "credential",
+        "serve",
+        "admission",
+    ];
     root.check_keys(&KNOWN, &OF_THE_CHART, findings);
-    let cluster_id = root.at("clusterID").shaped(is_cluster_id, "1 to 64 letters, digits, hyphens and underscores", findings);
+    let cluster_id = root.at("clusterID").shaped(
+        is_cluster_id,
+        "1 to 64 letters, digits, hyphens and underscores",
+        findings,
+    );
     let region_id = root.at("regionID").shaped(is_place, "a region such as cn-hangzhou", findings);
     let vpc_id = root.at("vpcID").shaped(|text| is_id(text, "vpc-"), "vpc-…", findings);
     let controllers = controllers(&root.at("enableControllers"), findings);
     let network = root.at("networkController");
-    network.check_keys(&["natGwPool", "eipController", "customStatefulWorkloadKinds"], &[], findings);
+    network.check_keys(
+        &["natGwPool", "eipController", "customStatefulWorkloadKinds"],
+        &[],
+        findings,
+    );
     let pool = network.at("natGwPool");
-    let gateways = if controllers.contains(&Controller::Natgw) { pool::read(&pool, findings) } else { Vec::new() };
+    let gateways = if controllers.contains(&Controller::Natgw) {
+        pool::read(&pool, findings)
+    } else {
+        Vec::new()
+    };
     let eip = eip_controller(&network.at("eipController"), findings);
-    let stateful_kinds = network.at("customStatefulWorkloadKinds").shaped_items(is_kind, "a kind such as CloneSet", findings);
+    let stateful_kinds = network.at("customStatefulWorkloadKinds").shaped_items(
+        is_kind,
+        "a kind such as CloneSet",
+        findings,
+    );
     let credential = credential(&root.at("credential"), findings);
     let namespace_selector = scope::read(&root.at("serve"), findings);
     let admission = admission(&root.at("admission"), findings);
@@ -225,24 +262,46 @@ fn controllers(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<Controller>
 }
 
 fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
-    cursor.check_keys(&["maxConcurrentReconciles", "garbageCollectionPeriodInMinutes", "allowTakeover"], &[], findings);
+    cursor.check_keys(
+        &["maxConcurrentReconciles", "garbageCollectionPeriodInMinutes", "allowTakeover"],
+        &[],
+        findings,
+    );
     let usual = EipController::default();
     let number = |key, most, usual, findings: &mut Findings| {
-        cursor.at(key).number(1..=most, findings).and_then(|number| u32::try_from(number).ok()).unwrap_or(usual)
+        cursor
+            .at(key)
+            .number(1..=most, findings)
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(usual)
     };
     EipController {
         // As many as there are pods on a very large node pool: more is a slip.
-        max_concurrent_reconciles: number("maxConcurrentReconciles", 1000, usual.max_concurrent_reconciles, findings),
+        max_concurrent_reconciles: number(
+            "maxConcurrentReconciles",
+            1000,
+            usual.max_concurrent_reconciles,
+            findings,
+        ),
         // A day: kept EIPs cost money while nobody looks.
-        garbage_collection_minutes: number("garbageCollectionPeriodInMinutes", 1440, usual.garbage_collection_minutes, findings),
-        allow_takeover: cursor.at("allowTakeover").boolean(findings).unwrap_or(usual.allow_takeover),
+        garbage_collection_minutes: number(
+            "garbageCollectionPeriodInMinutes",
+            1440,
+            usual.garbage_collection_minutes,
+            findings,
+        ),
+        allow_takeover: cursor
+            .at("allowTakeover")
+            .boolean(findings)
+            .unwrap_or(usual.allow_takeover),
     }
 }
 
 /// The documents' sample has both empty: then credentials come from elsewhere.
 fn credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
     cursor.check_keys(&["accessKey", "accessSecret"], &[], findings);
-    let mut half = |key| cursor.at(key).text(findings).filter(|text| !text.is_empty()).map(SecretString::from);
+    let mut half =
+        |key| cursor.at(key).text(findings).filter(|text| !text.is_empty()).map(SecretString::from);
     match (half("accessKey"), half("accessSecret")) {
         (Some(access_key), Some(access_secret)) => Some(Credential { access_key, access_secret }),
         (None, None) => None,
@@ -263,7 +322,8 @@ fn admission(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
 
 /// It is part of names and keys in the store.
 fn is_cluster_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    (1..=64).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 fn is_kind(text: &str) -> bool {

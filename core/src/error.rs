@@ -28,7 +28,10 @@ mod tests {
     #[test]
     fn every_cause_is_named_once_the_nearest_first() {
         let cause = std::fmt::Error;
-        assert_eq!(chain(&Step(Cause(cause))), format!("the step failed: the call failed: {cause}"));
+        assert_eq!(
+            chain(&Step(Cause(cause))),
+            format!("the step failed: the call failed: {cause}")
+        );
         assert_eq!(chain(&cause), cause.to_string());
     }
 }

@@ -1,6 +1,9 @@
 //! What a read of the cloud showed. Plain values: `cloud` fills them, the plan reads them.
 
-use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use crate::ids::{
+    AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId,
+    VSwitchId, VpcId, ZoneId,
+};
 use crate::request::Protocol;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,15 +49,19 @@ pub struct Eip {
 }
 
 impl Eip {
-    /// Whether it is bound to this address of this interface. For an interface's primary address the API leaves the address out.
+    /// Whether it is bound to this address of this interface. For an interface's primary address
+    /// the API leaves the address out.
     pub fn bound_to(&self, eni_id: &EniId, private_ip: Ipv4Addr, primary: bool) -> bool {
         self.binding.as_ref().is_some_and(|binding| {
-            binding.instance_id == eni_id.as_str() && (binding.private_ip == Some(private_ip) || (binding.private_ip.is_none() && primary))
+            binding.instance_id == eni_id.as_str()
+                && (binding.private_ip == Some(private_ip)
+                    || (binding.private_ip.is_none() && primary))
         })
     }
 }
 
-/// Where an EIP stands in its life. Anything the API may add later reads as `Other`, on which nothing is decided.
+/// Where an EIP stands in its life. Anything the API may add later reads as `Other`, on which
+/// nothing is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EipStatus {
     /// Unbound and free to bind or release.
@@ -106,7 +113,8 @@ pub struct ForwardEntry {
 }
 
 impl ForwardEntry {
-    /// Whether this entry occupies the external port `port` of `ip` for `protocol`, alone or within a range.
+    /// Whether this entry occupies the external port `port` of `ip` for `protocol`, alone or within
+    /// a range.
     pub fn covers_external(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
         self.meets_external(ip, protocol, &(port..=port))
     }
@@ -117,13 +125,25 @@ impl ForwardEntry {
     }
 
     /// Whether this entry occupies any of these external ports of `ip` for `protocol`.
-    pub fn meets_external(&self, ip: Ipv4Addr, protocol: Protocol, ports: &RangeInclusive<u16>) -> bool {
+    pub fn meets_external(
+        &self,
+        ip: Ipv4Addr,
+        protocol: Protocol,
+        ports: &RangeInclusive<u16>,
+    ) -> bool {
         self.external_ip == ip && self.speaks(protocol) && overlap(&self.external_ports(), ports)
     }
 
     /// Whether this entry forwards to any of these ports of `ip` for `protocol`.
-    pub fn meets_internal(&self, ip: Ipv4Addr, protocol: Protocol, ports: &RangeInclusive<u16>) -> bool {
-        self.internal_ip == ip && self.speaks(protocol) && overlap(&port_range(&self.internal_port), ports)
+    pub fn meets_internal(
+        &self,
+        ip: Ipv4Addr,
+        protocol: Protocol,
+        ports: &RangeInclusive<u16>,
+    ) -> bool {
+        self.internal_ip == ip
+            && self.speaks(protocol)
+            && overlap(&port_range(&self.internal_port), ports)
     }
 
     /// The external ports it occupies; all, where we cannot read which.
@@ -133,7 +153,9 @@ impl ForwardEntry {
 
     /// The one protocol it is for; none where it is for every one.
     pub fn protocol(&self) -> Option<Protocol> {
-        [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| self.ip_protocol == protocol.as_str())
+        [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(|protocol| self.ip_protocol == protocol.as_str())
     }
 
     fn speaks(&self, protocol: Protocol) -> bool {
@@ -149,12 +171,14 @@ fn overlap(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> bool {
 pub fn port_text(first: u16, count: u16) -> String {
     match count {
         0 | 1 => first.to_string(),
-        // Wider than a port: the API refuses a range that ends beyond the last one, which is what such a request deserves.
+        // Wider than a port: the API refuses a range that ends beyond the last one, which is what
+        // such a request deserves.
         _ => format!("{first}/{}", u32::from(first) + u32::from(count) - 1),
     }
 }
 
-/// `80` → 80..=80, `10/20` → 10..=20, `Any` and whatever we cannot read → every port: what is not understood is not free.
+/// `80` → 80..=80, `10/20` → 10..=20, `Any` and whatever we cannot read → every port: what is not
+/// understood is not free.
 fn port_range(text: &str) -> RangeInclusive<u16> {
     let (first, last) = text.split_once('/').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
@@ -235,7 +259,10 @@ mod tests {
 
     #[test]
     fn a_range_is_written_with_a_slash_and_a_single_port_without() {
-        assert_eq!((port_text(80, 1), port_text(80, 10), port_text(65_535, 2)), ("80".into(), "80/89".into(), "65535/65536".into()));
+        assert_eq!(
+            (port_text(80, 1), port_text(80, 10), port_text(65_535, 2)),
+            ("80".into(), "80/89".into(), "65535/65536".into())
+        );
         assert_eq!(port_range(&port_text(80, 10)), 80..=89);
     }
 }

@@ -25,17 +25,21 @@ pub enum FailureClass {
     Permanent,
 }
 
-/// Whom a refusal concerns: what else would be refused for the same reason now. Where that is not known it is [`FailureScope::Change`]: a change
-/// that is tried in vain costs a call, one that is held back for nothing costs a pod its address.
+/// Whom a refusal concerns: what else would be refused for the same reason now. Where that is not
+/// known it is [`FailureScope::Change`]: a change that is tried in vain costs a call, one that is
+/// held back for nothing costs a pod its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureScope {
-    /// This change alone: what it asks for, or the EIP, interface, address pool or bandwidth package that it names.
+    /// This change alone: what it asks for, or the EIP, interface, address pool or bandwidth
+    /// package that it names.
     Change,
-    /// A forward entry: this one, or at a gateway that waits until all of them are at rest, another one.
+    /// A forward entry: this one, or at a gateway that waits until all of them are at rest, another
+    /// one.
     Entry,
     /// Every change at the NAT gateway.
     Gateway,
-    /// Every call of the account, or every one of this action: its rate, quota, rights, keys and money, its region, and the cloud itself.
+    /// Every call of the account, or every one of this action: its rate, quota, rights, keys and
+    /// money, its region, and the cloud itself.
     Account,
 }
 
@@ -52,7 +56,8 @@ pub struct CallFailure {
     pub scope: Option<FailureScope>,
     /// One word in CamelCase for a condition.
     pub reason: &'static str,
-    /// For people; the same for every try, so that a repeated refusal does not change the pod's condition.
+    /// For people; the same for every try, so that a repeated refusal does not change the pod's
+    /// condition.
     pub message: String,
     /// How long the cloud asks us to wait, where it said so.
     pub retry_after: Option<Duration>,
@@ -64,8 +69,10 @@ impl CallFailure {
         !self.sent && self.class == FailureClass::Throttled
     }
 
-    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
+    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that
+    /// are not at rest yet.
     pub fn is_gateway_busy(&self) -> bool {
-        self.class == FailureClass::Conflict && matches!(self.scope, Some(FailureScope::Gateway | FailureScope::Entry))
+        self.class == FailureClass::Conflict
+            && matches!(self.scope, Some(FailureScope::Gateway | FailureScope::Entry))
     }
 }

@@ -1,4 +1,5 @@
-//! Names of things in the cloud, in the cluster and in the store, each a type of its own so that none is taken for another.
+//! Names of things in the cloud, in the cluster and in the store, each a type of its own so that
+//! none is taken for another.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -30,7 +31,8 @@ macro_rules! ids {
 }
 
 ids! {
-    /// An Elastic IP's instance ID, `eip-…`. Leases are keyed by it, never by address: the cloud reuses addresses.
+    /// An Elastic IP's instance ID, `eip-…`. Leases are keyed by it, never by address: the cloud
+    /// reuses addresses.
     AllocationId,
     /// A NAT gateway, `ngw-…`.
     NatGatewayId,
@@ -54,7 +56,8 @@ ids! {
     PodUid,
 }
 
-/// A lease in the store. Random, so that it, and every name made of it, stays unique after a restore.
+/// A lease in the store. Random, so that it, and every name made of it, stays unique after a
+/// restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseId(pub uuid::Uuid);

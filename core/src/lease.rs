@@ -1,7 +1,11 @@
-//! What the store knows of one lease: what is held, where it points, and what has been asked of the cloud and not been answered.
+//! What the store knows of one lease: what is held, where it points, and what has been asked of the
+//! cloud and not been answered.
 
 use crate::facts::Eni;
-use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::ids::{
+    AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
+    VpcId, ZoneId,
+};
 use crate::request::{ExposedPort, Kind, Protocol, Request};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -31,7 +35,8 @@ pub struct Lease {
     pub eip: Option<LeasedEip>,
     /// The ports held; none for an EIP.
     pub ports: Vec<LeasedPort>,
-    /// Where it points; set before the first call that binds or forwards, cleared when nothing can point there any more.
+    /// Where it points; set before the first call that binds or forwards, cleared when nothing can
+    /// point there any more.
     pub target: Option<Target>,
     /// Grows with every target.
     pub generation: i32,
@@ -45,7 +50,8 @@ pub struct Lease {
     pub told: bool,
     /// `namespace/name` of the pod that took its given EIP over, for good.
     pub lost_to: Option<String>,
-    /// Since when its pod is gone while its entries stand for a successor to take them over; until they point elsewhere.
+    /// Since when its pod is gone while its entries stand for a successor to take them over; until
+    /// they point elsewhere.
     pub parted_at: Option<Timestamp>,
     /// When it was made, or taken over by its pod.
     pub created_at: Timestamp,
@@ -124,7 +130,8 @@ impl LeasedPort {
 
     /// Whether one forward entry covers both.
     fn shares_entry_with(&self, other: &Self) -> bool {
-        (self.head, self.protocol(), &self.allocation_id) == (other.head, other.protocol(), &other.allocation_id)
+        (self.head, self.protocol(), &self.allocation_id)
+            == (other.head, other.protocol(), &other.allocation_id)
     }
 }
 
@@ -140,7 +147,8 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// The external ports.
     pub fn external(&self) -> RangeInclusive<u16> {
-        self.head.external_port..=self.head.external_port.saturating_add(self.ports.saturating_sub(1))
+        self.head.external_port
+            ..=self.head.external_port.saturating_add(self.ports.saturating_sub(1))
     }
 
     /// The pod's ports.
@@ -149,8 +157,8 @@ impl Run<'_> {
     }
 }
 
-/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has an IP they forward to one that may soon
-/// be another pod's.
+/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has
+/// an IP they forward to one that may soon be another pod's.
 const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
 
 impl Lease {
@@ -159,7 +167,8 @@ impl Lease {
         format!("{}/{}", self.namespace, self.pod_name)
     }
 
-    /// Until when its entries stand for a successor to take them over; none while its pod is there, or once they point elsewhere.
+    /// Until when its entries stand for a successor to take them over; none while its pod is there,
+    /// or once they point elsewhere.
     pub fn handover_until(&self) -> Option<Timestamp> {
         self.parted_at.map(|since| since + HANDOVER)
     }
@@ -167,8 +176,12 @@ impl Lease {
     /// The forward entries that the lease's ports make, in the order of their first ports.
     pub fn runs(&self) -> Vec<Run<'_>> {
         let heads = self.ports.iter().filter(|port| port.external_port == port.head);
-        let count = |head: &LeasedPort| self.ports.iter().filter(|port| port.shares_entry_with(head)).count();
-        heads.map(|head| Run { head, ports: u16::try_from(count(head)).unwrap_or(u16::MAX) }).collect()
+        let count = |head: &LeasedPort| {
+            self.ports.iter().filter(|port| port.shares_entry_with(head)).count()
+        };
+        heads
+            .map(|head| Run { head, ports: u16::try_from(count(head)).unwrap_or(u16::MAX) })
+            .collect()
     }
 }
 
@@ -185,7 +198,8 @@ pub struct Target {
     pub vpc_id: VpcId,
     /// The pod's address.
     pub private_ip: Ipv4Addr,
-    /// Whether that is the interface's primary address, which the API leaves out where it shows a binding.
+    /// Whether that is the interface's primary address, which the API leaves out where it shows a
+    /// binding.
     pub primary: bool,
 }
 
@@ -228,11 +242,13 @@ pub struct PortSpan {
 /// What others leave for a lease that has no EIP yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EipSources {
-    /// The configuration lets a younger pod take a given EIP from an older one, or from another interface (`eipController.allowTakeover`).
+    /// The configuration lets a younger pod take a given EIP from an older one, or from another
+    /// interface (`eipController.allowTakeover`).
     pub takeover: bool,
     /// The lease that has the given EIP.
     pub holder: Option<Holder>,
-    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused until it expires.
+    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused
+    /// until it expires.
     pub spare: Option<LeaseId>,
     /// The address that time took from a former lease of this pod's name less than seven days ago.
     pub former: Option<Ipv4Addr>,
@@ -269,14 +285,16 @@ pub struct GatewayFact {
     pub trouble: Option<String>,
     /// We may not modify entries, only create and delete them.
     pub modify_denied: bool,
-    /// So many of its pods have lost their entries within a few minutes that no more are told: one mistake hit all, or the reads are wrong. Services
-    /// inside the cluster need no forward entry, and would lose all their pods at once.
+    /// So many of its pods have lost their entries within a few minutes that no more are told: one
+    /// mistake hit all, or the reads are wrong. Services inside the cluster need no forward entry,
+    /// and would lose all their pods at once.
     pub losses_held: bool,
 }
 
 macro_rules! constraints {
     ($($(#[$doc:meta])* $name:ident = $index:literal),+ $(,)?) => {
-        /// What the store lets only one lease have: its unique indexes that one lease's write can meet because of another's.
+        /// What the store lets only one lease have: its unique indexes that one lease's write can
+        /// meet because of another's.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Constraint { $($(#[$doc])* $name),+ }
         impl Constraint {

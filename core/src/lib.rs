@@ -1,4 +1,5 @@
-//! What a pod asks for and what it holds, and the plan between the two. Pure: no runtime, no database, no client, no clock.
+//! What a pod asks for and what it holds, and the plan between the two. Pure: no runtime, no
+//! database, no client, no clock.
 //!
 //! ```text
 //! annotations ─▶ request ─┐

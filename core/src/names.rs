@@ -10,7 +10,8 @@ pub const TAG_STORE: &str = "waygate.dev/store";
 pub const TAG_CLUSTER: &str = "waygate.dev/cluster";
 /// Tag key: the lease.
 pub const TAG_LEASE: &str = "waygate.dev/lease";
-/// Tag key: the pool of EIPs bought beforehand that people put the EIP into; its value is the pool's name.
+/// Tag key: the pool of EIPs bought beforehand that people put the EIP into; its value is the
+/// pool's name.
 pub const TAG_POOL: &str = "waygate.dev/eip-pool";
 
 /// On whose behalf things are made in the cloud.
@@ -30,9 +31,15 @@ impl Owner {
             .into()
     }
 
-    /// The name of a forward entry: `wg2.<store>.<cluster>.<lease>.<generation>`, at most 113 of the API's 128 characters, beginning with a letter.
+    /// The name of a forward entry: `wg2.<store>.<cluster>.<lease>.<generation>`, at most 113 of
+    /// the API's 128 characters, beginning with a letter.
     pub fn entry_name(&self, lease: LeaseId, generation: i32) -> String {
-        format!("wg2.{}.{}.{}.{generation}", self.store.simple(), self.cluster.simple(), lease.0.simple())
+        format!(
+            "wg2.{}.{}.{}.{generation}",
+            self.store.simple(),
+            self.cluster.simple(),
+            lease.0.simple()
+        )
     }
 
     /// Reads an entry's name; none if it is not one of this store's and cluster's.
@@ -40,7 +47,8 @@ impl Owner {
         read_entry_name(name).filter(|name| name.owner == *self)
     }
 
-    /// Whether an entry's name is of a lease of this store, whichever cluster's; another store's entries are a stranger's.
+    /// Whether an entry's name is of a lease of this store, whichever cluster's; another store's
+    /// entries are a stranger's.
     pub fn shares_store(&self, name: &str) -> bool {
         read_entry_name(name).is_some_and(|name| name.owner.store == self.store)
     }
@@ -77,8 +85,14 @@ mod tests {
         let name = owner.entry_name(lease, 7);
         assert!(name.len() <= 128);
         assert_eq!(owner.read_entry_name(&name), Some(EntryName { owner, lease, generation: 7 }));
-        let (neighbour, stranger) = (Owner { cluster: Uuid::from_u128(9), ..owner }, Owner { store: Uuid::from_u128(9), ..owner });
-        assert_eq!((neighbour.read_entry_name(&name), stranger.read_entry_name(&name)), (None, None));
+        let (neighbour, stranger) = (
+            Owner { cluster: Uuid::from_u128(9), ..owner },
+            Owner { store: Uuid::from_u128(9), ..owner },
+        );
+        assert_eq!(
+            (neighbour.read_entry_name(&name), stranger.read_entry_name(&name)),
+            (None, None)
+        );
         assert!(neighbour.shares_store(&name) && !stranger.shares_store(&name));
         for other in ["wg2.x".to_owned(), format!("{name}.8"), name.replacen("wg2", "wg1", 1)] {
             assert_eq!(read_entry_name(&other), None, "{other}");

@@ -1,8 +1,10 @@
 //! Which known name somebody meant who wrote an unknown one.
 
-/// The known name closest to `word`, if it is close enough to be a slip of the keyboard rather than another word.
+/// The known name closest to `word`, if it is close enough to be a slip of the keyboard rather than
+/// another word.
 ///
-/// Letter case, `_` and `-` do not count as differences, so that `portRangeBegin`'s neighbours and `natgw_id` are found too.
+/// Letter case, `_` and `-` do not count as differences, so that `portRangeBegin`'s neighbours and
+/// `natgw_id` are found too.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer words are no slip, and comparing them costs time that a hostile author decides over.
     const LONGEST: usize = 64;
@@ -23,7 +25,8 @@ fn folded(word: &str) -> Vec<char> {
     word.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
-/// Edits between two words: a letter too many, too few, wrong, or two swapped (optimal string alignment).
+/// Edits between two words: a letter too many, too few, wrong, or two swapped (optimal string
+/// alignment).
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

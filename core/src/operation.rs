@@ -1,4 +1,5 @@
-//! One change of the cloud on its way: intended, queued at its gateway or sent, and settled once its end is known.
+//! One change of the cloud on its way: intended, queued at its gateway or sent, and settled once
+//! its end is known.
 
 use crate::change::Change;
 use crate::retry::Patience;
@@ -30,7 +31,8 @@ pub struct Operation {
     pub fence_until: Timestamp,
     /// Reads after the fence that showed no effect.
     pub misses: i32,
-    /// Its last send was refused for sure, and an earlier one may still take effect: it is not sent again, and ends when that can arrive no more.
+    /// Its last send was refused for sure, and an earlier one may still take effect: it is not sent
+    /// again, and ends when that can arrive no more.
     pub waits_out: bool,
 }
 
@@ -45,7 +47,8 @@ pub enum Sending {
     Unanswered,
 }
 
-/// Why a queued operation was not carried out, for the lease to tell and to wait for; written by the lane that asked.
+/// Why a queued operation was not carried out, for the lease to tell and to wait for; written by
+/// the lane that asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// For programs.

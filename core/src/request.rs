@@ -29,8 +29,8 @@ impl Requests {
     }
 }
 
-/// The one public address a pod asks for. An EIP and DNAT exclude each other: the cloud refuses to bind an EIP to an address that
-/// has a forward entry (`BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP`).
+/// The one public address a pod asks for. An EIP and DNAT exclude each other: the cloud refuses to
+/// bind an EIP to an address that has a forward entry (`BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
@@ -102,7 +102,8 @@ impl Request {
         match (self, wanted) {
             (Self::Eip(had), Self::Eip(wanted)) => match (&had.source, &wanted.source) {
                 (EipSource::Allocate(_), EipSource::Allocate(_)) => false,
-                (EipSource::Given(_), EipSource::Given(_)) | (EipSource::Pool(_), EipSource::Pool(_)) => had.source != wanted.source,
+                (EipSource::Given(_), EipSource::Given(_))
+                | (EipSource::Pool(_), EipSource::Pool(_)) => had.source != wanted.source,
                 (EipSource::Allocate(_) | EipSource::Given(_) | EipSource::Pool(_), _) => true,
             },
             (Self::Dnat(had), Self::Dnat(wanted)) => had.ports != wanted.ports,
@@ -136,11 +137,13 @@ pub enum EipSource {
     Allocate(EipSpec),
     /// Named by the pod; one pod at a time, never modified, never released.
     Given(AllocationId),
-    /// Any of those that people bought beforehand and tagged with this pool's name; never modified, never released.
+    /// Any of those that people bought beforehand and tagged with this pool's name; never modified,
+    /// never released.
     Pool(String),
 }
 
-/// What an EIP to be allocated should be like. Absent means the cloud's default, except where the original set another.
+/// What an EIP to be allocated should be like. Absent means the cloud's default, except where the
+/// original set another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EipSpec {
     /// Peak bandwidth in Mbit/s.

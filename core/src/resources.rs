@@ -1,8 +1,12 @@
-//! The custom resources that other programs read: `PodEIP` and `PodDNAT` of group `alibabacloud.com`, field by field as the original
-//! controller wrote them. Served at `v1beta1` (stored, because OpenKruiseGame reads that and ships its own PodDNAT at only that) and `v1`
-//! with one schema. No field is required and unknown ones are preserved: objects written by others must stay valid.
+//! The custom resources that other programs read: `PodEIP` and `PodDNAT` of group
+//! `alibabacloud.com`, field by field as the original controller wrote them. Served at `v1beta1`
+//! (stored, because OpenKruiseGame reads that and ships its own PodDNAT at only that) and `v1` with
+//! one schema. No field is required and unknown ones are preserved: objects written by others must
+//! stay valid.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,13 +17,15 @@ pub const POD_EIP_FINALIZER: &str = "podeip-controller.alibabacloud.com/finalize
 pub const POD_DNAT_FINALIZER: &str = "natgw-controller";
 /// Annotation on a custom resource: the lease that writes it.
 pub const LEASE_ANNOTATION: &str = "waygate.dev/lease";
-/// Annotation by which a person says that a deleted custom resource means it: `"true"` releases what it stands for.
+/// Annotation by which a person says that a deleted custom resource means it: `"true"` releases
+/// what it stands for.
 pub const RELEASE_ANNOTATION: &str = "waygate.dev/release";
 /// Annotation on a custom resource: the pod it speaks of. A pod of the same name may be another.
 pub const POD_UID_ANNOTATION: &str = "waygate.dev/pod-uid";
 
-/// Annotation by which Helm leaves an object standing that is no longer in a chart. OpenKruiseGame's charts up to 0.9 brought these
-/// definitions, its later ones do not: without the annotation an upgrade deletes them, and every custom resource with them.
+/// Annotation by which Helm leaves an object standing that is no longer in a chart.
+/// OpenKruiseGame's charts up to 0.9 brought these definitions, its later ones do not: without the
+/// annotation an upgrade deletes them, and every custom resource with them.
 const HELM_KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// What a pod's EIP is, and what becomes of it.
@@ -228,10 +234,13 @@ fn kept_by_helm(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// Adds `v1` with the schema of `v1beta1`, which stays the stored one, and preserves unknown fields in both.
+/// Adds `v1` with the schema of `v1beta1`, which stays the stored one, and preserves unknown fields
+/// in both.
 fn both_versions(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+        if let Some(schema) =
+            version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
+        {
             preserve_unknown(schema);
         }
     }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// When to look again. The worker turns it into a time, growing with the number of waits in a row, with jitter.
+/// When to look again. The worker turns it into a time, growing with the number of waits in a row,
+/// with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patience {
@@ -31,24 +32,29 @@ impl Patience {
     }
 }
 
-/// First wait, growth with each wait in a row for the same reason, and the longest wait, in seconds.
+/// First wait, growth with each wait in a row for the same reason, and the longest wait, in
+/// seconds.
 const fn curve(patience: Patience) -> (f64, f64, f64) {
     match patience {
-        // A bind or an entry takes one to three seconds; a describe is shared by all that wait, so looking often costs little.
+        // A bind or an entry takes one to three seconds; a describe is shared by all that wait, so
+        // looking often costs little.
         Patience::Poll => (0.15, 1.5, 3.0),
-        // Events wake the lease; this is for those that are lost, and for what sends none (another pod's EIP, a free port).
+        // Events wake the lease; this is for those that are lost, and for what sends none (another
+        // pod's EIP, a free port).
         Patience::Event => (0.5, 1.7, 10.0),
-        // A turn at a gateway may take minutes, and its answer wakes the lease: the second look says what is awaited, the others are for an answer
-        // that was not recorded.
+        // A turn at a gateway may take minutes, and its answer wakes the lease: the second look
+        // says what is awaited, the others are for an answer that was not recorded.
         Patience::Turn => (1.0, 60.0, 60.0),
-        // A quota, a right, a setting: every try costs a call, and what helps takes a person minutes.
+        // A quota, a right, a setting: every try costs a call, and what helps takes a person
+        // minutes.
         Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
         Patience::Until(_) | Patience::Idle => (300.0, 1.0, 300.0),
     }
 }
 
-/// The time until the next look, after `tries` waits in a row; `spread` around 1 keeps leases out of step with one another.
+/// The time until the next look, after `tries` waits in a row; `spread` around 1 keeps leases out
+/// of step with one another.
 pub fn delay(patience: Patience, tries: i32, now: Timestamp, spread: f64) -> Duration {
     if let Patience::Until(moment) = patience {
         return moment.duration_since(now).try_into().unwrap_or_default();
@@ -65,8 +71,8 @@ pub struct History<'a> {
     pub reason: Option<&'a str>,
     /// Waits in a row for that reason.
     pub tries: i32,
-    /// How often in a row a queued change of it was refused, while one such refusal is being told: between two of them the change waited in a
-    /// queue, for another reason.
+    /// How often in a row a queued change of it was refused, while one such refusal is being told:
+    /// between two of them the change waited in a queue, for another reason.
     pub refusals: Option<i32>,
 }
 
@@ -92,11 +98,23 @@ mod tests {
     fn no_wait_leaves_a_gate_stuck_for_ever() {
         assert!(delay(Patience::Poll, 0, NOW, LONGEST_SPREAD) < Duration::from_millis(200));
         assert!(delay(Patience::Poll, 3, NOW, 1.0) > delay(Patience::Poll, 0, NOW, 1.0));
-        assert!(delay(Patience::Poll, i32::MAX, NOW, LONGEST_SPREAD) <= Duration::from_secs_f64(3.6));
+        assert!(
+            delay(Patience::Poll, i32::MAX, NOW, LONGEST_SPREAD) <= Duration::from_secs_f64(3.6)
+        );
         assert!(delay(Patience::Event, -1, NOW, LONGEST_SPREAD) <= Duration::from_secs(1));
-        for patience in [Patience::Poll, Patience::Event, Patience::Turn, Patience::Person, Patience::Exit, Patience::Idle] {
+        for patience in [
+            Patience::Poll,
+            Patience::Event,
+            Patience::Turn,
+            Patience::Person,
+            Patience::Exit,
+            Patience::Idle,
+        ] {
             for tries in [0, 1, 10, 1000, i32::MAX] {
-                assert!(delay(patience, tries, NOW, LONGEST_SPREAD) <= Duration::from_mins(6), "{patience:?} after {tries} waits");
+                assert!(
+                    delay(patience, tries, NOW, LONGEST_SPREAD) <= Duration::from_mins(6),
+                    "{patience:?} after {tries} waits"
+                );
             }
         }
     }

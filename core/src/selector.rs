@@ -1,4 +1,5 @@
-//! Kubernetes' label selector, decided here, so that registrations, policy and worker agree on whom we serve.
+//! Kubernetes' label selector, decided here, so that registrations, policy and worker agree on whom
+//! we serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,8 +55,11 @@ mod tests {
     use super::*;
 
     fn selects(operator: Operator, labels: &[(&str, &str)]) -> bool {
-        let selector = LabelSelector { requirements: vec![Requirement { key: "team".into(), operator }] };
-        selector.matches(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        let selector =
+            LabelSelector { requirements: vec![Requirement { key: "team".into(), operator }] };
+        selector.matches(
+            &labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        )
     }
 
     #[test]
@@ -67,7 +71,8 @@ mod tests {
             (Operator::Exists, false, true, true),
             (Operator::DoesNotExist, true, false, false),
         ] {
-            let decided = [&[][..], &[("team", "games")], &[("team", "web")]].map(|labels| selects(operator.clone(), labels));
+            let decided = [&[][..], &[("team", "games")], &[("team", "web")]]
+                .map(|labels| selects(operator.clone(), labels));
             assert_eq!(decided, [absent, same, other], "{operator:?}");
         }
     }

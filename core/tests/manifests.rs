@@ -1,12 +1,13 @@
-//! `manifests/crds.yaml` is generated from the types in `core/src/resources.rs`; this test holds the file to them, and writes it when
-//! `UPDATE_MANIFESTS` is set.
+//! `manifests/crds.yaml` is generated from the types in `core/src/resources.rs`; this test holds
+//! the file to them, and writes it when `UPDATE_MANIFESTS` is set.
 
 use std::{fmt::Write as _, fs, path::Path};
 
 #[test]
 fn the_committed_crds_are_those_of_the_types() {
-    let mut generated =
-        String::from("# Generated from core/src/resources.rs: UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests\n");
+    let mut generated = String::from(
+        "# Generated from core/src/resources.rs: UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests\n",
+    );
     for definition in waygate_core::resources::definitions() {
         // JSON is YAML; pretty-printed it stays readable, and no YAML writer is needed for it.
         let text = serde_json::to_string_pretty(&definition).expect("a definition is plain data");
@@ -23,11 +24,17 @@ fn the_committed_crds_are_those_of_the_types() {
     );
 }
 
-/// A chart that once brought the definitions and no longer does would take them, and all custom resources, along.
+/// A chart that once brought the definitions and no longer does would take them, and all custom
+/// resources, along.
 #[test]
 fn helm_leaves_the_definitions_standing() {
     for definition in waygate_core::resources::definitions() {
         let annotations = definition.metadata.annotations.unwrap_or_default();
-        assert_eq!(annotations.get("helm.sh/resource-policy").map(String::as_str), Some("keep"), "{:?}", definition.metadata.name);
+        assert_eq!(
+            annotations.get("helm.sh/resource-policy").map(String::as_str),
+            Some("keep"),
+            "{:?}",
+            definition.metadata.name
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What a pod's author and an administrator may write.
 //!
-//! Input: annotations, one `key=value` a line with `\n` for a line end in a value, then a line `---`, then a configuration file.
+//! Input: annotations, one `key=value` a line with `\n` for a line end in a value, then a line
+//! `---`, then a configuration file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,32 +27,55 @@ fuzz_target!(|input: &str| {
             None
         }
     };
-    let line = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.replace("\\n", "\n")));
+    let line = |line: &str| {
+        line.split_once('=').map(|(key, value)| (key.to_owned(), value.replace("\\n", "\n")))
+    };
     let annotations: BTreeMap<String, String> = annotations.lines().filter_map(line).collect();
     for (host_network, stateful) in [(false, false), (false, true), (true, false), (true, true)] {
         check_reading(&annotations, host_network, stateful, port_ranges.as_deref());
     }
 });
 
-fn check_reading(annotations: &BTreeMap<String, String>, host_network: bool, stateful: bool, port_ranges: Option<&[RangeInclusive<u16>]>) {
+fn check_reading(
+    annotations: &BTreeMap<String, String>,
+    host_network: bool,
+    stateful: bool,
+    port_ranges: Option<&[RangeInclusive<u16>]>,
+) {
     let reading = read(annotations, &Context { host_network, stateful, port_ranges });
     let Some(request) = &reading.requests.address else {
-        assert!(wanted_kind(annotations).is_none() || !reading.problems.is_empty(), "refused without a reason");
+        assert!(
+            wanted_kind(annotations).is_none() || !reading.problems.is_empty(),
+            "refused without a reason"
+        );
         return;
     };
-    assert!(reading.problems.is_empty() && !host_network, "{request:?} despite {:?}", reading.problems);
+    assert!(
+        reading.problems.is_empty() && !host_network,
+        "{request:?} despite {:?}",
+        reading.problems
+    );
     assert_eq!(wanted_kind(annotations), Some(request.kind()));
     assert!(gate_for(request, reading.gate, stateful).is_none_or(|kind| kind == request.kind()));
     let stored = serde_json::to_string(request).unwrap_or_default();
-    assert_eq!(serde_json::from_str::<Request>(&stored).ok().as_ref(), Some(request), "{stored} reads back as something else");
+    assert_eq!(
+        serde_json::from_str::<Request>(&stored).ok().as_ref(),
+        Some(request),
+        "{stored} reads back as something else"
+    );
 }
 
 /// A secret that stands in the file once must not stand in what is logged of it.
 fn check_secrets(config: &Config, file: &str) {
     let Some(credential) = &config.credential else { return };
     let shown = format!("{config:?}");
-    for secret in [&credential.access_key, &credential.access_secret].map(|secret| secret.expose_secret()) {
+    for secret in
+        [&credential.access_key, &credential.access_secret].map(|secret| secret.expose_secret())
+    {
         let stands_once = file.matches(secret).count() == 1;
-        assert!(secret.len() < SHORTEST_SECRET || !stands_once || !shown.contains(secret), "{shown} shows {secret:?}");
+        assert!(
+            secret.len() < SHORTEST_SECRET || !stands_once || !shown.contains(secret),
+            "{shown} shows {secret:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What the client makes of any answer.
 //!
-//! Input: a line `ACTION STATUS HEADER`, where `HEADER` is what the headers say that tell how long to wait; the rest is the body.
+//! Input: a line `ACTION STATUS HEADER`, where `HEADER` is what the headers say that tell how long
+//! to wait; the rest is the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +11,8 @@ use waygate_cloud::{Class, Error};
 /// Some codes mean different things for different actions.
 const ACTIONS: [&str; 3] = ["CreateForwardEntry", "UnassociateEipAddress", "DescribeEipAddresses"];
 
-/// Action, code, message and request ID are cut to 100, 100, 300 and 100 characters; the rest are our words.
+/// Action, code, message and request ID are cut to 100, 100, 300 and 100 characters; the rest are
+/// our words.
 const LONGEST_TEXT: usize = 800;
 
 fuzz_target!(|input: &[u8]| {
@@ -31,9 +33,22 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(error: &Error, status: u16) {
     let text = error.to_string();
-    assert!(text.chars().count() < LONGEST_TEXT && !text.chars().any(char::is_control), "{text:?} is not fit for a condition");
-    assert!(!error.reason().is_empty() && error.reason().chars().all(char::is_alphanumeric), "{:?}", error.reason());
-    assert!(!error.is_definite() || (status < 500 && error.code().is_some()), "{text}: what nobody refused was not refused for good");
-    assert!(error.class() != Class::NotFound || error.code().is_some(), "{text}: only the cloud's own word proves absence");
+    assert!(
+        text.chars().count() < LONGEST_TEXT && !text.chars().any(char::is_control),
+        "{text:?} is not fit for a condition"
+    );
+    assert!(
+        !error.reason().is_empty() && error.reason().chars().all(char::is_alphanumeric),
+        "{:?}",
+        error.reason()
+    );
+    assert!(
+        !error.is_definite() || (status < 500 && error.code().is_some()),
+        "{text}: what nobody refused was not refused for good"
+    );
+    assert!(
+        error.class() != Class::NotFound || error.code().is_some(),
+        "{text}: only the cloud's own word proves absence"
+    );
     assert!(error.retry_after().is_none_or(|wait| !wait.is_zero()));
 }

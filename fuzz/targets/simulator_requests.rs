@@ -1,8 +1,10 @@
-//! What the simulator makes of any sequence of requests, signed or not, through its own front doors.
+//! What the simulator makes of any sequence of requests, signed or not, through its own front
+//! doors.
 //!
-//! Input: requests as HTTP writes them (`METHOD TARGET`, headers, an empty line, a body), parted by lines of `---`. Targets that begin
-//! with `/admin` go to the admin without that prefix, so that clocks move and faults are set. Every other request is sent twice: as it
-//! stands, then with its signature made good, so that both the verifier and the actions behind it are reached.
+//! Input: requests as HTTP writes them (`METHOD TARGET`, headers, an empty line, a body), parted by
+//! lines of `---`. Targets that begin with `/admin` go to the admin without that prefix, so that
+//! clocks move and faults are set. Every other request is sent twice: as it stands, then with its
+//! signature made good, so that both the verifier and the actions behind it are reached.
 #![no_main]
 
 use axum::Router;
@@ -30,7 +32,11 @@ const PATIENCE: Duration = Duration::from_hours(1);
 const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fuzz_target!(|input: &str| {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() else { return };
+    let Ok(runtime) =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+    else {
+        return;
+    };
     let settings = Settings {
         topology: Topology::built_in(),
         pace: Profile::Instant.pace(),
@@ -39,7 +45,11 @@ fuzz_target!(|input: &str| {
         start: Timestamp::now(),
     };
     let simulator = Simulator::new(settings);
-    let key = simulator.cloud().first_access_key().map(|key| (key.id.clone(), key.secret.clone())).unwrap_or_default();
+    let key = simulator
+        .cloud()
+        .first_access_key()
+        .map(|key| (key.id.clone(), key.secret.clone()))
+        .unwrap_or_default();
     let (api, admin) = (api::router(simulator.clone()), admin_router(simulator.clone()));
     runtime.block_on(async {
         for (number, text) in input.split("\n---\n").take(MOST_REQUESTS).enumerate() {
@@ -72,7 +82,12 @@ impl Sent {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.lines();
         let (method, target) = lines.next()?.split_once(' ')?;
-        let mut sent = Self { method: method.parse().ok()?, target: target.to_owned(), headers: HeaderMap::new(), body: body.to_owned() };
+        let mut sent = Self {
+            method: method.parse().ok()?,
+            target: target.to_owned(),
+            headers: HeaderMap::new(),
+            body: body.to_owned(),
+        };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             sent.header(name, value.trim());
         }
@@ -85,11 +100,16 @@ impl Sent {
         }
     }
 
-    /// Makes the signature good with the key, its nonce new and its date now; false where no signature can be.
+    /// Makes the signature good with the key, its nonce new and its date now; false where no
+    /// signature can be.
     fn sign(&mut self, (id, secret): &(String, String), number: usize) -> bool {
         let Ok(uri) = self.target.parse::<Uri>() else { return false };
-        let params = Params::new(simulator::params::decode(uri.query().unwrap_or_default().as_bytes()));
-        for (header, param, usual) in [("x-acs-action", "Action", "DescribeEipAddresses"), ("x-acs-version", "Version", "2016-04-28")] {
+        let params =
+            Params::new(simulator::params::decode(uri.query().unwrap_or_default().as_bytes()));
+        for (header, param, usual) in [
+            ("x-acs-action", "Action", "DescribeEipAddresses"),
+            ("x-acs-version", "Version", "2016-04-28"),
+        ] {
             if !self.headers.contains_key(header) {
                 self.header(header, params.get(param).unwrap_or(usual));
             }
@@ -104,7 +124,12 @@ impl Sent {
         }
         let names: BTreeSet<&str> = self.headers.keys().map(HeaderName::as_str).collect();
         let signed = names.into_iter().collect::<Vec<_>>().join(";");
-        let authorization = |signature: &str| format!("{} Credential={id},SignedHeaders={signed},Signature={signature}", v3::ALGORITHM);
+        let authorization = |signature: &str| {
+            format!(
+                "{} Credential={id},SignedHeaders={signed},Signature={signature}",
+                v3::ALGORITHM
+            )
+        };
         let received = Received {
             method: self.method.as_str(),
             path: uri.path(),
@@ -119,13 +144,15 @@ impl Sent {
     }
 }
 
-/// The answer's status and body; none where the connection was hung up, nothing was answered in time, or nothing could be asked.
+/// The answer's status and body; none where the connection was hung up, nothing was answered in
+/// time, or nothing could be asked.
 async fn send(router: &Router, sent: &Sent) -> Option<(u16, Value)> {
     let mut request = Request::new(Body::from(sent.body.clone()));
     *request.uri_mut() = sent.target.parse().ok()?;
     request.method_mut().clone_from(&sent.method);
     request.headers_mut().clone_from(&sent.headers);
-    let response = tokio::time::timeout(PATIENCE, router.clone().oneshot(request)).await.ok()?.ok()?;
+    let response =
+        tokio::time::timeout(PATIENCE, router.clone().oneshot(request)).await.ok()?.ok()?;
     let status = response.status().as_u16();
     let body = to_bytes(response.into_body(), usize::MAX).await.ok()?;
     (!body.is_empty()).then(|| (status, serde_json::from_slice(&body).unwrap_or_default()))
@@ -135,8 +162,11 @@ fn check_answer(answer: Option<&(u16, Value)>, is_signed: bool) {
     let Some((status, body)) = answer else { return };
     assert!(body["RequestId"].is_string(), "{status}: {body}");
     assert_eq!(*status == 200, body["Code"].is_null(), "{status}: {body}");
-    let forged = ["SignatureDoesNotMatch", "IncompleteSignature"].iter().any(|code| body["Code"] == *code);
-    let injected = body["Message"].as_str().is_some_and(|message| message.starts_with("The request was refused with"));
+    let forged =
+        ["SignatureDoesNotMatch", "IncompleteSignature"].iter().any(|code| body["Code"] == *code);
+    let injected = body["Message"]
+        .as_str()
+        .is_some_and(|message| message.starts_with("The request was refused with"));
     assert!(!is_signed || !forged || injected, "a good signature was refused: {body}");
 }
 
@@ -148,16 +178,27 @@ fn check_state(state: &Value) {
     for eip in rows("eips") {
         assert!(addresses.insert(eip["IpAddress"].to_string()), "two EIPs have one address: {eip}");
         if eip["PrivateIpAddress"].as_str().is_some_and(|address| !address.is_empty()) {
-            assert!(private.insert(eip["PrivateIpAddress"].to_string()), "a private address has two EIPs: {eip}");
+            assert!(
+                private.insert(eip["PrivateIpAddress"].to_string()),
+                "a private address has two EIPs: {eip}"
+            );
         }
     }
     let mut ports = BTreeSet::new();
     for entry in rows("forwardEntries") {
-        assert!(!private.contains(&entry["InternalIp"].to_string()), "an address has both an EIP and an entry: {entry}");
+        assert!(
+            !private.contains(&entry["InternalIp"].to_string()),
+            "an address has both an EIP and an entry: {entry}"
+        );
         let text = entry["ExternalPort"].as_str().unwrap_or_default();
         let (from, to) = text.split_once('/').unwrap_or((text, text));
         for port in from.parse::<u16>().unwrap_or(0)..=to.parse().unwrap_or(0) {
-            let tuple = (entry["ForwardTableId"].to_string(), entry["ExternalIp"].to_string(), entry["IpProtocol"].to_string(), port);
+            let tuple = (
+                entry["ForwardTableId"].to_string(),
+                entry["ExternalIp"].to_string(),
+                entry["IpProtocol"].to_string(),
+                port,
+            );
             assert!(ports.insert(tuple), "a port is forwarded twice: {entry}");
         }
     }

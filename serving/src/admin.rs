@@ -1,7 +1,7 @@
 //! The admin endpoints, plain HTTP on an address of their own: `/livez`, `/readyz` and `/metrics`.
 //!
-//! Invariant: readiness never lies. It is the conjunction of named checks, each held by whoever can tell, and an answer that says no
-//! names what is missing. A draining process is not ready.
+//! Invariant: readiness never lies. It is the conjunction of named checks, each held by whoever can
+//! tell, and an answer that says no names what is missing. A draining process is not ready.
 
 use axum::Router;
 use axum::extract::State;
@@ -44,7 +44,11 @@ impl Readiness {
     /// The checks that do not pass; empty means ready.
     pub fn missing(&self) -> Vec<&'static str> {
         let checks = self.0.lock();
-        checks.iter().filter(|(_, check)| !check.0.load(Ordering::Acquire)).map(|(name, _)| *name).collect()
+        checks
+            .iter()
+            .filter(|(_, check)| !check.0.load(Ordering::Acquire))
+            .map(|(name, _)| *name)
+            .collect()
     }
 }
 
@@ -56,7 +60,12 @@ struct Shared {
 }
 
 /// Serves until `token` is cancelled.
-pub async fn serve(listener: TcpListener, registry: Arc<Registry>, readiness: Readiness, token: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    token: CancellationToken,
+) -> io::Result<()> {
     let router = router(registry, readiness, token.clone());
     axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
 }
@@ -86,6 +95,9 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &shared.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n"))
+                .into_response()
+        }
     }
 }

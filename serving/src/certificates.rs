@@ -1,8 +1,9 @@
 //! A certificate and its key, read from files and read again when they change.
 //!
-//! The kubelet replaces a mounted Secret by swapping the symlink `..data`, so the files themselves never change and a watch on them
-//! sees nothing: the content is read again every few seconds instead. A pair that cannot be used, as when the two files were read on
-//! either side of a swap, is reported, and the old one serves on.
+//! The kubelet replaces a mounted Secret by swapping the symlink `..data`, so the files themselves
+//! never change and a watch on them sees nothing: the content is read again every few seconds
+//! instead. A pair that cannot be used, as when the two files were read on either side of a swap,
+//! is reported, and the old one serves on.
 
 use crate::admin::Check;
 use axum_server::tls_rustls::RustlsConfig;
@@ -23,8 +24,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::error::chain;
 
-/// How often the files are read. A renewed certificate has 30 days to be picked up, but a rotated authority only as long as its
-/// predecessor stays in the registrations' bundle.
+/// How often the files are read. A renewed certificate has 30 days to be picked up, but a rotated
+/// authority only as long as its predecessor stays in the registrations' bundle.
 pub const EVERY: Duration = Duration::from_secs(5);
 
 /// Why a pair of files cannot be served.
@@ -78,14 +79,27 @@ pub struct Certificates {
 
 impl Certificates {
     /// Files that may not be there yet; `ready` passes once they have been read.
-    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>, registry: &mut Registry, ready: Check) -> Self {
+    pub fn new(
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        registry: &mut Registry,
+        ready: Check,
+    ) -> Self {
         let counted = Family::<Labels, Counter>::default();
-        registry.register("certificate_reads", "Changed certificate files, by whether they could be used", counted.clone());
+        registry.register(
+            "certificate_reads",
+            "Changed certificate files, by whether they could be used",
+            counted.clone(),
+        );
         Self { cert: cert.into(), key: key.into(), reads: counted, tried: None, ready }
     }
 
     /// Waits until the files can be served; none if `token` was cancelled first.
-    pub async fn wait(&mut self, every: Duration, token: &CancellationToken) -> Option<RustlsConfig> {
+    pub async fn wait(
+        &mut self,
+        every: Duration,
+        token: &CancellationToken,
+    ) -> Option<RustlsConfig> {
         loop {
             if let Some(config) = self.changed().await {
                 return Some(RustlsConfig::from_config(config));
@@ -105,7 +119,8 @@ impl Certificates {
 
     /// What the files hold, if that is new and can be used.
     async fn changed(&mut self) -> Option<Arc<ServerConfig>> {
-        let read = async { Ok::<_, Error>((read(&self.cert).await?, read(&self.key).await?)) }.await;
+        let read =
+            async { Ok::<_, Error>((read(&self.cert).await?, read(&self.key).await?)) }.await;
         let content = read.as_ref().map_err(ToString::to_string).map(|(cert, key)| (cert, key));
         let hash = hash(&content);
         if self.tried == Some(hash) {
@@ -138,7 +153,8 @@ impl Certificates {
         if chain.is_empty() {
             return Err(Error::Empty(self.cert.clone()));
         }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Error::Pem(self.key.clone(), error))?;
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| Error::Pem(self.key.clone(), error))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(Error::Unfit)?

@@ -17,8 +17,10 @@ pub enum Error {
 
 /// Reads and checks a configuration file. Warnings go to the log.
 pub fn load(file: &Path) -> Result<Config, Error> {
-    let text = std::fs::read_to_string(file).map_err(|error| Error::File(file.to_owned(), error))?;
-    let (config, warnings) = Config::parse(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| Error::File(file.to_owned(), error))?;
+    let (config, warnings) =
+        Config::parse(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
     for warning in warnings {
         tracing::warn!(config.file = %file.display(), config.path = warning.path, "configuration: {warning}");
     }
@@ -42,6 +44,10 @@ mod tests {
         let file = folder.path().join("config.yaml");
         std::fs::write(&file, "{clusterId: a, regionID: cn-hangzhou, vpcID: vpc-1}").unwrap();
         let told = load(&file).unwrap_err().to_string();
-        assert!(told.starts_with(&file.display().to_string()) && told.contains("did you mean clusterID?"), "{told}");
+        assert!(
+            told.starts_with(&file.display().to_string())
+                && told.contains("did you mean clusterID?"),
+            "{told}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What both servers share: configuration, logs, signals, admin endpoints, TLS with reload, and the supervision of tasks.
+//! What both servers share: configuration, logs, signals, admin endpoints, TLS with reload, and the
+//! supervision of tasks.
 //!
 //! ```text
 //! signals ─▶ CancellationToken ─▶ every task drains ─▶ Supervisor::run returns

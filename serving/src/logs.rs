@@ -42,10 +42,15 @@ impl fmt::Display for Format {
 #[error("must be text or json")]
 pub struct UnknownFormat;
 
-/// Starts logging, from level `info` on; `RUST_LOG` changes that, as for every Rust program. A second call changes nothing.
+/// Starts logging, from level `info` on; `RUST_LOG` changes that, as for every Rust program. A
+/// second call changes nothing.
 pub fn init(format: Format) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         Format::Text => lines.with_target(false).try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

@@ -41,12 +41,17 @@ impl Supervisor {
     }
 
     /// Starts a task. It must return soon after the token is cancelled, and not before.
-    pub fn spawn<E: Into<BoxError>>(&mut self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+    pub fn spawn<E: Into<BoxError>>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let handle = self.tasks.spawn(async move { task.await.map_err(Into::into) });
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits for the end: the first task that dies cancels the token, and its error is returned after the others have drained.
+    /// Waits for the end: the first task that dies cancels the token, and its error is returned
+    /// after the others have drained.
     pub async fn run(mut self, drain: Duration) -> Result<(), Ended> {
         let token = self.token.clone();
         let outcome = match token.run_until_cancelled(self.next()).await {
@@ -58,7 +63,9 @@ impl Supervisor {
         token.cancel();
         match tokio::time::timeout(drain, self.drained()).await {
             Ok(Some(ended)) if outcome.is_ok() => Err(ended),
-            Err(_) if outcome.is_ok() => Err(Ended::Late(drain, self.names.into_values().collect())),
+            Err(_) if outcome.is_ok() => {
+                Err(Ended::Late(drain, self.names.into_values().collect()))
+            }
             _ => outcome,
         }
     }

@@ -22,7 +22,8 @@ pub fn install_provider() {
     }
 }
 
-/// Serves `router` until `token` is cancelled; then no connection is taken any more, and those at work have `drain` to finish.
+/// Serves `router` until `token` is cancelled; then no connection is taken any more, and those at
+/// work have `drain` to finish.
 pub async fn serve(
     listener: TcpListener,
     config: RustlsConfig,
@@ -37,7 +38,11 @@ pub async fn serve(
     let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).handle(handle.clone());
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(HEAD_DEADLINE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(HEAD_DEADLINE);
     let serving = server.serve(router.into_make_service());
     tokio::pin!(serving);
     tokio::select! {

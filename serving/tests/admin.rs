@@ -11,7 +11,12 @@ use waygate_serving::{Readiness, admin};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
@@ -31,7 +36,10 @@ async fn readiness_names_what_is_missing_until_nothing_is() {
 
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
     let waiting = get(address, "/readyz").await;
-    assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("waiting for: certificate, watch"), "{waiting}");
+    assert!(
+        waiting.starts_with("HTTP/1.1 503") && waiting.contains("waiting for: certificate, watch"),
+        "{waiting}"
+    );
     certificate.set(true);
     assert!(get(address, "/readyz").await.contains("waiting for: watch"));
     watch.set(true);
@@ -39,7 +47,10 @@ async fn readiness_names_what_is_missing_until_nothing_is() {
     certificate.set(false);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
     let metrics = get(address, "/metrics").await;
-    assert!(metrics.contains("waygate_seen_total 1") && metrics.contains("openmetrics"), "{metrics}");
+    assert!(
+        metrics.contains("waygate_seen_total 1") && metrics.contains("openmetrics"),
+        "{metrics}"
+    );
 
     token.cancel();
     server.await.unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! The TLS listener with certificates as the kubelet mounts them: files that are links into `..data`, itself a link that is swapped.
+//! The TLS listener with certificates as the kubelet mounts them: files that are links into
+//! `..data`, itself a link that is swapped.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use axum::Router;
@@ -35,7 +36,8 @@ fn pair(authority: &Authority) -> Pair {
     authority.issue(&[NAME.to_owned(), "127.0.0.1".to_owned()], Timestamp::now()).unwrap()
 }
 
-/// Replaces the mounted Secret the way the kubelet does: a new directory, then one atomic rename of the link to it.
+/// Replaces the mounted Secret the way the kubelet does: a new directory, then one atomic rename of
+/// the link to it.
 fn mount(at: &Path, version: &str, cert: &str, key: &str) {
     let data = at.join(format!("..{version}"));
     fs::create_dir(&data).unwrap();
@@ -64,9 +66,11 @@ struct Server {
 
 impl Server {
     async fn start(files: &Path) -> Self {
-        let (token, readiness, mut registry) = (CancellationToken::new(), Readiness::default(), Registry::default());
+        let (token, readiness, mut registry) =
+            (CancellationToken::new(), Readiness::default(), Registry::default());
         let ready = readiness.check("certificate");
-        let mut certificates = Certificates::new(files.join("tls.crt"), files.join("tls.key"), &mut registry, ready);
+        let mut certificates =
+            Certificates::new(files.join("tls.crt"), files.join("tls.key"), &mut registry, ready);
         let config = certificates.wait(EVERY, &token).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -82,7 +86,9 @@ impl Server {
         roots.add(CertificateDer::from_pem_slice(authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let stream = TcpStream::connect(self.address).await?;
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await?;
+        let mut stream = TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from(name.to_owned()).unwrap(), stream)
+            .await?;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
@@ -134,7 +140,9 @@ async fn a_certificates_rotation_blocks_no_pod() {
     assert!(server.ask(&old, NAME).await.unwrap().contains("hello"));
 
     mount_pair(files.path(), "3", &new_pair);
-    server.until("the new certificate is served", async || server.ask(&new, NAME).await.is_ok()).await;
+    server
+        .until("the new certificate is served", async || server.ask(&new, NAME).await.is_ok())
+        .await;
     assert!(server.ask(&old, NAME).await.is_err());
     server.token.cancel();
     server.serving.await.unwrap().unwrap();
@@ -144,9 +152,14 @@ async fn a_certificates_rotation_blocks_no_pod() {
 async fn a_server_waits_for_its_certificate() {
     tls::install_provider();
     let (files, authority) = (tempfile::tempdir().unwrap(), authority());
-    let (readiness, token, mut registry) = (Readiness::default(), CancellationToken::new(), Registry::default());
-    let mut waiting =
-        Certificates::new(files.path().join("tls.crt"), files.path().join("tls.key"), &mut registry, readiness.check("certificate"));
+    let (readiness, token, mut registry) =
+        (Readiness::default(), CancellationToken::new(), Registry::default());
+    let mut waiting = Certificates::new(
+        files.path().join("tls.crt"),
+        files.path().join("tls.key"),
+        &mut registry,
+        readiness.check("certificate"),
+    );
     let cancelled = CancellationToken::new();
     cancelled.cancel();
     assert!(waiting.wait(EVERY, &cancelled).await.is_none());

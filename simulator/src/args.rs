@@ -13,7 +13,8 @@ use crate::{
 
 /// The VPC, ECS and STS API on localhost.
 ///
-/// Prints one line of JSON with its endpoints, access key and gateways when it is ready; logs to standard error.
+/// Prints one line of JSON with its endpoints, access key and gateways when it is ready; logs to
+/// standard error.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
@@ -80,14 +81,18 @@ impl Args {
     /// The topology asked for.
     pub fn load_topology(&self) -> Result<Topology, LoadError> {
         let Some(path) = &self.topology else { return Ok(Topology::built_in()) };
-        let text = std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
         Topology::parse(&text).map_err(|source| LoadError::Refused { path: path.clone(), source })
     }
 
     /// The cloud asked for.
     pub fn settings(&self, topology: Topology, start: Timestamp) -> Settings {
-        let quotas =
-            Quotas { eips: self.quota_eips, entries_per_gateway: self.quota_entries, eips_per_gateway: self.quota_eips_per_gateway };
+        let quotas = Quotas {
+            eips: self.quota_eips,
+            entries_per_gateway: self.quota_entries,
+            eips_per_gateway: self.quota_eips_per_gateway,
+        };
         Settings { topology, pace: self.profile.pace(), quotas, seed: self.seed, start }
     }
 }

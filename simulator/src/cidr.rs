@@ -94,7 +94,10 @@ mod tests {
     #[test]
     fn networks_know_their_addresses() {
         let net: Cidr = "10.4.0.0/24".parse().unwrap();
-        assert!(net.contains("10.4.0.255".parse().unwrap()) && !net.contains("10.4.1.0".parse().unwrap()));
+        assert!(
+            net.contains("10.4.0.255".parse().unwrap())
+                && !net.contains("10.4.1.0".parse().unwrap())
+        );
         assert_eq!(net.nth(16).unwrap().to_string(), "10.4.0.16");
         assert_eq!(net.nth(256), None);
         assert_eq!(Cidr::around("10.4.0.37".parse().unwrap(), 28).to_string(), "10.4.0.32/28");

@@ -1,4 +1,5 @@
-//! Seeded randomness: the same seed and the same calls give the same cloud. `SplitMix64`, cloneable, no entropy.
+//! Seeded randomness: the same seed and the same calls give the same cloud. `SplitMix64`,
+//! cloneable, no entropy.
 
 use std::time::Duration;
 
@@ -23,14 +24,18 @@ impl Dice {
     }
 
     /// True with this probability.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept, which a double holds exactly")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "53 bits are kept, which a double holds exactly"
+    )]
     pub fn chance(&mut self, probability: f64) -> bool {
         ((self.roll() >> 11) as f64) < probability * (1_u64 << 53) as f64
     }
 
     /// A duration within `range`, both ends included.
     pub fn duration(&mut self, range: (Duration, Duration)) -> Duration {
-        let span = u64::try_from((range.1.saturating_sub(range.0)).as_micros()).unwrap_or(u64::MAX - 1);
+        let span =
+            u64::try_from((range.1.saturating_sub(range.0)).as_micros()).unwrap_or(u64::MAX - 1);
         range.0 + Duration::from_micros(self.roll() % (span + 1))
     }
 
@@ -43,7 +48,11 @@ impl Dice {
     pub fn request_id(&mut self) -> String {
         let (high, low) = (self.roll(), self.roll());
         let (a, b, c) = (high >> 32, (high >> 16) & 0xFFFF, high & 0x0FFF);
-        format!("{a:08X}-{b:04X}-4{c:03X}-{:04X}-{:012X}", 0x8000 | ((low >> 48) & 0x3FFF), low & 0xFFFF_FFFF_FFFF)
+        format!(
+            "{a:08X}-{b:04X}-4{c:03X}-{:04X}-{:012X}",
+            0x8000 | ((low >> 48) & 0x3FFF),
+            low & 0xFFFF_FFFF_FFFF
+        )
     }
 }
 

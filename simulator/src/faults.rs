@@ -1,8 +1,9 @@
 //! Things that go wrong on demand.
 //!
-//! A fault waits for calls of its action and does its kind to them, `times` times or without end, each time with its
-//! probability. What a fault does *before* a call (error, throttle, reset, delay) leaves the cloud untouched until the call
-//! is applied; what it does *after* (lost-response, hold) never changes what was applied.
+//! A fault waits for calls of its action and does its kind to them, `times` times or without end,
+//! each time with its probability. What a fault does *before* a call (error, throttle, reset,
+//! delay) leaves the cloud untouched until the call is applied; what it does *after*
+//! (lost-response, hold) never changes what was applied.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -81,7 +82,8 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Withholds the answer until the fault is released or removed. Whoever waits here is counted as held.
+    /// Withholds the answer until the fault is released or removed. Whoever waits here is counted
+    /// as held.
     pub async fn hold(&self) {
         let mut released = self.released.subscribe();
         if released.wait_for(|released| *released).await.is_err() {
@@ -109,24 +111,33 @@ impl Faults {
         self.next += 1;
         let past = (wanted.kind == Kind::StaleDescribe).then(|| Arc::new(past.clone()));
         let left = wanted.times;
-        self.in_force.insert(id, Fault { wanted, left, hits: 0, released: watch::Sender::new(false), past });
+        self.in_force
+            .insert(id, Fault { wanted, left, hits: 0, released: watch::Sender::new(false), past });
         id
     }
 
-    /// The faults that hit this call, in the order they were set; each counts the hit. After one that keeps the call from
-    /// being applied no other has anything to do, and none is used up.
+    /// The faults that hit this call, in the order they were set; each counts the hit. After one
+    /// that keeps the call from being applied no other has anything to do, and none is used up.
     pub fn hit(&mut self, action: &str) -> Vec<Hit> {
         let mut hits = Vec::new();
         for fault in self.in_force.values_mut() {
             let named = fault.wanted.action == "*" || fault.wanted.action == action;
             let reads = fault.wanted.kind != Kind::StaleDescribe || is_read(action);
-            if !named || !reads || fault.left == Some(0) || !self.dice.chance(fault.wanted.probability.unwrap_or(1.0)) {
+            if !named
+                || !reads
+                || fault.left == Some(0)
+                || !self.dice.chance(fault.wanted.probability.unwrap_or(1.0))
+            {
                 continue;
             }
             fault.left = fault.left.map(|left| left - 1);
             fault.hits += 1;
             let ends_here = matches!(fault.wanted.kind, Kind::Error | Kind::Throttle | Kind::Reset);
-            hits.push(Hit { wanted: fault.wanted.clone(), released: fault.released.clone(), past: fault.past.clone() });
+            hits.push(Hit {
+                wanted: fault.wanted.clone(),
+                released: fault.released.clone(),
+                past: fault.past.clone(),
+            });
             if ends_here {
                 break;
             }
@@ -134,7 +145,8 @@ impl Faults {
         hits
     }
 
-    /// Lets the held answers of a fault go; later calls are not held any more. False if there is no such fault.
+    /// Lets the held answers of a fault go; later calls are not held any more. False if there is no
+    /// such fault.
     pub fn release(&mut self, id: u64) -> bool {
         let Some(fault) = self.in_force.get_mut(&id) else { return false };
         fault.left = Some(0);
@@ -160,14 +172,22 @@ impl Faults {
     /// All of them with their counts, for the admin.
     pub fn list(&self) -> Value {
         let one = |(id, fault): (&u64, &Fault)| {
-            let held = if fault.wanted.kind == Kind::Hold { fault.released.receiver_count() } else { 0 };
+            let held =
+                if fault.wanted.kind == Kind::Hold { fault.released.receiver_count() } else { 0 };
             let mut shown = json!({"id": id, "hits": fault.hits, "left": fault.left, "held": held});
-            if let (Some(shown), Ok(Value::Object(wanted))) = (shown.as_object_mut(), serde_json::to_value(&fault.wanted)) {
+            if let (Some(shown), Ok(Value::Object(wanted))) =
+                (shown.as_object_mut(), serde_json::to_value(&fault.wanted))
+            {
                 shown.extend(wanted);
             }
             shown
         };
-        let held: usize = self.in_force.values().filter(|it| it.wanted.kind == Kind::Hold).map(|it| it.released.receiver_count()).sum();
+        let held: usize = self
+            .in_force
+            .values()
+            .filter(|it| it.wanted.kind == Kind::Hold)
+            .map(|it| it.released.receiver_count())
+            .sum();
         json!({"faults": self.in_force.iter().map(one).collect::<Vec<_>>(), "held": held})
     }
 }

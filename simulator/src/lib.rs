@@ -5,8 +5,9 @@
 //!               server::admin ──────────────▶ faults, counts, cloud::state, the console's hand
 //! ```
 //!
-//! It owns no knowledge of Waygate and depends on none of its crates: it is what everything else is tested against, so it
-//! follows the API's documentation and nothing else. [`topology`] documents the file that says what exists at the start.
+//! It owns no knowledge of Waygate and depends on none of its crates: it is what everything else is
+//! tested against, so it follows the API's documentation and nothing else. [`topology`] documents
+//! the file that says what exists at the start.
 
 pub mod args;
 pub mod calls;

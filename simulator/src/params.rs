@@ -1,4 +1,5 @@
-//! Flattened RPC parameters: `Tag.1.Key=…`, `NetworkInterfaceId.2=…`, page numbers and booleans in any case.
+//! Flattened RPC parameters: `Tag.1.Key=…`, `NetworkInterfaceId.2=…`, page numbers and booleans in
+//! any case.
 //!
 //! Percent-encoding lives here too, because both signatures sort and encode the same pairs.
 
@@ -35,13 +36,17 @@ impl Params {
 
     /// `Name.1`, `Name.2`, … in their order.
     pub fn list(&self, name: &str) -> Vec<&str> {
-        (1..).map_while(|index| self.0.get(&format!("{name}.{index}"))).map(String::as_str).collect()
+        (1..)
+            .map_while(|index| self.0.get(&format!("{name}.{index}")))
+            .map(String::as_str)
+            .collect()
     }
 
     /// Whether `name` or any of `name.1`, `name.1.Key` was sent.
     pub fn has(&self, name: &str) -> bool {
         let start = format!("{name}.");
-        self.get(name).is_some() || self.0.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
+        self.get(name).is_some()
+            || self.0.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
     }
 
     /// A comma-separated list.
@@ -71,7 +76,13 @@ impl Params {
 
     /// An IPv4 address, if sent; a malformed one is refused with `code`.
     pub fn address(&self, name: &str, code: &str) -> Result<Option<Ipv4Addr>, Refusal> {
-        self.get(name).map(|value| value.parse().map_err(|_| Refusal::bad(code, format!("The specified {name} is malformed.")))).transpose()
+        self.get(name)
+            .map(|value| {
+                value
+                    .parse()
+                    .map_err(|_| Refusal::bad(code, format!("The specified {name} is malformed.")))
+            })
+            .transpose()
     }
 
     /// The page asked for, of at most `largest` items.
@@ -89,13 +100,20 @@ impl Params {
 
     /// The pairs in their order, without the names of `but`.
     pub fn without(&self, but: &[&str]) -> BTreeMap<String, String> {
-        self.0.iter().filter(|(name, _)| !but.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.0
+            .iter()
+            .filter(|(name, _)| !but.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// Sorted, RFC 3986-encoded, as both signatures want it.
     pub fn canonical(&self, but: &[&str]) -> String {
         let pairs = self.0.iter().filter(|(name, _)| !but.contains(&name.as_str()));
-        pairs.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&")
+        pairs
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect::<Vec<_>>()
+            .join("&")
     }
 }
 
@@ -107,11 +125,19 @@ pub struct Page {
 }
 
 impl Page {
-    /// Wraps the page of `all` as `{outer: {inner: […]}}` with the counters; only what is on the page is shown.
-    pub fn wrap<T>(self, all: Vec<T>, outer: &str, inner: &str, show: impl Fn(T) -> Value) -> Value {
+    /// Wraps the page of `all` as `{outer: {inner: […]}}` with the counters; only what is on the
+    /// page is shown.
+    pub fn wrap<T>(
+        self,
+        all: Vec<T>,
+        outer: &str,
+        inner: &str,
+        show: impl Fn(T) -> Value,
+    ) -> Value {
         let total = all.len();
         let skip = (self.number as usize - 1).saturating_mul(self.size as usize);
-        let items: Vec<Value> = all.into_iter().skip(skip).take(self.size as usize).map(show).collect();
+        let items: Vec<Value> =
+            all.into_iter().skip(skip).take(self.size as usize).map(show).collect();
         json!({"TotalCount": total, "PageNumber": self.number, "PageSize": self.size, outer: {inner: items}})
     }
 }

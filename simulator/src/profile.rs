@@ -1,4 +1,5 @@
-//! How slow and how strict the cloud is. A profile changes times, rates and which quirks show, never what is legal.
+//! How slow and how strict the cloud is. A profile changes times, rates and which quirks show,
+//! never what is legal.
 
 use std::time::Duration;
 
@@ -52,8 +53,8 @@ pub struct Pace {
     pub stable_entries_only: bool,
     /// Whether an association with a network interface must name the private address.
     pub private_address_required: bool,
-    /// Whether answers vary where the documentation and the real API disagree: protocols in lower case, interfaces that name
-    /// their instance only in `Attachment`, as members of a trunk do.
+    /// Whether answers vary where the documentation and the real API disagree: protocols in lower
+    /// case, interfaces that name their instance only in `Attachment`, as members of a trunk do.
     pub quirks: bool,
     /// Calls allowed per account in 60 s.
     pub rates: &'static [(&'static str, usize)],

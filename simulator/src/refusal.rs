@@ -1,7 +1,7 @@
 //! The error envelope: what the API answers when it does not do what was asked.
 //!
-//! A [`Refusal`] is data, not control flow of this program: the state machine returns it, the token store replays it,
-//! and only the HTTP shell turns it into bytes.
+//! A [`Refusal`] is data, not control flow of this program: the state machine returns it, the token
+//! store replays it, and only the HTTP shell turns it into bytes.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,13 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with a status of its own.
     pub fn new(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), retry_after_ms: None, denied: None }
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            retry_after_ms: None,
+            denied: None,
+        }
     }
 
     /// 400, the status of nearly every business refusal.
@@ -41,23 +47,30 @@ impl Refusal {
     pub fn missing(parameter: &str) -> Self {
         Self::bad(
             "MissingParameter",
-            format!("The input parameter \"{parameter}\" that is mandatory for processing this request is not supplied."),
+            format!(
+                "The input parameter \"{parameter}\" that is mandatory for processing this request is not supplied."
+            ),
         )
     }
 
     /// `InvalidParameter`, which names the parameter.
     pub fn invalid(parameter: &str) -> Self {
-        Self::bad("InvalidParameter", format!("The specified parameter \"{parameter}\" is not valid."))
+        Self::bad(
+            "InvalidParameter",
+            format!("The specified parameter \"{parameter}\" is not valid."),
+        )
     }
 
     /// Flow control; the caller may come back after `retry_after_ms`.
     pub fn throttled(retry_after_ms: u64) -> Self {
-        let mut refusal = Self::bad("Throttling.User", "Request was denied due to user flow control.");
+        let mut refusal =
+            Self::bad("Throttling.User", "Request was denied due to user flow control.");
         refusal.retry_after_ms = Some(retry_after_ms.max(1));
         refusal
     }
 
-    /// A refusal known only by its code, as the admin's faults name it: the status is the one this API uses for it.
+    /// A refusal known only by its code, as the admin's faults name it: the status is the one this
+    /// API uses for it.
     pub fn from_code(code: &str) -> Self {
         let status = match code {
             "OperationConflict" => 409,
@@ -71,9 +84,12 @@ impl Refusal {
         Self::new(status, code, format!("The request was refused with {code}."))
     }
 
-    /// Whether a token store keeps this answer: definite business refusals are replayed, passing trouble is not.
+    /// Whether a token store keeps this answer: definite business refusals are replayed, passing
+    /// trouble is not.
     pub fn is_definite(&self) -> bool {
-        self.status < 500 && !self.code.starts_with("Throttling") && self.code != "LastTokenProcessing"
+        self.status < 500
+            && !self.code.starts_with("Throttling")
+            && self.code != "LastTokenProcessing"
     }
 
     /// The JSON body of the envelope.

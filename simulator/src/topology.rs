@@ -1,7 +1,8 @@
-//! What exists before the first call: a region, one VPC, its zones, vSwitches, nodes and NAT gateways.
+//! What exists before the first call: a region, one VPC, its zones, vSwitches, nodes and NAT
+//! gateways.
 //!
-//! A topology is YAML or JSON; `simulator --print-topology` prints the effective one as JSON in the same format, so that
-//! others make the same nodes from it:
+//! A topology is YAML or JSON; `simulator --print-topology` prints the effective one as JSON in the
+//! same format, so that others make the same nodes from it:
 //!
 //! ```yaml
 //! region: cn-hangzhou
@@ -17,9 +18,11 @@
 //! - {id: cbwp-1, bandwidth: 1000}
 //! ```
 //!
-//! Every address of a node's `podCIDR` belongs to a network interface of that node, cut up by its `eni` kind:
+//! Every address of a node's `podCIDR` belongs to a network interface of that node, cut up by its
+//! `eni` kind:
 //! - `secondary`: ten addresses an interface, the lowest its primary address, nine secondary ones;
-//! - `prefix`: 32 addresses an interface, a /28 prefix, then a primary address, then secondary ones;
+//! - `prefix`: 32 addresses an interface, a /28 prefix, then a primary address, then secondary
+//!   ones;
 //! - `none`: no interface ever.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
@@ -162,7 +165,8 @@ pub enum TopologyError {
 impl Topology {
     /// Reads and checks YAML or JSON.
     pub fn parse(text: &str) -> Result<Self, TopologyError> {
-        let topology: Self = serde_saphyr::from_str(text).map_err(|error| TopologyError::Malformed(error.to_string()))?;
+        let topology: Self = serde_saphyr::from_str(text)
+            .map_err(|error| TopologyError::Malformed(error.to_string()))?;
         topology.check()?;
         Ok(topology)
     }
@@ -173,7 +177,10 @@ impl Topology {
         let v_switches = [("j", 1, 1), ("j", 2, 2), ("k", 1, 3), ("k", 2, 4)];
         Self {
             region: "cn-hangzhou".to_owned(),
-            vpc: Vpc { id: "vpc-bp1waygate0000000".to_owned(), cidr: Cidr::around(Ipv4Addr::new(10, 0, 0, 0), 8) },
+            vpc: Vpc {
+                id: "vpc-bp1waygate0000000".to_owned(),
+                cidr: Cidr::around(Ipv4Addr::new(10, 0, 0, 0), 8),
+            },
             zones: vec![zone("j"), zone("k")],
             v_switches: v_switches
                 .iter()
@@ -203,7 +210,10 @@ impl Topology {
                     eips: Eips::Count(2),
                 })
                 .collect(),
-            bandwidth_packages: vec![BandwidthPackage { id: "cbwp-bp1waygate0000000".to_owned(), bandwidth: 1000 }],
+            bandwidth_packages: vec![BandwidthPackage {
+                id: "cbwp-bp1waygate0000000".to_owned(),
+                bandwidth: 1000,
+            }],
         }
     }
 
@@ -219,7 +229,8 @@ impl Topology {
 
     fn check(&self) -> Result<(), TopologyError> {
         let contradiction = |text: String| Err(TopologyError::Contradiction(text));
-        let names = self.v_switches.iter().map(|it| &it.id).chain(self.nodes.iter().map(|it| &it.name));
+        let names =
+            self.v_switches.iter().map(|it| &it.id).chain(self.nodes.iter().map(|it| &it.name));
         let gateways = self.nat_gateways.iter().flat_map(|it| [&it.id, &it.table]);
         let mut seen = BTreeSet::new();
         for name in names.chain(gateways).chain(self.nodes.iter().map(|it| &it.instance_id)) {
@@ -234,13 +245,20 @@ impl Topology {
         }
         for node in &self.nodes {
             if self.v_switch(&node.v_switch).is_none() {
-                return contradiction(format!("node {} is in the unknown vSwitch {}", node.name, node.v_switch));
+                return contradiction(format!(
+                    "node {} is in the unknown vSwitch {}",
+                    node.name, node.v_switch
+                ));
             }
             if node.eni != EniKind::None && !self.vpc.cidr.covers(node.pod_cidr) {
-                return contradiction(format!("the pods of node {} lie outside the VPC", node.name));
+                return contradiction(format!(
+                    "the pods of node {} lie outside the VPC",
+                    node.name
+                ));
             }
         }
-        let zones = self.v_switches.iter().map(|it| &it.zone).chain(self.nodes.iter().map(|it| &it.zone));
+        let zones =
+            self.v_switches.iter().map(|it| &it.zone).chain(self.nodes.iter().map(|it| &it.zone));
         for zone in zones.chain(self.nat_gateways.iter().map(|it| &it.zone)) {
             if !self.zones.contains(zone) {
                 return contradiction(format!("zone {zone} is not among the zones"));
@@ -265,7 +283,9 @@ mod tests {
         let text = "region: r\nvpc: {id: v, cidr: 10.0.0.0/8}\nzones: [z]\nvSwitches: []\n\
                     natGateways:\n- {id: n, table: t, zone: z, eips: [{allocationId: e, ipAddress: 198.18.0.9}]}\n";
         let topology = Topology::parse(text).unwrap();
-        assert!(matches!(&topology.nat_gateways[0].eips, Eips::Listed(eips) if eips[0].allocation_id == "e"));
+        assert!(
+            matches!(&topology.nat_gateways[0].eips, Eips::Listed(eips) if eips[0].allocation_id == "e")
+        );
     }
 
     #[test]

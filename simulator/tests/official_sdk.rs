@@ -1,7 +1,8 @@
-//! The proof that the simulator passes for the real thing: the official Python SDKs, changed in nothing but the endpoint.
+//! The proof that the simulator passes for the real thing: the official Python SDKs, changed in
+//! nothing but the endpoint.
 //!
-//! The SDKs come from PyPI into a virtual environment under `target/python-sdk`, made once. Where there is no Python the
-//! test fails and says so; it does not pass unproven.
+//! The SDKs come from PyPI into a virtual environment under `target/python-sdk`, made once. Where
+//! there is no Python the test fails and says so; it does not pass unproven.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 use std::{
@@ -12,11 +13,20 @@ use std::{
 };
 
 /// Pinned where the simulator's field tables were read; newer ones may know more fields.
-const PACKAGES: [&str; 3] = ["alibabacloud_vpc20160428==7.2.2", "alibabacloud_ecs20140526==7.11.8", "alibabacloud_sts20150401==1.2.0"];
+const PACKAGES: [&str; 3] = [
+    "alibabacloud_vpc20160428==7.2.2",
+    "alibabacloud_ecs20140526==7.11.8",
+    "alibabacloud_sts20150401==1.2.0",
+];
 
 fn run(command: &mut Command, what: &str) {
     let output = command.output().map_err(|error| format!("{what}: {command:?}: {error}")).unwrap();
-    assert!(output.status.success(), "{what}:\n{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{what}:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The environment's Python; whoever comes first makes it, the others wait.
@@ -29,7 +39,10 @@ fn python() -> PathBuf {
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == PACKAGES.join("\n")) {
         return python;
     }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home), "a virtual environment is needed for the official SDKs");
+    run(
+        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home),
+        "a virtual environment is needed for the official SDKs",
+    );
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     run(Command::new(&python).args(pip).args(PACKAGES), "the official SDKs cannot be installed");
     std::fs::write(done, PACKAGES.join("\n")).unwrap();

@@ -13,10 +13,14 @@ const DATE: &str = "2026-01-02T03:04:05Z";
 const ENTRY: &str = "ClientToken=3f0b1c2d-1111-2222-3333-444455556666&ExternalIp=203.0.113.10&ExternalPort=30000%2F30009\
     &ForwardEntryName=ns%2Fpod%20a~b%2A&ForwardTableId=ftb-2zeexample0000000000&InternalIp=10.0.1.23\
     &InternalPort=8000%2F8009&IpProtocol=TCP&RegionId=cn-beijing";
-const MINIMAL: &str = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version";
+const MINIMAL: &str =
+    "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version";
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+        .collect()
 }
 
 fn entry_headers() -> HeaderMap {
@@ -47,7 +51,11 @@ fn at(time: &str) -> Timestamp {
 }
 
 fn minimal_claim(query: &str) -> Claim {
-    let sent = authorization(KEY, MINIMAL, "b99c149d6079686189aa36853965f1dd5c79075d92535a81168c2389b6f0bfe7");
+    let sent = authorization(
+        KEY,
+        MINIMAL,
+        "b99c149d6079686189aa36853965f1dd5c79075d92535a81168c2389b6f0bfe7",
+    );
     v3::claim(&received(query, &entry_headers()), &sent).unwrap()
 }
 
@@ -61,7 +69,11 @@ fn vector_a_of_the_official_documentation_holds() {
         ("x-acs-signature-nonce", "3156853299f313e23d1673dc12e1703d"),
         ("x-acs-content-sha256", EMPTY),
     ]);
-    let sent = authorization("YourAccessKeyId", MINIMAL, "06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0");
+    let sent = authorization(
+        "YourAccessKeyId",
+        MINIMAL,
+        "06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0",
+    );
     let query = "ImageId=win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd&RegionId=cn-shanghai";
     let claim = v3::claim(&received(query, &headers), &sent).unwrap();
     claim.verify(&plain("YourAccessKeySecret"), at("2023-10-26T10:22:32Z"), v3::sign).unwrap();
@@ -70,7 +82,10 @@ fn vector_a_of_the_official_documentation_holds() {
 #[test]
 fn vector_b_hashes_and_signs_as_published() {
     let claim = minimal_claim(ENTRY);
-    assert_eq!(claim.string_to_sign, "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd");
+    assert_eq!(
+        claim.string_to_sign,
+        "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd"
+    );
     claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap();
 }
 
@@ -79,31 +94,49 @@ fn vector_c_with_a_security_token_holds_only_with_that_token() {
     let mut headers = entry_headers();
     headers.insert("x-acs-accesskey-id", HeaderValue::from_static(KEY));
     headers.insert("x-acs-security-token", HeaderValue::from_static("CAIS-example-token/+=="));
-    let signed =
-        "host;x-acs-accesskey-id;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version";
-    let sent = authorization(KEY, signed, "83d877e6c853040d17c91b4e2175f483a605ea0a8891a83e71051b066e82fdf8");
+    let signed = "host;x-acs-accesskey-id;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version";
+    let sent = authorization(
+        KEY,
+        signed,
+        "83d877e6c853040d17c91b4e2175f483a605ea0a8891a83e71051b066e82fdf8",
+    );
     let claim = v3::claim(&received(ENTRY, &headers), &sent).unwrap();
-    let temporary = |token, is_expired| Secrets { secret: SECRET, security_token: Some(token), is_expired };
+    let temporary =
+        |token, is_expired| Secrets { secret: SECRET, security_token: Some(token), is_expired };
     claim.verify(&temporary("CAIS-example-token/+==", false), at(DATE), v3::sign).unwrap();
     let code = |secrets: &Secrets<'_>| claim.verify(secrets, at(DATE), v3::sign).unwrap_err().code;
     assert_eq!(code(&temporary("another", false)), "InvalidSecurityToken.MismatchWithAccessKey");
     assert_eq!(code(&plain(SECRET)), "InvalidSecurityToken.MismatchWithAccessKey");
     assert_eq!(code(&temporary("CAIS-example-token/+==", true)), "InvalidSecurityToken.Expired");
-    assert_eq!(minimal_claim(ENTRY).verify(&temporary("t", false), at(DATE), v3::sign).unwrap_err().code, "MissingSecurityToken");
+    assert_eq!(
+        minimal_claim(ENTRY).verify(&temporary("t", false), at(DATE), v3::sign).unwrap_err().code,
+        "MissingSecurityToken"
+    );
 }
 
 #[test]
 fn vector_d_of_the_python_sdk_holds_although_its_wire_has_a_plus_for_the_space() {
     let mut headers = entry_headers();
     headers.insert("accept", HeaderValue::from_static("application/json"));
-    headers.insert("user-agent", HeaderValue::from_static("AlibabaCloud (Linux; x86_64) Python/3.11.7 Core/0.4.3 TeaDSL/2"));
+    headers.insert(
+        "user-agent",
+        HeaderValue::from_static("AlibabaCloud (Linux; x86_64) Python/3.11.7 Core/0.4.3 TeaDSL/2"),
+    );
     headers.insert("x-acs-credentials-provider", HeaderValue::from_static("static_ak"));
     let signed = "accept;host;user-agent;x-acs-action;x-acs-content-sha256;x-acs-credentials-provider;\
         x-acs-date;x-acs-signature-nonce;x-acs-version";
-    let sent = authorization(KEY, signed, "0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102");
+    let sent = authorization(
+        KEY,
+        signed,
+        "0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102",
+    );
     let wire = ENTRY.replace("&ExternalIp", "&DryRun=False&ExternalIp").replace("%20", "+");
     let claim = v3::claim(&received(&wire, &headers), &sent).unwrap();
-    assert!(claim.string_to_sign.ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6"));
+    assert!(
+        claim
+            .string_to_sign
+            .ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6")
+    );
     claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap();
 }
 
@@ -116,7 +149,13 @@ fn the_older_signature_holds_whether_parameters_come_in_query_or_form() {
     let form = headers(&[("content-type", "application/x-www-form-urlencoded")]);
     let in_query = format!("{common}&{ENTRY}");
     let whole = Received { method: "POST", path: "/", query: &in_query, headers: &form, body: b"" };
-    let split = Received { method: "POST", path: "/", query: &common, headers: &form, body: ENTRY.as_bytes() };
+    let split = Received {
+        method: "POST",
+        path: "/",
+        query: &common,
+        headers: &form,
+        body: ENTRY.as_bytes(),
+    };
     for received in [whole, split] {
         let claim = v2::claim(&received, &received.params()).unwrap();
         claim.verify(&plain(SECRET), at(DATE), v2::sign).unwrap();
@@ -130,7 +169,10 @@ fn a_clock_more_than_fifteen_minutes_off_is_refused_both_ways() {
         claim.verify(&plain(SECRET), at(now), v3::sign).unwrap();
     }
     for now in ["2026-01-02T03:19:06Z", "2026-01-02T02:49:04Z"] {
-        assert_eq!(claim.verify(&plain(SECRET), at(now), v3::sign).unwrap_err().code, "InvalidTimeStamp.Expired");
+        assert_eq!(
+            claim.verify(&plain(SECRET), at(now), v3::sign).unwrap_err().code,
+            "InvalidTimeStamp.Expired"
+        );
     }
 }
 
@@ -140,14 +182,20 @@ fn any_change_of_the_request_breaks_the_signature() {
     let refusal = claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap_err();
     assert_eq!((refusal.status, refusal.code.as_str()), (400, "SignatureDoesNotMatch"));
     assert!(refusal.message.contains(&claim.string_to_sign), "the server tells what it signed");
-    assert_eq!(minimal_claim(ENTRY).verify(&plain("other"), at(DATE), v3::sign).unwrap_err().code, "SignatureDoesNotMatch");
+    assert_eq!(
+        minimal_claim(ENTRY).verify(&plain("other"), at(DATE), v3::sign).unwrap_err().code,
+        "SignatureDoesNotMatch"
+    );
 }
 
 #[test]
 fn a_body_that_is_not_the_hashed_one_is_refused() {
     let headers = entry_headers();
     let tampered = Received { body: b"x", ..received(ENTRY, &headers) };
-    assert_eq!(v3::claim(&tampered, &authorization(KEY, MINIMAL, "00")).unwrap_err().code, "SignatureDoesNotMatch");
+    assert_eq!(
+        v3::claim(&tampered, &authorization(KEY, MINIMAL, "00")).unwrap_err().code,
+        "SignatureDoesNotMatch"
+    );
 }
 
 #[test]
@@ -155,11 +203,23 @@ fn headers_that_must_be_signed_are_insisted_on() {
     let headers = entry_headers();
     for missing in MINIMAL.split(';') {
         let signed: Vec<&str> = MINIMAL.split(';').filter(|name| *name != missing).collect();
-        let refusal = v3::claim(&received(ENTRY, &headers), &authorization(KEY, &signed.join(";"), "00")).unwrap_err();
+        let refusal =
+            v3::claim(&received(ENTRY, &headers), &authorization(KEY, &signed.join(";"), "00"))
+                .unwrap_err();
         assert_eq!(refusal.code, "IncompleteSignature", "{missing}");
     }
-    for hostile in ["", "ACS3-HMAC-SHA256", "ACS3-HMAC-SHA256 Credential", "Bearer x", "ACS3-HMAC-SHA256 Credential=a,Signature=b"] {
-        assert_eq!(v3::claim(&received(ENTRY, &headers), hostile).unwrap_err().code, "IncompleteSignature", "{hostile}");
+    for hostile in [
+        "",
+        "ACS3-HMAC-SHA256",
+        "ACS3-HMAC-SHA256 Credential",
+        "Bearer x",
+        "ACS3-HMAC-SHA256 Credential=a,Signature=b",
+    ] {
+        assert_eq!(
+            v3::claim(&received(ENTRY, &headers), hostile).unwrap_err().code,
+            "IncompleteSignature",
+            "{hostile}"
+        );
     }
 }
 

@@ -4,8 +4,9 @@
 //! Store::claim ─▶ Claim ─ Store::claimed ─▶ Claimed: load, decide … finish        (owner, epoch) in every statement
 //! ```
 //!
-//! What to do next is written by [`Claimed`] only, where its subject is: a write under a claim that has passed on touches no row, and says
-//! [`Error::ClaimLost`]. Facts are the store's: they are recorded whoever holds the claim.
+//! What to do next is written by [`Claimed`] only, where its subject is: a write under a claim that
+//! has passed on touches no row, and says [`Error::ClaimLost`]. Facts are the store's: they are
+//! recorded whoever holds the claim.
 
 use crate::error::Error;
 use crate::store::Store;

@@ -15,25 +15,42 @@ pub struct Cluster {
 }
 
 impl Store {
-    /// Registers the cluster, or finds it again. The UID of its kube-system namespace is what identifies it; the configured ID is its name.
+    /// Registers the cluster, or finds it again. The UID of its kube-system namespace is what
+    /// identifies it; the configured ID is its name.
     pub async fn register_cluster(&self, uid: Uuid, name: &str) -> Result<Cluster, Error> {
-        sqlx::query!("INSERT INTO cluster (cluster_uid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", uid, name)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query!(
+            "INSERT INTO cluster (cluster_uid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            uid,
+            name
+        )
+        .execute(&self.pool)
+        .await?;
         // Renaming is allowed, taking another's name is not.
-        let renamed = sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name).execute(&self.pool).await;
+        let renamed =
+            sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name)
+                .execute(&self.pool)
+                .await;
         let taken = match renamed {
             Ok(done) => done.rows_affected() == 0,
-            Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => true,
+            Err(error)
+                if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
+            {
+                true
+            }
             Err(error) => return Err(error.into()),
         };
         if taken {
-            let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name).fetch_one(&self.pool).await?;
+            let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name)
+                .fetch_one(&self.pool)
+                .await?;
             return Err(Error::ClusterNameTaken { name: name.to_owned(), uid });
         }
-        let row = sqlx::query!("SELECT c.cluster_id, s.store_id FROM cluster c, store s WHERE c.cluster_uid = $1", uid)
-            .fetch_one(&self.pool)
-            .await?;
+        let row = sqlx::query!(
+            "SELECT c.cluster_id, s.store_id FROM cluster c, store s WHERE c.cluster_uid = $1",
+            uid
+        )
+        .fetch_one(&self.pool)
+        .await?;
         Ok(Cluster { id: row.cluster_id, owner: Owner { store: row.store_id, cluster: uid } })
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn protocol(number: i16) -> Protocol {
 }
 
 pub(crate) fn moment(seconds: f64) -> Result<Timestamp, Error> {
-    jiff::SignedDuration::try_from_secs_f64(seconds).and_then(Timestamp::from_duration).map_err(Error::corrupt)
+    jiff::SignedDuration::try_from_secs_f64(seconds)
+        .and_then(Timestamp::from_duration)
+        .map_err(Error::corrupt)
 }
 
 pub(crate) fn phase(text: &str) -> Result<Phase, Error> {

@@ -16,7 +16,9 @@ pub enum Error {
     #[error("conflict: another lease has what is unique by {}", .0.index())]
     Conflict(Constraint),
     /// The cluster has not been registered by its worker yet.
-    #[error("cluster \"{name}\" is not registered in this lease store; its worker registers it when it first starts")]
+    #[error(
+        "cluster \"{name}\" is not registered in this lease store; its worker registers it when it first starts"
+    )]
     UnknownCluster {
         /// The configured cluster ID.
         name: String,
@@ -32,7 +34,9 @@ pub enum Error {
         uid: uuid::Uuid,
     },
     /// The database's schema is not the one this program was built for.
-    #[error("the lease store's schema is at version {found}, this program needs {needed}: run `waygate-worker migrate`")]
+    #[error(
+        "the lease store's schema is at version {found}, this program needs {needed}: run `waygate-worker migrate`"
+    )]
     Schema {
         /// What the database has.
         found: i64,
@@ -40,7 +44,9 @@ pub enum Error {
         needed: i64,
     },
     /// The server may lose what it has acknowledged.
-    #[error("PostgreSQL runs with fsync=off and may lose leases that were acknowledged; turn fsync on")]
+    #[error(
+        "PostgreSQL runs with fsync=off and may lose leases that were acknowledged; turn fsync on"
+    )]
     Unsafe,
     /// The URL cannot be read. It is not shown: it holds a password.
     #[error("DATABASE_URL cannot be read as postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
@@ -60,7 +66,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may go through later. What Postgres refuses for its content, it refuses for ever.
+    /// Whether the same call may go through later. What Postgres refuses for its content, it
+    /// refuses for ever.
     pub fn is_transient(&self) -> bool {
         let Self::Database(cause) = self else { return false };
         match cause {
@@ -71,7 +78,9 @@ impl Error {
             | Cause::PoolClosed
             | Cause::WorkerCrashed
             | Cause::BeginFailed => true,
-            Cause::Database(refusal) => refusal.code().is_some_and(|sqlstate| is_passing(&sqlstate)),
+            Cause::Database(refusal) => {
+                refusal.code().is_some_and(|sqlstate| is_passing(&sqlstate))
+            }
             _ => false,
         }
     }
@@ -88,7 +97,8 @@ impl Error {
 
 /// Whether a SQLSTATE speaks of the server or the moment, not of the statement and what is in it.
 fn is_passing(sqlstate: &str) -> bool {
-    /// Connections, logins, databases that are not there (yet), rollbacks for others' sake, resources, locks, shutdowns and timeouts, disks.
+    /// Connections, logins, databases that are not there (yet), rollbacks for others' sake,
+    /// resources, locks, shutdowns and timeouts, disks.
     const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
     /// A standby, or a primary that was one; transactions that idled or took too long.
     const CODES: [&str; 3] = ["25006", "25P03", "25P04"];
@@ -97,7 +107,10 @@ fn is_passing(sqlstate: &str) -> bool {
 
 impl From<Cause> for Error {
     fn from(error: Cause) -> Self {
-        let index = error.as_database_error().filter(|e| e.is_unique_violation()).and_then(|e| e.constraint());
+        let index = error
+            .as_database_error()
+            .filter(|e| e.is_unique_violation())
+            .and_then(|e| e.constraint());
         match index.and_then(find_constraint) {
             Some(constraint) => Self::Conflict(constraint),
             None => Self::Database(error),
@@ -146,16 +159,22 @@ mod tests {
     #[test]
     fn a_sqlstate_decides_whether_a_refusal_passes() {
         let passing = [
-            "08000", "08003", "08006", "28P01", "3D000", "40001", "40P01", "53100", "53200", "53300", "55006", "55P03", "57014", "57P01",
-            "57P02", "57P03", "57P05", "58000", "58030", "25006", "25P03", "25P04",
+            "08000", "08003", "08006", "28P01", "3D000", "40001", "40P01", "53100", "53200",
+            "53300", "55006", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58000",
+            "58030", "25006", "25P03", "25P04",
         ];
         let lasting = [
-            "0A000", "21000", "22003", "22021", "22P02", "22P05", "23502", "23503", "23514", "25001", "25P02", "42501", "42601", "42703",
-            "42P01", "54000", "P0001", "XX000", "XX001", "",
+            "0A000", "21000", "22003", "22021", "22P02", "22P05", "23502", "23503", "23514",
+            "25001", "25P02", "42501", "42601", "42703", "42P01", "54000", "P0001", "XX000",
+            "XX001", "",
         ];
         for (codes, passes) in [(&passing[..], true), (&lasting[..], false)] {
             for code in codes {
-                assert_eq!(Error::from(Cause::Database(Box::new(Refusal(code)))).is_transient(), passes, "{code}");
+                assert_eq!(
+                    Error::from(Cause::Database(Box::new(Refusal(code)))).is_transient(),
+                    passes,
+                    "{code}"
+                );
             }
         }
     }
@@ -173,8 +192,14 @@ mod tests {
             Cause::BeginFailed,
         ];
         assert!(passing.into_iter().all(|cause| Error::from(cause).is_transient()));
-        let lasting = [Cause::RowNotFound, Cause::Encode("too large".into()), Cause::Decode("no number".into())];
+        let lasting = [
+            Cause::RowNotFound,
+            Cause::Encode("too large".into()),
+            Cause::Decode("no number".into()),
+        ];
         assert!(lasting.into_iter().all(|cause| !Error::from(cause).is_transient()));
-        assert!(![Error::ClaimLost, Error::Unsafe, Error::corrupt("x")].iter().any(Error::is_transient));
+        assert!(
+            ![Error::ClaimLost, Error::Unsafe, Error::corrupt("x")].iter().any(Error::is_transient)
+        );
     }
 }

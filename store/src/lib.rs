@@ -7,9 +7,11 @@
 //!                         └▶ queue ─▶ next_in_lane ─▶ (a gateway) ─▶ settle
 //! ```
 //!
-//! What holds, by constraint and not by checks in code: a port and an EIP have one holder, a pod has one live lease of a kind, one private
-//! address is bound to one EIP, one change of a cloud resource is unresolved at a time. What the cloud answered is recorded whoever brings
-//! it, by [`Store`]; what to do next is written only under a live claim (owner, epoch), by [`Claimed`], or not at all.
+//! What holds, by constraint and not by checks in code: a port and an EIP have one holder, a pod
+//! has one live lease of a kind, one private address is bound to one EIP, one change of a cloud
+//! resource is unresolved at a time. What the cloud answered is recorded whoever brings it, by
+//! [`Store`]; what to do next is written only under a live claim (owner, epoch), by [`Claimed`], or
+//! not at all.
 
 mod claimed;
 mod cluster;

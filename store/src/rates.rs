@@ -4,8 +4,9 @@ use crate::error::Error;
 use crate::store::Store;
 use std::time::{Duration, Instant};
 
-/// No turn is further ahead. A row that says so comes from a clock that was set back, or from a version that took turns for everyone who asked:
-/// it is begun anew, since waiting for it would hold every call up.
+/// No turn is further ahead. A row that says so comes from a clock that was set back, or from a
+/// version that took turns for everyone who asked: it is begun anew, since waiting for it would
+/// hold every call up.
 const FARTHEST: Duration = Duration::from_mins(1);
 /// No caller waits longer, so that a row that was moved for one is never taken for such a row.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -20,15 +21,23 @@ pub enum RateTurn {
 }
 
 impl Store {
-    /// Takes the next turn to call `action`, at `per_minute` calls a minute with `burst` calls at once after a pause, where it comes by then.
-    /// A turn that was taken and is not used is lost.
-    pub async fn take_turn(&self, action: &str, per_minute: u32, burst: u32, by: Instant) -> Result<RateTurn, Error> {
-        // What flows in after a burst leaves room for it, so that no minute holds more than the rate.
+    /// Takes the next turn to call `action`, at `per_minute` calls a minute with `burst` calls at
+    /// once after a pause, where it comes by then. A turn that was taken and is not used is lost.
+    pub async fn take_turn(
+        &self,
+        action: &str,
+        per_minute: u32,
+        burst: u32,
+        by: Instant,
+    ) -> Result<RateTurn, Error> {
+        // What flows in after a burst leaves room for it, so that no minute holds more than the
+        // rate.
         let apart = 60.0 / f64::from(per_minute.saturating_sub(burst).max(1));
         let mut connection = self.pool.acquire().await?;
         // Counted only now: the caller's time goes by while it waits for a connection.
         let within = by.saturating_duration_since(Instant::now()).min(LONGEST);
-        // Not waiting for the disk: what a crash of Postgres may lose is a turn or two, and every call of every worker passes here.
+        // Not waiting for the disk: what a crash of Postgres may lose is a turn or two, and every
+        // call of every worker passes here.
         let asked = sqlx::query!(
             r#"WITH taken AS (
                INSERT INTO rate (action, free_at)

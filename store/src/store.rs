@@ -1,5 +1,5 @@
-//! The connection pool. Facts and queries are [`Store`]'s, in the files of their subjects; what only a claim holder may write is
-//! [`crate::Claimed`]'s.
+//! The connection pool. Facts and queries are [`Store`]'s, in the files of their subjects; what
+//! only a claim holder may write is [`crate::Claimed`]'s.
 
 use crate::error::Error;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,11 +16,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Prepares a pool without connecting: a process starts, and says what it lacks, while Postgres is away.
-    pub fn connect_lazy(url: &SecretString, max_connections: u32, application_name: &str) -> Result<Self, Error> {
+    /// Prepares a pool without connecting: a process starts, and says what it lacks, while Postgres
+    /// is away.
+    pub fn connect_lazy(
+        url: &SecretString,
+        max_connections: u32,
+        application_name: &str,
+    ) -> Result<Self, Error> {
         let options: PgConnectOptions = url.expose_secret().parse().map_err(|_| Error::BadUrl)?;
         let options = options.application_name(application_name).options([
-            // The allocator's LIMIT makes the planner prefer custom plans for ever: 0.22 of the insert rate instead of 0.39.
+            // The allocator's LIMIT makes the planner prefer custom plans for ever: 0.22 of the
+            // insert rate instead of 0.39.
             ("plan_cache_mode", "force_generic_plan"),
             // A lease that is acknowledged is a lease that survives a crash.
             ("synchronous_commit", "on"),
@@ -28,7 +34,10 @@ impl Store {
             ("idle_in_transaction_session_timeout", "10s"),
             ("statement_timeout", "10s"),
         ]);
-        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE).connect_lazy_with(options);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options);
         Ok(Self { pool })
     }
 

@@ -80,13 +80,17 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D:
 pub struct FaultId(u64);
 
 impl Cloud {
-    /// Starts a simulator; its log is `dir/logs/simulator.log`, its process ID in `dir/pids/simulator`.
+    /// Starts a simulator; its log is `dir/logs/simulator.log`, its process ID in
+    /// `dir/pids/simulator`.
     pub async fn start(dir: &Path, arguments: &[String]) -> Result<Self> {
         cluster::install_tls();
         for sub in ["logs", "pids"] {
             std::fs::create_dir_all(dir.join(sub))?;
         }
-        let log = OpenOptions::new().create(true).append(true).open(dir.join("logs").join("simulator.log"))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join("logs").join("simulator.log"))?;
         let mut child = process::tethered(layout::program("simulator")?)
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -95,15 +99,24 @@ impl Cloud {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()?;
-        std::fs::write(dir.join("pids").join("simulator"), child.id().unwrap_or_default().to_string())?;
-        let mut lines = BufReader::new(child.stdout.take().context("the simulator's standard output")?).lines();
-        let line = timeout(START_PATIENCE, lines.next_line()).await.context("the simulator was not ready in time")??;
-        let line = line.with_context(|| format!("the simulator ended: {}", process::tail(&dir.join("logs/simulator.log"))))?;
+        std::fs::write(
+            dir.join("pids").join("simulator"),
+            child.id().unwrap_or_default().to_string(),
+        )?;
+        let mut lines =
+            BufReader::new(child.stdout.take().context("the simulator's standard output")?).lines();
+        let line = timeout(START_PATIENCE, lines.next_line())
+            .await
+            .context("the simulator was not ready in time")??;
+        let line = line.with_context(|| {
+            format!("the simulator ended: {}", process::tail(&dir.join("logs/simulator.log")))
+        })?;
         let account = serde_json::from_str(&line).context("the simulator's announcement")?;
         Ok(Self { account, http: reqwest::Client::new(), child })
     }
 
-    /// Everything that exists, field names as in the API: `eips`, `forwardEntries`, `natGateways`, …
+    /// Everything that exists, field names as in the API: `eips`, `forwardEntries`, `natGateways`,
+    /// …
     pub async fn state(&self) -> Result<Value> {
         self.get("state").await
     }
@@ -111,7 +124,8 @@ impl Cloud {
     /// One list of [`Self::state`].
     pub async fn list(&self, what: &str) -> Result<Vec<Value>> {
         let mut state = self.state().await?;
-        serde_json::from_value(state[what].take()).with_context(|| format!("the simulator's state has no list {what}"))
+        serde_json::from_value(state[what].take())
+            .with_context(|| format!("the simulator's state has no list {what}"))
     }
 
     /// How often each action was called, and how often with which error.
@@ -141,7 +155,8 @@ impl Cloud {
     /// How many calls one fault of kind `hold` holds right now.
     pub async fn held_by(&self, fault: FaultId) -> Result<u64> {
         let faults = self.faults().await?;
-        let found = faults["faults"].as_array().and_then(|all| all.iter().find(|one| one["id"] == fault.0));
+        let found =
+            faults["faults"].as_array().and_then(|all| all.iter().find(|one| one["id"] == fault.0));
         found.and_then(|one| one["held"].as_u64()).context("no such fault")
     }
 
@@ -156,7 +171,8 @@ impl Cloud {
         Ok(())
     }
 
-    /// What somebody does in the cloud's console behind our back, such as `("release-eip", json!({"allocationId": …}))`.
+    /// What somebody does in the cloud's console behind our back, such as `("release-eip",
+    /// json!({"allocationId": …}))`.
     pub async fn console(&self, what: &str, body: Value) -> Result<Value> {
         self.post(&format!("console/{what}"), &body).await
     }
@@ -179,7 +195,10 @@ impl Cloud {
         let answer = self.http.post(self.url(path)).json(body).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
-        anyhow::ensure!(status.is_success(), "the simulator's admin answers {status} to {path}: {text}");
+        anyhow::ensure!(
+            status.is_success(),
+            "the simulator's admin answers {status} to {path}: {text}"
+        );
         Ok(serde_json::from_str(&text)?)
     }
 

@@ -22,7 +22,8 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     Ok(Client::try_from(config(kubeconfig).await?)?)
 }
 
-/// A client that tells of every refusal: an eviction is refused with the very code that others ask again for, for minutes.
+/// A client that tells of every refusal: an eviction is refused with the very code that others ask
+/// again for, for minutes.
 pub async fn impatient_client(kubeconfig: &Path) -> Result<Client> {
     let mut config = config(kubeconfig).await?;
     config.default_retry = false;
@@ -54,9 +55,14 @@ async fn apply_definitions(client: &Client) -> Result<()> {
     for document in manifests::read("crds.yaml")? {
         let definition: CustomResourceDefinition = serde_json::from_value(document)?;
         let name = definition.metadata.name.clone().context("a definition without a name")?;
-        definitions.patch(&name, &PatchParams::apply("testbed").force(), &Patch::Apply(&definition)).await?;
-        let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
-        timeout(ESTABLISH_PATIENCE, established).await.with_context(|| format!("{name} is not served in time"))??;
+        definitions
+            .patch(&name, &PatchParams::apply("testbed").force(), &Patch::Apply(&definition))
+            .await?;
+        let established =
+            await_condition(definitions.clone(), &name, conditions::is_crd_established());
+        timeout(ESTABLISH_PATIENCE, established)
+            .await
+            .with_context(|| format!("{name} is not served in time"))??;
     }
     Ok(())
 }

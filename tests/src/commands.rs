@@ -12,13 +12,13 @@ use crate::{
     stack::{self, StackOptions},
 };
 
-/// Runs Waygate against real parts on this machine: Kubernetes (kube-apiserver, etcd, controllers, scheduler, and kwok for
-/// nodes), PostgreSQL, and a simulator of the cloud. Nothing needs to be installed but Rust and Go; what must be built is
-/// built once. Usually called by `make`.
+/// Runs Waygate against real parts on this machine: Kubernetes (kube-apiserver, etcd, controllers,
+/// scheduler, and kwok for nodes), PostgreSQL, and a simulator of the cloud. Nothing needs to be
+/// installed but Rust and Go; what must be built is built once. Usually called by `make`.
 ///
-/// What is on this machine is used instead, and said: etcd, kube-apiserver and kubectl of KUBEBUILDER_ASSETS (the controllers,
-/// the scheduler and kwok are built all the same), a PostgreSQL's binaries, the server of DATABASE_URL, and with
-/// `run --kubeconfig` a whole cluster.
+/// What is on this machine is used instead, and said: etcd, kube-apiserver and kubectl of
+/// KUBEBUILDER_ASSETS (the controllers, the scheduler and kwok are built all the same), a
+/// PostgreSQL's binaries, the server of DATABASE_URL, and with `run --kubeconfig` a whole cluster.
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version)]
 pub struct Arguments {
@@ -32,28 +32,32 @@ pub struct Arguments {
 enum Command {
     /// Run a command with a control plane and a Postgres of its own, and stop them after.
     ///
-    /// The command finds KUBECONFIG and DATABASE_URL (both an administrator's) in its environment and `kubectl` in its
-    /// PATH; its exit code is passed on.
+    /// The command finds KUBECONFIG and DATABASE_URL (both an administrator's) in its environment
+    /// and `kubectl` in its PATH; its exit code is passed on.
     ///
     ///   testbed run -- cargo test --workspace
     ///   testbed run -- kubectl get nodes
     #[command(verbatim_doc_comment)]
     Run(run::Options),
-    /// Show the whole way of a few pods, told as it happens, in a control plane of its own; ends by itself.
+    /// Show the whole way of a few pods, told as it happens, in a control plane of its own; ends by
+    /// itself.
     Demo,
     /// The story itself, under `run`.
     #[command(hide = true)]
     Story,
-    /// Renew store/.sqlx, by which the store is compiled without a database, or check that it is up to date.
+    /// Renew store/.sqlx, by which the store is compiled without a database, or check that it is up
+    /// to date.
     ///
     ///   testbed run -- target/debug/testbed queries
     #[command(verbatim_doc_comment)]
     Queries(queries::Options),
-    /// Start the whole stack in the background: control plane, Postgres, simulator, webhook and worker.
+    /// Start the whole stack in the background: control plane, Postgres, simulator, webhook and
+    /// worker.
     ///
-    /// Returns when everything is ready and has written its addresses to target/testbed/env as shell assignments. A webhook or
-    /// worker that ends is started again, as a kubelet would. Logs are in target/testbed/up/logs, process IDs in
-    /// target/testbed/up/pids; a part (postgres, webhook, worker) stays down while target/testbed/up/stopped/PART exists.
+    /// Returns when everything is ready and has written its addresses to target/testbed/env as
+    /// shell assignments. A webhook or worker that ends is started again, as a kubelet would. Logs
+    /// are in target/testbed/up/logs, process IDs in target/testbed/up/pids; a part (postgres,
+    /// webhook, worker) stays down while target/testbed/up/stopped/PART exists.
     Up(StackOptions),
     /// End what `up` started, and wait until no process of it is left.
     Down,

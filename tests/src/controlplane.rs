@@ -1,4 +1,5 @@
-//! The control plane as one child process: it starts, says where it is, and ends when we let go of its standard input.
+//! The control plane as one child process: it starts, says where it is, and ends when we let go of
+//! its standard input.
 
 use std::{
     path::{Path, PathBuf},
@@ -47,7 +48,12 @@ pub struct Address {
 
 impl ControlPlane {
     /// Starts one in `dir`, or only the Postgres if there is a cluster already.
-    pub async fn start(machine: &Machine, binary: &Path, dir: &Path, kubeconfig: Option<&Path>) -> Result<Self> {
+    pub async fn start(
+        machine: &Machine,
+        binary: &Path,
+        dir: &Path,
+        kubeconfig: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--dir").arg(dir);
         if let Some(assets) = machine.assets() {
@@ -60,8 +66,12 @@ impl ControlPlane {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("the control plane does not start")?;
         let stdin = child.stdin.take().context("the control plane's standard input")?;
-        let mut lines = BufReader::new(child.stdout.take().context("the control plane's standard output")?).lines();
-        let announced = timeout(START_PATIENCE, lines.next_line()).await.context("the control plane did not come up in time")??;
+        let mut lines =
+            BufReader::new(child.stdout.take().context("the control plane's standard output")?)
+                .lines();
+        let announced = timeout(START_PATIENCE, lines.next_line())
+            .await
+            .context("the control plane did not come up in time")??;
         let Some(line) = announced else {
             bail!("the control plane ended before it was ready ({})", child.wait().await?);
         };
@@ -90,7 +100,10 @@ impl ControlPlane {
             status?;
         } else {
             self.child.kill().await?;
-            bail!("the control plane did not end within {} s and was killed", STOP_PATIENCE.as_secs());
+            bail!(
+                "the control plane did not end within {} s and was killed",
+                STOP_PATIENCE.as_secs()
+            );
         }
         Ok(())
     }

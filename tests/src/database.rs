@@ -28,8 +28,11 @@ pub struct Database {
 impl Database {
     /// Makes the database `name` and lets `waygate-worker migrate` give it its schema.
     pub async fn create(admin_url: &str, name: &str, worker: &Path) -> Result<Self> {
-        let mut admin = PgConnection::connect(admin_url).await.context("reaching the testbed's Postgres")?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut admin).await?;
+        let mut admin =
+            PgConnection::connect(admin_url).await.context("reaching the testbed's Postgres")?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\"")))
+            .execute(&mut admin)
+            .await?;
         admin.close().await?;
 
         let mut direct = Url::parse(admin_url).context("DATABASE_URL")?;
@@ -47,7 +50,16 @@ impl Database {
 }
 
 async fn migrate(worker: &Path, url: &str) -> Result<()> {
-    let output = Command::new(worker).arg("migrate").env("DATABASE_URL", url).output().await.context("waygate-worker migrate")?;
-    ensure!(output.status.success(), "waygate-worker migrate: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(worker)
+        .arg("migrate")
+        .env("DATABASE_URL", url)
+        .output()
+        .await
+        .context("waygate-worker migrate")?;
+    ensure!(
+        output.status.success(),
+        "waygate-worker migrate: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `testbed demo`: the whole way of a few pods, told as it happens.
 //!
-//! It runs under `testbed run`, in a control plane of its own, against a cloud with the real one's latencies, and ends by itself.
+//! It runs under `testbed run`, in a control plane of its own, against a cloud with the real one's
+//! latencies, and ends by itself.
 
 mod narrator;
 mod text;
@@ -35,8 +36,14 @@ const STATEFUL: [&str; 2] = ["db-0", "game-0"];
 /// Tells the story. Exit code 0: everything happened as told.
 pub async fn tell() -> Result<ExitCode> {
     heading("A Waygate of its own: Postgres, simulated cloud, webhook, worker");
-    let mut stand = Stand::start_with(Options { simulator: vec!["--profile".into(), "realistic".into()], ..Options::default() }).await?;
-    println!("  webhook and worker are ready; pods get nodes, IPs and readiness from a real control plane");
+    let mut stand = Stand::start_with(Options {
+        simulator: vec!["--profile".into(), "realistic".into()],
+        ..Options::default()
+    })
+    .await?;
+    println!(
+        "  webhook and worker are ready; pods get nodes, IPs and readiness from a real control plane"
+    );
 
     let narrator = Narrator::start(&stand);
     refused(&stand).await?;
@@ -55,7 +62,9 @@ pub async fn tell() -> Result<ExitCode> {
     delete(&stand).await?;
     nothing_left(&stand).await?;
     narrator.pause().await;
-    println!("\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n");
+    println!(
+        "\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n"
+    );
     stand.stop().await?;
     println!("{}", text::TRY_NEXT);
     Ok(ExitCode::SUCCESS)
@@ -64,7 +73,8 @@ pub async fn tell() -> Result<ExitCode> {
 /// A pod with three faults is refused at once, with all three.
 async fn refused(stand: &Stand) -> Result<()> {
     heading("A pod with three wrong annotations");
-    let refusal = stand.create(&workloads::wrong_pod()).await.err().context("a wrong pod was admitted")?;
+    let refusal =
+        stand.create(&workloads::wrong_pod()).await.err().context("a wrong pod was admitted")?;
     let text = refusal.downcast_ref::<kube::Error>().map_or_else(
         || format!("{refusal:#}"),
         |error| match error {
@@ -84,7 +94,9 @@ async fn apply(stand: &Stand) -> Result<Vec<Pod>> {
     for service in workloads::services()? {
         Api::<Service>::namespaced(client.clone(), namespace).create(&new, &service).await?;
     }
-    Api::<Deployment>::namespaced(client.clone(), namespace).create(&new, &workloads::web()?).await?;
+    Api::<Deployment>::namespaced(client.clone(), namespace)
+        .create(&new, &workloads::web()?)
+        .await?;
     let sets = Api::<StatefulSet>::namespaced(client, namespace);
     sets.create(&new, &workloads::game()?).await?;
     sets.create(&new, &workloads::db()?).await?;
@@ -106,15 +118,23 @@ async fn succeed(stand: &Stand, before: &[Pod]) -> Result<()> {
         stand.delete(name).await?;
     }
     for name in STATEFUL {
-        let former = before.iter().find(|pod| pod.name_any() == name).with_context(|| format!("pod {name}"))?;
+        let former = before
+            .iter()
+            .find(|pod| pod.name_any() == name)
+            .with_context(|| format!("pod {name}"))?;
         let probe = || async {
             let pod = stand.pods().get(name).await?;
-            let ready = pod.metadata.uid != former.metadata.uid && condition(&pod, "Ready") == Some("True");
+            let ready =
+                pod.metadata.uid != former.metadata.uid && condition(&pod, "Ready") == Some("True");
             Ok(ready.then_some(pod))
         };
-        let successor = stand.eventually(probe, &format!("{name} is there again"), PATIENCE).await?;
+        let successor =
+            stand.eventually(probe, &format!("{name} is there again"), PATIENCE).await?;
         for key in ADDRESSES {
-            ensure!(annotation(&successor, key) == annotation(former, key), "{name} has another address than its predecessor");
+            ensure!(
+                annotation(&successor, key) == annotation(former, key),
+                "{name} has another address than its predecessor"
+            );
         }
     }
     Ok(())
@@ -123,28 +143,40 @@ async fn succeed(stand: &Stand, before: &[Pod]) -> Result<()> {
 fn table(pods: &[Pod]) {
     println!("\n  {:<24} {:<12} PUBLIC ADDRESS", "POD", "POD IP");
     for pod in pods {
-        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
-        let address = ADDRESSES.iter().find_map(|key| annotation(pod, key)).map(readable).unwrap_or_default();
+        let ip =
+            pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
+        let address =
+            ADDRESSES.iter().find_map(|key| annotation(pod, key)).map(readable).unwrap_or_default();
         println!("  {:<24} {ip:<12} {address}", pod.name_any());
     }
 }
 
 async fn delete(stand: &Stand) -> Result<()> {
-    let (client, namespace, how) = (stand.client.clone(), &stand.namespace, DeleteParams::background());
+    let (client, namespace, how) =
+        (stand.client.clone(), &stand.namespace, DeleteParams::background());
     Api::<Deployment>::namespaced(client.clone(), namespace).delete("web", &how).await?;
     let sets = Api::<StatefulSet>::namespaced(client.clone(), namespace);
     sets.delete("game", &how).await?;
     sets.delete("db", &how).await?;
-    Api::<PodDNAT>::namespaced(client, namespace).delete_collection(&how, &ListParams::default()).await?;
+    Api::<PodDNAT>::namespaced(client, namespace)
+        .delete_collection(&how, &ListParams::default())
+        .await?;
     Ok(())
 }
 
 async fn nothing_left(stand: &Stand) -> Result<()> {
     let told = RefCell::new(String::new());
     let probe = || async {
-        let eips = stand.cloud.list("eips").await?.iter().filter(|eip| eip["Tags"].to_string().contains("waygate.dev/lease")).count();
+        let eips = stand
+            .cloud
+            .list("eips")
+            .await?
+            .iter()
+            .filter(|eip| eip["Tags"].to_string().contains("waygate.dev/lease"))
+            .count();
         let entries = stand.cloud.list("forwardEntries").await?.len();
-        let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
+        let leases: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
         let left = format!("{eips} EIPs, {entries} forward entries, {leases} leases are left");
         if *told.borrow() != left {
             println!("           in the cloud           {left}");

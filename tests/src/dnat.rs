@@ -22,14 +22,22 @@ pub fn ports(list: &str) -> (&str, &str) {
 
 /// Lists the forward entries to a pod IP.
 pub async fn entries_to(stand: &Stand, pod_ip: &str) -> Result<Vec<Value>> {
-    Ok(stand.cloud.list("forwardEntries").await?.into_iter().filter(|entry| entry["InternalIp"] == pod_ip).collect())
+    Ok(stand
+        .cloud
+        .list("forwardEntries")
+        .await?
+        .into_iter()
+        .filter(|entry| entry["InternalIp"] == pod_ip)
+        .collect())
 }
 
-/// Starts a stand with one gateway, so many of its EIPs and these external ports; the worker looks at the gateway once a second.
+/// Starts a stand with one gateway, so many of its EIPs and these external ports; the worker looks
+/// at the gateway once a second.
 pub async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) -> Result<Stand> {
     // The simulator's addresses are drawn by its seed: a first one tells which they are.
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let looks = Cloud::start(&layout::scratch().join("logs").join("addresses"), &words(simulator)).await?;
+    let looks =
+        Cloud::start(&layout::scratch().join("logs").join("addresses"), &words(simulator)).await?;
     let gateway = looks.account.nat_gateways.first().context("a gateway")?;
     let eips: Vec<_> = gateway.eips.iter().take(eips).map(|eip| eip.ip_address.clone()).collect();
     let pool = json!([{
@@ -37,5 +45,6 @@ pub async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) ->
     }]);
     let config = json!({"networkController": {"natGwPool": pool}});
     let worker = words("--quiet-seconds 0 --pool-seconds 1");
-    Stand::start_with(Options { simulator: words(simulator), worker, config, ..Options::default() }).await
+    Stand::start_with(Options { simulator: words(simulator), worker, config, ..Options::default() })
+        .await
 }

@@ -1,4 +1,5 @@
-//! What `testbed run` tells its command, and tests read back: the environment variables between them.
+//! What `testbed run` tells its command, and tests read back: the environment variables between
+//! them.
 
 use std::{
     ffi::OsString,
@@ -9,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use crate::controlplane::Address;
 
-/// The variable that says: this is the testbed's cluster. Tests ask for it, so that they never touch a cluster that
-/// happens to be in somebody's KUBECONFIG.
+/// The variable that says: this is the testbed's cluster. Tests ask for it, so that they never
+/// touch a cluster that happens to be in somebody's KUBECONFIG.
 const MARK: &str = "WAYGATE_TESTBED";
 
 /// What a test needs to know of the testbed that it runs in.
@@ -40,7 +41,8 @@ impl Environment {
         const HOW: &str = "this test needs the testbed's control plane: use `make test`, or `target/debug/testbed run -- cargo test …`";
         std::env::var_os(MARK).context(HOW)?;
         let kubeconfig = std::env::var_os("KUBECONFIG").context(HOW)?.into();
-        let database_url = std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok()).context(HOW)?;
+        let database_url =
+            std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok()).context(HOW)?;
         Ok(Self { kubeconfig, database_url })
     }
 }

@@ -54,7 +54,9 @@ impl Installation {
     /// The namespace of our own objects.
     #[must_use]
     pub fn namespace(&self) -> String {
-        self.stand.as_ref().map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::namespace_of(stand))
+        self.stand
+            .as_ref()
+            .map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::namespace_of(stand))
     }
 
     /// The user that the worker is.
@@ -71,36 +73,54 @@ impl Installation {
         Ok(())
     }
 
-    /// Applies policy and registrations, now that somebody answers, and waits until the API server heeds them: it reads
-    /// policies once a second.
+    /// Applies policy and registrations, now that somebody answers, and waits until the API server
+    /// heeds them: it reads policies once a second.
     pub async fn register(&self, webhook: &WebhookAddress, namespace: &str) -> Result<()> {
         const FORGED: &str = "k8s.aliyun.com/allocated-eipAddress";
         let force = PatchParams::apply("testbed").force();
         let asking = pods::annotated("probe", &[("k8s.aliyun.com/pod-with-eip", "true")]);
-        let gated = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
+        let gated =
+            |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
         self.apply("policy.yaml", None, &force).await?;
         self.admits(namespace, &asking, gated).await.context("the policy")?;
 
-        // The policy leaves such a pod alone; the webhook takes the address off that nobody allocated.
-        let forging = pods::annotated("probe", &[("k8s.aliyun.com/eip-bandwidth", "5"), (FORGED, "192.0.2.1")]);
+        // The policy leaves such a pod alone; the webhook takes the address off that nobody
+        // allocated.
+        let forging = pods::annotated(
+            "probe",
+            &[("k8s.aliyun.com/eip-bandwidth", "5"), (FORGED, "192.0.2.1")],
+        );
         self.apply("webhook.yaml", Some(webhook), &force).await?;
-        self.admits(namespace, &forging, |pod| pods::annotation(pod, FORGED).is_none()).await.context("the registrations")
+        self.admits(namespace, &forging, |pod| pods::annotation(pod, FORGED).is_none())
+            .await
+            .context("the registrations")
     }
 
     /// Waits until a pod would be admitted as it should be.
-    async fn admits(&self, namespace: &str, pod: &Pod, as_it_should: impl Fn(&Pod) -> bool) -> Result<()> {
+    async fn admits(
+        &self,
+        namespace: &str,
+        pod: &Pod,
+        as_it_should: impl Fn(&Pod) -> bool,
+    ) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let probe = || async { Ok(as_it_should(&pods.create(&dry, pod).await?).then_some(())) };
         eventually(probe, "pods are admitted as they should be", ADMISSION_PATIENCE).await
     }
 
-    /// Asks the API server whether it would take a file as it is, such as the Deployments, which nothing here can run.
+    /// Asks the API server whether it would take a file as it is, such as the Deployments, which
+    /// nothing here can run.
     pub async fn dry_run(&self, file: &str) -> Result<()> {
         self.apply(file, None, &PatchParams::apply("testbed").force().dry_run()).await
     }
 
-    async fn apply(&self, file: &str, webhook: Option<&WebhookAddress>, how: &PatchParams) -> Result<()> {
+    async fn apply(
+        &self,
+        file: &str,
+        webhook: Option<&WebhookAddress>,
+        how: &PatchParams,
+    ) -> Result<()> {
         for mut document in manifests::read(file)? {
             if let Some(stand) = &self.stand {
                 manifests::belong_to(stand, &mut document);
@@ -108,18 +128,25 @@ impl Installation {
             if let Some(webhook) = webhook {
                 manifests::call(webhook, &mut document);
             }
-            self.apply_one(&document, how).await.with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
+            self.apply_one(&document, how)
+                .await
+                .with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
         }
         Ok(())
     }
 
     async fn apply_one(&self, document: &Value, how: &PatchParams) -> Result<()> {
         let text = |path: &str| document.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
-        let (resource, capabilities) = pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, text("/kind"))).await?;
+        let (group, version) =
+            text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
+        let (resource, capabilities) =
+            pinned_kind(&self.client, &GroupVersionKind::gvk(group, version, text("/kind")))
+                .await?;
         let objects: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), text("/metadata/namespace"), &resource),
+            Scope::Namespaced => {
+                Api::namespaced_with(self.client.clone(), text("/metadata/namespace"), &resource)
+            }
         };
         objects.patch(text("/metadata/name"), how, &Patch::Apply(document)).await?;
         Ok(())
@@ -128,12 +155,18 @@ impl Installation {
     /// A kubeconfig that is the worker's, with just the rights its manifests give it.
     pub async fn worker_kubeconfig(&self, admin: &Path) -> Result<Value> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace());
-        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}))?;
+        let request: TokenRequest = serde_json::from_value(
+            json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}),
+        )?;
         let token = accounts.create_token_request(WORKER, &PostParams::default(), &request).await?;
         let token = token.status.context("a token request without an answer")?.token;
 
         let admin = kube::config::Kubeconfig::read_from(admin)?;
-        let cluster = admin.clusters.first().and_then(|named| named.cluster.clone()).context("the admin's kubeconfig")?;
+        let cluster = admin
+            .clusters
+            .first()
+            .and_then(|named| named.cluster.clone())
+            .context("the admin's kubeconfig")?;
         Ok(json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "worker",
             "clusters": [{"name": "testbed", "cluster": cluster}],

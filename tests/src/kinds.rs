@@ -52,7 +52,8 @@ pub async fn lead_to(stand: &Stand, ip: &str) -> Result<usize> {
         let things = state[list].as_array().map(Vec::as_slice).unwrap_or_default();
         things.iter().filter(|thing| thing[address] == ip && thing["Status"] == works).count()
     };
-    Ok(count("eips", "PrivateIpAddress", "InUse") + count("forwardEntries", "InternalIp", "Available"))
+    Ok(count("eips", "PrivateIpAddress", "InUse")
+        + count("forwardEntries", "InternalIp", "Available"))
 }
 
 impl Kind {
@@ -71,14 +72,30 @@ impl Kind {
     pub async fn shown(&self, stand: &Stand, ip: &str) -> Result<usize> {
         let namespace = &stand.namespace;
         if self.gate == EIP.gate {
-            let status = Api::<PodEIP>::namespaced(stand.client.clone(), namespace).get(self.pod).await?.status.unwrap_or_default();
-            return Ok(usize::from(status.eip_address.is_some() && status.private_ip_address.as_deref() == Some(ip)));
+            let status = Api::<PodEIP>::namespaced(stand.client.clone(), namespace)
+                .get(self.pod)
+                .await?
+                .status
+                .unwrap_or_default();
+            return Ok(usize::from(
+                status.eip_address.is_some() && status.private_ip_address.as_deref() == Some(ip),
+            ));
         }
-        let status = Api::<PodDNAT>::namespaced(stand.client.clone(), namespace).get(self.pod).await?.status.unwrap_or_default();
-        Ok(status.entries.iter().flatten().filter(|entry| entry.internal_ip.as_deref() == Some(ip)).count())
+        let status = Api::<PodDNAT>::namespaced(stand.client.clone(), namespace)
+            .get(self.pod)
+            .await?
+            .status
+            .unwrap_or_default();
+        Ok(status
+            .entries
+            .iter()
+            .flatten()
+            .filter(|entry| entry.internal_ip.as_deref() == Some(ip))
+            .count())
     }
 
-    /// Counts looks at a pod that is being deleted, until it has exited; fails if its address does not work and stand as before until then.
+    /// Counts looks at a pod that is being deleted, until it has exited; fails if its address does
+    /// not work and stand as before until then.
     pub async fn stays_until_exit(&self, stand: &Stand, before: &Pod) -> Result<usize> {
         let mut looks = 0;
         let probe = || {
@@ -90,17 +107,24 @@ impl Kind {
         Ok(looks - 1)
     }
 
-    /// Nothing while the pod runs and has its address; what is wrong if it has not; nothing wrong once it has exited.
+    /// Nothing while the pod runs and has its address; what is wrong if it has not; nothing wrong
+    /// once it has exited.
     async fn has_exited(&self, stand: &Stand, before: &Pod) -> Result<Option<Option<String>>> {
         let ip = ip(before);
         // Looked at before the pod: if that runs afterwards, it ran then.
-        let (things, shown) = (lead_to(stand, ip).await?, self.shown(stand, ip).await.unwrap_or_default());
-        let Some(pod) = stand.pods().get_opt(self.pod).await?.filter(|pod| phase(pod) == "Running") else { return Ok(Some(None)) };
+        let (things, shown) =
+            (lead_to(stand, ip).await?, self.shown(stand, ip).await.unwrap_or_default());
+        let Some(pod) = stand.pods().get_opt(self.pod).await?.filter(|pod| phase(pod) == "Running")
+        else {
+            return Ok(Some(None));
+        };
         let told = annotation(&pod, self.tells) == annotation(before, self.tells);
         let gate = condition(&pod, self.gate);
         if things == self.things && shown == self.things && told && gate == Some("True") {
             return Ok(None);
         }
-        Ok(Some(Some(format!("{things} things lead to {ip}, {shown} are shown, told as before: {told}, the gate is {gate:?}"))))
+        Ok(Some(Some(format!(
+            "{things} things lead to {ip}, {shown} are shown, told as before: {told}, the gate is {gate:?}"
+        ))))
     }
 }

@@ -1,4 +1,5 @@
-//! Where everything is: the project, its programs, what was built once for this machine, and what a run leaves behind.
+//! Where everything is: the project, its programs, what was built once for this machine, and what a
+//! run leaves behind.
 //!
 //! ```text
 //! PROJECT/target/debug/…              the project's programs
@@ -29,12 +30,16 @@ pub fn programs() -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program's own path")?;
     let folder = own.parent().context("this program's folder")?;
     // Cargo puts test binaries one folder deeper.
-    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_path_buf())
+    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
+        .to_path_buf())
 }
 
 /// One of the project's programs, or how to build it.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = programs()?.join(name);
-    anyhow::ensure!(path.is_file(), "{name} is not built; run `cargo build --workspace --bins`, or use `make test`");
+    anyhow::ensure!(
+        path.is_file(),
+        "{name} is not built; run `cargo build --workspace --bins`, or use `make test`"
+    );
     Ok(path)
 }

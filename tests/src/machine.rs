@@ -12,7 +12,8 @@ pub struct Machine {
     cache: Option<PathBuf>,
     #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
     home: PathBuf,
-    /// A folder of Kubernetes' programs: its etcd, kube-apiserver (1.36 or newer) and kubectl are used, where it has them.
+    /// A folder of Kubernetes' programs: its etcd, kube-apiserver (1.36 or newer) and kubectl are
+    /// used, where it has them.
     #[arg(long, global = true, env = "KUBEBUILDER_ASSETS", hide_env_values = true)]
     assets: Option<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! `testbed`: runs commands and tests against a real control plane, a real Postgres and the simulator.
+//! `testbed`: runs commands and tests against a real control plane, a real Postgres and the
+//! simulator.
 
 use std::process::ExitCode;
 

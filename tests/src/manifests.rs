@@ -1,7 +1,9 @@
-//! The project's manifests, read as they are shipped, and the few changes that let several installations live side by side.
+//! The project's manifests, read as they are shipped, and the few changes that let several
+//! installations live side by side.
 //!
-//! A stand's installation differs from a real one in names alone: objects that live in no namespace get a suffix, our
-//! namespace another name, the webhooks a URL on this machine, and registrations and policy serve only the stand's namespaces.
+//! A stand's installation differs from a real one in names alone: objects that live in no namespace
+//! get a suffix, our namespace another name, the webhooks a URL on this machine, and registrations
+//! and policy serve only the stand's namespaces.
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -27,14 +29,17 @@ pub struct WebhookAddress {
 /// All objects of one file of `manifests/`.
 pub fn read(file: &str) -> Result<Vec<Value>> {
     let path = layout::project().join("manifests").join(file);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading manifests/{file}"))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| format!("manifests/{file}"))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("reading manifests/{file}"))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("manifests/{file}"))?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
 /// Makes an object one of a stand's own.
 pub fn belong_to(stand: &str, document: &mut Value) {
-    let lives_in_no_namespace = document.pointer("/metadata/namespace").is_none() && document["kind"] != "Namespace";
+    let lives_in_no_namespace =
+        document.pointer("/metadata/namespace").is_none() && document["kind"] != "Namespace";
     if lives_in_no_namespace {
         append(document, "/metadata/name", stand);
     }
@@ -44,7 +49,8 @@ pub fn belong_to(stand: &str, document: &mut Value) {
     append(document, "/spec/policyName", stand);
     rename_namespace(document, &namespace_of(stand));
 
-    let narrow = |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
+    let narrow =
+        |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
     registrations(document).for_each(narrow);
     document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
 }
@@ -58,7 +64,8 @@ pub fn namespace_of(stand: &str) -> String {
 /// Lets a registration call a webhook on this machine instead of a Service.
 pub fn call(webhook: &WebhookAddress, document: &mut Value) {
     for registration in registrations(document) {
-        let path = registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
+        let path =
+            registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
         registration["clientConfig"] = json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
     }
 }
@@ -78,9 +85,13 @@ fn append(document: &mut Value, name: &str, stand: &str) {
 /// Replaces our namespace's name wherever it stands, also inside users' names and conditions.
 fn rename_namespace(value: &mut Value, namespace: &str) {
     match value {
-        Value::String(text) if text.contains(NAMESPACE) => *text = text.replace(NAMESPACE, namespace),
+        Value::String(text) if text.contains(NAMESPACE) => {
+            *text = text.replace(NAMESPACE, namespace);
+        }
         Value::Array(items) => items.iter_mut().for_each(|item| rename_namespace(item, namespace)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename_namespace(field, namespace)),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| rename_namespace(field, namespace));
+        }
         _ => {}
     }
 }
@@ -96,17 +107,24 @@ mod tests {
 
     #[test]
     fn only_what_lives_in_no_namespace_gets_a_suffix() {
-        let role = adapted(json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}));
+        let role = adapted(
+            json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}),
+        );
         assert_eq!(role["metadata"], json!({"name": "waygate", "namespace": "waygate-system-x1"}));
         let cluster_role = adapted(json!({"kind": "ClusterRole", "metadata": {"name": "waygate"}}));
-        assert_eq!(cluster_role, json!({"kind": "ClusterRole", "metadata": {"name": "waygate-x1"}}));
+        assert_eq!(
+            cluster_role,
+            json!({"kind": "ClusterRole", "metadata": {"name": "waygate-x1"}})
+        );
     }
 
-    /// Registrations are called in the order of their names: what OpenKruiseGame writes onto a pod, ours must see.
+    /// Registrations are called in the order of their names: what OpenKruiseGame writes onto a pod,
+    /// ours must see.
     #[test]
     fn our_webhooks_are_called_after_openkruisegames() {
         let documents = read("webhook.yaml").unwrap();
-        let names: Vec<_> = documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
+        let names: Vec<_> =
+            documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
         assert_eq!(names.len(), 3);
         assert!(names.iter().all(|name| *name > "kruise-game-mutating-webhook"), "{names:?}");
     }
@@ -116,16 +134,25 @@ mod tests {
         let binding = |kind: &str| json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "waygate"}});
         assert_eq!(adapted(binding("Role"))["roleRef"]["name"], "waygate");
         assert_eq!(adapted(binding("ClusterRole"))["roleRef"]["name"], "waygate-x1");
-        let policy = adapted(json!({"metadata": {"name": "b"}, "spec": {"policyName": "zz-waygate", "matchResources": {}}}));
+        let policy = adapted(
+            json!({"metadata": {"name": "b"}, "spec": {"policyName": "zz-waygate", "matchResources": {}}}),
+        );
         assert_eq!(policy["spec"]["policyName"], "zz-waygate-x1");
-        assert_eq!(policy["spec"]["matchResources"]["namespaceSelector"]["matchLabels"][STAND_LABEL], "x1");
+        assert_eq!(
+            policy["spec"]["matchResources"]["namespaceSelector"]["matchLabels"][STAND_LABEL],
+            "x1"
+        );
     }
 
     #[test]
     fn our_namespace_is_renamed_inside_texts_as_well() {
-        let condition =
-            adapted(json!({"metadata": {"name": "c"}, "text": "user == 'system:serviceaccount:waygate-system:waygate-worker'"}));
-        assert_eq!(condition["text"], "user == 'system:serviceaccount:waygate-system-x1:waygate-worker'");
+        let condition = adapted(
+            json!({"metadata": {"name": "c"}, "text": "user == 'system:serviceaccount:waygate-system:waygate-worker'"}),
+        );
+        assert_eq!(
+            condition["text"],
+            "user == 'system:serviceaccount:waygate-system-x1:waygate-worker'"
+        );
     }
 
     #[test]
@@ -134,9 +161,15 @@ mod tests {
             "clientConfig": {"service": {"name": "waygate-webhook", "path": "/mutate"}},
             "namespaceSelector": {"matchExpressions": [{"key": "k", "operator": "Exists"}]},
         }]}));
-        call(&WebhookAddress { url: "https://127.0.0.1:1".to_owned(), ca_pem: "ca".to_owned() }, &mut registration);
+        call(
+            &WebhookAddress { url: "https://127.0.0.1:1".to_owned(), ca_pem: "ca".to_owned() },
+            &mut registration,
+        );
         let webhook = &registration["webhooks"][0];
-        assert_eq!(webhook["clientConfig"], json!({"url": "https://127.0.0.1:1/mutate", "caBundle": "Y2E="}));
+        assert_eq!(
+            webhook["clientConfig"],
+            json!({"url": "https://127.0.0.1:1/mutate", "caBundle": "Y2E="})
+        );
         assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0]["key"], "k");
         assert_eq!(webhook["namespaceSelector"]["matchLabels"][STAND_LABEL], "x1");
     }

@@ -1,4 +1,5 @@
-//! The cluster's nodes: those of the simulator's topology, so that the cloud knows every pod's address.
+//! The cluster's nodes: those of the simulator's topology, so that the cloud knows every pod's
+//! address.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ use tokio::process::Command;
 
 use crate::layout;
 
-/// How many of a node's addresses are never used at the same time: kwok hands out addresses in order and loses one now
-/// and then, and must not run past the end of the node's podCIDR.
+/// How many of a node's addresses are never used at the same time: kwok hands out addresses in
+/// order and loses one now and then, and must not run past the end of the node's podCIDR.
 const SPARE_ADDRESSES: u32 = 56;
 
 /// The index of a test's own node; nobody asks for its address.
@@ -59,7 +60,12 @@ impl Topology {
 
 impl TopologyNode {
     fn object(&self, region: &str, index: usize) -> Result<Value> {
-        let bits: u32 = self.pod_cidr.rsplit('/').next().and_then(|bits| bits.parse().ok()).context("a node's podCIDR")?;
+        let bits: u32 = self
+            .pod_cidr
+            .rsplit('/')
+            .next()
+            .and_then(|bits| bits.parse().ok())
+            .context("a node's podCIDR")?;
         let pods = 2_u32.pow(32_u32.saturating_sub(bits)).saturating_sub(SPARE_ADDRESSES).max(1);
         let resources = json!({"cpu": "1000", "memory": "4Ti", "pods": pods.to_string()});
         // Outside every podCIDR of the built-in topology: a node is no pod.
@@ -95,11 +101,16 @@ async fn printed(file: Option<&Path>) -> Result<Value> {
         command.arg("--topology").arg(file);
     }
     let output = command.output().await.context("the simulator does not start")?;
-    ensure!(output.status.success(), "simulator --print-topology: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "simulator --print-topology: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("the simulator's topology")
 }
 
-/// A node that one test has for itself: it may hold more pods than the others, and it may go. Nothing is scheduled there; pods name it.
+/// A node that one test has for itself: it may hold more pods than the others, and it may go.
+/// Nothing is scheduled there; pods name it.
 #[derive(Debug)]
 pub struct OwnNode {
     /// What its pods name.
@@ -110,7 +121,8 @@ pub struct OwnNode {
 }
 
 impl OwnNode {
-    /// Describes a node in the first vSwitch, which has a `/16`; none of the other nodes has addresses of `pod_cidr`.
+    /// Describes a node in the first vSwitch, which has a `/16`; none of the other nodes has
+    /// addresses of `pod_cidr`.
     pub async fn new(pod_cidr: &str) -> Result<Self> {
         let mut topology = printed(None).await?;
         let name = format!("own-{}", uuid::Uuid::new_v4().simple());
@@ -121,8 +133,10 @@ impl OwnNode {
         node["podCIDR"] = json!(pod_cidr);
         nodes.push(node.clone());
         let region = topology["region"].as_str().context("a region")?;
-        let mut object = serde_json::from_value::<TopologyNode>(node)?.object(region, AFTER_THE_OTHERS)?;
-        object["spec"]["taints"] = json!([{"key": "testbed.waygate.dev/own", "value": name, "effect": "NoSchedule"}]);
+        let mut object =
+            serde_json::from_value::<TopologyNode>(node)?.object(region, AFTER_THE_OTHERS)?;
+        object["spec"]["taints"] =
+            json!([{"key": "testbed.waygate.dev/own", "value": name, "effect": "NoSchedule"}]);
         let file = layout::scratch().join(format!("{name}.json"));
         std::fs::write(&file, topology.to_string())?;
         Ok(Self { name, topology: file, object })
@@ -132,7 +146,13 @@ impl OwnNode {
     pub async fn join(&self, client: &Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
         nodes.create(&PostParams::default(), &serde_json::from_value(self.object.clone())?).await?;
-        nodes.patch_status(&self.name, &PatchParams::apply("testbed").force(), &Patch::Apply(&self.object)).await?;
+        nodes
+            .patch_status(
+                &self.name,
+                &PatchParams::apply("testbed").force(),
+                &Patch::Apply(&self.object),
+            )
+            .await?;
         Ok(())
     }
 

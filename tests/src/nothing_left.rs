@@ -22,13 +22,20 @@ pub async fn nothing_is_left(stand: &Stand) -> Result<()> {
     );
     let probe = || async {
         let entries = stand.cloud.list("forwardEntries").await?;
-        let ours = entries.iter().filter(|entry| entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg2."))).count();
+        let ours = entries
+            .iter()
+            .filter(|entry| {
+                entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg2."))
+            })
+            .count();
         let eips_left = eips_of_ours(stand).await?.len();
-        let (leases, ports): (i64, i64) =
-            sqlx::query_as("SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM port WHERE state = 'held')")
-                .fetch_one(&stand.database)
-                .await?;
-        let resources = eips.list(&ListParams::default()).await?.items.len() + dnats.list(&ListParams::default()).await?.items.len();
+        let (leases, ports): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM port WHERE state = 'held')",
+        )
+        .fetch_one(&stand.database)
+        .await?;
+        let resources = eips.list(&ListParams::default()).await?.items.len()
+            + dnats.list(&ListParams::default()).await?.items.len();
         ensure!(
             eips_left + ours + resources == 0 && leases + ports == 0,
             "left: {eips_left} EIPs, {ours} entries, {leases} leases, {ports} ports, {resources} custom resources"

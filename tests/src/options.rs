@@ -19,6 +19,11 @@ impl Default for Options {
     /// A cloud that answers at once; ports that are free again at once.
     fn default() -> Self {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        Self { simulator: words("--profile instant"), worker: words("--quiet-seconds 0"), config: json!({}), whole_cluster: false }
+        Self {
+            simulator: words("--profile instant"),
+            worker: words("--quiet-seconds 0"),
+            config: json!({}),
+            whole_cluster: false,
+        }
     }
 }

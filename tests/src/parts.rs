@@ -1,4 +1,5 @@
-//! What a stand's webhook and worker are started with: configuration, certificates, credentials, addresses.
+//! What a stand's webhook and worker are started with: configuration, certificates, credentials,
+//! addresses.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,7 @@ impl Parts<'_> {
     pub(crate) fn write_config(&self) -> Result<()> {
         let account = &self.cloud.account;
         // The documents' own port range.
-        let gateway =
-            |it: &NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
+        let gateway = |it: &NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
         let mut config = json!({
             "clusterID": self.id,
             "regionID": account.region_id,
@@ -49,7 +49,10 @@ impl Parts<'_> {
             "credential": {"accessKey": account.access_key_id, "accessSecret": account.access_key_secret.expose_secret()},
         });
         if !self.options.whole_cluster {
-            merge(&mut config, &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}));
+            merge(
+                &mut config,
+                &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}),
+            );
         }
         merge(&mut config, &self.options.config);
         // JSON is YAML.
@@ -90,20 +93,39 @@ impl Parts<'_> {
             dir: self.dir.to_path_buf(),
             ready_url: format!("http://{admin}/readyz"),
         };
-        let address = WebhookAddress { url: format!("https://{listen}"), ca_pem: authority.ca_pem().to_owned() };
+        let address = WebhookAddress {
+            url: format!("https://{listen}"),
+            ca_pem: authority.ca_pem().to_owned(),
+        };
         Ok((Service::new(program), format!("http://{admin}"), address))
     }
 
     /// The worker, as its service account.
-    pub(crate) async fn worker(&self, binary: PathBuf, admin_kubeconfig: &Path) -> Result<(Service, String)> {
+    pub(crate) async fn worker(
+        &self,
+        binary: PathBuf,
+        admin_kubeconfig: &Path,
+    ) -> Result<(Service, String)> {
         let kubeconfig = self.dir.join("worker.kubeconfig");
-        let content = self.installation.worker_kubeconfig(admin_kubeconfig).await.context("the worker's kubeconfig")?;
+        let content = self
+            .installation
+            .worker_kubeconfig(admin_kubeconfig)
+            .await
+            .context("the worker's kubeconfig")?;
         std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
         let admin = free_address()?;
-        let mut arguments = vec!["run".into(), "--config".into(), self.config_file().into(), "--admin-listen".into(), admin.clone().into()];
+        let mut arguments = vec![
+            "run".into(),
+            "--config".into(),
+            self.config_file().into(),
+            "--admin-listen".into(),
+            admin.clone().into(),
+        ];
         if !self.options.whole_cluster {
-            // What serves the whole cluster has its registrations' own names, and the worker would have them trust its authority.
-            arguments.extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
+            // What serves the whole cluster has its registrations' own names, and the worker would
+            // have them trust its authority.
+            arguments
+                .extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
         }
         arguments.extend(self.options.worker.iter().map(Into::into));
         let program = Program {
@@ -122,14 +144,19 @@ impl Parts<'_> {
     }
 }
 
-/// A loopback address that is free now, and that nobody is given who asks for any port: those that the kernel chooses are higher.
+/// A loopback address that is free now, and that nobody is given who asks for any port: those that
+/// the kernel chooses are higher.
 pub(crate) fn free_address() -> Result<String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Processes that run at the same time begin at different ones.
     let first = std::process::id().wrapping_mul(97);
-    let ports = std::iter::repeat_with(|| 20_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let ports = std::iter::repeat_with(|| {
+        20_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000
+    });
     let mut addresses = ports.take(12_000).map(|port| format!("127.0.0.1:{port}"));
-    addresses.find(|address| TcpListener::bind(address).is_ok()).context("no port between 20000 and 32000 is free")
+    addresses
+        .find(|address| TcpListener::bind(address).is_ok())
+        .context("no port between 20000 and 32000 is free")
 }
 
 /// Lays `over` over `base`: objects are merged, everything else is replaced.

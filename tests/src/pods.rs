@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec};
 use kube::api::ObjectMeta;
 
-/// The testbed's own annotations: what its nodes do with a pod. `controlplane/stages.yaml` explains them.
+/// The testbed's own annotations: what its nodes do with a pod. `controlplane/stages.yaml` explains
+/// them.
 pub mod ask {
     /// `Initializing`, `CrashLoop`, `Succeeded` or `Failed`; absent: it runs.
     pub const STATE: &str = "testbed.waygate.dev/state";
@@ -36,7 +37,11 @@ pub fn annotated(name: &str, annotations: &[(&str, &str)]) -> Pod {
 /// The container that stands for all: nothing runs, so its image is never pulled.
 #[must_use]
 pub fn container() -> Container {
-    Container { name: "main".to_owned(), image: Some("example.com/main:1".to_owned()), ..Container::default() }
+    Container {
+        name: "main".to_owned(),
+        image: Some("example.com/main:1".to_owned()),
+        ..Container::default()
+    }
 }
 
 /// One of a pod's conditions.
@@ -51,11 +56,15 @@ pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
     whole_condition(pod, kind).map(|condition| condition.status.as_str())
 }
 
-/// What one of a pod's conditions says and where the pod is: for whoever waited for something else in vain.
+/// What one of a pod's conditions says and where the pod is: for whoever waited for something else
+/// in vain.
 #[must_use]
 pub fn said(pod: &Pod, kind: &str) -> String {
     let found = whole_condition(pod, kind).map(|condition| {
-        let (reason, message) = (condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default());
+        let (reason, message) = (
+            condition.reason.as_deref().unwrap_or_default(),
+            condition.message.as_deref().unwrap_or_default(),
+        );
         format!("{} ({reason}: {message})", condition.status)
     });
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or("no IP");

@@ -15,11 +15,11 @@ pub const TERM_PATIENCE: Duration = Duration::from_secs(20);
 /// How many lines of a dead process' log are shown.
 const LOG_TAIL: usize = 25;
 
-/// A command whose process the kernel kills when the *thread* that spawned it ends, however that happens; so spawn it
-/// from a test's own thread or from `main`, not from a pool.
+/// A command whose process the kernel kills when the *thread* that spawned it ends, however that
+/// happens; so spawn it from a test's own thread or from `main`, not from a pool.
 ///
-/// util-linux' `setpriv` asks the kernel for it and becomes the program, process ID included; where it is missing, only
-/// an orderly end of ours ends the child.
+/// util-linux' `setpriv` asks the kernel for it and becomes the program, process ID included; where
+/// it is missing, only an orderly end of ours ends the child.
 #[must_use]
 pub fn tethered(program: impl AsRef<OsStr>) -> Command {
     static TETHER: OnceLock<bool> = OnceLock::new();
@@ -78,5 +78,7 @@ pub fn tail(log: &Path) -> String {
         Err(error) => format!("(no log: {error})"),
     };
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_TAIL)..].iter().fold(String::new(), |tail, line| tail + "  " + line + "\n")
+    lines[lines.len().saturating_sub(LOG_TAIL)..]
+        .iter()
+        .fold(String::new(), |tail, line| tail + "  " + line + "\n")
 }

@@ -1,7 +1,7 @@
 //! A TCP connection's way through the testbed, which a test can cut or stall.
 //!
-//! Postgres is shared by all tests. Each stand reaches it through a link of its own, so that one test can have its
-//! database "down" while the others go on.
+//! Postgres is shared by all tests. Each stand reaches it through a link of its own, so that one
+//! test can have its database "down" while the others go on.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -79,7 +79,12 @@ impl Drop for Link {
 }
 
 /// Accepts connections while the link is not cut.
-async fn serve(listener: TcpListener, server: Arc<str>, mut orders: watch::Receiver<Traffic>, report: watch::Sender<bool>) {
+async fn serve(
+    listener: TcpListener,
+    server: Arc<str>,
+    mut orders: watch::Receiver<Traffic>,
+    report: watch::Sender<bool>,
+) {
     let Ok(address) = listener.local_addr() else { return };
     let mut listener = Some(listener);
     loop {
@@ -117,7 +122,11 @@ async fn forward(client: TcpStream, server: Arc<str>, mut orders: watch::Receive
     }
 }
 
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut orders: watch::Receiver<Traffic>) -> Result<()> {
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut orders: watch::Receiver<Traffic>,
+) -> Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;

@@ -1,4 +1,5 @@
-//! `testbed queries`: what the compiler knows of the store's statements without a database, renewed or checked.
+//! `testbed queries`: what the compiler knows of the store's statements without a database, renewed
+//! or checked.
 //!
 //! ```text
 //! migrations/ ─▶ a database of its own ─▶ cargo check of the store ─▶ one file a statement ─▶ store/.sqlx, or compared with it
@@ -41,14 +42,21 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     let differences = differences(&read_folder(&committed)?, &described);
     if !options.check {
         replace(&committed, &described)?;
-        println!("store/.sqlx describes {} statements; {} files changed", described.len(), differences.len());
+        println!(
+            "store/.sqlx describes {} statements; {} files changed",
+            described.len(),
+            differences.len()
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if differences.is_empty() {
         println!("store/.sqlx is what {} statements and the migrations give", described.len());
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("store/.sqlx is out of date; `make sqlx-prepare` renews it:\n{}", differences.join("\n"));
+    eprintln!(
+        "store/.sqlx is out of date; `make sqlx-prepare` renews it:\n{}",
+        differences.join("\n")
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -56,15 +64,19 @@ fn committed_folder() -> PathBuf {
     layout::project().join("store/.sqlx")
 }
 
-/// What sqlx' macros write down of every statement of the store, asked of a database with our migrations.
+/// What sqlx' macros write down of every statement of the store, asked of a database with our
+/// migrations.
 async fn describe(admin: &Url) -> Result<Files> {
     let name = format!("waygate_queries_{}", std::process::id());
     let mut own = admin.clone();
     own.set_path(&name);
-    let mut connection = PgConnection::connect(admin.as_str()).await.context("reaching Postgres at DATABASE_URL")?;
+    let mut connection =
+        PgConnection::connect(admin.as_str()).await.context("reaching Postgres at DATABASE_URL")?;
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
     let described = describe_in(&own).await;
-    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut connection).await?;
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
+        .execute(&mut connection)
+        .await?;
     connection.close().await?;
     described
 }
@@ -84,11 +96,18 @@ async fn describe_in(database: &Url) -> Result<Files> {
     Ok(described)
 }
 
-/// Lets the compiler look at the store's statements once more. Only the store and what it needs are compiled, with the features that
-/// all other commands compile them with, so that nothing is compiled twice.
+/// Lets the compiler look at the store's statements once more. Only the store and what it needs are
+/// compiled, with the features that all other commands compile them with, so that nothing is
+/// compiled twice.
 async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
     let mut cargo = process::tethered("cargo");
-    cargo.current_dir(layout::project()).args(["check", "--quiet", "--workspace", "--test", "postgres"]);
+    cargo.current_dir(layout::project()).args([
+        "check",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "postgres",
+    ]);
     cargo.env("WAYGATE_PREPARE_DATABASE_URL", database.as_str()).env("SQLX_OFFLINE_DIR", folder);
     let touched = Touched::now(layout::project().join("store/src/lib.rs"))?;
     let status = cargo.status().await.context("cargo does not start")?;
@@ -97,8 +116,8 @@ async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A file that seems changed to cargo, which does not know that macros ask a database. Its time is put back afterwards: nothing that was
-/// built from it before has to be built again.
+/// A file that seems changed to cargo, which does not know that macros ask a database. Its time is
+/// put back afterwards: nothing that was built from it before has to be built again.
 struct Touched {
     file: fs::File,
     before: SystemTime,
@@ -132,14 +151,25 @@ fn replace(folder: &Path, files: &Files) -> Result<()> {
     for name in read_folder(folder)?.keys().filter(|name| !files.contains_key(*name)) {
         fs::remove_file(folder.join(name))?;
     }
-    files.iter().try_for_each(|(name, text)| fs::write(folder.join(name), text)).context("writing store/.sqlx")
+    files
+        .iter()
+        .try_for_each(|(name, text)| fs::write(folder.join(name), text))
+        .context("writing store/.sqlx")
 }
 
 /// What is wrong with the committed files, a line each.
 fn differences(committed: &Files, described: &Files) -> Vec<String> {
-    let missing = described.iter().filter(|(name, _)| !committed.contains_key(*name)).map(|it| difference("missing", it));
-    let superfluous = committed.iter().filter(|(name, _)| !described.contains_key(*name)).map(|it| difference("superfluous", it));
-    let changed = described.iter().filter(|(name, text)| committed.get(*name).is_some_and(|before| before != *text));
+    let missing = described
+        .iter()
+        .filter(|(name, _)| !committed.contains_key(*name))
+        .map(|it| difference("missing", it));
+    let superfluous = committed
+        .iter()
+        .filter(|(name, _)| !described.contains_key(*name))
+        .map(|it| difference("superfluous", it));
+    let changed = described
+        .iter()
+        .filter(|(name, text)| committed.get(*name).is_some_and(|before| before != *text));
     missing.chain(superfluous).chain(changed.map(|it| difference("changed", it))).collect()
 }
 
@@ -158,16 +188,27 @@ mod tests {
     use super::*;
 
     fn files(names_and_statements: &[(&str, &str)]) -> Files {
-        let described = |(name, statement): &(&str, &str)| ((*name).to_owned(), format!("{{\"query\": \"{statement}\"}}").into_bytes());
+        let described = |(name, statement): &(&str, &str)| {
+            ((*name).to_owned(), format!("{{\"query\": \"{statement}\"}}").into_bytes())
+        };
         names_and_statements.iter().map(described).collect()
     }
 
     #[test]
     fn every_file_that_is_missing_superfluous_or_changed_is_told() {
-        let committed = files(&[("same", "SELECT 1"), ("changed", "SELECT 2"), ("old", "SELECT 3")]);
-        let described = files(&[("same", "SELECT 1"), ("changed", "SELECT  4"), ("new", "SELECT 5")]);
+        let committed =
+            files(&[("same", "SELECT 1"), ("changed", "SELECT 2"), ("old", "SELECT 3")]);
+        let described =
+            files(&[("same", "SELECT 1"), ("changed", "SELECT  4"), ("new", "SELECT 5")]);
         let told = differences(&committed, &described);
-        assert_eq!(told, ["  missing: new: SELECT 5", "  superfluous: old: SELECT 3", "  changed: changed: SELECT 4"]);
+        assert_eq!(
+            told,
+            [
+                "  missing: new: SELECT 5",
+                "  superfluous: old: SELECT 3",
+                "  changed: changed: SELECT 4"
+            ]
+        );
         assert_eq!(differences(&described, &described), Vec::<String>::new());
     }
 
@@ -176,7 +217,8 @@ mod tests {
         let path = layout::scratch().join(format!("touched-{}", std::process::id()));
         fs::create_dir_all(layout::scratch()).unwrap();
         fs::write(&path, "").unwrap();
-        let before = fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_mins(1);
+        let before =
+            fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_mins(1);
         fs::File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
         let touched = Touched::now(path.clone()).unwrap();
         assert!(fs::metadata(&path).unwrap().modified().unwrap() > before);

@@ -5,12 +5,19 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{pods::whole_condition, stand::Stand, wait::PATIENCE};
 
 /// Waits until the pod's condition has this reason and its message these words.
-pub async fn told(stand: &Stand, pod: &str, gate: &str, reason: &str, words: &[&str]) -> Result<()> {
+pub async fn told(
+    stand: &Stand,
+    pod: &str,
+    gate: &str,
+    reason: &str,
+    words: &[&str],
+) -> Result<()> {
     let probe = || async {
         let found = stand.pods().get(pod).await?;
         let condition = whole_condition(&found, gate).context("it has no such condition")?;
         let message = condition.message.as_deref().unwrap_or_default();
-        let right = condition.reason.as_deref() == Some(reason) && words.iter().all(|word| message.contains(word));
+        let right = condition.reason.as_deref() == Some(reason)
+            && words.iter().all(|word| message.contains(word));
         ensure!(right, "it says {:?}: {message}", condition.reason);
         Ok(Some(()))
     };

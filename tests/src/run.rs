@@ -31,7 +31,8 @@ pub struct Options {
     /// Use this cluster instead of starting one. It gets our resource definitions, but no nodes.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
-    /// The network that nodes are made from, as the simulator takes it (default: the simulator's built-in one).
+    /// The network that nodes are made from, as the simulator takes it (default: the simulator's
+    /// built-in one).
     #[arg(long)]
     topology: Option<PathBuf>,
     /// Whether the command may call kubectl.
@@ -45,7 +46,12 @@ pub struct Options {
 impl Options {
     /// One of our own subcommands as the command. It calls no kubectl.
     pub(crate) fn of_ourselves(subcommand: &str) -> Result<Self> {
-        Ok(Self { kubeconfig: None, topology: None, kubectl: false, command: vec![std::env::current_exe()?.into(), subcommand.into()] })
+        Ok(Self {
+            kubeconfig: None,
+            topology: None,
+            kubectl: false,
+            command: vec![std::env::current_exe()?.into(), subcommand.into()],
+        })
     }
 }
 
@@ -53,7 +59,10 @@ impl Options {
 pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     match &options.kubeconfig {
-        Some(kubeconfig) => eprintln!("testbed: uses the cluster of {}; no Kubernetes is built", kubeconfig.display()),
+        Some(kubeconfig) => eprintln!(
+            "testbed: uses the cluster of {}; no Kubernetes is built",
+            kubeconfig.display()
+        ),
         None => artifacts::tell_assets(machine)?,
     }
     let binary = artifacts::build_control_plane(machine, options.kubeconfig.is_none()).await?;
@@ -82,7 +91,8 @@ fn remove_old_runs() -> Result<()> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_prefix(RUN)).and_then(|id| id.parse().ok());
+        let id =
+            name.to_str().and_then(|name| name.strip_prefix(RUN)).and_then(|id| id.parse().ok());
         if id.is_some_and(|id| !process::runs(id)) {
             std::fs::remove_dir_all(entry.path())?;
         }
@@ -109,7 +119,9 @@ async fn run_under(
     cluster::prepare(&client, nodes.as_ref()).await?;
 
     let mut command = command(&plane.address, dir, &options.command)?;
-    let mut child = command.spawn().with_context(|| format!("{} does not start", options.command[0].display()))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("{} does not start", options.command[0].display()))?;
     tokio::select! {
         status = child.wait() => Ok(status?),
         error = plane.ended() => {
@@ -140,7 +152,10 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn listen() -> Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     pub(crate) async fn any(&mut self) {

@@ -1,4 +1,5 @@
-//! One of our servers as a process that a test can stop, kill, pause and start again, always under the same addresses.
+//! One of our servers as a process that a test can stop, kill, pause and start again, always under
+//! the same addresses.
 
 use std::{ffi::OsString, fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
 
@@ -42,7 +43,8 @@ impl Service {
         Self { program, child: Mutex::new(None) }
     }
 
-    /// The same server once more, not started yet: under another name, and with one argument replaced wherever it stands.
+    /// The same server once more, not started yet: under another name, and with one argument
+    /// replaced wherever it stands.
     #[must_use]
     pub fn beside(&self, name: &'static str, argument: &str, replacement: &str) -> Self {
         let mut program = self.program.clone();
@@ -74,7 +76,9 @@ impl Service {
     pub async fn start(&self) -> Result<()> {
         self.spawn().await?;
         let awaited = format!("{} is ready (its log is {})", self.name(), self.log().display());
-        eventually(|| self.is_ready(), &awaited, READY_PATIENCE).await?.with_context(|| self.last_words())
+        eventually(|| self.is_ready(), &awaited, READY_PATIENCE)
+            .await?
+            .with_context(|| self.last_words())
     }
 
     /// Starts it; the caller will see whether it becomes ready.
@@ -152,7 +156,13 @@ impl Service {
     }
 
     async fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.child.lock().await.as_ref().and_then(Child::id).with_context(|| format!("{} does not run", self.name()))?;
+        let id = self
+            .child
+            .lock()
+            .await
+            .as_ref()
+            .and_then(Child::id)
+            .with_context(|| format!("{} does not run", self.name()))?;
         process::send(id, signal)
     }
 }

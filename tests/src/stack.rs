@@ -1,11 +1,12 @@
 //! `testbed up` and `testbed down`: the whole stack in the background.
 //!
-//! `up` starts a supervisor that outlives it, and waits until that has written `target/testbed/env`. The supervisor owns
-//! everything: the control plane with Postgres, the simulator, the webhook and the worker. It starts the last two again when
-//! they end, as a kubelet would. `down` ends the supervisor, and it everything else.
+//! `up` starts a supervisor that outlives it, and waits until that has written
+//! `target/testbed/env`. The supervisor owns everything: the control plane with Postgres, the
+//! simulator, the webhook and the worker. It starts the last two again when they end, as a kubelet
+//! would. `down` ends the supervisor, and it everything else.
 //!
-//! A part stays down while `target/testbed/up/stopped/PART` exists: `touch` it, then end the process in
-//! `target/testbed/up/pids/PART`. Parts are postgres, webhook and worker.
+//! A part stays down while `target/testbed/up/stopped/PART` exists: `touch` it, then end the
+//! process in `target/testbed/up/pids/PART`. Parts are postgres, webhook and worker.
 
 use std::{
     fmt::Write as _,
@@ -40,23 +41,33 @@ const UP_PATIENCE: Duration = Duration::from_mins(20);
 /// How long `down` waits until everything has ended.
 const DOWN_PATIENCE: Duration = Duration::from_mins(2);
 
-/// How often the supervisor looks at webhook and worker, and so the shortest pause before a restart.
+/// How often the supervisor looks at webhook and worker, and so the shortest pause before a
+/// restart.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How the stack is made.
 #[derive(Debug, Clone, Args)]
 pub struct StackOptions {
-    /// The simulator's arguments: by default the latencies of the real cloud, and the quotas of an account that asked for more.
-    #[arg(long, default_value = "--profile realistic --quota-eips 5000 --quota-entries 2000", allow_hyphen_values = true)]
+    /// The simulator's arguments: by default the latencies of the real cloud, and the quotas of an
+    /// account that asked for more.
+    #[arg(
+        long,
+        default_value = "--profile realistic --quota-eips 5000 --quota-entries 2000",
+        allow_hyphen_values = true
+    )]
     simulator: String,
-    /// The network that nodes and cloud are made from, as the simulator takes it (default: the simulator's built-in one).
+    /// The network that nodes and cloud are made from, as the simulator takes it (default: the
+    /// simulator's built-in one).
     #[arg(long)]
     topology: Option<PathBuf>,
 }
 
 impl StackOptions {
     fn simulator_arguments(&self) -> Vec<String> {
-        let topology = self.topology.iter().flat_map(|file| ["--topology".to_owned(), file.display().to_string()]);
+        let topology = self
+            .topology
+            .iter()
+            .flat_map(|file| ["--topology".to_owned(), file.display().to_string()]);
         self.simulator.split_whitespace().map(str::to_owned).chain(topology).collect()
     }
 }
@@ -71,7 +82,8 @@ fn env_file() -> PathBuf {
 
 /// The supervisor's process ID, while it runs.
 fn supervisor() -> Option<u32> {
-    let id = std::fs::read_to_string(dir().join("pids").join("supervisor")).ok()?.trim().parse().ok()?;
+    let id =
+        std::fs::read_to_string(dir().join("pids").join("supervisor")).ok()?.trim().parse().ok()?;
     process::runs(id).then_some(id)
 }
 
@@ -108,12 +120,18 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
         .stdout(output.try_clone()?)
         .stderr(output)
         .spawn()?;
-    std::fs::write(dir().join("pids").join("supervisor"), supervisor.id().unwrap_or_default().to_string())?;
+    std::fs::write(
+        dir().join("pids").join("supervisor"),
+        supervisor.id().unwrap_or_default().to_string(),
+    )?;
     tokio::select! {
         ended = supervisor.wait() => bail!("it did not come up ({}):\n{}", ended?, process::tail(&log)),
         ready = eventually(|| async { Ok(env_file().is_file().then_some(())) }, "the stack is up", UP_PATIENCE) => ready?,
     }
-    println!("testbed: it is up; `. {}` sets KUBECONFIG and all other addresses", env_file().display());
+    println!(
+        "testbed: it is up; `. {}` sets KUBECONFIG and all other addresses",
+        env_file().display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,7 +142,12 @@ pub async fn down() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     process::send(id, Signal::TERM)?;
-    eventually(|| async { Ok((!process::runs(id)).then_some(())) }, "the stack has ended", DOWN_PATIENCE).await?;
+    eventually(
+        || async { Ok((!process::runs(id)).then_some(())) },
+        "the stack has ended",
+        DOWN_PATIENCE,
+    )
+    .await?;
     println!("testbed: it is down");
     Ok(ExitCode::SUCCESS)
 }
@@ -143,8 +166,13 @@ pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<Exit
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// Runs what runs in the cluster until a signal ends it, in order, or something ends that nobody asked to.
-async fn serve(plane: &mut ControlPlane, options: &StackOptions, signals: &mut Signals) -> Result<()> {
+/// Runs what runs in the cluster until a signal ends it, in order, or something ends that nobody
+/// asked to.
+async fn serve(
+    plane: &mut ControlPlane,
+    options: &StackOptions,
+    signals: &mut Signals,
+) -> Result<()> {
     let address = plane.address.clone();
     let mut stand = tokio::select! {
         stand = start(&address, options) => stand?,
@@ -163,13 +191,23 @@ async fn serve(plane: &mut ControlPlane, options: &StackOptions, signals: &mut S
 /// Makes the cluster what a stand needs, and starts one for all its namespaces.
 async fn start(address: &Address, options: &StackOptions) -> Result<Stand> {
     let client = cluster::client(&address.kubeconfig).await?;
-    cluster::prepare(&client, Some(&Topology::of_simulator(options.topology.as_deref()).await?)).await?;
-    let environment = Environment { kubeconfig: address.kubeconfig.clone(), database_url: address.database_url.clone() };
-    let options = Options { simulator: options.simulator_arguments(), worker: Vec::new(), whole_cluster: true, ..Options::default() };
+    cluster::prepare(&client, Some(&Topology::of_simulator(options.topology.as_deref()).await?))
+        .await?;
+    let environment = Environment {
+        kubeconfig: address.kubeconfig.clone(),
+        database_url: address.database_url.clone(),
+    };
+    let options = Options {
+        simulator: options.simulator_arguments(),
+        worker: Vec::new(),
+        whole_cluster: true,
+        ..Options::default()
+    };
     Stand::start_in(&environment, "testbed", dir(), options).await
 }
 
-/// Starts webhook and worker again when they end. Without its simulator the stack is lost: the cloud forgot everything.
+/// Starts webhook and worker again when they end. Without its simulator the stack is lost: the
+/// cloud forgot everything.
 async fn keep_running(stand: &mut Stand) -> Result<()> {
     loop {
         sleep(LOOK).await;

@@ -1,8 +1,8 @@
-//! One Waygate of a test's own: its own cloud, database, registrations, rights, webhook and worker, in its own namespaces of
-//! the shared cluster.
+//! One Waygate of a test's own: its own cloud, database, registrations, rights, webhook and worker,
+//! in its own namespaces of the shared cluster.
 //!
-//! Dropping a stand ends its processes. What it made in the cluster stays: the selectors keep it from everybody else, and the
-//! control plane ends with the test run.
+//! Dropping a stand ends its processes. What it made in the cluster stays: the selectors keep it
+//! from everybody else, and the control plane ends with the test run.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -83,22 +83,40 @@ impl Stand {
         Self::start_in(&Environment::read()?, &id, dir, options).await
     }
 
-    /// Starts a stand: first what it needs, then the webhook, then the registrations, then the worker.
-    pub async fn start_in(environment: &Environment, id: &str, dir: PathBuf, options: Options) -> Result<Self> {
+    /// Starts a stand: first what it needs, then the webhook, then the registrations, then the
+    /// worker.
+    pub async fn start_in(
+        environment: &Environment,
+        id: &str,
+        dir: PathBuf,
+        options: Options,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
         let client = cluster::client(&environment.kubeconfig).await?;
         let worker_binary = layout::program("waygate-worker")?;
         let cloud = Cloud::start(&dir, &options.simulator).await?;
-        let database = Database::create(&environment.database_url, &format!("waygate_{id}"), &worker_binary).await?;
+        let database =
+            Database::create(&environment.database_url, &format!("waygate_{id}"), &worker_binary)
+                .await?;
 
-        let installation = Installation::new(client.clone(), (!options.whole_cluster).then_some(id));
+        let installation =
+            Installation::new(client.clone(), (!options.whole_cluster).then_some(id));
         installation.prepare().await?;
-        let namespace = if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
+        let namespace =
+            if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
         installation.serve_namespace(&namespace).await?;
 
-        // What serves the whole cluster is measured as well: nothing stands between it and its database.
+        // What serves the whole cluster is measured as well: nothing stands between it and its
+        // database.
         let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
-        let parts = Parts { id, dir: &dir, options: &options, cloud: &cloud, database_url, installation: &installation };
+        let parts = Parts {
+            id,
+            dir: &dir,
+            options: &options,
+            cloud: &cloud,
+            database_url,
+            installation: &installation,
+        };
         parts.write_config()?;
         let (webhook, webhook_admin, webhook_address) = parts.webhook()?;
         let (worker, worker_admin) = parts.worker(worker_binary, &environment.kubeconfig).await?;
@@ -171,7 +189,12 @@ impl Stand {
     }
 
     /// Waits until the answer is `Some`.
-    pub async fn eventually<T, Probe, Answer>(&self, probe: Probe, awaited: &str, patience: Duration) -> Result<T>
+    pub async fn eventually<T, Probe, Answer>(
+        &self,
+        probe: Probe,
+        awaited: &str,
+        patience: Duration,
+    ) -> Result<T>
     where
         Probe: FnMut() -> Answer,
         Answer: Future<Output = Result<Option<T>>>,
@@ -180,11 +203,20 @@ impl Stand {
     }
 
     /// Waits until a pod's condition has this status, and returns the pod.
-    pub async fn condition(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
+    pub async fn condition(
+        &self,
+        pod: &str,
+        kind: &str,
+        status: &str,
+        patience: Duration,
+    ) -> Result<Pod> {
         let pods = self.pods();
         let probe = || async {
             let found = pods.get(pod).await?;
-            anyhow::ensure!(pods::condition(&found, kind) == Some(status), pods::said(&found, kind));
+            anyhow::ensure!(
+                pods::condition(&found, kind) == Some(status),
+                pods::said(&found, kind)
+            );
             Ok(Some(found))
         };
         wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await
@@ -195,18 +227,30 @@ impl Stand {
         let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
         let probe = || async {
             let events = events.list(&ListParams::default()).await?.into_iter();
-            let warnings =
-                events.filter(|event| event.type_.as_deref() == Some("Warning") && event.involved_object.name.as_deref() == Some(pod));
+            let warnings = events.filter(|event| {
+                event.type_.as_deref() == Some("Warning")
+                    && event.involved_object.name.as_deref() == Some(pod)
+            });
             let reasons: Vec<_> = warnings.filter_map(|event| event.reason).collect();
-            anyhow::ensure!(reasons.iter().any(|known| known == reason), "it is warned of {reasons:?}");
+            anyhow::ensure!(
+                reasons.iter().any(|known| known == reason),
+                "it is warned of {reasons:?}"
+            );
             Ok(Some(()))
         };
         wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), patience).await
     }
 
-    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody waits minutes for the worker's next look, and one look
-    /// may share a list of entries that is some seconds old.
-    pub async fn condition_after_news(&self, pod: &str, kind: &str, status: &str, patience: Duration) -> Result<Pod> {
+    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody
+    /// waits minutes for the worker's next look, and one look may share a list of entries that is
+    /// some seconds old.
+    pub async fn condition_after_news(
+        &self,
+        pod: &str,
+        kind: &str,
+        status: &str,
+        patience: Duration,
+    ) -> Result<Pod> {
         let news = async {
             for number in 0.. {
                 self.annotate(pod, json!({"example.com/news": number.to_string()})).await?;
@@ -223,7 +267,8 @@ impl Stand {
     /// Waits until a pod has an annotation, and returns its value.
     pub async fn annotation(&self, pod: &str, key: &str, patience: Duration) -> Result<String> {
         let pods = self.pods();
-        let probe = || async { Ok(pods::annotation(&pods.get(pod).await?, key).map(str::to_owned)) };
+        let probe =
+            || async { Ok(pods::annotation(&pods.get(pod).await?, key).map(str::to_owned)) };
         wait::eventually(probe, &format!("annotation {key} of pod {pod}"), patience).await
     }
 
@@ -235,25 +280,37 @@ impl Stand {
     }
 
     /// Waits until a Service has just so many ready endpoints.
-    pub async fn ready_endpoints(&self, service: &str, count: usize, patience: Duration) -> Result<()> {
+    pub async fn ready_endpoints(
+        &self,
+        service: &str,
+        count: usize,
+        patience: Duration,
+    ) -> Result<()> {
         use k8s_openapi::api::discovery::v1::EndpointSlice;
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
-        let of_service = kube::api::ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let of_service = kube::api::ListParams::default()
+            .labels(&format!("kubernetes.io/service-name={service}"));
         let is_ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
             endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(false)
         };
         let probe = || async {
             let slices = slices.list(&of_service).await?;
-            let ready = slices.iter().flat_map(|slice| &slice.endpoints).filter(|endpoint| is_ready(endpoint)).count();
+            let ready = slices
+                .iter()
+                .flat_map(|slice| &slice.endpoints)
+                .filter(|endpoint| is_ready(endpoint))
+                .count();
             anyhow::ensure!(ready == count, "{ready} are");
             Ok(Some(()))
         };
-        wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), patience).await
+        wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), patience)
+            .await
     }
 }
 
 impl Drop for Stand {
-    /// The test harness shows this for tests that failed and swallows it for those that passed; a stand that was stopped went well.
+    /// The test harness shows this for tests that failed and swallows it for those that passed; a
+    /// stand that was stopped went well.
     fn drop(&mut self) {
         if self.stopped {
             return;

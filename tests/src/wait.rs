@@ -5,16 +5,22 @@ use std::{future::Future, time::Duration};
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a test waits for a pod, a lease or the cloud: some seconds are enough, and a busy machine takes longer.
+/// How long a test waits for a pod, a lease or the cloud: some seconds are enough, and a busy
+/// machine takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Asks until the answer is `Some`, and says what was awaited and what went wrong last if it is not in time.
+/// Asks until the answer is `Some`, and says what was awaited and what went wrong last if it is not
+/// in time.
 ///
 /// An error of the probe is no end: things that are awaited are often not there yet.
-pub async fn eventually<T, Probe, Answer>(mut probe: Probe, awaited: &str, patience: Duration) -> Result<T>
+pub async fn eventually<T, Probe, Answer>(
+    mut probe: Probe,
+    awaited: &str,
+    patience: Duration,
+) -> Result<T>
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Result<Option<T>>>,
@@ -31,7 +37,10 @@ where
             Err(_) => ", lastly: no answer in time".clone_into(&mut last),
         }
         if Instant::now() >= deadline {
-            return Err(anyhow!("within {} s there was not: {awaited}{last}", patience.as_secs_f32()));
+            return Err(anyhow!(
+                "within {} s there was not: {awaited}{last}",
+                patience.as_secs_f32()
+            ));
         }
         sleep(INTERVAL).await;
     }
@@ -55,7 +64,8 @@ mod tests {
     #[tokio::test]
     async fn a_wait_in_vain_tells_what_was_awaited_and_why_it_was_not_there() {
         let probe = || async { Err::<Option<()>, _>(anyhow!("no such pod")) };
-        let error = eventually(probe, "pod a is ready", Duration::from_millis(60)).await.unwrap_err();
+        let error =
+            eventually(probe, "pod a is ready", Duration::from_millis(60)).await.unwrap_err();
         assert!(error.to_string().contains("pod a is ready, lastly: no such pod"), "{error}");
     }
 

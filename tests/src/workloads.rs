@@ -18,13 +18,16 @@ pub async fn create_service(stand: &Stand, app: &str) -> Result<()> {
     let service: Service = serde_json::from_value(json!({
         "metadata": {"name": app}, "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
     }))?;
-    Api::<Service>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &service).await?;
+    Api::<Service>::namespaced(stand.client.clone(), &stand.namespace)
+        .create(&PostParams::default(), &service)
+        .await?;
     Ok(())
 }
 
 /// Creates the StatefulSet, whose pod has these annotations.
 pub async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
-    let annotations: serde_json::Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let annotations: serde_json::Map<_, _> =
+        annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let set: StatefulSet = serde_json::from_value(json!({
         "metadata": {"name": "db"},
         "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {
@@ -32,14 +35,21 @@ pub async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()>
             "spec": {"containers": [{"name": "main", "image": "example.com/db:1"}]},
         }},
     }))?;
-    Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &set).await?;
+    Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace)
+        .create(&PostParams::default(), &set)
+        .await?;
     Ok(())
 }
 
 /// Sets how many pods the StatefulSet has.
 pub async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
     let sets = Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace);
-    sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": replicas}}))).await?;
+    sets.patch(
+        "db",
+        &PatchParams::default(),
+        &Patch::Merge(json!({"spec": {"replicas": replicas}})),
+    )
+    .await?;
     Ok(())
 }
 
@@ -48,7 +58,10 @@ pub async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
     let probe = || async {
         let pod = stand.pods().get("db-0").await?;
         let ready = condition(&pod, gate) == Some("True");
-        ensure!(pod.metadata.uid != before.metadata.uid && ready, "it is not there, or its gate is not True");
+        ensure!(
+            pod.metadata.uid != before.metadata.uid && ready,
+            "it is not there, or its gate is not True"
+        );
         Ok(Some(pod))
     };
     stand.eventually(probe, "the successor has its address", PATIENCE).await

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use waygate_serving::logs::Format;
 
-/// Waygate's admission server: checks the annotations of pods, adds readiness gates, and hands jobs to the worker.
+/// Waygate's admission server: checks the annotations of pods, adds readiness gates, and hands jobs
+/// to the worker.
 #[derive(Debug, Parser)]
 #[command(name = "waygate-webhook", version)]
 pub struct Args {
@@ -28,8 +29,13 @@ pub struct Args {
     /// The lease store. While it is away, pods are admitted all the same.
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// Who may write allocated addresses onto pods, beside the accounts of kube-system; may be repeated.
-    #[arg(long, value_name = "USER", default_value = "system:serviceaccount:waygate-system:waygate-worker")]
+    /// Who may write allocated addresses onto pods, beside the accounts of kube-system; may be
+    /// repeated.
+    #[arg(
+        long,
+        value_name = "USER",
+        default_value = "system:serviceaccount:waygate-system:waygate-worker"
+    )]
     pub worker_user: Vec<String>,
     /// How log lines look: text or json.
     #[arg(long, value_name = "FORMAT", default_value_t)]
@@ -40,8 +46,17 @@ pub struct Args {
 mod tests {
     use super::*;
 
-    const LEAST: [&str; 9] =
-        ["waygate-webhook", "--config", "c", "--tls-cert", "t", "--tls-key", "k", "--database-url", "postgres://u:hush@h/d"];
+    const LEAST: [&str; 9] = [
+        "waygate-webhook",
+        "--config",
+        "c",
+        "--tls-cert",
+        "t",
+        "--tls-key",
+        "k",
+        "--database-url",
+        "postgres://u:hush@h/d",
+    ];
 
     #[test]
     fn the_least_that_must_be_said_suffices_and_shows_no_secret() {

@@ -13,7 +13,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Rules by a configuration; `writers` are the users that may write allocated addresses onto pods.
+    /// Rules by a configuration; `writers` are the users that may write allocated addresses onto
+    /// pods.
     pub fn new(config: Config, writers: Vec<String>) -> Self {
         Self { config, writers }
     }
@@ -24,8 +25,19 @@ impl Judge {
     }
 
     /// What these annotations would say on this pod.
-    pub(crate) fn read_as(&self, annotations: &Map, pod: &Pod, namespace: &str, controller: Option<&str>) -> Reading {
-        self.config.read_annotations(annotations, namespace, controller, pod.spec.host_network.unwrap_or_default())
+    pub(crate) fn read_as(
+        &self,
+        annotations: &Map,
+        pod: &Pod,
+        namespace: &str,
+        controller: Option<&str>,
+    ) -> Reading {
+        self.config.read_annotations(
+            annotations,
+            namespace,
+            controller,
+            pod.spec.host_network.unwrap_or_default(),
+        )
     }
 
     pub(crate) fn is_stateful(&self, controller: Option<&str>) -> bool {
@@ -41,10 +53,11 @@ impl Judge {
         self.config.admission == AdmissionMode::Reject
     }
 
-    /// Whether a user may write allocated addresses onto a living pod: the worker, and what is installed in kube-system, such as the original beside
-    /// which Waygate may be tried.
+    /// Whether a user may write allocated addresses onto a living pod: the worker, and what is
+    /// installed in kube-system, such as the original beside which Waygate may be tried.
     pub(crate) fn may_write_addresses(&self, user: &str) -> bool {
-        user.starts_with("system:serviceaccount:kube-system:") || self.writers.iter().any(|writer| writer == user)
+        user.starts_with("system:serviceaccount:kube-system:")
+            || self.writers.iter().any(|writer| writer == user)
     }
 }
 
@@ -54,7 +67,9 @@ pub(crate) fn not_served(kind: Kind) -> String {
         Kind::Eip => ("EIPs", "eip"),
         Kind::Dnat => ("DNAT", "natgw"),
     };
-    format!("Waygate does not serve {what} in this cluster: {controller} is not among enableControllers, so this pod gets no address")
+    format!(
+        "Waygate does not serve {what} in this cluster: {controller} is not among enableControllers, so this pod gets no address"
+    )
 }
 
 /// Problems as warnings.

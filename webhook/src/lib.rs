@@ -6,7 +6,8 @@
 //! /warn      review ─▶ warn ─────────────────────────▶ allowed, warnings
 //! ```
 //!
-//! It holds no cloud credentials and no client of the cluster, and it informs only: the worker decides again.
+//! It holds no cloud credentials and no client of the cluster, and it informs only: the worker
+//! decides again.
 //!
 //! Invariant: a review that can be read is answered within a second, whatever Postgres does.
 
@@ -50,14 +51,22 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("waygate_webhook");
     let metrics = Metrics::new(&mut registry);
     let readiness = Readiness::default();
-    let certificates = Certificates::new(&args.tls_cert, &args.tls_key, &mut registry, readiness.check("certificate"));
-    let store = Store::connect_lazy(&args.database_url, CONNECTIONS, "waygate-webhook").context("--database-url")?;
+    let certificates = Certificates::new(
+        &args.tls_cert,
+        &args.tls_key,
+        &mut registry,
+        readiness.check("certificate"),
+    );
+    let store = Store::connect_lazy(&args.database_url, CONNECTIONS, "waygate-webhook")
+        .context("--database-url")?;
     let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
     let router = router(Judge::new(config, args.worker_user), hand_offs, metrics);
 
-    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-    let admin =
-        tokio::net::TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    let listener = TcpListener::bind(args.listen)
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let admin = tokio::net::TcpListener::bind(args.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.admin_listen))?;
     tracing::info!(listen = %args.listen, admin.listen = %args.admin_listen, "serving admission reviews");
     let mut supervisor = Supervisor::new(token.clone());
     supervisor.spawn("admin", admin::serve(admin, Arc::new(registry), readiness, token.clone()));
@@ -66,7 +75,12 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// Serves as soon as there is a certificate, and keeps up with its renewal.
-async fn serve(listener: TcpListener, mut files: Certificates, router: axum::Router, token: CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    mut files: Certificates,
+    router: axum::Router,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
     let Some(config) = files.wait(certificates::EVERY, &token).await else { return Ok(()) };
     let serving = tls::serve(listener, config.clone(), router, token.clone(), DRAIN);
     tokio::pin!(serving);

@@ -66,11 +66,29 @@ impl Metrics {
         // 0.1 ms, which a review takes, to 3.3 s, beyond the API server's patience.
         let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let durations = Family::new_with_constructor(buckets);
-        let metrics = Self { reviews: Family::default(), durations, hand_offs: Family::default(), missing_gates: Counter::default() };
+        let metrics = Self {
+            reviews: Family::default(),
+            durations,
+            hand_offs: Family::default(),
+            missing_gates: Counter::default(),
+        };
         registry.register("reviews", "Reviews by endpoint and verdict", metrics.reviews.clone());
-        registry.register_with_unit("review_duration", "Time from request to answer", Unit::Seconds, metrics.durations.clone());
-        registry.register("hand_offs", "Jobs handed to the worker by outcome", metrics.hand_offs.clone());
-        registry.register("missing_gates", "Pods admitted without the gate they should have", metrics.missing_gates.clone());
+        registry.register_with_unit(
+            "review_duration",
+            "Time from request to answer",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "hand_offs",
+            "Jobs handed to the worker by outcome",
+            metrics.hand_offs.clone(),
+        );
+        registry.register(
+            "missing_gates",
+            "Pods admitted without the gate they should have",
+            metrics.missing_gates.clone(),
+        );
         metrics
     }
 

@@ -1,6 +1,8 @@
-//! `/mutate`: label and gate for pods that ask for an address, and no forged addresses. Writes nothing anywhere.
+//! `/mutate`: label and gate for pods that ask for an address, and no forged addresses. Writes
+//! nothing anywhere.
 //!
-//! Invariant: its patch, applied, leaves nothing to patch; and it only ever appends to `readinessGates`.
+//! Invariant: its patch, applied, leaves nothing to patch; and it only ever appends to
+//! `readinessGates`.
 
 #[cfg(test)]
 mod properties;
@@ -15,7 +17,11 @@ use waygate_core::annotations::{LABEL, Reading, gate_for, is_allocated, wanted_k
 use waygate_core::request::Kind;
 
 pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
-    let Some(pod) = request.object.as_ref().filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable()) else {
+    let Some(pod) = request
+        .object
+        .as_ref()
+        .filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable())
+    else {
         return Answer::default();
     };
     let reading = judge.read(pod, &request.namespace, pod.controller_kind());
@@ -25,18 +31,24 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
     if created {
         patch.extend(gates(judge, pod, &reading));
     }
-    // Whoever creates a pod only copies what its template's author wrote: a new pod has no address yet, whoever says so.
+    // Whoever creates a pod only copies what its template's author wrote: a new pod has no address
+    // yet, whoever says so.
     if created || !judge.may_write_addresses(&request.user_info.username) {
         patch.extend(guarded_addresses(pod, request.old_object.as_ref()));
     }
     Answer { patch: Patch(patch), ..Answer::default() }
 }
 
-/// The label by which the worker's watch sees the pod: also where the annotations are wrong, or only a gate of ours is there, since
-/// every such pod gets a verdict.
+/// The label by which the worker's watch sees the pod: also where the annotations are wrong, or
+/// only a gate of ours is there, since every such pod gets a verdict.
 fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let gated = || Kind::ALL.into_iter().find(|kind| pod.has_gate(kind.gate()));
-    let kind = reading.requests.kinds().next().or_else(|| wanted_kind(pod.metadata.annotations())).or_else(gated)?;
+    let kind = reading
+        .requests
+        .kinds()
+        .next()
+        .or_else(|| wanted_kind(pod.metadata.annotations()))
+        .or_else(gated)?;
     match &pod.metadata.labels {
         None => Some(add(["metadata", "labels"], json!({ LABEL: kind.as_str() }))),
         Some(labels) if labels.get(LABEL).is_some_and(|value| value == kind.as_str()) => None,
@@ -47,7 +59,8 @@ fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
 /// The gates that the pod lacks for what it asks for.
 fn gates(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let stateful = judge.is_stateful(pod.controller_kind());
-    let mut kinds = reading.requests.iter().filter_map(|request| gate_for(request, reading.gate, stateful));
+    let mut kinds =
+        reading.requests.iter().filter_map(|request| gate_for(request, reading.gate, stateful));
     // A pod asks for one address, so for one gate at most.
     let kind = kinds.find(|kind| !pod.has_gate(kind.gate()) && judge.serves(*kind))?;
     let gate = json!({ "conditionType": kind.gate() });
@@ -57,8 +70,8 @@ fn gates(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> 
     })
 }
 
-/// Puts back the allocated addresses of the old object, and removes every other: one that a pod's author wrote would open a start
-/// barrier before there is an address.
+/// Puts back the allocated addresses of the old object, and removes every other: one that a pod's
+/// author wrote would open a start barrier before there is an address.
 fn guarded_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<PatchOperation> {
     let new = pod.metadata.annotations();
     let held: Map = allocated(old.map(|old| old.metadata.annotations())).collect();
@@ -73,7 +86,11 @@ fn guarded_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<PatchOperation> {
 }
 
 fn allocated(annotations: Option<&Map>) -> impl Iterator<Item = (String, String)> {
-    annotations.into_iter().flatten().filter(|(key, _)| is_allocated(key)).map(|(key, value)| (key.clone(), value.clone()))
+    annotations
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| is_allocated(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
 }
 
 fn add<const DEPTH: usize>(path: [&str; DEPTH], value: Value) -> PatchOperation {

@@ -1,4 +1,5 @@
-//! The few fields of pods and of the workloads that make them which decide anything here. Everything else stays undecoded.
+//! The few fields of pods and of the workloads that make them which decide anything here.
+//! Everything else stays undecoded.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -70,9 +71,11 @@ impl Pod {
         self.spec.readiness_gates.iter().flatten().any(|present| present.condition_type == gate)
     }
 
-    /// Whether the pod is none of our business: on its way out, or a static pod's mirror, which nobody can change.
+    /// Whether the pod is none of our business: on its way out, or a static pod's mirror, which
+    /// nobody can change.
     pub(crate) fn is_untouchable(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some() || self.metadata.annotations().contains_key("kubernetes.io/config.mirror")
+        self.metadata.deletion_timestamp.is_some()
+            || self.metadata.annotations().contains_key("kubernetes.io/config.mirror")
     }
 }
 

@@ -120,15 +120,31 @@ struct Status<'a> {
 
 impl Answer {
     pub(crate) fn encode(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
-        let status = self.refusal.as_deref().map(|message| Status { code: 403, reason: "Forbidden", message });
-        let patch = if self.patch.is_empty() { None } else { Some(STANDARD.encode(serde_json::to_vec(&self.patch)?)) };
+        let status = self.refusal.as_deref().map(|message| Status {
+            code: 403,
+            reason: "Forbidden",
+            message,
+        });
+        let patch = if self.patch.is_empty() {
+            None
+        } else {
+            Some(STANDARD.encode(serde_json::to_vec(&self.patch)?))
+        };
         let patch_type = patch.is_some().then_some("JSONPatch");
-        let response = Response { uid, allowed: status.is_none(), status, patch_type, patch, warnings: bounded(&self.warnings) };
+        let response = Response {
+            uid,
+            allowed: status.is_none(),
+            status,
+            patch_type,
+            patch,
+            warnings: bounded(&self.warnings),
+        };
         serde_json::to_vec(&Envelope { api_version: API_VERSION, kind: KIND, response })
     }
 }
 
-/// Warnings as Kubernetes advises: at most 256 characters each, and 4096 together, beyond which it cuts them off itself.
+/// Warnings as Kubernetes advises: at most 256 characters each, and 4096 together, beyond which it
+/// cuts them off itself.
 fn bounded(warnings: &[String]) -> Vec<String> {
     const EACH: usize = 256;
     const TOGETHER: usize = 4096 - EACH;

@@ -20,7 +20,8 @@ use tokio::sync::Semaphore;
 const LONGEST_BODY: usize = 7 << 20;
 /// Bodies read at once at most: with the longest, 448 MiB. A usual review is read in 0.1 ms.
 const BODIES_AT_ONCE: usize = 64;
-/// The API server gives a review 3 s and sends its body at once; who is slower is not the API server.
+/// The API server gives a review 3 s and sends its body at once; who is slower is not the API
+/// server.
 const BODY_DEADLINE: Duration = Duration::from_secs(2);
 
 struct Server {
@@ -64,7 +65,12 @@ async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response 
 }
 
 impl Server {
-    async fn review<O: DeserializeOwned>(&self, path: Path, body: Body, decide: impl AsyncFnOnce(Request<O>) -> Answer) -> Response {
+    async fn review<O: DeserializeOwned>(
+        &self,
+        path: Path,
+        body: Body,
+        decide: impl AsyncFnOnce(Request<O>) -> Answer,
+    ) -> Response {
         let start = Instant::now();
         let (verdict, response) = match self.read(body).await {
             Ok(request) => answered(&request.uid.clone(), &decide(request).await),
@@ -77,7 +83,10 @@ impl Server {
         response
     }
 
-    async fn read<O: DeserializeOwned>(&self, body: Body) -> Result<Request<O>, (Verdict, StatusCode, String)> {
+    async fn read<O: DeserializeOwned>(
+        &self,
+        body: Body,
+    ) -> Result<Request<O>, (Verdict, StatusCode, String)> {
         let read = async {
             let slot = self.bodies.acquire().await;
             let bytes = to_bytes(body, LONGEST_BODY).await;
@@ -86,10 +95,24 @@ impl Server {
         };
         let bytes: Bytes = match tokio::time::timeout(BODY_DEADLINE, read).await {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err((Verdict::Unread, StatusCode::PAYLOAD_TOO_LARGE, format!("the body cannot be read: {error}\n"))),
-            Err(_) => return Err((Verdict::Unread, StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n".to_owned())),
+            Ok(Err(error)) => {
+                return Err((
+                    Verdict::Unread,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body cannot be read: {error}\n"),
+                ));
+            }
+            Err(_) => {
+                return Err((
+                    Verdict::Unread,
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body did not come in time\n".to_owned(),
+                ));
+            }
         };
-        decode(&bytes).map_err(|malformed| (Verdict::Malformed, StatusCode::BAD_REQUEST, format!("{malformed}\n")))
+        decode(&bytes).map_err(|malformed| {
+            (Verdict::Malformed, StatusCode::BAD_REQUEST, format!("{malformed}\n"))
+        })
     }
 }
 
@@ -101,8 +124,10 @@ fn answered(uid: &str, answer: &Answer) -> (Verdict, Response) {
     };
     match answer.encode(uid) {
         Ok(body) => (verdict, ([(header::CONTENT_TYPE, "application/json")], body).into_response()),
-        Err(error) => {
-            (Verdict::Malformed, (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the answer: {error}\n")).into_response())
-        }
+        Err(error) => (
+            Verdict::Malformed,
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the answer: {error}\n"))
+                .into_response(),
+        ),
     }
 }

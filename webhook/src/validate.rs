@@ -1,4 +1,5 @@
-//! `/validate`: judges the final object and says which job is to be handed off. Decides only; the hand-off is the server's.
+//! `/validate`: judges the final object and says which job is to be handed off. Decides only; the
+//! hand-off is the server's.
 
 use crate::hand_off::Job;
 use crate::judge::{Judge, as_warnings, not_served};
@@ -18,7 +19,11 @@ pub(crate) struct Judgement {
 }
 
 pub(crate) fn judge(judge: &Judge, request: &Request<Pod>) -> Judgement {
-    let Some(pod) = request.object.as_ref().filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable()) else {
+    let Some(pod) = request
+        .object
+        .as_ref()
+        .filter(|pod| request.sub_resource.is_none() && !pod.is_untouchable())
+    else {
         return Judgement::default();
     };
     match request.operation {
@@ -33,20 +38,28 @@ fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     let mut answer = verdict(judge, &reading.problems, &reading.warnings);
     let off = reading.requests.kinds().filter(|kind| !judge.serves(*kind));
     answer.warnings.extend(off.map(not_served));
-    let served: Vec<_> = reading.requests.iter().filter(|request| judge.serves(request.kind())).collect();
+    let served: Vec<_> =
+        reading.requests.iter().filter(|request| judge.serves(request.kind())).collect();
     let stateful = judge.is_stateful(pod.controller_kind());
-    let gates = served.iter().filter_map(|request| gate_for(request, reading.gate, stateful)).map(Kind::gate);
+    let gates = served
+        .iter()
+        .filter_map(|request| gate_for(request, reading.gate, stateful))
+        .map(Kind::gate);
     let missing: Vec<_> = gates.filter(|gate| !pod.has_gate(gate)).collect();
     answer.warnings.extend(missing.iter().map(|gate| {
         format!("this pod lacks the readiness gate {gate}: it may count as ready before its address works; is another webhook called after zz-waygate?")
     }));
     let job = |asked: &&Asked| Job::of(&request.namespace, &pod.metadata, (*asked).clone());
-    let jobs = if request.dry_run == Some(true) { Vec::new() } else { served.iter().filter_map(job).collect() };
+    let jobs = if request.dry_run == Some(true) {
+        Vec::new()
+    } else {
+        served.iter().filter_map(job).collect()
+    };
     Judgement { answer, jobs, gate_is_missing: !missing.is_empty() }
 }
 
-/// Judges what the change brought about: what was wrong before is not the change's fault, and a pod that was admitted without us must
-/// still take other changes.
+/// Judges what the change brought about: what was wrong before is not the change's fault, and a pod
+/// that was admitted without us must still take other changes.
 fn updated(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     let Some(old) = request.old_object.as_ref().filter(|old| ours_changed(old, pod)) else {
         return Judgement::default();
@@ -54,7 +67,8 @@ fn updated(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     let controller = pod.controller_kind();
     let before = judge.read_as(old.metadata.annotations(), pod, &request.namespace, controller);
     let Reading { problems, warnings, .. } = judge.read(pod, &request.namespace, controller);
-    let answer = verdict(judge, &without(problems, &before.problems), &without(warnings, &before.warnings));
+    let answer =
+        verdict(judge, &without(problems, &before.problems), &without(warnings, &before.warnings));
     Judgement { answer, ..Judgement::default() }
 }
 

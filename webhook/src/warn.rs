@@ -1,13 +1,21 @@
-//! `/warn`: tells whoever applies a workload what will become of its pods. Always allows: a bad template is accepted by `kubectl apply`
-//! with exit code 0, and its pods' refusal would only be an event on the ReplicaSet.
+//! `/warn`: tells whoever applies a workload what will become of its pods. Always allows: a bad
+//! template is accepted by `kubectl apply` with exit code 0, and its pods' refusal would only be an
+//! event on the ReplicaSet.
 
 use crate::judge::{Judge, as_warnings, not_served};
 use crate::objects::Workload;
 use crate::review::{Answer, Request};
 
 pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
-    let template = |object: &Option<Workload>| object.as_ref().and_then(Workload::template).map(|pod| pod.metadata.annotations().clone());
-    let Some(pod) = request.object.as_ref().and_then(Workload::template).filter(|_| request.sub_resource.is_none()) else {
+    let template = |object: &Option<Workload>| {
+        object.as_ref().and_then(Workload::template).map(|pod| pod.metadata.annotations().clone())
+    };
+    let Some(pod) = request
+        .object
+        .as_ref()
+        .and_then(Workload::template)
+        .filter(|_| request.sub_resource.is_none())
+    else {
         return Answer::default();
     };
     if request.old_object.is_some() && template(&request.old_object) == template(&request.object) {
@@ -15,9 +23,16 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
     }
     let reading = judge.read(pod, &request.namespace, Some(&request.kind.kind));
     let problems = as_warnings(&reading.problems).map(|problem| {
-        let fate = if judge.refuses() { "pods of this template will be refused" } else { "pods of this template will get no address" };
+        let fate = if judge.refuses() {
+            "pods of this template will be refused"
+        } else {
+            "pods of this template will get no address"
+        };
         format!("{fate}: {problem}")
     });
     let off = reading.requests.kinds().filter(|kind| !judge.serves(*kind)).map(not_served);
-    Answer { warnings: problems.chain(as_warnings(&reading.warnings)).chain(off).collect(), ..Answer::default() }
+    Answer {
+        warnings: problems.chain(as_warnings(&reading.warnings)).chain(off).collect(),
+        ..Answer::default()
+    }
 }

@@ -1,5 +1,5 @@
-//! The registrations and the policy say in CEL what the code says in Rust: here they are held together. That the API server accepts
-//! them is for the end-to-end tests.
+//! The registrations and the policy say in CEL what the code says in Rust: here they are held
+//! together. That the API server accepts them is for the end-to-end tests.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use serde_json::Value;
@@ -22,7 +22,10 @@ fn quoted_keys(text: &str) -> BTreeSet<&str> {
 /// The namespaces that are never reviewed: ours, and the one without which there is no cluster.
 fn excluded(selector: &Value) -> &Value {
     let namespaces = &selector["matchExpressions"][0];
-    assert_eq!((&namespaces["key"], &namespaces["operator"]), (&"kubernetes.io/metadata.name".into(), &"NotIn".into()));
+    assert_eq!(
+        (&namespaces["key"], &namespaces["operator"]),
+        (&"kubernetes.io/metadata.name".into(), &"NotIn".into())
+    );
     &namespaces["values"]
 }
 
@@ -31,7 +34,10 @@ fn no_registration_can_deadlock_our_own_pods() {
     let (_, documents) = manifest("webhook.yaml");
     let webhooks = documents.iter().flat_map(|document| document["webhooks"].as_array().unwrap());
     let (_, policy) = manifest("policy.yaml");
-    let binding = policy.iter().find(|document| document["kind"] == "MutatingAdmissionPolicyBinding").unwrap();
+    let binding = policy
+        .iter()
+        .find(|document| document["kind"] == "MutatingAdmissionPolicyBinding")
+        .unwrap();
     let mut selectors: Vec<_> = webhooks.map(|webhook| &webhook["namespaceSelector"]).collect();
     selectors.push(&binding["spec"]["matchResources"]["namespaceSelector"]);
     assert_eq!(selectors.len(), 4);
@@ -50,7 +56,10 @@ fn webhook_timeouts_do_not_block_scheduling() {
     for document in &documents {
         assert!(document["metadata"]["name"].as_str().unwrap().starts_with("zz-waygate"));
         for webhook in document["webhooks"].as_array().unwrap() {
-            assert_eq!((&webhook["failurePolicy"], &webhook["timeoutSeconds"]), (&"Ignore".into(), &3.into()));
+            assert_eq!(
+                (&webhook["failurePolicy"], &webhook["timeoutSeconds"]),
+                (&"Ignore".into(), &3.into())
+            );
             assert_eq!(webhook["matchPolicy"], "Equivalent");
             paths.push(webhook["clientConfig"]["service"]["path"].as_str().unwrap());
         }
@@ -63,13 +72,24 @@ fn webhook_timeouts_do_not_block_scheduling() {
 #[test]
 fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
     let (text, documents) = manifest("webhook.yaml");
-    for condition in documents.iter().flat_map(|document| document["webhooks"][0]["matchConditions"].as_array().unwrap()) {
+    for condition in documents
+        .iter()
+        .flat_map(|document| document["webhooks"][0]["matchConditions"].as_array().unwrap())
+    {
         let expression = condition["expression"].as_str().unwrap();
-        assert!(!expression.contains("metadata.annotations") && !expression.contains("spec.readinessGates"), "{expression}");
+        assert!(
+            !expression.contains("metadata.annotations")
+                && !expression.contains("spec.readinessGates"),
+            "{expression}"
+        );
     }
     for prefix in PREFIXES.into_iter().chain([OURS]) {
         let pattern = prefix.trim_end_matches('/').replace('.', "[.]");
-        assert_eq!(text.matches("key.matches('").count(), text.matches(&pattern).count(), "{prefix}");
+        assert_eq!(
+            text.matches("key.matches('").count(),
+            text.matches(&pattern).count(),
+            "{prefix}"
+        );
     }
     for kind in Kind::ALL {
         assert!(text.contains(kind.gate()));
@@ -87,31 +107,42 @@ fn the_policy_knows_every_key_that_switches_an_address_on() {
         assert!(is_ours(key) && wants_address(&annotations), "{key}");
     }
     let variables = documents[0]["spec"]["variables"].to_string();
-    let read: BTreeSet<&str> = quoted_keys(&variables).into_iter().filter(|key| is_ours(key)).collect();
+    let read: BTreeSet<&str> =
+        quoted_keys(&variables).into_iter().filter(|key| is_ours(key)).collect();
     assert_eq!(read, switches);
     assert!(text.contains(&format!("escapeKey('{LABEL}')")));
 }
 
-/// Its webhook adds our keys only after the policy's conditions were looked at, and what did not match then is not asked again.
+/// Its webhook adds our keys only after the policy's conditions were looked at, and what did not
+/// match then is not asked again.
 #[test]
 fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
     let (_, documents) = manifest("policy.yaml");
     let conditions = documents[0]["spec"]["matchConditions"].as_array().unwrap();
-    let switches = conditions.iter().find(|condition| condition["name"] == "switches-an-address-on").unwrap();
-    assert!(switches["expression"].as_str().unwrap().contains("'game.kruise.io/network-type'"), "{switches}");
+    let switches =
+        conditions.iter().find(|condition| condition["name"] == "switches-an-address-on").unwrap();
+    assert!(
+        switches["expression"].as_str().unwrap().contains("'game.kruise.io/network-type'"),
+        "{switches}"
+    );
 }
 
 /// The instructions of the image itself, after those of the stage that builds the programs.
 fn image() -> Vec<String> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Dockerfile")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Dockerfile")).unwrap();
     let (_, last) = text.rsplit_once("\nFROM ").unwrap();
     last.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_image_trusts_public_authorities() {
-    let installed = image().into_iter().find(|line| line.starts_with("RUN apt-get")).unwrap_or_default();
-    assert!(installed.split(' ').any(|word| word == "ca-certificates"), "the worker's calls to the cloud are https: {installed:?}");
+    let installed =
+        image().into_iter().find(|line| line.starts_with("RUN apt-get")).unwrap_or_default();
+    assert!(
+        installed.split(' ').any(|word| word == "ca-certificates"),
+        "the worker's calls to the cloud are https: {installed:?}"
+    );
 }
 
 #[test]
@@ -121,14 +152,26 @@ fn image_and_manifests_run_everything_as_one_user_that_is_not_root() {
     let user: u32 = user.split(':').next().unwrap().parse().unwrap();
     assert_ne!(user, 0);
     let (_, documents) = manifest("deployments.yaml");
-    let pods: Vec<_> = documents.iter().filter_map(|document| document.pointer("/spec/template/spec")).collect();
+    let pods: Vec<_> =
+        documents.iter().filter_map(|document| document.pointer("/spec/template/spec")).collect();
     assert_eq!(pods.len(), 3);
     for pod in pods {
         let context = &pod["securityContext"];
-        assert_eq!((&context["runAsUser"], &context["runAsNonRoot"]), (&user.into(), &true.into()), "{pod}");
+        assert_eq!(
+            (&context["runAsUser"], &context["runAsNonRoot"]),
+            (&user.into(), &true.into()),
+            "{pod}"
+        );
         for container in pod["containers"].as_array().unwrap() {
-            assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{container}");
-            assert_eq!(container["securityContext"]["runAsUser"], Value::Null, "the pod's own holds: {container}");
+            assert_eq!(
+                container["securityContext"]["allowPrivilegeEscalation"], false,
+                "{container}"
+            );
+            assert_eq!(
+                container["securityContext"]["runAsUser"],
+                Value::Null,
+                "the pod's own holds: {container}"
+            );
         }
     }
 }

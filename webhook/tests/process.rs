@@ -22,7 +22,8 @@ use waygate_webhook::{args::Args, run};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const REVIEW: &str = include_str!("reviews/warn-a-deployment-learns-what-becomes-of-its-pods.json");
-const CONFIG: &str = "{clusterID: c1, regionID: cn-hangzhou, vpcID: vpc-1, enableControllers: [eip]}";
+const CONFIG: &str =
+    "{clusterID: c1, regionID: cn-hangzhou, vpcID: vpc-1, enableControllers: [eip]}";
 
 struct Process {
     files: tempfile::TempDir,
@@ -41,14 +42,29 @@ fn args(files: &Path, listen: SocketAddr, admin: SocketAddr) -> Args {
     let file = |name: &str| files.join(name).to_string_lossy().into_owned();
     let [listen, admin] = [listen, admin].map(|address| address.to_string());
     let (config, cert, key) = (file("config.yaml"), file("tls.crt"), file("tls.key"));
-    let words =
-        ["waygate-webhook", "--config", &config, "--listen", &listen, "--admin-listen", &admin, "--tls-cert", &cert, "--tls-key", &key];
-    Args::try_parse_from(words.into_iter().chain(["--database-url", "postgres://nobody@127.0.0.1:1/nothing"])).unwrap()
+    let words = [
+        "waygate-webhook",
+        "--config",
+        &config,
+        "--listen",
+        &listen,
+        "--admin-listen",
+        &admin,
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+    ];
+    Args::try_parse_from(
+        words.into_iter().chain(["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]),
+    )
+    .unwrap()
 }
 
 impl Process {
     fn start() -> Self {
-        let (files, listen, admin, token) = (tempfile::tempdir().unwrap(), free(), free(), CancellationToken::new());
+        let (files, listen, admin, token) =
+            (tempfile::tempdir().unwrap(), free(), free(), CancellationToken::new());
         std::fs::write(files.path().join("config.yaml"), CONFIG).unwrap();
         let running = tokio::spawn(run(args(files.path(), listen, admin), token.clone()));
         Self { files, listen, admin, token, running }
@@ -82,11 +98,20 @@ impl Process {
         roots.add(CertificateDer::from_pem_slice(authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(self.listen).await.unwrap()).await.unwrap()
+        TlsConnector::from(Arc::new(config))
+            .connect(name, TcpStream::connect(self.listen).await.unwrap())
+            .await
+            .unwrap()
     }
 }
 
-async fn send(stream: &mut (impl AsyncWrite + Unpin), method: &str, path: &str, headers: &str, body: &str) {
+async fn send(
+    stream: &mut (impl AsyncWrite + Unpin),
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) {
     let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
 }
@@ -117,16 +142,27 @@ async fn a_review_is_answered_over_tls_once_there_is_a_certificate_and_finished_
     process.token.cancel();
     stream.write_all(review.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("pods of this template will be refused"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200")
+            && answer.contains("pods of this template will be refused"),
+        "{answer}"
+    );
     tokio::time::timeout(DEADLINE, process.running).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_wrong_configuration_stops_the_start_and_is_named() {
     let files = tempfile::tempdir().unwrap();
-    std::fs::write(files.path().join("config.yaml"), "{clusterId: c1, regionID: cn-hangzhou}").unwrap();
-    let error = run(args(files.path(), free(), free()), CancellationToken::new()).await.unwrap_err().to_string();
-    assert!(error.contains("did you mean clusterID?") && error.contains("vpcID is required"), "{error}");
+    std::fs::write(files.path().join("config.yaml"), "{clusterId: c1, regionID: cn-hangzhou}")
+        .unwrap();
+    let error = run(args(files.path(), free(), free()), CancellationToken::new())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("did you mean clusterID?") && error.contains("vpcID is required"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -134,6 +170,9 @@ async fn an_address_in_use_stops_the_start() {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("config.yaml"), CONFIG).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = run(args(files.path(), taken.local_addr().unwrap(), free()), CancellationToken::new()).await.unwrap_err();
+    let error =
+        run(args(files.path(), taken.local_addr().unwrap(), free()), CancellationToken::new())
+            .await
+            .unwrap_err();
     assert!(error.to_string().contains("cannot listen on 127.0.0.1"), "{error}");
 }

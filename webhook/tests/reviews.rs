@@ -1,5 +1,5 @@
-//! The real router, asked with the reviews of `tests/reviews/`. Each file holds the path, the review and the answer expected, with
-//! its patch decoded; its name says what it shows.
+//! The real router, asked with the reviews of `tests/reviews/`. Each file holds the path, the
+//! review and the answer expected, with its patch decoded; its name says what it shows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod server;
@@ -16,14 +16,19 @@ fn cases() -> Vec<(String, Value)> {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         (name, serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
     };
-    let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| read(entry.unwrap().path())).collect();
+    let mut cases: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| read(entry.unwrap().path())).collect();
     cases.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert!(cases.len() > 30);
     cases
 }
 
 fn case(name: &str) -> Value {
-    cases().into_iter().find(|(present, _)| present == name).unwrap_or_else(|| panic!("no file {name}")).1
+    cases()
+        .into_iter()
+        .find(|(present, _)| present == name)
+        .unwrap_or_else(|| panic!("no file {name}"))
+        .1
 }
 
 #[tokio::test]
@@ -43,7 +48,9 @@ async fn a_patched_pod_needs_no_second_patch_and_passes_validation() {
             continue;
         }
         let mut review = case["review"].clone();
-        let patch: json_patch::Patch = serde_json::from_value(server.review("/mutate", &review).await["patch"].clone()).unwrap();
+        let patch: json_patch::Patch =
+            serde_json::from_value(server.review("/mutate", &review).await["patch"].clone())
+                .unwrap();
         json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
         assert_eq!(server.review("/mutate", &review).await["patch"], json!([]), "{name}");
         review["request"]["dryRun"] = json!(true);
@@ -71,7 +78,10 @@ async fn an_address_that_is_switched_off_is_admitted_with_a_warning() {
     assert!(!server.review("/mutate", pod).await["patch"].to_string().contains("readinessGates"));
     let answer = server.review("/validate", pod).await;
     assert_eq!(answer["allowed"], json!(true));
-    assert!(answer["warnings"][0].as_str().unwrap().contains("eip is not among enableControllers"), "{answer}");
+    assert!(
+        answer["warnings"][0].as_str().unwrap().contains("eip is not among enableControllers"),
+        "{answer}"
+    );
     server.expect_metric("hand_offs_total", 0);
 }
 
@@ -88,18 +98,26 @@ async fn a_pod_is_admitted_in_time_while_postgres_is_away() {
     server.expect_metric("hand_offs_total", 1);
 }
 
-/// It takes connections and never answers: neither an error nor an end. Twice as many reviews as there may be jobs under way.
+/// It takes connections and never answers: neither an error nor an end. Twice as many reviews as
+/// there may be jobs under way.
 #[tokio::test]
 async fn a_postgres_that_hangs_does_not_block_scheduling() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::start_with_store(CONFIG, &format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap()));
+    let server = Server::start_with_store(
+        CONFIG,
+        &format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap()),
+    );
     let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
     review["request"]["dryRun"] = json!(false);
     let start = std::time::Instant::now();
-    let answers = futures::future::join_all((0..512).map(|_| server.review("/validate", &review))).await;
+    let answers =
+        futures::future::join_all((0..512).map(|_| server.review("/validate", &review))).await;
     assert!(answers.iter().all(|answer| answer["allowed"] == json!(true)));
     let took = start.elapsed();
-    assert!(took < std::time::Duration::from_secs(2), "the API server waits 3 s; this took {took:?}");
+    assert!(
+        took < std::time::Duration::from_secs(2),
+        "the API server waits 3 s; this took {took:?}"
+    );
     server.expect_metric("hand_offs_total", 512);
 }
 
@@ -107,7 +125,9 @@ async fn a_postgres_that_hangs_does_not_block_scheduling() {
 async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
     let server = Server::start(CONFIG);
     for (name, case) in cases() {
-        if case["path"] == "/validate" && (case["answer"]["allowed"] == json!(false) || case["review"]["request"]["operation"] == "UPDATE")
+        if case["path"] == "/validate"
+            && (case["answer"]["allowed"] == json!(false)
+                || case["review"]["request"]["operation"] == "UPDATE")
         {
             let mut review = case["review"].clone();
             review["request"]["dryRun"] = json!(false);
@@ -124,11 +144,19 @@ async fn nothing_is_handed_off_under_a_name_that_holds_a_control_character() {
     let mut usual = case("validate-a-right-pod-is-allowed")["review"].clone();
     usual["request"]["dryRun"] = json!(false);
     let owner = "/request/object/metadata/ownerReferences/0";
-    let names = ["/request/namespace", "/request/object/metadata/name", &format!("{owner}/kind"), &format!("{owner}/name")];
+    let names = [
+        "/request/namespace",
+        "/request/object/metadata/name",
+        &format!("{owner}/kind"),
+        &format!("{owner}/name"),
+    ];
     for name in names {
         for control in ["\0", "\n", "\u{7f}"] {
             let mut review = usual.clone();
-            review.pointer_mut(name).into_iter().for_each(|text| *text = json!(format!("a{control}b")));
+            review
+                .pointer_mut(name)
+                .into_iter()
+                .for_each(|text| *text = json!(format!("a{control}b")));
             assert_eq!(server.review("/validate", &review).await["allowed"], json!(true), "{name}");
             assert_eq!(server.metric("hand_offs_total"), 0, "{name}: {control:?}");
         }
@@ -144,9 +172,15 @@ async fn what_is_no_review_gets_a_clear_error() {
         ("", "not an AdmissionReview: EOF"),
         ("{", "not an AdmissionReview"),
         ("[]", "not an AdmissionReview"),
-        (r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview"}"#, "admission.k8s.io/v1"),
+        (
+            r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview"}"#,
+            "admission.k8s.io/v1",
+        ),
         (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "holds no request"),
-        (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"EAT"}}"#, "unknown variant"),
+        (
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"EAT"}}"#,
+            "unknown variant",
+        ),
     ] {
         for path in ["/mutate", "/validate", "/warn"] {
             let (status, text) = server.post(path, body.to_owned().into()).await;
@@ -175,11 +209,16 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 #[tokio::test]
 async fn verdicts_are_counted() {
     let server = Server::start(CONFIG);
-    for name in ["validate-a-right-pod-is-allowed", "validate-host-network-is-refused", "validate-a-missing-gate-is-warned-of"] {
+    for name in [
+        "validate-a-right-pod-is-allowed",
+        "validate-host-network-is-refused",
+        "validate-a-missing-gate-is-warned-of",
+    ] {
         server.review("/validate", &case(name)["review"]).await;
     }
     for verdict in ["allowed", "refused", "warned"] {
-        server.expect_metric(&format!(r#"reviews_total{{path="validate",verdict="{verdict}"}}"#), 1);
+        server
+            .expect_metric(&format!(r#"reviews_total{{path="validate",verdict="{verdict}"}}"#), 1);
     }
     server.expect_metric("missing_gates_total", 1);
     server.expect_metric(r#"review_duration_seconds_count{path="validate"}"#, 3);

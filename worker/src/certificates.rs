@@ -1,16 +1,20 @@
-//! The webhook's certificate: issued here, kept in a Secret that the webhook mounts, trusted by the registrations.
+//! The webhook's certificate: issued here, kept in a Secret that the webhook mounts, trusted by the
+//! registrations.
 //!
 //! ```text
 //! Secret waygate-authority ─▶ Secret waygate-webhook-tls ─▶ (mounted by the webhook)
 //!             └─▶ caBundle of the registrations
 //! ```
 //!
-//! Every write holds only for the object as it was read, so that any number of workers may do this at once.
+//! Every write holds only for the object as it was read, so that any number of workers may do this
+//! at once.
 
 use crate::errors::{Error, chain};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
@@ -28,7 +32,8 @@ const SERVING: &str = "waygate-webhook-tls";
 /// The registrations whose `caBundle` is ours to fill in.
 const MUTATING: &str = "zz-waygate";
 const VALIDATING: [&str; 2] = ["zz-waygate", "zz-waygate-warn"];
-/// A certificate is renewed a month before it expires; a registration that was applied anew has lost its bundle and waits for this.
+/// A certificate is renewed a month before it expires; a registration that was applied anew has
+/// lost its bundle and waits for this.
 const PERIOD: Duration = Duration::from_secs(30);
 
 /// Why a certificate could not be brought about.
@@ -49,12 +54,19 @@ impl From<kube::Error> for Failure {
 }
 
 /// Issues, renews and distributes until `token` is cancelled.
-pub(crate) async fn run(kube: Client, namespace: String, token: CancellationToken) -> Result<(), Infallible> {
+pub(crate) async fn run(
+    kube: Client,
+    namespace: String,
+    token: CancellationToken,
+) -> Result<(), Infallible> {
     while !token.is_cancelled() {
         match keep(&kube, &namespace, Timestamp::now()).await {
             // Another worker was quicker; the next look sees its work.
             Ok(()) | Err(Failure::Cluster(Error::Changed)) => {}
-            Err(error) => tracing::error!(error = chain(&error), "the webhook's certificate could not be looked after; it is tried again"),
+            Err(error) => tracing::error!(
+                error = chain(&error),
+                "the webhook's certificate could not be looked after; it is tried again"
+            ),
         }
         token.run_until_cancelled(tokio::time::sleep(PERIOD)).await;
     }
@@ -76,14 +88,22 @@ async fn authority(secrets: &Api<Secret>, now: Timestamp) -> Result<Authority, F
         return Ok(Authority::load(&ca, &SecretString::from(key))?);
     }
     let authority = Authority::new(now)?;
-    let data = [("ca.crt", authority.ca_pem().to_owned()), ("ca.key", authority.key_pem().expose_secret().to_owned())];
+    let data = [
+        ("ca.crt", authority.ca_pem().to_owned()),
+        ("ca.key", authority.key_pem().expose_secret().to_owned()),
+    ];
     secrets.create(&PostParams::default(), &secret(AUTHORITY, "Opaque", data)).await?;
     tracing::info!(secret = AUTHORITY, "a certificate authority was made");
     Ok(authority)
 }
 
 /// The serving certificate, made or renewed where that is due.
-async fn serving(secrets: &Api<Secret>, authority: &Authority, namespace: &str, now: Timestamp) -> Result<(), Failure> {
+async fn serving(
+    secrets: &Api<Secret>,
+    authority: &Authority,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let existing = secrets.get_opt(SERVING).await?;
     let current = existing.as_ref().is_some_and(|secret| {
         text(secret, "ca.crt").as_deref() == Some(authority.ca_pem())
@@ -94,8 +114,11 @@ async fn serving(secrets: &Api<Secret>, authority: &Authority, namespace: &str, 
     }
     let service = format!("waygate-webhook.{namespace}.svc");
     let pair = authority.issue(&[service.clone(), format!("{service}.cluster.local")], now)?;
-    let data =
-        [("tls.crt", pair.cert_pem), ("tls.key", pair.key_pem.expose_secret().to_owned()), ("ca.crt", authority.ca_pem().to_owned())];
+    let data = [
+        ("tls.crt", pair.cert_pem),
+        ("tls.key", pair.key_pem.expose_secret().to_owned()),
+        ("ca.crt", authority.ca_pem().to_owned()),
+    ];
     let mut renewed = secret(SERVING, "kubernetes.io/tls", data);
     if let Some(existing) = existing {
         renewed.metadata.resource_version = existing.metadata.resource_version;
@@ -107,12 +130,17 @@ async fn serving(secrets: &Api<Secret>, authority: &Authority, namespace: &str, 
     Ok(())
 }
 
-/// Registrations trust the authority. One that is not there is not applied yet, or is being uninstalled.
+/// Registrations trust the authority. One that is not there is not applied yet, or is being
+/// uninstalled.
 async fn trust(kube: &Client, ca_pem: &str) -> Result<(), Failure> {
     let bundle = Some(ByteString(ca_pem.as_bytes().to_vec()));
     let mutating = Api::<MutatingWebhookConfiguration>::all(kube.clone());
     if let Some(mut found) = mutating.get_opt(MUTATING).await? {
-        let hooks = found.webhooks.iter_mut().flatten().filter(|hook| hook.client_config.ca_bundle != bundle);
+        let hooks = found
+            .webhooks
+            .iter_mut()
+            .flatten()
+            .filter(|hook| hook.client_config.ca_bundle != bundle);
         if hooks.map(|hook| hook.client_config.ca_bundle.clone_from(&bundle)).count() > 0 {
             mutating.replace(MUTATING, &PostParams::default(), &found).await?;
         }
@@ -120,7 +148,11 @@ async fn trust(kube: &Client, ca_pem: &str) -> Result<(), Failure> {
     let validating = Api::<ValidatingWebhookConfiguration>::all(kube.clone());
     for name in VALIDATING {
         let Some(mut found) = validating.get_opt(name).await? else { continue };
-        let hooks = found.webhooks.iter_mut().flatten().filter(|hook| hook.client_config.ca_bundle != bundle);
+        let hooks = found
+            .webhooks
+            .iter_mut()
+            .flatten()
+            .filter(|hook| hook.client_config.ca_bundle != bundle);
         if hooks.map(|hook| hook.client_config.ca_bundle.clone_from(&bundle)).count() > 0 {
             validating.replace(name, &PostParams::default(), &found).await?;
         }
@@ -129,7 +161,10 @@ async fn trust(kube: &Client, ca_pem: &str) -> Result<(), Failure> {
 }
 
 fn secret<const N: usize>(name: &str, kind: &str, data: [(&str, String); N]) -> Secret {
-    let data: BTreeMap<_, _> = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).collect();
+    let data: BTreeMap<_, _> = data
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
+        .collect();
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     Secret { metadata, type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() }
 }

@@ -1,4 +1,5 @@
-//! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's owner is told.
+//! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's
+//! owner is told.
 
 pub(crate) use waygate_core::error::chain;
 
@@ -23,11 +24,16 @@ pub(crate) enum Error {
 }
 
 impl From<kube::Error> for Error {
-    /// A write whose precondition (UID, resource version) no longer holds, or whose object is gone, means "read again".
+    /// A write whose precondition (UID, resource version) no longer holds, or whose object is gone,
+    /// means "read again".
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Changed,
-            kube::Error::Api(status) if status.code == 422 && status.message.contains("metadata.uid") => Self::Changed,
+            kube::Error::Api(status)
+                if status.code == 422 && status.message.contains("metadata.uid") =>
+            {
+                Self::Changed
+            }
             _ => Self::Kube(Box::new(error)),
         }
     }

@@ -5,7 +5,8 @@
 //!                        └▶ (store's queue) ─▶ gateway ─▶ the cloud (forward entries)
 //! ```
 //!
-//! It decides nothing: what is read, what is done next and what an answer means stands in `waygate_core::{plan, rules}`.
+//! It decides nothing: what is read, what is done next and what an answer means stands in
+//! `waygate_core::{plan, rules}`.
 
 mod args;
 mod certificates;

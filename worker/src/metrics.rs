@@ -64,11 +64,23 @@ impl Metrics {
     /// Registers the worker's metrics.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let calls = Family::default();
-        // 0.1 s to 27 min: an EIP takes a few seconds, a thousand of them the account's rate of 120 a minute.
-        let ready = Family::new_with_constructor((|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram);
-        registry.register("waygate_cloud_changes", "Changes asked of the cloud, by action and how they ended", calls.clone());
-        registry.register("waygate_ready_seconds", "From the sighting of a pod to its published address", ready.clone());
-        // 10 ms to half an hour: at once at a free gateway; behind a table's worth of entries at a strict one two minutes.
+        // 0.1 s to 27 min: an EIP takes a few seconds, a thousand of them the account's rate of 120
+        // a minute.
+        let ready = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram,
+        );
+        registry.register(
+            "waygate_cloud_changes",
+            "Changes asked of the cloud, by action and how they ended",
+            calls.clone(),
+        );
+        registry.register(
+            "waygate_ready_seconds",
+            "From the sighting of a pod to its published address",
+            ready.clone(),
+        );
+        // 10 ms to half an hour: at once at a free gateway; behind a table's worth of entries at a
+        // strict one two minutes.
         let waited = Histogram::new(exponential_buckets(0.01, 2.5, 14));
         let queue = Family::default();
         registry.register(
@@ -76,7 +88,11 @@ impl Metrics {
             "How long changes of forward entries waited for their gateway's turn",
             waited.clone(),
         );
-        registry.register("waygate_lane_queue", "Changes of forward entries that wait for their gateway's turn", queue.clone());
+        registry.register(
+            "waygate_lane_queue",
+            "Changes of forward entries that wait for their gateway's turn",
+            queue.clone(),
+        );
         let losses = Family::default();
         registry.register(
             "waygate_losses_held",

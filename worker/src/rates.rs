@@ -1,4 +1,5 @@
-//! The account's rates, shared through the lease store by every worker of every cluster that keeps its leases there.
+//! The account's rates, shared through the lease store by every worker of every cluster that keeps
+//! its leases there.
 
 use crate::errors::chain;
 use crate::retries::Retries;
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 use waygate_cloud::{Draw, LocalPermits, NoPermit, Permits};
 use waygate_store::{RateTurn, Store};
 
-/// Calls of one action a minute, for an account with another agreement than what is published. Written `ACTION=CALLS`.
+/// Calls of one action a minute, for an account with another agreement than what is published.
+/// Written `ACTION=CALLS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     action: &'static str,
@@ -26,8 +28,14 @@ impl FromStr for Rate {
         let (name, calls) = text.split_once('=').ok_or("it is not ACTION=CALLS")?;
         let known: Vec<_> = LocalPermits::published_actions().collect();
         let action = known.iter().find(|known| **known == name).copied();
-        let action = action.ok_or_else(|| format!("{name} is none of the actions that have a rate: {}", known.join(", ")))?;
-        let per_minute = calls.parse().ok().filter(|calls| *calls > 0).ok_or_else(|| format!("{calls} is no number of calls a minute"))?;
+        let action = action.ok_or_else(|| {
+            format!("{name} is none of the actions that have a rate: {}", known.join(", "))
+        })?;
+        let per_minute = calls
+            .parse()
+            .ok()
+            .filter(|calls| *calls > 0)
+            .ok_or_else(|| format!("{calls} is no number of calls a minute"))?;
         Ok(Self { action, per_minute })
     }
 }
@@ -56,9 +64,11 @@ impl Turns for Store {
 
 /// Permits of this process, each with a turn of the account's.
 ///
-/// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes together within what is published, give or take
-/// the one turn of some actions that each of them takes ahead. A caller for whom no turn comes in time takes none, and hears when to ask again.
-/// With Postgres away, reads go on at the process' own rate: nothing can be changed then, and what is read is not acted on.
+/// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes
+/// together within what is published, give or take the one turn of some actions that each of them
+/// takes ahead. A caller for whom no turn comes in time takes none, and hears when to ask again.
+/// With Postgres away, reads go on at the process' own rate: nothing can be changed then, and what
+/// is read is not acted on.
 #[derive(Debug)]
 pub(crate) struct AccountRates<T = Store> {
     turns: T,
@@ -67,13 +77,20 @@ pub(crate) struct AccountRates<T = Store> {
     retries: Mutex<HashMap<&'static str, Retries>>,
 }
 
-/// The calls that lanes make one after the other: a gateway that is free must not wait for Postgres as well. Of other reads more fit into one
-/// call while it waits for its turn.
-const AHEAD: [&str; 4] = ["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry", "DescribeForwardTableEntries"];
-/// No turn is taken ahead that comes later than this: its user would wait for more than Postgres, and there may be none.
+/// The calls that lanes make one after the other: a gateway that is free must not wait for Postgres
+/// as well. Of other reads more fit into one call while it waits for its turn.
+const AHEAD: [&str; 4] = [
+    "CreateForwardEntry",
+    "ModifyForwardEntry",
+    "DeleteForwardEntry",
+    "DescribeForwardTableEntries",
+];
+/// No turn is taken ahead that comes later than this: its user would wait for more than Postgres,
+/// and there may be none.
 const AHEAD_BY: Duration = Duration::from_secs(1);
 
-/// A turn that is being asked for. Asked for in a task: a query that its caller gives up could spoil its connection.
+/// A turn that is being asked for. Asked for in a task: a query that its caller gives up could
+/// spoil its connection.
 type Asked = JoinHandle<Answer>;
 
 /// What the store says of a turn.
@@ -90,7 +107,9 @@ enum Answer {
 impl<T: Turns> AccountRates<T> {
     /// The published rates, but for those that are another agreement's.
     pub(crate) fn new(turns: T, others: &[Rate]) -> Self {
-        let local = others.iter().fold(LocalPermits::published(), |local, rate| local.with_rate(rate.action, rate.per_minute));
+        let local = others.iter().fold(LocalPermits::published(), |local, rate| {
+            local.with_rate(rate.action, rate.per_minute)
+        });
         Self { turns, local, ahead: Mutex::default(), retries: Mutex::default() }
     }
 
@@ -101,7 +120,11 @@ impl<T: Turns> AccountRates<T> {
                 Ok(RateTurn::Taken(wait)) => Answer::Taken(Instant::now() + wait),
                 Ok(RateTurn::Later(wait)) => Answer::Likely(Instant::now() + wait),
                 Err(error) => {
-                    tracing::debug!(cloud.action = action, error = chain(&error), "the account's rate is not shared right now");
+                    tracing::debug!(
+                        cloud.action = action,
+                        error = chain(&error),
+                        "the account's rate is not shared right now"
+                    );
                     Answer::Away
                 }
             }
@@ -125,11 +148,18 @@ impl<T: Turns> AccountRates<T> {
         let reservation = self.local.reserve(action, by)?;
         let turn = match self.turn(action, by).await {
             Answer::Taken(turn) => Some(turn),
-            Answer::Likely(then) => return Err(NoPermit { retry_after: then.saturating_duration_since(Instant::now()) }),
+            Answer::Likely(then) => {
+                return Err(NoPermit {
+                    retry_after: then.saturating_duration_since(Instant::now()),
+                });
+            }
             Answer::Away => None,
         };
         if AHEAD.contains(&action) {
-            self.ahead.lock().entry(action).or_insert_with(|| self.ask(action, Instant::now() + AHEAD_BY));
+            self.ahead
+                .lock()
+                .entry(action)
+                .or_insert_with(|| self.ask(action, Instant::now() + AHEAD_BY));
         }
         reservation.wait(turn).await;
         Ok(())
@@ -140,14 +170,20 @@ impl<T: Turns> AccountRates<T> {
         let (per_minute, burst) = self.local.best_rate(action);
         let apart = Duration::from_mins(1) / per_minute.saturating_sub(burst).max(1);
         let now = Instant::now();
-        let next = self.retries.lock().entry(action).or_default().next(now, now + refused.retry_after, apart);
+        let next = self.retries.lock().entry(action).or_default().next(
+            now,
+            now + refused.retry_after,
+            apart,
+        );
         NoPermit { retry_after: next - now }
     }
 }
 
 impl<T: Turns> Permits for AccountRates<T> {
     fn draw(&self, action: &'static str, by: Instant) -> Draw<'_> {
-        Box::pin(async move { self.draw_both(action, by).await.map_err(|refused| self.retry(action, refused)) })
+        Box::pin(async move {
+            self.draw_both(action, by).await.map_err(|refused| self.retry(action, refused))
+        })
     }
 
     fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
@@ -162,7 +198,10 @@ mod tests {
 
     #[test]
     fn a_rate_is_of_an_action_that_has_one() {
-        assert_eq!("AllocateEipAddress=240".parse(), Ok(Rate { action: "AllocateEipAddress", per_minute: 240 }));
+        assert_eq!(
+            "AllocateEipAddress=240".parse(),
+            Ok(Rate { action: "AllocateEipAddress", per_minute: 240 })
+        );
         for (text, why) in [
             ("AllocateEipAddress", "not ACTION=CALLS"),
             ("AllocateEip=240", "none of the actions"),
@@ -181,7 +220,12 @@ mod tests {
     }
 
     impl Turns for Fixed {
-        async fn take_turn(&self, _: &'static str, _: (u32, u32), by: Instant) -> Result<RateTurn, waygate_store::Error> {
+        async fn take_turn(
+            &self,
+            _: &'static str,
+            _: (u32, u32),
+            by: Instant,
+        ) -> Result<RateTurn, waygate_store::Error> {
             self.asked.lock().push(by);
             Ok(self.says)
         }
@@ -193,7 +237,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_without_a_turn_hear_so_at_once_and_are_told_to_come_back_one_after_the_other() {
+    async fn callers_without_a_turn_hear_so_at_once_and_are_told_to_come_back_one_after_the_other()
+    {
         let (rates, asked) = rates(RateTurn::Later(Duration::from_secs(1)));
         let by = Instant::now() + Duration::from_hours(1);
         let mut told = Vec::new();
@@ -202,10 +247,16 @@ mod tests {
             let now = Instant::now();
             told.push(now + rates.draw("AllocateEipAddress", by).await.unwrap_err().retry_after);
         }
-        assert!(asked.lock().iter().all(|asked| *asked == by), "the row is asked with the caller's own deadline");
+        assert!(
+            asked.lock().iter().all(|asked| *asked == by),
+            "the row is asked with the caller's own deadline"
+        );
         // 110 a minute, but for the time that passes between two lines of this test.
         assert!(told.is_sorted() && told[39] - told[0] > Duration::from_secs(20), "{told:?}");
-        assert!(rates.local.reserve("AllocateEipAddress", Instant::now()).is_ok(), "a refused caller gives its own place back");
+        assert!(
+            rates.local.reserve("AllocateEipAddress", Instant::now()).is_ok(),
+            "a refused caller gives its own place back"
+        );
     }
 
     #[tokio::test]
@@ -219,6 +270,9 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let asked = asked.lock().clone();
         assert_eq!(asked.len(), 4, "one a call, and one ahead");
-        assert!(asked[0] == by && asked[1..].iter().all(|ahead| *ahead <= Instant::now() + AHEAD_BY), "{asked:?}");
+        assert!(
+            asked[0] == by && asked[1..].iter().all(|ahead| *ahead <= Instant::now() + AHEAD_BY),
+            "{asked:?}"
+        );
     }
 }

@@ -1,11 +1,11 @@
-//! When callers that found no turn of the account's rate ask again: one after the other, as turns come. All at once they would ask Postgres in
-//! vain, and too late they would let turns go by.
+//! When callers that found no turn of the account's rate ask again: one after the other, as turns
+//! come. All at once they would ask Postgres in vain, and too late they would let turns go by.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// No caller is sent away for longer: others may have gone meanwhile. Where more wait than have turns in that time, those who come back together
-/// are so many rounds.
+/// No caller is sent away for longer: others may have gone meanwhile. Where more wait than have
+/// turns in that time, those who come back together are so many rounds.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// The times given to the callers of one action.
@@ -15,7 +15,8 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    /// The time for one more caller: not before a turn is likely, and `apart` from the caller before.
+    /// The time for one more caller: not before a turn is likely, and `apart` from the caller
+    /// before.
     pub(crate) fn next(&mut self, now: Instant, likely: Instant, apart: Duration) -> Instant {
         let next = self.last.map_or(likely, |last| likely.max(last + apart));
         let next = if next > now + LONGEST { likely } else { next };
@@ -63,13 +64,16 @@ mod tests {
         asks_later: u32,
     }
 
-    /// Leases that want one turn each, claimed by one or another of several workers that know nothing of each other. What a refused lease tells
-    /// its pod is an event of the pod, and wakes it once.
+    /// Leases that want one turn each, claimed by one or another of several workers that know
+    /// nothing of each other. What a refused lease tells its pod is an event of the pod, and wakes
+    /// it once.
     fn play(leases: u32, workers: usize) -> Played {
         let begun = Instant::now() + Duration::from_hours(1);
         let mut row = Row(begun - Duration::from_mins(1));
         let mut retries: Vec<_> = (0..workers).map(|_| Retries::default()).collect();
-        let mut due: BinaryHeap<_> = (0..leases).map(|lease| Reverse((begun + Duration::from_millis(20) * lease, lease, 0))).collect();
+        let mut due: BinaryHeap<_> = (0..leases)
+            .map(|lease| Reverse((begun + Duration::from_millis(20) * lease, lease, 0)))
+            .collect();
         let mut played = Played { took: Duration::ZERO, asks: 0, most_asks: 0, asks_later: 0 };
         while let Some(Reverse((now, lease, tries))) = due.pop() {
             played.asks += 1;
@@ -77,8 +81,14 @@ mod tests {
             played.asks_later += u32::from(now > begun + Duration::from_secs(10));
             let Err(later) = row.ask(now) else { continue };
             let told = retries[rand::random_range(0..workers)].next(now, now + later, APART);
-            let patience = retry::delay(Patience::Event, tries.cast_signed(), Timestamp::UNIX_EPOCH, rand::random_range(0.8..1.2));
-            let wait = if tries == 0 { Duration::from_millis(200) } else { patience.max(told - now) };
+            let patience = retry::delay(
+                Patience::Event,
+                tries.cast_signed(),
+                Timestamp::UNIX_EPOCH,
+                rand::random_range(0.8..1.2),
+            );
+            let wait =
+                if tries == 0 { Duration::from_millis(200) } else { patience.max(told - now) };
             due.push(Reverse((now + wait, lease, tries + 1)));
         }
         played.took = row.0 - begun;
@@ -90,12 +100,19 @@ mod tests {
         for (leases, workers) in [(30, 2), (200, 1), (200, 2), (200, 4), (1000, 2)] {
             let played = play(leases, workers);
             let meant = APART * (leases - BURST);
-            let told = format!("{leases} leases, {workers} workers: {:?} instead of {meant:?}, {} asks", played.took, played.asks);
+            let told = format!(
+                "{leases} leases, {workers} workers: {:?} instead of {meant:?}, {} asks",
+                played.took, played.asks
+            );
             assert!(played.took <= meant.mul_f64(1.05) + APART, "{told}");
             assert!(played.most_asks <= 40, "{told}, {} of one lease", played.most_asks);
             // Looking at a lease and asking takes about eight statements.
             let seconds = played.took.saturating_sub(Duration::from_secs(10)).as_secs_f64();
-            assert!(f64::from(played.asks_later) <= 25.0 * seconds.max(1.0), "{told}, {} after 10 s", played.asks_later);
+            assert!(
+                f64::from(played.asks_later) <= 25.0 * seconds.max(1.0),
+                "{told}, {} after 10 s",
+                played.asks_later
+            );
         }
     }
 
@@ -103,11 +120,20 @@ mod tests {
     fn callers_come_back_one_after_the_other_and_none_after_more_than_a_minute() {
         let (mut retries, now) = (Retries::default(), Instant::now());
         let likely = now + Duration::from_millis(100);
-        let waits: Vec<_> = (0..300).map(|_| retries.next(now, likely, Duration::from_millis(500)) - now).collect();
+        let waits: Vec<_> =
+            (0..300).map(|_| retries.next(now, likely, Duration::from_millis(500)) - now).collect();
         assert_eq!(waits[..3], [100, 600, 1100].map(Duration::from_millis));
         assert!(waits.iter().all(|wait| *wait <= LONGEST), "{waits:?}");
-        assert_eq!(waits.iter().filter(|wait| **wait == waits[0]).count(), 3, "a crowd of two and a half minutes is three rounds");
+        assert_eq!(
+            waits.iter().filter(|wait| **wait == waits[0]).count(),
+            3,
+            "a crowd of two and a half minutes is three rounds"
+        );
         let later = now + Duration::from_mins(5);
-        assert_eq!(retries.next(later, later, Duration::from_millis(500)), later, "what is past holds nobody up");
+        assert_eq!(
+            retries.next(later, later, Duration::from_millis(500)),
+            later,
+            "what is past holds nobody up"
+        );
     }
 }

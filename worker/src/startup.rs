@@ -35,7 +35,8 @@ const CONNECTIONS: u32 = 4;
 const RETRY: Duration = Duration::from_secs(1);
 /// What one read of the cloud may take.
 const READ: Duration = Duration::from_secs(20);
-/// What the leases at work may take after the first signal: the longest call, and its answer's record.
+/// What the leases at work may take after the first signal: the longest call, and its answer's
+/// record.
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// `waygate-worker migrate`.
@@ -75,25 +76,50 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
         due: Notify::new(),
         quiet: Duration::from_secs(args.quiet_seconds),
     });
-    let listener = TcpListener::bind(args.admin_listen).await.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    let listener = TcpListener::bind(args.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.admin_listen))?;
     tracing::info!(cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid, admin = %args.admin_listen, "the worker starts");
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
     tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
     tasks.spawn(
         "pool",
-        discovery::run(Arc::clone(&worker), Duration::from_secs(args.pool_seconds), readiness.check("NAT gateways read"), token.clone()),
+        discovery::run(
+            Arc::clone(&worker),
+            Duration::from_secs(args.pool_seconds),
+            readiness.check("NAT gateways read"),
+            token.clone(),
+        ),
     );
-    tasks.spawn("watch", pods::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()));
-    tasks.spawn("PodEIP deletions", custom_resources::run::<PodEIP>(Arc::clone(&worker), token.clone()));
-    tasks.spawn("PodDNAT deletions", custom_resources::run::<PodDNAT>(Arc::clone(&worker), token.clone()));
-    tasks.spawn("sweep", resync::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()));
+    tasks.spawn(
+        "watch",
+        pods::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()),
+    );
+    tasks.spawn(
+        "PodEIP deletions",
+        custom_resources::run::<PodEIP>(Arc::clone(&worker), token.clone()),
+    );
+    tasks.spawn(
+        "PodDNAT deletions",
+        custom_resources::run::<PodDNAT>(Arc::clone(&worker), token.clone()),
+    );
+    tasks.spawn(
+        "sweep",
+        resync::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()),
+    );
     tasks.spawn("lanes", leader::run(Arc::clone(&worker), token.clone()));
     let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
     tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));
-    tasks.spawn("claims", claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()));
+    tasks.spawn(
+        "claims",
+        claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()),
+    );
     if let Some(namespace) = args.certificates_namespace {
-        tasks.spawn("certificates", certificates::run(worker.kube.clone(), namespace, token.clone()));
+        tasks.spawn(
+            "certificates",
+            certificates::run(worker.kube.clone(), namespace, token.clone()),
+        );
     }
     tasks.spawn("admin", admin::serve(listener, Arc::new(registry), readiness, token.clone()));
     tasks.run(DRAIN).await?;
@@ -101,14 +127,18 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for Postgres, but not for a person: a schema that is too old or a server that may lose leases ends the start.
+/// Waits for Postgres, but not for a person: a schema that is too old or a server that may lose
+/// leases ends the start.
 async fn connect(database: &Database) -> anyhow::Result<Store> {
     let store = Store::connect_lazy(&database.database_url, CONNECTIONS, "waygate-worker")?;
     loop {
         match store.check().await {
             Ok(()) => return Ok(store),
             Err(error @ StoreError::Database(_)) => {
-                tracing::warn!(error = crate::errors::chain(&error), "the lease store cannot be reached yet");
+                tracing::warn!(
+                    error = crate::errors::chain(&error),
+                    "the lease store cannot be reached yet"
+                );
                 tokio::time::sleep(RETRY).await;
             }
             Err(error) => return Err(error.into()),
@@ -119,24 +149,32 @@ async fn connect(database: &Database) -> anyhow::Result<Store> {
 async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
     let config = match &args.kubeconfig {
         Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let kubeconfig = Kubeconfig::read_from(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
         }
-        None => kube::Config::infer().await.context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
+        None => kube::Config::infer()
+            .await
+            .context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
     };
     asking_once(config)
 }
 
-/// A client that does not ask again by itself: what the API server has no time for is a wait that the lease knows of, tells the pod's owner, and
-/// that holds nobody else up. The client's own patience is minutes.
+/// A client that does not ask again by itself: what the API server has no time for is a wait that
+/// the lease knows of, tells the pod's owner, and that holds nobody else up. The client's own
+/// patience is minutes.
 fn asking_once(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 
-/// The UID of the kube-system namespace: what identifies a cluster, since a configured ID can be copied.
+/// The UID of the kube-system namespace: what identifies a cluster, since a configured ID can be
+/// copied.
 async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
-    let namespace = Api::<Namespace>::all(kube.clone()).get("kube-system").await.context("cannot read namespace kube-system")?;
+    let namespace = Api::<Namespace>::all(kube.clone())
+        .get("kube-system")
+        .await
+        .context("cannot read namespace kube-system")?;
     let uid = namespace.metadata.uid.context("namespace kube-system has no UID")?;
     uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
 }
@@ -195,7 +233,11 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(busy(listener));
         let client = asking_once(kube::Config::new(url.parse().unwrap())).unwrap();
-        let asked = tokio::time::timeout(Duration::from_secs(5), Api::<Pod>::default_namespaced(client).get("pod")).await;
+        let asked = tokio::time::timeout(
+            Duration::from_secs(5),
+            Api::<Pod>::default_namespaced(client).get("pod"),
+        )
+        .await;
         assert!(matches!(asked, Ok(Err(kube::Error::Api(status))) if status.code == 429));
         server.abort();
     }

@@ -4,7 +4,9 @@ use super::Cloud;
 use crate::error::Error;
 use crate::gateway::entry_cache::Entries;
 use crate::http::params::Params;
-use crate::network::{Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc};
+use crate::network::{
+    Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc,
+};
 use crate::read::pages::{Listing, chain};
 use crate::read::queries::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
 use crate::transport::{Action, Read, ecs, sts, vpc};
@@ -31,7 +33,10 @@ impl Cloud {
     }
 
     /// Every EIP that carries all of `tags`.
-    pub async fn eips_by_tags(&self, tags: &BTreeMap<String, String>) -> Result<Read<Vec<Eip>>, Error> {
+    pub async fn eips_by_tags(
+        &self,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Read<Vec<Eip>>, Error> {
         self.list(&EIPS, Params::default().tags(tags)).await
     }
 
@@ -46,7 +51,8 @@ impl Cloud {
         let mut all = Read { value: Vec::new(), began: Instant::now() };
         for (index, ips) in ips.chunks(EIPS_A_CALL).enumerate() {
             let words: Vec<String> = ips.iter().map(Ipv4Addr::to_string).collect();
-            let part = self.list(&EIPS, Params::default().with("EipAddress", words.join(","))).await?;
+            let part =
+                self.list(&EIPS, Params::default().with("EipAddress", words.join(","))).await?;
             if index == 0 {
                 all.began = part.began;
             }
@@ -55,7 +61,8 @@ impl Cloud {
         Ok(all)
     }
 
-    /// The interface in the VPC that owns `ip`, be it as primary, secondary or out of a prefix; none while the cloud shows none.
+    /// The interface in the VPC that owns `ip`, be it as primary, secondary or out of a prefix;
+    /// none while the cloud shows none.
     pub async fn eni_by_private_ip(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
         self.0.interfaces.owner(ip).await
     }
@@ -66,16 +73,24 @@ impl Cloud {
         self.0.gateways.get(id, make).read(()).await
     }
 
-    /// Every DNAT entry of the gateway, each once; none of a gateway that is gone. One listing at a time: who comes while one is under way
-    /// shares the next.
-    pub async fn forward_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<ForwardEntry>>, Error> {
+    /// Every DNAT entry of the gateway, each once; none of a gateway that is gone. One listing at a
+    /// time: who comes while one is under way shares the next.
+    pub async fn forward_entries(
+        &self,
+        gateway: &NatGatewayId,
+    ) -> Result<Read<Vec<ForwardEntry>>, Error> {
         let read = self.entries(gateway).await?;
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    /// The same, from a read that began no earlier than `since`: the last one, where that is late enough. It may be pieced together: what went
-    /// through [`Self::turn`] here shows as it was since then, what others did as it was some seconds before.
-    pub async fn forward_entries_since(&self, gateway: &NatGatewayId, since: Instant) -> Result<Read<Vec<ForwardEntry>>, Error> {
+    /// The same, from a read that began no earlier than `since`: the last one, where that is late
+    /// enough. It may be pieced together: what went through [`Self::turn`] here shows as it was
+    /// since then, what others did as it was some seconds before.
+    pub async fn forward_entries_since(
+        &self,
+        gateway: &NatGatewayId,
+        since: Instant,
+    ) -> Result<Read<Vec<ForwardEntry>>, Error> {
         let known = self.0.gates.of(gateway).table().since(since);
         let read = match known {
             Some(read) => read,
@@ -94,8 +109,17 @@ impl Cloud {
     }
 
     /// One DNAT entry of the gateway; none when the cloud says that there is none.
-    pub(super) async fn entry(&self, gateway: &NatGatewayId, id: &ForwardEntryId) -> Result<Read<Option<ForwardEntry>>, Error> {
-        let read = self.list(&ENTRIES, Params::default().with("NatGatewayId", gateway).with("ForwardEntryId", id)).await?;
+    pub(super) async fn entry(
+        &self,
+        gateway: &NatGatewayId,
+        id: &ForwardEntryId,
+    ) -> Result<Read<Option<ForwardEntry>>, Error> {
+        let read = self
+            .list(
+                &ENTRIES,
+                Params::default().with("NatGatewayId", gateway).with("ForwardEntryId", id),
+            )
+            .await?;
         Ok(read.map(|entries| entries.into_iter().find(|entry| entry.entry_id == *id)))
     }
 }
@@ -103,9 +127,15 @@ impl Cloud {
 /// What is around them: read seldom, one call each.
 impl Cloud {
     /// The gateway's SNAT entries.
-    pub async fn snat_entries(&self, gateway: &NatGatewayId) -> Result<Read<Vec<SnatEntry>>, Error> {
-        let listing: Listing<_, SnatEntries> =
-            Listing { action: vpc("DescribeSnatTableEntries"), page_size: PAGE, key: |entry| entry.snat_entry_id.clone() };
+    pub async fn snat_entries(
+        &self,
+        gateway: &NatGatewayId,
+    ) -> Result<Read<Vec<SnatEntry>>, Error> {
+        let listing: Listing<_, SnatEntries> = Listing {
+            action: vpc("DescribeSnatTableEntries"),
+            page_size: PAGE,
+            key: |entry| entry.snat_entry_id.clone(),
+        };
         self.list(&listing, Params::default().with("NatGatewayId", gateway)).await
     }
 
@@ -120,21 +150,28 @@ impl Cloud {
     }
 
     async fn vswitches_by(&self, filter: &str, id: &str) -> Result<Read<Vec<VSwitch>>, Error> {
-        let listing: Listing<_, VSwitches> =
-            Listing { action: vpc("DescribeVSwitches"), page_size: PAGE, key: |vswitch| vswitch.vswitch_id.clone() };
+        let listing: Listing<_, VSwitches> = Listing {
+            action: vpc("DescribeVSwitches"),
+            page_size: PAGE,
+            key: |vswitch| vswitch.vswitch_id.clone(),
+        };
         self.list(&listing, Params::default().with(filter, id)).await
     }
 
     /// One VPC; none when the cloud says that there is none.
     pub async fn vpc(&self, id: &VpcId) -> Result<Read<Option<Vpc>>, Error> {
-        let listing: Listing<_, Vpcs> = Listing { action: vpc("DescribeVpcs"), page_size: PAGE, key: |vpc| vpc.vpc_id.clone() };
+        let listing: Listing<_, Vpcs> =
+            Listing { action: vpc("DescribeVpcs"), page_size: PAGE, key: |vpc| vpc.vpc_id.clone() };
         Ok(self.list(&listing, Params::default().with("VpcId", id)).await?.map(|mut all| all.pop()))
     }
 
     /// The route tables of the cluster's VPC.
     pub async fn route_tables(&self) -> Result<Read<Vec<RouteTable>>, Error> {
-        let listing: Listing<_, RouteTables> =
-            Listing { action: vpc("DescribeRouteTableList"), page_size: PAGE, key: |table| table.route_table_id.clone() };
+        let listing: Listing<_, RouteTables> = Listing {
+            action: vpc("DescribeRouteTableList"),
+            page_size: PAGE,
+            key: |table| table.route_table_id.clone(),
+        };
         self.list(&listing, Params::default().with("VpcId", &self.0.vpc)).await
     }
 
@@ -145,35 +182,63 @@ impl Cloud {
     }
 
     /// The security groups of an interface; none when the cloud shows no such interface in use.
-    pub async fn security_groups(&self, interface: &EniId) -> Result<Read<Option<Vec<String>>>, Error> {
+    pub async fn security_groups(
+        &self,
+        interface: &EniId,
+    ) -> Result<Read<Option<Vec<String>>>, Error> {
         self.0.interfaces.security_groups(interface).await
     }
 
     /// The inbound rules of a security group.
-    pub async fn inbound_rules(&self, security_group: &str) -> Result<Read<Vec<SecurityRule>>, Error> {
-        let params = Params::default().with("SecurityGroupId", security_group).with("Direction", "ingress").with("MaxResults", 1000);
+    pub async fn inbound_rules(
+        &self,
+        security_group: &str,
+    ) -> Result<Read<Vec<SecurityRule>>, Error> {
+        let params = Params::default()
+            .with("SecurityGroupId", security_group)
+            .with("Direction", "ingress")
+            .with("MaxResults", 1000);
         self.chain::<SecurityGroup>(ecs("DescribeSecurityGroupAttribute"), params).await
     }
 
     /// The tags of up to 50 resources of one type, such as `EIP` or `NATGATEWAY`.
-    pub async fn resource_tags(&self, resource_type: &str, ids: &[&str]) -> Result<Read<Vec<ResourceTag>>, Error> {
-        let params = Params::default().with("ResourceType", resource_type).list("ResourceId", ids).with("MaxResults", PAGE);
+    pub async fn resource_tags(
+        &self,
+        resource_type: &str,
+        ids: &[&str],
+    ) -> Result<Read<Vec<ResourceTag>>, Error> {
+        let params = Params::default()
+            .with("ResourceType", resource_type)
+            .list("ResourceId", ids)
+            .with("MaxResults", PAGE);
         self.chain::<TagResources>(vpc("ListTagResources"), params).await
     }
 
     /// Who the credentials are, as the cloud sees it.
     pub async fn caller_identity(&self) -> Result<Read<Identity>, Error> {
-        let read = self.0.transport.call::<CallerIdentity>(sts("GetCallerIdentity"), Params::default(), self.due()).await?;
+        let read = self
+            .0
+            .transport
+            .call::<CallerIdentity>(sts("GetCallerIdentity"), Params::default(), self.due())
+            .await?;
         Ok(read.map(CallerIdentity::fact))
     }
 
-    async fn list<K: Ord + Send, P: Page>(&self, listing: &Listing<K, P>, params: Params) -> Result<Read<Vec<P::Item>>, Error> {
+    async fn list<K: Ord + Send, P: Page>(
+        &self,
+        listing: &Listing<K, P>,
+        params: Params,
+    ) -> Result<Read<Vec<P::Item>>, Error> {
         let due = self.due();
         let permit = self.0.transport.permit(listing.action, due).await?;
         listing.all(&self.0.transport, permit, params, due).await
     }
 
-    async fn chain<C: Chain>(&self, action: Action, params: Params) -> Result<Read<Vec<C::Item>>, Error> {
+    async fn chain<C: Chain>(
+        &self,
+        action: Action,
+        params: Params,
+    ) -> Result<Read<Vec<C::Item>>, Error> {
         let due = self.due();
         let permit = self.0.transport.permit(action, due).await?;
         chain::<C>(&self.0.transport, permit, action, params, due).await

@@ -11,8 +11,9 @@ use waygate_core::ids::NatGatewayId;
 const MORE_THAN_A_LIST: usize = 2;
 
 impl Cloud {
-    /// Waits until the gateway is likely to take a change; how many at a time, and whether its entries must be at rest before and how long that
-    /// takes, is learned from its answers. What may take long is the caller's to bound: dropping this future gives the place up.
+    /// Waits until the gateway is likely to take a change; how many at a time, and whether its
+    /// entries must be at rest before and how long that takes, is learned from its answers. What
+    /// may take long is the caller's to bound: dropping this future gives the place up.
     pub async fn turn(&self, gateway: &NatGatewayId) -> Turn {
         Turn::new(&self.0.transport, self.enter(gateway, Proof::Trust).await)
     }
@@ -30,7 +31,8 @@ impl Cloud {
         self.0.gates.of(gateway).enter(proof, look).await
     }
 
-    /// Looks at entries that came to rest before the last change was taken and that nobody has looked at, for those who share lists of entries.
+    /// Looks at entries that came to rest before the last change was taken and that nobody has
+    /// looked at, for those who share lists of entries.
     pub async fn catch_up(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         let gate = self.0.gates.of(gateway);
         let overtaken = gate.table().overtaken();

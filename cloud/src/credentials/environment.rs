@@ -18,7 +18,8 @@ pub struct AccessKey {
     pub token: Option<SecretString>,
 }
 
-/// The variables that the cloud's own clients read, by the names they give them (`ALIBABA_CLOUD_…`).
+/// The variables that the cloud's own clients read, by the names they give them
+/// (`ALIBABA_CLOUD_…`).
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `ACCESS_KEY_ID`
@@ -58,16 +59,25 @@ impl Environment {
         let pair = match (present(self.access_key_id), self.access_key_secret) {
             (Some(id), Some(secret)) => Some(AccessKey { id, secret, token: self.security_token }),
             (None, None) => None,
-            _ => return Err(Error::Setup("an access key ID or its secret is set, but not both".to_owned())),
-        };
-        let role = match (present(self.role_arn), present(self.oidc_provider_arn), self.oidc_token_file) {
-            (Some(arn), Some(provider_arn), Some(token_file)) => {
-                let session_name = present(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
-                Some(Role { arn, provider_arn, token_file, session_name })
+            _ => {
+                return Err(Error::Setup(
+                    "an access key ID or its secret is set, but not both".to_owned(),
+                ));
             }
-            (_, None, None) => None,
-            _ => return Err(Error::Setup("of role ARN, OIDC provider ARN and OIDC token file, some are set, but not all".to_owned())),
         };
+        let role =
+            match (present(self.role_arn), present(self.oidc_provider_arn), self.oidc_token_file) {
+                (Some(arn), Some(provider_arn), Some(token_file)) => {
+                    let session_name =
+                        present(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
+                    Some(Role { arn, provider_arn, token_file, session_name })
+                }
+                (_, None, None) => None,
+                _ => return Err(Error::Setup(
+                    "of role ARN, OIDC provider ARN and OIDC token file, some are set, but not all"
+                        .to_owned(),
+                )),
+            };
         let machine = (!self.ecs_metadata_disabled).then_some(Machine {
             role: present(self.ecs_metadata),
             old_protocol: !self.imdsv1_disabled,
@@ -87,9 +97,11 @@ mod tests {
 
     #[test]
     fn half_a_source_is_refused_rather_than_skipped() {
-        let half_pair = Environment { access_key_id: Some("id".to_owned()), ..Environment::default() };
+        let half_pair =
+            Environment { access_key_id: Some("id".to_owned()), ..Environment::default() };
         assert!(half_pair.split().is_err());
-        let half_role = Environment { oidc_provider_arn: Some("arn".to_owned()), ..Environment::default() };
+        let half_role =
+            Environment { oidc_provider_arn: Some("arn".to_owned()), ..Environment::default() };
         assert!(half_role.split().is_err());
     }
 
@@ -97,7 +109,8 @@ mod tests {
     fn nothing_set_leaves_the_machine() {
         let Sources { pair, role, machine } = Environment::default().split().unwrap();
         assert!(pair.is_none() && role.is_none() && machine.is_some());
-        let Sources { machine, .. } = Environment { ecs_metadata_disabled: true, ..Environment::default() }.split().unwrap();
+        let Sources { machine, .. } =
+            Environment { ecs_metadata_disabled: true, ..Environment::default() }.split().unwrap();
         assert!(machine.is_none());
     }
 }

@@ -19,7 +19,10 @@ pub(crate) struct Keys {
 impl Keys {
     /// Temporary keys as an answer brought them.
     pub(crate) fn from_wire(keys: WireKeys) -> Result<Self, String> {
-        let expires: Timestamp = keys.expiration.parse().map_err(|_| format!("Expiration is {:.40?}, not a time", keys.expiration))?;
+        let expires: Timestamp = keys
+            .expiration
+            .parse()
+            .map_err(|_| format!("Expiration is {:.40?}, not a time", keys.expiration))?;
         Ok(Self {
             id: required("AccessKeyId", keys.access_key_id)?,
             secret: SecretString::from(keys.access_key_secret),

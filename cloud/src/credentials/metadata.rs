@@ -16,7 +16,8 @@ const TOKEN_PATH: &str = "latest/api/token";
 const ROLE_PATH: &str = "latest/meta-data/ram/security-credentials/";
 /// The service is on the machine itself; the official clients wait a second, too.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a session token of the newer protocol is good for; one is fetched each time, so it may be short.
+/// How long a session token of the newer protocol is good for; one is fetched each time, so it may
+/// be short.
 const SESSION_SECONDS: &str = "60";
 
 /// What is known about the machine.
@@ -52,17 +53,26 @@ impl InstanceRole {
             None => self.get(ROLE_PATH, session.as_deref()).await?,
         };
         let role = role.trim();
-        if role.is_empty() || !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte)) {
+        if role.is_empty()
+            || !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
+        {
             return Err(unreadable(ACTION, StatusCode::OK, "the machine has no role"));
         }
         let body = self.get(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
-        let keys: RoleKeys = serde_json::from_str(&body).map_err(|error| unreadable(ACTION, StatusCode::OK, error.to_string()))?;
-        keys.granted().and_then(Keys::from_wire).map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+        let keys: RoleKeys = serde_json::from_str(&body)
+            .map_err(|error| unreadable(ACTION, StatusCode::OK, error.to_string()))?;
+        keys.granted()
+            .and_then(Keys::from_wire)
+            .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
-    /// A session of the newer protocol; none where only the older one is spoken, and that is allowed.
+    /// A session of the newer protocol; none where only the older one is spoken, and that is
+    /// allowed.
     async fn session(&self) -> Result<Option<String>, Error> {
-        let request = self.http.put(self.url(TOKEN_PATH)?).header("X-aliyun-ecs-metadata-token-ttl-seconds", SESSION_SECONDS);
+        let request = self
+            .http
+            .put(self.url(TOKEN_PATH)?)
+            .header("X-aliyun-ecs-metadata-token-ttl-seconds", SESSION_SECONDS);
         match self.text(request).await {
             Ok(session) => Ok(Some(session)),
             Err(_) if self.machine.old_protocol => Ok(None),
@@ -80,11 +90,15 @@ impl InstanceRole {
 
     async fn text(&self, request: RequestBuilder) -> Result<String, Error> {
         let answer = tokio::time::timeout_at(Instant::now() + TIMEOUT, async {
-            let lost = |error: reqwest::Error| Error::Transport { action: ACTION, source: Arc::new(error.without_url()) };
+            let lost = |error: reqwest::Error| Error::Transport {
+                action: ACTION,
+                source: Arc::new(error.without_url()),
+            };
             let mut response = request.send().await.map_err(lost)?;
             let body = read_bounded(ACTION, &mut response).await?;
             match response.status() {
-                StatusCode::OK => String::from_utf8(body).map_err(|_| unreadable(ACTION, StatusCode::OK, "not text")),
+                StatusCode::OK => String::from_utf8(body)
+                    .map_err(|_| unreadable(ACTION, StatusCode::OK, "not text")),
                 status => Err(unreadable(ACTION, status, "refused")),
             }
         });
@@ -92,6 +106,8 @@ impl InstanceRole {
     }
 
     fn url(&self, path: &str) -> Result<Url, Error> {
-        self.base.join(path).map_err(|error| Error::Setup(format!("the metadata endpoint: {error}")))
+        self.base
+            .join(path)
+            .map_err(|error| Error::Setup(format!("the metadata endpoint: {error}")))
     }
 }

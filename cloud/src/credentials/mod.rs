@@ -1,7 +1,7 @@
 //! Who we are to the cloud: keys of one source, fetched when needed and kept fresh.
 //!
-//! Temporary keys are fetched again well ahead of their end, by one task while all others go on with the old ones; while fetching
-//! fails, the old ones serve to their last minute.
+//! Temporary keys are fetched again well ahead of their end, by one task while all others go on
+//! with the old ones; while fetching fails, the old ones serve to their last minute.
 
 mod environment;
 pub(crate) mod keys;
@@ -22,11 +22,14 @@ use secrecy::SecretString;
 use std::sync::Arc;
 use waygate_core::error::chain;
 
-/// Fetched again this long before their end, as the official clients do: a sixth of the shortest life keys come with.
+/// Fetched again this long before their end, as the official clients do: a sixth of the shortest
+/// life keys come with.
 const AHEAD: SignedDuration = SignedDuration::from_mins(15);
-/// Not used in the last moments: a call signed now may be looked at a little later, by a clock a little ahead.
+/// Not used in the last moments: a call signed now may be looked at a little later, by a clock a
+/// little ahead.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
-/// After a failure, its error answers this long, so that a thousand callers do not ask a thousand times.
+/// After a failure, its error answers this long, so that a thousand callers do not ask a thousand
+/// times.
 const FAILURE_HOLDS: SignedDuration = SignedDuration::from_secs(2);
 
 /// Where keys come from. Cheap to clone; all clones share what was fetched.
@@ -60,12 +63,17 @@ impl Credentials {
         Self::fixed(AccessKey { id: id.into(), secret, token: None })
     }
 
-    /// The first source there is: the configured pair, then a pair in the environment, then the pod's service account (RRSA), then
-    /// the role of the machine.
+    /// The first source there is: the configured pair, then a pair in the environment, then the
+    /// pod's service account (RRSA), then the role of the machine.
     ///
-    /// The choice is made once and by configuration alone. A source that fails is not replaced by the next, which would make calls
-    /// as somebody else, perhaps in another account, where everything we own seems to be gone.
-    pub fn chain(configured: Option<AccessKey>, environment: Environment, settings: &Settings) -> Result<Self, Error> {
+    /// The choice is made once and by configuration alone. A source that fails is not replaced by
+    /// the next, which would make calls as somebody else, perhaps in another account, where
+    /// everything we own seems to be gone.
+    pub fn chain(
+        configured: Option<AccessKey>,
+        environment: Environment,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
         let Sources { pair, role, machine } = environment.split()?;
         if let Some(pair) = configured.or(pair) {
             return Ok(Self::fixed(pair));
@@ -113,8 +121,13 @@ impl Credentials {
 
     fn held(&self, now: Timestamp) -> Held {
         let state = self.state();
-        let failed = state.failure.as_ref().filter(|(at, _)| now < at.saturating_add(FAILURE_HOLDS).unwrap_or(*at));
-        let left = |keys: &Keys| keys.expires.map_or(SignedDuration::MAX, |expires| expires.duration_since(now));
+        let failed = state
+            .failure
+            .as_ref()
+            .filter(|(at, _)| now < at.saturating_add(FAILURE_HOLDS).unwrap_or(*at));
+        let left = |keys: &Keys| {
+            keys.expires.map_or(SignedDuration::MAX, |expires| expires.duration_since(now))
+        };
         match (&state.keys, failed) {
             (Some(keys), _) if left(keys) > AHEAD => Held::Fresh(Arc::clone(keys)),
             (Some(keys), Some(_)) if left(keys) > MARGIN => Held::Fresh(Arc::clone(keys)),
@@ -202,9 +215,18 @@ mod tests {
         Credentials::chain(None, Environment::default(), &settings).unwrap()
     }
 
-    fn hold(credentials: &Credentials, left: SignedDuration, failed_ago: Option<SignedDuration>) -> Held {
+    fn hold(
+        credentials: &Credentials,
+        left: SignedDuration,
+        failed_ago: Option<SignedDuration>,
+    ) -> Held {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
-        let keys = Keys { id: "id".to_owned(), secret: "secret".into(), token: None, expires: Some(now + left) };
+        let keys = Keys {
+            id: "id".to_owned(),
+            secret: "secret".into(),
+            token: None,
+            expires: Some(now + left),
+        };
         let failure = failed_ago.map(|ago| (now - ago, Error::Setup("in vain".to_owned())));
         *credentials.state() = State { keys: Some(Arc::new(keys)), failure };
         credentials.held(now)
@@ -220,7 +242,8 @@ mod tests {
 
     #[test]
     fn while_fetching_fails_the_old_keys_serve_and_nobody_asks_again_at_once() {
-        let (credentials, minutes, just_now) = (credentials(), SignedDuration::from_mins, Some(SignedDuration::from_secs(1)));
+        let (credentials, minutes, just_now) =
+            (credentials(), SignedDuration::from_mins, Some(SignedDuration::from_secs(1)));
         assert!(matches!(hold(&credentials, minutes(10), just_now), Held::Fresh(_)));
         assert!(matches!(hold(&credentials, minutes(10), Some(FAILURE_HOLDS)), Held::Ageing(_)));
         assert!(matches!(hold(&credentials, minutes(-1), just_now), Held::Failed(_)));
@@ -230,8 +253,12 @@ mod tests {
     #[test]
     fn refused_keys_are_dropped_but_not_their_successors() {
         let credentials = credentials();
-        let Held::Fresh(old) = hold(&credentials, SignedDuration::from_mins(20), None) else { panic!("fresh") };
-        let Held::Fresh(new) = hold(&credentials, SignedDuration::from_mins(40), None) else { panic!("fresh") };
+        let Held::Fresh(old) = hold(&credentials, SignedDuration::from_mins(20), None) else {
+            panic!("fresh")
+        };
+        let Held::Fresh(new) = hold(&credentials, SignedDuration::from_mins(40), None) else {
+            panic!("fresh")
+        };
         credentials.refused(&old);
         assert!(credentials.state().keys.is_some());
         credentials.refused(&new);

@@ -41,8 +41,13 @@ pub(super) struct Oidc {
 
 impl Oidc {
     pub(super) fn new(role: Role, settings: &Settings) -> Result<Self, Error> {
-        let endpoints = Endpoints::new(&settings.region, settings.network, settings.endpoint.as_ref())?;
-        Ok(Self { role, http: http_client(&settings.user_agent_suffix)?, endpoint: endpoints.of(Product::Sts).clone() })
+        let endpoints =
+            Endpoints::new(&settings.region, settings.network, settings.endpoint.as_ref())?;
+        Ok(Self {
+            role,
+            http: http_client(&settings.user_agent_suffix)?,
+            endpoint: endpoints.of(Product::Sts).clone(),
+        })
     }
 
     /// Unsigned: the token is the proof. It goes in the body, because URLs end up in logs.
@@ -62,17 +67,28 @@ impl Oidc {
             .with("DurationSeconds", LIFETIME_SECONDS);
         let mut url = self.endpoint.clone();
         url.set_query(Some(&query.canonical()));
-        let request = self.http.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.canonical());
-        let request = request.build().map_err(|error| Error::Setup(format!("{ACTION}: {}", error.without_url())))?;
-        let answer = tokio::time::timeout(TIMEOUT, exchange::<Assumption>(&self.http, ACTION, request)).await;
+        let request = self
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.canonical());
+        let request = request
+            .build()
+            .map_err(|error| Error::Setup(format!("{ACTION}: {}", error.without_url())))?;
+        let answer =
+            tokio::time::timeout(TIMEOUT, exchange::<Assumption>(&self.http, ACTION, request))
+                .await;
         let assumption = answer.map_err(|_| Error::Deadline { action: ACTION })??;
-        Keys::from_wire(assumption.credentials).map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+        Keys::from_wire(assumption.credentials)
+            .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
     /// Read at every refresh: the kubelet rotates the file.
     async fn token(&self) -> Result<SecretString, Error> {
         let path = &self.role.token_file;
-        let unreadable = |error: std::io::Error| Error::Setup(format!("the OIDC token {}: {error}", path.display()));
+        let unreadable = |error: std::io::Error| {
+            Error::Setup(format!("the OIDC token {}: {error}", path.display()))
+        };
         let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let mut token = String::new();
         file.take(LONGEST_TOKEN).read_to_string(&mut token).await.map_err(unreadable)?;

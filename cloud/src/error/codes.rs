@@ -1,7 +1,8 @@
 //! Every error code the API is known to give, classified once. The misspellings are the API's own.
 
 use waygate_core::failure::FailureClass::{
-    self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient,
+    self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled,
+    Transient,
 };
 use waygate_core::failure::FailureScope::{self as Scope, Account, Change, Entry, Gateway};
 
@@ -16,14 +17,21 @@ pub(crate) struct Verdict {
 
 type Row = (&'static str, Class, Scope, &'static str);
 
-/// The only message that decides: this code usually says "not now", but with this text it says "not there".
+/// The only message that decides: this code usually says "not now", but with this text it says "not
+/// there".
 const ENTRY_GONE_CODE: &str = "IncorretForwardEntryStatus";
 const ENTRY_GONE_TEXT: &str = "is not exist";
 
-/// Changes of a NAT gateway's forward entries: what others are refused for the thing they name, these are refused for the gateway.
+/// Changes of a NAT gateway's forward entries: what others are refused for the thing they name,
+/// these are refused for the gateway.
 const ENTRY_ACTIONS: &[&str] = &["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry"];
 /// Changes of an EIP that is there.
-const EIP_ACTIONS: &[&str] = &["AssociateEipAddress", "UnassociateEipAddress", "ReleaseEipAddress", "ModifyEipAddressAttribute"];
+const EIP_ACTIONS: &[&str] = &[
+    "AssociateEipAddress",
+    "UnassociateEipAddress",
+    "ReleaseEipAddress",
+    "ModifyEipAddressAttribute",
+];
 const UNBIND: &[&str] = &["UnassociateEipAddress"];
 
 /// Codes that mean something else for some actions than for the others.
@@ -34,12 +42,16 @@ const BY_ACTION: &[(&[&str], Row)] = &[
     (UNBIND, ("InvalidInstanId.NotFound", Done, Change, "NotBound")),
     (UNBIND, ("InvalidParams.NotFound", Done, Change, "NotBound")),
     // The EIP may be bound a moment from now; whether it ever will be is for a read to say.
-    (&["CreateForwardEntry"], ("InvalidExternalIp.NotFound", Conflict, Change, "AddressNotOnGateway")),
+    (
+        &["CreateForwardEntry"],
+        ("InvalidExternalIp.NotFound", Conflict, Change, "AddressNotOnGateway"),
+    ),
     // Another change of the same gateway is under way.
     (ENTRY_ACTIONS, ("OperationConflict", Conflict, Gateway, "OperationConflict")),
     (ENTRY_ACTIONS, ("TaskConflict", Conflict, Gateway, "OperationConflict")),
     (ENTRY_ACTIONS, ("Forbidden.FinancialLocked", Denied, Gateway, "FinancialLocked")),
-    // Of an EIP it says that this one is another's; where there is none yet, that a right is missing.
+    // Of an EIP it says that this one is another's; where there is none yet, that a right is
+    // missing.
     (EIP_ACTIONS, ("Forbbiden", Denied, Change, "PermissionDenied")),
 ];
 
@@ -93,7 +105,8 @@ const CODES: &[Row] = &[
     ("OperationFailed.RiskControl", Denied, Account, "AccountRiskControl"),
     ("InvalidTimeStamp.Expired", Denied, Account, "ClockSkew"),
     ("InvalidTimeStamp.Format", Denied, Account, "ClockSkew"),
-    // A nonce seen before means that some copy of this very request may have arrived: nothing is known.
+    // A nonce seen before means that some copy of this very request may have arrived: nothing is
+    // known.
     ("SignatureNonceUsed", Transient, Change, "NonceReused"),
     ("SignatureDoesNotMatch", Denied, Account, "InvalidCredentials"),
     ("IncompleteSignature", Denied, Account, "InvalidCredentials"),
@@ -111,7 +124,8 @@ const CODES: &[Row] = &[
     ("NATGATEWAY_FINANCIALLOCKED", Denied, Gateway, "FinancialLocked"),
     ("InvalidEIPStatus.BizDisabled", Denied, Change, "FinancialLocked"),
     ("BandwidthPackageId.InvalidBizStatus", Denied, Change, "FinancialLocked"),
-    // AllocateEipAddress, AllocateEipAddressPro. A region's stock is of one line or pool; another may have some.
+    // AllocateEipAddress, AllocateEipAddressPro. A region's stock is of one line or pool; another
+    // may have some.
     ("QuotaExceeded.Eip", Quota, Account, "EipQuotaExceeded"),
     ("FrequentPurchase.EIP", Conflict, Account, "FrequentPurchase"),
     ("OrderFailed.ConcurrentOperate", Conflict, Account, "FrequentPurchase"),
@@ -242,15 +256,19 @@ pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> V
     if code == ENTRY_GONE_CODE && message.contains(ENTRY_GONE_TEXT) {
         return Verdict { class: NotFound, scope: Entry, reason: "ForwardEntryNotFound" };
     }
-    let special = BY_ACTION.iter().find(|(actions, row)| row.0 == code && actions.contains(&action)).map(|(_, row)| row);
+    let special = BY_ACTION
+        .iter()
+        .find(|(actions, row)| row.0 == code && actions.contains(&action))
+        .map(|(_, row)| row);
     match special.or_else(|| CODES.iter().find(|row| row.0 == code)) {
         Some((_, class, scope, reason)) => Verdict { class: *class, scope: *scope, reason },
         None => by_shape(action, status, code),
     }
 }
 
-/// A code nobody wrote down, judged by the families the API's codes come in. Never as [`NotFound`]: that is taken as proof that the
-/// thing is gone, and of whatever else an unknown code may miss, nothing is proven.
+/// A code nobody wrote down, judged by the families the API's codes come in. Never as [`NotFound`]:
+/// that is taken as proof that the thing is gone, and of whatever else an unknown code may miss,
+/// nothing is proven.
 fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
     // What runs out while entries are changed is the gateway's.
     let quota_of = if ENTRY_ACTIONS.contains(&action) { Gateway } else { Change };
@@ -258,9 +276,14 @@ fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
         _ if code.contains("Throttling") || status == 429 => (Throttled, Account, "Throttled"),
         _ if status >= 500 => (Transient, Change, "CloudInternalError"),
         _ if code.contains("LastTokenProcessing") => (Processing, Change, "OperationProcessing"),
-        _ if code.starts_with("QuotaExceeded") || code.ends_with("QuotaExceeded") => (Quota, quota_of, "QuotaExceeded"),
+        _ if code.starts_with("QuotaExceeded") || code.ends_with("QuotaExceeded") => {
+            (Quota, quota_of, "QuotaExceeded")
+        }
         _ if code.starts_with("IncorrectStatus") => (Conflict, Change, "NotReady"),
-        _ if code.starts_with("TaskConflict") || code.contains("OperationConflict") || status == 409 => {
+        _ if code.starts_with("TaskConflict")
+            || code.contains("OperationConflict")
+            || status == 409 =>
+        {
             (Conflict, Change, "OperationConflict")
         }
         _ if code.starts_with("PAY.") => (Denied, Account, "InsufficientBalance"),
@@ -288,7 +311,11 @@ mod tests {
     #[test]
     fn every_code_of_the_table_is_found_and_has_a_reason_fit_for_a_condition() {
         for (code, class, scope, reason) in CODES {
-            assert_eq!(verdict("AnyAction", 400, code, ""), Verdict { class: *class, scope: *scope, reason }, "{code}");
+            assert_eq!(
+                verdict("AnyAction", 400, code, ""),
+                Verdict { class: *class, scope: *scope, reason },
+                "{code}"
+            );
             assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()), "{reason}");
             assert!(reason.chars().all(|c| c.is_ascii_alphanumeric()), "{reason}");
         }
@@ -296,7 +323,11 @@ mod tests {
 
     /// The codes whose answer to `action` concerns `scope`.
     fn codes_of(action: &str, scope: Scope) -> Vec<&'static str> {
-        CODES.iter().map(|row| row.0).filter(|code| verdict(action, 400, code, "").scope == scope).collect()
+        CODES
+            .iter()
+            .map(|row| row.0)
+            .filter(|code| verdict(action, 400, code, "").scope == scope)
+            .collect()
     }
 
     #[test]
@@ -324,7 +355,11 @@ mod tests {
         assert_eq!(codes_of("AssociateEipAddress", Entry), entry);
         for action in ENTRY_ACTIONS {
             let more = codes_of(action, Gateway).into_iter().filter(|code| !gateway.contains(code));
-            assert_eq!(more.collect::<Vec<_>>(), ["OperationConflict", "TaskConflict", "Forbidden.FinancialLocked"], "{action}");
+            assert_eq!(
+                more.collect::<Vec<_>>(),
+                ["OperationConflict", "TaskConflict", "Forbidden.FinancialLocked"],
+                "{action}"
+            );
             assert_eq!(codes_of(action, Entry), entry, "{action}");
         }
     }
@@ -332,17 +367,28 @@ mod tests {
     /// Class and scope are two columns, but what a class is about bounds whom it can concern.
     #[test]
     fn no_row_contradicts_itself() {
-        for (code, class, scope, reason) in CODES.iter().chain(BY_ACTION.iter().map(|(_, row)| row)) {
+        for (code, class, scope, reason) in CODES.iter().chain(BY_ACTION.iter().map(|(_, row)| row))
+        {
             let fits = match class {
                 Throttled => *scope == Account,
                 Processing | Done => *scope == Change,
-                // Rights, keys, clocks and the account's money are not this change's; what is locked or another's is.
-                Denied => *scope != Entry && (*scope == Account || ["FinancialLocked", "PermissionDenied"].contains(reason)),
+                // Rights, keys, clocks and the account's money are not this change's; what is
+                // locked or another's is.
+                Denied => {
+                    *scope != Entry
+                        && (*scope == Account
+                            || ["FinancialLocked", "PermissionDenied"].contains(reason))
+                }
                 Quota | NotFound | Conflict | Transient | Permanent => true,
             };
             assert!(fits, "{code}: {class:?} of {scope:?}");
-            let is_of_client = ["InvalidRegion", "UnknownAction", "PermissionDenied", "InvalidCredentials"].contains(reason);
-            assert!(!is_of_client || *scope == Account || *code == "Forbbiden", "{code} comes to every call alike");
+            let is_of_client =
+                ["InvalidRegion", "UnknownAction", "PermissionDenied", "InvalidCredentials"]
+                    .contains(reason);
+            assert!(
+                !is_of_client || *scope == Account || *code == "Forbbiden",
+                "{code} comes to every call alike"
+            );
         }
     }
 
@@ -356,18 +402,36 @@ mod tests {
 
     #[test]
     fn a_status_refusal_that_says_not_exist_means_gone() {
-        let gone = verdict("DeleteForwardEntry", 400, "IncorretForwardEntryStatus", "The Specified forwardEntry is not exist");
+        let gone = verdict(
+            "DeleteForwardEntry",
+            400,
+            "IncorretForwardEntryStatus",
+            "The Specified forwardEntry is not exist",
+        );
         assert_eq!(gone.class, NotFound);
-        let busy = verdict("DeleteForwardEntry", 400, "IncorretForwardEntryStatus", "Some entry is not stable");
+        let busy = verdict(
+            "DeleteForwardEntry",
+            400,
+            "IncorretForwardEntryStatus",
+            "Some entry is not stable",
+        );
         assert_eq!(busy.class, Conflict);
     }
 
     #[test]
     fn not_being_bound_is_what_an_unbind_asks_for() {
-        for code in ["InvalidBindInstance.NotFound", "InvalidInstanceId.NotFound", "InvalidInstanId.NotFound", "InvalidParams.NotFound"] {
+        for code in [
+            "InvalidBindInstance.NotFound",
+            "InvalidInstanceId.NotFound",
+            "InvalidInstanId.NotFound",
+            "InvalidParams.NotFound",
+        ] {
             assert_eq!(verdict("UnassociateEipAddress", 404, code, "").class, Done, "{code}");
         }
-        assert_eq!(verdict("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class, NotFound);
+        assert_eq!(
+            verdict("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class,
+            NotFound
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What can go wrong with a call, and what that means for whoever asked.
 //!
-//! The one distinction everything hangs on: did the cloud *surely not* carry the change out ([`Error::is_definite`]), or is its
-//! outcome unknown? An unknown outcome is settled by the same `ClientToken` or by a read, never by a new operation.
+//! The one distinction everything hangs on: did the cloud *surely not* carry the change out
+//! ([`Error::is_definite`]), or is its outcome unknown? An unknown outcome is settled by the same
+//! `ClientToken` or by a read, never by a new operation.
 
 mod codes;
 
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use waygate_core::failure::CallFailure;
 
-/// Why a call did not give what it was asked for. Cheap to clone, because the waiters of one batch share it.
+/// Why a call did not give what it was asked for. Cheap to clone, because the waiters of one batch
+/// share it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The cloud answered, and the answer was no.
@@ -102,7 +104,9 @@ impl Error {
             Self::Refused(refusal) => refusal.verdict().class,
             Self::NotSent { waiting: Waiting::Credentials { class, .. }, .. } => *class,
             Self::NotSent { .. } => Class::Throttled,
-            Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => Class::Transient,
+            Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => {
+                Class::Transient
+            }
             Self::Setup(_) => Class::Permanent,
         }
     }
@@ -111,7 +115,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self.class() {
             Class::Transient | Class::Throttled | Class::Conflict | Class::Processing => true,
-            Class::Done | Class::NotFound | Class::Quota | Class::Denied | Class::Permanent => false,
+            Class::Done | Class::NotFound | Class::Quota | Class::Denied | Class::Permanent => {
+                false
+            }
         }
     }
 
@@ -121,7 +127,11 @@ impl Error {
             Self::NotSent { .. } | Self::Setup(_) => true,
             Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => false,
             Self::Refused(refusal) => {
-                refusal.status < 500 && !matches!(self.class(), Class::Transient | Class::Throttled | Class::Processing)
+                refusal.status < 500
+                    && !matches!(
+                        self.class(),
+                        Class::Transient | Class::Throttled | Class::Processing
+                    )
             }
         }
     }
@@ -135,7 +145,8 @@ impl Error {
         }
     }
 
-    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that are not at rest yet.
+    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that
+    /// are not at rest yet.
     pub fn is_gateway_busy(&self) -> bool {
         self.failure().is_gateway_busy()
     }
@@ -153,16 +164,21 @@ impl Error {
         }
     }
 
-    /// What a pod is told: without the request's ID, which is another each time. A condition that changes with every try is an event of the
-    /// pod, and that would wake the lease for the next try at once.
+    /// What a pod is told: without the request's ID, which is another each time. A condition that
+    /// changes with every try is an event of the pod, and that would wake the lease for the next
+    /// try at once.
     fn message(&self) -> String {
         if let Self::Refused(refusal) = self {
-            return format!("{}: the cloud refused: {}: {}", refusal.action, refusal.code, refusal.message);
+            return format!(
+                "{}: the cloud refused: {}: {}",
+                refusal.action, refusal.code, refusal.message
+            );
         }
         waygate_core::error::chain(self)
     }
 
-    /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave a call.
+    /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave
+    /// a call.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NotSent { waiting: Waiting::Permit { retry_after }, .. } => *retry_after,

@@ -55,7 +55,18 @@ const NAMES: &[&str] = &[
 ];
 
 fn anything() -> impl Strategy<Value = Value> {
-    let words = ["", "eip-1", "10.0.0.1", "10.0.0.0/28", "10.0.0.0/99", "-1", "4294967296", "Available", "Success", "\u{0}"];
+    let words = [
+        "",
+        "eip-1",
+        "10.0.0.1",
+        "10.0.0.0/28",
+        "10.0.0.0/99",
+        "-1",
+        "4294967296",
+        "Available",
+        "Success",
+        "\u{0}",
+    ];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -67,8 +78,13 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 64, 8, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map(prop::sample::select(NAMES), inner, 0..8)
-                .prop_map(|map| Value::from(map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())),
+            prop::collection::btree_map(prop::sample::select(NAMES), inner, 0..8).prop_map(|map| {
+                Value::from(
+                    map.into_iter()
+                        .map(|(name, value)| (name.to_owned(), value))
+                        .collect::<Map<_, _>>(),
+                )
+            }),
         ]
     })
 }
@@ -89,7 +105,8 @@ proptest! {
         read_as_everything(answer.to_string().as_bytes());
     }
 
-    /// One field of a good answer replaced by anything: it is read, or refused, but no EIP gets lost on the way.
+    /// One field of a good answer replaced by anything: it is read, or refused, but no EIP gets
+    /// lost on the way.
     #[test]
     fn no_item_is_lost_silently(field in prop::sample::select(vec!["AllocationId", "IpAddress", "Status", "Bandwidth", "Tags"]), value in anything()) {
         let mut answer = eip();

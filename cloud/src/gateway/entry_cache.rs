@@ -1,11 +1,13 @@
-//! What is known of a gateway's forward entries: the last list, and what was seen of single entries since.
+//! What is known of a gateway's forward entries: the last list, and what was seen of single entries
+//! since.
 //!
 //! ```text
 //! a change is taken ─▶ unseen ─┬─ listed, all of them ─▶ (seen)
 //!                              └─ entered, just this one ─▶ (seen)      the list is as good as new once nothing is unseen
 //! ```
 //!
-//! Lists are long and leases at a busy gateway many: a single entry is read in one call, and all share the list that it is entered into.
+//! Lists are long and leases at a busy gateway many: a single entry is read in one call, and all
+//! share the list that it is entered into.
 
 use crate::transport::Read;
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
 use waygate_core::ids::ForwardEntryId;
 
-/// How old a list may be into which single entries are still entered: what others do at the gateway shows after this at the latest.
+/// How old a list may be into which single entries are still entered: what others do at the gateway
+/// shows after this at the latest.
 const ENTERED: Duration = Duration::from_secs(10);
 /// So many changes that nobody looks at are more than a list is worth.
 const MOST_UNSEEN: usize = 16;
@@ -143,12 +146,21 @@ impl Table {
 
     /// The list, if it shows whatever went through this process as it was at `since` or later.
     pub(crate) fn since(&self, since: Instant) -> Option<Entries> {
-        self.latest.as_ref().map(|latest| latest.entries.clone()).filter(|entries| entries.began >= since)
+        self.latest
+            .as_ref()
+            .map(|latest| latest.entries.clone())
+            .filter(|entries| entries.began >= since)
     }
 
-    /// What is at rest, because a later change was taken that had to wait for that, and what nobody has seen so.
+    /// What is at rest, because a later change was taken that had to wait for that, and what nobody
+    /// has seen so.
     pub(crate) fn overtaken(&self) -> Vec<Moving> {
-        self.unseen.iter().map(|unseen| &unseen.moving).filter(|moving| Some(*moving) != self.moving.as_ref()).cloned().collect()
+        self.unseen
+            .iter()
+            .map(|unseen| &unseen.moving)
+            .filter(|moving| Some(*moving) != self.moving.as_ref())
+            .cloned()
+            .collect()
     }
 }
 
@@ -212,7 +224,8 @@ mod tests {
         assert_eq!(shown(&table, at(0)), Some(vec!["a".to_owned()]));
     }
 
-    /// Two changes one after the other: as long as one of them was not seen, the list says nothing of the time after it was sent.
+    /// Two changes one after the other: as long as one of them was not seen, the list says nothing
+    /// of the time after it was sent.
     #[test]
     fn a_list_is_no_newer_than_the_oldest_change_that_it_lacks() {
         for order in [["b", "c"], ["c", "b"]] {
@@ -222,7 +235,10 @@ mod tests {
             assert_eq!(table.overtaken(), [new("b")]);
             table.entered(&new(order[0]), &Read { value: Some(entry(order[0])), began: at(5) });
             let lacks = if order[0] == "b" { 3 } else { 1 };
-            assert!(shown(&table, at(lacks)).is_some() && shown(&table, at(lacks + 1)).is_none(), "{order:?}");
+            assert!(
+                shown(&table, at(lacks)).is_some() && shown(&table, at(lacks + 1)).is_none(),
+                "{order:?}"
+            );
             table.entered(&new(order[1]), &Read { value: Some(entry(order[1])), began: at(6) });
             assert_eq!(shown(&table, at(6)).map(|all| all.len()), Some(3));
             assert!(table.overtaken().is_empty());

@@ -1,7 +1,8 @@
 //! Where changes of a gateway's DNAT entries take their turns.
 //!
-//! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely to take it, see [`Lane`]; the last list of
-//! entries that passed by is kept for those who may do with it.
+//! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely
+//! to take it, see [`Lane`]; the last list of entries that passed by is kept for those who may do
+//! with it.
 
 use super::entry_cache::{Entries, Moving, Table, is_moving};
 use super::window::{End, Lane, Next, Pass, Proof};
@@ -42,13 +43,14 @@ pub(crate) struct Gate {
 pub(crate) enum Look {
     /// All entries: something else is under way than what we know of.
     List,
-    /// Just the one we have changed: one call however long the list is, and nobody else waits for it.
+    /// Just the one we have changed: one call however long the list is, and nobody else waits for
+    /// it.
     Entry(Moving),
 }
 
 impl Gate {
-    /// Waits for a change's turn, on such `proof` that the gateway takes it. `look` reads what is needed to know; what it shows comes through
-    /// [`Self::listed`] and [`Self::shown`].
+    /// Waits for a change's turn, on such `proof` that the gateway takes it. `look` reads what is
+    /// needed to know; what it shows comes through [`Self::listed`] and [`Self::shown`].
     pub(crate) async fn enter<T>(self: Arc<Self>, proof: Proof, look: impl Fn(Look) -> T) -> Entered
     where
         T: Future<Output = Result<(), Error>>,
@@ -58,7 +60,9 @@ impl Gate {
             let news = self.news.notified();
             let next = self.lane.lock().next(Instant::now(), proof);
             match next {
-                Next::Go(pass) => return Entered { gate: Arc::clone(&self), pass: Some(pass), sent: None },
+                Next::Go(pass) => {
+                    return Entered { gate: Arc::clone(&self), pass: Some(pass), sent: None };
+                }
                 Next::Wait => news.await,
                 Next::Until(until) => tokio::select! {
                     () = sleep_until(until) => {}
@@ -110,7 +114,8 @@ impl Gate {
     }
 }
 
-/// A change's turn. Dropped before it is sent, nothing has happened; dropped after, it counts as ended with nothing known.
+/// A change's turn. Dropped before it is sent, nothing has happened; dropped after, it counts as
+/// ended with nothing known.
 #[derive(Debug)]
 pub(crate) struct Entered {
     gate: Arc<Gate>,
@@ -136,7 +141,11 @@ impl Entered {
         let trusted = self.pass.is_some_and(Pass::is_trusted);
         let answered = Instant::now();
         match result {
-            Ok(answer) => self.gate.table().taken(Moving::by(change, answer), self.sent.unwrap_or(answered), answered),
+            Ok(answer) => self.gate.table().taken(
+                Moving::by(change, answer),
+                self.sent.unwrap_or(answered),
+                answered,
+            ),
             // What moves is what is known to.
             Err(_) if end == End::Unsent || (end == End::Unsettled && trusted) => {}
             Err(error) if error.is_definite() => self.gate.table().refused(),
@@ -163,7 +172,8 @@ impl Drop for Entered {
     }
 }
 
-/// What an answer says of the gateway's capacity. Only a conflict does, and whose it is, its code says.
+/// What an answer says of the gateway's capacity. Only a conflict does, and whose it is, its code
+/// says.
 fn end_of<T>(result: &Result<T, Error>) -> End {
     let error = match result {
         Ok(_) => return End::Taken,
@@ -219,13 +229,25 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_gone_is_not_one_that_is_not_at_rest() {
-        assert_eq!(end_of(&refused("IncorretForwardEntryStatus", "The Specified forwardEntry is not exist")), End::Other);
+        assert_eq!(
+            end_of(&refused(
+                "IncorretForwardEntryStatus",
+                "The Specified forwardEntry is not exist"
+            )),
+            End::Other
+        );
     }
 
     #[test]
     fn what_was_not_sent_or_not_answered_is_told_apart() {
         assert_eq!(end_of(&Ok(())), End::Taken);
-        assert_eq!(end_of::<()>(&Err(Error::NotSent { action: ACTION, waiting: Waiting::Permit { retry_after: None } })), End::Unsent);
+        assert_eq!(
+            end_of::<()>(&Err(Error::NotSent {
+                action: ACTION,
+                waiting: Waiting::Permit { retry_after: None }
+            })),
+            End::Unsent
+        );
         assert_eq!(end_of::<()>(&Err(Error::Deadline { action: ACTION })), End::Other);
     }
 }

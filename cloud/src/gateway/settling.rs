@@ -1,7 +1,9 @@
-//! By when an entry is surely at rest, learned from looks and from changes that were sent without one.
+//! By when an entry is surely at rest, learned from looks and from changes that were sent without
+//! one.
 //!
-//! A look takes as long as a change, so where nearly all entries are at rest by now the change itself finds out. How long that takes is learned
-//! such that one such change in forty is refused; after such a refusal only a read will do.
+//! A look takes as long as a change, so where nearly all entries are at rest by now the change
+//! itself finds out. How long that takes is learned such that one such change in forty is refused;
+//! after such a refusal only a read will do.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -9,10 +11,11 @@ use tokio::time::Instant;
 /// A first guess, which the first looks correct.
 const FIRST_SURELY: Duration = Duration::from_millis(1200);
 const LONGEST_SURELY: Duration = Duration::from_mins(1);
-/// An entry that the first look did not show at rest brings that guess closer to its own time by this part, until a change was refused on trust.
+/// An entry that the first look did not show at rest brings that guess closer to its own time by
+/// this part, until a change was refused on trust.
 const SURER: f64 = 0.2;
-/// A change that was refused on trust makes trust come later by this part, one that was taken makes it come earlier by that: of those that go on
-/// trust, one in forty is refused …
+/// A change that was refused on trust makes trust come later by this part, one that was taken makes
+/// it come earlier by that: of those that go on trust, one in forty is refused …
 const LATER: f64 = 0.05;
 const EARLIER: f64 = 0.0013;
 /// … and before the first such refusal by that.
@@ -42,7 +45,8 @@ impl Trust {
         self.surely
     }
 
-    /// From when on no look is needed after a change that was answered at `touched`; none while only a read will do.
+    /// From when on no look is needed after a change that was answered at `touched`; none while
+    /// only a read will do.
     pub(crate) fn since(&self, touched: Instant) -> Option<Instant> {
         (!self.withdrawn).then_some(touched + self.surely)
     }

@@ -1,4 +1,5 @@
-//! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it is chosen what is sent.
+//! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it
+//! is chosen what is sent.
 
 use super::limiter::Entered;
 use crate::change;
@@ -29,7 +30,12 @@ impl Turn {
     }
 
     /// Sends one change, once, as [`crate::Cloud::change`] does.
-    pub async fn change(mut self, change: &Change, token: Option<&str>, deadline: Duration) -> Result<Answer, Error> {
+    pub async fn change(
+        mut self,
+        change: &Change,
+        token: Option<&str>,
+        deadline: Duration,
+    ) -> Result<Answer, Error> {
         self.entered.sends();
         let result = change::send(&self.transport, change, token, Instant::now() + deadline).await;
         self.entered.done(change, &result);

@@ -1,8 +1,9 @@
 //! How many changes one gateway takes at a time, learned from its answers: a pure state machine.
 //!
-//! Gateways differ, and the documentation contradicts itself: some take many changes at once, some one at a time, and some none
-//! while any entry is `Pending` or `Deleting`. The limit starts at one and doubles while all goes well; a refusal for concurrency
-//! halves it; a refusal for an entry's status, or a second one for concurrency while nothing else of ours was under way, makes every
+//! Gateways differ, and the documentation contradicts itself: some take many changes at once, some
+//! one at a time, and some none while any entry is `Pending` or `Deleting`. The limit starts at one
+//! and doubles while all goes well; a refusal for concurrency halves it; a refusal for an entry's
+//! status, or a second one for concurrency while nothing else of ours was under way, makes every
 //! further change wait until the table is at rest.
 //!
 //! ```text
@@ -23,19 +24,22 @@ const WARY: Duration = Duration::from_mins(2);
 const WARIEST: Duration = Duration::from_hours(1);
 /// First guess of how long an entry is `Pending`.
 const FIRST_SETTLING: Duration = Duration::from_millis(800);
-/// A first look that came too early makes the next one later by this part of what was lacking; one that did not makes it earlier by that part.
-/// An early look costs a call, a late one the gateway's time, which is what everybody waits for: with these more than half come too early.
+/// A first look that came too early makes the next one later by this part of what was lacking; one
+/// that did not makes it earlier by that part. An early look costs a call, a late one the gateway's
+/// time, which is what everybody waits for: with these more than half come too early.
 const LATER: f64 = 0.06;
 const EARLIER: f64 = 0.04;
 /// A look is worth taking if its answer comes before by a part of the time that it takes.
 const WORTHWHILE: f64 = 1.4;
 /// First guess of how long a look takes.
 const FIRST_LOOK_TAKES: Duration = Duration::from_millis(150);
-/// Where nobody saw the entry at rest, the next first look comes later by this part of what is left until one is not worth taking.
+/// Where nobody saw the entry at rest, the next first look comes later by this part of what is left
+/// until one is not worth taking.
 const UNSEEN_LATER: f64 = 0.15;
 /// No call is answered faster, so no look is worth taking earlier.
 const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
-/// Between two reads of a table that is not at rest, beside the call's own time; grows by half each time.
+/// Between two reads of a table that is not at rest, beside the call's own time; grows by half each
+/// time.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// After a refusal with nothing of ours under way: somebody else is at work there.
@@ -57,7 +61,8 @@ pub(crate) struct Lane {
     cut_at: u64,
     /// The table must be at rest before each change.
     calm: bool,
-    /// The last answer to a change of ours, or refusal; only a read that began later shows its effects.
+    /// The last answer to a change of ours, or refusal; only a read that began later shows its
+    /// effects.
     touched: Option<Instant>,
     /// Nothing goes before this.
     not_before: Option<Instant>,
@@ -185,7 +190,9 @@ impl Lane {
                 match self.trust.since(touched).filter(|_| proof == Proof::Trust) {
                     Some(at) if at <= now => Rest::Trusted,
                     // A look would be answered too late to be of much use.
-                    Some(at) if at <= look_at + self.look_takes.mul_f64(WORTHWHILE) => return Next::Until(at),
+                    Some(at) if at <= look_at + self.look_takes.mul_f64(WORTHWHILE) => {
+                        return Next::Until(at);
+                    }
                     _ if look_at > now => return Next::Until(look_at),
                     _ => return Next::Look,
                 }
@@ -215,12 +222,15 @@ impl Lane {
         match end {
             End::Taken if pass.rest == Rest::Trusted => {
                 self.trust.taken(self.settling);
-                let latest = self.trust.surely().saturating_sub(self.look_takes.mul_f64(WORTHWHILE));
+                let latest =
+                    self.trust.surely().saturating_sub(self.look_takes.mul_f64(WORTHWHILE));
                 self.settling += latest.saturating_sub(self.settling).mul_f64(UNSEEN_LATER);
                 self.grow(now);
             }
             End::Taken => self.grow(now),
-            End::Busy if pass.alone && pass.number == self.entered => self.yield_way(pass, now, jitter),
+            End::Busy if pass.alone && pass.number == self.entered => {
+                self.yield_way(pass, now, jitter);
+            }
             End::Busy => self.shrink(pass, now),
             End::Unsettled => {
                 self.shrink(pass, now);
@@ -231,8 +241,9 @@ impl Lane {
         }
     }
 
-    /// Refused with nothing else of ours under way. Once may be chance, such as the last change of a process that just ended;
-    /// twice in a row means that it is not enough to have been answered: the table must be at rest.
+    /// Refused with nothing else of ours under way. Once may be chance, such as the last change of
+    /// a process that just ended; twice in a row means that it is not enough to have been answered:
+    /// the table must be at rest.
     fn yield_way(&mut self, pass: Pass, now: Instant, jitter: f64) {
         if self.yielding > YIELD {
             self.shrink(pass, now);
@@ -247,13 +258,19 @@ impl Lane {
         let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
             return;
         };
-        self.look_takes = (self.look_takes.mul_f64(0.8) + now.saturating_duration_since(began).mul_f64(0.2)).min(LONGEST_LOOK_AGAIN);
+        self.look_takes = (self.look_takes.mul_f64(0.8)
+            + now.saturating_duration_since(began).mul_f64(0.2))
+        .min(LONGEST_LOOK_AGAIN);
         if at_rest {
             let took = began - touched;
             let known = self.settling;
             let first_look = self.look_pause == LOOK_AGAIN;
             self.trust.seen(took, first_look);
-            let next = if first_look { took.min(known).mul_f64(1.0 - EARLIER) } else { known + took.saturating_sub(known).mul_f64(LATER) };
+            let next = if first_look {
+                took.min(known).mul_f64(1.0 - EARLIER)
+            } else {
+                known + took.saturating_sub(known).mul_f64(LATER)
+            };
             self.settling = next.max(SHORTEST_SETTLING);
             self.touched = None;
         } else if self.look_at.is_none_or(|due| now >= due) {
@@ -275,8 +292,9 @@ impl Lane {
         self.try_more.is_none_or(|at| now >= at)
     }
 
-    /// The limit doubles, or once there was a refusal grows by one, after as many answers as it stands for. Two at least, so that
-    /// a change right behind another is tried alone before two are tried together.
+    /// The limit doubles, or once there was a refusal grows by one, after as many answers as it
+    /// stands for. Two at least, so that a change right behind another is tried alone before two
+    /// are tried together.
     fn grow(&mut self, now: Instant) {
         self.yielding = YIELD;
         if !self.may_try_more(now) {

@@ -1,4 +1,5 @@
-//! One exchange over HTTP: one write, one bounded answer, which is what was asked for, the cloud's refusal, or nonsense.
+//! One exchange over HTTP: one write, one bounded answer, which is what was asked for, the cloud's
+//! refusal, or nonsense.
 
 use crate::error::{Error, Refusal};
 use crate::wire::error::ErrorBody;
@@ -9,12 +10,15 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A page of 500 interfaces with 10 addresses each is about 2 MB; more than this is not an answer of the API.
+/// A page of 500 interfaces with 10 addresses each is about 2 MB; more than this is not an answer
+/// of the API.
 const LONGEST_ANSWER: usize = 8 << 20;
 
-/// A TCP and TLS handshake to the next region takes 0.2 s; what takes longer than this will not come.
+/// A TCP and TLS handshake to the next region takes 0.2 s; what takes longer than this will not
+/// come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than load balancers keep an idle connection, so that a call is not written into one that is being closed.
+/// Shorter than load balancers keep an idle connection, so that a call is not written into one that
+/// is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `YYYY-MM-DDThh:mm:ssZ`
@@ -27,10 +31,13 @@ pub(crate) fn nonce() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Sends what it is given, once, to where it is told, and nowhere else: no proxy, no redirect, no resend.
+/// Sends what it is given, once, to where it is told, and nowhere else: no proxy, no redirect, no
+/// resend.
 pub(crate) fn http_client(user_agent_suffix: &str) -> Result<reqwest::Client, Error> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(Error::Setup("no rustls crypto provider is installed in this process".to_owned()));
+        return Err(Error::Setup(
+            "no rustls crypto provider is installed in this process".to_owned(),
+        ));
     }
     let user_agent = format!("waygate/{} {user_agent_suffix}", env!("CARGO_PKG_VERSION"));
     reqwest::Client::builder()
@@ -50,7 +57,8 @@ pub(crate) async fn exchange<T: DeserializeOwned>(
     action: &'static str,
     request: reqwest::Request,
 ) -> Result<T, Error> {
-    let lost = |error: reqwest::Error| Error::Transport { action, source: Arc::new(error.without_url()) };
+    let lost =
+        |error: reqwest::Error| Error::Transport { action, source: Arc::new(error.without_url()) };
     let mut response = http.execute(request).await.map_err(lost)?;
     let status = response.status();
     let body = read_bounded(action, &mut response).await?;
@@ -60,29 +68,53 @@ pub(crate) async fn exchange<T: DeserializeOwned>(
     serde_json::from_slice(&body).map_err(|error| unreadable(action, status, error.to_string()))
 }
 
-pub(crate) fn unreadable(action: &'static str, status: StatusCode, detail: impl Into<String>) -> Error {
+pub(crate) fn unreadable(
+    action: &'static str,
+    status: StatusCode,
+    detail: impl Into<String>,
+) -> Error {
     Error::Unreadable { action, status: status.as_u16(), detail: detail.into() }
 }
 
 /// The body, or an error when it is longer than any answer of the API.
-pub(crate) async fn read_bounded(action: &'static str, response: &mut Response) -> Result<Vec<u8>, Error> {
+pub(crate) async fn read_bounded(
+    action: &'static str,
+    response: &mut Response,
+) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(unreadable(action, response.status(), format!("longer than {LONGEST_ANSWER} bytes"))),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_ANSWER => {
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Some(_)) => {
+                return Err(unreadable(
+                    action,
+                    response.status(),
+                    format!("longer than {LONGEST_ANSWER} bytes"),
+                ));
+            }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(Error::Transport { action, source: Arc::new(error.without_url()) }),
+            Err(error) => {
+                return Err(Error::Transport { action, source: Arc::new(error.without_url()) });
+            }
         }
     }
 }
 
-/// An answer other than 200. Only one with a code is the cloud's own; the rest may come from anything on the way.
-pub(crate) fn refusal(action: &'static str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+/// An answer other than 200. Only one with a code is the cloud's own; the rest may come from
+/// anything on the way.
+pub(crate) fn refusal(
+    action: &'static str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Error {
     match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(body) if !body.code.is_empty() => {
-            Error::Refused(Arc::new(Refusal { retry_after: retry_after(headers), ..body.refusal(action, status) }))
-        }
+        Ok(body) if !body.code.is_empty() => Error::Refused(Arc::new(Refusal {
+            retry_after: retry_after(headers),
+            ..body.refusal(action, status)
+        })),
         _ => unreadable(action, status, "no error code in it"),
     }
 }
@@ -90,8 +122,14 @@ pub(crate) fn refusal(action: &'static str, status: StatusCode, headers: &Header
 /// How long to wait, as the newer and the older header say it, in milliseconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let left = |name| text(name).and_then(|value| value.split(',').find_map(|part| part.trim().strip_prefix("TimeLeft:")));
-    let millis = text("x-acs-retry-after").or_else(|| left("x-ratelimit-user-api")).or_else(|| left("x-ratelimit-user"))?;
+    let left = |name| {
+        text(name).and_then(|value| {
+            value.split(',').find_map(|part| part.trim().strip_prefix("TimeLeft:"))
+        })
+    };
+    let millis = text("x-acs-retry-after")
+        .or_else(|| left("x-ratelimit-user-api"))
+        .or_else(|| left("x-ratelimit-user"))?;
     millis.trim().parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
@@ -102,8 +140,16 @@ mod tests {
     use reqwest::header::{HeaderName, HeaderValue};
 
     fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Error {
-        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
-        refusal("CreateForwardEntry", StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        refusal(
+            "CreateForwardEntry",
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            body.as_bytes(),
+        )
     }
 
     #[test]
@@ -115,27 +161,49 @@ mod tests {
         assert_eq!((error.code(), error.request_id()), (Some("Forbidden.RAM"), Some("R-1")));
         assert_eq!(error.denied_action(), Some("vpc:CreateForwardEntry"));
         let text = error.to_string();
-        assert!(["CreateForwardEntry", "Forbidden.RAM", "R-1", "noway"].iter().all(|word| text.contains(word)), "{text}");
+        assert!(
+            ["CreateForwardEntry", "Forbidden.RAM", "R-1", "noway"]
+                .iter()
+                .all(|word| text.contains(word)),
+            "{text}"
+        );
     }
 
     #[test]
     fn how_long_to_wait_is_read_from_either_header() {
         let body = r#"{"Code":"Throttling.User"}"#;
-        assert_eq!(refused(400, &[("x-acs-retry-after", "1500")], body).retry_after(), Some(Duration::from_millis(1500)));
-        let older = refused(400, &[("x-ratelimit-user-api", "Limit:100,Remain:0,TimeLeft:250")], body);
+        assert_eq!(
+            refused(400, &[("x-acs-retry-after", "1500")], body).retry_after(),
+            Some(Duration::from_millis(1500))
+        );
+        let older =
+            refused(400, &[("x-ratelimit-user-api", "Limit:100,Remain:0,TimeLeft:250")], body);
         assert_eq!(older.retry_after(), Some(Duration::from_millis(250)));
         for nonsense in ["-1", "0", "soon", ""] {
-            assert_eq!(refused(400, &[("x-acs-retry-after", nonsense)], body).retry_after(), None, "{nonsense}");
+            assert_eq!(
+                refused(400, &[("x-acs-retry-after", nonsense)], body).retry_after(),
+                None,
+                "{nonsense}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_the_clouds_own_answer_proves_nothing() {
-        for (status, body) in
-            [(502, "<html>"), (404, "<html>"), (400, "{}"), (403, r#"{"Code":null}"#), (413, ""), (400, r#"{"Code":["x"]}"#)]
-        {
+        for (status, body) in [
+            (502, "<html>"),
+            (404, "<html>"),
+            (400, "{}"),
+            (403, r#"{"Code":null}"#),
+            (413, ""),
+            (400, r#"{"Code":["x"]}"#),
+        ] {
             let error = refused(status, &[], body);
-            assert_eq!((error.class(), error.is_definite()), (Class::Transient, false), "{status} {body}");
+            assert_eq!(
+                (error.class(), error.is_definite()),
+                (Class::Transient, false),
+                "{status} {body}"
+            );
         }
     }
 
@@ -153,7 +221,11 @@ mod tests {
             (500, "InternalError", false),
             (503, "OperationConflict", false),
         ] {
-            assert_eq!(refused(status, &[], &format!(r#"{{"Code":"{code}"}}"#)).is_definite(), definite, "{status} {code}");
+            assert_eq!(
+                refused(status, &[], &format!(r#"{{"Code":"{code}"}}"#)).is_definite(),
+                definite,
+                "{status} {code}"
+            );
         }
     }
 }

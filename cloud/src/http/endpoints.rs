@@ -52,7 +52,11 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     /// Those of `region`, or `base` for all of them.
-    pub(crate) fn new(region: &RegionId, network: Network, base: Option<&Url>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        region: &RegionId,
+        network: Network,
+        base: Option<&Url>,
+    ) -> Result<Self, Error> {
         let url = |product| match base {
             Some(base) => based(base),
             None => published(region, network, product),
@@ -80,10 +84,15 @@ fn based(base: &Url) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// The rule has exceptions for the public door of the oldest region only; every region has its VPC door under its own name.
+/// The rule has exceptions for the public door of the oldest region only; every region has its VPC
+/// door under its own name.
 fn published(region: &RegionId, network: Network, product: Product) -> Result<Url, Error> {
     let (region, name) = (region.as_str(), product.name());
-    if region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+    if region.is_empty()
+        || !region
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    {
         return Err(Error::Setup(format!("{region:?} is not a region")));
     }
     let host = match (network, product, region) {
@@ -92,7 +101,8 @@ fn published(region: &RegionId, network: Network, product: Product) -> Result<Ur
         (Network::Public, ..) => format!("{name}.{region}.aliyuncs.com"),
         (Network::Vpc, ..) => format!("{name}-vpc.{region}.aliyuncs.com"),
     };
-    Url::parse(&format!("https://{host}/")).map_err(|error| Error::Setup(format!("the endpoint of {region}: {error}")))
+    Url::parse(&format!("https://{host}/"))
+        .map_err(|error| Error::Setup(format!("the endpoint of {region}: {error}")))
 }
 
 #[cfg(test)]
@@ -106,25 +116,44 @@ mod tests {
 
     #[test]
     fn every_region_has_a_door_of_its_own_and_the_oldest_its_exceptions() {
-        assert_eq!(host("cn-beijing", Network::Public, Product::Vpc), "vpc.cn-beijing.aliyuncs.com");
-        assert_eq!(host("cn-beijing", Network::Vpc, Product::Vpc), "vpc-vpc.cn-beijing.aliyuncs.com");
-        assert_eq!(host("cn-beijing", Network::Vpc, Product::Ecs), "ecs-vpc.cn-beijing.aliyuncs.com");
+        assert_eq!(
+            host("cn-beijing", Network::Public, Product::Vpc),
+            "vpc.cn-beijing.aliyuncs.com"
+        );
+        assert_eq!(
+            host("cn-beijing", Network::Vpc, Product::Vpc),
+            "vpc-vpc.cn-beijing.aliyuncs.com"
+        );
+        assert_eq!(
+            host("cn-beijing", Network::Vpc, Product::Ecs),
+            "ecs-vpc.cn-beijing.aliyuncs.com"
+        );
         assert_eq!(host("cn-hangzhou", Network::Public, Product::Vpc), "vpc.aliyuncs.com");
-        assert_eq!(host("cn-hangzhou", Network::Public, Product::Ecs), "ecs-cn-hangzhou.aliyuncs.com");
-        assert_eq!(host("cn-hangzhou", Network::Vpc, Product::Sts), "sts-vpc.cn-hangzhou.aliyuncs.com");
+        assert_eq!(
+            host("cn-hangzhou", Network::Public, Product::Ecs),
+            "ecs-cn-hangzhou.aliyuncs.com"
+        );
+        assert_eq!(
+            host("cn-hangzhou", Network::Vpc, Product::Sts),
+            "sts-vpc.cn-hangzhou.aliyuncs.com"
+        );
     }
 
     #[test]
     fn a_region_cannot_smuggle_another_host_in() {
         for region in ["", "evil.com/", "a@b", "x#", "Cn"] {
-            assert!(Endpoints::new(&RegionId::new(region), Network::Public, None).is_err(), "{region}");
+            assert!(
+                Endpoints::new(&RegionId::new(region), Network::Public, None).is_err(),
+                "{region}"
+            );
         }
     }
 
     #[test]
     fn one_base_url_serves_all_products() {
         let base = Url::parse("http://127.0.0.1:8080/x?y#z").unwrap();
-        let endpoints = Endpoints::new(&RegionId::new("cn-beijing"), Network::Public, Some(&base)).unwrap();
+        let endpoints =
+            Endpoints::new(&RegionId::new("cn-beijing"), Network::Public, Some(&base)).unwrap();
         assert_eq!(endpoints.of(Product::Sts).as_str(), "http://127.0.0.1:8080/");
     }
 }

@@ -1,4 +1,5 @@
-//! How a call is written and its answer read. It knows neither whose keys sign nor whether the account may call now.
+//! How a call is written and its answer read. It knows neither whose keys sign nor whether the
+//! account may call now.
 
 pub(crate) mod client;
 pub(crate) mod endpoints;

@@ -1,6 +1,7 @@
 //! Parameters of an RPC call: flattened, sorted and percent-encoded once.
 //!
-//! What goes over the wire is the canonical query itself, so the signed text and the sent text cannot differ.
+//! What goes over the wire is the canonical query itself, so the signed text and the sent text
+//! cannot differ.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -26,7 +27,10 @@ impl Params {
 
     /// `key.1=…&key.2=…`
     pub(crate) fn list(self, key: &str, values: impl IntoIterator<Item = impl Display>) -> Self {
-        values.into_iter().enumerate().fold(self, |params, (index, value)| params.with(format!("{key}.{}", index + 1), value))
+        values
+            .into_iter()
+            .enumerate()
+            .fold(self, |params, (index, value)| params.with(format!("{key}.{}", index + 1), value))
     }
 
     /// `Tag.1.Key=…&Tag.1.Value=…`
@@ -56,7 +60,9 @@ impl Params {
 fn encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte));
+            }
             // Writing to a String cannot fail.
             _ => _ = write!(out, "%{byte:02X}"),
         }
@@ -70,7 +76,11 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_by_bytes_and_values_encoded() {
-        let params = Params::default().with("b", "a b*/+~").with("a", "").with("B", "ö").maybe("c", None::<&str>);
+        let params = Params::default()
+            .with("b", "a b*/+~")
+            .with("a", "")
+            .with("B", "ö")
+            .maybe("c", None::<&str>);
         assert_eq!(params.canonical(), "B=%C3%B6&a=&b=a%20b%2A%2F%2B~");
     }
 

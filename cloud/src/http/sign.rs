@@ -38,7 +38,11 @@ pub(crate) struct Stamp<'a> {
 }
 
 /// Every header of the request by name, `authorization` included.
-pub(crate) fn sign<'a>(request: &Unsigned<'a>, key: &Key<'a>, stamp: &Stamp<'a>) -> BTreeMap<&'static str, String> {
+pub(crate) fn sign<'a>(
+    request: &Unsigned<'a>,
+    key: &Key<'a>,
+    stamp: &Stamp<'a>,
+) -> BTreeMap<&'static str, String> {
     let mut headers = headers(request, key, stamp);
     let to_sign = string_to_sign(&canonical_request(request, &headers));
     let authorization = authorization(key, &headers, &to_sign);
@@ -46,7 +50,11 @@ pub(crate) fn sign<'a>(request: &Unsigned<'a>, key: &Key<'a>, stamp: &Stamp<'a>)
     headers
 }
 
-fn headers(request: &Unsigned<'_>, key: &Key<'_>, stamp: &Stamp<'_>) -> BTreeMap<&'static str, String> {
+fn headers(
+    request: &Unsigned<'_>,
+    key: &Key<'_>,
+    stamp: &Stamp<'_>,
+) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::from([
         ("host", request.host.to_owned()),
         ("x-acs-action", request.action.to_owned()),
@@ -76,9 +84,17 @@ fn string_to_sign(canonical_request: &str) -> String {
     format!("{ALGORITHM}\n{}", digest(canonical_request.as_bytes()))
 }
 
-fn authorization(key: &Key<'_>, headers: &BTreeMap<&'static str, String>, string_to_sign: &str) -> String {
+fn authorization(
+    key: &Key<'_>,
+    headers: &BTreeMap<&'static str, String>,
+    string_to_sign: &str,
+) -> String {
     let signature = hmac(key.secret, string_to_sign);
-    format!("{ALGORITHM} Credential={},SignedHeaders={},Signature={signature}", key.id, names(headers))
+    format!(
+        "{ALGORITHM} Credential={},SignedHeaders={},Signature={signature}",
+        key.id,
+        names(headers)
+    )
 }
 
 fn names(headers: &BTreeMap<&'static str, String>) -> String {
@@ -91,7 +107,8 @@ fn digest(bytes: &[u8]) -> String {
 
 fn hmac(secret: &SecretString, text: &str) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
+        .expect("HMAC takes a key of any length");
     mac.update(text.as_bytes());
     hex::encode(mac.finalize().into_bytes())
 }
@@ -118,7 +135,13 @@ mod tests {
     }
 
     fn request(query: &str) -> Unsigned<'_> {
-        Unsigned { method: "POST", host: "vpc.cn-beijing.aliyuncs.com", action: "CreateForwardEntry", version: "2016-04-28", query }
+        Unsigned {
+            method: "POST",
+            host: "vpc.cn-beijing.aliyuncs.com",
+            action: "CreateForwardEntry",
+            version: "2016-04-28",
+            query,
+        }
     }
 
     fn example_secret() -> SecretString {
@@ -131,11 +154,17 @@ mod tests {
             .with("ImageId", "win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd")
             .with("RegionId", "cn-shanghai")
             .canonical();
-        let request =
-            Unsigned { method: "POST", host: "ecs.cn-shanghai.aliyuncs.com", action: "RunInstances", version: "2014-05-26", query: &query };
+        let request = Unsigned {
+            method: "POST",
+            host: "ecs.cn-shanghai.aliyuncs.com",
+            action: "RunInstances",
+            version: "2014-05-26",
+            query: &query,
+        };
         let secret = SecretString::from("YourAccessKeySecret");
         let key = Key { id: "YourAccessKeyId", secret: &secret, token: None };
-        let stamp = Stamp { date: "2023-10-26T10:22:32Z", nonce: "3156853299f313e23d1673dc12e1703d" };
+        let stamp =
+            Stamp { date: "2023-10-26T10:22:32Z", nonce: "3156853299f313e23d1673dc12e1703d" };
         assert_eq!(
             sign(&request, &key, &stamp)["authorization"],
             "ACS3-HMAC-SHA256 Credential=YourAccessKeyId,SignedHeaders=host;x-acs-action;x-acs-content-sha256;x-acs-date;\
@@ -165,7 +194,10 @@ mod tests {
              e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         let to_sign = string_to_sign(&canonical);
-        assert_eq!(to_sign, "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd");
+        assert_eq!(
+            to_sign,
+            "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd"
+        );
         assert_eq!(
             authorization(&key, &headers, &to_sign),
             "ACS3-HMAC-SHA256 Credential=LTAI5tEXAMPLEKEYID0000000,SignedHeaders=host;x-acs-action;x-acs-content-sha256;x-acs-date;\
@@ -181,7 +213,10 @@ mod tests {
         let request = request(&query);
         let stamp = Stamp { date: DATE, nonce: NONCE };
         let canonical = canonical_request(&request, &headers(&request, &key, &stamp));
-        assert!(string_to_sign(&canonical).ends_with("5aa09604800d537ecdbdfad35557ad96f958ac779825ec1654358ffec1ed7982"));
+        assert!(
+            string_to_sign(&canonical)
+                .ends_with("5aa09604800d537ecdbdfad35557ad96f958ac779825ec1654358ffec1ed7982")
+        );
         assert_eq!(
             sign(&request, &key, &stamp)["authorization"],
             "ACS3-HMAC-SHA256 Credential=LTAI5tEXAMPLEKEYID0000000,SignedHeaders=host;x-acs-accesskey-id;x-acs-action;\
@@ -190,7 +225,8 @@ mod tests {
         );
     }
 
-    /// The official Python client signs more headers than ours does; the algorithm is the same over any set.
+    /// The official Python client signs more headers than ours does; the algorithm is the same over
+    /// any set.
     #[test]
     fn what_the_python_client_signs_is_reproduced() {
         let query = create_forward_entry().with("DryRun", "False").canonical();
@@ -198,12 +234,18 @@ mod tests {
         let key = Key { id: "LTAI5tEXAMPLEKEYID0000000", secret: &secret, token: None };
         let mut headers = headers(&request, &key, &Stamp { date: DATE, nonce: NONCE });
         headers.insert("accept", "application/json".to_owned());
-        headers.insert("user-agent", "AlibabaCloud (Linux; x86_64) Python/3.11.7 Core/0.4.3 TeaDSL/2".to_owned());
+        headers.insert(
+            "user-agent",
+            "AlibabaCloud (Linux; x86_64) Python/3.11.7 Core/0.4.3 TeaDSL/2".to_owned(),
+        );
         headers.insert("x-acs-credentials-provider", "static_ak".to_owned());
         let to_sign = string_to_sign(&canonical_request(&request, &headers));
-        assert!(to_sign.ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6"), "{to_sign}");
         assert!(
-            authorization(&key, &headers, &to_sign).ends_with("Signature=0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102")
+            to_sign.ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6"),
+            "{to_sign}"
         );
+        assert!(authorization(&key, &headers, &to_sign).ends_with(
+            "Signature=0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102"
+        ));
     }
 }

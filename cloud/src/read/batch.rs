@@ -5,8 +5,9 @@
 //! read(key) ─┼─▶ open batch ── full, or its window is over ─▶ lane ─▶ permit ─▶ closed ─▶ one call ─▶ every waiter
 //! read(key) ─┘
 //! ```
-//! A batch stays open until the very moment its call is sent, so that waiting for a permit makes it fuller. Invariant: whoever
-//! joins a batch has asked before its call was sent, so the answer is younger than the question.
+//! A batch stays open until the very moment its call is sent, so that waiting for a permit makes it
+//! fuller. Invariant: whoever joins a batch has asked before its call was sent, so the answer is
+//! younger than the question.
 
 use crate::error::Error;
 use crate::transport::Read;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-/// How long a batch waits for company: nothing beside a call of 100 ms, enough for a burst to gather.
+/// How long a batch waits for company: nothing beside a call of 100 ms, enough for a burst to
+/// gather.
 const WINDOW: Duration = Duration::from_millis(5);
 
 /// What one call found.
@@ -38,9 +40,15 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// How many keys one call takes.
     fn most_keys(&self) -> usize;
     /// Waits until a call may be sent.
-    fn permit(&self, deadline: Instant) -> impl Future<Output = Result<Self::Permit, Error>> + Send;
+    fn permit(&self, deadline: Instant)
+    -> impl Future<Output = Result<Self::Permit, Error>> + Send;
     /// Asks for all `keys` in one go. A key that the answer lacks is not there.
-    fn fetch(&self, permit: Self::Permit, keys: Vec<Self::Key>, deadline: Instant) -> impl Future<Output = Fetched<Self>> + Send;
+    fn fetch(
+        &self,
+        permit: Self::Permit,
+        keys: Vec<Self::Key>,
+        deadline: Instant,
+    ) -> impl Future<Output = Fetched<Self>> + Send;
 }
 
 type Answer<S> = Result<Read<Option<<S as Source>::Value>>, Error>;
@@ -72,10 +80,16 @@ struct Batch<S: Source> {
 impl<S: Source> Batcher<S> {
     /// Batches with `lanes` calls in flight at most, for waiters who wait for `patience`.
     pub(crate) fn new(source: S, lanes: usize, patience: Duration) -> Self {
-        Self(Arc::new(Inner { source, lanes: Semaphore::new(lanes), patience, open: Mutex::default() }))
+        Self(Arc::new(Inner {
+            source,
+            lanes: Semaphore::new(lanes),
+            patience,
+            open: Mutex::default(),
+        }))
     }
 
-    /// What a call sent after now says about `key`. Needs a tokio runtime, since the batch outlives any one of its waiters.
+    /// What a call sent after now says about `key`. Needs a tokio runtime, since the batch outlives
+    /// any one of its waiters.
     pub(crate) async fn read(&self, key: S::Key) -> Answer<S> {
         let deadline = Instant::now() + self.0.patience;
         match timeout_at(deadline, self.join(key)).await {
@@ -121,8 +135,17 @@ impl<S: Source> Inner<S> {
         let waiters = self.close(&batch);
         let answer = match permit {
             _ if waiters.is_empty() => return,
-            // The last to join may still wait for its whole patience; the others leave by themselves.
-            Ok(permit) => self.source.fetch(permit, waiters.keys().cloned().collect(), Instant::now() + self.patience).await,
+            // The last to join may still wait for its whole patience; the others leave by
+            // themselves.
+            Ok(permit) => {
+                self.source
+                    .fetch(
+                        permit,
+                        waiters.keys().cloned().collect(),
+                        Instant::now() + self.patience,
+                    )
+                    .await
+            }
             Err(error) => Err(error),
         };
         drop(lane);
@@ -155,7 +178,8 @@ fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
     }
 }
 
-/// One batcher a thing, made when it is first asked for. There are as many as gateways, which are few.
+/// One batcher a thing, made when it is first asked for. There are as many as gateways, which are
+/// few.
 pub(crate) struct Shelf<K, S: Source>(Mutex<HashMap<K, Batcher<S>>>);
 
 impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
@@ -210,16 +234,33 @@ mod tests {
             if keys.contains(&13) {
                 return Err(Error::Setup("thirteen".to_owned()));
             }
-            Ok(Read { value: keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 2)).collect(), began })
+            Ok(Read {
+                value: keys
+                    .into_iter()
+                    .filter(|key| key % 2 == 0)
+                    .map(|key| (key, key * 2))
+                    .collect(),
+                began,
+            })
         }
     }
 
     fn batcher(lanes: usize, permit_after: Duration) -> (Batcher<Doubler>, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
-        (Batcher::new(Doubler { calls: Arc::clone(&calls), permits: Arc::default(), permit_after }, lanes, PATIENCE), calls)
+        (
+            Batcher::new(
+                Doubler { calls: Arc::clone(&calls), permits: Arc::default(), permit_after },
+                lanes,
+                PATIENCE,
+            ),
+            calls,
+        )
     }
 
-    async fn read_all(batcher: &Batcher<Doubler>, keys: impl IntoIterator<Item = u32>) -> HashMap<u32, Option<u32>> {
+    async fn read_all(
+        batcher: &Batcher<Doubler>,
+        keys: impl IntoIterator<Item = u32>,
+    ) -> HashMap<u32, Option<u32>> {
         let mut readers = JoinSet::new();
         for key in keys {
             let batcher = batcher.clone();
@@ -295,7 +336,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_permit_is_drawn_where_no_call_can_be_made() {
         let permits = Arc::default();
-        let source = Doubler { calls: Arc::default(), permits: Arc::clone(&permits), permit_after: Duration::ZERO };
+        let source = Doubler {
+            calls: Arc::default(),
+            permits: Arc::clone(&permits),
+            permit_after: Duration::ZERO,
+        };
         let batcher = Batcher::new(source, 0, PATIENCE);
         assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
         tokio::time::sleep(PATIENCE).await;

@@ -1,8 +1,9 @@
 //! Which interface owns a pod's address.
 //!
-//! The API finds primary and secondary addresses by filter. An address out of a prefix is in no filter: the VPC's interfaces are
-//! listed for it, remembered for a moment as an index from prefix to interface, and the one found is read afresh by its ID, so
-//! that what is returned is never older than the question.
+//! The API finds primary and secondary addresses by filter. An address out of a prefix is in no
+//! filter: the VPC's interfaces are listed for it, remembered for a moment as an index from prefix
+//! to interface, and the one found is read afresh by its ID, so that what is returned is never
+//! older than the question.
 
 use super::batch::Batcher;
 use super::queries::{Asking, InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use waygate_core::facts::Eni;
 use waygate_core::ids::{EniId, VpcId};
 
-/// How long a list of prefixes answers for addresses it does not have: nodes and their prefixes come by the minute, but a pod
-/// that waits for its own should not wait long.
+/// How long a list of prefixes answers for addresses it does not have: nodes and their prefixes
+/// come by the minute, but a pod that waits for its own should not wait long.
 const INDEX_AGE: Duration = Duration::from_secs(3);
 /// The same where the VPC was seen to use no prefixes at all.
 const EMPTY_INDEX_AGE: Duration = Duration::from_secs(30);
@@ -38,9 +39,19 @@ type Index = Read<Arc<Vec<Interface>>>;
 impl Interfaces {
     pub(crate) fn new(transport: &Arc<Transport>, vpc: &VpcId, patience: Duration) -> Self {
         Self {
-            by_address: Asking::batcher(transport, InterfacesByAddress(vpc.clone()), LANES, patience),
+            by_address: Asking::batcher(
+                transport,
+                InterfacesByAddress(vpc.clone()),
+                LANES,
+                patience,
+            ),
             by_id: Asking::batcher(transport, InterfacesById(vpc.clone()), LANES, patience),
-            with_prefixes: Asking::batcher(transport, InterfacesWithPrefixes(vpc.clone()), 1, patience),
+            with_prefixes: Asking::batcher(
+                transport,
+                InterfacesWithPrefixes(vpc.clone()),
+                1,
+                patience,
+            ),
             index: Mutex::default(),
         }
     }
@@ -59,12 +70,21 @@ impl Interfaces {
             // The prefix has moved: what was remembered is wrong.
             *self.index() = None;
         }
-        Ok(fresh.map(|found| found.filter(|interface| interface.owns(ip)).map(|interface| interface.eni)))
+        Ok(fresh.map(|found| {
+            found.filter(|interface| interface.owns(ip)).map(|interface| interface.eni)
+        }))
     }
 
     /// The security groups of an interface; none when the cloud shows no such interface in use.
-    pub(crate) async fn security_groups(&self, id: &EniId) -> Result<Read<Option<Vec<String>>>, Error> {
-        Ok(self.by_id.read(id.clone()).await?.map(|found| found.map(|interface| interface.security_groups)))
+    pub(crate) async fn security_groups(
+        &self,
+        id: &EniId,
+    ) -> Result<Read<Option<Vec<String>>>, Error> {
+        Ok(self
+            .by_id
+            .read(id.clone())
+            .await?
+            .map(|found| found.map(|interface| interface.security_groups)))
     }
 
     /// The interface whose prefix holds `ip`, as far as is remembered or can be listed.
@@ -89,5 +109,9 @@ impl Interfaces {
 }
 
 fn holder_in(index: &Index, ip: Ipv4Addr) -> Option<EniId> {
-    index.value.iter().find(|interface| interface.owns(ip)).map(|interface| interface.eni.eni_id.clone())
+    index
+        .value
+        .iter()
+        .find(|interface| interface.owns(ip))
+        .map(|interface| interface.eni.eni_id.clone())
 }

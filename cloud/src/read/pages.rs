@@ -9,8 +9,8 @@ use reqwest::StatusCode;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// Pages are no snapshot: an item that goes while pages are read shifts the rest, and one may slip through. A list whose length
-/// changed under way is read again, this often at most.
+/// Pages are no snapshot: an item that goes while pages are read shifts the rest, and one may slip
+/// through. A list whose length changed under way is read again, this often at most.
 const ATTEMPTS: usize = 3;
 
 /// No list of the API is longer than this many pages; a server that says otherwise is not believed.
@@ -27,8 +27,8 @@ pub(crate) struct Listing<K, P: Page> {
 impl<K: Ord, P: Page> Listing<K, P> {
     /// All pages, each item once. `first` is the permit for the first call.
     ///
-    /// When the list will not hold still, the result is the union of what was seen: an item in no attempt is not there, and one
-    /// that went meanwhile may still show.
+    /// When the list will not hold still, the result is the union of what was seen: an item in no
+    /// attempt is not there, and one that went meanwhile may still show.
     pub(crate) async fn all(
         &self,
         transport: &Transport,
@@ -43,7 +43,10 @@ impl<K: Ord, P: Page> Listing<K, P> {
             let attempt = self.once(transport, permit.take(), &params, deadline).await?;
             if attempt.steady {
                 // Whatever an earlier, shakier attempt saw: this one alone is the list.
-                return Ok(Read { value: attempt.items.into_values().collect(), began: attempt.began });
+                return Ok(Read {
+                    value: attempt.items.into_values().collect(),
+                    began: attempt.began,
+                });
             }
             began.get_or_insert(attempt.began);
             union.extend(attempt.items);
@@ -72,11 +75,15 @@ impl<K: Ord, P: Page> Listing<K, P> {
             }
             let total = read.value.total();
             attempt.steady &= *length.get_or_insert(total) == total;
-            let items = read.value.items().map_err(|detail| unreadable(self.action.name, StatusCode::OK, detail))?;
+            let items = read
+                .value
+                .items()
+                .map_err(|detail| unreadable(self.action.name, StatusCode::OK, detail))?;
             let empty = items.is_empty();
             attempt.items.extend(items.into_iter().map(|item| ((self.key)(&item), item)));
             if empty || number * self.page_size >= total || number >= MOST_PAGES {
-                attempt.steady &= u32::try_from(attempt.items.len()).is_ok_and(|seen| seen == total);
+                attempt.steady &=
+                    u32::try_from(attempt.items.len()).is_ok_and(|seen| seen == total);
                 return Ok(attempt);
             }
             number += 1;
@@ -104,7 +111,8 @@ pub(crate) async fn chain<C: Chain>(
     let mut all = Vec::new();
     for _ in 0..MOST_PAGES {
         let next = read.value.next();
-        let items = read.value.items().map_err(|detail| unreadable(action.name, StatusCode::OK, detail))?;
+        let items =
+            read.value.items().map_err(|detail| unreadable(action.name, StatusCode::OK, detail))?;
         all.extend(items);
         let Some(token) = next else {
             return Ok(Read { value: all, began });

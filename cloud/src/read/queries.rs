@@ -27,8 +27,11 @@ const DESCRIBE_INTERFACES: Action = ecs("DescribeNetworkInterfaces");
 /// EIPs, as many to a page as the API gives.
 pub(crate) const EIPS: Listing<AllocationId, Eips> =
     Listing { action: DESCRIBE_EIPS, page_size: 100, key: |eip| eip.allocation_id.clone() };
-const GATEWAYS: Listing<NatGatewayId, NatGateways> =
-    Listing { action: DESCRIBE_GATEWAYS, page_size: 50, key: |gateway| gateway.nat_gateway_id.clone() };
+const GATEWAYS: Listing<NatGatewayId, NatGateways> = Listing {
+    action: DESCRIBE_GATEWAYS,
+    page_size: 50,
+    key: |gateway| gateway.nat_gateway_id.clone(),
+};
 pub(crate) const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
     Listing { action: DESCRIBE_ENTRIES, page_size: 50, key: |entry| entry.entry_id.clone() };
 
@@ -66,7 +69,12 @@ pub(crate) struct Asking<Q> {
 
 impl<Q: Question> Asking<Q> {
     /// A batcher of such questions, see [`Batcher::new`].
-    pub(crate) fn batcher(transport: &Arc<Transport>, question: Q, lanes: usize, patience: Duration) -> Batcher<Self> {
+    pub(crate) fn batcher(
+        transport: &Arc<Transport>,
+        question: Q,
+        lanes: usize,
+        patience: Duration,
+    ) -> Batcher<Self> {
         Batcher::new(Self { transport: Arc::clone(transport), question }, lanes, patience)
     }
 }
@@ -102,9 +110,17 @@ impl Question for EipsById {
     const ACTION: Action = DESCRIBE_EIPS;
     const MOST_KEYS: usize = EIPS_A_CALL;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<AllocationId>, deadline: Instant) -> Fetched<Asking<Self>> {
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        keys: Vec<AllocationId>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
         let ids: Vec<&str> = keys.iter().map(AllocationId::as_str).collect();
-        let read = EIPS.all(transport, permit, Params::default().with("AllocationId", ids.join(",")), deadline).await?;
+        let read = EIPS
+            .all(transport, permit, Params::default().with("AllocationId", ids.join(",")), deadline)
+            .await?;
         Ok(read.map(|eips| eips.into_iter().map(|eip| (eip.allocation_id.clone(), eip)).collect()))
     }
 }
@@ -118,14 +134,28 @@ impl Question for EipsByPool {
     const ACTION: Action = DESCRIBE_EIPS;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, pools: Vec<String>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let (mut first, mut all) = (Some(permit), Read { value: HashMap::new(), began: Instant::now() });
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        pools: Vec<String>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
+        let (mut first, mut all) =
+            (Some(permit), Read { value: HashMap::new(), began: Instant::now() });
         for pool in pools {
             let permit = match first.take() {
                 Some(permit) => permit,
                 None => transport.permit(DESCRIBE_EIPS, deadline).await?,
             };
-            let read = EIPS.all(transport, permit, Params::default().tags([(&TAG_POOL.to_owned(), &pool)]), deadline).await?;
+            let read = EIPS
+                .all(
+                    transport,
+                    permit,
+                    Params::default().tags([(&TAG_POOL.to_owned(), &pool)]),
+                    deadline,
+                )
+                .await?;
             all.value.insert(pool, Arc::new(read.value));
         }
         Ok(all)
@@ -141,10 +171,23 @@ impl Question for InterfacesByAddress {
     const ACTION: Action = DESCRIBE_INTERFACES;
     const MOST_KEYS: usize = INTERFACES_A_CALL;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<Ipv4Addr>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let read = interfaces(transport, permit, in_use(&self.0).list("PrivateIpAddress", &keys), deadline).await?;
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        keys: Vec<Ipv4Addr>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
+        let read = interfaces(
+            transport,
+            permit,
+            in_use(&self.0).list("PrivateIpAddress", &keys),
+            deadline,
+        )
+        .await?;
         Ok(read.map(|interfaces| {
-            let owner = |ip: Ipv4Addr| interfaces.iter().find(|interface| interface.owns(ip)).cloned();
+            let owner =
+                |ip: Ipv4Addr| interfaces.iter().find(|interface| interface.owns(ip)).cloned();
             keys.into_iter().filter_map(|ip| Some((ip, owner(ip)?))).collect()
         }))
     }
@@ -159,9 +202,26 @@ impl Question for InterfacesById {
     const ACTION: Action = DESCRIBE_INTERFACES;
     const MOST_KEYS: usize = INTERFACES_A_CALL;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, keys: Vec<EniId>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let read = interfaces(transport, permit, in_use(&self.0).list("NetworkInterfaceId", &keys), deadline).await?;
-        Ok(read.map(|interfaces| interfaces.into_iter().map(|interface| (interface.eni.eni_id.clone(), interface)).collect()))
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        keys: Vec<EniId>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
+        let read = interfaces(
+            transport,
+            permit,
+            in_use(&self.0).list("NetworkInterfaceId", &keys),
+            deadline,
+        )
+        .await?;
+        Ok(read.map(|interfaces| {
+            interfaces
+                .into_iter()
+                .map(|interface| (interface.eni.eni_id.clone(), interface))
+                .collect()
+        }))
     }
 }
 
@@ -174,7 +234,13 @@ impl Question for InterfacesWithPrefixes {
     const ACTION: Action = DESCRIBE_INTERFACES;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        _: Vec<()>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
         let read = interfaces(transport, permit, in_use(&self.0), deadline).await?;
         Ok(read.map(|mut interfaces| {
             interfaces.retain(|interface| !interface.prefixes.is_empty());
@@ -187,7 +253,12 @@ fn in_use(vpc: &VpcId) -> Params {
     Params::default().with("VpcId", vpc).with("Status", "InUse").with("MaxResults", 500)
 }
 
-async fn interfaces(transport: &Transport, permit: Permit, params: Params, deadline: Instant) -> Result<Read<Vec<Interface>>, Error> {
+async fn interfaces(
+    transport: &Transport,
+    permit: Permit,
+    params: Params,
+    deadline: Instant,
+) -> Result<Read<Vec<Interface>>, Error> {
     chain::<Interfaces>(transport, permit, DESCRIBE_INTERFACES, params, deadline).await
 }
 
@@ -200,9 +271,23 @@ impl Question for Gateway {
     const ACTION: Action = DESCRIBE_GATEWAYS;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
-        let read = GATEWAYS.all(transport, permit, Params::default().with("NatGatewayId", &self.0), deadline).await?;
-        Ok(read.map(|gateways| gateways.into_iter().filter(|gateway| gateway.nat_gateway_id == self.0).map(|it| ((), it)).collect()))
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        _: Vec<()>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
+        let read = GATEWAYS
+            .all(transport, permit, Params::default().with("NatGatewayId", &self.0), deadline)
+            .await?;
+        Ok(read.map(|gateways| {
+            gateways
+                .into_iter()
+                .filter(|gateway| gateway.nat_gateway_id == self.0)
+                .map(|it| ((), it))
+                .collect()
+        }))
     }
 }
 
@@ -218,11 +303,18 @@ impl Question for Forwards {
     const ACTION: Action = DESCRIBE_ENTRIES;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(&self, transport: &Transport, permit: Permit, _: Vec<()>, deadline: Instant) -> Fetched<Asking<Self>> {
+    async fn ask(
+        &self,
+        transport: &Transport,
+        permit: Permit,
+        _: Vec<()>,
+        deadline: Instant,
+    ) -> Fetched<Asking<Self>> {
         let params = Params::default().with("NatGatewayId", &self.gateway);
         let began = Instant::now();
         let read = match ENTRIES.all(transport, permit, params, deadline).await {
-            // The gateway is gone, and its entries with it: whoever has ports there must see that to give them back.
+            // The gateway is gone, and its entries with it: whoever has ports there must see that
+            // to give them back.
             Err(error) if error.class() == Class::NotFound => Read { value: Vec::new(), began },
             listed => listed?,
         };

@@ -106,7 +106,11 @@ impl WireEip {
             allocation_id: AllocationId::new(required("AllocationId", self.allocation_id)?),
             ip_address: address("IpAddress", &self.ip_address)?,
             status: status(&self.status),
-            binding: present(self.instance_id).map(|instance_id| EipBinding { instance_type, instance_id, private_ip }),
+            binding: present(self.instance_id).map(|instance_id| EipBinding {
+                instance_type,
+                instance_id,
+                private_ip,
+            }),
             bandwidth_package: present(self.bandwidth_package_id).map(BandwidthPackageId::new),
             bandwidth: self.bandwidth,
             internet_charge_type: self.internet_charge_type,

@@ -34,7 +34,8 @@ impl Prefix {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("Ipv4Prefix is {text:.40?}, not a CIDR block");
         let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
-        let (ip, bits): (Ipv4Addr, u32) = (ip.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
+        let (ip, bits): (Ipv4Addr, u32) =
+            (ip.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
         if bits > 32 {
             return Err(wrong());
         }
@@ -138,7 +139,11 @@ impl WireEni {
             primary_ip,
             associated,
         };
-        let prefixes = self.ipv4_prefix_sets.iter().map(|set| Prefix::parse(&set.ipv4_prefix)).collect::<Result<_, _>>()?;
+        let prefixes = self
+            .ipv4_prefix_sets
+            .iter()
+            .map(|set| Prefix::parse(&set.ipv4_prefix))
+            .collect::<Result<_, _>>()?;
         Ok(Interface { eni, addresses, prefixes, security_groups: self.security_group_ids })
     }
 }

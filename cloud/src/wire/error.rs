@@ -25,7 +25,9 @@ pub(crate) struct ErrorBody {
 
 impl ErrorBody {
     pub(crate) fn refusal(self, action: &'static str, status: StatusCode) -> Refusal {
-        let denied_action = ["AuthAction", "Action"].iter().find_map(|field| self.access_denied_detail.get(field)?.as_str());
+        let denied_action = ["AuthAction", "Action"]
+            .iter()
+            .find_map(|field| self.access_denied_detail.get(field)?.as_str());
         Refusal {
             action,
             status: status.as_u16(),

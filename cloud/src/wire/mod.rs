@@ -1,7 +1,9 @@
-//! The API's answers as they come: PascalCase, lists in wrappers of irregular names, numbers that are sometimes strings.
+//! The API's answers as they come: PascalCase, lists in wrappers of irregular names, numbers that
+//! are sometimes strings.
 //!
-//! What is missing but optional reads as empty. What is missing and decides something, such as the list that was asked for,
-//! makes the answer unreadable: an answer that cannot be read must not look like an empty one.
+//! What is missing but optional reads as empty. What is missing and decides something, such as the
+//! list that was asked for, makes the answer unreadable: an answer that cannot be read must not
+//! look like an empty one.
 
 pub(crate) mod eip;
 pub(crate) mod eni;
@@ -32,18 +34,26 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(truth) => Ok(truth.to_string()),
-        Value::Array(_) | Value::Object(_) => Err(D::Error::custom("a list or an object where a word should be")),
+        Value::Array(_) | Value::Object(_) => {
+            Err(D::Error::custom("a list or an object where a word should be"))
+        }
     }
 }
 
 /// A number, however it is written; nothing as zero.
 pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = text(deserializer)?;
-    if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| D::Error::custom(format!("{text:.40?} is no count"))) }
+    if text.is_empty() {
+        Ok(0)
+    } else {
+        text.parse().map_err(|_| D::Error::custom(format!("{text:.40?} is no count")))
+    }
 }
 
 /// A list: plain, or in an object with one member, whatever that is called.
-pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::Null => Vec::new(),
         Value::Array(items) => items,

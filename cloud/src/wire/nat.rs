@@ -5,7 +5,9 @@ use crate::network::SnatEntry;
 use serde::Deserialize;
 use waygate_core::change::Answer;
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus, GatewayEip, NatGateway};
-use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use waygate_core::ids::{
+    AllocationId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -153,8 +155,12 @@ impl WireGateway {
             nat_gateway_id: NatGatewayId::new(required("NatGatewayId", self.nat_gateway_id)?),
             forward_table_id: ForwardTableId::new(required("ForwardTableIds", table)?),
             vpc_id: VpcId::new(required("VpcId", self.vpc_id)?),
-            zone_id: self.nat_gateway_private_info.and_then(|info| present(info.iz_no)).map(ZoneId::new),
-            available: self.status == "Available" && matches!(self.business_status.as_str(), "Normal" | ""),
+            zone_id: self
+                .nat_gateway_private_info
+                .and_then(|info| present(info.iz_no))
+                .map(ZoneId::new),
+            available: self.status == "Available"
+                && matches!(self.business_status.as_str(), "Normal" | ""),
             eips: self.ip_lists.into_iter().map(WireGatewayEip::fact).collect::<Result<_, _>>()?,
         })
     }
@@ -165,7 +171,10 @@ impl WireGatewayEip {
         Ok(GatewayEip {
             allocation_id: AllocationId::new(required("IpLists.AllocationId", self.allocation_id)?),
             ip_address: address("IpLists.IpAddress", &self.ip_address)?,
-            snat: matches!(self.using_status.as_str(), "UsedBySnatTable" | "UsedByForwardSnatTable"),
+            snat: matches!(
+                self.using_status.as_str(),
+                "UsedBySnatTable" | "UsedByForwardSnatTable"
+            ),
         })
     }
 }

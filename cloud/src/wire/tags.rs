@@ -32,7 +32,11 @@ impl Chain for TagResources {
     }
 
     fn items(self) -> Result<Vec<ResourceTag>, String> {
-        let fact = |tag: WireTag| ResourceTag { resource_id: tag.resource_id, key: tag.tag_key, value: tag.tag_value };
+        let fact = |tag: WireTag| ResourceTag {
+            resource_id: tag.resource_id,
+            key: tag.tag_key,
+            value: tag.tag_value,
+        };
         Ok(self.tag_resources.into_iter().map(fact).collect())
     }
 }

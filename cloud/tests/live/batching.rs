@@ -20,7 +20,8 @@ async fn five_hundred_readers_of_five_hundred_eips_cost_twelve_calls_at_most() -
     let mut readers = JoinSet::new();
     for id in ids {
         let cloud = cloud.clone();
-        readers.spawn(async move { cloud.eip(&id).await.unwrap().value.unwrap().allocation_id == id });
+        readers
+            .spawn(async move { cloud.eip(&id).await.unwrap().value.unwrap().allocation_id == id });
     }
     assert!(readers.join_all().await.into_iter().all(|right| right));
     let calls = simulator.calls("DescribeEipAddresses").await - before;
@@ -37,7 +38,9 @@ async fn two_hundred_pods_find_their_interfaces_in_few_calls() -> Result<()> {
     let mut readers = JoinSet::new();
     for host in 0..200 {
         let cloud = cloud.clone();
-        readers.spawn(async move { cloud.eni_by_private_ip(address(host)).await.unwrap().value.is_some() });
+        readers.spawn(async move {
+            cloud.eni_by_private_ip(address(host)).await.unwrap().value.is_some()
+        });
     }
     assert!(readers.join_all().await.into_iter().all(|found| found));
     let calls = simulator.calls("DescribeNetworkInterfaces").await;
@@ -73,7 +76,10 @@ async fn two_hundred_pods_that_wait_for_a_pool_share_its_readings() -> Result<()
         readers.spawn(async move { (pool, cloud.eips_of_pool(pool).await.unwrap().value.len()) });
     }
     let all = readers.join_all().await;
-    assert!(all.iter().all(|(pool, eips)| *eips == if *pool == "games" { 2 } else { 0 }), "{all:?}");
+    assert!(
+        all.iter().all(|(pool, eips)| *eips == if *pool == "games" { 2 } else { 0 }),
+        "{all:?}"
+    );
     assert!(simulator.calls("DescribeEipAddresses").await <= 6);
     Ok(())
 }

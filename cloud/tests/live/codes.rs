@@ -1,13 +1,15 @@
 //! Every error code of the actions this client uses, and what the client makes of it.
 //!
-//! The simulator answers each code once for each action that can get it; whether it also comes to the code by itself is shown in
-//! `refusals.rs` and in the simulator's own tests.
+//! The simulator answers each code once for each action that can get it; whether it also comes to
+//! the code by itself is shown in `refusals.rs` and in the simulator's own tests.
 
 use crate::harness::{PATIENCE, Simulator, Unlimited, token};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
-use waygate_cloud::Class::{self, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient};
+use waygate_cloud::Class::{
+    self, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient,
+};
 use waygate_cloud::Scope::{self, Account, Change as ThisChange, Entry, Gateway};
 use waygate_cloud::{Cloud, Error};
 use waygate_core::change::Change;
@@ -251,32 +253,44 @@ async fn every_code_means_what_the_table_says() -> Result<()> {
     let mut wrong = Vec::new();
     let mut expected: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for Answers { action, mean } in TABLE {
-        for (class, scope, reason, code) in
-            mean.iter().flat_map(|(class, scope, reason, codes)| codes.iter().map(move |code| (class, scope, reason, code)))
-        {
+        for (class, scope, reason, code) in mean.iter().flat_map(|(class, scope, reason, codes)| {
+            codes.iter().map(move |code| (class, scope, reason, code))
+        }) {
             simulator.fault(action, "error", json!({"code": code})).await;
             *expected.entry(action).or_default().entry(code).or_default() += 1;
-            // A client of its own for each: what one answer teaches must not hold the next call back.
+            // A client of its own for each: what one answer teaches must not hold the next call
+            // back.
             let error = ask(&simulator.cloud_with(Unlimited), &simulator, action).await;
-            let seen = (error.code(), error.class(), error.scope(), error.reason(), error.is_definite());
+            let seen =
+                (error.code(), error.class(), error.scope(), error.reason(), error.is_definite());
             let is_definite = !matches!(class, Transient | Throttled | Processing);
-            if seen != (Some(*code), *class, Some(*scope), *reason, is_definite) || error.request_id().is_none() {
+            if seen != (Some(*code), *class, Some(*scope), *reason, is_definite)
+                || error.request_id().is_none()
+            {
                 wrong.push(format!("{action} {code}: {seen:?}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(simulator.admin("/calls").await["errors"], serde_json::to_value(expected)?, "GET /calls counts by action and code");
+    assert_eq!(
+        simulator.admin("/calls").await["errors"],
+        serde_json::to_value(expected)?,
+        "GET /calls counts by action and code"
+    );
     Ok(())
 }
 
 /// Calls an action once; whom it concerns does not matter, because it is refused at the door.
 async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
     let outcome = match action {
-        "TagResources" => cloud.tag_resources("EIP", &["eip-1"], &[("k".to_owned(), "v".to_owned())].into()).await,
+        "TagResources" => {
+            cloud.tag_resources("EIP", &["eip-1"], &[("k".to_owned(), "v".to_owned())].into()).await
+        }
         "DescribeEipAddresses" => cloud.eip(&eip()).await.map(drop),
         "DescribeNatGateways" => cloud.nat_gateway(&simulator.gateway()).await.map(drop),
-        "DescribeForwardTableEntries" => cloud.forward_entries(&simulator.gateway()).await.map(drop),
+        "DescribeForwardTableEntries" => {
+            cloud.forward_entries(&simulator.gateway()).await.map(drop)
+        }
         _ => cloud.change(&change(simulator, action), Some(&token()), PATIENCE).await.map(drop),
     };
     outcome.expect_err(action)
@@ -288,20 +302,34 @@ fn eip() -> AllocationId {
 
 fn change(simulator: &Simulator, action: &str) -> Change {
     let (allocation_id, eni_id, private_ip) = (eip(), EniId::new("eni-1"), [10, 1, 0, 21].into());
-    let (package_id, entry_id, forward) = (BandwidthPackageId::new("cbwp-1"), ForwardEntryId::new("fwd-1"), simulator.forward(0));
+    let (package_id, entry_id, forward) =
+        (BandwidthPackageId::new("cbwp-1"), ForwardEntryId::new("fwd-1"), simulator.forward(0));
     match action {
-        "AllocateEipAddress" => Change::AllocateEipAddress { spec: EipSpec::default(), tags: BTreeMap::new() },
-        "AllocateEipAddressPro" => {
-            Change::AllocateEipAddressPro { ip_address: [203, 0, 113, 1].into(), spec: EipSpec::default(), tags: BTreeMap::new() }
+        "AllocateEipAddress" => {
+            Change::AllocateEipAddress { spec: EipSpec::default(), tags: BTreeMap::new() }
         }
+        "AllocateEipAddressPro" => Change::AllocateEipAddressPro {
+            ip_address: [203, 0, 113, 1].into(),
+            spec: EipSpec::default(),
+            tags: BTreeMap::new(),
+        },
         "AssociateEipAddress" => Change::AssociateEipAddress { allocation_id, eni_id, private_ip },
-        "UnassociateEipAddress" => Change::UnassociateEipAddress { allocation_id, eni_id, private_ip },
-        "ReleaseEipAddress" => Change::ReleaseEipAddress { allocation_id },
-        "ModifyEipAddressAttribute" => {
-            Change::ModifyEipAddressAttribute { allocation_id, bandwidth: Some(5), name: None, description: None }
+        "UnassociateEipAddress" => {
+            Change::UnassociateEipAddress { allocation_id, eni_id, private_ip }
         }
-        "AddCommonBandwidthPackageIp" => Change::AddCommonBandwidthPackageIp { allocation_id, package_id },
-        "RemoveCommonBandwidthPackageIp" => Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id },
+        "ReleaseEipAddress" => Change::ReleaseEipAddress { allocation_id },
+        "ModifyEipAddressAttribute" => Change::ModifyEipAddressAttribute {
+            allocation_id,
+            bandwidth: Some(5),
+            name: None,
+            description: None,
+        },
+        "AddCommonBandwidthPackageIp" => {
+            Change::AddCommonBandwidthPackageIp { allocation_id, package_id }
+        }
+        "RemoveCommonBandwidthPackageIp" => {
+            Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id }
+        }
         "CreateForwardEntry" => Change::CreateForwardEntry(forward),
         "ModifyForwardEntry" => Change::ModifyForwardEntry { entry_id, forward },
         "DeleteForwardEntry" => Change::DeleteForwardEntry { table_id: forward.table_id, entry_id },

@@ -16,30 +16,50 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
     assert!(nat.available && nat.eips.len() == 2 && nat.zone_id.is_some(), "{nat:?}");
 
     let forward = Forward { ports: 10, ..simulator.forward(0) };
-    let entry_id = cloud.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await?.entry_id.unwrap();
+    let entry_id = cloud
+        .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .await?
+        .entry_id
+        .unwrap();
     let available = async || {
         let entries = cloud.forward_entries(&gateway).await.unwrap().value;
-        entries.into_iter().find(|entry| entry.entry_id == entry_id && entry.status == ForwardEntryStatus::Available)
+        entries.into_iter().find(|entry| {
+            entry.entry_id == entry_id && entry.status == ForwardEntryStatus::Available
+        })
     };
     let entry = eventually("available", available).await;
     assert_eq!((entry.external_port.as_str(), entry.ip_protocol.as_str()), ("30000/30009", "tcp"));
     assert!(entry.covers_external(forward.external_ip, forward.protocol, 30_005));
 
     let elsewhere = Forward { internal_ip: "10.2.0.9".parse()?, ..forward.clone() };
-    let modify = Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward: elsewhere.clone() };
+    let modify =
+        Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward: elsewhere.clone() };
     cloud.change(&modify, Some(&token()), PATIENCE).await?;
-    eventually("elsewhere", async || available().await.filter(|entry| entry.internal_ip == elsewhere.internal_ip)).await;
+    eventually("elsewhere", async || {
+        available().await.filter(|entry| entry.internal_ip == elsewhere.internal_ip)
+    })
+    .await;
 
-    let taken = cloud.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await.unwrap_err();
+    let taken = cloud
+        .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .await
+        .unwrap_err();
     assert!(taken.is_definite() && !taken.is_transient(), "{taken}");
 
     let delete = Change::DeleteForwardEntry { table_id: forward.table_id, entry_id };
     cloud.change(&delete, Some(&token()), PATIENCE).await?;
-    eventually("gone", async || cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())).await;
+    eventually("gone", async || {
+        cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())
+    })
+    .await;
     // The cloud has two ways to say that it is gone.
     for _ in 0..4 {
         let gone = cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
-        assert_eq!((gone.class(), gone.reason()), (Class::NotFound, "ForwardEntryNotFound"), "{gone}");
+        assert_eq!(
+            (gone.class(), gone.reason()),
+            (Class::NotFound, "ForwardEntryNotFound"),
+            "{gone}"
+        );
     }
     Ok(())
 }
@@ -49,13 +69,20 @@ async fn a_list_of_many_pages_comes_whole() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "200"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     for number in 0..120 {
-        cloud.change(&Change::CreateForwardEntry(simulator.forward(number)), Some(&token()), PATIENCE).await?;
+        cloud
+            .change(
+                &Change::CreateForwardEntry(simulator.forward(number)),
+                Some(&token()),
+                PATIENCE,
+            )
+            .await?;
     }
     assert_eq!(cloud.forward_entries(&gateway).await?.value.len(), 120);
     Ok(())
 }
 
-/// Pages are no snapshot: what goes while they are read shifts the rest, and what stands throughout must show all the same.
+/// Pages are no snapshot: what goes while they are read shifts the rest, and what stands throughout
+/// must show all the same.
 #[tokio::test]
 async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "200"]).await?;
@@ -72,7 +99,8 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
     let all_gone = AtomicBool::new(false);
     let churn = async {
         for entry_id in go {
-            let delete = Change::DeleteForwardEntry { table_id: simulator.forward(0).table_id, entry_id };
+            let delete =
+                Change::DeleteForwardEntry { table_id: simulator.forward(0).table_id, entry_id };
             cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap();
         }
         all_gone.store(true, Ordering::Relaxed);
@@ -92,20 +120,29 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
 async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "1"]).await?;
     let cloud = simulator.cloud();
-    cloud.change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE).await?;
-    let full = cloud.change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE).await.unwrap_err();
+    cloud
+        .change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .await?;
+    let full = cloud
+        .change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE)
+        .await
+        .unwrap_err();
     assert_eq!((full.class(), full.is_transient()), (Class::Quota, false), "{full}");
     Ok(())
 }
 
-/// What a list by a gateway's ID says of a gateway that is gone is not documented: an empty list, or one of these refusals. A lease whose
-/// gateway is gone must be able to end either way.
+/// What a list by a gateway's ID says of a gateway that is gone is not documented: an empty list,
+/// or one of these refusals. A lease whose gateway is gone must be able to end either way.
 #[tokio::test]
 async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_so() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
-    cloud.change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE).await?;
-    for code in ["InvalidNatGatewayId.NotFound", "Invalid.natgwNotExist", "InvalidForwardTableId.NotFound"] {
+    cloud
+        .change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .await?;
+    for code in
+        ["InvalidNatGatewayId.NotFound", "Invalid.natgwNotExist", "InvalidForwardTableId.NotFound"]
+    {
         let refused = json!({"action": "DescribeForwardTableEntries", "kind": "error", "code": code, "status": 404, "times": 1});
         simulator.post("/faults", refused).await;
         assert_eq!(cloud.forward_entries(&gateway).await?.value, [], "{code}");
@@ -113,6 +150,10 @@ async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_
     assert_eq!(cloud.forward_entries(&gateway).await?.value.len(), 1);
     let denied = json!({"action": "DescribeForwardTableEntries", "kind": "error", "code": "Forbidden.RAM", "status": 403, "times": 1});
     simulator.post("/faults", denied).await;
-    assert_eq!(cloud.forward_entries(&gateway).await.unwrap_err().class(), Class::Denied, "no right to look is no look");
+    assert_eq!(
+        cloud.forward_entries(&gateway).await.unwrap_err().class(),
+        Class::Denied,
+        "no right to look is no look"
+    );
     Ok(())
 }

@@ -15,22 +15,34 @@ use waygate_core::request::{EipSpec, InstanceChargeType, InternetChargeType};
 async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let cloud = simulator.cloud();
-    // A secondary address: bound to a primary one, the API shows the EIP without its private address.
+    // A secondary address: bound to a primary one, the API shows the EIP without its private
+    // address.
     let private_ip: Ipv4Addr = "10.1.0.22".parse()?;
     let id = allocate(&cloud, "lease-1").await;
 
     let tags = [("waygate.dev/lease".to_owned(), "lease-1".to_owned())].into();
     let found = cloud.eips_by_tags(&tags).await?.value;
     assert_eq!(found.len(), 1);
-    assert_eq!((&found[0].allocation_id, found[0].status, &found[0].binding), (&id, EipStatus::Available, &None));
+    assert_eq!(
+        (&found[0].allocation_id, found[0].status, &found[0].binding),
+        (&id, EipStatus::Available, &None)
+    );
     assert_eq!(found[0].internet_charge_type, "PayByTraffic");
     assert_eq!(cloud.eips_by_address(&[found[0].ip_address]).await?.value, found);
 
-    let eni = eventually("the pod's interface shows", async || cloud.eni_by_private_ip(private_ip).await.unwrap().value).await;
+    let eni = eventually("the pod's interface shows", async || {
+        cloud.eni_by_private_ip(private_ip).await.unwrap().value
+    })
+    .await;
     let (allocation_id, eni_id) = (id.clone(), eni.eni_id.clone());
-    let bind = Change::AssociateEipAddress { allocation_id: id.clone(), eni_id: eni_id.clone(), private_ip };
+    let bind = Change::AssociateEipAddress {
+        allocation_id: id.clone(),
+        eni_id: eni_id.clone(),
+        private_ip,
+    };
     cloud.change(&bind, Some(&token()), PATIENCE).await?;
-    let status = async |wanted| cloud.eip(&id).await.unwrap().value.filter(|eip| eip.status == wanted);
+    let status =
+        async |wanted| cloud.eip(&id).await.unwrap().value.filter(|eip| eip.status == wanted);
     let bound = eventually("bound", async || status(EipStatus::InUse).await).await.binding.unwrap();
     assert_eq!((bound.instance_id.as_str(), bound.private_ip), (eni_id.as_str(), Some(private_ip)));
     let owner = cloud.eni_by_private_ip(private_ip).await?.value.unwrap();
@@ -38,14 +50,26 @@ async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
 
     let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
     let refused = cloud.change(&release, None, PATIENCE).await.unwrap_err();
-    assert_eq!((refused.class(), refused.reason(), refused.is_definite()), (Class::Conflict, "EipNotReady", true));
+    assert_eq!(
+        (refused.class(), refused.reason(), refused.is_definite()),
+        (Class::Conflict, "EipNotReady", true)
+    );
 
-    cloud.change(&Change::UnassociateEipAddress { allocation_id, eni_id, private_ip }, Some(&token()), PATIENCE).await?;
+    cloud
+        .change(
+            &Change::UnassociateEipAddress { allocation_id, eni_id, private_ip },
+            Some(&token()),
+            PATIENCE,
+        )
+        .await?;
     eventually("unbound", async || status(EipStatus::Available).await).await;
     cloud.change(&release, None, PATIENCE).await?;
     eventually("gone", async || cloud.eip(&id).await.unwrap().value.is_none().then_some(())).await;
     let gone = cloud.change(&release, None, PATIENCE).await.unwrap_err();
-    assert_eq!((gone.class(), gone.code()), (Class::NotFound, Some("InvalidAllocationId.NotFound")));
+    assert_eq!(
+        (gone.class(), gone.code()),
+        (Class::NotFound, Some("InvalidAllocationId.NotFound"))
+    );
     Ok(())
 }
 
@@ -57,7 +81,10 @@ async fn every_kind_of_private_address_is_found() -> Result<()> {
     for node in ["10.1.0", "10.4.0"] {
         for host in 1..20 {
             let ip: Ipv4Addr = format!("{node}.{host}").parse()?;
-            let eni = eventually("an interface", async || cloud.eni_by_private_ip(ip).await.unwrap().value).await;
+            let eni = eventually("an interface", async || {
+                cloud.eni_by_private_ip(ip).await.unwrap().value
+            })
+            .await;
             assert!(eni.eni_id.as_str().starts_with("eni-"), "{ip}");
         }
     }
@@ -77,7 +104,10 @@ async fn attributes_are_changed_to_absolute_values() -> Result<()> {
         description: None,
     };
     cloud.change(&change, None, PATIENCE).await?;
-    let eip = eventually("changed", async || cloud.eip(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)).await;
+    let eip = eventually("changed", async || {
+        cloud.eip(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)
+    })
+    .await;
     assert_eq!(eip.name, "named");
     Ok(())
 }
@@ -115,15 +145,21 @@ async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
     let cloud = simulator.cloud();
     let lost = allocate(&cloud, "lease-1").await;
     let ip = cloud.eip(&lost).await?.value.unwrap().ip_address;
-    cloud.change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE).await?;
-    eventually("gone", async || cloud.eip(&lost).await.unwrap().value.is_none().then_some(())).await;
+    cloud
+        .change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE)
+        .await?;
+    eventually("gone", async || cloud.eip(&lost).await.unwrap().value.is_none().then_some(()))
+        .await;
     let tags = BTreeMap::from([("waygate.dev/lease".to_owned(), "lease-1".to_owned())]);
     let spec = EipSpec { bandwidth: 7, ..EipSpec::default() };
     let reclaim = Change::AllocateEipAddressPro { ip_address: ip, spec, tags: tags.clone() };
     let back = cloud.change(&reclaim, Some(&token()), PATIENCE).await?;
     assert_eq!(back.ip_address, Some(ip));
     let found = cloud.eips_by_tags(&tags).await?.value;
-    assert_eq!(found.iter().map(|eip| (Some(&eip.allocation_id), eip.ip_address)).collect::<Vec<_>>(), [(back.allocation_id.as_ref(), ip)]);
+    assert_eq!(
+        found.iter().map(|eip| (Some(&eip.allocation_id), eip.ip_address)).collect::<Vec<_>>(),
+        [(back.allocation_id.as_ref(), ip)]
+    );
     assert_eq!(found[0].bandwidth, 7);
     Ok(())
 }

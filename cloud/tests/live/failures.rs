@@ -10,7 +10,10 @@ use waygate_core::ids::AllocationId;
 use waygate_core::request::EipSpec;
 
 fn buy() -> Change {
-    Change::AllocateEipAddress { spec: EipSpec::default(), tags: [("waygate.dev/lease".to_owned(), "l".to_owned())].into() }
+    Change::AllocateEipAddress {
+        spec: EipSpec::default(),
+        tags: [("waygate.dev/lease".to_owned(), "l".to_owned())].into(),
+    }
 }
 
 #[tokio::test]
@@ -19,7 +22,11 @@ async fn a_lost_answer_is_unknown_and_its_token_brings_the_same_eip() -> Result<
     let (cloud, token) = (simulator.cloud(), token());
     simulator.fault("AllocateEipAddress", "lost-response", json!({})).await;
     let lost = cloud.change(&buy(), Some(&token), PATIENCE).await.unwrap_err();
-    assert_eq!((lost.class(), lost.is_definite(), lost.is_transient()), (Class::Transient, false, true), "{lost}");
+    assert_eq!(
+        (lost.class(), lost.is_definite(), lost.is_transient()),
+        (Class::Transient, false, true),
+        "{lost}"
+    );
     assert_eq!(simulator.calls("AllocateEipAddress").await, 1, "a change is sent once");
 
     let id = cloud.change(&buy(), Some(&token), PATIENCE).await?.allocation_id.unwrap();
@@ -46,9 +53,11 @@ async fn an_entry_whose_answer_was_lost_is_created_once() -> Result<()> {
 async fn a_server_in_trouble_leaves_the_outcome_unknown_and_is_asked_once() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let cloud = simulator.cloud();
-    for (kind, extra) in
-        [("error", json!({"code": "InternalError"})), ("error", json!({"code": "ServiceUnavailable"})), ("reset", json!({}))]
-    {
+    for (kind, extra) in [
+        ("error", json!({"code": "InternalError"})),
+        ("error", json!({"code": "ServiceUnavailable"})),
+        ("reset", json!({})),
+    ] {
         simulator.post("/calls/reset", json!({})).await;
         simulator.fault("AllocateEipAddress", kind, extra).await;
         let error = cloud.change(&buy(), Some(&token()), PATIENCE).await.unwrap_err();
@@ -76,11 +85,18 @@ async fn throttling_is_told_apart_and_slows_the_permits() -> Result<()> {
     let cloud = simulator.cloud();
     simulator.fault("AllocateEipAddress", "throttle", json!({})).await;
     let throttled = cloud.change(&buy(), Some(&token()), PATIENCE).await.unwrap_err();
-    assert_eq!((throttled.class(), throttled.is_definite()), (Class::Throttled, false), "{throttled}");
+    assert_eq!(
+        (throttled.class(), throttled.is_definite()),
+        (Class::Throttled, false),
+        "{throttled}"
+    );
     let late = cloud.change(&buy(), Some(&token()), Duration::from_millis(1)).await.unwrap_err();
     assert_eq!((late.reason(), late.is_definite()), ("RateLimited", true), "{late}");
     assert!(late.retry_after().is_some(), "{late:?} says when to ask again");
-    eventually("permits flow again", async || cloud.change(&buy(), Some(&token()), PATIENCE).await.ok()).await;
+    eventually("permits flow again", async || {
+        cloud.change(&buy(), Some(&token()), PATIENCE).await.ok()
+    })
+    .await;
     Ok(())
 }
 
@@ -88,9 +104,17 @@ async fn throttling_is_told_apart_and_slows_the_permits() -> Result<()> {
 async fn a_wrong_secret_is_a_denial_that_names_the_call() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let wrong = Credentials::access_key(simulator.text("/accessKeyId"), "not the secret".into());
-    let cloud = Cloud::new(simulator.settings(), wrong, std::sync::Arc::new(LocalPermits::published()))?;
+    let cloud =
+        Cloud::new(simulator.settings(), wrong, std::sync::Arc::new(LocalPermits::published()))?;
     let denied = cloud.eip(&AllocationId::new("eip-1")).await.unwrap_err();
-    assert_eq!((denied.class(), denied.reason()), (Class::Denied, "InvalidCredentials"), "{denied}");
-    assert!(denied.to_string().contains("DescribeEipAddresses") && denied.request_id().is_some(), "{denied}");
+    assert_eq!(
+        (denied.class(), denied.reason()),
+        (Class::Denied, "InvalidCredentials"),
+        "{denied}"
+    );
+    assert!(
+        denied.to_string().contains("DescribeEipAddresses") && denied.request_id().is_some(),
+        "{denied}"
+    );
     Ok(())
 }

@@ -18,7 +18,8 @@ struct Cost {
     took: Duration,
 }
 
-/// Creates an entry the way the worker does: a refusal for being busy is followed by a new operation, with a new token.
+/// Creates an entry the way the worker does: a refusal for being busy is followed by a new
+/// operation, with a new token.
 async fn create(cloud: Cloud, gateway: NatGatewayId, forward: Forward) {
     let change = Change::CreateForwardEntry(forward);
     loop {
@@ -38,7 +39,10 @@ async fn cost_of(profile: &str, entries: u16) -> Result<Cost> {
     }
     creators.join_all().await;
     let took = started.elapsed();
-    assert_eq!(cloud.forward_entries(&simulator.gateway()).await?.value.len(), usize::from(entries));
+    assert_eq!(
+        cloud.forward_entries(&simulator.gateway()).await?.value.len(),
+        usize::from(entries)
+    );
     let reads = simulator.calls("DescribeForwardTableEntries").await - 1;
     let cost = Cost { calls: simulator.calls("CreateForwardEntry").await, reads, took };
     println!("{profile}: {entries} entries: {cost:?}");
@@ -74,7 +78,10 @@ async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_nex
     create(cloud.clone(), gateway.clone(), simulator.forward(1)).await;
     assert!(cloud.waits_for_rest(&gateway));
     let before = simulator.calls("CreateForwardEntry").await;
-    assert!(tokio::time::timeout(Duration::from_millis(100), cloud.turn(&gateway)).await.is_err(), "an entry is pending");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), cloud.turn(&gateway)).await.is_err(),
+        "an entry is pending"
+    );
     cloud.rest(&gateway).await;
     for _ in 0..3 {
         assert!(cloud.turn(&gateway).await.is_rested());
@@ -96,14 +103,21 @@ async fn a_list_is_shared_by_those_who_may_do_with_an_older_one() -> Result<()> 
 }
 
 #[tokio::test]
-async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_list() -> Result<()> {
+async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_list() -> Result<()>
+{
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     for number in 0..3 {
         create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
     }
     // From here on the table must be at rest before each change.
-    simulator.fault("CreateForwardEntry", "error", serde_json::json!({"code": "IncorretForwardEntryStatus", "message": "busy"})).await;
+    simulator
+        .fault(
+            "CreateForwardEntry",
+            "error",
+            serde_json::json!({"code": "IncorretForwardEntryStatus", "message": "busy"}),
+        )
+        .await;
     create(cloud.clone(), gateway.clone(), simulator.forward(3)).await;
     assert!(cloud.waits_for_rest(&gateway) && cloud.turn(&gateway).await.is_rested());
     let listed = cloud.forward_entries(&gateway).await?;
@@ -111,13 +125,17 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
     let asked = Instant::now();
     create(cloud.clone(), gateway.clone(), simulator.forward(4)).await;
     let first = listed.value.first().cloned().expect("an entry");
-    let change = Change::DeleteForwardEntry { table_id: first.table_id, entry_id: first.entry_id.clone() };
+    let change =
+        Change::DeleteForwardEntry { table_id: first.table_id, entry_id: first.entry_id.clone() };
     cloud.turn(&gateway).await.change(&change, Some(&token()), PATIENCE).await?;
     assert!(cloud.turn(&gateway).await.is_rested());
     let entries = cloud.forward_entries_since(&gateway, asked).await?;
     assert_eq!(entries.value.len(), listed.value.len());
     assert!(!entries.value.iter().any(|entry| entry.entry_id == first.entry_id), "the deleted one");
-    assert!(entries.value.iter().any(|entry| entry.name == simulator.forward(4).name), "the new one");
+    assert!(
+        entries.value.iter().any(|entry| entry.name == simulator.forward(4).name),
+        "the new one"
+    );
     let looks = simulator.calls("DescribeForwardTableEntries").await - reads;
     assert_eq!(looks, 2, "one for each change, and no list");
     cloud.forget_entries(&gateway);
@@ -126,7 +144,8 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
     Ok(())
 }
 
-/// Where the gateway took a change because the one before was surely at rest, nobody has looked at that one: the list says so until somebody does.
+/// Where the gateway took a change because the one before was surely at rest, nobody has looked at
+/// that one: the list says so until somebody does.
 #[tokio::test]
 async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
@@ -135,13 +154,23 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
         create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
     }
     // So slow that no look tells in time.
-    simulator.post("/console/pace", serde_json::json!({"call": [600, 600], "entryPending": [1750, 1750]})).await;
+    simulator
+        .post(
+            "/console/pace",
+            serde_json::json!({"call": [600, 600], "entryPending": [1750, 1750]}),
+        )
+        .await;
     let (mut last, mut sure) = (simulator.forward(1), 0);
     for number in 2..6 {
         cloud.forward_entries(&gateway).await?;
         let turn = cloud.turn(&gateway).await;
-        let (rested, asked, forward) = (turn.is_rested(), Instant::now(), simulator.forward(number));
-        if turn.change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE).await.is_err() {
+        let (rested, asked, forward) =
+            (turn.is_rested(), Instant::now(), simulator.forward(number));
+        if turn
+            .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+            .await
+            .is_err()
+        {
             continue;
         }
         let before = std::mem::replace(&mut last, forward);
@@ -152,9 +181,16 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
         let reads = simulator.calls("DescribeForwardTableEntries").await;
         cloud.catch_up(&gateway).await?;
         let entries = cloud.forward_entries_since(&gateway, asked).await?;
-        assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 1, "one look and no list");
+        assert_eq!(
+            simulator.calls("DescribeForwardTableEntries").await - reads,
+            1,
+            "one look and no list"
+        );
         let entry = entries.value.iter().find(|entry| entry.name == before.name);
-        assert!(entry.is_some_and(|entry| entry.status == ForwardEntryStatus::Available), "{number}: {entry:?}");
+        assert!(
+            entry.is_some_and(|entry| entry.status == ForwardEntryStatus::Available),
+            "{number}: {entry:?}"
+        );
     }
     assert!(sure >= 2, "{sure} of 4 went on trust");
     Ok(())
@@ -197,6 +233,10 @@ async fn a_gateway_that_takes_parallel_changes_gets_them() -> Result<()> {
     }
     creators.join_all().await;
     assert_eq!(simulator.calls("CreateForwardEntry").await, 50);
-    assert!(started.elapsed() < Duration::from_secs(4), "fifty in a row would take 7.5 s, this took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "fifty in a row would take 7.5 s, this took {:?}",
+        started.elapsed()
+    );
     Ok(())
 }

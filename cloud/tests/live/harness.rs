@@ -48,12 +48,22 @@ impl Simulator {
             .spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut line = String::new();
-        timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line)).await.context("the simulator does not start")??;
-        Ok(Self { _child: child, ready: serde_json::from_str(&line)?, admin: reqwest::Client::new() })
+        timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line))
+            .await
+            .context("the simulator does not start")??;
+        Ok(Self {
+            _child: child,
+            ready: serde_json::from_str(&line)?,
+            admin: reqwest::Client::new(),
+        })
     }
 
     pub(crate) fn text(&self, pointer: &str) -> String {
-        self.ready.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {}", self.ready)).to_owned()
+        self.ready
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{pointer} in {}", self.ready))
+            .to_owned()
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -68,7 +78,10 @@ impl Simulator {
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
-        Credentials::access_key(self.text("/accessKeyId"), SecretString::from(self.text("/accessKeySecret")))
+        Credentials::access_key(
+            self.text("/accessKeyId"),
+            SecretString::from(self.text("/accessKeySecret")),
+        )
     }
 
     pub(crate) fn cloud(&self) -> Cloud {
@@ -79,7 +92,10 @@ impl Simulator {
     pub(crate) fn hasty_cloud(&self) -> Cloud {
         let actions = ["AllocateEipAddress", "DescribeEipAddresses", "DescribeNetworkInterfaces"];
         let entries = ["CreateForwardEntry", "DeleteForwardEntry", "DescribeForwardTableEntries"];
-        let permits = actions.into_iter().chain(entries).fold(LocalPermits::published(), |all, action| all.with_rate(action, 1_000_000));
+        let permits = actions
+            .into_iter()
+            .chain(entries)
+            .fold(LocalPermits::published(), |all, action| all.with_rate(action, 1_000_000));
         self.cloud_with(permits)
     }
 
@@ -127,11 +143,16 @@ impl Simulator {
 
     /// How often `action` was called.
     pub(crate) async fn calls(&self, action: &str) -> u64 {
-        self.admin("/calls").await.pointer(&format!("/calls/{action}")).and_then(Value::as_u64).unwrap_or(0)
+        self.admin("/calls")
+            .await
+            .pointer(&format!("/calls/{action}"))
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
     }
 }
 
-/// Builds the simulator once a test process, which costs nothing when it is up to date, and finds it beside this test.
+/// Builds the simulator once a test process, which costs nothing when it is up to date, and finds
+/// it beside this test.
 fn binary() -> Result<PathBuf> {
     static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let build = || {

@@ -85,7 +85,11 @@ async fn many_callers_fetch_keys_once_and_keys_that_ended_early_are_renewed() ->
     // The cloud's clock goes on, ours does not know.
     simulator.post("/console/time", json!({"advanceMs": 2 * 3_600_000})).await;
     let ended = cloud.caller_identity().await.unwrap_err();
-    assert_eq!((ended.reason(), ended.is_definite(), ended.is_transient()), ("CredentialsExpired", true, true), "{ended}");
+    assert_eq!(
+        (ended.reason(), ended.is_definite(), ended.is_transient()),
+        ("CredentialsExpired", true, true),
+        "{ended}"
+    );
     cloud.caller_identity().await?;
     assert_eq!(simulator.calls("AssumeRoleWithOIDC").await, 2);
     Ok(())
@@ -103,12 +107,21 @@ async fn a_machine_has_the_role_of_its_metadata() -> Result<()> {
 
 #[tokio::test]
 async fn an_old_machine_and_a_hardened_one_are_understood_where_that_is_allowed() -> Result<()> {
-    for (protocols, imdsv1_disabled, is_understood) in [("v1", false, true), ("v1", true, false), ("v2", false, true), ("v2", true, true)] {
-        let simulator = Simulator::start(&["--profile", "instant", "--metadata-protocols", protocols]).await?;
+    for (protocols, imdsv1_disabled, is_understood) in
+        [("v1", false, true), ("v1", true, false), ("v2", false, true), ("v2", true, true)]
+    {
+        let simulator =
+            Simulator::start(&["--profile", "instant", "--metadata-protocols", protocols]).await?;
         let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
-        let environment = Environment { metadata_endpoint, imdsv1_disabled, ..Environment::default() };
-        let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
-        assert_eq!(cloud.caller_identity().await.is_ok(), is_understood, "{protocols}, v1 disabled: {imdsv1_disabled}");
+        let environment =
+            Environment { metadata_endpoint, imdsv1_disabled, ..Environment::default() };
+        let cloud =
+            cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+        assert_eq!(
+            cloud.caller_identity().await.is_ok(),
+            is_understood,
+            "{protocols}, v1 disabled: {imdsv1_disabled}"
+        );
     }
     Ok(())
 }
@@ -117,7 +130,10 @@ async fn an_old_machine_and_a_hardened_one_are_understood_where_that_is_allowed(
 async fn a_source_that_is_away_is_a_passing_trouble_and_nothing_was_sent() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     // Nobody listens on the discard port.
-    let environment = Environment { metadata_endpoint: Some("http://127.0.0.1:9/".parse()?), ..Environment::default() };
+    let environment = Environment {
+        metadata_endpoint: Some("http://127.0.0.1:9/".parse()?),
+        ..Environment::default()
+    };
     let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
     let error = cloud.caller_identity().await.unwrap_err();
     assert!(error.is_definite() && error.is_transient(), "{error}");

@@ -29,7 +29,10 @@ async fn the_network_around_a_pod_can_be_read() -> Result<()> {
 
     let groups = cloud.security_groups(&eni.eni_id).await?.value.unwrap();
     let rules = cloud.inbound_rules(&groups[0]).await?.value;
-    assert!(!rules.is_empty() && rules.iter().all(|rule| (1..=100).contains(&rule.priority)), "{rules:?}");
+    assert!(
+        !rules.is_empty() && rules.iter().all(|rule| (1..=100).contains(&rule.priority)),
+        "{rules:?}"
+    );
     Ok(())
 }
 
@@ -39,11 +42,13 @@ async fn a_gateways_snat_entries_are_listed() -> Result<()> {
     let (cloud, gateway) = (simulator.cloud(), simulator.gateway());
     let before = cloud.snat_entries(&gateway).await?.value.len();
     let ip = simulator.text("/natGateways/0/eips/0/ipAddress");
-    let entry = json!({"natGatewayId": gateway.as_str(), "snatIp": ip, "sourceCIDR": "10.1.0.0/16"});
+    let entry =
+        json!({"natGatewayId": gateway.as_str(), "snatIp": ip, "sourceCIDR": "10.1.0.0/16"});
     simulator.post("/console/snat-entry", entry).await;
     let entries = cloud.snat_entries(&gateway).await?.value;
     assert_eq!(entries.len(), before + 1);
-    let ours = entries.iter().find(|entry| entry.source_cidr == "10.1.0.0/16").expect("the new entry");
+    let ours =
+        entries.iter().find(|entry| entry.source_cidr == "10.1.0.0/16").expect("the new entry");
     assert_eq!((&ours.ips, ours.available), (&vec![ip.parse::<Ipv4Addr>()?], true));
     Ok(())
 }
@@ -67,15 +72,23 @@ async fn tags_say_whose_a_gateway_is() -> Result<()> {
 async fn an_eip_joins_and_leaves_a_bandwidth_package() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let cloud = simulator.cloud();
-    let package_id =
-        BandwidthPackageId::new(simulator.admin("/state").await["bandwidthPackages"][0]["BandwidthPackageId"].as_str().unwrap());
+    let package_id = BandwidthPackageId::new(
+        simulator.admin("/state").await["bandwidthPackages"][0]["BandwidthPackageId"]
+            .as_str()
+            .unwrap(),
+    );
     let allocation_id = allocate(&cloud, "lease").await;
-    let package = async || cloud.eip(&allocation_id).await.unwrap().value.unwrap().bandwidth_package;
+    let package =
+        async || cloud.eip(&allocation_id).await.unwrap().value.unwrap().bandwidth_package;
 
-    let join = Change::AddCommonBandwidthPackageIp { allocation_id: allocation_id.clone(), package_id: package_id.clone() };
+    let join = Change::AddCommonBandwidthPackageIp {
+        allocation_id: allocation_id.clone(),
+        package_id: package_id.clone(),
+    };
     cloud.change(&join, Some(&token()), PATIENCE).await?;
     eventually("joined", async || package().await.filter(|id| *id == package_id)).await;
-    let leave = Change::RemoveCommonBandwidthPackageIp { allocation_id: allocation_id.clone(), package_id };
+    let leave =
+        Change::RemoveCommonBandwidthPackageIp { allocation_id: allocation_id.clone(), package_id };
     eventually("left", async || cloud.change(&leave, Some(&token()), PATIENCE).await.ok()).await;
     eventually("out", async || package().await.is_none().then_some(())).await;
     let again = cloud.change(&leave, Some(&token()), PATIENCE).await.unwrap_err();

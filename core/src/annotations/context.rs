@@ -9,6 +9,7 @@ pub struct Context<'a> {
     pub host_network: bool,
     /// Controlled by a StatefulSet or one of the configuration's `customStatefulWorkloadKinds`.
     pub stateful: bool,
-    /// The external ports of every gateway that serves the pod's namespace. While they are not known, nothing is judged by them.
+    /// The external ports of every gateway that serves the pod's namespace. While they are not
+    /// known, nothing is judged by them.
     pub port_ranges: Option<&'a [RangeInclusive<u16>]>,
 }

@@ -23,7 +23,9 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<DnatRequest
         reader.refuse(Key::ExposePort, "is required for DNAT", PORTS);
     }
     let ports = reader.parse(Key::ExposePort, |text| ports(text, protocol))?;
-    if let Some(Err(Refusal { why, allowed })) = context.port_ranges.map(|ranges| fits(&ports, same_port, ranges)) {
+    if let Some(Err(Refusal { why, allowed })) =
+        context.port_ranges.map(|ranges| fits(&ports, same_port, ranges))
+    {
         reader.refuse(Key::ExposePort, &why, &allowed);
     }
     Some(DnatRequest { ports, fixed, same_port })
@@ -32,16 +34,23 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<DnatRequest
 fn fixed(reader: &mut Reader, context: &Context) -> bool {
     let fixed = reader.parse(Key::Fixed, values::flag).unwrap_or(false);
     if fixed && !context.stateful {
-        reader.warn(Key::Fixed, "has no effect on a pod that is not stateful: it has no name to come back to");
+        reader.warn(
+            Key::Fixed,
+            "has no effect on a pod that is not stateful: it has no name to come back to",
+        );
     }
     fixed && context.stateful
 }
 
 fn protocol(text: &str) -> Result<Protocol, Refusal> {
-    values::one_of(text.to_ascii_lowercase().as_str(), &[Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol.as_str(), protocol)))
+    values::one_of(
+        text.to_ascii_lowercase().as_str(),
+        &[Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol.as_str(), protocol)),
+    )
 }
 
-/// `80,443`, or `PORT/PROTOCOL` where a port differs from `usual`. Names every wrong item, not the first alone.
+/// `80,443`, or `PORT/PROTOCOL` where a port differs from `usual`. Names every wrong item, not the
+/// first alone.
 fn ports(text: &str, usual: Protocol) -> Result<Vec<ExposedPort>, Refusal> {
     /// So many wrong items are named; the author sees the pattern.
     const NAMED: usize = 5;
@@ -53,7 +62,8 @@ fn ports(text: &str, usual: Protocol) -> Result<Vec<ExposedPort>, Refusal> {
             None => wrong.push(format!("\"{}\"", shown(item))),
         }
     }
-    let twice: Vec<String> = values::repeated(&ports).iter().take(NAMED).map(ToString::to_string).collect();
+    let twice: Vec<String> =
+        values::repeated(&ports).iter().take(NAMED).map(ToString::to_string).collect();
     wrong.truncate(NAMED);
     let mut faults = Vec::new();
     if !wrong.is_empty() {
@@ -75,9 +85,13 @@ fn port(item: &str, usual: Protocol) -> Option<ExposedPort> {
     Some(ExposedPort { port, protocol })
 }
 
-/// Whether any gateway of the pool could ever hold these ports. All of a pod's ports share one external address, where TCP and UDP
-/// have port ranges of their own.
-fn fits(ports: &[ExposedPort], same_port: bool, ranges: &[RangeInclusive<u16>]) -> Result<(), Refusal> {
+/// Whether any gateway of the pool could ever hold these ports. All of a pod's ports share one
+/// external address, where TCP and UDP have port ranges of their own.
+fn fits(
+    ports: &[ExposedPort],
+    same_port: bool,
+    ranges: &[RangeInclusive<u16>],
+) -> Result<(), Refusal> {
     if ranges.is_empty() {
         let why = "cannot be given in this namespace: every NAT gateway of the pool is for other namespaces";
         return refusal(why, "a namespace that networkController.natGwPool serves");
@@ -86,20 +100,26 @@ fn fits(ports: &[ExposedPort], same_port: bool, ranges: &[RangeInclusive<u16>]) 
         return if ranges.iter().any(|range| ports.iter().all(|port| range.contains(&port.port))) {
             Ok(())
         } else {
-            refusal("cannot keep its numbers outside (waygate.dev/same-port): no gateway forwards all of them", shown_ranges(ranges))
+            refusal(
+                "cannot keep its numbers outside (waygate.dev/same-port): no gateway forwards all of them",
+                shown_ranges(ranges),
+            )
         };
     }
     let most = ranges.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
-    let asked = [Protocol::Tcp, Protocol::Udp].map(|protocol| ports.iter().filter(|port| port.protocol == protocol).count());
+    let asked = [Protocol::Tcp, Protocol::Udp]
+        .map(|protocol| ports.iter().filter(|port| port.protocol == protocol).count());
     match asked.into_iter().max() {
-        Some(asked) if asked > most => {
-            refusal(format!("asks for {asked} ports of one protocol, more than any address has"), format!("at most {most}"))
-        }
+        Some(asked) if asked > most => refusal(
+            format!("asks for {asked} ports of one protocol, more than any address has"),
+            format!("at most {most}"),
+        ),
         _ => Ok(()),
     }
 }
 
 fn shown_ranges(ranges: &[RangeInclusive<u16>]) -> String {
-    let ranges: Vec<String> = ranges.iter().map(|range| format!("{}–{}", range.start(), range.end())).collect();
+    let ranges: Vec<String> =
+        ranges.iter().map(|range| format!("{}–{}", range.start(), range.end())).collect();
     format!("ports of one of {}", ranges.join(", "))
 }

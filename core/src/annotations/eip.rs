@@ -5,7 +5,9 @@ use super::keys::Key;
 use super::reader::Reader;
 use super::values::{self, Refusal, refusal};
 use crate::ids::{AllocationId, BandwidthPackageId};
-use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, Kind, ReleaseStrategy};
+use crate::request::{
+    EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, Kind, ReleaseStrategy,
+};
 
 /// The EIP asked for; none if none is, or if what was asked for cannot be read at all.
 pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest> {
@@ -17,7 +19,10 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest>
     if reader.has(Key::PodEipInstanceId) {
         let given = reader.parse(Key::PodEipInstanceId, |text| values::id(text, "eip-"));
         beside_given(reader, allocate);
-        return Some(EipRequest { source: EipSource::Given(AllocationId::new(given?)), release: ReleaseStrategy::Follow });
+        return Some(EipRequest {
+            source: EipSource::Given(AllocationId::new(given?)),
+            release: ReleaseStrategy::Follow,
+        });
     }
     if reader.has(Key::EipPool) {
         let pool = reader.parse(Key::EipPool, values::tag_value);
@@ -27,8 +32,8 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest>
     Some(EipRequest { source: EipSource::Allocate(spec(reader)), release })
 }
 
-/// What stands beside an instance ID. `pod-with-eip` only asks for allocation, so the ID counts whatever it says; but while it does
-/// not forbid allocation, settings for it contradict the ID.
+/// What stands beside an instance ID. `pod-with-eip` only asks for allocation, so the ID counts
+/// whatever it says; but while it does not forbid allocation, settings for it contradict the ID.
 fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
     for key in Key::ALLOCATION {
         if !reader.has(key) {
@@ -45,24 +50,39 @@ fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
         }
     }
     if reader.has(Key::EipPool) {
-        reader.refuse(Key::EipPool, "contradicts the instance ID", "either an instance ID or a pool");
+        reader.refuse(
+            Key::EipPool,
+            "contradicts the instance ID",
+            "either an instance ID or a pool",
+        );
     }
     if reader.has(Key::ReleaseStrategy) {
-        reader.warn(Key::ReleaseStrategy, "has no effect beside an instance ID: a given EIP is never released");
+        reader.warn(
+            Key::ReleaseStrategy,
+            "has no effect beside an instance ID: a given EIP is never released",
+        );
     }
 }
 
 /// The pool's EIPs are as they were bought.
 fn beside_pool(reader: &mut Reader) {
     for key in Key::ALLOCATION.into_iter().filter(|key| reader.has(*key)).collect::<Vec<_>>() {
-        reader.refuse(key, "contradicts the pool: its EIPs are never modified", "either a pool or settings of a new EIP");
+        reader.refuse(
+            key,
+            "contradicts the pool: its EIPs are never modified",
+            "either a pool or settings of a new EIP",
+        );
     }
 }
 
 fn release_strategy(reader: &mut Reader, context: &Context) -> ReleaseStrategy {
     let strategy = reader.parse(Key::ReleaseStrategy, strategy).unwrap_or_default();
     if strategy != ReleaseStrategy::Follow && !context.stateful {
-        reader.refuse(Key::ReleaseStrategy, "needs a stateful pod: others have no name to come back to", "Follow");
+        reader.refuse(
+            Key::ReleaseStrategy,
+            "needs a stateful pod: others have no name to come back to",
+            "Follow",
+        );
     }
     strategy
 }
@@ -76,17 +96,25 @@ fn strategy(text: &str) -> Result<ReleaseStrategy, Refusal> {
                 let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
                 Ok(ReleaseStrategy::Ttl { seconds, text: text.to_owned() })
             }
-            Err(_) => refusal("is no release strategy", "Follow, Never, or a positive Go duration such as 5m30s"),
+            Err(_) => refusal(
+                "is no release strategy",
+                "Follow, Never, or a positive Go duration such as 5m30s",
+            ),
         },
     }
 }
 
 fn spec(reader: &mut Reader) -> EipSpec {
     let usual = EipSpec::default();
-    let instance_charge_type = reader.parse(Key::InstanceChargeType, instance_charge_type).unwrap_or(usual.instance_charge_type);
-    let internet_charge_type = reader.parse(Key::InternetChargeType, internet_charge_type).unwrap_or(usual.internet_charge_type);
+    let instance_charge_type = reader
+        .parse(Key::InstanceChargeType, instance_charge_type)
+        .unwrap_or(usual.instance_charge_type);
+    let internet_charge_type = reader
+        .parse(Key::InternetChargeType, internet_charge_type)
+        .unwrap_or(usual.internet_charge_type);
     let most = most_bandwidth(instance_charge_type, internet_charge_type);
-    let bandwidth = reader.parse(Key::Bandwidth, |text| bandwidth(text, most)).unwrap_or(usual.bandwidth);
+    let bandwidth =
+        reader.parse(Key::Bandwidth, |text| bandwidth(text, most)).unwrap_or(usual.bandwidth);
     if instance_charge_type == InstanceChargeType::PrePaid {
         check_prepaid(reader, internet_charge_type);
     }
@@ -95,22 +123,35 @@ fn spec(reader: &mut Reader) -> EipSpec {
         internet_charge_type,
         instance_charge_type,
         isp: reader.parse(Key::Isp, values::isp).map(str::to_owned),
-        public_ip_address_pool_id: reader.parse(Key::AddressPool, |text| values::id(text, "pippool-")),
+        public_ip_address_pool_id: reader
+            .parse(Key::AddressPool, |text| values::id(text, "pippool-")),
         resource_group_id: reader.parse(Key::ResourceGroup, |text| values::id(text, "rg-")),
-        bandwidth_package: reader.parse(Key::BandwidthPackage, |text| values::id(text, "cbwp-")).map(BandwidthPackageId::new),
+        bandwidth_package: reader
+            .parse(Key::BandwidthPackage, |text| values::id(text, "cbwp-"))
+            .map(BandwidthPackageId::new),
         name: reader.parse(Key::Name, |text| values::text(text, 128)),
         description: reader.parse(Key::Description, |text| values::text(text, 256)),
-        security_protection_types: reader.parse(Key::SecurityProtection, values::security_protection).unwrap_or_default(),
+        security_protection_types: reader
+            .parse(Key::SecurityProtection, values::security_protection)
+            .unwrap_or_default(),
         tags: reader.parse(Key::Tags, values::tags).unwrap_or_default(),
     }
 }
 
 fn check_prepaid(reader: &mut Reader, internet: InternetChargeType) {
     if internet != InternetChargeType::PayByBandwidth {
-        reader.refuse(Key::InternetChargeType, "must be PayByBandwidth where the instance is PrePaid", "PayByBandwidth");
+        reader.refuse(
+            Key::InternetChargeType,
+            "must be PayByBandwidth where the instance is PrePaid",
+            "PayByBandwidth",
+        );
     }
     if reader.has(Key::BandwidthPackage) {
-        reader.refuse(Key::BandwidthPackage, "takes no PrePaid EIP", "a PostPaid EIP, or no package");
+        reader.refuse(
+            Key::BandwidthPackage,
+            "takes no PrePaid EIP",
+            "a PostPaid EIP, or no package",
+        );
     }
     if reader.has(Key::Name) {
         reader.warn(Key::Name, "has no effect: the cloud takes no name for a PrePaid EIP");
@@ -118,19 +159,34 @@ fn check_prepaid(reader: &mut Reader, internet: InternetChargeType) {
 }
 
 fn instance_charge_type(text: &str) -> Result<InstanceChargeType, Refusal> {
-    values::one_of(text, &[InstanceChargeType::PostPaid, InstanceChargeType::PrePaid].map(|kind| (kind.as_str(), kind)))
+    values::one_of(
+        text,
+        &[InstanceChargeType::PostPaid, InstanceChargeType::PrePaid]
+            .map(|kind| (kind.as_str(), kind)),
+    )
 }
 
 fn internet_charge_type(text: &str) -> Result<InternetChargeType, Refusal> {
-    values::one_of(text, &[InternetChargeType::PayByTraffic, InternetChargeType::PayByBandwidth].map(|kind| (kind.as_str(), kind)))
+    values::one_of(
+        text,
+        &[InternetChargeType::PayByTraffic, InternetChargeType::PayByBandwidth]
+            .map(|kind| (kind.as_str(), kind)),
+    )
 }
 
 /// The most that AllocateEipAddress takes, in Mbit/s, and of what.
-fn most_bandwidth(instance: InstanceChargeType, internet: InternetChargeType) -> (u32, &'static str) {
+fn most_bandwidth(
+    instance: InstanceChargeType,
+    internet: InternetChargeType,
+) -> (u32, &'static str) {
     match (instance, internet) {
         (InstanceChargeType::PrePaid, _) => (1000, instance.as_str()),
-        (InstanceChargeType::PostPaid, InternetChargeType::PayByBandwidth) => (500, internet.as_str()),
-        (InstanceChargeType::PostPaid, InternetChargeType::PayByTraffic) => (200, internet.as_str()),
+        (InstanceChargeType::PostPaid, InternetChargeType::PayByBandwidth) => {
+            (500, internet.as_str())
+        }
+        (InstanceChargeType::PostPaid, InternetChargeType::PayByTraffic) => {
+            (200, internet.as_str())
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::request::Kind;
 pub const PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
 /// The prefix of the keys that are only ours.
 pub const OURS: &str = "waygate.dev/";
-/// The label by which a watch selects the pods that have, or ask for, an address; its value is the kind.
+/// The label by which a watch selects the pods that have, or ask for, an address; its value is the
+/// kind.
 pub const LABEL: &str = "waygate.dev/pod";
 /// Written onto a pod whose EIP works.
 pub const ALLOCATED_EIP: &str = "k8s.aliyun.com/allocated-eipAddress";
@@ -19,9 +20,12 @@ pub fn is_ours(key: &str) -> bool {
     Key::of(key).is_some()
 }
 
-/// Whether a key is an output, `allocated-…`: only a controller may write it, since start barriers wait for it.
+/// Whether a key is an output, `allocated-…`: only a controller may write it, since start barriers
+/// wait for it.
 pub fn is_allocated(key: &str) -> bool {
-    PREFIXES.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|name| name.starts_with("allocated-")))
+    PREFIXES
+        .iter()
+        .any(|prefix| key.strip_prefix(prefix).is_some_and(|name| name.starts_with("allocated-")))
 }
 
 /// A key Waygate reads. Each stands for all its spellings.
@@ -145,8 +149,16 @@ impl Key {
     /// The kind of address a key belongs to; none for those that serve both.
     pub(super) fn feature(self) -> Option<Kind> {
         match self {
-            Self::PodDnat | Self::ExposePort | Self::ExposeProtocol | Self::Fixed | Self::SamePort => Some(Kind::Dnat),
-            Self::ReadinessGate | Self::OnTimeout | Self::ReadyTimeout | Self::WaitForAddress | Self::Paused => None,
+            Self::PodDnat
+            | Self::ExposePort
+            | Self::ExposeProtocol
+            | Self::Fixed
+            | Self::SamePort => Some(Kind::Dnat),
+            Self::ReadinessGate
+            | Self::OnTimeout
+            | Self::ReadyTimeout
+            | Self::WaitForAddress
+            | Self::Paused => None,
             _ => Some(Kind::Eip),
         }
     }
@@ -169,23 +181,33 @@ impl Key {
     /// Every spelling.
     #[cfg(test)]
     pub(super) fn spellings(self) -> Vec<String> {
-        self.prefixes().iter().flat_map(|prefix| self.names().iter().map(move |name| format!("{prefix}{name}"))).collect()
+        self.prefixes()
+            .iter()
+            .flat_map(|prefix| self.names().iter().map(move |name| format!("{prefix}{name}")))
+            .collect()
     }
 
     /// The key that a pod's annotation spells.
     pub(super) fn of(annotation: &str) -> Option<Self> {
         let (prefix, name) = split(annotation)?;
-        Self::ALL.into_iter().find(|key| key.prefixes().contains(&prefix) && key.names().contains(&name))
+        Self::ALL
+            .into_iter()
+            .find(|key| key.prefixes().contains(&prefix) && key.names().contains(&name))
     }
 
-    /// The key that a misspelt annotation probably means. Keys of other products under our prefixes mean none.
+    /// The key that a misspelt annotation probably means. Keys of other products under our prefixes
+    /// mean none.
     pub(super) fn meant_by(annotation: &str) -> Option<Self> {
         let (_, name) = split(annotation)?;
-        let close = nearest(name, Self::ALL.into_iter().flat_map(|key| key.names().iter().copied()))?;
+        let close =
+            nearest(name, Self::ALL.into_iter().flat_map(|key| key.names().iter().copied()))?;
         Self::ALL.into_iter().find(|key| key.names().contains(&close))
     }
 }
 
 fn split(annotation: &str) -> Option<(&'static str, &str)> {
-    PREFIXES.into_iter().chain([OURS]).find_map(|prefix| Some((prefix, annotation.strip_prefix(prefix)?)))
+    PREFIXES
+        .into_iter()
+        .chain([OURS])
+        .find_map(|prefix| Some((prefix, annotation.strip_prefix(prefix)?)))
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// What is wrong, or odd, with one annotation. `Display` makes it one sentence, safe to show whatever the pod's author wrote.
+/// What is wrong, or odd, with one annotation. `Display` makes it one sentence, safe to show
+/// whatever the pod's author wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key as the pod spells it; the documented spelling if it is missing.
@@ -29,7 +30,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A text from a pod's author as it may stand in a message: control characters escaped, and no longer than a line.
+/// A text from a pod's author as it may stand in a message: control characters escaped, and no
+/// longer than a line.
 pub(super) fn shown(text: &str) -> String {
     /// Characters; names of cloud resources fit whole.
     const LONGEST: usize = 64;

@@ -3,7 +3,10 @@
 use super::keys::Key;
 use super::*;
 use crate::ids::{AllocationId, BandwidthPackageId};
-use crate::request::{DnatRequest, EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol, ReleaseStrategy};
+use crate::request::{
+    DnatRequest, EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType,
+    Protocol, ReleaseStrategy,
+};
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
@@ -35,35 +38,62 @@ fn contexts() -> impl Strategy<Value = (bool, bool)> {
 }
 
 fn tag_map() -> impl Strategy<Value = BTreeMap<String, String>> {
-    btree_map("[b-z][a-z0-9/.-]{0,20}", "[^\\p{Cc}]{0,20}", 0..17)
-        .prop_map(|tags| tags.into_iter().filter(|(key, _)| !key.starts_with("waygate.dev/")).collect())
+    btree_map("[b-z][a-z0-9/.-]{0,20}", "[^\\p{Cc}]{0,20}", 0..17).prop_map(|tags| {
+        tags.into_iter().filter(|(key, _)| !key.starts_with("waygate.dev/")).collect()
+    })
 }
 
 fn eip_request() -> impl Strategy<Value = EipRequest> {
     let texts = (option::of("[a-z]{1,20}/[a-z]{1,20}"), option::of("[a-zA-Z ]{1,40}"), tag_map());
-    let ids = (option::of("pippool-[a-z0-9]{1,20}"), option::of("rg-[a-z0-9]{1,20}"), option::of("cbwp-[a-z0-9]{1,20}"));
+    let ids = (
+        option::of("pippool-[a-z0-9]{1,20}"),
+        option::of("rg-[a-z0-9]{1,20}"),
+        option::of("cbwp-[a-z0-9]{1,20}"),
+    );
     let money = (any::<bool>(), any::<bool>(), 1..=200u32);
-    let spec = (texts, ids, money).prop_map(|((name, description, tags), (pool, group, package), (by_bandwidth, prepaid, bandwidth))| {
-        let prepaid = prepaid && by_bandwidth;
-        EipSpec {
-            bandwidth,
-            internet_charge_type: if by_bandwidth { InternetChargeType::PayByBandwidth } else { InternetChargeType::PayByTraffic },
-            instance_charge_type: if prepaid { InstanceChargeType::PrePaid } else { InstanceChargeType::PostPaid },
-            isp: prepaid.then(|| "BGP_PRO".to_owned()),
-            public_ip_address_pool_id: pool,
-            resource_group_id: group,
-            bandwidth_package: package.filter(|_| !prepaid).map(BandwidthPackageId::new),
-            name,
-            description,
-            security_protection_types: if prepaid { vec!["AntiDDoS_Enhanced".to_owned()] } else { Vec::new() },
-            tags,
-        }
-    });
+    let spec = (texts, ids, money).prop_map(
+        |(
+            (name, description, tags),
+            (pool, group, package),
+            (by_bandwidth, prepaid, bandwidth),
+        )| {
+            let prepaid = prepaid && by_bandwidth;
+            EipSpec {
+                bandwidth,
+                internet_charge_type: if by_bandwidth {
+                    InternetChargeType::PayByBandwidth
+                } else {
+                    InternetChargeType::PayByTraffic
+                },
+                instance_charge_type: if prepaid {
+                    InstanceChargeType::PrePaid
+                } else {
+                    InstanceChargeType::PostPaid
+                },
+                isp: prepaid.then(|| "BGP_PRO".to_owned()),
+                public_ip_address_pool_id: pool,
+                resource_group_id: group,
+                bandwidth_package: package.filter(|_| !prepaid).map(BandwidthPackageId::new),
+                name,
+                description,
+                security_protection_types: if prepaid {
+                    vec!["AntiDDoS_Enhanced".to_owned()]
+                } else {
+                    Vec::new()
+                },
+                tags,
+            }
+        },
+    );
     prop_oneof![
-        (spec, release_strategy()).prop_map(|(spec, release)| EipRequest { source: EipSource::Allocate(spec), release }),
-        ("[a-z]{1,20}", release_strategy()).prop_map(|(pool, release)| EipRequest { source: EipSource::Pool(pool), release }),
-        "eip-[a-z0-9]{1,20}"
-            .prop_map(|id| EipRequest { source: EipSource::Given(AllocationId::new(id)), release: ReleaseStrategy::Follow }),
+        (spec, release_strategy())
+            .prop_map(|(spec, release)| EipRequest { source: EipSource::Allocate(spec), release }),
+        ("[a-z]{1,20}", release_strategy())
+            .prop_map(|(pool, release)| EipRequest { source: EipSource::Pool(pool), release }),
+        "eip-[a-z0-9]{1,20}".prop_map(|id| EipRequest {
+            source: EipSource::Given(AllocationId::new(id)),
+            release: ReleaseStrategy::Follow
+        }),
     ]
 }
 
@@ -79,12 +109,10 @@ fn release_strategy() -> impl Strategy<Value = ReleaseStrategy> {
 }
 
 fn dnat_request() -> impl Strategy<Value = DnatRequest> {
-    let port =
-        (1..=u16::MAX, prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]).prop_map(|(port, protocol)| ExposedPort { port, protocol });
-    (btree_set(port, 1..10), any::<bool>(), any::<bool>()).prop_map(|(ports, fixed, same_port)| DnatRequest {
-        ports: ports.into_iter().collect(),
-        fixed,
-        same_port,
+    let port = (1..=u16::MAX, prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)])
+        .prop_map(|(port, protocol)| ExposedPort { port, protocol });
+    (btree_set(port, 1..10), any::<bool>(), any::<bool>()).prop_map(|(ports, fixed, same_port)| {
+        DnatRequest { ports: ports.into_iter().collect(), fixed, same_port }
     })
 }
 
@@ -104,11 +132,19 @@ fn rendered(request: &Request) -> BTreeMap<String, String> {
                 (Key::SamePort, dnat.same_port.to_string()),
             ]
         }
-        Request::Eip(EipRequest { source: EipSource::Given(id), .. }) => vec![(Key::PodEipInstanceId, id.to_string())],
-        Request::Eip(EipRequest { source: EipSource::Pool(pool), release }) => {
-            vec![(Key::PodWithEip, "true".to_owned()), (Key::EipPool, pool.clone()), (Key::ReleaseStrategy, rendered_release(release))]
+        Request::Eip(EipRequest { source: EipSource::Given(id), .. }) => {
+            vec![(Key::PodEipInstanceId, id.to_string())]
         }
-        Request::Eip(EipRequest { source: EipSource::Allocate(spec), release }) => rendered_spec(spec, release),
+        Request::Eip(EipRequest { source: EipSource::Pool(pool), release }) => {
+            vec![
+                (Key::PodWithEip, "true".to_owned()),
+                (Key::EipPool, pool.clone()),
+                (Key::ReleaseStrategy, rendered_release(release)),
+            ]
+        }
+        Request::Eip(EipRequest { source: EipSource::Allocate(spec), release }) => {
+            rendered_spec(spec, release)
+        }
     };
     pairs
         .into_iter()

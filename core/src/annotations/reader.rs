@@ -15,7 +15,8 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn gather(annotations: &'a BTreeMap<String, String>) -> Self {
-        let mut reader = Self { found: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
+        let mut reader =
+            Self { found: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
         for (spelling, value) in annotations {
             match Key::of(spelling) {
                 Some(key) => reader.take(key, spelling, value),
@@ -29,7 +30,8 @@ impl<'a> Reader<'a> {
     fn take(&mut self, key: Key, spelling: &'a str, value: &'a str) {
         let (first, held) = *self.found.entry(key).or_insert((spelling, value));
         if held != value {
-            let why = format!("differs from {first} \"{}\", which is the same setting", shown(held));
+            let why =
+                format!("differs from {first} \"{}\", which is the same setting", shown(held));
             self.problems.push(problem(spelling, value, &why, "one value in every spelling"));
         }
         if let Err(Refusal { why, allowed }) = values::check_controls(value, key.is_spaced()) {
@@ -37,11 +39,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An empty value, as charts render it, is as good as none, except where empty means on, or is no bool.
+    /// An empty value, as charts render it, is as good as none, except where empty means on, or is
+    /// no bool.
     fn forget_empty(&mut self) {
         let Self { found, warnings, .. } = self;
         found.retain(|key, (spelling, value)| {
-            let kept = !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
+            let kept =
+                !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
             if !kept {
                 warnings.push(problem(spelling, value, "is empty and taken as not set", ""));
             }
@@ -54,7 +58,8 @@ impl<'a> Reader<'a> {
             return;
         }
         if let Some(key) = Key::meant_by(spelling) {
-            let why = format!("is an unknown key and has no effect; did you mean {}?", key.canonical());
+            let why =
+                format!("is an unknown key and has no effect; did you mean {}?", key.canonical());
             self.warnings.push(problem(spelling, value, &why, ""));
         } else if spelling.starts_with(OURS) {
             self.warnings.push(problem(spelling, value, "is an unknown key and has no effect", ""));
@@ -66,7 +71,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The value read by `parse`; none if it is absent, or wrong, which is then noted.
-    pub(super) fn parse<T>(&mut self, key: Key, parse: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
+    pub(super) fn parse<T>(
+        &mut self,
+        key: Key,
+        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+    ) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
         // Noted when it was found.
         values::check_controls(value, key.is_spaced()).ok()?;
@@ -79,12 +88,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the pod asks for an address of this kind. A switch that cannot be read counts as on, so that everything wrong beside
-    /// it is found in the same go.
+    /// Whether the pod asks for an address of this kind. A switch that cannot be read counts as on,
+    /// so that everything wrong beside it is found in the same go.
     pub(super) fn on(&self, kind: Kind) -> bool {
         match kind {
             Kind::Dnat => self.switched_on_by(Key::PodDnat),
-            Kind::Eip => self.switched_on_by(Key::PodWithEip) || self.switched_on_by(Key::PodEipInstanceId),
+            Kind::Eip => {
+                self.switched_on_by(Key::PodWithEip) || self.switched_on_by(Key::PodEipInstanceId)
+            }
         }
     }
 
@@ -121,5 +132,10 @@ impl<'a> Reader<'a> {
 }
 
 fn problem(key: &str, value: &str, why: &str, allowed: &str) -> Problem {
-    Problem { key: key.to_owned(), value: value.to_owned(), why: why.to_owned(), allowed: allowed.to_owned() }
+    Problem {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        why: why.to_owned(),
+        allowed: allowed.to_owned(),
+    }
 }

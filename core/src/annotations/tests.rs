@@ -1,13 +1,18 @@
 use super::*;
 use crate::ids::{AllocationId, BandwidthPackageId};
-use crate::request::{EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol, ReleaseStrategy};
+use crate::request::{
+    EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol,
+    ReleaseStrategy,
+};
 
 const STATEFUL: Context = Context { host_network: false, stateful: true, port_ranges: None };
 const STATELESS: Context = Context { host_network: false, stateful: false, port_ranges: None };
 
 /// Keys without a prefix get the original's.
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let full = |key: &str| if key.contains('/') { key.to_owned() } else { format!("{}{key}", PREFIXES[0]) };
+    let full = |key: &str| {
+        if key.contains('/') { key.to_owned() } else { format!("{}{key}", PREFIXES[0]) }
+    };
     pairs.iter().map(|(key, value)| (full(key), (*value).to_owned())).collect()
 }
 
@@ -41,7 +46,11 @@ fn ports(pairs: &[(&str, &str)]) -> Vec<String> {
 /// The names of the keys that are refused, without the usual prefix.
 fn refused(context: &Context, pairs: &[(&str, &str)]) -> Vec<String> {
     let reading = read_as(context, pairs);
-    assert_eq!(reading.requests.address.is_none(), !reading.problems.is_empty() || pairs.is_empty(), "{pairs:?}: {reading:?}");
+    assert_eq!(
+        reading.requests.address.is_none(),
+        !reading.problems.is_empty() || pairs.is_empty(),
+        "{pairs:?}: {reading:?}"
+    );
     names(&reading.problems)
 }
 
@@ -74,7 +83,10 @@ fn every_setting_of_an_eip_reaches_the_request() {
         ("eip-security-protection-types", "AntiDDoS_Enhanced"),
         ("eip-tags", r#"{"team":"game","empty":""}"#),
     ]);
-    assert_eq!((spec.bandwidth, spec.internet_charge_type), (1000, InternetChargeType::PayByBandwidth));
+    assert_eq!(
+        (spec.bandwidth, spec.internet_charge_type),
+        (1000, InternetChargeType::PayByBandwidth)
+    );
     assert_eq!(spec.instance_charge_type, InstanceChargeType::PrePaid);
     assert_eq!(spec.isp.as_deref(), Some("BGP_PRO"));
     assert_eq!(spec.public_ip_address_pool_id.as_deref(), Some("pippool-bp1bbpq1jjncxxxx"));
@@ -86,18 +98,27 @@ fn every_setting_of_an_eip_reaches_the_request() {
 
 #[test]
 fn a_name_may_hold_a_slash_and_a_package_may_be_joined() {
-    let spec = spec(&[("eip-name", "default/game-0"), ("eip-common-bandwidth-package-id", "cbwp-bp1abc")]);
+    let spec =
+        spec(&[("eip-name", "default/game-0"), ("eip-common-bandwidth-package-id", "cbwp-bp1abc")]);
     assert_eq!(spec.name.as_deref(), Some("default/game-0"));
     assert_eq!(spec.bandwidth_package, Some(BandwidthPackageId::new("cbwp-bp1abc")));
 }
 
 #[test]
 fn an_instance_id_is_bound_whatever_the_switch_for_allocation_says() {
-    for switch in [&[][..], &[("pod-with-eip", "true")], &[("pod-with-eip", "false")], &[("eci-with-eip", "1")]] {
+    for switch in [
+        &[][..],
+        &[("pod-with-eip", "true")],
+        &[("pod-with-eip", "false")],
+        &[("eci-with-eip", "1")],
+    ] {
         let eip = eip(&[switch, &[("pod-eip-instanceid", "eip-bp14q")]].concat());
         assert_eq!(eip.source, EipSource::Given(AllocationId::new("eip-bp14q")));
     }
-    assert_eq!(eip(&[("eci-eip-instanceid", "eip-1")]).source, EipSource::Given(AllocationId::new("eip-1")));
+    assert_eq!(
+        eip(&[("eci-eip-instanceid", "eip-1")]).source,
+        EipSource::Given(AllocationId::new("eip-1"))
+    );
 }
 
 #[test]
@@ -132,14 +153,36 @@ fn ports_are_read_with_their_protocols() {
         ("53/UDP,53/tcp", "tcp", vec!["53/udp", "53/tcp"]),
         ("1,65535", "tcp", vec!["1/tcp", "65535/tcp"]),
     ] {
-        assert_eq!(ports(&[("pod-dnat-expose-port", value), ("pod-dnat-expose-protocol", usual)]), expected);
+        assert_eq!(
+            ports(&[("pod-dnat-expose-port", value), ("pod-dnat-expose-protocol", usual)]),
+            expected
+        );
     }
 }
 
 #[test]
 fn wrong_ports_are_refused() {
-    for wrong in ["0", "65536", "-1", "+80", "80,", ",", "http", "80/sctp", "80/", "80,80", "80/tcp,80", "1e3", "8 0", "٨٠"] {
-        assert_eq!(refused(&STATEFUL, &[("pod-dnat", "true"), ("pod-dnat-expose-port", wrong)]), ["pod-dnat-expose-port"], "{wrong}");
+    for wrong in [
+        "0",
+        "65536",
+        "-1",
+        "+80",
+        "80,",
+        ",",
+        "http",
+        "80/sctp",
+        "80/",
+        "80,80",
+        "80/tcp,80",
+        "1e3",
+        "8 0",
+        "٨٠",
+    ] {
+        assert_eq!(
+            refused(&STATEFUL, &[("pod-dnat", "true"), ("pod-dnat-expose-port", wrong)]),
+            ["pod-dnat-expose-port"],
+            "{wrong}"
+        );
     }
     let both = read_as(&STATEFUL, &[("pod-dnat", ""), ("pod-dnat-expose-port", "0,80,80,x")]);
     let message = both.problems[0].to_string();
@@ -158,11 +201,19 @@ fn ports_that_no_gateway_can_hold_are_refused() {
     let ranges = [512..=513, 7000..=7002];
     let context = Context { port_ranges: Some(&ranges), ..STATEFUL };
     let on = ("pod-dnat", "true");
-    assert!(refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,1/udp,2/udp,3/udp")]).is_empty());
-    assert_eq!(refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,4")]), ["pod-dnat-expose-port"]);
+    assert!(
+        refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,1/udp,2/udp,3/udp")]).is_empty()
+    );
+    assert_eq!(
+        refused(&context, &[on, ("pod-dnat-expose-port", "1,2,3,4")]),
+        ["pod-dnat-expose-port"]
+    );
     let same = ("waygate.dev/same-port", "true");
     assert!(refused(&context, &[on, same, ("pod-dnat-expose-port", "7000,7002/udp")]).is_empty());
-    assert_eq!(refused(&context, &[on, same, ("pod-dnat-expose-port", "512,7000")]), ["pod-dnat-expose-port"]);
+    assert_eq!(
+        refused(&context, &[on, same, ("pod-dnat-expose-port", "512,7000")]),
+        ["pod-dnat-expose-port"]
+    );
 }
 
 #[test]
@@ -170,7 +221,10 @@ fn ports_in_a_namespace_that_no_gateway_serves_are_refused() {
     let context = Context { port_ranges: Some(&[]), ..STATEFUL };
     let reading = read_as(&context, &[("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]);
     let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
-    assert!(problems.len() == 1 && problems[0].contains("cannot be given in this namespace"), "{problems:?}");
+    assert!(
+        problems.len() == 1 && problems[0].contains("cannot be given in this namespace"),
+        "{problems:?}"
+    );
     assert!(refused(&context, &[("pod-with-eip", "true")]).is_empty());
 }
 
@@ -179,13 +233,23 @@ fn bandwidth_is_bounded_by_how_it_is_paid() {
     let traffic = ("eip-internet-charge-type", "PayByTraffic");
     let peak = ("eip-internet-charge-type", "PayByBandwidth");
     let prepaid = ("eip-instance-charge-type", "PrePaid");
-    for (settings, most) in [(vec![], 200), (vec![traffic], 200), (vec![peak], 500), (vec![peak, prepaid], 1000)] {
+    for (settings, most) in
+        [(vec![], 200), (vec![traffic], 200), (vec![peak], 500), (vec![peak, prepaid], 1000)]
+    {
         let with = |bandwidth: &str| {
-            let all = [&[("pod-with-eip", "true"), ("eip-bandwidth", bandwidth)], &settings[..]].concat();
+            let all =
+                [&[("pod-with-eip", "true"), ("eip-bandwidth", bandwidth)], &settings[..]].concat();
             refused(&STATEFUL, &all)
         };
         assert!(with("1").is_empty() && with(&most.to_string()).is_empty(), "{settings:?}");
-        for wrong in ["0".to_owned(), (most + 1).to_string(), "-1".into(), "5M".into(), "5.5".into(), "99999999999".into()] {
+        for wrong in [
+            "0".to_owned(),
+            (most + 1).to_string(),
+            "-1".into(),
+            "5M".into(),
+            "5.5".into(),
+            "99999999999".into(),
+        ] {
             assert_eq!(with(&wrong), ["eip-bandwidth"], "{settings:?} {wrong}");
         }
     }
@@ -195,8 +259,12 @@ fn bandwidth_is_bounded_by_how_it_is_paid() {
 fn prepaid_needs_pay_by_bandwidth_and_no_package() {
     let prepaid = [("pod-with-eip", "true"), ("eip-instance-charge-type", "PrePaid")];
     assert_eq!(refused(&STATEFUL, &prepaid), ["eip-internet-charge-type"]);
-    let package = [("eip-charge-type", "PayByBandwidth"), ("eip-common-bandwidth-package-id", "cbwp-1")];
-    assert_eq!(refused(&STATEFUL, &[&prepaid[..], &package].concat()), ["eip-common-bandwidth-package-id"]);
+    let package =
+        [("eip-charge-type", "PayByBandwidth"), ("eip-common-bandwidth-package-id", "cbwp-1")];
+    assert_eq!(
+        refused(&STATEFUL, &[&prepaid[..], &package].concat()),
+        ["eip-common-bandwidth-package-id"]
+    );
 }
 
 #[test]
@@ -218,7 +286,22 @@ fn durations_are_those_of_go() {
         let eip = eip(&[("pod-with-eip", "true"), ("pod-eip-release-strategy", text)]);
         assert_eq!(eip.release, ReleaseStrategy::Ttl { seconds, text: text.into() });
     }
-    for wrong in ["0", "0s", "-1h", "5", "5 m", "1d", "h", ".s", "1..5h", "9999999h", "99999999999999999999h", "5m30", "P1D", "follow"] {
+    for wrong in [
+        "0",
+        "0s",
+        "-1h",
+        "5",
+        "5 m",
+        "1d",
+        "h",
+        ".s",
+        "1..5h",
+        "9999999h",
+        "99999999999999999999h",
+        "5m30",
+        "P1D",
+        "follow",
+    ] {
         let pairs = [("pod-with-eip", "true"), ("pod-eip-release-strategy", wrong)];
         assert_eq!(refused(&STATEFUL, &pairs), ["pod-eip-release-strategy"], "{wrong}");
     }
@@ -229,7 +312,10 @@ fn only_a_stateful_pod_keeps_its_address() {
     let never = [("pod-with-eip", "true"), ("pod-eip-release-strategy", "Never")];
     assert_eq!(eip(&never).release, ReleaseStrategy::Never);
     assert_eq!(refused(&STATELESS, &never), ["pod-eip-release-strategy"]);
-    assert!(refused(&STATELESS, &[("pod-with-eip", "true"), ("pod-eip-release-strategy", "Follow")]).is_empty());
+    assert!(
+        refused(&STATELESS, &[("pod-with-eip", "true"), ("pod-eip-release-strategy", "Follow")])
+            .is_empty()
+    );
 
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "true")];
     let is_fixed = |reading: Reading| matches!(reading.requests.address, Some(Request::Dnat(dnat)) if dnat.fixed);
@@ -255,17 +341,27 @@ fn ids_and_words_of_the_wrong_shape_are_refused() {
         ("eip-description", "http://example.com"),
         ("eip-security-protection-types", "AntiDDoS"),
     ] {
-        assert_eq!(refused(&STATEFUL, &[("pod-with-eip", "true"), (name, value)]), [name], "{value}");
+        assert_eq!(
+            refused(&STATEFUL, &[("pod-with-eip", "true"), (name, value)]),
+            [name],
+            "{value}"
+        );
     }
     assert_eq!(refused(&STATEFUL, &[("pod-eip-instanceid", "i-1")]), ["pod-eip-instanceid"]);
     assert_eq!(refused(&STATEFUL, &[("pod-eip-instanceid", "eip-1\n")]), ["pod-eip-instanceid"]);
-    assert_eq!(refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-name", &"ä".repeat(129))]), ["eip-name"]);
-    assert!(refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-name", &"ä".repeat(128))]).is_empty());
+    assert_eq!(
+        refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-name", &"ä".repeat(129))]),
+        ["eip-name"]
+    );
+    assert!(
+        refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-name", &"ä".repeat(128))]).is_empty()
+    );
 }
 
 #[test]
 fn tags_are_bounded_and_reserved_ones_refused() {
-    let many: BTreeMap<String, String> = (0..18).map(|i| (format!("k{i}"), String::new())).collect();
+    let many: BTreeMap<String, String> =
+        (0..18).map(|i| (format!("k{i}"), String::new())).collect();
     let long = format!(r#"{{"{}":""}}"#, "k".repeat(129));
     let wrong = [
         "",
@@ -281,7 +377,11 @@ fn tags_are_bounded_and_reserved_ones_refused() {
         &long,
     ];
     for text in &wrong[1..] {
-        assert_eq!(refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", text)]), ["eip-tags"], "{text}");
+        assert_eq!(
+            refused(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", text)]),
+            ["eip-tags"],
+            "{text}"
+        );
     }
 }
 
@@ -289,33 +389,60 @@ fn tags_are_bounded_and_reserved_ones_refused() {
 fn both_prefixes_count_and_must_agree() {
     let other = |name: &str| format!("{}{name}", PREFIXES[1]);
     let (switch, bandwidth) = (other("pod-with-eip"), other("eip-bandwidth"));
-    assert!(refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "7")]).is_empty());
-    let differing = refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "8")]);
+    assert!(
+        refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "7")])
+            .is_empty()
+    );
+    let differing =
+        refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "8")]);
     assert_eq!(differing, ["network.alibabacloud.com/eip-bandwidth"]);
-    assert_eq!(refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "")]).len(), 1);
-    let spellings = [("pod-with-eip", "true"), ("eip-charge-type", "PayByTraffic"), ("eip-internet-charge-type", "PayByBandwidth")];
+    assert_eq!(
+        refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "")]).len(),
+        1
+    );
+    let spellings = [
+        ("pod-with-eip", "true"),
+        ("eip-charge-type", "PayByTraffic"),
+        ("eip-internet-charge-type", "PayByBandwidth"),
+    ];
     assert_eq!(refused(&STATEFUL, &spellings), ["eip-internet-charge-type"]);
-    assert_eq!(refused(&STATEFUL, &[("pod-with-eip", "true"), ("eci-with-eip", "false")]), ["pod-with-eip"]);
+    assert_eq!(
+        refused(&STATEFUL, &[("pod-with-eip", "true"), ("eci-with-eip", "false")]),
+        ["pod-with-eip"]
+    );
 }
 
 #[test]
 fn an_eip_and_dnat_exclude_each_other_unless_one_is_off() {
     let eip = ("pod-with-eip", "true");
-    assert_eq!(refused(&STATEFUL, &[eip, ("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]), ["pod-dnat"]);
+    assert_eq!(
+        refused(&STATEFUL, &[eip, ("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]),
+        ["pod-dnat"]
+    );
     assert!(refused(&STATEFUL, &[eip, ("pod-dnat", "false")]).is_empty());
 }
 
 #[test]
 fn pods_on_their_nodes_network_are_refused_only_if_they_ask() {
     let context = Context { host_network: true, ..STATEFUL };
-    assert_eq!(refused(&context, &[("pod-dnat", ""), ("pod-dnat-expose-port", "80")]), ["pod-dnat"]);
+    assert_eq!(
+        refused(&context, &[("pod-dnat", ""), ("pod-dnat-expose-port", "80")]),
+        ["pod-dnat"]
+    );
     assert_eq!(refused(&context, &[("pod-eip-instanceid", "eip-1")]), ["pod-eip-instanceid"]);
     assert!(read_as(&context, &[("pod-with-eip", "false")]).problems.is_empty());
 }
 
 #[test]
 fn settings_beside_a_feature_that_is_off_only_warn() {
-    let reading = read_as(&STATELESS, &[("pod-with-eip", "false"), ("eip-bandwidth", "many"), ("pod-eip-release-strategy", "Never")]);
+    let reading = read_as(
+        &STATELESS,
+        &[
+            ("pod-with-eip", "false"),
+            ("eip-bandwidth", "many"),
+            ("pod-eip-release-strategy", "Never"),
+        ],
+    );
     assert_eq!((reading.requests.address, reading.problems), (None, vec![]));
     assert_eq!(names(&reading.warnings), ["eip-bandwidth", "pod-eip-release-strategy"]);
     let reading = read_as(&STATELESS, &[("pod-dnat-expose-port", "80")]);
@@ -324,11 +451,21 @@ fn settings_beside_a_feature_that_is_off_only_warn() {
 
 #[test]
 fn an_empty_setting_is_no_setting_and_says_so() {
-    let reading = read_as(&STATELESS, &[("pod-with-eip", "true"), ("eip-bandwidth", ""), ("pod-eip-instanceid", ""), ("eip-name", "")]);
+    let reading = read_as(
+        &STATELESS,
+        &[
+            ("pod-with-eip", "true"),
+            ("eip-bandwidth", ""),
+            ("pod-eip-instanceid", ""),
+            ("eip-name", ""),
+        ],
+    );
     assert_eq!(reading.requests.address.map(|request| request.kind()), Some(Kind::Eip));
     assert_eq!(names(&reading.warnings).len(), 3);
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "")];
-    assert!(matches!(read_as(&STATEFUL, &fixed).requests.address, Some(Request::Dnat(dnat)) if dnat.fixed));
+    assert!(
+        matches!(read_as(&STATEFUL, &fixed).requests.address, Some(Request::Dnat(dnat)) if dnat.fixed)
+    );
 }
 
 #[test]
@@ -352,16 +489,28 @@ fn keys_of_others_are_left_alone() {
         ("waygate.dev/pod", "eip"),
     ];
     let reading = read_as(&STATELESS, &others);
-    assert_eq!((reading.requests.address, reading.problems, reading.warnings), (None, vec![], vec![]));
+    assert_eq!(
+        (reading.requests.address, reading.problems, reading.warnings),
+        (None, vec![], vec![])
+    );
 }
 
 #[test]
 fn what_is_not_served_yet_is_checked_and_says_so() {
-    let on = [("pod-with-eip", "true"), ("waygate.dev/on-timeout", "fail"), ("waygate.dev/ready-timeout", "10m")];
+    let on = [
+        ("pod-with-eip", "true"),
+        ("waygate.dev/on-timeout", "fail"),
+        ("waygate.dev/ready-timeout", "10m"),
+    ];
     let reading = read_as(&STATELESS, &on);
     assert!(reading.requests.address.is_some());
     assert_eq!(names(&reading.warnings), ["waygate.dev/on-timeout", "waygate.dev/ready-timeout"]);
-    let wrong = [on[0], ("waygate.dev/on-timeout", "explode"), ("waygate.dev/ready-timeout", "10"), ("waygate.dev/wait-for-address", "x")];
+    let wrong = [
+        on[0],
+        ("waygate.dev/on-timeout", "explode"),
+        ("waygate.dev/ready-timeout", "10"),
+        ("waygate.dev/wait-for-address", "x"),
+    ];
     assert_eq!(refused(&STATELESS, &wrong).len(), 3);
 }
 
@@ -393,7 +542,10 @@ fn a_message_escapes_and_shortens_what_the_author_wrote() {
 fn gates_follow_the_request_and_the_wish() {
     let given = read_as(&STATELESS, &[("pod-eip-instanceid", "eip-1")]).requests.address.unwrap();
     let allocated = read_as(&STATELESS, &[("pod-with-eip", "true")]).requests.address.unwrap();
-    let dnat = read_as(&STATELESS, &[("pod-dnat", ""), ("pod-dnat-expose-port", "1")]).requests.address.unwrap();
+    let dnat = read_as(&STATELESS, &[("pod-dnat", ""), ("pod-dnat-expose-port", "1")])
+        .requests
+        .address
+        .unwrap();
     assert_eq!(gate_for(&given, GateWish::Default, false), None);
     assert_eq!(gate_for(&given, GateWish::Default, true), Some(Kind::Eip));
     assert_eq!(gate_for(&given, GateWish::Always, false), Some(Kind::Eip));
@@ -409,7 +561,11 @@ fn gates_follow_the_request_and_the_wish() {
         })
     );
     for (text, wish) in [("true", GateWish::Always), ("false", GateWish::Never)] {
-        assert_eq!(read_as(&STATELESS, &[("pod-with-eip", "true"), ("waygate.dev/readiness-gate", text)]).gate, wish);
+        assert_eq!(
+            read_as(&STATELESS, &[("pod-with-eip", "true"), ("waygate.dev/readiness-gate", text)])
+                .gate,
+            wish
+        );
     }
 }
 
@@ -427,7 +583,10 @@ fn a_sweep_sees_who_wants_an_address() {
         assert_eq!(wants_address(&annotations(pairs)), wants, "{pairs:?}");
     }
     assert_eq!(wanted_kind(&annotations(&[("pod-dnat", "")])), Some(Kind::Dnat));
-    assert_eq!(wanted_kind(&annotations(&[("pod-dnat", ""), ("pod-with-eip", "x")])), Some(Kind::Eip));
+    assert_eq!(
+        wanted_kind(&annotations(&[("pod-dnat", ""), ("pod-with-eip", "x")])),
+        Some(Kind::Eip)
+    );
 }
 
 /// What each key may be, so that nothing but the control character is wrong.
@@ -448,26 +607,59 @@ fn legal(key: Key) -> &'static str {
         Key::Tags => r#"{"team":"game"}"#,
         Key::ReleaseStrategy | Key::ReadyTimeout => "5m",
         Key::OnTimeout => "hold",
-        Key::PodDnat | Key::Fixed | Key::PodWithEip | Key::SamePort | Key::ReadinessGate | Key::WaitForAddress | Key::Paused => "true",
+        Key::PodDnat
+        | Key::Fixed
+        | Key::PodWithEip
+        | Key::SamePort
+        | Key::ReadinessGate
+        | Key::WaitForAddress
+        | Key::Paused => "true",
     }
 }
 
 #[test]
 fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which() {
-    for (key, spelling) in Key::ALL.into_iter().flat_map(|key| key.spellings().into_iter().map(move |spelling| (key, spelling))) {
-        for control in ('\0'..='\u{9f}').filter(|c| c.is_control() && !(key.is_spaced() && "\t\n\r".contains(*c))) {
+    for (key, spelling) in Key::ALL
+        .into_iter()
+        .flat_map(|key| key.spellings().into_iter().map(move |spelling| (key, spelling)))
+    {
+        for control in ('\0'..='\u{9f}')
+            .filter(|c| c.is_control() && !(key.is_spaced() && "\t\n\r".contains(*c)))
+        {
             // First, last and in the middle; with and without what else an address needs.
             let text = legal(key);
-            let values = [format!("{control}{text}"), format!("{text}{control}"), format!("{}{control}{}", &text[..1], &text[1..])];
-            for (value, switch) in values.iter().flat_map(|value| [None, Some(Key::PodWithEip), Some(Key::PodDnat)].map(|it| (value, it))) {
-                let mut pairs: BTreeMap<String, String> =
-                    switch.into_iter().map(|switch| (switch.canonical(), "true".to_owned())).collect();
+            let values = [
+                format!("{control}{text}"),
+                format!("{text}{control}"),
+                format!("{}{control}{}", &text[..1], &text[1..]),
+            ];
+            for (value, switch) in values.iter().flat_map(|value| {
+                [None, Some(Key::PodWithEip), Some(Key::PodDnat)].map(|it| (value, it))
+            }) {
+                let mut pairs: BTreeMap<String, String> = switch
+                    .into_iter()
+                    .map(|switch| (switch.canonical(), "true".to_owned()))
+                    .collect();
                 pairs.insert(spelling.clone(), value.clone());
                 let reading = read(&pairs, &STATEFUL);
                 let why = format!("holds the control character U+{:04X}", u32::from(control));
-                let named = |problem: &&Problem| problem.key == spelling && problem.value == *value && problem.why == why;
-                assert_eq!(reading.problems.iter().filter(named).count(), 1, "{spelling} {value:?}: {:?}", reading.problems);
-                assert_eq!(reading.problems.iter().filter(|problem| problem.key == spelling && problem.why.starts_with("is ")).count(), 0);
+                let named = |problem: &&Problem| {
+                    problem.key == spelling && problem.value == *value && problem.why == why
+                };
+                assert_eq!(
+                    reading.problems.iter().filter(named).count(),
+                    1,
+                    "{spelling} {value:?}: {:?}",
+                    reading.problems
+                );
+                assert_eq!(
+                    reading
+                        .problems
+                        .iter()
+                        .filter(|problem| problem.key == spelling && problem.why.starts_with("is "))
+                        .count(),
+                    0
+                );
                 assert_eq!(reading.requests.address, None);
             }
         }
@@ -476,10 +668,16 @@ fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which()
 
 #[test]
 fn tags_hold_no_control_character_that_their_json_escapes() {
-    for tags in [r#"{"a\u0000b":"c"}"#, r#"{"a":"b\u0000c"}"#, r#"{"a":"b\nc"}"#, r#"{"a\u007f":"b"}"#] {
+    for tags in
+        [r#"{"a\u0000b":"c"}"#, r#"{"a":"b\u0000c"}"#, r#"{"a":"b\nc"}"#, r#"{"a\u007f":"b"}"#]
+    {
         let reading = read_as(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", tags)]);
         assert_eq!(names(&reading.problems), ["eip-tags"], "{tags}");
-        assert!(reading.problems[0].why.contains("control character U+00"), "{:?}", reading.problems);
+        assert!(
+            reading.problems[0].why.contains("control character U+00"),
+            "{:?}",
+            reading.problems
+        );
     }
 }
 

@@ -21,7 +21,10 @@ pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), Refusal> {
     let blank = |c: char| spaced && matches!(c, '\t' | '\n' | '\r');
     match find_control(&text.replace(blank, "")) {
         None => Ok(()),
-        Some(control) => refusal(format!("holds the control character U+{:04X}", u32::from(control)), "no control characters"),
+        Some(control) => refusal(
+            format!("holds the control character U+{:04X}", u32::from(control)),
+            "no control characters",
+        ),
     }
 }
 
@@ -34,8 +37,8 @@ pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// A bool that is on by its mere presence: the original's documents say of these keys that an empty value, or adding the
-/// annotation, enables them.
+/// A bool that is on by its mere presence: the original's documents say of these keys that an empty
+/// value, or adding the annotation, enables them.
 pub(super) fn flag(text: &str) -> Result<bool, Refusal> {
     if text.is_empty() { Ok(true) } else { boolean(text) }
 }
@@ -79,7 +82,9 @@ pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
     if rest.is_empty() || text.len() > LONGEST || !rest.chars().all(legal) {
         return refusal(
             "is not an ID of this kind",
-            format!("{prefix}… of lower-case letters, digits and hyphens, at most {LONGEST} characters"),
+            format!(
+                "{prefix}… of lower-case letters, digits and hyphens, at most {LONGEST} characters"
+            ),
         );
     }
     Ok(text.to_owned())
@@ -87,7 +92,8 @@ pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
 
 /// A name or description: at most so many characters, and no address of a web page.
 pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
-    let allowed = || format!("at most {longest} characters, not beginning with http:// or https://");
+    let allowed =
+        || format!("at most {longest} characters, not beginning with http:// or https://");
     if text.chars().count() > longest {
         return refusal("is too long", allowed());
     }
@@ -99,8 +105,14 @@ pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
 
 /// The value of a tag: what names a pool of EIPs.
 pub(super) fn tag_value(text: &str) -> Result<String, Refusal> {
-    let fits = (1..=128).contains(&text.chars().count()) && !text.contains("http://") && !text.contains("https://");
-    if fits { Ok(text.to_owned()) } else { refusal("is no tag value", "1–128 characters, without http:// or https://") }
+    let fits = (1..=128).contains(&text.chars().count())
+        && !text.contains("http://")
+        && !text.contains("https://");
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        refusal("is no tag value", "1–128 characters, without http:// or https://")
+    }
 }
 
 /// Protection beyond the basic one.
@@ -131,7 +143,10 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     for (key, value) in &tags {
         let folded = key.to_lowercase();
         if key.is_empty() || key.chars().count() > LONGEST || value.chars().count() > LONGEST {
-            faults.push(format!("tag {} has an empty key, or a key or value that is too long", shown(key)));
+            faults.push(format!(
+                "tag {} has an empty key, or a key or value that is too long",
+                shown(key)
+            ));
         }
         if ["aliyun", "acs:", "waygate.dev/"].iter().any(|reserved| folded.starts_with(reserved)) {
             faults.push(format!("tag {} begins with a reserved word", shown(key)));
@@ -140,11 +155,17 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
             faults.push(format!("tag {} contains a web address", shown(key)));
         }
         // Escaped, as JSON writes them, they do not show in the annotation itself.
-        if let Err(Refusal { why, .. }) = check_controls(key, false).and(check_controls(value, false)) {
+        if let Err(Refusal { why, .. }) =
+            check_controls(key, false).and(check_controls(value, false))
+        {
             faults.push(format!("tag {} {why}", shown(key)));
         }
     }
-    if faults.is_empty() { Ok(tags) } else { refusal(format!("is refused: {}", faults.join(", ")), ALLOWED) }
+    if faults.is_empty() {
+        Ok(tags)
+    } else {
+        refusal(format!("is refused: {}", faults.join(", ")), ALLOWED)
+    }
 }
 
 /// A positive duration as Go writes it: `5m30s`, `1.5h`, `300ms`.
@@ -155,12 +176,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
-/// Go's `time.ParseDuration` without its sign; none if it is malformed or beyond Go's range of 292 years.
+/// Go's `time.ParseDuration` without its sign; none if it is malformed or beyond Go's range of 292
+/// years.
 fn nanoseconds(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total: u64 = 0;
     loop {
-        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let number =
+            rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let (amount, tail) = rest.split_at(number);
         let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);

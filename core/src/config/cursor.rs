@@ -50,8 +50,12 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn at(&self, key: &str) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Self { path, value: self.value.and_then(|value| value.get(key)).filter(|value| !value.is_null()) }
+        let path =
+            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Self {
+            path,
+            value: self.value.and_then(|value| value.get(key)).filter(|value| !value.is_null()),
+        }
     }
 
     pub(super) fn is_absent(&self) -> bool {
@@ -78,7 +82,8 @@ impl<'a> Cursor<'a> {
         if short.len() < text.len() { format!("{short}…") } else { short }
     }
 
-    /// Checks that this is a mapping, and its keys: close to a known one is an error, another is a warning.
+    /// Checks that this is a mapping, and its keys: close to a known one is an error, another is a
+    /// warning.
     pub(super) fn check_keys(&self, known: &[&str], tolerated: &[&str], findings: &mut Findings) {
         let Some(value) = self.value else { return };
         let Some(mapping) = value.as_object() else {
@@ -86,11 +91,17 @@ impl<'a> Cursor<'a> {
             return;
         };
         for key in mapping.keys().filter(|key| !known.contains(&key.as_str())) {
-            let meant = nearest(key, known.iter().copied()).filter(|_| !tolerated.contains(&key.as_str()));
+            let meant =
+                nearest(key, known.iter().copied()).filter(|_| !tolerated.contains(&key.as_str()));
             match meant {
-                Some(meant) if self.is_secret() => findings.error(self, format!("has a misspelt key; did you mean {meant}?")),
-                None if self.is_secret() => findings.warn(self, "has an unknown key, which has no effect"),
-                Some(meant) => findings.error(&self.at_unknown(key), format!("is not known; did you mean {meant}?")),
+                Some(meant) if self.is_secret() => {
+                    findings.error(self, format!("has a misspelt key; did you mean {meant}?"));
+                }
+                None if self.is_secret() => {
+                    findings.warn(self, "has an unknown key, which has no effect");
+                }
+                Some(meant) => findings
+                    .error(&self.at_unknown(key), format!("is not known; did you mean {meant}?")),
                 None => findings.warn(&self.at_unknown(key), "is not known and has no effect"),
             }
         }
@@ -117,16 +128,33 @@ impl<'a> Cursor<'a> {
         value.as_bool()
     }
 
-    pub(super) fn number(&self, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+    pub(super) fn number(
+        &self,
+        range: RangeInclusive<u64>,
+        findings: &mut Findings,
+    ) -> Option<u64> {
         let number = self.value?.as_u64().filter(|number| range.contains(number));
         if number.is_none() {
-            findings.error(self, format!("is {}: must be a whole number from {} to {}", self.shown(), range.start(), range.end()));
+            findings.error(
+                self,
+                format!(
+                    "is {}: must be a whole number from {} to {}",
+                    self.shown(),
+                    range.start(),
+                    range.end()
+                ),
+            );
         }
         number
     }
 
     /// A text that must be there and have a shape.
-    pub(super) fn shaped(&self, is_right: impl Fn(&str) -> bool, allowed: &str, findings: &mut Findings) -> Option<&'a str> {
+    pub(super) fn shaped(
+        &self,
+        is_right: impl Fn(&str) -> bool,
+        allowed: &str,
+        findings: &mut Findings,
+    ) -> Option<&'a str> {
         if self.is_absent() {
             findings.error(self, format!("is required: {allowed}"));
         }
@@ -143,8 +171,12 @@ impl<'a> Cursor<'a> {
         let text = self.text(findings)?;
         let word = known.iter().copied().find(|word| *word == text);
         if word.is_none() {
-            let meant = nearest(text, known.iter().copied()).map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            findings.error(self, format!("is {}: must be one of {}{meant}", self.shown(), known.join(", ")));
+            let meant = nearest(text, known.iter().copied())
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            findings.error(
+                self,
+                format!("is {}: must be one of {}{meant}", self.shown(), known.join(", ")),
+            );
         }
         word
     }
@@ -161,15 +193,30 @@ impl<'a> Cursor<'a> {
     }
 
     /// The items of a list of words, with their places.
-    pub(super) fn words<'w>(&self, known: &[&'w str], findings: &mut Findings) -> Vec<(Self, &'w str)> {
+    pub(super) fn words<'w>(
+        &self,
+        known: &[&'w str],
+        findings: &mut Findings,
+    ) -> Vec<(Self, &'w str)> {
         let items = self.items(findings);
-        items.into_iter().filter_map(|item| item.word(known, findings).map(|word| (item, word))).collect()
+        items
+            .into_iter()
+            .filter_map(|item| item.word(known, findings).map(|word| (item, word)))
+            .collect()
     }
 
     /// The items of a list of texts of one shape, with their places.
-    pub(super) fn shaped_items(&self, is_right: impl Fn(&str) -> bool, allowed: &str, findings: &mut Findings) -> Vec<(Self, &'a str)> {
+    pub(super) fn shaped_items(
+        &self,
+        is_right: impl Fn(&str) -> bool,
+        allowed: &str,
+        findings: &mut Findings,
+    ) -> Vec<(Self, &'a str)> {
         let items = self.items(findings);
-        items.into_iter().filter_map(|item| item.shaped(&is_right, allowed, findings).map(|text| (item, text))).collect()
+        items
+            .into_iter()
+            .filter_map(|item| item.shaped(&is_right, allowed, findings).map(|text| (item, text)))
+            .collect()
     }
 
     /// The entries of a mapping from text to text.
@@ -179,6 +226,9 @@ impl<'a> Cursor<'a> {
             findings.error(self, "must be a mapping of texts");
             return Vec::new();
         };
-        mapping.keys().filter_map(|key| self.at(key).text(findings).map(|text| (key.as_str(), text))).collect()
+        mapping
+            .keys()
+            .filter_map(|key| self.at(key).text(findings).map(|text| (key.as_str(), text)))
+            .collect()
     }
 }

@@ -21,7 +21,8 @@ pub struct Gateway {
     pub ports: RangeInclusive<u16>,
     /// Which of its addresses to use; empty means all.
     pub eips: Vec<Ipv4Addr>,
-    /// Whose pods alone get ports there; empty means those of every namespace that no entry of the pool names.
+    /// Whose pods alone get ports there; empty means those of every namespace that no entry of the
+    /// pool names.
     pub namespaces: BTreeSet<String>,
 }
 
@@ -35,10 +36,16 @@ impl fmt::Display for Gateway {
     }
 }
 
-/// The entries of the pool that serve a namespace: those that name it; those that name none where no entry does.
+/// The entries of the pool that serve a namespace: those that name it; those that name none where
+/// no entry does.
 pub(super) fn serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gateway> {
-    let own: Vec<_> = pool.iter().filter(|gateway| gateway.namespaces.contains(namespace)).collect();
-    if own.is_empty() { pool.iter().filter(|gateway| gateway.namespaces.is_empty()).collect() } else { own }
+    let own: Vec<_> =
+        pool.iter().filter(|gateway| gateway.namespaces.contains(namespace)).collect();
+    if own.is_empty() {
+        pool.iter().filter(|gateway| gateway.namespaces.is_empty()).collect()
+    } else {
+        own
+    }
 }
 
 pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
@@ -47,9 +54,13 @@ pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
         findings.error(cursor, "is required while natgw is enabled: a list of NAT gateways");
     }
     let mut seen = Seen::default();
-    let gateways: Vec<_> = items.iter().filter_map(|item| gateway(item, &mut seen, findings)).collect();
+    let gateways: Vec<_> =
+        items.iter().filter_map(|item| gateway(item, &mut seen, findings)).collect();
     if !gateways.is_empty() && gateways.iter().all(|gateway| !gateway.namespaces.is_empty()) {
-        findings.warn(cursor, "has no entry without namespaces: pods of all other namespaces get no ports");
+        findings.warn(
+            cursor,
+            "has no entry without namespaces: pods of all other namespaces get no ports",
+        );
     }
     gateways
 }
@@ -66,8 +77,16 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn gateway<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Option<Gateway> {
-    cursor.check_keys(&["natgwId", "zoneId", "portRangeStart", "portRangeEnd", "eips", "name", "namespaces"], &[], findings);
+fn gateway<'a>(
+    cursor: &Cursor<'a>,
+    seen: &mut Seen<'a>,
+    findings: &mut Findings,
+) -> Option<Gateway> {
+    cursor.check_keys(
+        &["natgwId", "zoneId", "portRangeStart", "portRangeEnd", "eips", "name", "namespaces"],
+        &[],
+        findings,
+    );
     let id = cursor.at("natgwId").shaped(|text| is_id(text, "ngw-"), "ngw-…", findings);
     if let Some(id) = id {
         seen.check(&cursor.at("natgwId"), id, findings);
@@ -80,24 +99,40 @@ fn gateway<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings
     let namespaces = namespaces(&cursor.at("namespaces"), findings);
     let (start, end) = (start?, end?);
     if start > end {
-        findings.error(cursor, format!("has a portRangeStart of {start} above its portRangeEnd of {end}"));
+        findings.error(
+            cursor,
+            format!("has a portRangeStart of {start} above its portRangeEnd of {end}"),
+        );
     }
-    Some(Gateway { nat_gateway_id: NatGatewayId::new(id?), name, zone_id: ZoneId::new(zone?), ports: start..=end, eips, namespaces })
+    Some(Gateway {
+        nat_gateway_id: NatGatewayId::new(id?),
+        name,
+        zone_id: ZoneId::new(zone?),
+        ports: start..=end,
+        eips,
+        namespaces,
+    })
 }
 
 fn name<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Option<String> {
     if cursor.is_absent() {
         return None;
     }
-    let name = cursor.shaped(is_label, "1 to 63 lower-case letters, digits and hyphens", findings)?;
+    let name =
+        cursor.shaped(is_label, "1 to 63 lower-case letters, digits and hyphens", findings)?;
     seen.check(cursor, name, findings);
     Some(name.to_owned())
 }
 
-/// An entry may share its namespaces with others; one that is named twice in it is a slip of the pen, mostly for another.
+/// An entry may share its namespaces with others; one that is named twice in it is a slip of the
+/// pen, mostly for another.
 fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
     let mut seen = Seen::default();
-    let named = cursor.shaped_items(is_label, "a namespace: 1 to 63 lower-case letters, digits and hyphens", findings);
+    let named = cursor.shaped_items(
+        is_label,
+        "a namespace: 1 to 63 lower-case letters, digits and hyphens",
+        findings,
+    );
     for (item, namespace) in &named {
         seen.check(item, namespace, findings);
     }
@@ -107,7 +142,10 @@ fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
 /// As Kubernetes names namespaces.
 fn is_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+    (1..=63).contains(&text.len())
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn port(cursor: &Cursor, findings: &mut Findings) -> Option<u16> {
@@ -122,13 +160,20 @@ fn eips<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -
     for item in cursor.items(findings) {
         let Some(text) = item.text(findings) else { continue };
         if text.is_empty() || text.starts_with('<') {
-            // The documents' sample as it is: "<auto config all nat gateway eips if not config. 0.0.0.0 >".
+            // The documents' sample as it is: "<auto config all nat gateway eips if not config.
+            // 0.0.0.0 >".
             findings.warn(&item, "is a placeholder and taken as empty: all EIPs of the gateway, unless others are named");
         } else if let Ok(eip) = text.parse() {
             seen.check(&item, text, findings);
             eips.push(eip);
         } else {
-            findings.error(&item, format!("is \"{}\": must be an IPv4 address", text.escape_debug().take(64).collect::<String>()));
+            findings.error(
+                &item,
+                format!(
+                    "is \"{}\": must be an IPv4 address",
+                    text.escape_debug().take(64).collect::<String>()
+                ),
+            );
         }
     }
     eips

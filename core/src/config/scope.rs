@@ -10,9 +10,12 @@ pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> LabelSelector {
     cursor.check_keys(&["namespaceSelector"], &[], findings);
     let selector = cursor.at("namespaceSelector");
     selector.check_keys(&["matchLabels", "matchExpressions"], &[], findings);
-    let equal =
-        |(key, value): (&str, &str)| Requirement { key: key.to_owned(), operator: Operator::In(BTreeSet::from([value.to_owned()])) };
-    let mut requirements: Vec<Requirement> = selector.at("matchLabels").texts(findings).into_iter().map(equal).collect();
+    let equal = |(key, value): (&str, &str)| Requirement {
+        key: key.to_owned(),
+        operator: Operator::In(BTreeSet::from([value.to_owned()])),
+    };
+    let mut requirements: Vec<Requirement> =
+        selector.at("matchLabels").texts(findings).into_iter().map(equal).collect();
     for expression in selector.at("matchExpressions").items(findings) {
         requirements.extend(requirement(&expression, findings));
     }
@@ -28,8 +31,11 @@ fn requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> 
     }
     let operator = operator.word(&OPERATORS, findings);
     let listed = cursor.at("values");
-    let values: BTreeSet<String> =
-        listed.shaped_items(|_| true, "a label's value", findings).into_iter().map(|(_, value)| value.to_owned()).collect();
+    let values: BTreeSet<String> = listed
+        .shaped_items(|_| true, "a label's value", findings)
+        .into_iter()
+        .map(|(_, value)| value.to_owned())
+        .collect();
     let (key, operator) = (key?.to_owned(), operator?);
     let takes_values = matches!(operator, "In" | "NotIn");
     if takes_values == values.is_empty() {

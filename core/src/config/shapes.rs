@@ -2,12 +2,15 @@
 
 /// A region or a zone, such as `cn-hangzhou` or `cn-hangzhou-j`.
 pub(super) fn is_place(text: &str) -> bool {
-    text.len() <= 64 && text.contains('-') && text.split('-').all(|part| !part.is_empty() && is_lower(part))
+    text.len() <= 64
+        && text.contains('-')
+        && text.split('-').all(|part| !part.is_empty() && is_lower(part))
 }
 
 /// An ID of the cloud, such as `ngw-…`: its prefix, then lower-case letters and digits.
 pub(super) fn is_id(text: &str, prefix: &str) -> bool {
-    text.len() <= 64 && text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && is_lower(rest))
+    text.len() <= 64
+        && text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && is_lower(rest))
 }
 
 fn is_lower(text: &str) -> bool {

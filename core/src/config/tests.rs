@@ -1,7 +1,8 @@
 use super::*;
 use secrecy::ExposeSecret;
 
-/// The first document's file, with the placeholders a user replaces replaced, and the one he may leave left.
+/// The first document's file, with the placeholders a user replaces replaced, and the one he may
+/// leave left.
 const DNAT: &str = r#"
 clusterID: "c11ba338192xxxxxxx"          # Replace with the actual value.
 regionID: "cn-hangzhou"                  # Replace with the actual value.
@@ -66,15 +67,29 @@ fn the_documents_file_for_dnat_is_accepted_as_it_is() {
     assert_eq!(config.port_ranges("default"), Some(vec![512..=1024]));
     assert!(config.gateways[0].eips.is_empty() && config.credential.is_none());
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("networkController.natGwPool[0].eips[0] is a placeholder"), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("networkController.natGwPool[0].eips[0] is a placeholder"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
 fn the_documents_file_for_eips_is_accepted_as_it_is() {
     let (config, warnings) = good(EIP);
     assert_eq!(config.controllers, BTreeSet::from([Controller::Eip]));
-    assert_eq!(config.eip, EipController { max_concurrent_reconciles: 1, garbage_collection_minutes: 1, allow_takeover: false });
-    assert!(config.is_stateful("foo") && config.is_stateful("StatefulSet") && !config.is_stateful("ReplicaSet"));
+    assert_eq!(
+        config.eip,
+        EipController {
+            max_concurrent_reconciles: 1,
+            garbage_collection_minutes: 1,
+            allow_takeover: false
+        }
+    );
+    assert!(
+        config.is_stateful("foo")
+            && config.is_stateful("StatefulSet")
+            && !config.is_stateful("ReplicaSet")
+    );
     assert_eq!(config.admission, AdmissionMode::Reject);
     assert!(warnings.is_empty());
 }
@@ -88,8 +103,11 @@ fn a_pool_nobody_uses_may_keep_its_placeholders() {
 
 /// A pool of two entries, with this added to each.
 fn pool_of_two(first: &str, second: &str) -> String {
-    let entry =
-        |id: u8, more: &str| format!("    - {{natgwId: ngw-{id}, zoneId: cn-hangzhou-j, portRangeStart: {id}, portRangeEnd: 9{more}}}\n");
+    let entry = |id: u8, more: &str| {
+        format!(
+            "    - {{natgwId: ngw-{id}, zoneId: cn-hangzhou-j, portRangeStart: {id}, portRangeEnd: 9{more}}}\n"
+        )
+    };
     let (head, tail) = (DNAT.find("    - natgwId").unwrap(), DNAT.find("\ncredential").unwrap());
     format!("{}{}{}{}", &DNAT[..head], entry(1, first), entry(2, second), &DNAT[tail..])
 }
@@ -97,11 +115,16 @@ fn pool_of_two(first: &str, second: &str) -> String {
 #[test]
 fn a_namespace_that_an_entry_names_uses_the_entries_that_name_it_and_no_others() {
     let (config, warnings) = good(&pool_of_two(", name: games, namespaces: [match, lobby]", ""));
-    let shown = |namespace| config.gateways_of(namespace).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown = |namespace| {
+        config.gateways_of(namespace).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(shown("match"), ["games (ngw-1)"]);
     assert_eq!(shown("lobby"), ["games (ngw-1)"]);
     assert_eq!(shown("default"), ["ngw-2"]);
-    assert_eq!((config.port_ranges("match"), config.port_ranges("default")), (Some(vec![1..=9]), Some(vec![2..=9])));
+    assert_eq!(
+        (config.port_ranges("match"), config.port_ranges("default")),
+        (Some(vec![1..=9]), Some(vec![2..=9]))
+    );
     assert!(warnings.is_empty(), "{warnings:?}");
 
     let (config, _) = good(&pool_of_two(", namespaces: [match]", ", namespaces: [match, other]"));
@@ -114,7 +137,10 @@ fn a_namespace_that_an_entry_names_uses_the_entries_that_name_it_and_no_others()
 fn a_pool_that_serves_only_named_namespaces_is_warned_of() {
     let (config, warnings) = good(&pool_of_two(", namespaces: [a]", ", namespaces: [b]"));
     assert_eq!(config.port_ranges("default"), Some(Vec::new()));
-    assert!(warnings[0].starts_with("networkController.natGwPool has no entry without namespaces"), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("networkController.natGwPool has no entry without namespaces"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -129,7 +155,11 @@ fn names_and_namespaces_of_the_pool_are_checked_where_they_stand() {
         (", name: a", ", name: a", "[1].name"),
         (", name: a-", "", "[0].name"),
     ] {
-        assert_eq!(errors(&pool_of_two(first, second)), [format!("networkController.natGwPool{wrong}")], "{first}{second}");
+        assert_eq!(
+            errors(&pool_of_two(first, second)),
+            [format!("networkController.natGwPool{wrong}")],
+            "{first}{second}"
+        );
     }
 }
 
@@ -170,7 +200,13 @@ admission: {mode: refuse}
         ]
     );
     let message = Config::parse(text).unwrap_err().to_string();
-    for part in ["regionId is not known; did you mean regionID?", "\"eipp\"", "did you mean eip?", "70000", "above its portRangeEnd"] {
+    for part in [
+        "regionId is not known; did you mean regionID?",
+        "\"eipp\"",
+        "did you mean eip?",
+        "70000",
+        "above its portRangeEnd",
+    ] {
         assert!(message.contains(part), "{part} is missing in {message}");
     }
 }
@@ -178,7 +214,10 @@ admission: {mode: refuse}
 #[test]
 fn what_is_missing_is_named() {
     assert_eq!(errors(""), ["clusterID", "regionID", "vpcID", "enableControllers"]);
-    assert_eq!(errors(&DNAT.replace("natGwPool", "natGwPoolOfTheOthers")), ["networkController.natGwPool"]);
+    assert_eq!(
+        errors(&DNAT.replace("natGwPool", "natGwPoolOfTheOthers")),
+        ["networkController.natGwPool"]
+    );
     assert_eq!(errors("- 1"), ["file", "clusterID", "regionID", "vpcID", "enableControllers"]);
 }
 
@@ -199,20 +238,31 @@ fn the_third_controller_is_accepted_and_reported() {
 
 #[test]
 fn a_secret_is_read_and_never_shown() {
-    let text = EIP.replace("accessKey: \"\"", "accessKey: \"AK-visible\"").replace("accessSecret: \"\"", "accessSecret: hush-hush");
+    let text = EIP
+        .replace("accessKey: \"\"", "accessKey: \"AK-visible\"")
+        .replace("accessSecret: \"\"", "accessSecret: hush-hush");
     let (config, _) = good(&text);
     let credential = config.credential.as_ref().unwrap();
     assert_eq!(credential.access_secret.expose_secret(), "hush-hush");
-    assert!(!format!("{config:?}").contains("hush") && !format!("{config:?}").contains("AK-visible"));
+    assert!(
+        !format!("{config:?}").contains("hush") && !format!("{config:?}").contains("AK-visible")
+    );
 
     for broken in [
         text.replace("accessSecret: hush-hush", "accessSecret: [hush-hush]"),
         text.replace("accessSecret: hush-hush", "accessSecret: *hush-hush"),
         text.replace("accessSecret: hush-hush", "accessSecret: \"hush-hush"),
         text.replace("accessSecret: hush-hush", "accessSecrets: hush-hush"),
-        text.replace("accessSecret: hush-hush", "accessSecret: !hush-hush hush-hush\n  accessSecret: hush-hush"),
+        text.replace(
+            "accessSecret: hush-hush",
+            "accessSecret: !hush-hush hush-hush\n  accessSecret: hush-hush",
+        ),
         text.replace("  accessKey: \"AK-visible\"\n  accessSecret: hush-hush", " - hush-hush"),
-        text.replace("  accessKey: \"AK-visible\"\n  accessSecret: hush-hush", "  hush-hush: hush-hush").replace("vpcID", "vpcIDD"),
+        text.replace(
+            "  accessKey: \"AK-visible\"\n  accessSecret: hush-hush",
+            "  hush-hush: hush-hush",
+        )
+        .replace("vpcID", "vpcIDD"),
         text.replace("  accessKey: \"AK-visible\"\n  accessSecret: hush-hush", "  hush-hush"),
     ] {
         let error = Config::parse(&broken).unwrap_err();
@@ -233,7 +283,9 @@ serve:
 admission: {mode: warn}
 ";
     let (config, _) = good(&format!("{EIP}{serve}"));
-    let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let labels = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
     assert!(config.namespace_selector.matches(&labels(&[("waygate", "on")])));
     assert!(!config.namespace_selector.matches(&labels(&[("waygate", "on"), ("team", "web")])));
     assert!(!config.namespace_selector.matches(&labels(&[("waygate", "on"), ("frozen", "")])));
@@ -252,10 +304,17 @@ fn a_wrong_selector_is_refused_rather_than_widened() {
         ("{operator: Exists}", "key"),
         ("{key: team, operator: In, values: [1]}", "values[0]"),
     ] {
-        let text = format!("{EIP}serve: {{namespaceSelector: {{matchExpressions: [{expression}]}}}}\n");
-        assert!(errors(&text).contains(&format!("serve.namespaceSelector.matchExpressions[0].{path}")), "{expression}");
+        let text =
+            format!("{EIP}serve: {{namespaceSelector: {{matchExpressions: [{expression}]}}}}\n");
+        assert!(
+            errors(&text).contains(&format!("serve.namespaceSelector.matchExpressions[0].{path}")),
+            "{expression}"
+        );
     }
-    assert_eq!(errors(&format!("{EIP}serve: {{namespaceSelectors: {{}}}}\n")), ["serve.namespaceSelectors"]);
+    assert_eq!(
+        errors(&format!("{EIP}serve: {{namespaceSelectors: {{}}}}\n")),
+        ["serve.namespaceSelectors"]
+    );
 }
 
 mod properties {

@@ -19,7 +19,9 @@ pub(super) fn next(s: &Situation<'_>) -> Step {
     match s.lease.phase {
         Phase::Headstart => headstart(s),
         Phase::Wanted | Phase::Held => match end_reason(s) {
-            Some(reason @ (EndReason::PodGone | EndReason::PodExited)) => retention::parted(s, reason),
+            Some(reason @ (EndReason::PodGone | EndReason::PodExited)) => {
+                retention::parted(s, reason)
+            }
             Some(reason) => Step::End(reason),
             None => live(s),
         },
@@ -28,23 +30,28 @@ pub(super) fn next(s: &Situation<'_>) -> Step {
     }
 }
 
-/// A head start is looked at when it expires: by then its pod is there and the watch missed it, or it never came.
+/// A head start is looked at when it expires: by then its pod is there and the watch missed it, or
+/// it never came.
 fn headstart(s: &Situation<'_>) -> Step {
     match s.pod {
         PodFact::Here(_) => Step::Want,
-        // Ending first: until then it stands for the next pod of its name, too, which may have been seen since this read.
+        // Ending first: until then it stands for the next pod of its name, too, which may have been
+        // seen since this read.
         PodFact::Gone => Step::End(EndReason::PodGone),
     }
 }
 
-/// Why the lease must end; none while it must not. Terminated containers alone prove nothing: only the phase, or absence by a live read.
+/// Why the lease must end; none while it must not. Terminated containers alone prove nothing: only
+/// the phase, or absence by a live read.
 fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
     let PodFact::Here(pod) = s.pod else { return Some(EndReason::PodGone) };
     if pod.exited {
         return Some(EndReason::PodExited);
     }
     match &pod.asks {
-        Asks::For(request) if s.lease.request.needs_another_lease(request) => Some(EndReason::RequestChanged),
+        Asks::For(request) if s.lease.request.needs_another_lease(request) => {
+            Some(EndReason::RequestChanged)
+        }
         // Wrong annotations on a running pod are reported, not punished: what it has, it keeps.
         Asks::For(_) | Asks::Wrong(_) => None,
         Asks::Nothing => Some(EndReason::NotRequested),
@@ -61,8 +68,13 @@ fn live(s: &Situation<'_>) -> Step {
         return Step::wait(Reason::ResourceTaken, Patience::Person, what.clone());
     }
     if pod.terminating {
-        // Its address stays until it has exited: connections drain through it. And it is given nothing new.
-        return Step::wait(Reason::PodTerminating, Patience::Exit, "the pod is terminating; its address stays until it has exited".into());
+        // Its address stays until it has exited: connections drain through it. And it is given
+        // nothing new.
+        return Step::wait(
+            Reason::PodTerminating,
+            Patience::Exit,
+            "the pod is terminating; its address stays until it has exited".into(),
+        );
     }
     if let Asks::For(request) = &pod.asks
         && **request != s.lease.request
@@ -84,7 +96,8 @@ fn ending(s: &Situation<'_>) -> Step {
         Kind::Dnat => dnat::ending(s),
     };
     match left {
-        // Its custom resource stands for nothing any more, and a successor of the name needs not wait for the end of what is paid for.
+        // Its custom resource stands for nothing any more, and a successor of the name needs not
+        // wait for the end of what is paid for.
         Some(Step::Wait(wait)) if wait.reason == Reason::PrePaid => match remove_resource(s) {
             Step::Forget if s.lease.resource => Step::YieldResource,
             Step::Forget => Step::Wait(wait),

@@ -1,4 +1,5 @@
-//! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one next step.
+//! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one
+//! next step.
 //!
 //! ```text
 //! Situation ─▶ next() ─▶ Step      not served? left alone
@@ -7,9 +8,10 @@
 //!                                  operations: unresolved ones? what becomes of them comes first
 //! ```
 //!
-//! Pure: the same situation gives the same step. It never publishes what a read after the last answer does not prove, never frees what
-//! may still exist, and asks for at most one change at a time of any one thing in the cloud. Nothing but waiting, asking again and taking back is
-//! decided while an operation is unresolved.
+//! Pure: the same situation gives the same step. It never publishes what a read after the last
+//! answer does not prove, never frees what may still exist, and asks for at most one change at a
+//! time of any one thing in the cloud. Nothing but waiting, asking again and taking back is decided
+//! while an operation is unresolved.
 
 mod dnat;
 mod eip;
@@ -23,7 +25,9 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use situation::{Asks, CloudFacts, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor};
+pub use situation::{
+    Asks, CloudFacts, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor,
+};
 pub use step::{Content, EndReason, Publication, Step, Wait, Withdrawal};
 
 use crate::condition::Reason;
@@ -47,8 +51,9 @@ fn leave_alone() -> Step {
     Step::wait(Reason::NotServed, Patience::Idle, message.to_owned())
 }
 
-/// Whether what was read serves for the next step, too: this one only writes to the store, and no answer was awaited that could have come since. Lists
-/// of forward entries are none of it: they have an age of their own.
+/// Whether what was read serves for the next step, too: this one only writes to the store, and no
+/// answer was awaited that could have come since. Lists of forward entries are none of it: they
+/// have an age of their own.
 pub fn still_stands(s: &Situation<'_>, step: &Step) -> bool {
     let only_store = match step {
         Step::ReservePorts { .. } | Step::SetTarget(_) | Step::Queue { .. } => true,

@@ -1,4 +1,5 @@
-//! What others read of an address: custom resource, annotation, condition. Shown once proven, taken back before anything stops working.
+//! What others read of an address: custom resource, annotation, condition. Shown once proven, taken
+//! back before anything stops working.
 
 use super::situation::{Asks, PodFact, PodHere, ResourceFact, Situation};
 use super::step::{Content, Publication, Step, Withdrawal};
@@ -6,8 +7,8 @@ use crate::condition::{Reason, Verdict};
 use crate::lease::Phase;
 use crate::retry::Patience;
 
-/// What must be taken back before anything is unbound: an address that is about to stop working is not to be read. What a pod shows beside another
-/// controller's custom resource is that one's.
+/// What must be taken back before anything is unbound: an address that is about to stop working is
+/// not to be read. What a pod shows beside another controller's custom resource is that one's.
 pub(super) fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
     if s.resource.is_foreign() {
         return None;
@@ -20,23 +21,37 @@ pub(super) fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
         return resource.then(|| Withdrawal::ending(Reason::Released, "the pod has exited"));
     }
     if matches!(pod.asks, Asks::Nothing) {
-        let answered = !pod.gated || pod.verdict.as_ref().is_some_and(|v| v.status && v.reason == Reason::NotRequested.as_str());
+        let answered = !pod.gated
+            || pod
+                .verdict
+                .as_ref()
+                .is_some_and(|v| v.status && v.reason == Reason::NotRequested.as_str());
         let message = "the pod no longer asks for a public address";
-        return (resource || pod.announced.is_some() || !answered).then(|| Withdrawal::not_requested(message));
+        return (resource || pod.announced.is_some() || !answered)
+            .then(|| Withdrawal::not_requested(message));
     }
-    // A lease that never became the writer of its resource has published nothing: what the pod announces is its successor's.
+    // A lease that never became the writer of its resource has published nothing: what the pod
+    // announces is its successor's.
     let shown = resource || (s.lease.resource && pod.announced.is_some());
-    shown.then(|| Withdrawal::ending(Reason::Replacing, "the pod asks for something else now; its former address is being released"))
+    shown.then(|| {
+        Withdrawal::ending(
+            Reason::Replacing,
+            "the pod asks for something else now; its former address is being released",
+        )
+    })
 }
 
 pub(super) fn remove_resource(s: &Situation<'_>) -> Step {
     match s.resource {
         ResourceFact::Mine(..) | ResourceFact::Stray => Step::RemoveResource,
-        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Step::Forget,
+        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => {
+            Step::Forget
+        }
     }
 }
 
-/// Makes the lease the one writer of its custom resource, and the resource what `spec` says; none when that is so.
+/// Makes the lease the one writer of its custom resource, and the resource what `spec` says; none
+/// when that is so.
 pub(super) fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
     if !s.lease.resource {
         return Some(Step::ClaimResource);
@@ -45,7 +60,8 @@ pub(super) fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step>
         ResourceFact::Absent => Some(Step::WriteResource(content)),
         ResourceFact::Stray => Some(Step::RemoveResource),
         ResourceFact::Mine(object, _) => {
-            let current = content.spec_is(object) && object.pod_uid() == Some(s.lease.pod_uid.as_str());
+            let current =
+                content.spec_is(object) && object.pod_uid() == Some(s.lease.pod_uid.as_str());
             (!current).then_some(Step::WriteResource(content))
         }
         ResourceFact::Another { what } | ResourceFact::Foreign { what } => {
@@ -54,24 +70,33 @@ pub(super) fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step>
     }
 }
 
-/// Publishes what is proven, unless it stands everywhere already; then the lease is looked at again after a while.
+/// Publishes what is proven, unless it stands everywhere already; then the lease is looked at again
+/// after a while.
 pub(super) fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication) -> Step {
     let announced = pod.announced.as_deref() == Some(publication.annotation.as_str());
-    let says = |v: &Verdict| v.status && v.reason == publication.reason.as_str() && v.message == publication.message;
+    let says = |v: &Verdict| {
+        v.status && v.reason == publication.reason.as_str() && v.message == publication.message
+    };
     let answered = pod.verdict.as_ref().is_some_and(says);
-    let written = matches!(s.resource, ResourceFact::Mine(object, _) if publication.content.is(object));
+    let written =
+        matches!(s.resource, ResourceFact::Mine(object, _) if publication.content.is(object));
     if written && announced && answered && s.lease.phase == Phase::Held && s.lease.doubts == 0 {
         return Step::wait(publication.reason, Patience::Idle, publication.message);
     }
     Step::Publish(publication)
 }
 
-/// What was published does not show any more. One read may be wrong: the second in a row withdraws, and the plan then repairs.
+/// What was published does not show any more. One read may be wrong: the second in a row withdraws,
+/// and the plan then repairs.
 pub(super) fn doubt(s: &Situation<'_>, pod: &PodHere, why: String) -> Option<Step> {
     if s.lease.phase != Phase::Held && !shows_address(s, pod) {
         return None;
     }
-    Some(if s.lease.phase == Phase::Held && s.lease.doubts == 0 { Step::Doubt } else { Step::Withdraw(Withdrawal::lost(why)) })
+    Some(if s.lease.phase == Phase::Held && s.lease.doubts == 0 {
+        Step::Doubt
+    } else {
+        Step::Withdraw(Withdrawal::lost(why))
+    })
 }
 
 pub(super) fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
@@ -79,9 +104,12 @@ pub(super) fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
     s.resource.shows_address() || (told && !s.resource.is_foreign())
 }
 
-/// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it goes first.
+/// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it
+/// goes first.
 pub(super) fn moved(s: &Situation<'_>, pod: &PodHere) -> Option<Step> {
     let (target, ip) = (s.lease.target.as_ref()?, pod.ip?);
-    let why = format!("the pod's IP changed from {} to {ip}; its address follows", target.private_ip);
-    (target.private_ip != ip && shows_address(s, pod)).then(|| Step::Withdraw(Withdrawal::lost(why)))
+    let why =
+        format!("the pod's IP changed from {} to {ip}; its address follows", target.private_ip);
+    (target.private_ip != ip && shows_address(s, pod))
+        .then(|| Step::Withdraw(Withdrawal::lost(why)))
 }

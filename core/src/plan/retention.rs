@@ -1,5 +1,6 @@
-//! What outlives its pod: an EIP with a release strategy, fixed ports. Unbound when the pod is gone, kept for a successor of the same name
-//! and controller, released when its time is over or a person deletes its custom resource.
+//! What outlives its pod: an EIP with a release strategy, fixed ports. Unbound when the pod is
+//! gone, kept for a successor of the same name and controller, released when its time is over or a
+//! person deletes its custom resource.
 
 use super::publication::withdrawal;
 use super::situation::{Removal, ResourceFact, Situation, Successor};
@@ -16,9 +17,11 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
         Keep::Seconds(seconds) => Some(seconds),
         Keep::Always => None,
     };
-    // What never had a custom resource was bound to nothing, and nobody was told of it; kept, nobody could see or release it. What is being given
-    // back for want of room nobody was told of, either.
-    let shown = s.lease.resource && !matches!(s.resource, ResourceFact::Another { .. } | ResourceFact::Foreign { .. });
+    // What never had a custom resource was bound to nothing, and nobody was told of it; kept,
+    // nobody could see or release it. What is being given back for want of room nobody was told of,
+    // either.
+    let shown = s.lease.resource
+        && !matches!(s.resource, ResourceFact::Another { .. } | ResourceFact::Foreign { .. });
     let nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
     if !shown || nothing || s.lease.spilling {
         return Step::End(reason);
@@ -36,15 +39,21 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     unbound.unwrap_or(Step::Keep(seconds))
 }
 
-/// Fixed ports' entries are pointed at the successor as they stand, if it comes soon: one change an entry instead of two, and ports that are
-/// never seen free. None where that cannot be, or not any more.
+/// Fixed ports' entries are pointed at the successor as they stand, if it comes soon: one change an
+/// entry instead of two, and ports that are never seen free. None where that cannot be, or not any
+/// more.
 fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
-    if s.lease.kind != Kind::Dnat || reason != EndReason::PodGone || s.cloud.gateway.modify_denied || s.lease.target.is_none() {
+    if s.lease.kind != Kind::Dnat
+        || reason != EndReason::PodGone
+        || s.cloud.gateway.modify_denied
+        || s.lease.target.is_none()
+    {
         return None;
     }
     let Some(until) = s.lease.handover_until() else { return Some(Step::Part) };
     if let Some(successor) = heir(s) {
-        return (!s.lease.request.needs_another_lease(&successor.request)).then(|| Step::Succeed(Box::new(successor.clone())));
+        return (!s.lease.request.needs_another_lease(&successor.request))
+            .then(|| Step::Succeed(Box::new(successor.clone())));
     }
     let message = || "the entries stand for the pod's successor".to_owned();
     (s.now < until).then(|| Step::wait(Reason::Kept, Patience::Until(until), message()))
@@ -58,7 +67,8 @@ fn heir<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
 /// Kept: a successor takes it, time ends it, or a person does.
 pub(super) fn kept(s: &Situation<'_>) -> Step {
     if matches!(s.resource, ResourceFact::Mine(object, Removal::Asked) if object.is_owned()) {
-        // Made before its pod asked for this to be kept, and deleted with that pod, by nobody: the next one has no owner.
+        // Made before its pod asked for this to be kept, and deleted with that pod, by nobody: the
+        // next one has no owner.
         return Step::RemoveResource;
     }
     if let Some(successor) = heir(s) {
@@ -76,17 +86,30 @@ pub(super) fn kept(s: &Situation<'_>) -> Step {
             Step::wait(Reason::ReleaseHeld, Patience::Person, message.to_owned())
         }
         (_, Some(end)) if end <= s.now => Step::End(EndReason::Expired),
-        // Its writer died before it wrote it, or somebody took it away by force: what people cannot see they cannot release.
-        (ResourceFact::Absent, _) => content(s).map_or(Step::End(EndReason::PodGone), Step::WriteResource),
-        (_, Some(end)) => Step::wait(Reason::Kept, Patience::Until(end), format!("kept for a successor of the same name until {end}")),
-        (_, None) => Step::wait(Reason::Kept, Patience::Idle, "kept for a successor until its custom resource is deleted".to_owned()),
+        // Its writer died before it wrote it, or somebody took it away by force: what people cannot
+        // see they cannot release.
+        (ResourceFact::Absent, _) => {
+            content(s).map_or(Step::End(EndReason::PodGone), Step::WriteResource)
+        }
+        (_, Some(end)) => Step::wait(
+            Reason::Kept,
+            Patience::Until(end),
+            format!("kept for a successor of the same name until {end}"),
+        ),
+        (_, None) => Step::wait(
+            Reason::Kept,
+            Patience::Idle,
+            "kept for a successor until its custom resource is deleted".to_owned(),
+        ),
     }
 }
 
 /// What the custom resource of a kept lease says; none where nothing is left to keep.
 fn content(s: &Situation<'_>) -> Option<Content> {
     match &s.lease.request {
-        Request::Eip(request) => s.lease.eip.as_ref().map(|leased| eip::content(s, request, leased, None)),
+        Request::Eip(request) => {
+            s.lease.eip.as_ref().map(|leased| eip::content(s, request, leased, None))
+        }
         Request::Dnat(_) => Some(dnat::content(s.lease, None, None)),
     }
 }

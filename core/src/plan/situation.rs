@@ -13,8 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-/// Everything known of one lease at one moment. The reads of pod and cloud began after the last answer to any of its operations; only what waits
-/// in a queue or is under way may have changed the cloud since `operations` was loaded.
+/// Everything known of one lease at one moment. The reads of pod and cloud began after the last
+/// answer to any of its operations; only what waits in a queue or is under way may have changed the
+/// cloud since `operations` was loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// On whose behalf things are made.
@@ -100,14 +101,16 @@ pub enum ResourceFact {
     Absent,
     /// It is this lease's.
     Mine(Object, Removal),
-    /// It is a lease's that the store does not know any more: a write that came too late, by a process that had lost its claim.
+    /// It is a lease's that the store does not know any more: a write that came too late, by a
+    /// process that had lost its claim.
     Stray,
     /// It is another lease's: of a former pod of this name, or kept for its controller's next one.
     Another {
         /// Whose, and what must happen, for people.
         what: String,
     },
-    /// It was not made by Waygate: another controller serves the pod, and has told it what its condition and annotation say.
+    /// It was not made by Waygate: another controller serves the pod, and has told it what its
+    /// condition and annotation say.
     Foreign {
         /// What it is, and what must happen, for people.
         what: String,
@@ -124,12 +127,14 @@ impl ResourceFact {
     pub fn shows_address(&self) -> bool {
         match self {
             Self::Absent | Self::Stray | Self::Another { .. } | Self::Foreign { .. } => false,
-            Self::Mine(Object::Eip(object), _) => {
-                object.status.as_ref().is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some())
-            }
-            Self::Mine(Object::Dnat(object), _) => {
-                object.status.as_ref().is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty()))
-            }
+            Self::Mine(Object::Eip(object), _) => object
+                .status
+                .as_ref()
+                .is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some()),
+            Self::Mine(Object::Dnat(object), _) => object
+                .status
+                .as_ref()
+                .is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty())),
         }
     }
 }
@@ -141,7 +146,8 @@ pub enum Removal {
     None,
     /// It was deleted: what it stands for is to be released, once its pod is gone.
     Asked,
-    /// It was deleted along with its namespace or its definition, which says nothing about what it stands for.
+    /// It was deleted along with its namespace or its definition, which says nothing about what it
+    /// stands for.
     Swept,
 }
 
@@ -188,7 +194,8 @@ pub struct CloudFacts {
     pub entries: Vec<ForwardEntry>,
     /// That gateway.
     pub gateway: GatewayFact,
-    /// Leases named by entries that are in our way and that the store knows: their own claimants will delete them.
+    /// Leases named by entries that are in our way and that the store knows: their own claimants
+    /// will delete them.
     pub known_leases: BTreeSet<LeaseId>,
 }
 

@@ -12,7 +12,8 @@ use crate::retry::Patience;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
-/// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then waiting.
+/// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then
+/// waiting.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// The pod of a head start is there: phase `wanted`.
@@ -23,15 +24,18 @@ pub enum Step {
     End(EndReason),
     /// The pod asks for something else that the lease can become.
     Adjust(Box<Request>),
-    /// Phase `kept`: nothing points anywhere, and a successor may come within so many seconds, or ever.
+    /// Phase `kept`: nothing points anywhere, and a successor may come within so many seconds, or
+    /// ever.
     Keep(Option<u64>),
     /// The pod is gone; its entries stand for a while, for a successor to take them over.
     Part,
     /// A kept lease, or one whose entries stand, becomes the successor's.
     Succeed(Box<Successor>),
-    /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously many go at once.
+    /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously
+    /// many go at once.
     ReleaseKept,
-    /// Names an EIP that was not bought for it as the lease's: the first of these that no other lease has; the wait is for where all have one.
+    /// Names an EIP that was not bought for it as the lease's: the first of these that no other
+    /// lease has; the wait is for where all have one.
     TakeEip(Vec<(AllocationId, Ipv4Addr)>, Wait),
     /// Asks the older pod that holds the given EIP to give it up, for good.
     TakeOver(AllocationId),
@@ -44,13 +48,15 @@ pub enum Step {
         /// The pod's zone.
         zone: ZoneId,
     },
-    /// Somebody else's entry stands on these ports: nobody is given them, and the lease reserves others for those it had among them.
+    /// Somebody else's entry stands on these ports: nobody is given them, and the lease reserves
+    /// others for those it had among them.
     MarkForeign(PortSpan),
     /// Records the entry that a read showed on a run of ports.
     NoteEntry(PortKey, ForwardEntryId),
     /// The entry of a run of ports is proven gone: the ports are quiet for a while, then free.
     QuietPort(PortKey),
-    /// Its gateway has no room for all its entries: from here on it gives back what it has there, to start anew elsewhere.
+    /// Its gateway has no room for all its entries: from here on it gives back what it has there,
+    /// to start anew elsewhere.
     Spill,
     /// From here on something may be bound or forwarded to this address.
     SetTarget(Target),
@@ -70,7 +76,8 @@ pub enum Step {
         /// The change.
         change: Change,
     },
-    /// Puts changes of forward entries into the queue of their gateway's lane, each as a new operation.
+    /// Puts changes of forward entries into the queue of their gateway's lane, each as a new
+    /// operation.
     Queue {
         /// The gateway.
         gateway: NatGatewayId,
@@ -101,7 +108,8 @@ pub enum Step {
     Publish(Publication),
     /// Custom resource status, pod annotation and condition taken back, in this order.
     Withdraw(Withdrawal),
-    /// The same for entries that a gateway does not show any more; unless many of its pods are told so at once.
+    /// The same for entries that a gateway does not show any more; unless many of its pods are told
+    /// so at once.
     WithdrawLost(Withdrawal),
     /// Takes the finalizer off the custom resource and deletes it.
     RemoveResource,
@@ -168,11 +176,13 @@ impl Content {
         self.spec_is(object)
             && match (self, object) {
                 (Self::Eip { status, .. }, Object::Eip(object)) => {
-                    let timeless = |s: &PodEipStatus| PodEipStatus { pod_last_seen: None, ..s.clone() };
+                    let timeless =
+                        |s: &PodEipStatus| PodEipStatus { pod_last_seen: None, ..s.clone() };
                     status.as_deref().map(timeless) == object.status.as_ref().map(timeless)
                 }
                 (Self::Dnat { status, .. }, Object::Dnat(object)) => {
-                    status.as_ref().map(|s| &s.entries) == object.status.as_ref().map(|s| &s.entries)
+                    status.as_ref().map(|s| &s.entries)
+                        == object.status.as_ref().map(|s| &s.entries)
                 }
                 (Self::Eip { .. }, Object::Dnat(_)) | (Self::Dnat { .. }, Object::Eip(_)) => false,
             }

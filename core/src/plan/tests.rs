@@ -12,7 +12,8 @@ mod served;
 mod sources;
 
 use super::{
-    Asks, CloudFacts, EndReason, Object, PodFact, PodHere, Publication, Removal, ResourceFact, Situation, Step, Successor, Wait, next,
+    Asks, CloudFacts, EndReason, Object, PodFact, PodHere, Publication, Removal, ResourceFact,
+    Situation, Step, Successor, Wait, next,
 };
 use crate::change::Change;
 use crate::condition::{Reason, Verdict};
@@ -87,7 +88,16 @@ impl Scene {
         };
         let pod = PodFact::Here(Box::new(here));
         let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
-        Self { served: true, lease, operations: Vec::new(), pod, resource, successor: None, sources: EipSources::default(), cloud }
+        Self {
+            served: true,
+            lease,
+            operations: Vec::new(),
+            pod,
+            resource,
+            successor: None,
+            sources: EipSources::default(),
+            cloud,
+        }
     }
 
     fn next(&self) -> Step {
@@ -140,7 +150,9 @@ impl Scene {
 
     /// The custom resource stands as `publication` says, and so do annotation and condition.
     fn published(&self) -> Self {
-        let Step::Publish(publication) = self.next() else { panic!("nothing to publish: {:?}", self.next()) };
+        let Step::Publish(publication) = self.next() else {
+            panic!("nothing to publish: {:?}", self.next())
+        };
         self.with(|s| {
             s.resource = resource(&publication.content);
             s.pod().announced = Some(publication.annotation.clone());
@@ -151,7 +163,11 @@ impl Scene {
 }
 
 fn told(publication: &Publication) -> Verdict {
-    Verdict { status: true, reason: publication.reason.as_str().to_owned(), message: publication.message.clone() }
+    Verdict {
+        status: true,
+        reason: publication.reason.as_str().to_owned(),
+        message: publication.message.clone(),
+    }
 }
 
 /// Our custom resource with this content.
@@ -160,7 +176,8 @@ fn resource(content: &Content) -> ResourceFact {
     let object = match content {
         Content::Eip { spec, status } => {
             let mut object = PodEIP::new("pod", spec.clone());
-            (object.metadata.annotations, object.status) = (annotations, status.as_deref().cloned());
+            (object.metadata.annotations, object.status) =
+                (annotations, status.as_deref().cloned());
             Object::Eip(Box::new(object))
         }
         Content::Dnat { spec, status } => {
@@ -173,11 +190,17 @@ fn resource(content: &Content) -> ResourceFact {
 }
 
 fn auto() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Follow })
+    Request::Eip(EipRequest {
+        source: EipSource::Allocate(EipSpec::default()),
+        release: ReleaseStrategy::Follow,
+    })
 }
 
 fn given() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Given(AllocationId::new("eip-1")), release: ReleaseStrategy::Follow })
+    Request::Eip(EipRequest {
+        source: EipSource::Given(AllocationId::new("eip-1")),
+        release: ReleaseStrategy::Follow,
+    })
 }
 
 fn target(private_ip: Ipv4Addr) -> Target {
@@ -227,11 +250,16 @@ fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
     }
 }
 
-/// A pod whose EIP is allocated (or given), aimed at it and shown by the cloud as `shown`; its custom resource is written.
+/// A pod whose EIP is allocated (or given), aimed at it and shown by the cloud as `shown`; its
+/// custom resource is written.
 fn bound(request: Request, shown: Eip) -> Scene {
     let mut scene = Scene::new(request);
-    let ours = matches!(&scene.lease.request, Request::Eip(EipRequest { source: EipSource::Allocate(_), .. }));
-    scene.lease.eip = Some(LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours });
+    let ours = matches!(
+        &scene.lease.request,
+        Request::Eip(EipRequest { source: EipSource::Allocate(_), .. })
+    );
+    scene.lease.eip =
+        Some(LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours });
     scene.lease.target = Some(target(POD_IP));
     (scene.lease.generation, scene.lease.resource) = (1, true);
     scene.cloud.eip = Seen::There(shown);
@@ -264,17 +292,24 @@ fn a_head_start_waits_for_its_pod_and_ends_without_one_before_it_is_forgotten() 
     let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Headstart);
     assert_eq!(scene.next(), Step::Want);
     let gone = scene.with(|s| s.pod = PodFact::Gone);
-    assert_eq!(gone.next(), Step::End(EndReason::PodGone), "the next pod of its name may count on it");
+    assert_eq!(
+        gone.next(),
+        Step::End(EndReason::PodGone),
+        "the next pod of its name may count on it"
+    );
     assert_eq!(gone.with(|s| s.lease.phase = Phase::Ending).next(), Step::Forget);
 }
 
 #[test]
 fn a_pod_that_is_terminating_is_given_nothing_new() {
-    for (request, kind) in [(auto(), Kind::Eip), (given(), Kind::Eip), (dnat::asks(&[80]), Kind::Dnat)] {
+    for (request, kind) in
+        [(auto(), Kind::Eip), (given(), Kind::Eip), (dnat::asks(&[80]), Kind::Dnat)]
+    {
         let scene = Scene::new(request).with(|s| s.pod().terminating = true);
         assert_eq!((waits(&scene.next()), scene.lease.kind), (Some(Reason::PodTerminating), kind));
     }
-    // What it has, it keeps, also while the cloud does not show it: Ready False would end its drain.
+    // What it has, it keeps, also while the cloud does not show it: Ready False would end its
+    // drain.
     let scene = in_use(auto()).published().with(|s| {
         s.pod().terminating = true;
         s.cloud.eip = Seen::Absent;

@@ -35,13 +35,18 @@ pub fn needed<'a>(lease: &'a Lease, operations: &[Operation], pod: &PodFact) -> 
         Request::Eip(_) | Request::Dnat(_) => None,
     };
     let given = if let Some(EipSource::Given(id)) = source { Some(id) } else { None };
-    let allocates =
-        |operation: &Operation| matches!(operation.change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. });
+    let allocates = |operation: &Operation| {
+        matches!(
+            operation.change,
+            Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. }
+        )
+    };
     CloudReads {
         eip: lease.eip.as_ref().map(|leased| &leased.allocation_id).or(given),
         tagged: operations.iter().any(allocates),
         pool: if let Some(EipSource::Pool(pool)) = source { Some(pool) } else { None },
-        interface: pod_ip(pod).filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)),
+        interface: pod_ip(pod)
+            .filter(|ip| lease.target.as_ref().is_none_or(|target| target.private_ip != *ip)),
         entries: lease.ports.first().map(|port| &port.gateway_id),
     }
 }
@@ -51,11 +56,14 @@ pub fn pod_ip(pod: &PodFact) -> Option<Ipv4Addr> {
     if let PodFact::Here(here) = pod { here.ip } else { None }
 }
 
-/// How old a list of entries may be that this lease shares with others: lists are long, and leases at a busy gateway many. Zero: one of its own,
-/// since an answer was lost or a read was doubted, and the next read decides. `reason` is what the lease waited for last.
+/// How old a list of entries may be that this lease shares with others: lists are long, and leases
+/// at a busy gateway many. Zero: one of its own, since an answer was lost or a read was doubted,
+/// and the next read decides. `reason` is what the lease waited for last.
 pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str>) -> Duration {
     let only_queued = operations.iter().all(|operation| operation.sending == Sending::Queued);
-    let polls = [Reason::EntriesPending, Reason::PortForwardedElsewhere].map(|polled| Some(polled.as_str())).contains(&reason);
+    let polls = [Reason::EntriesPending, Reason::PortForwardedElsewhere]
+        .map(|polled| Some(polled.as_str()))
+        .contains(&reason);
     match lease.doubts {
         0 if only_queued && polls => POLLED_LIST,
         0 if only_queued => RESTING_LIST,
@@ -69,10 +77,17 @@ pub fn foreign_entries(owner: Owner, entries: &[ForwardEntry]) -> Vec<&ForwardEn
 }
 
 /// The ports that these entries occupy on the given addresses.
-pub fn occupied_ports(entries: &[&ForwardEntry], eips: &[(&AllocationId, Ipv4Addr)]) -> Vec<PortSpan> {
+pub fn occupied_ports(
+    entries: &[&ForwardEntry],
+    eips: &[(&AllocationId, Ipv4Addr)],
+) -> Vec<PortSpan> {
     let span = |entry: &&ForwardEntry| {
         let (id, _) = eips.iter().find(|(_, address)| *address == entry.external_ip)?;
-        Some(PortSpan { allocation_id: (*id).clone(), protocol: entry.protocol(), ports: entry.external_ports() })
+        Some(PortSpan {
+            allocation_id: (*id).clone(),
+            protocol: entry.protocol(),
+            ports: entry.external_ports(),
+        })
     };
     entries.iter().filter_map(span).collect()
 }

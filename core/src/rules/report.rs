@@ -27,19 +27,32 @@ pub struct Before<'a> {
     pub refusals: i32,
 }
 
-/// How the pod is told of a wait. Not where it is terminating (Ready False would end its drain) or has exited, not where all is well, and not
-/// of the short waits that are over before anyone has read of them.
-pub fn of_wait(phase: Phase, pod: &PodFact, resource: &ResourceFact, before: Before<'_>, patience: Patience, told: &Verdict) -> Report {
+/// How the pod is told of a wait. Not where it is terminating (Ready False would end its drain) or
+/// has exited, not where all is well, and not of the short waits that are over before anyone has
+/// read of them.
+pub fn of_wait(
+    phase: Phase,
+    pod: &PodFact,
+    resource: &ResourceFact,
+    before: Before<'_>,
+    patience: Patience,
+    told: &Verdict,
+) -> Report {
     let PodFact::Here(pod) = pod else { return Report::Nothing };
-    if pod.terminating || pod.exited || phase == Phase::Ending || !is_lasting(pod, before, patience, told) {
+    if pod.terminating
+        || pod.exited
+        || phase == Phase::Ending
+        || !is_lasting(pod, before, patience, told)
+    {
         return Report::Nothing;
     }
     if phase == Phase::Held || resource.is_foreign() {
-        // Its address works, and something else does not: only a withdrawal sets the condition back to False. Or another controller serves the
-        // pod, whose word its condition is.
+        // Its address works, and something else does not: only a withdrawal sets the condition back
+        // to False. Or another controller serves the pod, whose word its condition is.
         return if before.reason == Some(&told.reason) { Report::Nothing } else { Report::Event };
     }
-    let new = pod.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
+    let new =
+        pod.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
     if new && !patience.is_short() && told.reason != Reason::WaitingForPodIp.as_str() {
         return Report::ConditionAndEvent;
     }
@@ -50,7 +63,9 @@ fn is_lasting(pod: &PodHere, before: Before<'_>, patience: Patience, told: &Verd
     match patience {
         // It is asked for once more; why it was refused is what people want to read.
         Patience::Turn if before.refusals > 0 => false,
-        Patience::Poll | Patience::Turn => before.reason == Some(&told.reason) || pod.verdict.is_none(),
+        Patience::Poll | Patience::Turn => {
+            before.reason == Some(&told.reason) || pod.verdict.is_none()
+        }
         Patience::Event | Patience::Person => true,
         Patience::Exit | Patience::Idle | Patience::Until(_) => false,
     }

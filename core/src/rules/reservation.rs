@@ -12,7 +12,8 @@ use crate::retry::Patience;
 pub struct Searched<'a> {
     /// The gateways that serve the pod's namespace.
     pub gateways: &'a [&'a Gateway],
-    /// All gateways of the configuration: those that a lease's ports stand on may serve other namespaces by now.
+    /// All gateways of the configuration: those that a lease's ports stand on may serve other
+    /// namespaces by now.
     pub configured: &'a [Gateway],
     /// The EIPs that were tried, in groups.
     pub candidates: &'a [Vec<AllocationId>],
@@ -27,7 +28,9 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
         Reserved::Yes => return None,
         Reserved::NoRoom if searched.candidates.is_empty() => (
             Reason::GatewayUnavailable,
-            format!("none of the pool's NAT gateways is there, takes changes and has an EIP that may be used: {gateways}"),
+            format!(
+                "none of the pool's NAT gateways is there, takes changes and has an EIP that may be used: {gateways}"
+            ),
         ),
         Reserved::NoRoom => (
             Reason::NoFreePort,
@@ -38,7 +41,9 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
             ),
         ),
         Reserved::QuotaFull(full) => {
-            let full = listed(searched.configured.iter().filter(|gateway| full.contains(&gateway.nat_gateway_id)));
+            let full = listed(
+                searched.configured.iter().filter(|gateway| full.contains(&gateway.nat_gateway_id)),
+            );
             let message = format!(
                 "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({full}); \
                  raise it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed"

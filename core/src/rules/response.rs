@@ -13,15 +13,16 @@ use crate::retry::Patience;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// A change that is refused this often because its gateway is busy has something of its own, and one that finds no permit this often waits long:
-/// from then on its lease hears of it.
+/// A change that is refused this often because its gateway is busy has something of its own, and
+/// one that finds no permit this often waits long: from then on its lease hears of it.
 pub const MOST_BUSY_RETRIES: i32 = 3;
 
 /// What is to be recorded of a failure. A list of these is carried out in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Back into its gateway's queue, in its place; its lease is not told. Only the sender that holds the gateway's lock may do so: where it has
-    /// lost the lock, [`after_busy_retries`] says what is recorded instead.
+    /// Back into its gateway's queue, in its place; its lease is not told. Only the sender that
+    /// holds the gateway's lock may do so: where it has lost the lock, [`after_busy_retries`] says
+    /// what is recorded instead.
     Requeue,
     /// The operation has ended.
     Settle(Outcome, LeaseEffect),
@@ -55,11 +56,13 @@ pub enum Lesson {
     ModifyDenied,
 }
 
-/// What the claim holder records of a failed change of its own. A list without [`Record::Reject`] means: plan the next step.
+/// What the claim holder records of a failed change of its own. A list without [`Record::Reject`]
+/// means: plan the next step.
 pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Vec<Record> {
     let ended = end_of(change, failure, may_still_arrive);
     let lesson = lesson(change, failure).filter(|lesson| *lesson == Lesson::AddressNotReclaimable);
-    let mut records: Vec<_> = ended.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
+    let mut records: Vec<_> =
+        ended.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
     records.extend(lesson.map(Record::Learn));
     if (lesson.is_some() && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
         return records;
@@ -72,8 +75,14 @@ pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: boo
     records
 }
 
-/// What a gateway's sender records of a failed change that was refused `busy_retries` times before because the gateway was busy.
-pub fn of_sender(change: &Change, failure: &CallFailure, may_still_arrive: bool, busy_retries: i32) -> Vec<Record> {
+/// What a gateway's sender records of a failed change that was refused `busy_retries` times before
+/// because the gateway was busy.
+pub fn of_sender(
+    change: &Change,
+    failure: &CallFailure,
+    may_still_arrive: bool,
+    busy_retries: i32,
+) -> Vec<Record> {
     if (failure.is_gateway_busy() || failure.lacks_permit()) && busy_retries < MOST_BUSY_RETRIES {
         return vec![Record::Requeue];
     }
@@ -81,7 +90,11 @@ pub fn of_sender(change: &Change, failure: &CallFailure, may_still_arrive: bool,
 }
 
 /// The same for a change that does not go back into the queue.
-pub fn after_busy_retries(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Vec<Record> {
+pub fn after_busy_retries(
+    change: &Change,
+    failure: &CallFailure,
+    may_still_arrive: bool,
+) -> Vec<Record> {
     let ended = end_of(change, failure, may_still_arrive);
     let fenced = ended.is_none() && must_await_fence(failure);
     let lesson = lesson(change, failure).filter(|lesson| *lesson != Lesson::AddressNotReclaimable);
@@ -98,14 +111,18 @@ pub fn after_busy_retries(change: &Change, failure: &CallFailure, may_still_arri
     records
 }
 
-/// Whether an earlier send of this operation is unanswered and may still take effect: then the refusal of a later one does not end it.
-/// `known` are the lease's operations before this send.
+/// Whether an earlier send of this operation is unanswered and may still take effect: then the
+/// refusal of a later one does not end it. `known` are the lease's operations before this send.
 pub fn may_still_arrive(operation: &Operation, known: &[Operation], now: Timestamp) -> bool {
     now <= operation.fence_until && known.iter().any(|earlier| earlier.id == operation.id)
 }
 
 /// How an operation ended that was answered with a failure; none where that is not known.
-fn end_of(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Option<(Outcome, LeaseEffect)> {
+fn end_of(
+    change: &Change,
+    failure: &CallFailure,
+    may_still_arrive: bool,
+) -> Option<(Outcome, LeaseEffect)> {
     match (failure.class, effect_of_absence(change)) {
         (FailureClass::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
         (FailureClass::Done, _) => Some((Outcome::Done, LeaseEffect::Plain)),
@@ -114,11 +131,16 @@ fn end_of(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Opt
     }
 }
 
-/// What it means when the cloud says that the thing to be taken away is not there: it is gone, and this is the proof.
+/// What it means when the cloud says that the thing to be taken away is not there: it is gone, and
+/// this is the proof.
 fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
     match change {
-        Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. } => Some(LeaseEffect::EipGone),
-        Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. } => Some(LeaseEffect::Plain),
+        Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. } => {
+            Some(LeaseEffect::EipGone)
+        }
+        Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. } => {
+            Some(LeaseEffect::Plain)
+        }
         Change::AllocateEipAddress { .. }
         | Change::AllocateEipAddressPro { .. }
         | Change::AssociateEipAddress { .. }
@@ -129,23 +151,35 @@ fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
     }
 }
 
-/// Whether a refusal that does not end the operation is one for sure: then it ends once no earlier send of it can arrive.
+/// Whether a refusal that does not end the operation is one for sure: then it ends once no earlier
+/// send of it can arrive.
 fn must_await_fence(failure: &CallFailure) -> bool {
     failure.definite && failure.sent
 }
 
 fn lesson(change: &Change, failure: &CallFailure) -> Option<Lesson> {
     match (change, failure.class) {
-        (Change::AllocateEipAddressPro { .. }, FailureClass::Permanent | FailureClass::Denied) if failure.definite => {
+        (Change::AllocateEipAddressPro { .. }, FailureClass::Permanent | FailureClass::Denied)
+            if failure.definite =>
+        {
             Some(Lesson::AddressNotReclaimable)
         }
-        (Change::CreateForwardEntry(_), FailureClass::Quota) if failure.scope == Some(FailureScope::Gateway) => Some(Lesson::GatewayFull),
-        (Change::ModifyForwardEntry { .. }, FailureClass::Denied) if failure.reason == "PermissionDenied" => Some(Lesson::ModifyDenied),
+        (Change::CreateForwardEntry(_), FailureClass::Quota)
+            if failure.scope == Some(FailureScope::Gateway) =>
+        {
+            Some(Lesson::GatewayFull)
+        }
+        (Change::ModifyForwardEntry { .. }, FailureClass::Denied)
+            if failure.reason == "PermissionDenied" =>
+        {
+            Some(Lesson::ModifyDenied)
+        }
         _ => None,
     }
 }
 
-/// What the lease tells its pod, and when it tries again: where the fence is awaited, once no earlier send of it can arrive.
+/// What the lease tells its pod, and when it tries again: where the fence is awaited, once no
+/// earlier send of it can arrive.
 fn rejection(failure: &CallFailure, fenced: bool) -> Refused {
     let at_least = if fenced { Some(FENCE) } else { failure.retry_after };
     Refused {
@@ -164,11 +198,14 @@ fn whole_seconds(time: Duration) -> u32 {
 /// When a failed call is tried again.
 pub fn policy_for(failure: &CallFailure) -> Patience {
     match failure.class {
-        // Being bound, which takes seconds; or not bound at all, which the next look at the gateway tells.
+        // Being bound, which takes seconds; or not bound at all, which the next look at the gateway
+        // tells.
         FailureClass::Conflict if failure.reason == "AddressNotOnGateway" => Patience::Event,
-        FailureClass::Transient | FailureClass::Processing | FailureClass::Conflict | FailureClass::Done | FailureClass::NotFound => {
-            Patience::Poll
-        }
+        FailureClass::Transient
+        | FailureClass::Processing
+        | FailureClass::Conflict
+        | FailureClass::Done
+        | FailureClass::NotFound => Patience::Poll,
         FailureClass::Throttled => Patience::Event,
         FailureClass::Quota | FailureClass::Denied | FailureClass::Permanent => Patience::Person,
     }

@@ -8,7 +8,9 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
 use serde_json::json;
 
-use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, tags::check_tags};
+use super::{
+    Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, tags::check_tags,
+};
 use crate::{params::Params, refusal::Refusal};
 
 /// How long a released address is kept for the account that had it.
@@ -32,7 +34,9 @@ impl Released {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some((at, address)) = self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT) {
+        while let Some((at, address)) =
+            self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT)
+        {
             self.order.pop_front();
             // Released again since: the later release counts.
             if self.known.get(&address).is_some_and(|(_, last)| *last == at) {
@@ -79,7 +83,11 @@ impl Cloud {
             isp: params.get("ISP").unwrap_or("BGP").to_owned(),
             resource_group: params.get("ResourceGroupId").unwrap_or(RESOURCE_GROUP).to_owned(),
             pool: params.text("PublicIpAddressPoolId"),
-            security_protection: params.list("SecurityProtectionTypes").into_iter().map(str::to_owned).collect(),
+            security_protection: params
+                .list("SecurityProtectionTypes")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             allocated_at: self.now,
             settles_at: None,
             busy_until: self.now,
@@ -95,7 +103,8 @@ impl Cloud {
 
     /// Made for picking an address; knows no name, so that one has to be given afterwards.
     pub(super) fn allocate_eip_address_pro(&mut self, context: &Context<'_>) -> Outcome {
-        let params = Params::new(context.params.without(&["Name", "Description", "Zone", "ActivityId"]));
+        let params =
+            Params::new(context.params.without(&["Name", "Description", "Zone", "ActivityId"]));
         self.allocate_eip_address(&Context { params: &params, ..*context })
     }
 
@@ -129,14 +138,21 @@ impl Cloud {
         now.checked_add(i64::from(months).months()).map_or(Timestamp::MAX, |then| then.timestamp())
     }
 
-    /// The address asked for by itself or by the id it last had: nobody's now, and ours not long ago. It comes back under a new id.
+    /// The address asked for by itself or by the id it last had: nobody's now, and ours not long
+    /// ago. It comes back under a new id.
     fn certain_address(&mut self, params: &Params) -> Result<Option<Ipv4Addr>, Refusal> {
-        let (address, id) = (params.address("IpAddress", "InvalidParameter")?, params.get("InstanceId"));
+        let (address, id) =
+            (params.address("IpAddress", "InvalidParameter")?, params.get("InstanceId"));
         if address.is_none() && id.is_none() {
             return Ok(None);
         }
-        if address.is_some_and(|address| self.eip_at(address).is_some()) || id.is_some_and(|id| self.eips.contains_key(id)) {
-            return Err(Refusal::bad("Ip.Allocated", "The specified IP address is already allocated."));
+        if address.is_some_and(|address| self.eip_at(address).is_some())
+            || id.is_some_and(|id| self.eips.contains_key(id))
+        {
+            return Err(Refusal::bad(
+                "Ip.Allocated",
+                "The specified IP address is already allocated.",
+            ));
         }
         self.released.forget(self.now);
         let is_meant = |(known, (last, _)): &(&Ipv4Addr, &(String, Timestamp))| {
@@ -144,7 +160,8 @@ impl Cloud {
         };
         let found = self.released.known.iter().find(is_meant).map(|(known, _)| *known);
         let unfamiliar = || {
-            let message = "Only an IP address that the account has held in the last 7 days can be specified.";
+            let message =
+                "Only an IP address that the account has held in the last 7 days can be specified.";
             Refusal::bad("OperationFailed.AllocateUnfamiliarIp", message)
         };
         found.map(Some).ok_or_else(unfamiliar)

@@ -1,4 +1,5 @@
-//! The hand of somebody at the console: changes that take effect at once and ask neither rates, policies nor tokens.
+//! The hand of somebody at the console: changes that take effect at once and ask neither rates,
+//! policies nor tokens.
 
 use serde_json::json;
 
@@ -13,13 +14,17 @@ impl Cloud {
     /// Runs an API action now, its passing states skipped. A forward entry need not name its table.
     pub fn by_hand(&mut self, action: &str, params: &Params) -> Outcome {
         let mut pairs = params.without(&[]);
-        let table = params.get("ForwardEntryId").and_then(|id| self.entries.get(id)).map(|entry| entry.table.clone());
+        let table = params
+            .get("ForwardEntryId")
+            .and_then(|id| self.entries.get(id))
+            .map(|entry| entry.table.clone());
         if let Some(table) = table {
             pairs.entry("ForwardTableId".to_owned()).or_insert(table);
         }
         let mut at_once = Profile::Instant.pace();
         let zero = at_once.call;
-        (at_once.association, at_once.release, at_once.entry_pending, at_once.entry_deleting) = (zero, zero, zero, zero);
+        (at_once.association, at_once.release, at_once.entry_pending, at_once.entry_deleting) =
+            (zero, zero, zero, zero);
         let pace = std::mem::replace(&mut self.pace, at_once);
         let outcome = run_unchecked(self, action, &Params::new(pairs));
         self.advance(self.now);

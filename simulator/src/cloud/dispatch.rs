@@ -1,4 +1,5 @@
-//! From a call to its action: the table of what this API knows, and what every action has in common.
+//! From a call to its action: the table of what this API knows, and what every action has in
+//! common.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ const VPC: (&str, &str) = ("Vpc", "2016-04-28");
 const ECS: (&str, &str) = ("Ecs", "2014-05-26");
 const STS: (&str, &str) = ("Sts", "2015-04-01");
 
-/// Parameters that are not part of what is asked for; two calls that differ only here are the same operation.
+/// Parameters that are not part of what is asked for; two calls that differ only here are the same
+/// operation.
 pub const META_PARAMS: &[&str] = &[
     "Action",
     "Version",
@@ -94,35 +96,109 @@ const SPECS: &[Spec] = &[
     spec!(VPC, "AssociateEipAddress", associate_eip_address, Token, ["AllocationId", "InstanceId"]),
     spec!(VPC, "UnassociateEipAddress", unassociate_eip_address, Token, ["AllocationId"]),
     spec!(VPC, "ReleaseEipAddress", release_eip_address, Neither, ["AllocationId"]),
-    spec!(VPC, "ModifyEipAddressAttribute", modify_eip_address_attribute, Neither, ["AllocationId"]),
+    spec!(
+        VPC,
+        "ModifyEipAddressAttribute",
+        modify_eip_address_attribute,
+        Neither,
+        ["AllocationId"]
+    ),
     spec!(VPC, "TagResources", tag_resources, Neither, ["RegionId", "ResourceType"]),
     spec!(VPC, "UnTagResources", untag_resources, Neither, ["RegionId", "ResourceType"]),
     spec!(VPC, "ListTagResources", list_tag_resources, Neither, ["RegionId", "ResourceType"]),
     spec!(VPC, "DescribeNatGateways", describe_nat_gateways, DryRun, ["RegionId"]),
-    spec!(VPC, "DescribeForwardTableEntries", describe_forward_table_entries, Neither, ["RegionId"]),
+    spec!(
+        VPC,
+        "DescribeForwardTableEntries",
+        describe_forward_table_entries,
+        Neither,
+        ["RegionId"]
+    ),
     spec!(
         VPC,
         "CreateForwardEntry",
         create_forward_entry,
         Both,
-        ["RegionId", "ForwardTableId", "ExternalIp", "ExternalPort", "InternalIp", "InternalPort", "IpProtocol"]
+        [
+            "RegionId",
+            "ForwardTableId",
+            "ExternalIp",
+            "ExternalPort",
+            "InternalIp",
+            "InternalPort",
+            "IpProtocol"
+        ]
     ),
-    spec!(VPC, "ModifyForwardEntry", modify_forward_entry, Both, ["RegionId", "ForwardTableId", "ForwardEntryId"]),
-    spec!(VPC, "DeleteForwardEntry", delete_forward_entry, Token, ["RegionId", "ForwardTableId", "ForwardEntryId"]),
+    spec!(
+        VPC,
+        "ModifyForwardEntry",
+        modify_forward_entry,
+        Both,
+        ["RegionId", "ForwardTableId", "ForwardEntryId"]
+    ),
+    spec!(
+        VPC,
+        "DeleteForwardEntry",
+        delete_forward_entry,
+        Token,
+        ["RegionId", "ForwardTableId", "ForwardEntryId"]
+    ),
     spec!(VPC, "DescribeVSwitches", describe_v_switches, DryRun, []),
     spec!(VPC, "DescribeVpcs", describe_vpcs, DryRun, ["RegionId"]),
     spec!(VPC, "AllocateEipAddressPro", allocate_eip_address_pro, Token, ["RegionId"]),
-    spec!(VPC, "AssociateEipAddressBatch", associate_eip_address_batch, Token, ["RegionId", "BindedInstanceId", "BindedInstanceType"]),
-    spec!(VPC, "AddCommonBandwidthPackageIp", add_to_package, Both, ["RegionId", "BandwidthPackageId", "IpInstanceId"]),
-    spec!(VPC, "AddCommonBandwidthPackageIps", add_many_to_package, Token, ["RegionId", "BandwidthPackageId"]),
-    spec!(VPC, "RemoveCommonBandwidthPackageIp", remove_from_package, Both, ["RegionId", "BandwidthPackageId", "IpInstanceId"]),
+    spec!(
+        VPC,
+        "AssociateEipAddressBatch",
+        associate_eip_address_batch,
+        Token,
+        ["RegionId", "BindedInstanceId", "BindedInstanceType"]
+    ),
+    spec!(
+        VPC,
+        "AddCommonBandwidthPackageIp",
+        add_to_package,
+        Both,
+        ["RegionId", "BandwidthPackageId", "IpInstanceId"]
+    ),
+    spec!(
+        VPC,
+        "AddCommonBandwidthPackageIps",
+        add_many_to_package,
+        Token,
+        ["RegionId", "BandwidthPackageId"]
+    ),
+    spec!(
+        VPC,
+        "RemoveCommonBandwidthPackageIp",
+        remove_from_package,
+        Both,
+        ["RegionId", "BandwidthPackageId", "IpInstanceId"]
+    ),
     spec!(VPC, "DescribeCommonBandwidthPackages", describe_packages, DryRun, ["RegionId"]),
-    spec!(VPC, "GetNatGatewayAttribute", get_nat_gateway_attribute, Neither, ["RegionId", "NatGatewayId"]),
+    spec!(
+        VPC,
+        "GetNatGatewayAttribute",
+        get_nat_gateway_attribute,
+        Neither,
+        ["RegionId", "NatGatewayId"]
+    ),
     spec!(VPC, "DescribeSnatTableEntries", describe_snat_table_entries, Neither, ["RegionId"]),
     spec!(VPC, "DescribeRouteTableList", describe_route_table_list, Neither, ["RegionId"]),
-    spec!(VPC, "DescribeRouteEntryList", describe_route_entry_list, Neither, ["RegionId", "RouteTableId"]),
+    spec!(
+        VPC,
+        "DescribeRouteEntryList",
+        describe_route_entry_list,
+        Neither,
+        ["RegionId", "RouteTableId"]
+    ),
     spec!(ECS, "DescribeNetworkInterfaces", describe_network_interfaces, Neither, ["RegionId"]),
-    spec!(ECS, "DescribeSecurityGroupAttribute", describe_security_group_attribute, Neither, ["RegionId", "SecurityGroupId"]),
+    spec!(
+        ECS,
+        "DescribeSecurityGroupAttribute",
+        describe_security_group_attribute,
+        Neither,
+        ["RegionId", "SecurityGroupId"]
+    ),
     spec!(STS, "AssumeRole", assume_role, Neither, ["RoleArn", "RoleSessionName"]),
     spec!(STS, "AssumeRoleWithOIDC", assume_role_with_oidc, Anonymous, ["RoleSessionName"]),
     spec!(STS, "GetCallerIdentity", get_caller_identity, Neither, []),
@@ -134,14 +210,16 @@ pub fn product_of(action: &str) -> Option<&'static str> {
 }
 
 impl Cloud {
-    /// Answers a call that arrives at `now`. The answer is in effect at once; the caller has it after the latency.
+    /// Answers a call that arrives at `now`. The answer is in effect at once; the caller has it
+    /// after the latency.
     pub fn handle(&mut self, call: &Call<'_>, now: Timestamp) -> Reply {
         self.advance(now);
         let latency = self.draw(self.pace.call);
         Reply { outcome: self.answer(call, latency), latency }
     }
 
-    /// Answers from a copy made earlier, as if no time had passed since; who may ask is not part of the past.
+    /// Answers from a copy made earlier, as if no time had passed since; who may ask is not part of
+    /// the past.
     pub fn handle_in_the_past(&self, past: &Self, call: &Call<'_>) -> Reply {
         let mut past = past.clone();
         past.keys.clone_from(&self.keys);
@@ -158,9 +236,12 @@ impl Cloud {
         }
         self.rates.admit(spec.name, self.pace.rates, self.now)?;
         self.check_common(spec, call.params)?;
-        let context = Context { params: call.params, caller: call.caller, answered_at: self.now + latency };
+        let context =
+            Context { params: call.params, caller: call.caller, answered_at: self.now + latency };
         match call.params.get("ClientToken") {
-            Some(token) if matches!(spec.extras, Extras::Token | Extras::Both) => self.answer_once(spec, token, &context),
+            Some(token) if matches!(spec.extras, Extras::Token | Extras::Both) => {
+                self.answer_once(spec, token, &context)
+            }
             _ => (spec.run)(self, &context),
         }
     }
@@ -170,10 +251,16 @@ impl Cloud {
             return Err(Refusal::missing(missing));
         }
         if params.get("RegionId").is_some_and(|region| region != self.topology.region) {
-            return Err(Refusal::not_found("InvalidRegionId.NotFound", "The specified RegionId does not exist."));
+            return Err(Refusal::not_found(
+                "InvalidRegionId.NotFound",
+                "The specified RegionId does not exist.",
+            ));
         }
         if params.flag("DryRun") && matches!(spec.extras, Extras::DryRun | Extras::Both) {
-            return Err(Refusal::bad("DryRunOperation", "Request validation has been passed with DryRun flag set."));
+            return Err(Refusal::bad(
+                "DryRunOperation",
+                "Request validation has been passed with DryRun flag set.",
+            ));
         }
         Ok(())
     }
@@ -197,7 +284,8 @@ impl Cloud {
 /// Runs an action as the console would, past rates, policies and tokens.
 pub(super) fn run_unchecked(cloud: &mut Cloud, action: &str, params: &Params) -> Outcome {
     let spec = SPECS.iter().find(|spec| spec.name == action);
-    let spec = spec.ok_or_else(|| Refusal::not_found("InvalidAction.NotFound", "There is no such action."))?;
+    let spec = spec
+        .ok_or_else(|| Refusal::not_found("InvalidAction.NotFound", "There is no such action."))?;
     let answered_at = cloud.now;
     (spec.run)(cloud, &Context { params, caller: None, answered_at })
 }
@@ -208,9 +296,15 @@ fn find(call: &Call<'_>) -> Result<&'static Spec, Refusal> {
         return Ok(spec);
     }
     if named.count() > 0 {
-        return Err(Refusal::bad("NoSuchVersion", format!("Specified api version {:?} does not exist.", call.version)));
+        return Err(Refusal::bad(
+            "NoSuchVersion",
+            format!("Specified api version {:?} does not exist.", call.version),
+        ));
     }
-    Err(Refusal::not_found("InvalidAction.NotFound", "Specified api is not found, please check your url and method."))
+    Err(Refusal::not_found(
+        "InvalidAction.NotFound",
+        "Specified api is not found, please check your url and method.",
+    ))
 }
 
 /// Puts the request's id into an answer.

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use serde_json::{Value, json};
 
-use super::{Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, eips, is_busy, tags::matches_tags};
+use super::{
+    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, eips, is_busy,
+    tags::matches_tags,
+};
 use crate::{params::Params, refusal::Refusal};
 
 /// Ids or addresses one describe may name.
@@ -17,24 +20,40 @@ impl Cloud {
         let ids = params.commas("AllocationId");
         let addresses = params.commas("EipAddress");
         if [&ids, &addresses].into_iter().flatten().any(|named| named.len() > MOST_IDS) {
-            return Err(Refusal::bad("InstanceIdLength.Exceed", "The number of the specified instances exceeds the limit."));
+            return Err(Refusal::bad(
+                "InstanceIdLength.Exceed",
+                "The number of the specified instances exceeds the limit.",
+            ));
         }
         check_filters(params)?;
         let tags = params.tags();
         // Named ids are looked up, not searched for: a worker asks for a few of many, and often.
         let candidates: Vec<&Eip> = match &ids {
-            Some(ids) => ids.iter().collect::<BTreeSet<_>>().into_iter().filter_map(|id| self.eips.get(*id)).collect(),
+            Some(ids) => ids
+                .iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .filter_map(|id| self.eips.get(*id))
+                .collect(),
             None => self.eips.values().collect(),
         };
-        let is_named = |eip: &Eip| addresses.as_ref().is_none_or(|list| list.contains(&eip.address.to_string().as_str()));
-        let passes = |eip: &Eip| is_named(eip) && matches_tags(&eip.tags, &tags) && self.passes_filters(eip, params);
+        let is_named = |eip: &Eip| {
+            addresses.as_ref().is_none_or(|list| list.contains(&eip.address.to_string().as_str()))
+        };
+        let passes = |eip: &Eip| {
+            is_named(eip) && matches_tags(&eip.tags, &tags) && self.passes_filters(eip, params)
+        };
         let shown = candidates.into_iter().filter(|eip| passes(eip)).collect();
         Ok(page.wrap(shown, "EipAddresses", "EipAddress", |eip| self.described_eip(eip)))
     }
 
     /// The quirk: bound to an interface's primary address, an EIP shows no private address at all.
     fn described_eip(&self, eip: &Eip) -> Value {
-        let private = eip.binding.as_ref().filter(|binding| !binding.is_primary).and_then(|binding| binding.private_address);
+        let private = eip
+            .binding
+            .as_ref()
+            .filter(|binding| !binding.is_primary)
+            .and_then(|binding| binding.private_address);
         self.eip_json(eip, &private.map(|address| address.to_string()).unwrap_or_default())
     }
 
@@ -48,7 +67,12 @@ impl Cloud {
             "Nat" => self.bind_to_gateway(instance_id)?,
             "NetworkInterface" => self.bind_to_interface(instance_id, context)?,
             "SlbInstance" | "HaVip" | "IpAddress" => return Err(no_such_target()),
-            _ => return Err(Refusal::bad("Invalid.DirectEip.BindType", "The specified bind type is invalid.")),
+            _ => {
+                return Err(Refusal::bad(
+                    "Invalid.DirectEip.BindType",
+                    "The specified bind type is invalid.",
+                ));
+            }
         };
         self.begin_association(id, binding, context);
         Ok(json!({}))
@@ -63,7 +87,10 @@ impl Cloud {
             return Err(Refusal::invalid("InstanceIds"));
         }
         if params.required("BindedInstanceType")? != "Nat" {
-            return Err(Refusal::bad("InvalidInstanceType.ValueNotSupported", "Only NAT gateways are bound to in batches here."));
+            return Err(Refusal::bad(
+                "InvalidInstanceType.ValueNotSupported",
+                "Only NAT gateways are bound to in batches here.",
+            ));
         }
         let binding = self.bind_to_gateway(target)?;
         if self.eips_on(target).count() + ids.len() > self.quotas.eips_per_gateway {
@@ -90,14 +117,20 @@ impl Cloud {
     fn check_eip(&self, id: &str, status: EipStatus) -> Result<&Eip, Refusal> {
         let eip = self.eips.get(id).ok_or_else(no_such_eip)?;
         if is_busy(eip.busy_until, self) {
-            return Err(Refusal::bad("TaskConflict", "The operation is too frequent, please wait a moment and try again."));
+            return Err(Refusal::bad(
+                "TaskConflict",
+                "The operation is too frequent, please wait a moment and try again.",
+            ));
         }
         if eip.status == status { Ok(eip) } else { Err(wrong_status()) }
     }
 
     fn check_bindable(&self, id: &str) -> Result<(), Refusal> {
         if self.check_eip(id, EipStatus::Available)?.is_expired(self.now) {
-            return Err(Refusal::bad("Forbidden.FinancialLocked", "The EIP is locked for financial reasons."));
+            return Err(Refusal::bad(
+                "Forbidden.FinancialLocked",
+                "The EIP is locked for financial reasons.",
+            ));
         }
         Ok(())
     }
@@ -115,7 +148,10 @@ impl Cloud {
     fn bind_to_gateway(&self, instance_id: &str) -> Result<Binding, Refusal> {
         let gateway = self.gateways.get(instance_id).ok_or_else(no_such_target)?;
         if gateway.is_locked {
-            return Err(Refusal::bad("NATGATEWAY_FINANCIALLOCKED", "The NAT gateway is locked for financial reasons."));
+            return Err(Refusal::bad(
+                "NATGATEWAY_FINANCIALLOCKED",
+                "The NAT gateway is locked for financial reasons.",
+            ));
         }
         if self.eips_on(instance_id).count() >= self.quotas.eips_per_gateway {
             return Err(too_many_on_gateway());
@@ -123,14 +159,25 @@ impl Cloud {
         Ok(binding(Target::Nat, instance_id, None, "MULTI_BINDED"))
     }
 
-    fn bind_to_interface(&self, instance_id: &str, context: &Context<'_>) -> Result<Binding, Refusal> {
+    fn bind_to_interface(
+        &self,
+        instance_id: &str,
+        context: &Context<'_>,
+    ) -> Result<Binding, Refusal> {
         let interface = self.interface(instance_id).ok_or_else(no_such_target)?;
         let named = context.params.address("PrivateIpAddress", "InvalidParameter")?;
         let address = match named {
-            None if self.pace.private_address_required => return Err(Refusal::missing("PrivateIpAddress")),
+            None if self.pace.private_address_required => {
+                return Err(Refusal::missing("PrivateIpAddress"));
+            }
             None => interface.primary,
             Some(address) if interface.has(address) => address,
-            Some(_) => return Err(Refusal::bad("InvalidParams.NotFound", "The specified PrivateIpAddress is not on the interface.")),
+            Some(_) => {
+                return Err(Refusal::bad(
+                    "InvalidParams.NotFound",
+                    "The specified PrivateIpAddress is not on the interface.",
+                ));
+            }
         };
         if self.eip_of_private(address).is_some() {
             return Err(duplicated());
@@ -150,7 +197,9 @@ impl Cloud {
 
     /// The EIP bound to this private address.
     pub(super) fn eip_of_private(&self, address: Ipv4Addr) -> Option<&Eip> {
-        self.eips.values().find(|eip| eip.binding.as_ref().is_some_and(|binding| binding.private_address == Some(address)))
+        self.eips.values().find(|eip| {
+            eip.binding.as_ref().is_some_and(|binding| binding.private_address == Some(address))
+        })
     }
 
     pub(super) fn unassociate_eip_address(&mut self, context: &Context<'_>) -> Outcome {
@@ -159,12 +208,22 @@ impl Cloud {
         let eip = self.check_eip(id, EipStatus::InUse)?;
         let Some(binding) = eip.binding.clone() else { return Err(wrong_status()) };
         if params.get("InstanceId").is_some_and(|instance| instance != binding.instance_id) {
-            return Err(Refusal::bad("InvalidInstanceId.NotFound", "The EIP is not bound to the specified instance."));
+            return Err(Refusal::bad(
+                "InvalidInstanceId.NotFound",
+                "The EIP is not bound to the specified instance.",
+            ));
         }
-        let other_type = params.get("InstanceType").is_some_and(|kind| kind != binding.target.as_str());
+        let other_type =
+            params.get("InstanceType").is_some_and(|kind| kind != binding.target.as_str());
         let private = params.address("PrivateIpAddress", "InvalidParameter")?;
-        if other_type || private.is_some_and(|address| binding.private_address.is_some_and(|own| own != address)) {
-            return Err(Refusal::not_found("InvalidBindInstance.NotFound", "The EIP is not bound to the specified instance."));
+        if other_type
+            || private
+                .is_some_and(|address| binding.private_address.is_some_and(|own| own != address))
+        {
+            return Err(Refusal::not_found(
+                "InvalidBindInstance.NotFound",
+                "The EIP is not bound to the specified instance.",
+            ));
         }
         if binding.target == Target::Nat {
             let address = eip.address;
@@ -185,23 +244,36 @@ impl Cloud {
             return Ok(());
         }
         if self.is_snat_source(address) {
-            return Err(Refusal::bad("InvalidIpStatus.HasBeenUsedBySnatTable", "The specified IP is used by a SNAT entry."));
+            return Err(Refusal::bad(
+                "InvalidIpStatus.HasBeenUsedBySnatTable",
+                "The specified IP is used by a SNAT entry.",
+            ));
         }
-        let mut on_it = self.entries.values().filter(|entry| entry.external_ip == address).peekable();
+        let mut on_it =
+            self.entries.values().filter(|entry| entry.external_ip == address).peekable();
         if on_it.peek().is_none() {
             return Ok(());
         }
         if on_it.any(|entry| entry.status != super::EntryStatus::Available) {
-            return Err(Refusal::bad("InvalidStatus.SnatOrDnat", "A SNAT or DNAT entry of the EIP is not in a stable state."));
+            return Err(Refusal::bad(
+                "InvalidStatus.SnatOrDnat",
+                "A SNAT or DNAT entry of the EIP is not in a stable state.",
+            ));
         }
-        Err(Refusal::bad("InvalidIpStatus.HasBeenUsedByForwardEntry", "The specified IP is used by a forward entry."))
+        Err(Refusal::bad(
+            "InvalidIpStatus.HasBeenUsedByForwardEntry",
+            "The specified IP is used by a forward entry.",
+        ))
     }
 
     pub(super) fn release_eip_address(&mut self, context: &Context<'_>) -> Outcome {
         let id = context.params.required("AllocationId")?;
         let eip = self.check_eip(id, EipStatus::Available)?;
         if eip.expires_at.is_some() && !eip.is_expired(self.now) {
-            return Err(Refusal::bad("Forbidden.ChargeTypeIsPrepaid", "A prepaid EIP cannot be released."));
+            return Err(Refusal::bad(
+                "Forbidden.ChargeTypeIsPrepaid",
+                "A prepaid EIP cannot be released.",
+            ));
         }
         self.start_eip(id, EipStatus::Releasing, self.pace.release);
         Ok(json!({}))
@@ -237,7 +309,10 @@ impl Cloud {
             && is("ResourceGroupId", &eip.resource_group)
             && is("PublicIpAddressPoolId", &eip.pool)
             && is("AssociatedInstanceType", binding.map_or("", |binding| binding.target.as_str()))
-            && is("AssociatedInstanceId", binding.map_or("", |binding| binding.instance_id.as_str()))
+            && is(
+                "AssociatedInstanceId",
+                binding.map_or("", |binding| binding.instance_id.as_str()),
+            )
             && is("LockReason", if eip.is_expired(self.now) { "financial" } else { "" })
             && params.get("SegmentInstanceId").is_none()
     }
@@ -245,26 +320,50 @@ impl Cloud {
 
 /// Filters whose values come from a closed list.
 fn check_filters(params: &Params) -> Result<(), Refusal> {
-    let is_none_of = |name: &str, known: &[&str]| params.get(name).is_some_and(|value| !known.contains(&value));
-    if is_none_of("AssociatedInstanceType", &["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"]) {
+    let is_none_of =
+        |name: &str, known: &[&str]| params.get(name).is_some_and(|value| !known.contains(&value));
+    if is_none_of(
+        "AssociatedInstanceType",
+        &["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"],
+    ) {
         let message = "The specified value of AssociatedInstanceType is not supported.";
         return Err(Refusal::bad("InvalidIAssociatedInstanceType.ValueNotSupported", message));
     }
     if is_none_of("ChargeType", &["PostPaid", "PrePaid"]) {
-        return Err(Refusal::bad("InvalidChargeType.ValueNotSupported", "The specified value of ChargeType is not supported."));
+        return Err(Refusal::bad(
+            "InvalidChargeType.ValueNotSupported",
+            "The specified value of ChargeType is not supported.",
+        ));
     }
     if is_none_of("LockReason", &["financial", "security"]) {
-        return Err(Refusal::not_found("InvalidLockReason.NotFound", "The specified LockReason does not exist."));
+        return Err(Refusal::not_found(
+            "InvalidLockReason.NotFound",
+            "The specified LockReason does not exist.",
+        ));
     }
     Ok(())
 }
 
-fn binding(target: Target, instance_id: &str, private_address: Option<Ipv4Addr>, mode: &str) -> eips::Binding {
-    Binding { target, instance_id: instance_id.to_owned(), private_address, is_primary: false, mode: mode.to_owned() }
+fn binding(
+    target: Target,
+    instance_id: &str,
+    private_address: Option<Ipv4Addr>,
+    mode: &str,
+) -> eips::Binding {
+    Binding {
+        target,
+        instance_id: instance_id.to_owned(),
+        private_address,
+        is_primary: false,
+        mode: mode.to_owned(),
+    }
 }
 
 fn too_many_on_gateway() -> Refusal {
-    Refusal::bad("QuotaExceeded.NumberOfEip", "The number of EIPs bound to the NAT gateway exceeds the quota.")
+    Refusal::bad(
+        "QuotaExceeded.NumberOfEip",
+        "The number of EIPs bound to the NAT gateway exceeds the quota.",
+    )
 }
 
 fn no_such_eip() -> Refusal {

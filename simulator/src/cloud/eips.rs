@@ -70,7 +70,8 @@ pub struct Binding {
     pub instance_id: String,
     /// Which private address of an interface.
     pub private_address: Option<Ipv4Addr>,
-    /// Whether that address is its interface's primary one, which DescribeEipAddresses does not tell.
+    /// Whether that address is its interface's primary one, which DescribeEipAddresses does not
+    /// tell.
     pub is_primary: bool,
     /// `NAT`, `MULTI_BINDED` or `BINDED`.
     pub mode: String,
@@ -135,7 +136,9 @@ impl Cloud {
 
     pub(super) fn settle_eip(&mut self, id: &str, due: Timestamp) {
         let in_binding = self.pace.in_binding;
-        let Some(eip) = self.eips.get_mut(id).filter(|eip| eip.settles_at == Some(due)) else { return };
+        let Some(eip) = self.eips.get_mut(id).filter(|eip| eip.settles_at == Some(due)) else {
+            return;
+        };
         eip.settles_at = None;
         match eip.status {
             EipStatus::Associating => {
@@ -188,11 +191,16 @@ impl Cloud {
     /// The EIP as the API shows it; `private_address` as the caller is to see it.
     pub(super) fn eip_json(&self, eip: &Eip, private_address: &str) -> Value {
         let binding = eip.binding.as_ref();
-        let package = eip.membership.as_ref().map(|member| (member.package.as_str(), self.package_bandwidth(&member.package)));
+        let package = eip
+            .membership
+            .as_ref()
+            .map(|member| (member.package.as_str(), self.package_bandwidth(&member.package)));
         let shared = package.map(|(_, bandwidth)| bandwidth.to_string());
         let is_locked = eip.is_expired(self.now);
-        let locks: Vec<Value> = is_locked.then(|| json!({"LockReason": "financial"})).into_iter().collect();
-        let tags: Vec<Value> = eip.tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
+        let locks: Vec<Value> =
+            is_locked.then(|| json!({"LockReason": "financial"})).into_iter().collect();
+        let tags: Vec<Value> =
+            eip.tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
         json!({
             "AllocationId": eip.id, "IpAddress": eip.address, "Name": eip.name, "Description": eip.description,
             "RegionId": self.topology.region, "ResourceGroupId": eip.resource_group, "Zone": "", "Netmode": "public", "BizType": "",

@@ -4,7 +4,8 @@
 //! (created) ─▶ Pending ─▶ Available ─▶ Deleting ─▶ gone
 //!                 ▲───modified───┘
 //! ```
-//! Invariant: on one gateway no two entries overlap in (external address, ports, protocol) nor in (internal address, ports, protocol).
+//! Invariant: on one gateway no two entries overlap in (external address, ports, protocol) nor in
+//! (internal address, ports, protocol).
 
 use std::net::Ipv4Addr;
 
@@ -74,7 +75,10 @@ impl Cloud {
     }
 
     pub(super) fn settle_entry(&mut self, id: &str, due: Timestamp) {
-        let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.settles_at == Some(due)) else { return };
+        let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.settles_at == Some(due))
+        else {
+            return;
+        };
         entry.settles_at = None;
         match entry.status {
             EntryStatus::Pending => entry.status = EntryStatus::Available,
@@ -85,15 +89,27 @@ impl Cloud {
         }
     }
 
-    /// Refuses an entry that would share a tuple, or an address mapped whole, with another of its table.
+    /// Refuses an entry that would share a tuple, or an address mapped whole, with another of its
+    /// table.
     pub(super) fn check_unique(&self, new: &ForwardEntry) -> Result<(), Refusal> {
-        let others = self.entries.values().filter(|other| other.table == new.table && other.id != new.id);
+        let others =
+            self.entries.values().filter(|other| other.table == new.table && other.id != new.id);
         for other in others.filter(|other| other.protocol.overlaps(new.protocol)) {
-            if other.external_ip == new.external_ip && other.external_ports.overlaps(new.external_ports) {
-                return Err(Refusal::bad("OperationUnsupported.ForwardEntry", "The external IP, port and protocol are already in use."));
+            if other.external_ip == new.external_ip
+                && other.external_ports.overlaps(new.external_ports)
+            {
+                return Err(Refusal::bad(
+                    "OperationUnsupported.ForwardEntry",
+                    "The external IP, port and protocol are already in use.",
+                ));
             }
-            if other.internal_ip == new.internal_ip && other.internal_ports.overlaps(new.internal_ports) {
-                return Err(Refusal::bad("Forbidden.Already.Bounded", "The internal IP, port and protocol are already in use."));
+            if other.internal_ip == new.internal_ip
+                && other.internal_ports.overlaps(new.internal_ports)
+            {
+                return Err(Refusal::bad(
+                    "Forbidden.Already.Bounded",
+                    "The internal IP, port and protocol are already in use.",
+                ));
             }
         }
         Ok(())

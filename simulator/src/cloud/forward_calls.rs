@@ -4,7 +4,10 @@ use std::{fmt::Display, net::Ipv4Addr};
 
 use serde_json::json;
 
-use super::{Cloud, EipStatus, EntryStatus, ForwardEntry, Outcome, Ports, Protocol, Target, dispatch::Context, gateways::Gateway};
+use super::{
+    Cloud, EipStatus, EntryStatus, ForwardEntry, Outcome, Ports, Protocol, Target,
+    dispatch::Context, gateways::Gateway,
+};
 use crate::{params::Params, refusal::Refusal};
 
 impl Cloud {
@@ -13,13 +16,19 @@ impl Cloud {
         let page = params.page(50)?;
         let table = match (params.get("ForwardTableId"), params.get("NatGatewayId")) {
             (Some(table), _) => Some(self.gateway_of_table(table)?.table.clone()),
-            (None, Some(gateway)) => self.gateways.get(gateway).map(|gateway| gateway.table.clone()),
+            (None, Some(gateway)) => {
+                self.gateways.get(gateway).map(|gateway| gateway.table.clone())
+            }
             (None, None) => return Err(Refusal::missing("ForwardTableId")),
         };
-        let is = |name: &str, value: &dyn Display| params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(&value.to_string()));
+        let is = |name: &str, value: &dyn Display| {
+            params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(&value.to_string()))
+        };
         let shown = self.entries.values().filter(|entry| {
             Some(&entry.table) == table.as_ref()
-                && params.get("NatGatewayId").is_none_or(|id| self.gateways.get(id).is_some_and(|it| it.table == entry.table))
+                && params.get("NatGatewayId").is_none_or(|id| {
+                    self.gateways.get(id).is_some_and(|it| it.table == entry.table)
+                })
                 && params.get("ForwardEntryName").is_none_or(|name| name == entry.name)
                 && is("ForwardEntryId", &entry.id)
                 && is("ExternalIp", &entry.external_ip)
@@ -28,7 +37,9 @@ impl Cloud {
                 && is("InternalPort", &entry.internal_ports)
                 && is("IpProtocol", &entry.protocol)
         });
-        Ok(page.wrap(shown.collect(), "ForwardTableEntries", "ForwardTableEntry", |entry| self.entry_json(entry)))
+        Ok(page.wrap(shown.collect(), "ForwardTableEntries", "ForwardTableEntry", |entry| {
+            self.entry_json(entry)
+        }))
     }
 
     pub(super) fn create_forward_entry(&mut self, context: &Context<'_>) -> Outcome {
@@ -53,7 +64,10 @@ impl Cloud {
         self.check_entry(&entry, gateway)?;
         let present = self.entries.values().filter(|other| other.table == entry.table).count();
         if present >= gateway.entry_quota.unwrap_or(self.quotas.entries_per_gateway) {
-            return Err(Refusal::bad("QuotaExceeded", "Forward entry quota exceeded in this route table."));
+            return Err(Refusal::bad(
+                "QuotaExceeded",
+                "Forward entry quota exceeded in this route table.",
+            ));
         }
         entry.id = self.id("fwd");
         let id = entry.id.clone();
@@ -68,7 +82,11 @@ impl Cloud {
         let gateway = self.gateway_of_table(params.required("ForwardTableId")?)?;
         let gateway_id = gateway.id.clone();
         let id = params.required("ForwardEntryId")?;
-        let old = self.entries.get(id).filter(|entry| entry.table == gateway.table).ok_or_else(no_such_entry)?;
+        let old = self
+            .entries
+            .get(id)
+            .filter(|entry| entry.table == gateway.table)
+            .ok_or_else(no_such_entry)?;
         self.check_writable(gateway)?;
         check_stable(old)?;
         let entry = with_params(old.clone(), params)?;
@@ -94,7 +112,8 @@ impl Cloud {
         Ok(json!({}))
     }
 
-    /// The two answers the API has for deleting what is not there; which one comes is the seed's choice.
+    /// The two answers the API has for deleting what is not there; which one comes is the seed's
+    /// choice.
     fn deletes_nothing(&mut self) -> Refusal {
         if self.dice.chance(0.5) {
             return no_such_entry();
@@ -118,24 +137,38 @@ impl Cloud {
     }
 
     fn check_beside_snat(&self, entry: &ForwardEntry) -> Result<(), Refusal> {
-        let shares = !entry.external_ports.is_any() && (entry.port_break || entry.external_ports.highest() <= HIGHEST_SHARED);
+        let shares = !entry.external_ports.is_any()
+            && (entry.port_break || entry.external_ports.highest() <= HIGHEST_SHARED);
         if shares || !self.is_snat_source(entry.external_ip) {
             return Ok(());
         }
-        Err(Refusal::bad("Forbidden.ExternalIp.UsedInSnatTable", "The specified external IP is used in a SNAT table."))
+        Err(Refusal::bad(
+            "Forbidden.ExternalIp.UsedInSnatTable",
+            "The specified external IP is used in a SNAT table.",
+        ))
     }
 
     fn check_external(&self, address: Ipv4Addr, gateway: &str) -> Result<(), Refusal> {
         let Some(eip) = self.eip_at(address) else {
-            return Err(Refusal::not_found("InvalidExternalIp.NotFound", "Specified external IP address is not found."));
+            return Err(Refusal::not_found(
+                "InvalidExternalIp.NotFound",
+                "Specified external IP address is not found.",
+            ));
         };
-        let bound = eip.binding.as_ref().is_some_and(|it| it.target == Target::Nat && it.instance_id == gateway);
+        let bound = eip
+            .binding
+            .as_ref()
+            .is_some_and(|it| it.target == Target::Nat && it.instance_id == gateway);
         match eip.status {
             EipStatus::InUse if bound && self.now >= eip.usable_from => Ok(()),
-            EipStatus::InUse | EipStatus::Associating if bound => {
-                Err(Refusal::bad("OperationUnsupported.EipInBinding", "The EIP is being bound to the NAT gateway."))
-            }
-            _ => Err(Refusal::bad("InvalidIp.NotInNatgw", "The specified IP is not bound to the NAT gateway.")),
+            EipStatus::InUse | EipStatus::Associating if bound => Err(Refusal::bad(
+                "OperationUnsupported.EipInBinding",
+                "The EIP is being bound to the NAT gateway.",
+            )),
+            _ => Err(Refusal::bad(
+                "InvalidIp.NotInNatgw",
+                "The specified IP is not bound to the NAT gateway.",
+            )),
         }
     }
 }
@@ -145,21 +178,42 @@ const HIGHEST_SHARED: u16 = 1024;
 
 /// The entry with the sent parameters in place of its own.
 fn with_params(mut entry: ForwardEntry, params: &Params) -> Result<ForwardEntry, Refusal> {
-    let malformed = |name: &str| Refusal::bad(format!("Invalid{name}.Malformed"), format!("The specified {name} is malformed."));
-    let ports = |name: &str, own: Ports| params.get(name).map_or(Ok(own), |text| text.parse().map_err(|_| malformed(name)));
-    entry.external_ip = params.address("ExternalIp", "InvalidExternalIp.Malformed")?.unwrap_or(entry.external_ip);
-    entry.internal_ip = params.address("InternalIp", "InvalidInternalIp.Malformed")?.unwrap_or(entry.internal_ip);
+    let malformed = |name: &str| {
+        Refusal::bad(
+            format!("Invalid{name}.Malformed"),
+            format!("The specified {name} is malformed."),
+        )
+    };
+    let ports = |name: &str, own: Ports| {
+        params.get(name).map_or(Ok(own), |text| text.parse().map_err(|_| malformed(name)))
+    };
+    entry.external_ip =
+        params.address("ExternalIp", "InvalidExternalIp.Malformed")?.unwrap_or(entry.external_ip);
+    entry.internal_ip =
+        params.address("InternalIp", "InvalidInternalIp.Malformed")?.unwrap_or(entry.internal_ip);
     entry.external_ports = ports("ExternalPort", entry.external_ports)?;
     entry.internal_ports = ports("InternalPort", entry.internal_ports)?;
     if let Some(protocol) = params.get("IpProtocol") {
-        let refusal = || Refusal::bad("InvalidProtocal.ValueNotSupported", "The specified protocol is not supported.");
+        let refusal = || {
+            Refusal::bad(
+                "InvalidProtocal.ValueNotSupported",
+                "The specified protocol is not supported.",
+            )
+        };
         entry.protocol = protocol.parse().map_err(|_| refusal())?;
     }
     if let Some(name) = params.get("ForwardEntryName") {
         let length = name.chars().count();
         let starts_well = name.chars().next().is_some_and(char::is_alphabetic);
-        if !(2..=128).contains(&length) || !starts_well || name.starts_with("http://") || name.starts_with("https://") {
-            return Err(Refusal::bad("InvalidParameter.Name.Malformed", "The specified name is malformed."));
+        if !(2..=128).contains(&length)
+            || !starts_well
+            || name.starts_with("http://")
+            || name.starts_with("https://")
+        {
+            return Err(Refusal::bad(
+                "InvalidParameter.Name.Malformed",
+                "The specified name is malformed.",
+            ));
         }
         name.clone_into(&mut entry.name);
     }
@@ -172,13 +226,22 @@ fn with_params(mut entry: ForwardEntry, params: &Params) -> Result<ForwardEntry,
 fn check_form(entry: &ForwardEntry) -> Result<(), Refusal> {
     let all_any = entry.external_ports.is_any() && entry.internal_ports.is_any();
     if (entry.protocol == Protocol::Any) != all_any {
-        return Err(Refusal::bad("InvalidProtocal.ValueNotSupported", "Protocol Any goes with ports Any, and only with them."));
+        return Err(Refusal::bad(
+            "InvalidProtocal.ValueNotSupported",
+            "Protocol Any goes with ports Any, and only with them.",
+        ));
     }
     if entry.external_ports.count() != entry.internal_ports.count() {
-        return Err(Refusal::bad("InvalidInternalPort.Malformed", "The external and internal port ranges differ in length."));
+        return Err(Refusal::bad(
+            "InvalidInternalPort.Malformed",
+            "The external and internal port ranges differ in length.",
+        ));
     }
     if entry.external_ip == entry.internal_ip {
-        return Err(Refusal::bad("InvalidInternalIp.Malformed", "The internal IP must differ from the external IP."));
+        return Err(Refusal::bad(
+            "InvalidInternalIp.Malformed",
+            "The internal IP must differ from the external IP.",
+        ));
     }
     Ok(())
 }
@@ -187,9 +250,15 @@ fn check_stable(entry: &ForwardEntry) -> Result<(), Refusal> {
     if entry.status == EntryStatus::Available {
         return Ok(());
     }
-    Err(Refusal::bad("IncorretForwardEntryStatus", "The status of the specified forward entry is not stable."))
+    Err(Refusal::bad(
+        "IncorretForwardEntryStatus",
+        "The status of the specified forward entry is not stable.",
+    ))
 }
 
 fn no_such_entry() -> Refusal {
-    Refusal::not_found("InvalidForwardEntryId.NotFound", "Specified forward entry ID does not exist.")
+    Refusal::not_found(
+        "InvalidForwardEntryId.NotFound",
+        "Specified forward entry ID does not exist.",
+    )
 }

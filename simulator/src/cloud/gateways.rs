@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, iso, tags::matches_tags};
+use super::{
+    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, iso,
+    tags::matches_tags,
+};
 use crate::{refusal::Refusal, topology::Eips};
 
 /// The default resource group.
@@ -31,8 +34,10 @@ impl Cloud {
     pub(super) fn build_gateways(&mut self) {
         for wanted in self.topology.nat_gateways.clone() {
             let snat_table = self.id("stb");
-            let v_switch = self.topology.v_switches.iter().find(|v_switch| v_switch.zone == wanted.zone);
-            let own_address = v_switch.and_then(|it| it.cidr.nth(u32::try_from(it.cidr.size() - 6).unwrap_or(0)));
+            let v_switch =
+                self.topology.v_switches.iter().find(|v_switch| v_switch.zone == wanted.zone);
+            let own_address =
+                v_switch.and_then(|it| it.cidr.nth(u32::try_from(it.cidr.size() - 6).unwrap_or(0)));
             let gateway = Gateway {
                 id: wanted.id.clone(),
                 snat_table,
@@ -48,8 +53,12 @@ impl Cloud {
             };
             self.gateways.insert(gateway.id.clone(), gateway);
             let eips: Vec<(String, Ipv4Addr)> = match wanted.eips {
-                Eips::Count(count) => (0..count).map(|_| (self.id("eip"), self.free_address())).collect(),
-                Eips::Listed(eips) => eips.into_iter().map(|eip| (eip.allocation_id, eip.ip_address)).collect(),
+                Eips::Count(count) => {
+                    (0..count).map(|_| (self.id("eip"), self.free_address())).collect()
+                }
+                Eips::Listed(eips) => {
+                    eips.into_iter().map(|eip| (eip.allocation_id, eip.ip_address)).collect()
+                }
             };
             for (id, address) in eips {
                 let eip = self.gateway_eip(id, address, &wanted.id);
@@ -92,21 +101,35 @@ impl Cloud {
     /// The gateway that owns this DNAT table.
     pub(super) fn gateway_of_table(&self, table: &str) -> Result<&Gateway, Refusal> {
         let found = self.gateways.values().find(|gateway| gateway.table == table);
-        found.ok_or_else(|| Refusal::not_found("InvalidForwardTableId.NotFound", "Specified forward table does not exist."))
+        found.ok_or_else(|| {
+            Refusal::not_found(
+                "InvalidForwardTableId.NotFound",
+                "Specified forward table does not exist.",
+            )
+        })
     }
 
     /// Whether the gateway takes a change now.
     pub(super) fn check_writable(&self, gateway: &Gateway) -> Result<(), Refusal> {
         if gateway.is_locked {
-            return Err(Refusal::bad("Forbidden.FinancialLocked", "The NAT gateway is locked for financial reasons."));
+            return Err(Refusal::bad(
+                "Forbidden.FinancialLocked",
+                "The NAT gateway is locked for financial reasons.",
+            ));
         }
         if is_busy(gateway.busy_until, self) {
-            let message = "Operations against this instance are too frequent. Please try again later.";
+            let message =
+                "Operations against this instance are too frequent. Please try again later.";
             return Err(Refusal::new(409, "OperationConflict", message));
         }
         let mut entries = self.entries.values().filter(|entry| entry.table == gateway.table);
-        if self.pace.stable_entries_only && entries.any(|entry| entry.status != super::EntryStatus::Available) {
-            return Err(Refusal::bad("IncorretForwardEntryStatus", "Some Forward entry status blocked this operation."));
+        if self.pace.stable_entries_only
+            && entries.any(|entry| entry.status != super::EntryStatus::Available)
+        {
+            return Err(Refusal::bad(
+                "IncorretForwardEntryStatus",
+                "Some Forward entry status blocked this operation.",
+            ));
         }
         Ok(())
     }
@@ -120,7 +143,9 @@ impl Cloud {
     pub(super) fn describe_nat_gateways(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         let page = params.page(50)?;
-        let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value));
+        let is = |name: &str, value: &str| {
+            params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
+        };
         let shown = self.gateways.values().filter(|gateway| {
             is("NatGatewayId", &gateway.id)
                 && is("VpcId", &self.topology.vpc.id)
@@ -132,7 +157,9 @@ impl Cloud {
                 && is("Name", "")
                 && matches_tags(&gateway.tags, &params.tags())
         });
-        Ok(page.wrap(shown.collect(), "NatGateways", "NatGateway", |gateway| self.gateway_json(gateway)))
+        Ok(page.wrap(shown.collect(), "NatGateways", "NatGateway", |gateway| {
+            self.gateway_json(gateway)
+        }))
     }
 
     /// The gateway as DescribeNatGateways shows it.
@@ -143,7 +170,11 @@ impl Cloud {
                 "UsingStatus": self.using_status(eip.address),
             })
         });
-        let tags: Vec<Value> = gateway.tags.iter().map(|(key, value)| json!({"TagKey": key, "TagValue": value})).collect();
+        let tags: Vec<Value> = gateway
+            .tags
+            .iter()
+            .map(|(key, value)| json!({"TagKey": key, "TagValue": value}))
+            .collect();
         json!({
             "NatGatewayId": gateway.id, "Name": "", "Description": "", "VpcId": self.topology.vpc.id,
             "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP,
@@ -166,7 +197,10 @@ impl Cloud {
     }
 
     fn using_status(&self, address: Ipv4Addr) -> &'static str {
-        match (self.entries.values().any(|entry| entry.external_ip == address), self.is_snat_source(address)) {
+        match (
+            self.entries.values().any(|entry| entry.external_ip == address),
+            self.is_snat_source(address),
+        ) {
             (true, true) => "UsedByForwardSnatTable",
             (true, false) => "UsedByForwardTable",
             (false, true) => "UsedBySnatTable",
@@ -176,7 +210,12 @@ impl Cloud {
 
     pub(super) fn get_nat_gateway_attribute(&mut self, context: &Context<'_>) -> Outcome {
         let id = context.params.required("NatGatewayId")?;
-        let not_found = || Refusal::not_found("InvalidNatGatewayId.NotFound", "Specified NAT gateway does not exist.");
+        let not_found = || {
+            Refusal::not_found(
+                "InvalidNatGatewayId.NotFound",
+                "Specified NAT gateway does not exist.",
+            )
+        };
         let gateway = self.gateways.get(id).ok_or_else(not_found)?;
         let addresses = self.eips_on(id).map(|eip| {
             // Another quirk: here "Idle" is spelt in lower case.

@@ -1,8 +1,9 @@
 //! Network interfaces, which own the pods' addresses.
 //!
-//! Interfaces are not stored but derived: an address of a pod CIDR falls into a slot of its node, and the slot is the
-//! interface. What is stored is which addresses were asked for, and when each may be seen: a new pod's address takes a
-//! moment to appear. A detached slot comes back as another interface, so every address resolves in the end.
+//! Interfaces are not stored but derived: an address of a pod CIDR falls into a slot of its node,
+//! and the slot is the interface. What is stored is which addresses were asked for, and when each
+//! may be seen: a new pod's address takes a moment to appear. A detached slot comes back as another
+//! interface, so every address resolves in the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::CREATED, tags::after_token};
+use super::{
+    Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::CREATED,
+    tags::after_token,
+};
 use crate::{
     cidr::Cidr,
     dice::Dice,
@@ -57,7 +61,9 @@ pub(super) struct Interface {
 impl Interface {
     /// Whether the address is its primary one, a secondary one, or within its prefix.
     pub(super) fn has(&self, address: Ipv4Addr) -> bool {
-        self.primary == address || self.secondary.contains(&address) || self.prefix.is_some_and(|it| it.contains(address))
+        self.primary == address
+            || self.secondary.contains(&address)
+            || self.prefix.is_some_and(|it| it.contains(address))
     }
 }
 
@@ -73,7 +79,9 @@ fn layout(kind: EniKind) -> Option<(u32, u32)> {
 impl Cloud {
     pub(super) fn announce_first_interfaces(&mut self) {
         let networks: Vec<Cidr> = self.topology.nodes.iter().map(|node| node.pod_cidr).collect();
-        for address in networks.iter().flat_map(|network| FIRST.filter_map(|offset| network.nth(offset))) {
+        for address in
+            networks.iter().flat_map(|network| FIRST.filter_map(|offset| network.nth(offset)))
+        {
             self.announce(address, self.now);
         }
     }
@@ -87,7 +95,8 @@ impl Cloud {
         }
     }
 
-    /// The admin's word that a pod has this address now: it becomes visible after the profile's delay.
+    /// The admin's word that a pod has this address now: it becomes visible after the profile's
+    /// delay.
     pub fn announce_pod(&mut self, address: Ipv4Addr) {
         self.announce(address, self.now + self.pace.interface_visible);
     }
@@ -101,9 +110,11 @@ impl Cloud {
 
     fn interface_id(&self, slot: Slot) -> String {
         let generation = self.interfaces.generations.get(&slot).copied().unwrap_or(0);
-        let instance = self.topology.nodes.get(slot.node).map_or("", |node| node.instance_id.as_str());
-        let mixed =
-            format!("{instance}/{}/{generation}", slot.index).bytes().fold(0_u64, |hash, byte| Dice::new(hash ^ u64::from(byte)).roll());
+        let instance =
+            self.topology.nodes.get(slot.node).map_or("", |node| node.instance_id.as_str());
+        let mixed = format!("{instance}/{}/{generation}", slot.index)
+            .bytes()
+            .fold(0_u64, |hash, byte| Dice::new(hash ^ u64::from(byte)).roll());
         format!("eni-bp1{}", Dice::new(mixed).word(17))
     }
 
@@ -119,10 +130,18 @@ impl Cloud {
         let primary = node.pod_cidr.nth(start + primary_at).or_else(|| node.pod_cidr.nth(start))?;
         let last = (start..start + size).rev().find_map(|offset| node.pod_cidr.nth(offset))?;
         let range = self.interfaces.visible_from.range(node.pod_cidr.nth(start)?..=last);
-        let visible: Vec<Ipv4Addr> = range.filter(|(_, from)| **from <= self.now).map(|(address, _)| *address).collect();
+        let visible: Vec<Ipv4Addr> =
+            range.filter(|(_, from)| **from <= self.now).map(|(address, _)| *address).collect();
         let in_prefix = |address: &Ipv4Addr| node.pod_cidr.offset(*address) < start + primary_at;
-        let prefix = visible.first().filter(|address| in_prefix(address)).map(|address| Cidr::around(*address, 28));
-        let secondary = visible.iter().filter(|address| **address != primary && !in_prefix(address)).copied().collect();
+        let prefix = visible
+            .first()
+            .filter(|address| in_prefix(address))
+            .map(|address| Cidr::around(*address, 28));
+        let secondary = visible
+            .iter()
+            .filter(|address| **address != primary && !in_prefix(address))
+            .copied()
+            .collect();
         (!visible.is_empty()).then(|| Interface {
             id: self.interface_id(slot),
             node: slot.node,
@@ -138,27 +157,43 @@ impl Cloud {
         let addresses = asked_addresses(params)?;
         let ids = params.list("NetworkInterfaceId");
         if addresses.len() > 100 || ids.len() > 100 {
-            return Err(Refusal::invalid(if ids.len() > 100 { "NetworkInterfaceId" } else { "PrivateIpAddress" }));
+            return Err(Refusal::invalid(if ids.len() > 100 {
+                "NetworkInterfaceId"
+            } else {
+                "PrivateIpAddress"
+            }));
         }
         for address in &addresses {
             self.announce_pod(*address);
         }
         let slots: BTreeSet<Slot> = match (addresses.is_empty(), ids.is_empty()) {
             (false, _) => addresses.iter().filter_map(|address| self.slot_of(*address)).collect(),
-            (true, false) => ids.iter().filter_map(|id| self.interfaces.by_id.get(*id).copied()).collect(),
+            (true, false) => {
+                ids.iter().filter_map(|id| self.interfaces.by_id.get(*id).copied()).collect()
+            }
             (true, true) => self.interfaces.slots.clone(),
         };
         let published = self.published();
         let shown = slots.into_iter().filter_map(|slot| self.seen(slot)).filter(|interface| {
-            let named = |address: &Ipv4Addr| interface.primary == *address || interface.secondary.contains(address);
-            let in_prefix = |address: &Ipv4Addr| interface.prefix.is_some_and(|prefix| prefix.contains(*address));
-            (addresses.is_empty() || addresses.iter().any(|address| named(address) || in_prefix(address)))
+            let named = |address: &Ipv4Addr| {
+                interface.primary == *address || interface.secondary.contains(address)
+            };
+            let in_prefix = |address: &Ipv4Addr| {
+                interface.prefix.is_some_and(|prefix| prefix.contains(*address))
+            };
+            (addresses.is_empty()
+                || addresses.iter().any(|address| named(address) || in_prefix(address)))
                 && (ids.is_empty() || ids.contains(&interface.id.as_str()))
                 && self.passes(interface, params)
         });
-        let rows: Vec<Value> = shown.map(|interface| self.interface_json(&interface, &published)).collect();
+        let rows: Vec<Value> =
+            shown.map(|interface| self.interface_json(&interface, &published)).collect();
         let total = rows.len();
-        let size = params.number("MaxResults")?.or(params.number("PageSize")?).unwrap_or(10).clamp(10, 500) as usize;
+        let size = params
+            .number("MaxResults")?
+            .or(params.number("PageSize")?)
+            .unwrap_or(10)
+            .clamp(10, 500) as usize;
         let (rows, next) = after_token(rows, params, size)?;
         Ok(json!({
             "NetworkInterfaceSets": {"NetworkInterfaceSet": rows}, "NextToken": next,
@@ -204,7 +239,11 @@ impl Cloud {
                 "AssociatedPublicIp": public(address),
             })
         });
-        let prefixes: Vec<Value> = interface.prefix.iter().map(|prefix| json!({"Ipv4Prefix": prefix.to_string()})).collect();
+        let prefixes: Vec<Value> = interface
+            .prefix
+            .iter()
+            .map(|prefix| json!({"Ipv4Prefix": prefix.to_string()}))
+            .collect();
         let [_, a, b, c] = interface.primary.octets();
         let is_member = self.pace.quirks && interface.index % 2 == 1;
         json!({
@@ -226,14 +265,25 @@ impl Cloud {
         })
     }
 
-    /// The interface is taken off its node and deleted: its EIPs come loose but stay allocated. Its addresses, asked for
-    /// again, turn up on a new interface.
+    /// The interface is taken off its node and deleted: its EIPs come loose but stay allocated. Its
+    /// addresses, asked for again, turn up on a new interface.
     pub fn detach_interface(&mut self, id: &str) -> Result<(), Refusal> {
-        let not_found = || Refusal::not_found("InvalidEniId.NotFound", "The specified NetworkInterfaceId is not found.");
+        let not_found = || {
+            Refusal::not_found(
+                "InvalidEniId.NotFound",
+                "The specified NetworkInterfaceId is not found.",
+            )
+        };
         let slot = self.interfaces.by_id.remove(id).ok_or_else(not_found)?;
         self.interfaces.slots.remove(&slot);
         *self.interfaces.generations.entry(slot).or_default() += 1;
-        let gone: Vec<Ipv4Addr> = self.interfaces.visible_from.keys().copied().filter(|it| self.slot_of(*it) == Some(slot)).collect();
+        let gone: Vec<Ipv4Addr> = self
+            .interfaces
+            .visible_from
+            .keys()
+            .copied()
+            .filter(|it| self.slot_of(*it) == Some(slot))
+            .collect();
         for address in gone {
             self.interfaces.visible_from.remove(&address);
         }
@@ -247,6 +297,9 @@ impl Cloud {
 
 fn asked_addresses(params: &Params) -> Result<BTreeSet<Ipv4Addr>, Refusal> {
     let primary = params.address("PrimaryIpAddress", "InvalidParameter")?;
-    let listed = params.list("PrivateIpAddress").into_iter().map(|text| text.parse().map_err(|_| Refusal::invalid("PrivateIpAddress")));
+    let listed = params
+        .list("PrivateIpAddress")
+        .into_iter()
+        .map(|text| text.parse().map_err(|_| Refusal::invalid("PrivateIpAddress")));
     listed.chain(primary.map(Ok)).collect()
 }

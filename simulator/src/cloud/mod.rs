@@ -4,8 +4,9 @@
 //! (call, now) ─▶ advance the timeline to now ─▶ rates, policy, token ─▶ the action ─▶ reply and its latency
 //! ```
 //!
-//! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending) is on the timeline
-//! and takes effect when a call or an observer moves time past it, so the same seed, calls and times give the same answers.
+//! Invariant: everything that happens later (an EIP leaving Associating, an entry leaving Pending)
+//! is on the timeline and takes effect when a call or an observer moves time past it, so the same
+//! seed, calls and times give the same answers.
 
 mod allocate;
 mod console;
@@ -35,7 +36,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use jiff::Timestamp;
 
 use self::{
-    allocate::Released, gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry, timeline::Timeline, tokens::Tokens,
+    allocate::Released, gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry,
+    timeline::Timeline, tokens::Tokens,
 };
 pub use self::{
     dispatch::{Call, META_PARAMS, Reply, product_of, with_request_id},
@@ -110,7 +112,8 @@ pub struct Cloud {
     next_address: u32,
 }
 
-/// Where the simulator's public addresses begin: the benchmarking range of RFC 2544, which nobody routes.
+/// Where the simulator's public addresses begin: the benchmarking range of RFC 2544, which nobody
+/// routes.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 impl Cloud {

@@ -32,7 +32,8 @@ impl Cloud {
                 && is("RouteTableId", &self.system_route_table())
                 && params.tags().is_empty()
         });
-        Ok(page.wrap(shown.collect(), "VSwitches", "VSwitch", |v_switch| self.v_switch_json(v_switch)))
+        Ok(page
+            .wrap(shown.collect(), "VSwitches", "VSwitch", |v_switch| self.v_switch_json(v_switch)))
     }
 
     fn v_switch_json(&self, v_switch: &VSwitch) -> Value {
@@ -52,8 +53,12 @@ impl Cloud {
         let page = params.page(50)?;
         let vpc = &self.topology.vpc;
         let named = params.commas("VpcId").is_none_or(|ids| ids.contains(&vpc.id.as_str()));
-        let shown = named && params.get("VpcName").is_none() && params.tags().is_empty() && !params.flag("IsDefault");
-        let v_switches: Vec<&str> = self.topology.v_switches.iter().map(|it| it.id.as_str()).take(300).collect();
+        let shown = named
+            && params.get("VpcName").is_none()
+            && params.tags().is_empty()
+            && !params.flag("IsDefault");
+        let v_switches: Vec<&str> =
+            self.topology.v_switches.iter().map(|it| it.id.as_str()).take(300).collect();
         let gateways: Vec<&str> = self.gateways.keys().map(String::as_str).collect();
         let row = json!({
             "VpcId": vpc.id, "VpcName": "", "CidrBlock": vpc.cidr, "SecondaryCidrBlocks": {"SecondaryCidrBlock": []},

@@ -1,4 +1,5 @@
-//! What an observer sees: everything that exists, with the API's field names, not paged and without its quirks.
+//! What an observer sees: everything that exists, with the API's field names, not paged and without
+//! its quirks.
 
 use serde_json::{Value, json};
 
@@ -48,8 +49,11 @@ impl Cloud {
 
     /// The gateways of the ready line: ids, tables, zones and EIPs.
     pub fn gateway_summary(&self) -> Vec<Value> {
-        let eips =
-            |id: &str| -> Vec<Value> { self.eips_on(id).map(|eip| json!({"allocationId": eip.id, "ipAddress": eip.address})).collect() };
+        let eips = |id: &str| -> Vec<Value> {
+            self.eips_on(id)
+                .map(|eip| json!({"allocationId": eip.id, "ipAddress": eip.address}))
+                .collect()
+        };
         let gateways = self.gateways.values();
         gateways.map(|it| json!({"natGatewayId": it.id, "forwardTableId": it.table, "zoneId": it.zone, "eips": eips(&it.id)})).collect()
     }

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, timeline::Event};
+use super::{
+    Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, timeline::Event,
+};
 use crate::refusal::Refusal;
 
 /// An EIP's place in a package: BINDING until it settles, BINDED (sic) after.
@@ -15,7 +17,11 @@ pub(super) struct Membership {
 
 impl Cloud {
     pub(super) fn package_bandwidth(&self, id: &str) -> u32 {
-        self.topology.bandwidth_packages.iter().find(|package| package.id == id).map_or(0, |package| package.bandwidth)
+        self.topology
+            .bandwidth_packages
+            .iter()
+            .find(|package| package.id == id)
+            .map_or(0, |package| package.bandwidth)
     }
 
     pub(super) fn settle_member(&mut self, id: &str, due: Timestamp) {
@@ -52,20 +58,39 @@ impl Cloud {
 
     fn check_joins(&self, package: &str, eip: &str, not_found: u16) -> Result<(), Refusal> {
         if !self.topology.bandwidth_packages.iter().any(|it| it.id == package) {
-            return Err(Refusal::new(not_found, "InvalidBandwidthPackageId.NotFound", "The specified bandwidth package does not exist."));
+            return Err(Refusal::new(
+                not_found,
+                "InvalidBandwidthPackageId.NotFound",
+                "The specified bandwidth package does not exist.",
+            ));
         }
-        let no_eip = || Refusal::new(not_found, "InvalidIpInstanceId.NotFound", "The specified EIP does not exist.");
+        let no_eip = || {
+            Refusal::new(
+                not_found,
+                "InvalidIpInstanceId.NotFound",
+                "The specified EIP does not exist.",
+            )
+        };
         let eip = self.eips.get(eip).ok_or_else(no_eip)?;
         if eip.expires_at.is_some() {
-            return Err(Refusal::bad("IpInstanceId.ChargeType.NotSupport", "A prepaid EIP cannot join a bandwidth package."));
+            return Err(Refusal::bad(
+                "IpInstanceId.ChargeType.NotSupport",
+                "A prepaid EIP cannot join a bandwidth package.",
+            ));
         }
         if eip.membership.is_some() {
-            return Err(Refusal::bad("IpInstanceId.AlreadyInBandwidthPackage", "The EIP is already in a bandwidth package."));
+            return Err(Refusal::bad(
+                "IpInstanceId.AlreadyInBandwidthPackage",
+                "The EIP is already in a bandwidth package.",
+            ));
         }
         match eip.status {
             EipStatus::Available | EipStatus::InUse => Ok(()),
             EipStatus::Associating | EipStatus::Unassociating | EipStatus::Releasing => {
-                Err(Refusal::bad("IncorrectStatus.Eip", "The status of the EIP does not support this operation."))
+                Err(Refusal::bad(
+                    "IncorrectStatus.Eip",
+                    "The status of the EIP does not support this operation.",
+                ))
             }
         }
     }
@@ -73,24 +98,33 @@ impl Cloud {
     fn join(&mut self, package: &str, id: &str) {
         let settles_at = self.now + self.draw(self.pace.package);
         if let Some(eip) = self.eips.get_mut(id) {
-            eip.membership = Some(Membership { package: package.to_owned(), settles_at: Some(settles_at) });
+            eip.membership =
+                Some(Membership { package: package.to_owned(), settles_at: Some(settles_at) });
             self.timeline.push(settles_at, Event::Member(id.to_owned()));
         }
     }
 
     pub(super) fn remove_from_package(&mut self, context: &Context<'_>) -> Outcome {
         let package = context.params.required("BandwidthPackageId")?;
-        let no_eip = || Refusal::not_found("InvalidIpInstanceId.NotFound", "The specified EIP does not exist.");
+        let no_eip = || {
+            Refusal::not_found("InvalidIpInstanceId.NotFound", "The specified EIP does not exist.")
+        };
         let eip = self.eips.get_mut(context.params.required("IpInstanceId")?).ok_or_else(no_eip)?;
         match &eip.membership {
             Some(member) if member.package == package && member.settles_at.is_some() => {
-                Err(Refusal::bad("EipOperation.TooFrequently", "The EIP is being added to the bandwidth package."))
+                Err(Refusal::bad(
+                    "EipOperation.TooFrequently",
+                    "The EIP is being added to the bandwidth package.",
+                ))
             }
             Some(member) if member.package == package => {
                 eip.membership = None;
                 Ok(json!({}))
             }
-            _ => Err(Refusal::bad("OperationUnsupported.IpNotInCbwp", "The EIP is not in the bandwidth package.")),
+            _ => Err(Refusal::bad(
+                "OperationUnsupported.IpNotInCbwp",
+                "The EIP is not in the bandwidth package.",
+            )),
         }
     }
 
@@ -98,7 +132,10 @@ impl Cloud {
         let page = context.params.page(50)?;
         let wanted = context.params.get("BandwidthPackageId");
         let all = self.packages_json();
-        let shown = all.into_iter().filter(|package| wanted.is_none_or(|id| package["BandwidthPackageId"] == id)).collect();
+        let shown = all
+            .into_iter()
+            .filter(|package| wanted.is_none_or(|id| package["BandwidthPackageId"] == id))
+            .collect();
         Ok(page.wrap(shown, "CommonBandwidthPackages", "CommonBandwidthPackage", |row| row))
     }
 
@@ -125,5 +162,7 @@ impl Cloud {
 fn member_json(eip: &Eip, package: &str) -> Option<Value> {
     let member = eip.membership.as_ref().filter(|member| member.package == package)?;
     let relation = if member.settles_at.is_some() { "BINDING" } else { "BINDED" };
-    Some(json!({"AllocationId": eip.id, "IpAddress": eip.address, "BandwidthPackageIpRelationStatus": relation}))
+    Some(
+        json!({"AllocationId": eip.id, "IpAddress": eip.address, "BandwidthPackageIpRelationStatus": relation}),
+    )
 }

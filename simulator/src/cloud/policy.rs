@@ -32,7 +32,10 @@ pub struct AccessKey {
 
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("AccessKey")
+            .field("id", &self.id)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,13 +49,28 @@ impl Cloud {
     /// Adds a long-lived key of the account.
     pub fn add_access_key(&mut self, id: String, secret: String) {
         let arn = format!("acs:ram::{ACCOUNT}:user/waygate");
-        let key = AccessKey { id: id.clone(), secret, security_token: None, expires: None, denied: Vec::new(), is_inactive: false, arn };
+        let key = AccessKey {
+            id: id.clone(),
+            secret,
+            security_token: None,
+            expires: None,
+            denied: Vec::new(),
+            is_inactive: false,
+            arn,
+        };
         self.keys.insert(id, key);
     }
 
     /// Adds a temporary key of a role's session.
-    pub(super) fn issue_temporary_key(&mut self, role: &str, session: &str, expires: Timestamp) -> AccessKey {
-        self.keys.retain(|_, key| key.expires.is_none_or(|expires| expires > self.now - FORGOTTEN_AFTER));
+    pub(super) fn issue_temporary_key(
+        &mut self,
+        role: &str,
+        session: &str,
+        expires: Timestamp,
+    ) -> AccessKey {
+        self.keys.retain(|_, key| {
+            key.expires.is_none_or(|expires| expires > self.now - FORGOTTEN_AFTER)
+        });
         let key = AccessKey {
             id: format!("STS.N{}", self.dice.word(24)),
             secret: self.dice.word(44),
@@ -70,7 +88,10 @@ impl Cloud {
     pub fn access_key(&self, id: &str) -> Result<&AccessKey, Refusal> {
         let key = self.keys.get(id).ok_or_else(no_such_key)?;
         if key.is_inactive {
-            return Err(Refusal::bad("InvalidAccessKeyId.Inactive", "Specified access key is disabled."));
+            return Err(Refusal::bad(
+                "InvalidAccessKeyId.Inactive",
+                "Specified access key is disabled.",
+            ));
         }
         Ok(key)
     }
@@ -86,7 +107,12 @@ impl Cloud {
     }
 
     /// Whether the key's policy lets it do this.
-    pub(super) fn authorise(&self, key_id: &str, product: &str, action: &str) -> Result<(), Refusal> {
+    pub(super) fn authorise(
+        &self,
+        key_id: &str,
+        product: &str,
+        action: &str,
+    ) -> Result<(), Refusal> {
         let key = self.access_key(key_id)?;
         let wanted = format!("{}:{action}", product.to_ascii_lowercase());
         let denies = |pattern: &String| match pattern.strip_suffix('*') {
@@ -97,8 +123,11 @@ impl Cloud {
             return Ok(());
         }
         let code = if product == "Sts" { "NoPermission" } else { "Forbidden.RAM" };
-        let mut refusal =
-            Refusal::new(403, code, "User not authorized to operate on the specified resource, or this API doesn't support RAM.");
+        let mut refusal = Refusal::new(
+            403,
+            code,
+            "User not authorized to operate on the specified resource, or this API doesn't support RAM.",
+        );
         refusal.denied = Some(json!({
             "AuthAction": wanted, "AuthPrincipalDisplayName": key.id, "AuthPrincipalOwnerId": ACCOUNT,
             "AuthPrincipalType": if key.security_token.is_some() { "AssumedRoleUser" } else { "SubUser" },

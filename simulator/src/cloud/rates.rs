@@ -1,4 +1,5 @@
-//! Calls per account and minute: a window that slides, as the published figures are counts per 60 seconds.
+//! Calls per account and minute: a window that slides, as the published figures are counts per 60
+//! seconds.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,8 +15,15 @@ pub(super) struct Rates(HashMap<&'static str, VecDeque<Timestamp>>);
 
 impl Rates {
     /// Counts a call, or refuses it with the time until the next one fits.
-    pub(super) fn admit(&mut self, action: &str, rates: &'static [(&'static str, usize)], now: Timestamp) -> Result<(), Refusal> {
-        let Some((action, limit)) = rates.iter().find(|(name, _)| *name == action) else { return Ok(()) };
+    pub(super) fn admit(
+        &mut self,
+        action: &str,
+        rates: &'static [(&'static str, usize)],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Some((action, limit)) = rates.iter().find(|(name, _)| *name == action) else {
+            return Ok(());
+        };
         let times = self.0.entry(action).or_default();
         while times.front().is_some_and(|first| now.duration_since(*first) >= WINDOW) {
             times.pop_front();

@@ -18,7 +18,8 @@ impl Cloud {
         let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
         let (vpc, table) = (&self.topology.vpc, self.system_route_table());
         let router = vpc.id.replacen("vpc-", "vrt-", 1);
-        let v_switches: Vec<&str> = self.topology.v_switches.iter().map(|it| it.id.as_str()).collect();
+        let v_switches: Vec<&str> =
+            self.topology.v_switches.iter().map(|it| it.id.as_str()).collect();
         let shown = is("VpcId", &vpc.id)
             && is("RouteTableId", &table)
             && is("RouterId", &router)
@@ -31,22 +32,38 @@ impl Cloud {
             "ResourceGroupId": RESOURCE_GROUP, "RouterId": router, "RouterType": "VRouter", "VpcId": vpc.id, "RoutePropagationEnable": true,
             "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(), "CreationTime": CREATED, "Description": "", "Tags": {"Tag": []},
         });
-        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "RouterTableList", "RouterTableListType", |row| row))
+        Ok(page.wrap(
+            if shown { vec![row] } else { Vec::new() },
+            "RouterTableList",
+            "RouterTableListType",
+            |row| row,
+        ))
     }
 
     pub(super) fn describe_route_entry_list(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         if params.required("RouteTableId")? != self.system_route_table() {
-            return Err(Refusal::not_found("InvalidRouteTableId.NotFound", "Specified route table does not exist."));
+            return Err(Refusal::not_found(
+                "InvalidRouteTableId.NotFound",
+                "Specified route table does not exist.",
+            ));
         }
         let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
-        let local = self.topology.v_switches.iter().map(|it| (it.cidr.to_string(), "System", "local", ""));
-        let out = self.gateways.keys().next().map(|id| ("0.0.0.0/0".to_owned(), "Custom", "NatGateway", id.as_str()));
+        let local =
+            self.topology.v_switches.iter().map(|it| (it.cidr.to_string(), "System", "local", ""));
+        let out = self
+            .gateways
+            .keys()
+            .next()
+            .map(|id| ("0.0.0.0/0".to_owned(), "Custom", "NatGateway", id.as_str()));
         let rows: Vec<Value> = out
             .into_iter()
             .chain(local)
             .filter(|(cidr, kind, hop_kind, hop)| {
-                is("DestinationCidrBlock", cidr) && is("RouteEntryType", kind) && is("NextHopType", hop_kind) && is("NextHopId", hop)
+                is("DestinationCidrBlock", cidr)
+                    && is("RouteEntryType", kind)
+                    && is("NextHopType", hop_kind)
+                    && is("NextHopId", hop)
             })
             .map(|(cidr, kind, hop_kind, hop)| self.route_json(&cidr, kind, hop_kind, hop))
             .collect();

@@ -47,7 +47,9 @@ pub(super) fn open_to_all() -> Vec<Value> {
 }
 
 fn whole(rule: &Value) -> Value {
-    let field = |name: &&str| ((*name).to_owned(), rule.get(*name).cloned().unwrap_or_else(|| Value::from("")));
+    let field = |name: &&str| {
+        ((*name).to_owned(), rule.get(*name).cloned().unwrap_or_else(|| Value::from("")))
+    };
     Value::Object(RULE_FIELDS.iter().map(field).collect())
 }
 
@@ -61,13 +63,22 @@ impl Cloud {
         let params = context.params;
         let id = params.required("SecurityGroupId")?;
         if !id.starts_with("sg-") {
-            return Err(Refusal::bad("InvalidSecurityGroupId.Malformed", "The specified SecurityGroupId is malformed."));
+            return Err(Refusal::bad(
+                "InvalidSecurityGroupId.Malformed",
+                "The specified SecurityGroupId is malformed.",
+            ));
         }
         if id != SECURITY_GROUP {
-            return Err(Refusal::not_found("InvalidSecurityGroupId.NotFound", "The specified SecurityGroupId does not exist."));
+            return Err(Refusal::not_found(
+                "InvalidSecurityGroupId.NotFound",
+                "The specified SecurityGroupId does not exist.",
+            ));
         }
         let direction = params.get("Direction").filter(|direction| *direction != "all");
-        let shown = self.permissions.iter().filter(|rule| direction.is_none_or(|wanted| rule["Direction"] == wanted));
+        let shown = self
+            .permissions
+            .iter()
+            .filter(|rule| direction.is_none_or(|wanted| rule["Direction"] == wanted));
         let size = params.number("MaxResults")?.unwrap_or(500).clamp(10, 1000) as usize;
         let (rules, next) = after_token(shown.cloned().collect(), params, size)?;
         Ok(json!({

@@ -38,9 +38,16 @@ impl Cloud {
     pub fn create_snat_entry(&mut self, params: &Params) -> Outcome {
         let gateway = params.required("NatGatewayId")?;
         let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| Refusal::invalid("SnatIp"));
-        let addresses = params.required("SnatIp")?.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
-        if !addresses.iter().all(|address| self.eip_at(*address).is_some_and(|eip| eip.is_on(gateway))) {
-            return Err(Refusal::bad("InvalidIp.NotInNatgw", "The specified IP is not bound to the NAT gateway."));
+        let addresses =
+            params.required("SnatIp")?.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+        if !addresses
+            .iter()
+            .all(|address| self.eip_at(*address).is_some_and(|eip| eip.is_on(gateway)))
+        {
+            return Err(Refusal::bad(
+                "InvalidIp.NotInNatgw",
+                "The specified IP is not bound to the NAT gateway.",
+            ));
         }
         let entry = SnatEntry {
             id: self.id("snat"),
@@ -57,22 +64,35 @@ impl Cloud {
     /// The console's hand.
     pub fn delete_snat_entry(&mut self, params: &Params) -> Outcome {
         let removed = self.snat.remove(params.required("SnatEntryId")?);
-        removed.map(|_| json!({})).ok_or_else(|| Refusal::not_found("InvalidSnatEntryId.NotFound", "There is no such SNAT entry."))
+        removed.map(|_| json!({})).ok_or_else(|| {
+            Refusal::not_found("InvalidSnatEntryId.NotFound", "There is no such SNAT entry.")
+        })
     }
 
     pub(super) fn describe_snat_table_entries(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         let page = params.page(50)?;
         let rows = self.snat_json();
-        let is = |row: &Value, name: &str| params.get(name).is_none_or(|wanted| row[name] == wanted);
-        let filters = ["SnatTableId", "NatGatewayId", "SnatEntryId", "SnatIp", "SourceCIDR", "SourceVSwitchId", "SnatEntryName"];
-        let shown = rows.into_iter().filter(|row| filters.iter().all(|name| is(row, name))).collect();
+        let is =
+            |row: &Value, name: &str| params.get(name).is_none_or(|wanted| row[name] == wanted);
+        let filters = [
+            "SnatTableId",
+            "NatGatewayId",
+            "SnatEntryId",
+            "SnatIp",
+            "SourceCIDR",
+            "SourceVSwitchId",
+            "SnatEntryName",
+        ];
+        let shown =
+            rows.into_iter().filter(|row| filters.iter().all(|name| is(row, name))).collect();
         Ok(page.wrap(shown, "SnatTableEntries", "SnatTableEntry", |row| row))
     }
 
     pub(super) fn snat_json(&self) -> Vec<Value> {
         let one = |entry: &SnatEntry| {
-            let table = self.gateways.get(&entry.gateway).map_or("", |gateway| gateway.snat_table.as_str());
+            let table =
+                self.gateways.get(&entry.gateway).map_or("", |gateway| gateway.snat_table.as_str());
             let addresses: Vec<String> = entry.addresses.iter().map(Ipv4Addr::to_string).collect();
             json!({
                 "SnatEntryId": entry.id, "SnatTableId": table, "NatGatewayId": entry.gateway, "SnatIp": addresses.join(","),

@@ -21,17 +21,28 @@ impl Cloud {
         self.session_answer(&role, context.params)
     }
 
-    /// Unsigned: the token is the proof. Its signature is not checked (nobody published a key here), its claims are.
+    /// Unsigned: the token is the proof. Its signature is not checked (nobody published a key
+    /// here), its claims are.
     pub(super) fn assume_role_with_oidc(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         let role = role_of(params.required("RoleArn")?)?;
         let provider = params.required("OIDCProviderArn")?;
         if !provider.starts_with(&format!("acs:ram::{ACCOUNT}:oidc-provider/")) {
-            return Err(Refusal::new(401, "AuthenticationFail.NoPermission", "This operator is not authorized to assume the role."));
+            return Err(Refusal::new(
+                401,
+                "AuthenticationFail.NoPermission",
+                "This operator is not authorized to assume the role.",
+            ));
         }
         let claims = self.check_token(params.required("OIDCToken")?)?;
         let mut answer = self.session_answer(&role, params)?;
-        let time = |name: &str| claims[name].as_i64().and_then(|at| Timestamp::from_second(at).ok()).map(iso).unwrap_or_default();
+        let time = |name: &str| {
+            claims[name]
+                .as_i64()
+                .and_then(|at| Timestamp::from_second(at).ok())
+                .map(iso)
+                .unwrap_or_default()
+        };
         answer["OIDCTokenInfo"] = json!({
             "Subject": claims["sub"], "Issuer": claims["iss"], "ClientIds": AUDIENCE,
             "ExpirationTime": time("exp"), "IssuanceTime": time("iat"), "VerificationInfo": "Success",
@@ -40,9 +51,17 @@ impl Cloud {
     }
 
     fn check_token(&self, token: &str) -> Result<Value, Refusal> {
-        let refuse = |what: &str| Refusal::new(401, format!("AuthenticationFail.OIDCToken.{what}"), format!("The OIDC token: {what}."));
+        let refuse = |what: &str| {
+            Refusal::new(
+                401,
+                format!("AuthenticationFail.OIDCToken.{what}"),
+                format!("The OIDC token: {what}."),
+            )
+        };
         let mut parts = token.split('.');
-        let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(_), Some(claims), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(refuse("Invalid"));
         };
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| refuse("Invalid"))?;
@@ -68,13 +87,23 @@ impl Cloud {
         let session = params.required("RoleSessionName")?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".@_-".contains(&byte);
         if !(2..=64).contains(&session.len()) || !session.bytes().all(is_plain) {
-            return Err(Refusal::bad("InvalidParameter.RoleSessionName", "The parameter RoleSessionName is wrongly formed."));
+            return Err(Refusal::bad(
+                "InvalidParameter.RoleSessionName",
+                "The parameter RoleSessionName is wrongly formed.",
+            ));
         }
         let seconds = params.number("DurationSeconds")?.unwrap_or(3600);
         if !(900..=43_200).contains(&seconds) {
-            return Err(Refusal::bad("InvalidParameter.DurationSeconds", "The Min/Max value of DurationSeconds is 15min/12hr."));
+            return Err(Refusal::bad(
+                "InvalidParameter.DurationSeconds",
+                "The Min/Max value of DurationSeconds is 15min/12hr.",
+            ));
         }
-        let key = self.issue_temporary_key(role, session, self.now + SignedDuration::from_secs(i64::from(seconds)));
+        let key = self.issue_temporary_key(
+            role,
+            session,
+            self.now + SignedDuration::from_secs(i64::from(seconds)),
+        );
         Ok(json!({
             "Credentials": credentials(&key),
             "AssumedRoleUser": {"Arn": key.arn, "AssumedRoleId": format!("3{}:{session}", &ACCOUNT[1..])},
@@ -114,7 +143,12 @@ fn role_of(arn: &str) -> Result<String, Refusal> {
     let rest = arn.strip_prefix("acs:ram::").and_then(|rest| rest.split_once(":role/"));
     match rest {
         Some((account, name)) if account == ACCOUNT && !name.is_empty() => Ok(name.to_owned()),
-        Some(_) => Err(Refusal::not_found("EntityNotExist.Role", "The specified role does not exist.")),
-        None => Err(Refusal::bad("InvalidParameter.RoleArn", "The parameter RoleArn is wrongly formed.")),
+        Some(_) => {
+            Err(Refusal::not_found("EntityNotExist.Role", "The specified role does not exist."))
+        }
+        None => Err(Refusal::bad(
+            "InvalidParameter.RoleArn",
+            "The parameter RoleArn is wrongly formed.",
+        )),
     }
 }

@@ -24,7 +24,10 @@ impl Cloud {
             let mut both = tags.clone();
             both.extend(new.clone());
             if both.len() > MOST {
-                return Err(Refusal::bad("QuotaExceeded.TagNum", "The number of tags on the resource exceeds the quota."));
+                return Err(Refusal::bad(
+                    "QuotaExceeded.TagNum",
+                    "The number of tags on the resource exceeds the quota.",
+                ));
             }
         }
         for id in &ids {
@@ -40,7 +43,8 @@ impl Cloud {
             return Err(Refusal::missing("TagKey.1"));
         }
         for id in resource_ids(context.params)? {
-            self.tags_of(context.params, id)?.retain(|key, _| !all && !keys.contains(&key.as_str()));
+            self.tags_of(context.params, id)?
+                .retain(|key, _| !all && !keys.contains(&key.as_str()));
         }
         Ok(json!({}))
     }
@@ -72,15 +76,31 @@ impl Cloud {
         let found = match params.required("ResourceType")?.to_ascii_uppercase().as_str() {
             "EIP" => self.eips.get_mut(id).map(|eip| &mut eip.tags),
             "NATGATEWAY" => self.gateways.get_mut(id).map(|gateway| &mut gateway.tags),
-            _ => return Err(Refusal::bad("InvalidResourceType.NotFound", "The ResourceType provided does not exist in our records.")),
+            _ => {
+                return Err(Refusal::bad(
+                    "InvalidResourceType.NotFound",
+                    "The ResourceType provided does not exist in our records.",
+                ));
+            }
         };
-        found.ok_or_else(|| Refusal::not_found("InvalidResourceId.NotFound", "The specified ResourceIds are not found in our records."))
+        found.ok_or_else(|| {
+            Refusal::not_found(
+                "InvalidResourceId.NotFound",
+                "The specified ResourceIds are not found in our records.",
+            )
+        })
     }
 }
 
 /// One page of the token family: the token is the number of rows already given.
-pub(super) fn after_token(rows: Vec<Value>, params: &Params, size: usize) -> Result<(Vec<Value>, String), Refusal> {
-    let token = params.get("NextToken").map(|token| token.parse::<usize>().map_err(|_| Refusal::invalid("NextToken")));
+pub(super) fn after_token(
+    rows: Vec<Value>,
+    params: &Params,
+    size: usize,
+) -> Result<(Vec<Value>, String), Refusal> {
+    let token = params
+        .get("NextToken")
+        .map(|token| token.parse::<usize>().map_err(|_| Refusal::invalid("NextToken")));
     let skip = token.transpose()?.unwrap_or(0);
     let next = skip.saturating_add(size);
     let token = if next < rows.len() { next.to_string() } else { String::new() };
@@ -92,7 +112,10 @@ fn resource_ids(params: &Params) -> Result<Vec<&str>, Refusal> {
     match ids.len() {
         0 => Err(Refusal::missing("ResourceId.1")),
         1..=50 => Ok(ids),
-        _ => Err(Refusal::bad("NumberExceed.ResourceIds", "The maximum number of ResourceIds is exceeded.")),
+        _ => Err(Refusal::bad(
+            "NumberExceed.ResourceIds",
+            "The maximum number of ResourceIds is exceeded.",
+        )),
     }
 }
 
@@ -123,5 +146,7 @@ fn names_a_site(text: &str) -> bool {
 
 /// Whether the resource has every wanted tag; one without value asks for the key alone.
 pub(super) fn matches_tags(tags: &Tags, wanted: &[(&str, Option<&str>)]) -> bool {
-    wanted.iter().all(|(key, value)| tags.get(*key).is_some_and(|own| value.is_none_or(|value| value.is_empty() || value == own)))
+    wanted.iter().all(|(key, value)| {
+        tags.get(*key).is_some_and(|own| value.is_none_or(|value| value.is_empty() || value == own))
+    })
 }

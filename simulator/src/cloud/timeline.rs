@@ -15,7 +15,8 @@ pub(super) enum Event {
     Entry(String),
 }
 
-/// A queue of events; the owner of each resource keeps when it settles and ignores an event of another time.
+/// A queue of events; the owner of each resource keeps when it settles and ignores an event of
+/// another time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeline(BinaryHeap<Reverse<(Timestamp, Event)>>);
 

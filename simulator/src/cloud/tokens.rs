@@ -26,15 +26,25 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// The stored answer for this token, or the refusal of its reuse; nothing for a new token.
-    pub(super) fn recall(&mut self, action: &str, token: &str, parameters: &BTreeMap<String, String>, now: Timestamp) -> Option<Outcome> {
+    pub(super) fn recall(
+        &mut self,
+        action: &str,
+        token: &str,
+        parameters: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Option<Outcome> {
         self.forget(now);
         let known = self.known.get(&(action.to_owned(), token.to_owned()))?;
         if known.parameters != *parameters {
-            let message = "The request uses the same client token as a previous, but non-identical request.";
+            let message =
+                "The request uses the same client token as a previous, but non-identical request.";
             return Some(Err(Refusal::bad("IdempotentParameterMismatch", message)));
         }
         if now < known.answered_at {
-            return Some(Err(Refusal::bad("LastTokenProcessing", "The last request with this token is still being processed.")));
+            return Some(Err(Refusal::bad(
+                "LastTokenProcessing",
+                "The last request with this token is still being processed.",
+            )));
         }
         Some(known.outcome.clone())
     }

@@ -1,4 +1,5 @@
-//! The tests' side door: state, counts, faults, and the hand of somebody at the console. Unsigned, on a port of its own.
+//! The tests' side door: state, counts, faults, and the hand of somebody at the console. Unsigned,
+//! on a port of its own.
 //!
 //! | route | |
 //! | --- | --- |
@@ -81,5 +82,9 @@ async fn release_fault(State(simulator): Shared, Path(id): Path<u64>) -> Respons
 }
 
 fn found(is_there: bool) -> Response {
-    if is_there { Json(json!({})).into_response() } else { complain(StatusCode::NOT_FOUND, "there is no such fault") }
+    if is_there {
+        Json(json!({})).into_response()
+    } else {
+        complain(StatusCode::NOT_FOUND, "there is no such fault")
+    }
 }

@@ -23,7 +23,8 @@ use crate::{
     signature::{Claim, Received, Secrets, v2, v3},
 };
 
-/// The largest body read. Everything real goes into the query; an OIDC form has a token of at most 20 kB.
+/// The largest body read. Everything real goes into the query; an OIDC form has a token of at most
+/// 20 kB.
 const LARGEST_BODY: usize = 256 * 1024;
 
 /// The API's one route.
@@ -43,7 +44,11 @@ async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Re
     let request_id = simulator.request_id();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return refuse(&Refusal::new(413, "RequestTooLarge", "The request body is too large."), &request_id, "");
+        return refuse(
+            &Refusal::new(413, "RequestTooLarge", "The request body is too large."),
+            &request_id,
+            "",
+        );
     };
     let (action, admitted) = simulator.admit(&parts, &body);
     simulator.calls.lock().came(counted(&action));
@@ -68,7 +73,9 @@ fn counted(action: &str) -> &str {
 
 fn refuse(refusal: &Refusal, request_id: &str, action: &str) -> Response {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = (status, Json(refusal.body(request_id, product_of(action).unwrap_or("Vpc")))).into_response();
+    let mut response =
+        (status, Json(refusal.body(request_id, product_of(action).unwrap_or("Vpc"))))
+            .into_response();
     if let Some(ms) = refusal.retry_after_ms {
         response.headers_mut().insert("x-acs-retry-after", HeaderValue::from(ms));
     }
@@ -86,25 +93,36 @@ impl Simulator {
             body,
         };
         let params = received.params();
-        let named = |header: &str, param: &str| received.header(header).or(params.get(param)).unwrap_or_default().to_owned();
+        let named = |header: &str, param: &str| {
+            received.header(header).or(params.get(param)).unwrap_or_default().to_owned()
+        };
         let action = named("x-acs-action", "Action");
         let version = named("x-acs-version", "Version");
         let caller = self.identify(&received, &params);
         (action.clone(), caller.map(|caller| Admitted { action, version, params, caller }))
     }
 
-    fn identify(&self, received: &Received<'_>, params: &Params) -> Result<Option<String>, Refusal> {
-        let (claim, sign): (Claim, fn(&str, &str) -> String) = match received.header("authorization") {
-            Some(authorization) => (v3::claim(received, authorization)?, v3::sign),
-            None if params.has("Signature") => (v2::claim(received, params)?, v2::sign),
-            None => return Ok(None),
-        };
+    fn identify(
+        &self,
+        received: &Received<'_>,
+        params: &Params,
+    ) -> Result<Option<String>, Refusal> {
+        let (claim, sign): (Claim, fn(&str, &str) -> String) =
+            match received.header("authorization") {
+                Some(authorization) => (v3::claim(received, authorization)?, v3::sign),
+                None if params.has("Signature") => (v2::claim(received, params)?, v2::sign),
+                None => return Ok(None),
+            };
         let now = jiff::Timestamp::now();
         {
             let cloud = self.cloud();
             let key = cloud.access_key(&claim.access_key_id)?;
             let is_expired = key.expires.is_some_and(|expires| expires <= self.cloud_now());
-            let secrets = Secrets { secret: &key.secret, security_token: key.security_token.as_deref(), is_expired };
+            let secrets = Secrets {
+                secret: &key.secret,
+                security_token: key.security_token.as_deref(),
+                is_expired,
+            };
             claim.verify(&secrets, now, sign)?;
         }
         self.nonces.lock().note(&claim, now)?;
@@ -112,27 +130,43 @@ impl Simulator {
     }
 
     /// Runs a call through the faults and the cloud.
-    async fn perform(self: Arc<Self>, call: Admitted, request_id: &str) -> Result<Result<Value, Refusal>, Hangup> {
+    async fn perform(
+        self: Arc<Self>,
+        call: Admitted,
+        request_id: &str,
+    ) -> Result<Result<Value, Refusal>, Hangup> {
         let hits = self.faults.lock().hit(&call.action);
         if let Some(early) = before(&hits) {
             return early;
         }
         tracing::debug!(action = call.action, request_id, "applying");
-        let delay: Duration = hits.iter().filter(|hit| hit.wanted.kind == Kind::Delay).map(pause).sum();
+        let delay: Duration =
+            hits.iter().filter(|hit| hit.wanted.kind == Kind::Delay).map(pause).sum();
         let past = hits.iter().find_map(|hit| hit.past.clone());
         // A task of its own: what has arrived is applied, whether or not the caller is still there.
         let applied = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             self.apply(&call, past.as_deref())
         });
-        let Ok(reply) = applied.await else { return Ok(Err(Refusal::new(500, "InternalError", "The request could not be processed."))) };
+        let Ok(reply) = applied.await else {
+            return Ok(Err(Refusal::new(
+                500,
+                "InternalError",
+                "The request could not be processed.",
+            )));
+        };
         tokio::time::sleep(reply.latency).await;
         after(&hits).await?;
         Ok(reply.outcome)
     }
 
     fn apply(&self, call: &Admitted, past: Option<&Cloud>) -> Reply {
-        let request = Call { action: &call.action, version: &call.version, params: &call.params, caller: call.caller.as_deref() };
+        let request = Call {
+            action: &call.action,
+            version: &call.version,
+            params: &call.params,
+            caller: call.caller.as_deref(),
+        };
         let mut cloud = self.cloud();
         if let Some(past) = past {
             return cloud.handle_in_the_past(past, &request);

@@ -59,10 +59,16 @@ async fn converse(stream: TcpStream, router: Router) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch Nagle off");
     }
-    let service = service_fn(|request: hyper::Request<Incoming>| answer(router.clone(), request.map(Body::new)));
-    let mut connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        answer(router.clone(), request.map(Body::new))
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     let Err(error) = (&mut connection).await else { return };
-    if std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Hangup>()) == Some(&Hangup::Reset) {
+    if std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Hangup>())
+        == Some(&Hangup::Reset)
+    {
         reset(connection.into_parts().io.inner());
     }
 }

@@ -1,16 +1,20 @@
 //! `POST /console/…`: what somebody else does to the account while Waygate is at work.
 //!
-//! Bodies are JSON with the API's parameter names in lower camel case; the answer has the API's own fields, or the code and
-//! message it refused with. Changes take effect at once, passing states skipped:
+//! Bodies are JSON with the API's parameter names in lower camel case; the answer has the API's own
+//! fields, or the code and message it refused with. Changes take effect at once, passing states
+//! skipped:
 //!
-//! - `allocate-eip`, `associate-eip`, `unassociate-eip`, `unbind-gateway-eip` (entries go with it), `release-eip`,
-//!   `tag-resources`, `untag-resources`, `create-`, `modify-`, `delete-forward-entry`, `add-to-`,
-//!   `remove-from-bandwidth-package`: the API's parameters;
-//! - `quota {eips?, entriesPerGateway?, eipsPerGateway?, natGatewayId?}`, `delete-nat-gateway {natGatewayId}`,
-//!   `lock-nat-gateway {natGatewayId, locked?}`, `detach-eni {networkInterfaceId}`, `announce {ips}`,
-//!   `pace {call?, association?, release?, entryPending?, entryDeleting?, package?, interfaceVisible?, inBinding?, oneWriter?,
-//!   stableEntriesOnly?}` (spans are `[from, to]` in ms), `snat-entry {natGatewayId, snatIp, sourceCIDR?}`, `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
-//! - `time {advanceMs}` moves the cloud's clock (states, rates, temporary keys), not the one signatures are checked by;
+//! - `allocate-eip`, `associate-eip`, `unassociate-eip`, `unbind-gateway-eip` (entries go with it),
+//!   `release-eip`, `tag-resources`, `untag-resources`, `create-`, `modify-`,
+//!   `delete-forward-entry`, `add-to-`, `remove-from-bandwidth-package`: the API's parameters;
+//! - `quota {eips?, entriesPerGateway?, eipsPerGateway?, natGatewayId?}`, `delete-nat-gateway
+//!   {natGatewayId}`, `lock-nat-gateway {natGatewayId, locked?}`, `detach-eni
+//!   {networkInterfaceId}`, `announce {ips}`, `pace {call?, association?, release?, entryPending?,
+//!   entryDeleting?, package?, interfaceVisible?, inBinding?, oneWriter?, stableEntriesOnly?}`
+//!   (spans are `[from, to]` in ms), `snat-entry {natGatewayId, snatIp, sourceCIDR?}`,
+//!   `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
+//! - `time {advanceMs}` moves the cloud's clock (states, rates, temporary keys), not the one
+//!   signatures are checked by;
 //! - `policy {accessKeyId?, denied}`, `access-key {accessKeyId, accessKeySecret?, inactive?}`.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
@@ -70,8 +74,14 @@ fn action_of(deed: &str) -> Option<&'static str> {
     })
 }
 
-async fn deed(State(simulator): Shared, Path(deed): Path<String>, Json(body): Json<BTreeMap<String, Value>>) -> Response {
-    let Some(action) = action_of(&deed) else { return complain(StatusCode::NOT_FOUND, "the console does no such thing") };
+async fn deed(
+    State(simulator): Shared,
+    Path(deed): Path<String>,
+    Json(body): Json<BTreeMap<String, Value>>,
+) -> Response {
+    let Some(action) = action_of(&deed) else {
+        return complain(StatusCode::NOT_FOUND, "the console does no such thing");
+    };
     let mut pairs = flatten(body);
     if action == "UnassociateEipAddress" {
         pairs.push(("Force".to_owned(), "true".to_owned()));
@@ -84,7 +94,8 @@ fn told(outcome: Outcome) -> Response {
         Ok(body) => Json(body).into_response(),
         Err(refusal) => {
             let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-            (status, Json(json!({"error": refusal.code, "message": refusal.message}))).into_response()
+            (status, Json(json!({"error": refusal.code, "message": refusal.message})))
+                .into_response()
         }
     }
 }
@@ -118,7 +129,10 @@ fn flatten_into(name: String, value: Value, pairs: &mut Vec<(String, String)>) {
 
 fn capital(name: &str) -> String {
     let mut letters = name.chars();
-    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+        .unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -222,11 +236,17 @@ async fn announce(State(simulator): Shared, Json(announcement): Json<Announcemen
     Json(json!({}))
 }
 
-async fn snat_entry(State(simulator): Shared, Json(body): Json<BTreeMap<String, Value>>) -> Response {
+async fn snat_entry(
+    State(simulator): Shared,
+    Json(body): Json<BTreeMap<String, Value>>,
+) -> Response {
     told(simulator.cloud().create_snat_entry(&Params::new(flatten(body))))
 }
 
-async fn delete_snat_entry(State(simulator): Shared, Json(body): Json<BTreeMap<String, Value>>) -> Response {
+async fn delete_snat_entry(
+    State(simulator): Shared,
+    Json(body): Json<BTreeMap<String, Value>>,
+) -> Response {
     told(simulator.cloud().delete_snat_entry(&Params::new(flatten(body))))
 }
 
@@ -263,7 +283,10 @@ struct PolicyWish {
 
 async fn policy(State(simulator): Shared, Json(wish): Json<PolicyWish>) -> Response {
     let mut cloud = simulator.cloud();
-    let id = wish.access_key_id.or_else(|| cloud.first_access_key().map(|key| key.id.clone())).unwrap_or_default();
+    let id = wish
+        .access_key_id
+        .or_else(|| cloud.first_access_key().map(|key| key.id.clone()))
+        .unwrap_or_default();
     told(cloud.access_key_mut(&id).map(|key| {
         key.denied = wish.denied;
         json!({"accessKeyId": id})

@@ -24,7 +24,8 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
 /// The longest a session token may be asked to live, in seconds.
 const LONGEST_TTL: u32 = 21_600;
 
-/// The one token there is. It proves that the caller can set a header, which is all it proves in the original.
+/// The one token there is. It proves that the caller can set a header, which is all it proves in
+/// the original.
 const TOKEN: &str = "simulated-metadata-token";
 
 /// The service's routes.
@@ -39,7 +40,9 @@ pub(super) fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router 
 }
 
 async fn token(headers: HeaderMap) -> Response {
-    let ttl = headers.get("x-aliyun-ecs-metadata-token-ttl-seconds").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let ttl = headers
+        .get("x-aliyun-ecs-metadata-token-ttl-seconds")
+        .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     match ttl {
         Some(1..=LONGEST_TTL) => TOKEN.into_response(),
         _ => StatusCode::BAD_REQUEST.into_response(),
@@ -61,7 +64,10 @@ async fn role() -> &'static str {
     ROLE
 }
 
-async fn credentials(State(simulator): State<Arc<Simulator>>, Path(role): Path<String>) -> Response {
+async fn credentials(
+    State(simulator): State<Arc<Simulator>>,
+    Path(role): Path<String>,
+) -> Response {
     if role != ROLE {
         return StatusCode::NOT_FOUND.into_response();
     }

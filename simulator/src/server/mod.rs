@@ -60,7 +60,8 @@ pub struct Serving {
 impl Serving {
     /// Listens and serves in the background.
     pub async fn start(args: &Args) -> Result<Self, StartError> {
-        // Before anything says that it is ready: a signal must never find the default handler, which does not end cleanly.
+        // Before anything says that it is ready: a signal must never find the default handler,
+        // which does not end cleanly.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let settings = args.settings(args.load_topology()?, Timestamp::now());
@@ -68,18 +69,33 @@ impl Serving {
         let api = TcpListener::bind(args.listen).await?;
         let admin = TcpListener::bind(args.admin_listen).await?;
         let metadata = TcpListener::bind(args.metadata_listen).await?;
-        let (endpoint, admin_address, metadata_address) = (api.local_addr()?, admin.local_addr()?, metadata.local_addr()?);
+        let (endpoint, admin_address, metadata_address) =
+            (api.local_addr()?, admin.local_addr()?, metadata.local_addr()?);
         let mut tasks = JoinSet::new();
         tasks.spawn(connection::serve(api, api::router(simulator.clone())));
         tasks.spawn(connection::serve(admin, admin_router(simulator.clone())));
-        tasks.spawn(connection::serve(metadata, metadata::router(simulator.clone(), args.metadata_protocols)));
-        Ok(Self { simulator, endpoint, admin: admin_address, metadata: metadata_address, terminate, interrupt, tasks })
+        tasks.spawn(connection::serve(
+            metadata,
+            metadata::router(simulator.clone(), args.metadata_protocols),
+        ));
+        Ok(Self {
+            simulator,
+            endpoint,
+            admin: admin_address,
+            metadata: metadata_address,
+            terminate,
+            interrupt,
+            tasks,
+        })
     }
 
     /// What scripts read to find everything.
     pub fn ready_line(&self) -> String {
         let cloud = self.simulator.cloud();
-        let (id, secret) = cloud.first_access_key().map(|key| (key.id.as_str(), key.secret.as_str())).unwrap_or_default();
+        let (id, secret) = cloud
+            .first_access_key()
+            .map(|key| (key.id.as_str(), key.secret.as_str()))
+            .unwrap_or_default();
         let topology = cloud.topology();
         json!({
             "endpoint": format!("http://{}", self.endpoint), "admin": format!("http://{}", self.admin),

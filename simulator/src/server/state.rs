@@ -1,4 +1,5 @@
-//! What the listeners share: one cloud, its faults, counts and clock, each behind a lock of its own.
+//! What the listeners share: one cloud, its faults, counts and clock, each behind a lock of its
+//! own.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{

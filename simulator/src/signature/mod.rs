@@ -1,8 +1,9 @@
 //! Who is calling: signatures verified as the gateway in front of the real API does it.
 //!
-//! Nothing here trusts the client's idea of what it signed: the text is rebuilt from the received request, with the query
-//! decoded and encoded again. Order of the checks: algorithm, key, token, clock, content hash, signature, nonce. The nonce is
-//! last, so that a forged request cannot use up another caller's.
+//! Nothing here trusts the client's idea of what it signed: the text is rebuilt from the received
+//! request, with the query decoded and encoded again. Order of the checks: algorithm, key, token,
+//! clock, content hash, signature, nonce. The nonce is last, so that a forged request cannot use up
+//! another caller's.
 
 pub mod v2;
 pub mod v3;
@@ -41,7 +42,9 @@ impl Received<'_> {
 
     /// Query and, where the body is one, form.
     pub fn params(&self) -> Params {
-        let is_form = self.header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+        let is_form = self
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         let form = if is_form { self.body } else { b"" };
         Params::new(crate::params::decode(self.query.as_bytes()).chain(crate::params::decode(form)))
     }
@@ -76,39 +79,60 @@ pub struct Secrets<'a> {
 }
 
 impl Claim {
-    /// Checks token, clock and signature; `sign` is the algorithm's. The nonce is the caller's next step.
-    pub fn verify(&self, secrets: &Secrets<'_>, now: Timestamp, sign: fn(&str, &str) -> String) -> Result<(), Refusal> {
+    /// Checks token, clock and signature; `sign` is the algorithm's. The nonce is the caller's next
+    /// step.
+    pub fn verify(
+        &self,
+        secrets: &Secrets<'_>,
+        now: Timestamp,
+        sign: fn(&str, &str) -> String,
+    ) -> Result<(), Refusal> {
         self.check_token(secrets)?;
         if (now.duration_since(self.signed_at)).abs() > SKEW {
-            return Err(Refusal::bad("InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
+            return Err(Refusal::bad(
+                "InvalidTimeStamp.Expired",
+                "Specified time stamp or date value is expired.",
+            ));
         }
         let expected = sign(secrets.secret, &self.string_to_sign);
         if expected.as_bytes() == self.signature.as_bytes() {
             return Ok(());
         }
-        let message = format!("Specified signature does not match our calculation. server string to sign is:{}", self.string_to_sign);
+        let message = format!(
+            "Specified signature does not match our calculation. server string to sign is:{}",
+            self.string_to_sign
+        );
         Err(Refusal::bad("SignatureDoesNotMatch", message))
     }
 
     fn check_token(&self, secrets: &Secrets<'_>) -> Result<(), Refusal> {
         match (secrets.security_token, self.security_token.as_deref()) {
             (None, None) => Ok(()),
-            (Some(_), None) => Err(Refusal::bad("MissingSecurityToken", "SecurityToken is mandatory for this action.")),
-            (Some(_), Some("")) => Err(Refusal::bad("InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")),
-            (Some(own), Some(sent)) if own == sent && secrets.is_expired => {
-                Err(Refusal::bad("InvalidSecurityToken.Expired", "Specified SecurityToken is expired."))
-            }
+            (Some(_), None) => Err(Refusal::bad(
+                "MissingSecurityToken",
+                "SecurityToken is mandatory for this action.",
+            )),
+            (Some(_), Some("")) => Err(Refusal::bad(
+                "InvalidSecurityToken.Malformed",
+                "Specified SecurityToken is malformed.",
+            )),
+            (Some(own), Some(sent)) if own == sent && secrets.is_expired => Err(Refusal::bad(
+                "InvalidSecurityToken.Expired",
+                "Specified SecurityToken is expired.",
+            )),
             (Some(own), Some(sent)) if own == sent => Ok(()),
-            (_, Some(_)) => {
-                Err(Refusal::bad("InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken mismatch with the AccessKey."))
-            }
+            (_, Some(_)) => Err(Refusal::bad(
+                "InvalidSecurityToken.MismatchWithAccessKey",
+                "Specified SecurityToken mismatch with the AccessKey.",
+            )),
         }
     }
 }
 
 /// HMAC of any hash, as raw bytes.
 fn hmac<M: Mac + KeyInit>(key: &str, text: &str) -> Vec<u8> {
-    // HMAC takes keys of any length; an error cannot come, and an empty signature would match nothing.
+    // HMAC takes keys of any length; an error cannot come, and an empty signature would match
+    // nothing.
     let Ok(mut mac) = <M as KeyInit>::new_from_slice(key.as_bytes()) else { return Vec::new() };
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
@@ -133,7 +157,10 @@ impl Nonces {
         }
         let nonce = (claim.access_key_id.clone(), claim.nonce.clone());
         if !self.seen.insert(nonce.clone()) {
-            return Err(Refusal::bad("SignatureNonceUsed", "Specified signature nonce was used already."));
+            return Err(Refusal::bad(
+                "SignatureNonceUsed",
+                "Specified signature nonce was used already.",
+            ));
         }
         self.order.push_back((now, nonce));
         Ok(())
@@ -141,9 +168,17 @@ impl Nonces {
 }
 
 fn incomplete(what: &str) -> Refusal {
-    Refusal::bad("IncompleteSignature", format!("The request signature does not conform to the standards: {what}."))
+    Refusal::bad(
+        "IncompleteSignature",
+        format!("The request signature does not conform to the standards: {what}."),
+    )
 }
 
 fn time(text: &str) -> Result<Timestamp, Refusal> {
-    text.parse().map_err(|_| Refusal::bad("InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted."))
+    text.parse().map_err(|_| {
+        Refusal::bad(
+            "InvalidTimeStamp.Format",
+            "Specified time stamp or date value is not well formatted.",
+        )
+    })
 }

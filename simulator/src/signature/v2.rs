@@ -1,4 +1,5 @@
-//! The older RPC signature, HMAC-SHA1 over all parameters, which older SDKs and command lines still send.
+//! The older RPC signature, HMAC-SHA1 over all parameters, which older SDKs and command lines still
+//! send.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::Hmac;
@@ -12,7 +13,8 @@ use crate::{
 
 /// Takes the signature out of the parameters and rebuilds the text it must have signed.
 pub fn claim(received: &Received<'_>, params: &Params) -> Result<Claim, Refusal> {
-    let param = |name: &str| params.get(name).ok_or_else(|| incomplete(&format!("{name} is missing")));
+    let param =
+        |name: &str| params.get(name).ok_or_else(|| incomplete(&format!("{name} is missing")));
     if param("SignatureMethod")? != "HMAC-SHA1" || param("SignatureVersion")? != "1.0" {
         return Err(incomplete("only HMAC-SHA1 of version 1.0 is known"));
     }

@@ -13,7 +13,14 @@ use crate::{
 pub const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
 /// Headers that have to be among the signed ones.
-const MUST_SIGN: [&str; 6] = ["host", "x-acs-action", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"];
+const MUST_SIGN: [&str; 6] = [
+    "host",
+    "x-acs-action",
+    "x-acs-content-sha256",
+    "x-acs-date",
+    "x-acs-signature-nonce",
+    "x-acs-version",
+];
 
 /// Takes the signature apart and rebuilds the text it must have signed.
 pub fn claim(received: &Received<'_>, authorization: &str) -> Result<Claim, Refusal> {
@@ -22,10 +29,14 @@ pub fn claim(received: &Received<'_>, authorization: &str) -> Result<Claim, Refu
     if let Some(missing) = MUST_SIGN.iter().find(|name| !names.contains(name)) {
         return Err(incomplete(&format!("{missing} is not signed")));
     }
-    let header = |name: &str| received.header(name).ok_or_else(|| incomplete(&format!("{name} is missing")));
+    let header =
+        |name: &str| received.header(name).ok_or_else(|| incomplete(&format!("{name} is missing")));
     let hash = header("x-acs-content-sha256")?;
     if hash != hex::encode(Sha256::digest(received.body)) {
-        return Err(Refusal::bad("SignatureDoesNotMatch", "Specified x-acs-content-sha256 does not match the body."));
+        return Err(Refusal::bad(
+            "SignatureDoesNotMatch",
+            "Specified x-acs-content-sha256 does not match the body.",
+        ));
     }
     let canonical = canonical_request(received, &names, signed_headers, hash)?;
     Ok(Claim {
@@ -44,20 +55,29 @@ pub fn sign(secret: &str, string_to_sign: &str) -> String {
 }
 
 fn take_apart(authorization: &str) -> Result<(&str, &str, &str), Refusal> {
-    let fields = authorization.strip_prefix(ALGORITHM).ok_or_else(|| incomplete("unknown algorithm"))?;
+    let fields =
+        authorization.strip_prefix(ALGORITHM).ok_or_else(|| incomplete("unknown algorithm"))?;
     let field = |name: &str| {
-        let found = fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
+        let found =
+            fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
         found.ok_or_else(|| incomplete(&format!("{name} is missing")))
     };
     Ok((field("Credential")?, field("SignedHeaders")?, field("Signature")?))
 }
 
-fn canonical_request(received: &Received<'_>, names: &[&str], signed_headers: &str, hash: &str) -> Result<String, Refusal> {
+fn canonical_request(
+    received: &Received<'_>,
+    names: &[&str],
+    signed_headers: &str,
+    hash: &str,
+) -> Result<String, Refusal> {
     if !names.is_sorted() {
         return Err(incomplete("SignedHeaders are not sorted"));
     }
     let header = |name: &&str| {
-        let value = received.header(name).ok_or_else(|| incomplete(&format!("{name} is signed but missing")))?;
+        let value = received
+            .header(name)
+            .ok_or_else(|| incomplete(&format!("{name} is signed but missing")))?;
         Ok(format!("{name}:{}\n", value.trim()))
     };
     let headers = names.iter().map(header).collect::<Result<String, Refusal>>()?;

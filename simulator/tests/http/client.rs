@@ -1,4 +1,5 @@
-//! A client of a few lines: one connection a call, signed by the verifier's own reading of the request.
+//! A client of a few lines: one connection a call, signed by the verifier's own reading of the
+//! request.
 
 use std::{
     fmt::Write as _,
@@ -71,9 +72,21 @@ impl Stand {
     }
 
     /// The same with another key; no answer at all is an error.
-    pub(super) async fn try_call(&self, key: &Key, action: &str, query: &str) -> std::io::Result<Answer> {
+    pub(super) async fn try_call(
+        &self,
+        key: &Key,
+        action: &str,
+        query: &str,
+    ) -> std::io::Result<Answer> {
         let nonce = format!("nonce-{}", NONCE.fetch_add(1, Ordering::Relaxed));
-        self.send(&sign(key, action, &format!("RegionId=cn-hangzhou&{query}"), &nonce, Timestamp::now())).await
+        self.send(&sign(
+            key,
+            action,
+            &format!("RegionId=cn-hangzhou&{query}"),
+            &nonce,
+            Timestamp::now(),
+        ))
+        .await
     }
 
     pub(super) async fn send(&self, request: &str) -> std::io::Result<Answer> {
@@ -111,8 +124,17 @@ impl Stand {
 }
 
 /// An unsigned request, as metadata service and admin want it.
-pub(super) async fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+pub(super) async fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     if body.starts_with('{') {
         text.push_str("content-type: application/json\r\n");
     }
@@ -133,22 +155,38 @@ pub(super) fn sign(key: &Key, action: &str, query: &str, nonce: &str, at: Timest
     let mut pairs = vec![
         ("host", "vpc.test"),
         ("x-acs-action", action),
-        ("x-acs-content-sha256", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (
+            "x-acs-content-sha256",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
         ("x-acs-date", &date),
     ];
     pairs.extend(key.token.as_deref().map(|token| ("x-acs-security-token", token)));
     pairs.extend([("x-acs-signature-nonce", nonce), ("x-acs-version", version)]);
     let signed = pairs.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-    let headers: HeaderMap =
-        pairs.iter().map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())).collect();
+    let headers: HeaderMap = pairs
+        .iter()
+        .map(|(name, value)| {
+            (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+        })
+        .collect();
     let received = Received { method: "POST", path: "/", query, headers: &headers, body: b"" };
-    let authorization = |signature: &str| format!("{} Credential={},SignedHeaders={signed},Signature={signature}", v3::ALGORITHM, key.id);
+    let authorization = |signature: &str| {
+        format!(
+            "{} Credential={},SignedHeaders={signed},Signature={signature}",
+            v3::ALGORITHM,
+            key.id
+        )
+    };
     let claim = v3::claim(&received, &authorization("unknown")).unwrap();
     let mut text = format!("POST /?{query} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n");
     for (name, value) in pairs {
         write!(text, "{name}: {value}\r\n").unwrap();
     }
-    format!("{text}authorization: {}\r\n\r\n", authorization(&v3::sign(&key.secret, &claim.string_to_sign)))
+    format!(
+        "{text}authorization: {}\r\n\r\n",
+        authorization(&v3::sign(&key.secret, &claim.string_to_sign))
+    )
 }
 
 async fn exchange(address: String, request: &str) -> std::io::Result<Answer> {
@@ -157,7 +195,9 @@ async fn exchange(address: String, request: &str) -> std::io::Result<Answer> {
         stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        };
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let body = serde_json::from_str(body).unwrap_or_else(|_| Value::from(body));
         Ok(Answer { status, head: head.to_ascii_lowercase(), body })

@@ -16,20 +16,33 @@ async fn done(stand: &Stand, name: &str, body: Value) -> Value {
 
 async fn find(stand: &Stand, list: &str, field: &str, wanted: &str) -> Value {
     let state = stand.state().await;
-    state[list].as_array().unwrap().iter().find(|it| it[field] == wanted).cloned().unwrap_or_default()
+    state[list]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it[field] == wanted)
+        .cloned()
+        .unwrap_or_default()
 }
 
 #[tokio::test]
 async fn the_console_takes_an_eip_through_its_life() {
     let stand = Stand::start("--profile strict").await;
-    let made = done(&stand, "allocate-eip", json!({"bandwidth": 7, "tag": [{"key": "k", "value": "v"}]})).await;
+    let made =
+        done(&stand, "allocate-eip", json!({"bandwidth": 7, "tag": [{"key": "k", "value": "v"}]}))
+            .await;
     let id = made["AllocationId"].as_str().unwrap();
     let eip = find(&stand, "eips", "AllocationId", id).await;
     assert_eq!((&eip["Bandwidth"], &eip["Tags"]["Tag"][0]["Key"]), (&json!("7"), &json!("k")));
     done(&stand, "announce", json!({"ips": ["10.1.0.21"]})).await;
     done(&stand, "time", json!({"advanceMs": 1000})).await;
     let interfaces = stand.state().await["networkInterfaces"].clone();
-    let interface = interfaces.as_array().unwrap().iter().find(|it| it["PrivateIpAddress"] == "10.1.0.20").unwrap();
+    let interface = interfaces
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["PrivateIpAddress"] == "10.1.0.20")
+        .unwrap();
     let interface = interface["NetworkInterfaceId"].as_str().unwrap();
     let target = json!({"allocationId": id, "instanceId": interface, "instanceType": "NetworkInterface", "privateIpAddress": "10.1.0.21"});
     done(&stand, "associate-eip", target.clone()).await;
@@ -45,22 +58,38 @@ async fn the_console_takes_an_eip_through_its_life() {
 async fn the_console_changes_entries_and_gateways() {
     let stand = Stand::start("--profile realistic").await;
     let gateway = &stand.ready["natGateways"][0];
-    let (id, table, eip) = (&gateway["natGatewayId"], &gateway["forwardTableId"], &gateway["eips"][0]);
+    let (id, table, eip) =
+        (&gateway["natGatewayId"], &gateway["forwardTableId"], &gateway["eips"][0]);
     let entry = json!({"forwardTableId": table, "externalIp": eip["ipAddress"], "externalPort": "80", "internalIp": "10.1.0.5",
         "internalPort": 80, "ipProtocol": "TCP", "forwardEntryName": "by-hand"});
-    let made = done(&stand, "create-forward-entry", entry).await["ForwardEntryId"].as_str().unwrap().to_owned();
-    done(&stand, "modify-forward-entry", json!({"forwardEntryId": made, "internalIp": "10.1.0.6"})).await;
+    let made = done(&stand, "create-forward-entry", entry).await["ForwardEntryId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    done(&stand, "modify-forward-entry", json!({"forwardEntryId": made, "internalIp": "10.1.0.6"}))
+        .await;
     let shown = find(&stand, "forwardEntries", "ForwardEntryId", &made).await;
     assert_eq!((&shown["InternalIp"], &shown["Status"]), (&json!("10.1.0.6"), &json!("Available")));
     done(&stand, "quota", json!({"eips": 500, "natGatewayId": id, "entriesPerGateway": 1})).await;
     done(&stand, "delete-forward-entry", json!({"forwardEntryId": made})).await;
     assert_eq!(find(&stand, "forwardEntries", "ForwardEntryId", &made).await, Value::Null);
-    let snat = done(&stand, "snat-entry", json!({"natGatewayId": id, "snatIp": eip["ipAddress"], "sourceCIDR": "10.1.0.0/16"})).await;
-    assert_eq!(find(&stand, "snatEntries", "SnatEntryId", snat["SnatEntryId"].as_str().unwrap()).await["SourceCIDR"], "10.1.0.0/16");
+    let snat = done(
+        &stand,
+        "snat-entry",
+        json!({"natGatewayId": id, "snatIp": eip["ipAddress"], "sourceCIDR": "10.1.0.0/16"}),
+    )
+    .await;
+    assert_eq!(
+        find(&stand, "snatEntries", "SnatEntryId", snat["SnatEntryId"].as_str().unwrap()).await["SourceCIDR"],
+        "10.1.0.0/16"
+    );
     done(&stand, "delete-snat-entry", json!({"snatEntryId": snat["SnatEntryId"]})).await;
     done(&stand, "unbind-gateway-eip", json!({"allocationId": eip["allocationId"]})).await;
     done(&stand, "lock-nat-gateway", json!({"natGatewayId": id})).await;
-    assert_eq!(find(&stand, "natGateways", "NatGatewayId", id.as_str().unwrap()).await["BusinessStatus"], "FinancialLocked");
+    assert_eq!(
+        find(&stand, "natGateways", "NatGatewayId", id.as_str().unwrap()).await["BusinessStatus"],
+        "FinancialLocked"
+    );
     done(&stand, "delete-nat-gateway", json!({"natGatewayId": id})).await;
     assert_eq!(stand.state().await["natGateways"].as_array().unwrap().len(), 1);
     assert_eq!(deed(&stand, "delete-nat-gateway", json!({"natGatewayId": id})).await.status, 404);
@@ -69,16 +98,31 @@ async fn the_console_changes_entries_and_gateways() {
 
 #[tokio::test]
 async fn the_console_makes_the_cloud_slower_or_faster_and_its_quotas_smaller() {
-    let stand = Stand::start("--profile instant --quota-eips 6 --quota-entries 7 --quota-eips-per-gateway 3").await;
-    assert_eq!(stand.state().await["quotas"], json!({"eips": 6, "entriesPerGateway": 7, "eipsPerGateway": 3}));
-    done(&stand, "pace", json!({"entryPending": [60_000, 60_000], "stableEntriesOnly": true})).await;
+    let stand = Stand::start(
+        "--profile instant --quota-eips 6 --quota-entries 7 --quota-eips-per-gateway 3",
+    )
+    .await;
+    assert_eq!(
+        stand.state().await["quotas"],
+        json!({"eips": 6, "entriesPerGateway": 7, "eipsPerGateway": 3})
+    );
+    done(&stand, "pace", json!({"entryPending": [60_000, 60_000], "stableEntriesOnly": true}))
+        .await;
     let gateway = &stand.ready["natGateways"][0];
     let entry = |port: u16| {
-        let (table, address) = (gateway["forwardTableId"].as_str().unwrap(), gateway["eips"][0]["ipAddress"].as_str().unwrap());
-        format!("ForwardTableId={table}&ExternalIp={address}&ExternalPort={port}&InternalIp=10.1.0.5&InternalPort={port}&IpProtocol=TCP")
+        let (table, address) = (
+            gateway["forwardTableId"].as_str().unwrap(),
+            gateway["eips"][0]["ipAddress"].as_str().unwrap(),
+        );
+        format!(
+            "ForwardTableId={table}&ExternalIp={address}&ExternalPort={port}&InternalIp=10.1.0.5&InternalPort={port}&IpProtocol=TCP"
+        )
     };
     assert_eq!(stand.call("CreateForwardEntry", &entry(80)).await.status, 200);
-    assert_eq!(stand.call("CreateForwardEntry", &entry(81)).await.code(), "IncorretForwardEntryStatus");
+    assert_eq!(
+        stand.call("CreateForwardEntry", &entry(81)).await.code(),
+        "IncorretForwardEntryStatus"
+    );
     done(&stand, "pace", json!({"stableEntriesOnly": false})).await;
     assert_eq!(stand.call("CreateForwardEntry", &entry(81)).await.status, 200);
     done(&stand, "quota", json!({"entriesPerGateway": 2, "eips": 4})).await;
@@ -101,12 +145,18 @@ async fn the_console_denies_actions_and_adds_keys() {
     done(&stand, "policy", json!({"denied": []})).await;
     assert_eq!(stand.call("AllocateEipAddress", "").await.status, 200);
     done(&stand, "access-key", json!({"accessKeyId": "LTAIsecond", "accessKeySecret": "s"})).await;
-    let second = super::client::Key { id: "LTAIsecond".to_owned(), secret: "s".to_owned(), token: None };
+    let second =
+        super::client::Key { id: "LTAIsecond".to_owned(), secret: "s".to_owned(), token: None };
     assert_eq!(stand.try_call(&second, "DescribeVpcs", "").await.unwrap().status, 200);
     done(&stand, "access-key", json!({"accessKeyId": "LTAIsecond", "inactive": true})).await;
-    assert_eq!(stand.try_call(&second, "DescribeVpcs", "").await.unwrap().code(), "InvalidAccessKeyId.Inactive");
+    assert_eq!(
+        stand.try_call(&second, "DescribeVpcs", "").await.unwrap().code(),
+        "InvalidAccessKeyId.Inactive"
+    );
     let rule = json!({"Direction": "ingress", "IpProtocol": "TCP", "PortRange": "80/80", "Policy": "Drop", "Priority": "1"});
     done(&stand, "security-group", json!({"permissions": [rule]})).await;
-    let group = stand.call("DescribeSecurityGroupAttribute", "SecurityGroupId=sg-bp1waygate000000000").await;
+    let group = stand
+        .call("DescribeSecurityGroupAttribute", "SecurityGroupId=sg-bp1waygate000000000")
+        .await;
     assert_eq!(group.body["Permissions"]["Permission"][0]["Policy"], "Drop");
 }

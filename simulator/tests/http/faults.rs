@@ -62,7 +62,11 @@ async fn a_held_call_is_applied_and_answers_when_released() {
     };
     let (answer, ()) = tokio::join!(stand.call("AllocateEipAddress", ""), release);
     assert_eq!(answer.status, 200);
-    assert_eq!(stand.call("AllocateEipAddress", "").await.status, 200, "a released fault holds nothing more");
+    assert_eq!(
+        stand.call("AllocateEipAddress", "").await.status,
+        200,
+        "a released fault holds nothing more"
+    );
     assert_eq!(stand.admin("POST", "/faults/99/release", "").await.status, 404);
 }
 
@@ -99,7 +103,9 @@ async fn ending_all_faults_lets_the_held_go() {
 async fn a_delayed_call_is_applied_though_its_caller_has_left() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    let id = stand.fault(r#"{"action":"AllocateEipAddress","kind":"delay","delayMs":300,"times":1}"#).await;
+    let id = stand
+        .fault(r#"{"action":"AllocateEipAddress","kind":"delay","delayMs":300,"times":1}"#)
+        .await;
     {
         let doomed = stand.call("AllocateEipAddress", "");
         let hit = async {
@@ -122,9 +128,15 @@ async fn a_delayed_call_is_applied_though_its_caller_has_left() {
 async fn a_stale_describe_shows_the_past_and_only_reads_are_stale() {
     let stand = Stand::start("--profile instant").await;
     stand.fault(r#"{"action":"*","kind":"stale-describe"}"#).await;
-    stand.admin("POST", "/console/access-key", r#"{"accessKeyId":"LTAInew","accessKeySecret":"s"}"#).await;
+    stand
+        .admin("POST", "/console/access-key", r#"{"accessKeyId":"LTAInew","accessKeySecret":"s"}"#)
+        .await;
     let new = Key { id: "LTAInew".to_owned(), secret: "s".to_owned(), token: None };
-    assert_eq!(stand.try_call(&new, "DescribeVpcs", "").await.unwrap().status, 200, "a new key may look at the past");
+    assert_eq!(
+        stand.try_call(&new, "DescribeVpcs", "").await.unwrap().status,
+        200,
+        "a new key may look at the past"
+    );
     let id = stand.call("AllocateEipAddress", "").await.text("AllocationId");
     let query = format!("AllocationId={id}");
     assert_eq!(stand.call("DescribeEipAddresses", &query).await.body["TotalCount"], 0);

@@ -36,7 +36,9 @@ fn ended(mut child: Child) -> ExitStatus {
 #[test]
 fn the_ready_line_has_all_a_script_needs() {
     let (mut child, ready) = start(&["--exit-with-stdin"]);
-    for field in ["endpoint", "admin", "metadata", "accessKeyId", "accessKeySecret", "regionId", "vpcId"] {
+    for field in
+        ["endpoint", "admin", "metadata", "accessKeyId", "accessKeySecret", "regionId", "vpcId"]
+    {
         assert!(ready[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
     }
     let gateway = &ready["natGateways"][1];
@@ -53,7 +55,13 @@ fn signals_end_it_cleanly_though_standard_input_stays_open() {
     for signal in ["TERM", "INT"] {
         let (mut child, _) = start(&["--exit-with-stdin"]);
         let open = child.stdin.take();
-        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", signal, &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         assert!(ended(child).success(), "{signal}");
         drop(open);
     }
@@ -61,7 +69,9 @@ fn signals_end_it_cleanly_though_standard_input_stays_open() {
 
 #[test]
 fn the_printed_topology_can_be_served() {
-    let printed = Command::new(env!("CARGO_BIN_EXE_simulator")).arg("--print-topology").output().unwrap();
-    let topology = simulator::topology::Topology::parse(&String::from_utf8(printed.stdout).unwrap()).unwrap();
+    let printed =
+        Command::new(env!("CARGO_BIN_EXE_simulator")).arg("--print-topology").output().unwrap();
+    let topology =
+        simulator::topology::Topology::parse(&String::from_utf8(printed.stdout).unwrap()).unwrap();
     assert_eq!(topology.nodes.len(), 4);
 }

@@ -26,13 +26,22 @@ async fn a_request_is_good_for_one_time_one_secret_and_fifteen_minutes() {
     let once = sign(&stand.key, "DescribeVpcs", query, "once", Timestamp::now());
     assert_eq!(stand.send(&once).await.unwrap().status, 200);
     assert_eq!(stand.send(&once).await.unwrap().code(), "SignatureNonceUsed");
-    let old = sign(&stand.key, "DescribeVpcs", query, "old", Timestamp::now() - SignedDuration::from_mins(16));
+    let old = sign(
+        &stand.key,
+        "DescribeVpcs",
+        query,
+        "old",
+        Timestamp::now() - SignedDuration::from_mins(16),
+    );
     assert_eq!(stand.send(&old).await.unwrap().code(), "InvalidTimeStamp.Expired");
     let stranger = Key { secret: "wrong".to_owned(), ..stand.key.clone() };
     let answer = stand.try_call(&stranger, "DescribeVpcs", "").await.unwrap();
     assert_eq!((answer.status, answer.code()), (400, "SignatureDoesNotMatch"));
     let nobody = Key { id: "LTAInobody".to_owned(), ..stand.key.clone() };
-    assert_eq!(stand.try_call(&nobody, "DescribeVpcs", "").await.unwrap().code(), "InvalidAccessKeyId.NotFound");
+    assert_eq!(
+        stand.try_call(&nobody, "DescribeVpcs", "").await.unwrap().code(),
+        "InvalidAccessKeyId.NotFound"
+    );
     let unsigned = "GET /?Action=DescribeVpcs&Version=2016-04-28 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert_eq!(stand.send(unsigned).await.unwrap().code(), "IncompleteSignature");
 }
@@ -41,8 +50,14 @@ async fn a_request_is_good_for_one_time_one_secret_and_fifteen_minutes() {
 async fn a_forged_request_does_not_use_up_a_nonce() {
     let stand = Stand::start("--profile instant").await;
     let stranger = Key { secret: "wrong".to_owned(), ..stand.key.clone() };
-    stand.send(&sign(&stranger, "DescribeVpcs", "RegionId=cn-hangzhou", "shared", Timestamp::now())).await.unwrap();
-    let honest = stand.send(&sign(&stand.key, "DescribeVpcs", "RegionId=cn-hangzhou", "shared", Timestamp::now())).await.unwrap();
+    stand
+        .send(&sign(&stranger, "DescribeVpcs", "RegionId=cn-hangzhou", "shared", Timestamp::now()))
+        .await
+        .unwrap();
+    let honest = stand
+        .send(&sign(&stand.key, "DescribeVpcs", "RegionId=cn-hangzhou", "shared", Timestamp::now()))
+        .await
+        .unwrap();
     assert_eq!(honest.status, 200);
 }
 
@@ -57,11 +72,14 @@ async fn the_older_signature_is_taken_as_get_and_as_form() {
                 "AccessKeyId={key}&Action=DescribeVpcs&Format=json&RegionId=cn-hangzhou&SignatureMethod=HMAC-SHA1&SignatureNonce={nonce}\
                  &SignatureVersion=1.0&Timestamp={date}&Version=2016-04-28"
             );
-            let signature = v2::sign(&stand.key.secret, &format!("{method}&%2F&{}", encode(&query)));
+            let signature =
+                v2::sign(&stand.key.secret, &format!("{method}&%2F&{}", encode(&query)));
             format!("{query}&Signature={}", encode(&signature))
         };
         let address = stand.serving.endpoint.to_string();
-        let in_query = request(&address, method, &format!("/?{}", signed(&format!("q-{method}"))), &[], "").await;
+        let in_query =
+            request(&address, method, &format!("/?{}", signed(&format!("q-{method}"))), &[], "")
+                .await;
         assert_eq!(in_query.status, 200, "{in_query:?}");
         if method == "POST" {
             let form = [("content-type", "application/x-www-form-urlencoded")];
@@ -80,15 +98,28 @@ async fn a_temporary_key_works_with_its_token_until_it_ends() {
     );
     let credentials = stand.call("AssumeRole", &role).await.body["Credentials"].clone();
     let text = |name: &str| credentials[name].as_str().unwrap().to_owned();
-    let key = Key { id: text("AccessKeyId"), secret: text("AccessKeySecret"), token: Some(text("SecurityToken")) };
+    let key = Key {
+        id: text("AccessKeyId"),
+        secret: text("AccessKeySecret"),
+        token: Some(text("SecurityToken")),
+    };
     let who = stand.try_call(&key, "GetCallerIdentity", "").await.unwrap();
     assert_eq!((who.status, who.text("IdentityType").as_str()), (200, "AssumedRoleUser"));
     let without = Key { token: None, ..key.clone() };
-    assert_eq!(stand.try_call(&without, "DescribeVpcs", "").await.unwrap().code(), "MissingSecurityToken");
+    assert_eq!(
+        stand.try_call(&without, "DescribeVpcs", "").await.unwrap().code(),
+        "MissingSecurityToken"
+    );
     let other = Key { token: Some("other".to_owned()), ..key.clone() };
-    assert_eq!(stand.try_call(&other, "DescribeVpcs", "").await.unwrap().code(), "InvalidSecurityToken.MismatchWithAccessKey");
+    assert_eq!(
+        stand.try_call(&other, "DescribeVpcs", "").await.unwrap().code(),
+        "InvalidSecurityToken.MismatchWithAccessKey"
+    );
     stand.admin("POST", "/console/time", r#"{"advanceMs": 900000}"#).await;
-    assert_eq!(stand.try_call(&key, "DescribeVpcs", "").await.unwrap().code(), "InvalidSecurityToken.Expired");
+    assert_eq!(
+        stand.try_call(&key, "DescribeVpcs", "").await.unwrap().code(),
+        "InvalidSecurityToken.Expired"
+    );
 }
 
 #[tokio::test]
@@ -105,10 +136,22 @@ async fn an_oidc_token_is_taken_unsigned_as_get_and_as_form() {
     );
     let address = stand.serving.endpoint.to_string();
     let got = request(&address, "GET", &format!("/?{query}"), &[], "").await;
-    assert_eq!((got.status, got.body["OIDCTokenInfo"]["Issuer"].as_str()), (200, Some("https://kubernetes")), "{got:?}");
-    let posted = request(&address, "POST", "/", &[("content-type", "application/x-www-form-urlencoded")], &query).await;
+    assert_eq!(
+        (got.status, got.body["OIDCTokenInfo"]["Issuer"].as_str()),
+        (200, Some("https://kubernetes")),
+        "{got:?}"
+    );
+    let posted = request(
+        &address,
+        "POST",
+        "/",
+        &[("content-type", "application/x-www-form-urlencoded")],
+        &query,
+    )
+    .await;
     assert!(posted.body["Credentials"]["AccessKeyId"].as_str().unwrap().starts_with("STS."));
-    let spoiled = request(&address, "GET", &format!("/?{}", query.replace("e30.", "e30")), &[], "").await;
+    let spoiled =
+        request(&address, "GET", &format!("/?{}", query.replace("e30.", "e30")), &[], "").await;
     assert_eq!((spoiled.status, spoiled.code()), (401, "AuthenticationFail.OIDCToken.Invalid"));
 }
 
@@ -126,10 +169,19 @@ async fn the_metadata_service_hands_out_keys_that_work() {
     for headers in [&with[..], &[]] {
         let answer = request(&address, "GET", &format!("{path}{role}"), headers, "").await;
         assert_eq!(answer.text("Code"), "Success");
-        let key = Key { id: answer.text("AccessKeyId"), secret: answer.text("AccessKeySecret"), token: Some(answer.text("SecurityToken")) };
+        let key = Key {
+            id: answer.text("AccessKeyId"),
+            secret: answer.text("AccessKeySecret"),
+            token: Some(answer.text("SecurityToken")),
+        };
         assert_eq!(stand.try_call(&key, "DescribeVpcs", "").await.unwrap().status, 200);
     }
-    assert_eq!(request(&address, "GET", path, &[("x-aliyun-ecs-metadata-token", "made-up")], "").await.status, 403);
+    assert_eq!(
+        request(&address, "GET", path, &[("x-aliyun-ecs-metadata-token", "made-up")], "")
+            .await
+            .status,
+        403
+    );
     assert_eq!(request(&address, "PUT", "/latest/api/token", &[], "").await.status, 400);
     assert_eq!(request(&address, "GET", &format!("{path}nobody"), &with, "").await.status, 404);
 }

@@ -1,4 +1,5 @@
-//! Ten thousand calls of eight clients at once, with everything going wrong, and what must hold after.
+//! Ten thousand calls of eight clients at once, with everything going wrong, and what must hold
+//! after.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,11 @@ async fn ten_thousand_calls_of_eight_clients_break_nothing() {
     let mut made: BTreeMap<String, String> = BTreeMap::new();
     for client in clients.collect::<Vec<_>>() {
         for (token, id) in client.await.unwrap() {
-            assert_eq!(*made.entry(token.clone()).or_insert_with(|| id.clone()), id, "token {token} made two things");
+            assert_eq!(
+                *made.entry(token.clone()).or_insert_with(|| id.clone()),
+                id,
+                "token {token} made two things"
+            );
         }
     }
     stand.admin("DELETE", "/faults", "").await;
@@ -57,22 +62,38 @@ async fn client(stand: Arc<Stand>, seed: u64) -> Vec<(String, String)> {
     answers
 }
 
-fn made<'a>(answer: &Answer, eips: &'a mut Vec<String>, entries: &'a mut Vec<String>) -> Option<(String, &'a mut Vec<String>)> {
+fn made<'a>(
+    answer: &Answer,
+    eips: &'a mut Vec<String>,
+    entries: &'a mut Vec<String>,
+) -> Option<(String, &'a mut Vec<String>)> {
     let id = |field: &str| answer.body[field].as_str().map(str::to_owned);
     id("AllocationId").map(|id| (id, eips)).or(id("ForwardEntryId").map(|id| (id, entries)))
 }
 
-fn random_call(stand: &Stand, dice: &mut Dice, eips: &[String], entries: &[String], token: &str) -> (&'static str, String) {
+fn random_call(
+    stand: &Stand,
+    dice: &mut Dice,
+    eips: &[String],
+    entries: &[String],
+    token: &str,
+) -> (&'static str, String) {
     let gateway = &stand.ready["natGateways"][0];
-    let (table, address) = (gateway["forwardTableId"].as_str().unwrap(), gateway["eips"][0]["ipAddress"].as_str().unwrap());
-    let pick = |dice: &mut Dice, from: &[String]| from[usize::try_from(dice.roll()).unwrap_or(0) % from.len()].clone();
+    let (table, address) = (
+        gateway["forwardTableId"].as_str().unwrap(),
+        gateway["eips"][0]["ipAddress"].as_str().unwrap(),
+    );
+    let pick = |dice: &mut Dice, from: &[String]| {
+        from[usize::try_from(dice.roll()).unwrap_or(0) % from.len()].clone()
+    };
     match dice.roll() % 8 {
         // The parameters follow from the token, so that a repeated token is a repeated operation.
         0 => ("AllocateEipAddress", format!("ClientToken={token}")),
         1 => ("ReleaseEipAddress", format!("AllocationId={}", pick(dice, eips))),
         2 => ("UnassociateEipAddress", format!("AllocationId={}", pick(dice, eips))),
         3 => ("AssociateEipAddress", {
-            let node = ["i-bp1nodej10000000000", "i-bp1nodej20000000000"][usize::from(dice.chance(0.5))];
+            let node =
+                ["i-bp1nodej10000000000", "i-bp1nodej20000000000"][usize::from(dice.chance(0.5))];
             format!("AllocationId={}&InstanceId={node}", pick(dice, eips))
         }),
         4 | 5 => ("CreateForwardEntry", {
@@ -84,7 +105,10 @@ fn random_call(stand: &Stand, dice: &mut Dice, eips: &[String], entries: &[Strin
                 number % 40 + 1
             )
         }),
-        6 => ("DeleteForwardEntry", format!("ForwardTableId={table}&ForwardEntryId={}", pick(dice, entries))),
+        6 => (
+            "DeleteForwardEntry",
+            format!("ForwardTableId={table}&ForwardEntryId={}", pick(dice, entries)),
+        ),
         _ => ("DescribeForwardTableEntries", format!("ForwardTableId={table}&PageSize=50")),
     }
 }
@@ -95,7 +119,10 @@ fn check(state: &Value) {
         let ports = entry["ExternalPort"].as_str().unwrap();
         let (from, to) = ports.split_once('/').unwrap_or((ports, ports));
         for port in from.parse::<u16>().unwrap()..=to.parse().unwrap() {
-            assert!(external.insert((entry["ExternalIp"].to_string(), port)), "port {port} is forwarded twice");
+            assert!(
+                external.insert((entry["ExternalIp"].to_string(), port)),
+                "port {port} is forwarded twice"
+            );
         }
     }
     let eips = state["eips"].as_array().unwrap();

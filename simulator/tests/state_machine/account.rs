@@ -13,14 +13,29 @@ use super::stand::{Stand, refused};
 fn a_token_replays_its_answer_and_its_refusal_but_not_while_processing_nor_for_another_request() {
     let mut stand = Stand::new(Profile::Realistic);
     let first = stand.call("AllocateEipAddress", "ClientToken=t&Bandwidth=5").unwrap();
-    assert_eq!(refused(stand.call("AllocateEipAddress", "ClientToken=t&Bandwidth=5")), "LastTokenProcessing");
+    assert_eq!(
+        refused(stand.call("AllocateEipAddress", "ClientToken=t&Bandwidth=5")),
+        "LastTokenProcessing"
+    );
     assert_eq!(stand.calm("AllocateEipAddress", "ClientToken=t&Bandwidth=5").unwrap(), first);
-    assert_eq!(refused(stand.call("AllocateEipAddress", "ClientToken=t&Bandwidth=6")), "IdempotentParameterMismatch");
-    let missing = stand.entry("80", "10.1.0.5", "80", "TCP").replace("ftb-", "ftb-x") + "&ClientToken=e";
-    assert_eq!(refused(stand.calm("CreateForwardEntry", &missing)), "InvalidForwardTableId.NotFound");
-    assert_eq!(refused(stand.calm("CreateForwardEntry", &missing)), "InvalidForwardTableId.NotFound");
+    assert_eq!(
+        refused(stand.call("AllocateEipAddress", "ClientToken=t&Bandwidth=6")),
+        "IdempotentParameterMismatch"
+    );
+    let missing =
+        stand.entry("80", "10.1.0.5", "80", "TCP").replace("ftb-", "ftb-x") + "&ClientToken=e";
+    assert_eq!(
+        refused(stand.calm("CreateForwardEntry", &missing)),
+        "InvalidForwardTableId.NotFound"
+    );
+    assert_eq!(
+        refused(stand.calm("CreateForwardEntry", &missing)),
+        "InvalidForwardTableId.NotFound"
+    );
     let id = first["AllocationId"].as_str().unwrap();
-    let query = format!("AllocationId={id}&InstanceId=eni-none&InstanceType=NetworkInterface&ClientToken=a");
+    let query = format!(
+        "AllocationId={id}&InstanceId=eni-none&InstanceType=NetworkInterface&ClientToken=a"
+    );
     assert_eq!(refused(stand.call("AssociateEipAddress", &query)), "InvalidInstanId.NotFound");
 }
 
@@ -29,8 +44,14 @@ fn a_replayed_conflict_stays_a_conflict_until_the_token_is_new() {
     let mut stand = Stand::new(Profile::Realistic);
     stand.create("80", "10.1.0.5", "80", "TCP").unwrap();
     let query = stand.entry("81", "10.1.0.5", "81", "TCP");
-    assert_eq!(refused(stand.call("CreateForwardEntry", &format!("{query}&ClientToken=same"))), "OperationConflict");
-    assert_eq!(refused(stand.calm("CreateForwardEntry", &format!("{query}&ClientToken=same"))), "OperationConflict");
+    assert_eq!(
+        refused(stand.call("CreateForwardEntry", &format!("{query}&ClientToken=same"))),
+        "OperationConflict"
+    );
+    assert_eq!(
+        refused(stand.calm("CreateForwardEntry", &format!("{query}&ClientToken=same"))),
+        "OperationConflict"
+    );
     stand.call("CreateForwardEntry", &format!("{query}&ClientToken=new")).unwrap();
 }
 
@@ -65,7 +86,8 @@ fn rates_are_counted_over_a_sliding_minute() {
 #[test]
 fn a_denied_action_is_refused_with_its_detail_and_a_switched_off_key_altogether() {
     let mut stand = Stand::new(Profile::Instant);
-    stand.cloud.access_key_mut(&stand.key).unwrap().denied = vec!["vpc:Release*".to_owned(), "ecs:DescribeNetworkInterfaces".to_owned()];
+    stand.cloud.access_key_mut(&stand.key).unwrap().denied =
+        vec!["vpc:Release*".to_owned(), "ecs:DescribeNetworkInterfaces".to_owned()];
     assert_eq!(refused(stand.call("ReleaseEipAddress", "AllocationId=x")), "Forbidden.RAM");
     assert_eq!(refused(stand.call("DescribeNetworkInterfaces", "")), "Forbidden.RAM");
     stand.call("DescribeEipAddresses", "").unwrap();
@@ -80,15 +102,28 @@ fn an_oidc_token_is_judged_by_its_claims() {
     let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
     let role = format!("acs:ram::{}:role/worker", stand.cloud.account());
     let provider = format!("acs:ram::{}:oidc-provider/ack", stand.cloud.account());
-    let query = |token: &str| format!("RoleSessionName=waygate&RoleArn={role}&OIDCProviderArn={provider}&OIDCToken={token}");
+    let query = |token: &str| {
+        format!(
+            "RoleSessionName=waygate&RoleArn={role}&OIDCProviderArn={provider}&OIDCToken={token}"
+        )
+    };
     let mut ask = |claims: &str| stand.call("AssumeRoleWithOIDC", &query(&token(claims)));
-    let good = ask(r#"{"iss":"https://k8s","sub":"s","aud":["sts.aliyuncs.com"],"exp":4102444800,"iat":1}"#).unwrap();
+    let good = ask(
+        r#"{"iss":"https://k8s","sub":"s","aud":["sts.aliyuncs.com"],"exp":4102444800,"iat":1}"#,
+    )
+    .unwrap();
     assert!(good["Credentials"]["AccessKeyId"].as_str().unwrap().starts_with("STS."));
     assert_eq!(good["Credentials"]["Expiration"], "2026-01-02T04:04:05Z");
     let code = |outcome| refused::<Value>(outcome).replace("AuthenticationFail.OIDCToken.", "");
     assert_eq!(code(ask(r#"{"iss":"https://k8s","aud":"sts.aliyuncs.com","exp":1}"#)), "Expired");
-    assert_eq!(code(ask(r#"{"iss":"https://k8s","aud":"other","exp":4102444800}"#)), "AudienceNotMatch");
-    assert_eq!(code(ask(r#"{"iss":"http://k8s","aud":"sts.aliyuncs.com","exp":4102444800}"#)), "HttpsUrlInvalid");
+    assert_eq!(
+        code(ask(r#"{"iss":"https://k8s","aud":"other","exp":4102444800}"#)),
+        "AudienceNotMatch"
+    );
+    assert_eq!(
+        code(ask(r#"{"iss":"http://k8s","aud":"sts.aliyuncs.com","exp":4102444800}"#)),
+        "HttpsUrlInvalid"
+    );
     assert_eq!(code(ask("no json")), "Invalid");
     assert_eq!(code(stand.call("AssumeRoleWithOIDC", &query("no-jwt"))), "Invalid");
 }
@@ -96,13 +131,25 @@ fn an_oidc_token_is_judged_by_its_claims() {
 #[test]
 fn common_refusals_come_before_any_action() {
     let mut stand = Stand::new(Profile::Instant);
-    assert_eq!(refused(stand.call("DescribeEipAddresses", "RegionId=mars")), "InvalidRegionId.NotFound");
+    assert_eq!(
+        refused(stand.call("DescribeEipAddresses", "RegionId=mars")),
+        "InvalidRegionId.NotFound"
+    );
     assert_eq!(refused(stand.call("DeleteForwardEntry", "")), "MissingParameter");
     assert_eq!(refused(stand.call("LaunchRocket", "")), "InvalidAction.NotFound");
     assert_eq!(refused(stand.call("DescribeVpcs", "DryRun=True")), "DryRunOperation");
     let params = Params::default();
-    let old = Call { action: "DescribeVpcs", version: "1999-01-01", params: &params, caller: Some(&stand.key) };
+    let old = Call {
+        action: "DescribeVpcs",
+        version: "1999-01-01",
+        params: &params,
+        caller: Some(&stand.key),
+    };
     assert_eq!(stand.cloud.handle(&old, stand.now).outcome.unwrap_err().code, "NoSuchVersion");
-    let unsigned = Call { action: "DescribeVpcs", version: "2016-04-28", params: &params, caller: None };
-    assert_eq!(stand.cloud.handle(&unsigned, stand.now).outcome.unwrap_err().code, "IncompleteSignature");
+    let unsigned =
+        Call { action: "DescribeVpcs", version: "2016-04-28", params: &params, caller: None };
+    assert_eq!(
+        stand.cloud.handle(&unsigned, stand.now).outcome.unwrap_err().code,
+        "IncompleteSignature"
+    );
 }

@@ -20,18 +20,28 @@ fn a_prepaid_eip_cannot_be_released_before_its_month_is_over() {
     let id = answer["AllocationId"].as_str().unwrap();
     assert!(answer["OrderId"].is_u64(), "{answer}");
     let eip = stand.eip(id);
-    assert_eq!((&eip["ChargeType"], &eip["InternetChargeType"], &eip["Name"]), (&"PrePaid".into(), &"PayByBandwidth".into(), &"".into()));
+    assert_eq!(
+        (&eip["ChargeType"], &eip["InternetChargeType"], &eip["Name"]),
+        (&"PrePaid".into(), &"PayByBandwidth".into(), &"".into())
+    );
     assert!(eip["ExpiredTime"].as_str().unwrap().starts_with("2026-02-02T03:04:"), "{eip}");
     assert_eq!(refused(release(&mut stand, id)), "Forbidden.ChargeTypeIsPrepaid");
     let join = format!("BandwidthPackageId=cbwp-bp1waygate0000000&IpInstanceId={id}");
-    assert_eq!(refused(stand.calm("AddCommonBandwidthPackageIp", &join)), "IpInstanceId.ChargeType.NotSupport");
+    assert_eq!(
+        refused(stand.calm("AddCommonBandwidthPackageIp", &join)),
+        "IpInstanceId.ChargeType.NotSupport"
+    );
 
     stand.bind(id, "10.1.0.21").unwrap();
     stand.pass(31 * DAY);
     let eip = stand.eip(id);
-    assert_eq!((&eip["BusinessStatus"], &eip["Status"]), (&"FinancialLocked".into(), &"InUse".into()));
+    assert_eq!(
+        (&eip["BusinessStatus"], &eip["Status"]),
+        (&"FinancialLocked".into(), &"InUse".into())
+    );
     assert_eq!(eip["OperationLocks"]["LockReason"][0]["LockReason"], "financial");
-    let locked = stand.calm("DescribeEipAddresses", "LockReason=financial&ChargeType=PrePaid").unwrap();
+    let locked =
+        stand.calm("DescribeEipAddresses", "LockReason=financial&ChargeType=PrePaid").unwrap();
     assert_eq!(locked["TotalCount"], 1);
     assert_eq!(refused(release(&mut stand, id)), "IncorrectEipStatus", "it is still bound");
     stand.calm("UnassociateEipAddress", &format!("AllocationId={id}")).unwrap();
@@ -48,7 +58,10 @@ fn what_cannot_be_sold_is_refused_and_what_is_not_paid_for_is_not_there() {
         ("InstanceChargeType=PrePaid&AutoPay=true", "MissingParameter"),
         ("InstanceChargeType=PrePaid&AutoPay=true&Period=10", "InvalidParameter"),
         ("InstanceChargeType=PrePaid&AutoPay=true&Period=1&PricingCycle=Week", "InvalidParameter"),
-        ("InstanceChargeType=PrePaid&AutoPay=true&Period=1&InternetChargeType=PayByTraffic", "InvalidParameter"),
+        (
+            "InstanceChargeType=PrePaid&AutoPay=true&Period=1&InternetChargeType=PayByTraffic",
+            "InvalidParameter",
+        ),
         ("InstanceChargeType=PrePaid&AutoPay=true&Period=1&Bandwidth=1001", "InvalidParameter"),
         ("InstanceChargeType=Later", "InvalidParameter"),
         ("Bandwidth=501", "InvalidParameter"),
@@ -57,7 +70,9 @@ fn what_cannot_be_sold_is_refused_and_what_is_not_paid_for_is_not_there() {
         assert_eq!(refused(stand.call("AllocateEipAddress", query)), code, "{query}");
     }
     let before = stand.cloud.state()["eips"].as_array().unwrap().len();
-    let order = stand.call("AllocateEipAddress", "InstanceChargeType=PrePaid&Period=1&PricingCycle=Year").unwrap();
+    let order = stand
+        .call("AllocateEipAddress", "InstanceChargeType=PrePaid&Period=1&PricingCycle=Year")
+        .unwrap();
     assert!(order["OrderId"].is_u64() && order["AllocationId"].is_null(), "{order}");
     assert_eq!(stand.cloud.state()["eips"].as_array().unwrap().len(), before);
 }
@@ -71,11 +86,17 @@ fn an_address_comes_back_within_a_week_of_its_release_and_no_other_does() {
     let by_address = format!("IpAddress={address}");
     assert_eq!(refused(back(&mut stand, &by_address)), "Ip.Allocated");
     assert_eq!(refused(back(&mut stand, &format!("InstanceId={id}"))), "Ip.Allocated");
-    assert_eq!(refused(back(&mut stand, "IpAddress=9.9.9.9")), "OperationFailed.AllocateUnfamiliarIp");
+    assert_eq!(
+        refused(back(&mut stand, "IpAddress=9.9.9.9")),
+        "OperationFailed.AllocateUnfamiliarIp"
+    );
 
     release(&mut stand, &id).unwrap();
     stand.pass(6 * DAY);
-    assert_eq!(refused(back(&mut stand, &format!("{by_address}&InstanceId=eip-other"))), "OperationFailed.AllocateUnfamiliarIp");
+    assert_eq!(
+        refused(back(&mut stand, &format!("{by_address}&InstanceId=eip-other"))),
+        "OperationFailed.AllocateUnfamiliarIp"
+    );
     let again = back(&mut stand, &format!("{by_address}&Tag.1.Key=owner&Tag.1.Value=w")).unwrap();
     let new = again["AllocationId"].as_str().unwrap().to_owned();
     assert_eq!(again["EipAddress"], address.as_str());
@@ -95,9 +116,11 @@ fn an_address_comes_back_within_a_week_of_its_release_and_no_other_does() {
 fn eips_are_found_by_a_tags_key_alone_or_with_its_value_and_by_closed_filters() {
     let mut stand = Stand::new(Profile::Instant);
     stand.cloud.set_quotas(Quotas { eips: 100, ..Quotas::default() });
-    for query in
-        ["Tag.1.Key=owner&Tag.1.Value=a", "Tag.1.Key=owner&Tag.1.Value=b&Tag.2.Key=pod&Tag.2.Value=p", "Tag.1.Key=pod&Tag.1.Value=p"]
-    {
+    for query in [
+        "Tag.1.Key=owner&Tag.1.Value=a",
+        "Tag.1.Key=owner&Tag.1.Value=b&Tag.2.Key=pod&Tag.2.Value=p",
+        "Tag.1.Key=pod&Tag.1.Value=p",
+    ] {
         stand.call("AllocateEipAddress", query).unwrap();
     }
     for (query, found) in [
@@ -109,8 +132,18 @@ fn eips_are_found_by_a_tags_key_alone_or_with_its_value_and_by_closed_filters() 
         ("ChargeType=PrePaid", 0),
         ("LockReason=security", 0),
     ] {
-        assert_eq!(stand.call("DescribeEipAddresses", query).unwrap()["TotalCount"], found, "{query}");
+        assert_eq!(
+            stand.call("DescribeEipAddresses", query).unwrap()["TotalCount"],
+            found,
+            "{query}"
+        );
     }
-    assert_eq!(refused(stand.call("DescribeEipAddresses", "ChargeType=Free")), "InvalidChargeType.ValueNotSupported");
-    assert_eq!(refused(stand.call("DescribeEipAddresses", "LockReason=mood")), "InvalidLockReason.NotFound");
+    assert_eq!(
+        refused(stand.call("DescribeEipAddresses", "ChargeType=Free")),
+        "InvalidChargeType.ValueNotSupported"
+    );
+    assert_eq!(
+        refused(stand.call("DescribeEipAddresses", "LockReason=mood")),
+        "InvalidLockReason.NotFound"
+    );
 }

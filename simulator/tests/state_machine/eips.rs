@@ -16,19 +16,31 @@ fn an_eip_passes_through_every_state_of_its_life() {
     assert_eq!(stand.eip(&id)["Status"], "Available");
     stand.bind(&id, "10.1.0.21").unwrap();
     assert_eq!(stand.eip(&id)["Status"], "Associating");
-    assert_eq!(refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))), "TaskConflict");
+    assert_eq!(
+        refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))),
+        "TaskConflict"
+    );
     stand.pass(1000);
-    assert_eq!(refused(stand.call("UnassociateEipAddress", &format!("AllocationId={id}"))), "IncorrectEipStatus");
+    assert_eq!(
+        refused(stand.call("UnassociateEipAddress", &format!("AllocationId={id}"))),
+        "IncorrectEipStatus"
+    );
     stand.pass(5000);
     assert_eq!(stand.eip(&id)["Status"], "InUse");
-    assert_eq!(refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))), "IncorrectEipStatus");
+    assert_eq!(
+        refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))),
+        "IncorrectEipStatus"
+    );
     stand.call("UnassociateEipAddress", &format!("AllocationId={id}")).unwrap();
     assert_eq!(stand.eip(&id)["Status"], "Unassociating");
     stand.calm("ReleaseEipAddress", &format!("AllocationId={id}")).unwrap();
     assert_eq!(stand.eip(&id)["Status"], "Releasing");
     stand.pass(5000);
     assert_eq!(stand.eip(&id), Value::Null);
-    assert_eq!(refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))), "InvalidAllocationId.NotFound");
+    assert_eq!(
+        refused(stand.call("ReleaseEipAddress", &format!("AllocationId={id}"))),
+        "InvalidAllocationId.NotFound"
+    );
 }
 
 #[test]
@@ -49,7 +61,10 @@ fn an_eip_with_entries_stays_on_its_gateway_unless_forced() {
     let entry = stand.entry("80", "10.1.0.5", "80", "TCP");
     stand.call("CreateForwardEntry", &entry).unwrap();
     let query = format!("AllocationId={eip}&InstanceId={gateway}&InstanceType=Nat");
-    assert_eq!(refused(stand.calm("UnassociateEipAddress", &query)), "InvalidIpStatus.HasBeenUsedByForwardEntry");
+    assert_eq!(
+        refused(stand.calm("UnassociateEipAddress", &query)),
+        "InvalidIpStatus.HasBeenUsedByForwardEntry"
+    );
     stand.call("UnassociateEipAddress", &format!("{query}&Force=True")).unwrap();
     stand.pass(1000);
     assert!(stand.cloud.state()["forwardEntries"].as_array().unwrap().is_empty());
@@ -62,12 +77,22 @@ fn an_address_just_bound_to_a_gateway_is_still_in_binding() {
     let (gateway, table, _, _) = stand.gateway();
     let id = stand.allocate();
     let address = stand.eip(&id)["IpAddress"].as_str().unwrap().to_owned();
-    stand.calm("AssociateEipAddress", &format!("AllocationId={id}&InstanceId={gateway}&InstanceType=Nat")).unwrap();
+    stand
+        .calm(
+            "AssociateEipAddress",
+            &format!("AllocationId={id}&InstanceId={gateway}&InstanceType=Nat"),
+        )
+        .unwrap();
     while stand.eip(&id)["Status"] != "InUse" {
         stand.pass(100);
     }
-    let query = format!("ForwardTableId={table}&ExternalIp={address}&ExternalPort=1&InternalIp=10.1.0.5&InternalPort=1&IpProtocol=TCP");
-    assert_eq!(refused(stand.call("CreateForwardEntry", &query)), "OperationUnsupported.EipInBinding");
+    let query = format!(
+        "ForwardTableId={table}&ExternalIp={address}&ExternalPort=1&InternalIp=10.1.0.5&InternalPort=1&IpProtocol=TCP"
+    );
+    assert_eq!(
+        refused(stand.call("CreateForwardEntry", &query)),
+        "OperationUnsupported.EipInBinding"
+    );
     stand.pass(3000);
     stand.call("CreateForwardEntry", &query).unwrap();
 }
@@ -78,7 +103,10 @@ fn a_gateway_takes_many_eips_in_one_call_until_it_is_full_or_locked() {
     let (gateway, ..) = stand.gateway();
     let bound = |stand: &Stand| stand.cloud.gateway_summary()[0]["eips"].as_array().unwrap().len();
     let (before, ids) = (bound(&stand), [stand.allocate(), stand.allocate(), stand.allocate()]);
-    let batch = format!("BindedInstanceId={gateway}&BindedInstanceType=Nat&InstanceIds.1={}&InstanceIds.2={}", ids[0], ids[1]);
+    let batch = format!(
+        "BindedInstanceId={gateway}&BindedInstanceType=Nat&InstanceIds.1={}&InstanceIds.2={}",
+        ids[0], ids[1]
+    );
     stand.calm("AssociateEipAddressBatch", &batch).unwrap();
     stand.pass(1000);
     assert_eq!(bound(&stand), before + 2);
@@ -96,7 +124,10 @@ fn an_eip_joins_a_bandwidth_package_and_shows_its_bandwidth() {
     let id = stand.allocate();
     let query = format!("BandwidthPackageId=cbwp-bp1waygate0000000&IpInstanceId={id}");
     stand.call("AddCommonBandwidthPackageIp", &query).unwrap();
-    assert_eq!(refused(stand.call("AddCommonBandwidthPackageIp", &query)), "IpInstanceId.AlreadyInBandwidthPackage");
+    assert_eq!(
+        refused(stand.call("AddCommonBandwidthPackageIp", &query)),
+        "IpInstanceId.AlreadyInBandwidthPackage"
+    );
     let relation = |stand: &mut Stand| {
         let packages = stand.call("DescribeCommonBandwidthPackages", "").unwrap();
         packages["CommonBandwidthPackages"]["CommonBandwidthPackage"][0]["PublicIpAddresses"]["PublicIpAddresse"][0]
@@ -108,7 +139,10 @@ fn an_eip_joins_a_bandwidth_package_and_shows_its_bandwidth() {
     assert_eq!(relation(&mut stand), "BINDED");
     assert_eq!(stand.eip(&id)["Bandwidth"], "1000");
     stand.call("RemoveCommonBandwidthPackageIp", &query).unwrap();
-    assert_eq!(refused(stand.call("RemoveCommonBandwidthPackageIp", &query)), "OperationUnsupported.IpNotInCbwp");
+    assert_eq!(
+        refused(stand.call("RemoveCommonBandwidthPackageIp", &query)),
+        "OperationUnsupported.IpNotInCbwp"
+    );
     assert_eq!(stand.eip(&id)["Bandwidth"], "5");
 }
 
@@ -116,9 +150,14 @@ fn an_eip_joins_a_bandwidth_package_and_shows_its_bandwidth() {
 fn what_the_console_does_is_in_effect_at_once() {
     let mut stand = Stand::new(Profile::Strict);
     let (gateway, _, eip, _) = stand.gateway();
-    let id = stand.create("80", "10.1.0.5", "80", "TCP").unwrap()["ForwardEntryId"].as_str().unwrap().to_owned();
+    let id = stand.create("80", "10.1.0.5", "80", "TCP").unwrap()["ForwardEntryId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     stand.pass(5000);
-    let by_hand = |stand: &mut Stand, action: &str, query: String| stand.cloud.by_hand(action, &Params::new(decode(query.as_bytes())));
+    let by_hand = |stand: &mut Stand, action: &str, query: String| {
+        stand.cloud.by_hand(action, &Params::new(decode(query.as_bytes())))
+    };
     by_hand(&mut stand, "DeleteForwardEntry", format!("ForwardEntryId={id}")).unwrap();
     assert!(stand.cloud.state()["forwardEntries"].as_array().unwrap().is_empty());
     by_hand(&mut stand, "UnassociateEipAddress", format!("AllocationId={eip}")).unwrap();

@@ -15,8 +15,12 @@ fn every_pod_address_appears_after_a_moment_and_every_kind_is_among_the_first_tw
     assert!(stand.interface("10.1.0.5").is_none());
     stand.pass(1);
     assert!(stand.interface("10.1.0.5").is_some());
-    for (net, wanted) in [("10.1.0", vec!["primary", "secondary"]), ("10.4.0", vec!["prefix", "primary", "secondary"])] {
-        let kinds: BTreeSet<&str> = (1..=20).map(|host| kind_of(&mut stand, &format!("{net}.{host}"))).collect();
+    for (net, wanted) in [
+        ("10.1.0", vec!["primary", "secondary"]),
+        ("10.4.0", vec!["prefix", "primary", "secondary"]),
+    ] {
+        let kinds: BTreeSet<&str> =
+            (1..=20).map(|host| kind_of(&mut stand, &format!("{net}.{host}"))).collect();
         assert_eq!(kinds, wanted.into_iter().collect(), "{net}");
     }
     let announced: Vec<String> = (0..=255).map(|host| format!("10.4.0.{host}")).collect();
@@ -33,7 +37,12 @@ fn kind_of(stand: &mut Stand, address: &str) -> &'static str {
         Some(set) if set["Primary"] == true => "primary",
         Some(_) => "secondary",
         None => {
-            assert!(interface["Ipv4PrefixSets"]["Ipv4PrefixSet"][0]["Ipv4Prefix"].as_str().unwrap().ends_with("/28"));
+            assert!(
+                interface["Ipv4PrefixSets"]["Ipv4PrefixSet"][0]["Ipv4Prefix"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("/28")
+            );
             "prefix"
         }
     }
@@ -56,7 +65,10 @@ fn a_detached_interface_frees_its_eips_and_its_addresses_return_on_another() {
     stand.bind(&id, "10.1.0.11").unwrap();
     let old = stand.interface_id("10.1.0.11");
     stand.cloud.detach_interface(&old).unwrap();
-    assert_eq!((&stand.eip(&id)["Status"], &stand.eip(&id)["InstanceId"]), (&Value::from("Available"), &Value::from("")));
+    assert_eq!(
+        (&stand.eip(&id)["Status"], &stand.eip(&id)["InstanceId"]),
+        (&Value::from("Available"), &Value::from(""))
+    );
     assert_ne!(stand.interface_id("10.1.0.11"), old);
 }
 
@@ -65,10 +77,15 @@ fn a_strict_cloud_shows_members_of_trunks_and_protocols_in_lower_case() {
     let mut stand = Stand::new(Profile::Strict);
     stand.interface_id("10.1.0.15");
     let member = stand.interface("10.1.0.15").unwrap();
-    assert_eq!((&member["InstanceId"], &member["Attachment"]["InstanceId"]), (&Value::from(""), &Value::from("i-bp1nodej10000000000")));
+    assert_eq!(
+        (&member["InstanceId"], &member["Attachment"]["InstanceId"]),
+        (&Value::from(""), &Value::from("i-bp1nodej10000000000"))
+    );
     stand.create("80", "10.1.0.5", "80", "UDP").unwrap();
     assert_eq!(stand.cloud.state()["forwardEntries"][0]["IpProtocol"], "udp");
     let (_, table, _, _) = stand.gateway();
-    let found = stand.call("DescribeForwardTableEntries", &format!("ForwardTableId={table}&IpProtocol=UDP")).unwrap();
+    let found = stand
+        .call("DescribeForwardTableEntries", &format!("ForwardTableId={table}&IpProtocol=UDP"))
+        .unwrap();
     assert_eq!(found["TotalCount"], 1);
 }

@@ -8,7 +8,8 @@ use simulator::{cloud::Cloud, profile::Profile};
 
 use super::stand::Stand;
 
-/// One random call: which action, for which of a few things, with which of a few tokens, and how much later.
+/// One random call: which action, for which of a few things, with which of a few tokens, and how
+/// much later.
 type Step = (u8, u8, u8, u8, u16);
 
 /// What holds after every step, whatever was called.
@@ -30,13 +31,16 @@ impl Watch {
                 let (from, to) = text.split_once('/').unwrap_or((text, text));
                 from.parse::<u16>().unwrap()..=to.parse::<u16>().unwrap()
             };
-            let (table, protocol) = (entry["ForwardTableId"].to_string(), entry["IpProtocol"].to_string());
+            let (table, protocol) =
+                (entry["ForwardTableId"].to_string(), entry["IpProtocol"].to_string());
             for port in ports("ExternalPort") {
-                let tuple = (table.clone(), entry["ExternalIp"].to_string(), port, protocol.clone());
+                let tuple =
+                    (table.clone(), entry["ExternalIp"].to_string(), port, protocol.clone());
                 assert!(external.insert(tuple.clone()), "two entries have {tuple:?}");
             }
             for port in ports("InternalPort") {
-                let tuple = (table.clone(), entry["InternalIp"].to_string(), port, protocol.clone());
+                let tuple =
+                    (table.clone(), entry["InternalIp"].to_string(), port, protocol.clone());
                 assert!(internal.insert(tuple.clone()), "two entries have {tuple:?}");
             }
         }
@@ -47,11 +51,15 @@ impl Watch {
     fn check_entries(&mut self, state: &Value) {
         let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
         let list = state["forwardEntries"].as_array().unwrap();
-        let seen: BTreeMap<String, String> = list.iter().map(|entry| (text(entry, "ForwardEntryId"), text(entry, "Status"))).collect();
+        let seen: BTreeMap<String, String> = list
+            .iter()
+            .map(|entry| (text(entry, "ForwardEntryId"), text(entry, "Status")))
+            .collect();
         for (id, before) in &self.entries {
             // Made or changed, in effect, on its way out: each can last shorter than the look away.
             let is_legal = match (before.as_str(), seen.get(id).map(String::as_str)) {
-                ("Pending" | "Available", Some("Pending" | "Available" | "Deleting")) | ("Deleting", Some("Deleting") | None) => true,
+                ("Pending" | "Available", Some("Pending" | "Available" | "Deleting"))
+                | ("Deleting", Some("Deleting") | None) => true,
                 (_, after) => after == Some(before.as_str()),
             };
             assert!(is_legal, "{id} went from {before} to {:?}", seen.get(id));
@@ -63,11 +71,15 @@ impl Watch {
         let eips = state["eips"].as_array().unwrap();
         let mut private = BTreeSet::new();
         for eip in eips {
-            let (id, status) = (eip["AllocationId"].as_str().unwrap(), eip["Status"].as_str().unwrap());
+            let (id, status) =
+                (eip["AllocationId"].as_str().unwrap(), eip["Status"].as_str().unwrap());
             let bound = !eip["InstanceId"].as_str().unwrap().is_empty();
             assert_eq!(bound, ["Associating", "InUse", "Unassociating"].contains(&status), "{eip}");
             let address = eip["PrivateIpAddress"].as_str().unwrap();
-            assert!(address.is_empty() || private.insert(address.to_owned()), "{address} has two EIPs");
+            assert!(
+                address.is_empty() || private.insert(address.to_owned()),
+                "{address} has two EIPs"
+            );
             if eip["ChargeType"] == "PrePaid" {
                 assert_ne!(status, "Releasing", "{id} is paid for");
                 self.prepaid.insert(id.to_owned());
@@ -86,7 +98,8 @@ impl Watch {
     }
 }
 
-/// One observation to the next: between two of them either time passed or a call was made, so no state is skipped.
+/// One observation to the next: between two of them either time passed or a call was made, so no
+/// state is skipped.
 fn is_legal(before: &str, after: &str) -> bool {
     let life = [
         ("Available", "Associating"),
@@ -106,26 +119,45 @@ fn step(stand: &mut Stand, watch: &mut Watch, (action, thing, other, token, ms):
     let pod = format!("10.1.0.{}", other % 12 + 1);
     let entries = stand.cloud.state()["forwardEntries"].clone();
     let entry = entries.get(usize::from(thing) % 8).cloned().unwrap_or_default();
-    let (table, id) = (entry["ForwardTableId"].as_str().unwrap_or("ftb-x"), entry["ForwardEntryId"].as_str().unwrap_or("fwd-x"));
+    let (table, id) = (
+        entry["ForwardTableId"].as_str().unwrap_or("ftb-x"),
+        entry["ForwardEntryId"].as_str().unwrap_or("fwd-x"),
+    );
     let tokened = format!("ClientToken=token-{}-{}", action % 8, token % 16);
     let (name, query) = match action % 8 {
-        0 if token % 4 == 0 => ("AllocateEipAddress", format!("InstanceChargeType=PrePaid&Period=1&AutoPay=true&{tokened}")),
+        0 if token % 4 == 0 => (
+            "AllocateEipAddress",
+            format!("InstanceChargeType=PrePaid&Period=1&AutoPay=true&{tokened}"),
+        ),
         0 => ("AllocateEipAddress", tokened.clone()),
         1 => ("ReleaseEipAddress", format!("AllocationId={eip}")),
         2 => ("UnassociateEipAddress", format!("AllocationId={eip}")),
         3 => {
-            let interface = stand.interface(&pod).map(|it| it["NetworkInterfaceId"].as_str().unwrap().to_owned()).unwrap_or_default();
-            let query = format!("AllocationId={eip}&InstanceId={interface}&InstanceType=NetworkInterface&PrivateIpAddress={pod}");
+            let interface = stand
+                .interface(&pod)
+                .map(|it| it["NetworkInterfaceId"].as_str().unwrap().to_owned())
+                .unwrap_or_default();
+            let query = format!(
+                "AllocationId={eip}&InstanceId={interface}&InstanceType=NetworkInterface&PrivateIpAddress={pod}"
+            );
             ("AssociateEipAddress", query)
         }
         4 | 5 => {
             let (external, internal) = (7000 + u16::from(thing % 16), 80 + u16::from(token % 4));
             let length = u16::from(other % 3);
             let ports = |from: u16| format!("{from}/{}", from + length);
-            let query = stand.entry(&ports(external), &pod, &ports(internal), if thing % 2 == 0 { "TCP" } else { "UDP" });
+            let query = stand.entry(
+                &ports(external),
+                &pod,
+                &ports(internal),
+                if thing % 2 == 0 { "TCP" } else { "UDP" },
+            );
             ("CreateForwardEntry", format!("{query}&{tokened}"))
         }
-        6 => ("ModifyForwardEntry", format!("ForwardTableId={table}&ForwardEntryId={id}&InternalIp={pod}")),
+        6 => (
+            "ModifyForwardEntry",
+            format!("ForwardTableId={table}&ForwardEntryId={id}&InternalIp={pod}"),
+        ),
         _ => ("DeleteForwardEntry", format!("ForwardTableId={table}&ForwardEntryId={id}")),
     };
     let outcome = stand.call(name, &query);

@@ -23,7 +23,13 @@ impl Stand {
 
     pub(super) fn seeded(profile: Profile, seed: u64) -> Self {
         let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let settings = Settings { topology: Topology::built_in(), pace: profile.pace(), quotas: Quotas::default(), seed, start: now };
+        let settings = Settings {
+            topology: Topology::built_in(),
+            pace: profile.pace(),
+            quotas: Quotas::default(),
+            seed,
+            start: now,
+        };
         let cloud = Cloud::new(settings);
         let key = cloud.first_access_key().unwrap().id.clone();
         Self { cloud, key, now }
@@ -56,10 +62,21 @@ impl Stand {
         let gateway = &self.cloud.gateway_summary()[0];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let eip = &gateway["eips"][0];
-        (text(&gateway["natGatewayId"]), text(&gateway["forwardTableId"]), text(&eip["allocationId"]), text(&eip["ipAddress"]))
+        (
+            text(&gateway["natGatewayId"]),
+            text(&gateway["forwardTableId"]),
+            text(&eip["allocationId"]),
+            text(&eip["ipAddress"]),
+        )
     }
 
-    pub(super) fn entry(&self, external_port: &str, internal_ip: &str, internal_port: &str, protocol: &str) -> String {
+    pub(super) fn entry(
+        &self,
+        external_port: &str,
+        internal_ip: &str,
+        internal_port: &str,
+        protocol: &str,
+    ) -> String {
         let (_, table, _, address) = self.gateway();
         format!(
             "ForwardTableId={table}&ExternalIp={address}&ExternalPort={external_port}&InternalIp={internal_ip}\
@@ -67,7 +84,13 @@ impl Stand {
         )
     }
 
-    pub(super) fn create(&mut self, external_port: &str, internal_ip: &str, internal_port: &str, protocol: &str) -> Result<Value, String> {
+    pub(super) fn create(
+        &mut self,
+        external_port: &str,
+        internal_ip: &str,
+        internal_port: &str,
+        protocol: &str,
+    ) -> Result<Value, String> {
         let query = self.entry(external_port, internal_ip, internal_port, protocol);
         self.calm("CreateForwardEntry", &query)
     }
@@ -95,7 +118,9 @@ impl Stand {
 
     pub(super) fn bind(&mut self, id: &str, address: &str) -> Result<Value, String> {
         let interface = self.interface_id(address);
-        let query = format!("AllocationId={id}&InstanceId={interface}&InstanceType=NetworkInterface&PrivateIpAddress={address}");
+        let query = format!(
+            "AllocationId={id}&InstanceId={interface}&InstanceType=NetworkInterface&PrivateIpAddress={address}"
+        );
         self.calm("AssociateEipAddress", &query)
     }
 }

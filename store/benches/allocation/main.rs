@@ -1,14 +1,17 @@
-//! How fast ports are allocated and freed, from an empty pool to a nearly full one, and from a thousand leases to a million.
+//! How fast ports are allocated and freed, from an empty pool to a nearly full one, and from a
+//! thousand leases to a million.
 //!
 //! ```text
 //! a life    reserve_ports ─▶ load ─▶ quiet_port, twice ─▶ end_quiet     two ports, by the store's own functions
 //! ```
 //!
-//! 64 clients lead such lives on the stage, whose pool and store grow fuller, and by turns in another database of the same server, with an empty
-//! pool and a thousand leases: what others do to the machine meanwhile hits both. (A plain insert and delete to compare with would wait for the
-//! disk where a life waits for processors.) Judged are the ratio of the two rates, and the processor time that a life takes of the server, which
-//! shows more where the machine is busy; each by its median over slices. It fails where those medians differ by more than a factor of 1.5, where
-//! Postgres has seen a deadlock, and where a free port is not found.
+//! 64 clients lead such lives on the stage, whose pool and store grow fuller, and by turns in
+//! another database of the same server, with an empty pool and a thousand leases: what others do to
+//! the machine meanwhile hits both. (A plain insert and delete to compare with would wait for the
+//! disk where a life waits for processors.) Judged are the ratio of the two rates, and the
+//! processor time that a life takes of the server, which shows more where the machine is busy; each
+//! by its median over slices. It fails where those medians differ by more than a factor of 1.5,
+//! where Postgres has seen a deadlock, and where a free port is not found.
 
 mod race;
 mod stage;
@@ -17,14 +20,16 @@ use anyhow::{Result, ensure};
 use race::Race;
 use stage::Stage;
 
-/// Leases in the store, and how much of the pool is held, in percent; in an order in which little has to be changed between them.
+/// Leases in the store, and how much of the pool is held, in percent; in an order in which little
+/// has to be changed between them.
 const LEASES: [i64; 3] = [1_000, 100_000, 1_000_000];
 const FILLS: [i32; 4] = [0, 50, 90, 98];
 
 /// The largest median ratio may be so many times the smallest.
 const BOUND: f64 = 1.5;
 
-// A thread for each client: fewer would have to wait for a processor on a busy machine, and the server would look as fast as they are.
+// A thread for each client: fewer would have to wait for a processor on a busy machine, and the
+// server would look as fast as they are.
 #[tokio::main(worker_threads = 64)]
 async fn main() -> Result<()> {
     // `cargo test --all-targets` starts benchmarks with this, to see that they start.
@@ -67,7 +72,10 @@ fn judge(races: &[Race], deadlocks: i64) -> Result<()> {
         spread(&ratios),
         spread(&works)
     );
-    ensure!(spread(&ratios) <= BOUND && spread(&works) <= BOUND, "more than {BOUND}: it depends on how full the pool or the store is");
+    ensure!(
+        spread(&ratios) <= BOUND && spread(&works) <= BOUND,
+        "more than {BOUND}: it depends on how full the pool or the store is"
+    );
     ensure!(deadlocks == 0, "Postgres has seen deadlocks");
     Ok(())
 }

@@ -13,13 +13,15 @@ use waygate_core::lease::{PortKey, Reserved};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
 use waygate_store::{Claim, Sighting, Store};
 
-/// Long enough for a few lives of each client, short enough that the machine is the same for both stages.
+/// Long enough for a few lives of each client, short enough that the machine is the same for both
+/// stages.
 const SLICE: Duration = Duration::from_millis(500);
 
 /// Slices on each stage that count.
 const SLICES: usize = 11;
 
-/// Slices before those, until caches are warm, and pages that a checkpoint has written are in the log again.
+/// Slices before those, until caches are warm, and pages that a checkpoint has written are in the
+/// log again.
 const WARM_UP: usize = 4;
 
 /// Longer than everything.
@@ -68,8 +70,12 @@ impl fmt::Display for Race {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let here = median(self.0.iter().map(|(here, _)| here.rate).collect());
         let there = median(self.0.iter().map(|(_, there)| there.rate).collect());
-        let (least, most) = self.ratios().into_iter().fold((f64::MAX, f64::MIN), |(least, most), it| (least.min(it), most.max(it)));
-        let work = self.work().map_or_else(|| "–".to_owned(), |work| format!("{:.2} ms", work * 1e3));
+        let (least, most) = self
+            .ratios()
+            .into_iter()
+            .fold((f64::MAX, f64::MIN), |(least, most), it| (least.min(it), most.max(it)));
+        let work =
+            self.work().map_or_else(|| "–".to_owned(), |work| format!("{:.2} ms", work * 1e3));
         write!(f, "{here:.0} | {there:.0} | {:.2} | {least:.2}–{most:.2} | {work}", self.ratio())
     }
 }
@@ -91,7 +97,14 @@ async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
     for _ in 0..CLIENTS {
         let pod_uid = Uuid::new_v4();
         let pod_name = pod_uid.to_string();
-        let pod = Sighting { namespace: "bench", pod_name: &pod_name, pod_uid, controller: None, request: &request, pod_created_at: None };
+        let pod = Sighting {
+            namespace: "bench",
+            pod_name: &pod_name,
+            pod_uid,
+            controller: None,
+            request: &request,
+            pod_created_at: None,
+        };
         stage.store.sight(stage.cluster, &pod).await?;
     }
     let claims = stage.store.claim(stage.cluster, Uuid::new_v4(), CLIENTS.into(), CLAIM).await?;
@@ -130,7 +143,9 @@ async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
     let rate = f64::from(lives) / began.elapsed().as_secs_f64();
     sweeper.await??;
     let after = stage.processor_time().await?;
-    let work = after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() / f64::from(lives));
+    let work = after
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before).as_secs_f64() / f64::from(lives));
     Ok(Slice { rate, work })
 }
 
@@ -142,7 +157,11 @@ async fn life(store: &Store, claim: &Claim, mut eips: Vec<AllocationId>) -> Resu
     let lease = store.claimed(claim).load(CLAIM).await?.lease;
     for run in lease.runs() {
         let head = run.head;
-        let key = PortKey { allocation_id: head.allocation_id.clone(), protocol: head.protocol(), port: head.external_port };
+        let key = PortKey {
+            allocation_id: head.allocation_id.clone(),
+            protocol: head.protocol(),
+            port: head.external_port,
+        };
         store.claimed(claim).quiet_port(&key, Duration::ZERO).await?;
     }
     Ok(())

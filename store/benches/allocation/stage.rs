@@ -1,4 +1,5 @@
-//! A database with so many leases, and a pool so full. Rows are made by SQL, many at once, as the store's functions would leave them.
+//! A database with so many leases, and a pool so full. Rows are made by SQL, many at once, as the
+//! store's functions would leave them.
 
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
@@ -65,17 +66,21 @@ pub(crate) struct Stage {
 }
 
 /// Runs in two databases of its own, which go with it: the stage, and the one it is compared with.
-pub(crate) async fn in_databases(run: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>) -> Result<()> {
+pub(crate) async fn in_databases(
+    run: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
+) -> Result<()> {
     let admin: PgConnectOptions = std::env::var_os("DATABASE_URL")
         .and_then(|url| url.into_string().ok())
         .context("this benchmark needs a Postgres: use `make bench`, or set DATABASE_URL to one that takes 140 connections")?
         .parse()?;
-    let names = ["stage", "other"].map(|name| format!("waygate_bench_{name}_{}", Uuid::new_v4().simple()));
+    let names =
+        ["stage", "other"].map(|name| format!("waygate_bench_{name}_{}", Uuid::new_v4().simple()));
     for name in &names {
         administer(&admin, format!("CREATE DATABASE {name}")).await?;
     }
     let [stage, other] = names.each_ref().map(|name| admin.clone().database(name).to_url_lossy());
-    let run = async { run(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await };
+    let run =
+        async { run(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await };
     let result = AssertUnwindSafe(run).catch_unwind().await;
     for name in names {
         administer(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
@@ -84,7 +89,8 @@ pub(crate) async fn in_databases(run: impl AsyncFnOnce(&Stage, &Stage) -> Result
 }
 
 async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
-    let mut connection = PgConnection::connect_with(admin).await.context("reaching Postgres at DATABASE_URL")?;
+    let mut connection =
+        PgConnection::connect_with(admin).await.context("reaching Postgres at DATABASE_URL")?;
     sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
     Ok(connection.close().await?)
 }
@@ -115,9 +121,17 @@ impl Stage {
 
     /// Makes leases, with two ports each elsewhere, until there are so many.
     pub(crate) async fn fill_store(&self, leases: i64) -> Result<()> {
-        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'").fetch_one(&self.pool).await?;
-        let request = Request::Dnat(DnatRequest { ports: Vec::new(), fixed: false, same_port: false });
-        sqlx::query(ELSEWHERE).bind(there).bind(leases).bind(serde_json::to_value(request)?).execute(&self.pool).await?;
+        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'")
+            .fetch_one(&self.pool)
+            .await?;
+        let request =
+            Request::Dnat(DnatRequest { ports: Vec::new(), fixed: false, same_port: false });
+        sqlx::query(ELSEWHERE)
+            .bind(there)
+            .bind(leases)
+            .bind(serde_json::to_value(request)?)
+            .execute(&self.pool)
+            .await?;
         self.settle().await
     }
 
@@ -138,10 +152,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Processor time that the server's processes for this database have had, as Linux tells it; none where they are not on this machine.
+    /// Processor time that the server's processes for this database have had, as Linux tells it;
+    /// none where they are not on this machine.
     pub(crate) async fn processor_time(&self) -> Result<Option<Duration>> {
         let processes = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1";
-        let processes: Vec<i32> = sqlx::query_scalar(processes).bind(CLIENT).fetch_all(&self.pool).await?;
+        let processes: Vec<i32> =
+            sqlx::query_scalar(processes).bind(CLIENT).fetch_all(&self.pool).await?;
         let of = |process: &i32| {
             let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
             Some(Duration::from_nanos(told.split(' ').next()?.parse().ok()?))

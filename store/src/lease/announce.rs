@@ -1,4 +1,5 @@
-//! How a lease begins: announced at admission, sighted by the watch. Whichever comes first makes the row.
+//! How a lease begins: announced at admission, sighted by the watch. Whichever comes first makes
+//! the row.
 
 use crate::cluster::Cluster;
 use crate::columns::{keeps, to_json};
@@ -46,12 +47,14 @@ pub struct Sighting<'a> {
 }
 
 impl Store {
-    /// Announces a pod. Repeating it changes nothing. A pod for which a lease is kept needs no announcement: that lease becomes its own.
+    /// Announces a pod. Repeating it changes nothing. A pod for which a lease is kept needs no
+    /// announcement: that lease becomes its own.
     pub async fn hand_off(&self, job: &HandOff<'_>) -> Result<(), Error> {
-        let cluster = sqlx::query_scalar!("SELECT cluster_id FROM cluster WHERE name = $1", job.cluster_name)
-            .fetch_optional(&self.pool)
-            .await?
-            .ok_or_else(|| Error::UnknownCluster { name: job.cluster_name.to_owned() })?;
+        let cluster =
+            sqlx::query_scalar!("SELECT cluster_id FROM cluster WHERE name = $1", job.cluster_name)
+                .fetch_optional(&self.pool)
+                .await?
+                .ok_or_else(|| Error::UnknownCluster { name: job.cluster_name.to_owned() })?;
         sqlx::query_file!(
             "src/queries/announce_pod.sql",
             cluster,
@@ -69,7 +72,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one kept for it.
+    /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one kept for
+    /// it.
     pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
         let sighted = sqlx::query_file!(
@@ -94,9 +98,16 @@ impl Store {
             Err(error) => return Err(error),
         };
         if kept {
-            sqlx::query_file!("src/queries/wake_kept.sql", cluster.id, kind, pod.namespace, pod.pod_name, pod.pod_uid,)
-                .execute(&self.pool)
-                .await?;
+            sqlx::query_file!(
+                "src/queries/wake_kept.sql",
+                cluster.id,
+                kind,
+                pod.namespace,
+                pod.pod_name,
+                pod.pod_uid,
+            )
+            .execute(&self.pool)
+            .await?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use waygate_core::lease::Phase;
 use waygate_core::request::Request;
 
 impl Claimed<'_> {
-    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What is held has its successor, if it had to wait for one.
+    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What
+    /// is held has its successor, if it had to wait for one.
     pub async fn set_phase(&self, phase: Phase) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE lease SET phase = $4, doubts = 0, told = told OR $4 = 'held', parted_at = CASE WHEN $4 <> 'held' THEN parted_at END
@@ -38,7 +39,8 @@ impl Claimed<'_> {
         fenced(done.rows_affected())
     }
 
-    /// Nothing points anywhere: kept for a successor, for `seconds` by Postgres' clock or until a person ends it.
+    /// Nothing points anywhere: kept for a successor, for `seconds` by Postgres' clock or until a
+    /// person ends it.
     pub async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
         // A hundred years are as good as the longest Go duration, and no interval overflows.
         let seconds = seconds.map(|seconds| f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)));
@@ -69,7 +71,8 @@ impl Claimed<'_> {
         fenced(done.rows_affected())
     }
 
-    /// A lease that is kept, or whose entries stand for it, becomes the successor's. [`Error::Conflict`] by `LeaseOfPod`: the successor has one.
+    /// A lease that is kept, or whose entries stand for it, becomes the successor's.
+    /// [`Error::Conflict`] by `LeaseOfPod`: the successor has one.
     pub async fn succeed(&self, pod: Uuid, request: &Request) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE lease SET phase = 'wanted', pod_uid = $4, pod_created_at = NULL, request = $5, keeps = $6, ends_at = NULL, created_at = now()
@@ -99,7 +102,8 @@ impl Claimed<'_> {
         fenced(done.rows_affected())
     }
 
-    /// Deletes a lease that holds nothing. One that still has something is kept, whatever the caller believed.
+    /// Deletes a lease that holds nothing. One that still has something is kept, whatever the
+    /// caller believed.
     pub async fn forget(&self) -> Result<(), Error> {
         let done = sqlx::query!(
             "DELETE FROM lease l WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL AND private_ip IS NULL

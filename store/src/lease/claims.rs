@@ -1,4 +1,5 @@
-//! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with the time of the next look.
+//! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with
+//! the time of the next look.
 
 use crate::claimed::{Claim, Claimed, fenced};
 use crate::cluster::Cluster;
@@ -27,8 +28,15 @@ pub struct Finish<'a> {
 }
 
 impl Store {
-    /// Claims up to `limit` leases that are due, the longest due first. A claim lapses after `period`, and anyone may claim again.
-    pub async fn claim(&self, cluster: Cluster, owner: Uuid, limit: i64, period: Duration) -> Result<Vec<Claim>, Error> {
+    /// Claims up to `limit` leases that are due, the longest due first. A claim lapses after
+    /// `period`, and anyone may claim again.
+    pub async fn claim(
+        &self,
+        cluster: Cluster,
+        owner: Uuid,
+        limit: i64,
+        period: Duration,
+    ) -> Result<Vec<Claim>, Error> {
         let rows = sqlx::query!(
             "WITH due AS MATERIALIZED (
                SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
@@ -42,11 +50,19 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| Claim { lease_id: LeaseId(row.lease_id), owner, epoch: row.epoch }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| Claim { lease_id: LeaseId(row.lease_id), owner, epoch: row.epoch })
+            .collect())
     }
 
     /// Extends claims that are still held by `period`. Those that have lapsed stay lapsed.
-    pub async fn renew(&self, owner: Uuid, leases: &[LeaseId], period: Duration) -> Result<(), Error> {
+    pub async fn renew(
+        &self,
+        owner: Uuid,
+        leases: &[LeaseId],
+        period: Duration,
+    ) -> Result<(), Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         sqlx::query!(
             "UPDATE lease SET due_at = now() + make_interval(secs => $3) WHERE lease_id = ANY($2) AND owner = $1 AND due_at > now()",

@@ -18,13 +18,16 @@ impl Store {
     /// Which of these leases the store knows.
     pub async fn known(&self, leases: &[LeaseId]) -> Result<Vec<LeaseId>, Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
-        let rows = sqlx::query_scalar!("SELECT lease_id FROM lease WHERE lease_id = ANY($1)", &ids).fetch_all(&self.pool).await?;
+        let rows = sqlx::query_scalar!("SELECT lease_id FROM lease WHERE lease_id = ANY($1)", &ids)
+            .fetch_all(&self.pool)
+            .await?;
         Ok(rows.into_iter().map(LeaseId).collect())
     }
 }
 
 impl Claimed<'_> {
-    /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by `CustomResource`: a predecessor still is.
+    /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by
+    /// `CustomResource`: a predecessor still is.
     pub async fn set_resource(&self, writes: Writes) -> Result<(), Error> {
         let done = sqlx::query!(
             "UPDATE lease SET resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",

@@ -1,6 +1,8 @@
-//! Where a lease's EIP comes from when it is not bought for it: named by its pod, from a pool, from an older pod, left over, bought back.
+//! Where a lease's EIP comes from when it is not bought for it: named by its pod, from a pool, from
+//! an older pod, left over, bought back.
 //!
-//! One lease has an EIP at a time, by unique index (`lease_eip`); whoever gives one up does so under its own claim, or loses the claim first.
+//! One lease has an EIP at a time, by unique index (`lease_eip`); whoever gives one up does so
+//! under its own claim, or loses the claim first.
 
 use crate::claimed::{Claimed, fenced};
 use crate::columns::address;
@@ -17,7 +19,9 @@ impl Store {
     pub async fn eip_sources(&self, lease: &Lease) -> Result<EipSources, Error> {
         let Request::Eip(request) = &lease.request else { return Ok(EipSources::default()) };
         match &request.source {
-            EipSource::Given(id) => Ok(EipSources { holder: self.holder(lease, id).await?, ..EipSources::default() }),
+            EipSource::Given(id) => {
+                Ok(EipSources { holder: self.holder(lease, id).await?, ..EipSources::default() })
+            }
             EipSource::Allocate(_) => self.left_over(lease).await,
             EipSource::Pool(_) => Ok(EipSources::default()),
         }
@@ -45,34 +49,50 @@ impl Store {
     }
 
     async fn left_over(&self, lease: &Lease) -> Result<EipSources, Error> {
-        let row = sqlx::query_file!("src/queries/find_left_over_eip.sql", lease.id.0, RECLAIMABLE.as_secs_f64(),)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query_file!(
+            "src/queries/find_left_over_eip.sql",
+            lease.id.0,
+            RECLAIMABLE.as_secs_f64(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
         let Some(row) = row else { return Ok(EipSources::default()) };
-        Ok(EipSources { former: row.former.as_deref().map(address).transpose()?, spare: row.spare.map(LeaseId), ..EipSources::default() })
+        Ok(EipSources {
+            former: row.former.as_deref().map(address).transpose()?,
+            spare: row.spare.map(LeaseId),
+            ..EipSources::default()
+        })
     }
 
     /// Forgets addresses that the cloud gives back to nobody any more.
     pub async fn prune_former(&self) -> Result<u64, Error> {
-        let done =
-            sqlx::query!("DELETE FROM former_address WHERE released_at < now() - make_interval(secs => $1)", RECLAIMABLE.as_secs_f64())
-                .execute(&self.pool)
-                .await?;
+        let done = sqlx::query!(
+            "DELETE FROM former_address WHERE released_at < now() - make_interval(secs => $1)",
+            RECLAIMABLE.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(done.rows_affected())
     }
 }
 
 impl Claimed<'_> {
-    /// Takes the first of these EIPs that no lease has, as one that is not ours to release; says whether there was one. One that another
-    /// lease takes in this very moment was none.
+    /// Takes the first of these EIPs that no lease has, as one that is not ours to release; says
+    /// whether there was one. One that another lease takes in this very moment was none.
     pub async fn take_eip(&self, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, Error> {
         let ids: Vec<_> = candidates.iter().map(|(id, _)| id.as_str().to_owned()).collect();
         let addresses: Vec<_> = candidates.iter().map(|(_, address)| address.to_string()).collect();
-        let taken =
-            sqlx::query_file!("src/queries/adopt_eip.sql", self.claim.lease_id.0, self.claim.owner, self.claim.epoch, &ids, &addresses,)
-                .fetch_one(&self.store.pool)
-                .await
-                .map_err(Error::from);
+        let taken = sqlx::query_file!(
+            "src/queries/adopt_eip.sql",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            &ids,
+            &addresses,
+        )
+        .fetch_one(&self.store.pool)
+        .await
+        .map_err(Error::from);
         let row = match taken {
             Err(Error::Conflict(Constraint::HeldEip)) => return Ok(false),
             row => row?,
@@ -81,17 +101,23 @@ impl Claimed<'_> {
         Ok(row.taken)
     }
 
-    /// Tells the lease that has the given EIP to give it up to this one's pod, for good, and wakes it. Nothing happens where that lease's pod is
-    /// not the older one, or did not name the EIP.
+    /// Tells the lease that has the given EIP to give it up to this one's pod, for good, and wakes
+    /// it. Nothing happens where that lease's pod is not the older one, or did not name the EIP.
     pub async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
-        let row = sqlx::query_file!("src/queries/preempt_eip.sql", self.claim.lease_id.0, self.claim.owner, self.claim.epoch, id.as_str(),)
-            .fetch_optional(&self.store.pool)
-            .await?;
+        let row = sqlx::query_file!(
+            "src/queries/preempt_eip.sql",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+            id.as_str(),
+        )
+        .fetch_optional(&self.store.pool)
+        .await?;
         fenced(u64::from(row.is_some()))
     }
 
-    /// Takes the PrePaid EIP that a lease on its way out leaves unused; says whether it still did. That lease's claim ends with it: what its
-    /// worker had in mind for the EIP is fenced off.
+    /// Takes the PrePaid EIP that a lease on its way out leaves unused; says whether it still did.
+    /// That lease's claim ends with it: what its worker had in mind for the EIP is fenced off.
     pub async fn take_spare(&self, spare: LeaseId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         let locked = sqlx::query_scalar!(
@@ -103,7 +129,8 @@ impl Claimed<'_> {
         .fetch_optional(&mut *transaction)
         .await?;
         fenced(u64::from(locked.is_some()))?;
-        // Locked in a statement of its own: the next one sees every operation that was intended before.
+        // Locked in a statement of its own: the next one sees every operation that was intended
+        // before.
         let left = sqlx::query!(
             r#"SELECT allocation_id AS "allocation_id!", host(eip_address) AS "address!" FROM lease
              WHERE lease_id = $1 AND phase = 'ending' AND ours AND private_ip IS NULL AND NOT resource AND allocation_id IS NOT NULL

@@ -1,4 +1,5 @@
-//! A lease as a whole, read under a claim: what it holds, what is unresolved, what is known of its gateway.
+//! A lease as a whole, read under a claim: what it holds, what is unresolved, what is known of its
+//! gateway.
 
 use crate::claimed::Claimed;
 use crate::columns::{address, kind, moment, phase, port, protocol};
@@ -6,7 +7,10 @@ use crate::error::Error;
 use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use waygate_core::ids::{
+    AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
+    VpcId, ZoneId,
+};
 use waygate_core::lease::{GatewayFact, Lease, LeasedEip, LeasedPort, Target};
 use waygate_core::operation::{Operation, Refused, Sending};
 use waygate_core::request::{ExposedPort, Kind, Request};
@@ -31,7 +35,8 @@ pub struct Loaded {
     pub refused: Option<Refused>,
     /// How often that has happened in a row.
     pub refusals: i32,
-    /// How long ago its last operation was settled, or there was news of its gateway: a read that began since then shows what came of it.
+    /// How long ago its last operation was settled, or there was news of its gateway: a read that
+    /// began since then shows what came of it.
     pub stirred_ago: Option<Duration>,
     /// Postgres' clock.
     pub now: Timestamp,
@@ -80,8 +85,14 @@ impl LeaseRow {
     }
 
     fn eip(&self) -> Result<Option<LeasedEip>, Error> {
-        let (Some(id), Some(ip)) = (&self.allocation_id, &self.eip_address) else { return Ok(None) };
-        Ok(Some(LeasedEip { allocation_id: AllocationId::new(id), ip_address: address(ip)?, ours: self.ours }))
+        let (Some(id), Some(ip)) = (&self.allocation_id, &self.eip_address) else {
+            return Ok(None);
+        };
+        Ok(Some(LeasedEip {
+            allocation_id: AllocationId::new(id),
+            ip_address: address(ip)?,
+            ours: self.ours,
+        }))
     }
 
     fn target(&self) -> Result<Option<Target>, Error> {
@@ -135,9 +146,15 @@ impl LeaseRow {
             wake: self.wake,
             tries: self.tries,
             reason: self.reason,
-            refused: self.refused.map(serde_json::from_value).transpose().map_err(Error::corrupt)?,
+            refused: self
+                .refused
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(Error::corrupt)?,
             refusals: self.refusals,
-            stirred_ago: self.stirred_ago.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            stirred_ago: self
+                .stirred_ago
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             now: moment(self.now)?,
         })
     }
@@ -162,14 +179,21 @@ impl Claimed<'_> {
         .await?
         .ok_or(Error::ClaimLost)?;
         let request = serde_json::from_value(row.request.clone()).map_err(Error::corrupt)?;
-        let ports = if row.kind() == Kind::Dnat { self.load_ports(&request).await? } else { Default::default() };
+        let ports = if row.kind() == Kind::Dnat {
+            self.load_ports(&request).await?
+        } else {
+            Default::default()
+        };
         let operations = self.load_operations().await?;
         row.into_loaded(self.claim.lease_id, request, ports, operations)
     }
 
-    /// The ports of a lease, in the order the pod asked for them, and what is known of their gateway.
+    /// The ports of a lease, in the order the pod asked for them, and what is known of their
+    /// gateway.
     async fn load_ports(&self, request: &Request) -> Result<LoadedPorts, Error> {
-        let rows = sqlx::query_file!("src/queries/load_ports.sql", self.claim.lease_id.0,).fetch_all(&self.store.pool).await?;
+        let rows = sqlx::query_file!("src/queries/load_ports.sql", self.claim.lease_id.0,)
+            .fetch_all(&self.store.pool)
+            .await?;
         // All are on one EIP.
         let gateway = rows.first().map_or_else(GatewayFact::default, |row| GatewayFact {
             full_at: row.full_at.and_then(|most| usize::try_from(most).ok()),

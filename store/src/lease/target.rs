@@ -1,12 +1,14 @@
-//! Where a lease points. Set before the first call that binds or forwards, cleared when nothing can point there any more.
+//! Where a lease points. Set before the first call that binds or forwards, cleared when nothing can
+//! point there any more.
 
 use crate::claimed::{Claimed, fenced};
 use crate::error::Error;
 use waygate_core::lease::Target;
 
 impl Claimed<'_> {
-    /// From here on something may point at this address. Forward entries may be pointed there from another as they stand; an EIP has one
-    /// binding, which must be gone. [`Error::Conflict`] by `BoundIp` or `ForwardedPort`: an earlier pod's lease still does.
+    /// From here on something may point at this address. Forward entries may be pointed there from
+    /// another as they stand; an EIP has one binding, which must be gone. [`Error::Conflict`] by
+    /// `BoundIp` or `ForwardedPort`: an earlier pod's lease still does.
     pub async fn set_target(&self, target: &Target) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (

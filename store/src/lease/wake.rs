@@ -8,8 +8,9 @@ use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::request::Kind;
 
-/// The statement that wakes the leases of which a condition holds. One that is at work is due as soon as it is done, since its `wake` has grown.
-/// What `after` says is written in the same statement, before; `set` adds columns.
+/// The statement that wakes the leases of which a condition holds. One that is at work is due as
+/// soon as it is done, since its `wake` has grown. What `after` says is written in the same
+/// statement, before; `set` adds columns.
 macro_rules! wake_leases {
     ($(after = $first:literal,)? $(set = $more:literal,)? $which:literal, $($argument:expr),+ $(,)?) => {
         sqlx::query!(
@@ -30,13 +31,19 @@ impl Store {
 
     /// There is news of a pod: its leases are due. Says of which kinds they are.
     pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<Vec<Kind>, Error> {
-        let woken = wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid).fetch_all(&self.pool).await?;
+        let woken =
+            wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid)
+                .fetch_all(&self.pool)
+                .await?;
         Ok(woken.iter().map(|lease| kind(&lease.kind)).collect())
     }
 
-    /// Every lease of the cluster is due, those at work once they are done: after a start or a gap in the watch nobody knows what was missed.
+    /// Every lease of the cluster is due, those at work once they are done: after a start or a gap
+    /// in the watch nobody knows what was missed.
     pub async fn wake_all(&self, cluster: Cluster) -> Result<u64, Error> {
-        let done = wake_leases!("cluster_id = $1 AND phase <> 'headstart'", cluster.id).execute(&self.pool).await?;
+        let done = wake_leases!("cluster_id = $1 AND phase <> 'headstart'", cluster.id)
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected())
     }
 

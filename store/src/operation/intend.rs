@@ -1,4 +1,5 @@
-//! Operations that the claim holder sends itself: intended before the call, with the fence after which nothing of it takes effect.
+//! Operations that the claim holder sends itself: intended before the call, with the fence after
+//! which nothing of it takes effect.
 
 use crate::claimed::{Claimed, fenced};
 use crate::columns::moment;
@@ -10,9 +11,16 @@ use waygate_core::operation::{Operation, Sending};
 use waygate_core::rules::timing::MISSED_READS_APART;
 
 impl Claimed<'_> {
-    /// Commits the intent to change a resource, before the call. Refused when the claim's rest is shorter than `call`.
-    /// [`Error::Conflict`] by `OpenOperation`: an earlier change of this resource has no known end yet.
-    pub async fn intend(&self, resource: &str, change: &Change, call: Duration, fence: Duration) -> Result<Operation, Error> {
+    /// Commits the intent to change a resource, before the call. Refused when the claim's rest is
+    /// shorter than `call`. [`Error::Conflict`] by `OpenOperation`: an earlier change of this
+    /// resource has no known end yet.
+    pub async fn intend(
+        &self,
+        resource: &str,
+        change: &Change,
+        call: Duration,
+        fence: Duration,
+    ) -> Result<Operation, Error> {
         let frozen = serde_json::to_value(change).map_err(Error::corrupt)?;
         let row = sqlx::query!(
             r#"WITH l AS MATERIALIZED (
@@ -34,11 +42,25 @@ impl Claimed<'_> {
         .ok_or(Error::ClaimLost)?;
         let (sending, fence_until) = (Sending::Sent, moment(row.fence_until)?);
         let (resource, change) = (resource.to_owned(), change.clone());
-        Ok(Operation { id: row.operation_id, resource, change, sending, fence_until, misses: 0, waits_out: false })
+        Ok(Operation {
+            id: row.operation_id,
+            resource,
+            change,
+            sending,
+            fence_until,
+            misses: 0,
+            waits_out: false,
+        })
     }
 
-    /// Commits the intent to send an operation once more: the same operation, whoever sends it, with a later fence.
-    pub async fn intend_again(&self, operation: Uuid, call: Duration, fence: Duration) -> Result<(), Error> {
+    /// Commits the intent to send an operation once more: the same operation, whoever sends it,
+    /// with a later fence.
+    pub async fn intend_again(
+        &self,
+        operation: Uuid,
+        call: Duration,
+        fence: Duration,
+    ) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS MATERIALIZED (
                SELECT lease_id FROM lease
@@ -57,7 +79,8 @@ impl Claimed<'_> {
         fenced(done.rows_affected())
     }
 
-    /// A read after the fence showed no effect. The next one that counts is [`MISSED_READS_APART`] later: what made this one blind may last.
+    /// A read after the fence showed no effect. The next one that counts is [`MISSED_READS_APART`]
+    /// later: what made this one blind may last.
     pub async fn miss(&self, operation: Uuid) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)

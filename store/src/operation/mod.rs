@@ -1,4 +1,5 @@
-//! Changes of the cloud: intended before the call, or queued for their gateway's lane; settled once.
+//! Changes of the cloud: intended before the call, or queued for their gateway's lane; settled
+//! once.
 
 pub(crate) mod gateway_lock;
 mod intend;

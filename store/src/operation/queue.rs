@@ -1,4 +1,5 @@
-//! The queues of the gateways' lanes: what waits there are unresolved operations that were not sent yet, or must be sent again.
+//! The queues of the gateways' lanes: what waits there are unresolved operations that were not sent
+//! yet, or must be sent again.
 //!
 //! ```text
 //! queue ─▶ queued ─ next_in_lane ─▶ sent ─ settle ─▶ (settled)
@@ -7,8 +8,9 @@
 //!            └ unqueue ─▶ void; unanswered where it was sent before
 //! ```
 //!
-//! What is queued and taken back is a lease's decision, written under its claim; what is sent is the lane's, written under the lane. Of a
-//! taking back and a sending at the same time one goes through.
+//! What is queued and taken back is a lease's decision, written under its claim; what is sent is
+//! the lane's, written under the lane. Of a taking back and a sending at the same time one goes
+//! through.
 
 use crate::claimed::{Claimed, fenced};
 use crate::columns::moment;
@@ -29,7 +31,8 @@ pub struct Taken {
     pub operation: Operation,
     /// Its lease.
     pub lease_id: LeaseId,
-    /// An earlier send of it was not answered and may still take effect: a refusal of this one does not end it.
+    /// An earlier send of it was not answered and may still take effect: a refusal of this one does
+    /// not end it.
     pub may_still_arrive: bool,
     /// How often the same change was refused before, because the gateway was busy.
     pub agains: i32,
@@ -49,13 +52,23 @@ pub enum Wanted {
 impl Store {
     /// How many changes wait at a gateway.
     pub async fn waiting_in_lane(&self, gateway: &NatGatewayId) -> Result<i64, Error> {
-        let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM operation WHERE lane = $1 AND queued"#, gateway.as_str());
+        let count = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM operation WHERE lane = $1 AND queued"#,
+            gateway.as_str()
+        );
         Ok(count.fetch_one(&self.pool).await?)
     }
 
-    /// Marks what comes next as sent: urgent deletions, then the namespace whose last turn is longest ago, then the oldest. `call` is how long
-    /// its answer is waited for, and the lane holds at least that long; after `fence` nothing of it is expected to take effect any more.
-    pub async fn next_in_lane(&self, lane: &Lane, wanted: Wanted, call: Duration, fence: Duration) -> Result<Option<Taken>, Error> {
+    /// Marks what comes next as sent: urgent deletions, then the namespace whose last turn is
+    /// longest ago, then the oldest. `call` is how long its answer is waited for, and the lane
+    /// holds at least that long; after `fence` nothing of it is expected to take effect any more.
+    pub async fn next_in_lane(
+        &self,
+        lane: &Lane,
+        wanted: Wanted,
+        call: Duration,
+        fence: Duration,
+    ) -> Result<Option<Taken>, Error> {
         let row = sqlx::query_file!(
             "src/queries/send_next_change.sql",
             lane.gateway_id.as_str(),
@@ -93,8 +106,9 @@ impl Store {
         }))
     }
 
-    /// The gateway was busy: what was refused for that is queued anew, as another operation in its old place, and its lease hears nothing of it.
-    /// What may still arrive stays the same operation.
+    /// The gateway was busy: what was refused for that is queued anew, as another operation in its
+    /// old place, and its lease hears nothing of it. What may still arrive stays the same
+    /// operation.
     pub async fn again(&self, lane: &Lane, taken: &Taken, error: &str) -> Result<(), Error> {
         let row = sqlx::query_file!(
             "src/queries/requeue_busy_change.sql",
@@ -110,20 +124,32 @@ impl Store {
         if row.held == 0 { Err(Error::LaneLost) } else { Ok(()) }
     }
 
-    /// Another pod has an address that other leases' entries still point to: what takes those away goes first, and holders that have not asked
-    /// for it look for themselves; one that waits for a successor waits no longer. Gives the gateways concerned.
-    pub async fn hurry(&self, waiting: LeaseId, private_ip: Ipv4Addr) -> Result<Vec<NatGatewayId>, Error> {
-        let lanes =
-            sqlx::query_file_scalar!("src/queries/expedite_removals.sql", waiting.0, private_ip.to_string(),).fetch_all(&self.pool).await?;
+    /// Another pod has an address that other leases' entries still point to: what takes those away
+    /// goes first, and holders that have not asked for it look for themselves; one that waits for a
+    /// successor waits no longer. Gives the gateways concerned.
+    pub async fn hurry(
+        &self,
+        waiting: LeaseId,
+        private_ip: Ipv4Addr,
+    ) -> Result<Vec<NatGatewayId>, Error> {
+        let lanes = sqlx::query_file_scalar!(
+            "src/queries/expedite_removals.sql",
+            waiting.0,
+            private_ip.to_string(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(lanes.into_iter().map(NatGatewayId::new).collect())
     }
 }
 
 impl Claimed<'_> {
-    /// Queues changes at a gateway, each as a new operation; says how many. Those of things that another operation changes already are left.
+    /// Queues changes at a gateway, each as a new operation; says how many. Those of things that
+    /// another operation changes already are left.
     pub async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<usize, Error> {
         let resources: Vec<_> = asks.iter().map(|ask| ask.resource.clone()).collect();
-        let changes: Result<Vec<_>, _> = asks.iter().map(|ask| serde_json::to_value(&ask.change)).collect();
+        let changes: Result<Vec<_>, _> =
+            asks.iter().map(|ask| serde_json::to_value(&ask.change)).collect();
         let row = sqlx::query_file!(
             "src/queries/queue_changes.sql",
             self.claim.lease_id.0,
@@ -139,7 +165,8 @@ impl Claimed<'_> {
         Ok(usize::try_from(row.queued).unwrap_or(0))
     }
 
-    /// Takes an operation back before it is sent; nothing happens if it has been. Where an earlier send went unanswered, it waits for that.
+    /// Takes an operation back before it is sent; nothing happens if it has been. Where an earlier
+    /// send went unanswered, it waits for that.
     pub async fn unqueue(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
@@ -158,7 +185,8 @@ impl Claimed<'_> {
         fenced(held.unsigned_abs())
     }
 
-    /// Queues an operation once more whose answer was lost: the same operation, in its old place. Nothing happens if its end is known by now.
+    /// Queues an operation once more whose answer was lost: the same operation, in its old place.
+    /// Nothing happens if its end is known by now.
     pub async fn requeue(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (

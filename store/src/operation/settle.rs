@@ -30,7 +30,8 @@ pub struct Settlement<'a> {
 }
 
 impl<'a> Settlement<'a> {
-    /// The cloud answered that it is done. What the answer brings (a new EIP, a new entry) is the lease's.
+    /// The cloud answered that it is done. What the answer brings (a new EIP, a new entry) is the
+    /// lease's.
     pub fn succeeded(answer: &'a Answer) -> Self {
         Self::observed(Outcome::Done, Some(answer))
     }
@@ -45,7 +46,8 @@ impl<'a> Settlement<'a> {
         Self { error: Some(error), ..Self::observed(Outcome::Refused, None) }
     }
 
-    /// The thing that was to be taken away is not there. So it is done, and the lease has lost what `effect` says.
+    /// The thing that was to be taken away is not there. So it is done, and the lease has lost what
+    /// `effect` says.
     pub fn absent(error: &'a str, effect: LeaseEffect) -> Self {
         Self { error: Some(error), effect, ..Self::observed(Outcome::Done, None) }
     }
@@ -91,7 +93,9 @@ impl<'a> EntryWrites<'a> {
     fn of(change: &'a Change, outcome: Outcome, answer: Option<&'a Answer>) -> Self {
         match change {
             Change::CreateForwardEntry(forward) if outcome == Outcome::Done => Self {
-                created: answer.and_then(|answer| answer.entry_id.as_ref()).map(ForwardEntryId::as_str),
+                created: answer
+                    .and_then(|answer| answer.entry_id.as_ref())
+                    .map(ForwardEntryId::as_str),
                 head: Some(i32::from(forward.external_port)),
                 protocol: Some(forward.protocol.number()),
                 deleted: None,
@@ -105,9 +109,15 @@ impl<'a> EntryWrites<'a> {
 }
 
 impl Store {
-    /// Records how an operation ended: a fact, so not fenced, and written once. What the answer brought goes onto the lease in the same
-    /// statement; whoever holds the lease now, if not the bringer, is woken.
-    pub async fn settle(&self, by: Bringer<'_>, operation: &Operation, settlement: Settlement<'_>) -> Result<(), Error> {
+    /// Records how an operation ended: a fact, so not fenced, and written once. What the answer
+    /// brought goes onto the lease in the same statement; whoever holds the lease now, if not the
+    /// bringer, is woken.
+    pub async fn settle(
+        &self,
+        by: Bringer<'_>,
+        operation: &Operation,
+        settlement: Settlement<'_>,
+    ) -> Result<(), Error> {
         let Settlement { outcome, answer, error, effect } = settlement;
         let (owner, epoch, look) = by.identity();
         let eip = answer.and_then(|answer| answer.allocation_id.as_ref()).map(AllocationId::as_str);
@@ -148,25 +158,36 @@ impl Store {
         Ok(())
     }
 
-    /// A send was refused for sure, and an earlier one of the same operation may still take effect: it is not sent again, but waited out.
+    /// A send was refused for sure, and an earlier one of the same operation may still take effect:
+    /// it is not sent again, but waited out.
     pub async fn wait_out(&self, operation: Uuid) -> Result<(), Error> {
-        let waits = sqlx::query!("UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL", operation);
+        let waits = sqlx::query!(
+            "UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL",
+            operation
+        );
         waits.execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Leaves word for the lease's next claimant why its change was not carried out. It is not woken: the end of the operation does that.
+    /// Leaves word for the lease's next claimant why its change was not carried out. It is not
+    /// woken: the end of the operation does that.
     pub async fn leave_word(&self, lease: LeaseId, refused: &Refused) -> Result<(), Error> {
         let word = serde_json::to_value(refused).map_err(Error::corrupt)?;
-        sqlx::query!("UPDATE lease SET refused = $2 WHERE lease_id = $1", lease.0, word).execute(&self.pool).await?;
+        sqlx::query!("UPDATE lease SET refused = $2 WHERE lease_id = $1", lease.0, word)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
-    /// Deletes operations settled longer ago than `age`: they are history, kept for those who ask what happened.
+    /// Deletes operations settled longer ago than `age`: they are history, kept for those who ask
+    /// what happened.
     pub async fn prune_operations(&self, age: Duration) -> Result<u64, Error> {
-        let done = sqlx::query!("DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)", age.as_secs_f64())
-            .execute(&self.pool)
-            .await?;
+        let done = sqlx::query!(
+            "DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)",
+            age.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(done.rows_affected())
     }
 }

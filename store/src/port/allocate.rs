@@ -6,8 +6,9 @@
 //! rows     [80] [443] [7000 7001 7002]       head = the first external port of each entry
 //! ```
 //!
-//! A run for which no adjacent ports are free is halved, down to single ports. Rows that others are taking are passed over, so nobody
-//! waits; who takes too few takes none. Measured on slot rows: the rate stays within a tenth from empty to 98.8 % full.
+//! A run for which no adjacent ports are free is halved, down to single ports. Rows that others are
+//! taking are passed over, so nobody waits; who takes too few takes none. Measured on slot rows:
+//! the rate stays within a tenth from empty to 98.8 % full.
 
 use crate::error::Error;
 use rand::RngExt as _;
@@ -31,7 +32,11 @@ struct Targets {
 
 impl Take<'_> {
     /// A free port for each target, whichever; says whether there were enough.
-    pub(crate) async fn any(&self, connection: &mut PgConnection, targets: &[u16]) -> Result<bool, Error> {
+    pub(crate) async fn any(
+        &self,
+        connection: &mut PgConnection,
+        targets: &[u16],
+    ) -> Result<bool, Error> {
         let mut runs = adjacent(targets);
         let mut singles = Vec::new();
         while let Some(run) = runs.pop() {
@@ -47,7 +52,11 @@ impl Take<'_> {
     }
 
     /// From a random place of the range on offer upwards, then from its beginning.
-    async fn anywhere(&self, connection: &mut PgConnection, wanted: &Wanted) -> Result<bool, Error> {
+    async fn anywhere(
+        &self,
+        connection: &mut PgConnection,
+        wanted: &Wanted,
+    ) -> Result<bool, Error> {
         let random = rand::rng().random_range(0.0..1.0);
         for start in [random, 0.0] {
             let taken = match wanted {
@@ -61,9 +70,15 @@ impl Take<'_> {
         Ok(false)
     }
 
-    /// Adjacent free ports for adjacent targets, from `start` (a fraction of the range on offer) upwards; all or none. A thousand free ports
-    /// are looked through: where those hold no run, the EIP is nearly full or cut into pieces, and single ports do as well.
-    async fn run(&self, connection: &mut PgConnection, run: Targets, start: f64) -> Result<u64, Error> {
+    /// Adjacent free ports for adjacent targets, from `start` (a fraction of the range on offer)
+    /// upwards; all or none. A thousand free ports are looked through: where those hold no run, the
+    /// EIP is nearly full or cut into pieces, and single ports do as well.
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        run: Targets,
+        start: f64,
+    ) -> Result<u64, Error> {
         let done = sqlx::query_file!(
             "src/queries/allocate_adjacent_ports.sql",
             self.eip.as_str(),
@@ -79,7 +94,12 @@ impl Take<'_> {
     }
 
     /// As many free ports as there are targets, from `start` upwards; all or none.
-    async fn singles(&self, connection: &mut PgConnection, targets: &[i32], start: f64) -> Result<u64, Error> {
+    async fn singles(
+        &self,
+        connection: &mut PgConnection,
+        targets: &[i32],
+        start: f64,
+    ) -> Result<u64, Error> {
         let done = sqlx::query_file!(
             "src/queries/allocate_single_ports.sql",
             self.eip.as_str(),
@@ -94,10 +114,16 @@ impl Take<'_> {
     }
 
     /// The ports with the targets' own numbers; says whether all of them were free.
-    pub(crate) async fn equal(&self, connection: &mut PgConnection, targets: &[u16]) -> Result<bool, Error> {
+    pub(crate) async fn equal(
+        &self,
+        connection: &mut PgConnection,
+        targets: &[u16],
+    ) -> Result<bool, Error> {
         let runs = adjacent(targets);
-        let heads: Vec<i32> = runs.iter().flat_map(|run| (0..run.count).map(|_| run.first)).collect();
-        let ports: Vec<i32> = runs.iter().flat_map(|run| run.first..run.first + run.count).collect();
+        let heads: Vec<i32> =
+            runs.iter().flat_map(|run| (0..run.count).map(|_| run.first)).collect();
+        let ports: Vec<i32> =
+            runs.iter().flat_map(|run| run.first..run.first + run.count).collect();
         let done = sqlx::query_file!(
             "src/queries/allocate_same_ports.sql",
             self.eip.as_str(),
@@ -122,7 +148,11 @@ fn adjacent(targets: &[u16]) -> Vec<Targets> {
     let mut sorted: Vec<i32> = targets.iter().map(|target| i32::from(*target)).collect();
     sorted.sort_unstable();
     let by_run = sorted.chunk_by(|one, next| one + 1 == *next);
-    by_run.filter_map(|run| Some(Targets { first: *run.first()?, count: i32::try_from(run.len()).ok()? })).collect()
+    by_run
+        .filter_map(|run| {
+            Some(Targets { first: *run.first()?, count: i32::try_from(run.len()).ok()? })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ impl Claimed<'_> {
         fenced(done.rows_affected())
     }
 
-    /// Somebody else's entry stands on these ports: nobody is given them while it does. Those of the lease are no longer its own; what is
-    /// left of a run they were in is an entry, or two, to be made anew.
+    /// Somebody else's entry stands on these ports: nobody is given them while it does. Those of
+    /// the lease are no longer its own; what is left of a run they were in is an entry, or two, to
+    /// be made anew.
     pub async fn mark_foreign(&self, span: &PortSpan) -> Result<(), Error> {
         let (first, last) = (i32::from(*span.ports.start()), i32::from(*span.ports.end()));
         let marked = sqlx::query_file_scalar!(
@@ -48,7 +49,8 @@ impl Claimed<'_> {
         fenced(marked.unsigned_abs())
     }
 
-    /// The entry of a run is proven gone: nobody gets its ports for `quiet`, so that late packets of old clients meet nobody new.
+    /// The entry of a run is proven gone: nobody gets its ports for `quiet`, so that late packets
+    /// of old clients meet nobody new.
     pub async fn quiet_port(&self, run: &PortKey, quiet: Duration) -> Result<(), Error> {
         let (eip, proto, head) = key(run);
         let done = sqlx::query!(

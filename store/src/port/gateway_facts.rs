@@ -1,4 +1,5 @@
-//! What reads and refusals tell of a gateway: others' entries, its room for more, whether they may be modified.
+//! What reads and refusals tell of a gateway: others' entries, its room for more, whether they may
+//! be modified.
 
 use crate::error::Error;
 use crate::store::Store;
@@ -19,9 +20,15 @@ pub struct EntriesSeen {
 }
 
 impl Store {
-    /// Marks what others' entries stand on, before anybody is given it, and frees what they have stood on and no look has shown for `grace`.
-    /// Ports that are held are their lease's to look after. More entries than the gateway once refused to go beyond: its quota was raised.
-    pub async fn saw_entries(&self, gateway: &NatGatewayId, seen: &EntriesSeen, grace: Duration) -> Result<(), Error> {
+    /// Marks what others' entries stand on, before anybody is given it, and frees what they have
+    /// stood on and no look has shown for `grace`. Ports that are held are their lease's to look
+    /// after. More entries than the gateway once refused to go beyond: its quota was raised.
+    pub async fn saw_entries(
+        &self,
+        gateway: &NatGatewayId,
+        seen: &EntriesSeen,
+        grace: Duration,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO gateway (gateway_id, others) VALUES ($1, $2) ON CONFLICT (gateway_id) DO UPDATE SET others = $2,
                full_at = CASE WHEN gateway.full_at < $3 THEN NULL ELSE gateway.full_at END
@@ -33,9 +40,14 @@ impl Store {
         .execute(&self.pool)
         .await?;
         let spans = |of: fn(&PortSpan) -> i32| seen.foreign.iter().map(of).collect::<Vec<_>>();
-        let eips: Vec<_> = seen.foreign.iter().map(|span| span.allocation_id.as_str().to_owned()).collect();
-        let protocols = spans(|span| span.protocol.map_or(0, |protocol| i32::from(Protocol::number(protocol))));
-        let (first, last) = (spans(|span| i32::from(*span.ports.start())), spans(|span| i32::from(*span.ports.end())));
+        let eips: Vec<_> =
+            seen.foreign.iter().map(|span| span.allocation_id.as_str().to_owned()).collect();
+        let protocols =
+            spans(|span| span.protocol.map_or(0, |protocol| i32::from(Protocol::number(protocol))));
+        let (first, last) = (
+            spans(|span| i32::from(*span.ports.start())),
+            spans(|span| i32::from(*span.ports.end())),
+        );
         sqlx::query!(
             "WITH f AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[]) f (allocation_id, proto, first, last))
              UPDATE port SET state = 'foreign', quiet_until = NULL FROM f
@@ -48,14 +60,28 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        sqlx::query_file!("src/queries/free_foreign_ports.sql", gateway.as_str(), &eips, &protocols, &first, &last, grace.as_secs_f64(),)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query_file!(
+            "src/queries/free_foreign_ports.sql",
+            gateway.as_str(),
+            &eips,
+            &protocols,
+            &first,
+            &last,
+            grace.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
-    /// The gateway refused another entry while `standing` stood. Believed for `period`: quotas are raised, and the cloud tells nobody.
-    pub async fn gateway_full(&self, gateway: &NatGatewayId, standing: usize, period: Duration) -> Result<(), Error> {
+    /// The gateway refused another entry while `standing` stood. Believed for `period`: quotas are
+    /// raised, and the cloud tells nobody.
+    pub async fn gateway_full(
+        &self,
+        gateway: &NatGatewayId,
+        standing: usize,
+        period: Duration,
+    ) -> Result<(), Error> {
         sqlx::query!(
             "INSERT INTO gateway (gateway_id, full_at, full_until) VALUES ($1, $2, now() + make_interval(secs => $3))
              ON CONFLICT (gateway_id) DO UPDATE SET full_at = $2, full_until = now() + make_interval(secs => $3)",
@@ -68,12 +94,25 @@ impl Store {
         Ok(())
     }
 
-    /// The account may not modify entries, at this gateway or any other. Believed for `period`: rights are granted, and nobody tells us.
-    pub async fn modify_denied(&self, gateway: &NatGatewayId, period: Duration) -> Result<(), Error> {
-        sqlx::query!("INSERT INTO gateway (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING", gateway.as_str()).execute(&self.pool).await?;
-        sqlx::query!("UPDATE gateway SET modify_denied_until = now() + make_interval(secs => $1)", period.as_secs_f64())
-            .execute(&self.pool)
-            .await?;
+    /// The account may not modify entries, at this gateway or any other. Believed for `period`:
+    /// rights are granted, and nobody tells us.
+    pub async fn modify_denied(
+        &self,
+        gateway: &NatGatewayId,
+        period: Duration,
+    ) -> Result<(), Error> {
+        sqlx::query!(
+            "INSERT INTO gateway (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING",
+            gateway.as_str()
+        )
+        .execute(&self.pool)
+        .await?;
+        sqlx::query!(
+            "UPDATE gateway SET modify_denied_until = now() + make_interval(secs => $1)",
+            period.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 }

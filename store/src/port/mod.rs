@@ -4,7 +4,8 @@
 //! free ─ reserve ─▶ held ─ quiet ─▶ quiet ─ end_quiet ─▶ free        held, free, quiet ─ mark_foreign ─▶ foreign
 //! ```
 //!
-//! Each write locks its lease's row before the port's: a claim that was read but not locked could pass to another while the write waits.
+//! Each write locks its lease's row before the port's: a claim that was read but not locked could
+//! pass to another while the write waits.
 
 mod allocate;
 mod choose;

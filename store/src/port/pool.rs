@@ -36,8 +36,9 @@ pub struct PortRange {
 const FREED_AT_ONCE: i64 = 1000;
 
 impl Store {
-    /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing. An EIP that has come from another gateway brings
-    /// its ports along, held ones too: nothing can be forwarded from it by the gateway it has left.
+    /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing. An EIP
+    /// that has come from another gateway brings its ports along, held ones too: nothing can be
+    /// forwarded from it by the gateway it has left.
     pub async fn offer(&self, eip: &GatewayEip, ports: PortRange) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -78,9 +79,15 @@ impl Store {
         Ok(())
     }
 
-    /// Which EIPs the gateway has; none if it is not there, or cannot be changed, for the reason `trouble`. Leases on EIPs that came or went are
-    /// woken: they say so, or go on. Says how many EIPs those were.
-    pub async fn bound(&self, gateway: &NatGatewayId, eips: &[AllocationId], trouble: Option<&str>) -> Result<usize, Error> {
+    /// Which EIPs the gateway has; none if it is not there, or cannot be changed, for the reason
+    /// `trouble`. Leases on EIPs that came or went are woken: they say so, or go on. Says how many
+    /// EIPs those were.
+    pub async fn bound(
+        &self,
+        gateway: &NatGatewayId,
+        eips: &[AllocationId],
+        trouble: Option<&str>,
+    ) -> Result<usize, Error> {
         let eips: Vec<_> = eips.iter().map(|eip| eip.as_str().to_owned()).collect();
         let mut transaction = self.pool.begin().await?;
         let changed = sqlx::query_scalar!(
@@ -107,8 +114,9 @@ impl Store {
         Ok(changed.len())
     }
 
-    /// Frees all ports whose quiet time is over; says how many. A batch at a time, so that no lock is held for long; and not one batch a call, or
-    /// a pool whose pods come and go faster would run out of ports that nobody has.
+    /// Frees all ports whose quiet time is over; says how many. A batch at a time, so that no lock
+    /// is held for long; and not one batch a call, or a pool whose pods come and go faster would
+    /// run out of ports that nobody has.
     pub async fn end_quiet(&self) -> Result<u64, Error> {
         let mut freed = 0;
         loop {

@@ -17,9 +17,14 @@ enum Tried {
 }
 
 impl Claimed<'_> {
-    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already, else on one of `candidates`. Those come in groups,
-    /// the preferred first, each in random order; within a group the better of two is tried first, and so on until one has room.
-    pub async fn reserve_ports(&self, request: &DnatRequest, candidates: &[Vec<AllocationId>]) -> Result<Reserved, Error> {
+    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already,
+    /// else on one of `candidates`. Those come in groups, the preferred first, each in random
+    /// order; within a group the better of two is tried first, and so on until one has room.
+    pub async fn reserve_ports(
+        &self,
+        request: &DnatRequest,
+        candidates: &[Vec<AllocationId>],
+    ) -> Result<Reserved, Error> {
         let mut transaction = self.store.pool.begin().await?;
         // The claim's row is locked, so that it cannot pass to somebody else before this commits.
         let locked = sqlx::query_scalar!(
@@ -39,15 +44,31 @@ impl Claimed<'_> {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        let has = |asked: &ExposedPort| held.iter().any(|row| row.proto == asked.protocol.number() && row.target == i32::from(asked.port));
+        let has = |asked: &ExposedPort| {
+            held.iter().any(|row| {
+                row.proto == asked.protocol.number() && row.target == i32::from(asked.port)
+            })
+        };
         let missing: Vec<_> = request.ports.iter().filter(|asked| !has(asked)).copied().collect();
-        let same_eip: Vec<_> = held.iter().take(1).map(|row| vec![AllocationId::new(row.allocation_id.clone())]).collect();
+        let same_eip: Vec<_> = held
+            .iter()
+            .take(1)
+            .map(|row| vec![AllocationId::new(row.allocation_id.clone())])
+            .collect();
         let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
         let asked = Asked::of(&missing);
         let mut full = Vec::new();
         for two in candidates.iter().flat_map(|group| group.chunks(2)) {
             for eip in better_first(&mut transaction, two, &asked).await? {
-                match take_all(&mut transaction, self.claim.lease_id, &eip, &missing, request.same_port).await? {
+                match take_all(
+                    &mut transaction,
+                    self.claim.lease_id,
+                    &eip,
+                    &missing,
+                    request.same_port,
+                )
+                .await?
+                {
                     Tried::Taken => {
                         transaction.commit().await?;
                         return Ok(Reserved::Yes);
@@ -75,7 +96,8 @@ impl Claimed<'_> {
     }
 }
 
-/// All of `missing` on this EIP, or none: a savepoint takes back what was found of them, and the lock on the gateway.
+/// All of `missing` on this EIP, or none: a savepoint takes back what was found of them, and the
+/// lock on the gateway.
 async fn take_all(
     connection: &mut PgConnection,
     lease_id: LeaseId,
@@ -86,12 +108,17 @@ async fn take_all(
     let mut savepoint = sqlx::Connection::begin(connection).await?;
     let limit = entry_limit(&mut savepoint, eip).await?;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let targets: Vec<u16> = missing.iter().filter(|p| p.protocol == protocol).map(|p| p.port).collect();
+        let targets: Vec<u16> =
+            missing.iter().filter(|p| p.protocol == protocol).map(|p| p.port).collect();
         if targets.is_empty() {
             continue;
         }
         let take = Take { lease_id, eip, protocol };
-        let taken = if same_port { take.equal(&mut savepoint, &targets).await? } else { take.any(&mut savepoint, &targets).await? };
+        let taken = if same_port {
+            take.equal(&mut savepoint, &targets).await?
+        } else {
+            take.any(&mut savepoint, &targets).await?
+        };
         if !taken {
             savepoint.rollback().await?;
             return Ok(Tried::NoPorts);
@@ -107,14 +134,19 @@ async fn take_all(
     Ok(Tried::Taken)
 }
 
-/// How many entries of this store a gateway has room for. While this lives, nobody else reserves on the gateway.
+/// How many entries of this store a gateway has room for. While this lives, nobody else reserves on
+/// the gateway.
 struct EntryLimit {
     gateway_id: NatGatewayId,
     most: i64,
 }
 
-/// The limit of an EIP's gateway; none while the cloud has never refused one there, or not lately. Then nothing is locked either.
-async fn entry_limit(connection: &mut PgConnection, eip: &AllocationId) -> Result<Option<EntryLimit>, Error> {
+/// The limit of an EIP's gateway; none while the cloud has never refused one there, or not lately.
+/// Then nothing is locked either.
+async fn entry_limit(
+    connection: &mut PgConnection,
+    eip: &AllocationId,
+) -> Result<Option<EntryLimit>, Error> {
     let row = sqlx::query!(
         r#"SELECT g.gateway_id, (g.full_at - g.others)::bigint AS "most!" FROM gateway g JOIN gateway_eip e USING (gateway_id)
          WHERE e.allocation_id = $1 AND g.full_at IS NOT NULL AND g.full_until > now() FOR UPDATE OF g"#,
@@ -126,10 +158,13 @@ async fn entry_limit(connection: &mut PgConnection, eip: &AllocationId) -> Resul
 }
 
 impl EntryLimit {
-    /// The entries that are held, made or not. A statement of its own: it must see what was committed before the lock was had.
+    /// The entries that are held, made or not. A statement of its own: it must see what was
+    /// committed before the lock was had.
     async fn entries(&self, connection: &mut PgConnection) -> Result<i64, Error> {
-        let held =
-            sqlx::query_scalar!(r#"SELECT count(*) AS "held!" FROM port WHERE gateway_id = $1 AND head = port"#, self.gateway_id.as_str());
+        let held = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "held!" FROM port WHERE gateway_id = $1 AND head = port"#,
+            self.gateway_id.as_str()
+        );
         Ok(held.fetch_one(connection).await?)
     }
 }

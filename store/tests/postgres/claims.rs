@@ -48,7 +48,11 @@ async fn a_claim_belongs_to_one_worker() -> Result<()> {
 async fn the_longest_due_is_claimed_first() -> Result<()> {
     in_database(async |bench: &Bench| {
         let first = bench.claimed(&bought()).await?;
-        bench.store.claimed(&first).finish(&finish(bench.load(&first).await?.wake, Duration::ZERO)).await?;
+        bench
+            .store
+            .claimed(&first)
+            .finish(&finish(bench.load(&first).await?.wake, Duration::ZERO))
+            .await?;
         bench.sight(Uuid::new_v4(), &bought()).await?;
         let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
         assert_eq!(leases(&claims), [first.lease_id]);
@@ -61,7 +65,10 @@ async fn the_longest_due_is_claimed_first() -> Result<()> {
 async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> Result<()> {
     in_database(async |bench: &Bench| {
         let former = bench.claimed(&bought()).await?;
-        assert!(bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?.is_empty(), "claimed twice");
+        assert!(
+            bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?.is_empty(),
+            "claimed twice"
+        );
         bench.pass(CLAIM).await?;
         assert!(
             matches!(bench.store.claimed(&former).load(CLAIM).await, Err(Error::ClaimLost)),
@@ -115,7 +122,11 @@ async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_fo
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let loaded = bench.load(&claim).await?;
-        bench.store.claimed(&claim).finish(&waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) }).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .finish(&waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) })
+            .await?;
         assert_eq!(bench.due().await?, 0);
         bench.pass(LATER).await?;
         let loaded = bench.load(&bench.claim_one().await?).await?;
@@ -181,7 +192,8 @@ async fn what_was_published_once_stays_told() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_the_next() -> Result<()> {
+async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_the_next()
+-> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
         bench.store.claimed(&claim).part().await?;

@@ -23,7 +23,11 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         assert_eq!((mine.len(), theirs.len()), (1, 1));
         assert_ne!(leases(&mine), leases(&theirs));
         for claim in [mine[0], theirs[0]] {
-            bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+            bench
+                .store
+                .claimed(&claim)
+                .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+                .await?;
         }
         assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
         assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
@@ -53,7 +57,11 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
                 assert_eq!(bench.store.claimed(claim).take_eip(&[(eip.clone(), ip)]).await?, first);
                 assert_eq!(bench.store.claimed(claim).set_target(&target(1)).await.is_ok(), first);
             } else {
-                let reserved = bench.store.claimed(claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
+                let reserved = bench
+                    .store
+                    .claimed(claim)
+                    .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
+                    .await?;
                 assert_eq!(reserved == Reserved::Yes, first);
             }
         }
@@ -84,7 +92,10 @@ async fn a_cluster_name_cannot_be_taken_by_another_uid() -> Result<()> {
         bench.store.register_cluster(second, "c2").await?;
         for (who, uid) in [("a newcomer", Uuid::new_v4()), ("a cluster of another name", second)] {
             let refused = bench.store.register_cluster(uid, "c1").await;
-            assert!(matches!(refused, Err(Error::ClusterNameTaken { uid, .. }) if uid == holder), "{who}: {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::ClusterNameTaken { uid, .. }) if uid == holder),
+                "{who}: {refused:?}"
+            );
         }
         assert_eq!(bench.store.register_cluster(holder, "c1").await?, bench.cluster);
         Ok(())

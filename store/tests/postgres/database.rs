@@ -9,16 +9,21 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::Change;
-use waygate_core::ids::{AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use waygate_core::ids::{
+    AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId,
+};
 use waygate_core::lease::Target;
 use waygate_core::lease::{PortKey, PortSpan};
 use waygate_core::operation::Operation;
-use waygate_core::request::{DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request};
+use waygate_core::request::{
+    DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request,
+};
 use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
 
 /// Longer than any test works on one claim.
 pub(crate) const CLAIM: Duration = Duration::from_mins(1);
-/// Connections of one test: enough that races are races, few enough that several tests fit into a server's hundred.
+/// Connections of one test: enough that races are races, few enough that several tests fit into a
+/// server's hundred.
 const CONNECTIONS: u32 = 16;
 
 /// A new database that has no schema yet.
@@ -30,7 +35,9 @@ pub(crate) struct Database {
 }
 
 /// Runs a test in an empty database, which goes with it, also when the test fails.
-pub(crate) async fn in_empty_database(test: impl AsyncFnOnce(&Database) -> Result<()>) -> Result<()> {
+pub(crate) async fn in_empty_database(
+    test: impl AsyncFnOnce(&Database) -> Result<()>,
+) -> Result<()> {
     let admin: PgConnectOptions = std::env::var_os("DATABASE_URL")
         .and_then(|url| url.into_string().ok())
         .context("this test needs a Postgres: use `make test`, or set DATABASE_URL to one where databases may be created")?
@@ -47,7 +54,8 @@ pub(crate) async fn in_empty_database(test: impl AsyncFnOnce(&Database) -> Resul
 }
 
 async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
-    let mut connection = PgConnection::connect_with(admin).await.context("reaching Postgres at DATABASE_URL")?;
+    let mut connection =
+        PgConnection::connect_with(admin).await.context("reaching Postgres at DATABASE_URL")?;
     sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
@@ -86,11 +94,26 @@ impl Bench {
     }
 
     /// A pod is seen in a cluster.
-    pub(crate) async fn sight_in(&self, cluster: Cluster, pod_uid: Uuid, request: &Request) -> Result<()> {
+    pub(crate) async fn sight_in(
+        &self,
+        cluster: Cluster,
+        pod_uid: Uuid,
+        request: &Request,
+    ) -> Result<()> {
         let pod_name = pod_uid.to_string();
         Ok(self
             .store
-            .sight(cluster, &Sighting { namespace: "ns", pod_name: &pod_name, pod_uid, controller: None, pod_created_at: None, request })
+            .sight(
+                cluster,
+                &Sighting {
+                    namespace: "ns",
+                    pod_name: &pod_name,
+                    pod_uid,
+                    controller: None,
+                    pod_created_at: None,
+                    request,
+                },
+            )
             .await?)
     }
 
@@ -113,18 +136,32 @@ impl Bench {
     }
 
     /// Commits an intent.
-    pub(crate) async fn intend(&self, claim: &Claim, resource: &str, change: &Change) -> Result<Operation, waygate_store::Error> {
-        self.store.claimed(claim).intend(resource, change, Duration::from_secs(1), Duration::from_mins(1)).await
+    pub(crate) async fn intend(
+        &self,
+        claim: &Claim,
+        resource: &str,
+        change: &Change,
+    ) -> Result<Operation, waygate_store::Error> {
+        self.store
+            .claimed(claim)
+            .intend(resource, change, Duration::from_secs(1), Duration::from_mins(1))
+            .await
     }
 
     /// How many leases are due.
     pub(crate) async fn due(&self) -> Result<i64> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM lease WHERE due_at <= now()").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SELECT count(*) FROM lease WHERE due_at <= now()")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
-    /// Lets time pass for leases and operations: everything that waits for a moment has come that much closer to it.
+    /// Lets time pass for leases and operations: everything that waits for a moment has come that
+    /// much closer to it.
     pub(crate) async fn pass(&self, time: Duration) -> Result<()> {
-        sqlx::query("UPDATE lease SET due_at = due_at - make_interval(secs => $1)").bind(time.as_secs_f64()).execute(&self.pool).await?;
+        sqlx::query("UPDATE lease SET due_at = due_at - make_interval(secs => $1)")
+            .bind(time.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
         let fences = "UPDATE operation SET fence_until = fence_until - make_interval(secs => $1)";
         sqlx::query(fences).bind(time.as_secs_f64()).execute(&self.pool).await?;
         Ok(())
@@ -150,7 +187,13 @@ impl Bench {
     }
 
     /// Offers ports on an EIP of a gateway.
-    pub(crate) async fn offer_on(&self, gateway: &str, eip: &str, first: u16, last: u16) -> Result<AllocationId> {
+    pub(crate) async fn offer_on(
+        &self,
+        gateway: &str,
+        eip: &str,
+        first: u16,
+        last: u16,
+    ) -> Result<AllocationId> {
         let allocation_id = AllocationId::new(eip);
         let gateway_eip = GatewayEip {
             allocation_id: allocation_id.clone(),
@@ -172,7 +215,10 @@ fn address_of(eip: &str) -> Ipv4Addr {
 
 /// Asks for an EIP to be bought.
 pub(crate) fn bought() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Follow })
+    Request::Eip(EipRequest {
+        source: EipSource::Allocate(EipSpec::default()),
+        release: ReleaseStrategy::Follow,
+    })
 }
 
 /// Asks for ports.
@@ -182,8 +228,14 @@ pub(crate) fn ports(tcp: &[u16], udp: &[u16]) -> Request {
 
 /// The same, as the store takes it.
 pub(crate) fn dnat(tcp: &[u16], udp: &[u16]) -> DnatRequest {
-    let of = |ports: &[u16], protocol| ports.iter().map(|port| ExposedPort { port: *port, protocol }).collect::<Vec<_>>();
-    DnatRequest { ports: [of(tcp, Protocol::Tcp), of(udp, Protocol::Udp)].concat(), fixed: false, same_port: false }
+    let of = |ports: &[u16], protocol| {
+        ports.iter().map(|port| ExposedPort { port: *port, protocol }).collect::<Vec<_>>()
+    };
+    DnatRequest {
+        ports: [of(tcp, Protocol::Tcp), of(udp, Protocol::Udp)].concat(),
+        fixed: false,
+        same_port: false,
+    }
 }
 
 /// A target at this address.
@@ -215,7 +267,11 @@ pub(crate) fn keys(loaded: &Loaded) -> Vec<PortKey> {
 
 /// Only this port.
 pub(crate) fn span(key: &PortKey) -> PortSpan {
-    PortSpan { allocation_id: key.allocation_id.clone(), protocol: Some(key.protocol), ports: key.port..=key.port }
+    PortSpan {
+        allocation_id: key.allocation_id.clone(),
+        protocol: Some(key.protocol),
+        ports: key.port..=key.port,
+    }
 }
 
 /// A claim ends; the lease is looked at again after `again`.

@@ -20,11 +20,17 @@ async fn a_reused_pod_ip_gets_no_second_eip_before_the_first_is_off() -> Result<
     in_database(async |bench: &Bench| {
         let (first, second) = (bench.claimed(&bought()).await?, bench.claimed(&bought()).await?);
         bench.store.claimed(&first).set_target(&target(1)).await?;
-        assert_eq!(conflict(&bench.store.claimed(&second).set_target(&target(1)).await), Some(Constraint::BoundIp));
+        assert_eq!(
+            conflict(&bench.store.claimed(&second).set_target(&target(1)).await),
+            Some(Constraint::BoundIp)
+        );
         assert_eq!(bench.load(&second).await?.lease.generation, 0, "a refused target is no target");
         let lease = bench.load(&first).await?.lease;
         assert_eq!((lease.target, lease.generation), (Some(target(1)), 1));
-        assert!(bench.store.claimed(&first).set_target(&target(2)).await.is_err(), "a target is cleared before another is set");
+        assert!(
+            bench.store.claimed(&first).set_target(&target(2)).await.is_err(),
+            "a target is cleared before another is set"
+        );
 
         bench.store.claimed(&first).clear_target().await?;
         bench.store.claimed(&second).set_target(&target(1)).await?;
@@ -47,8 +53,15 @@ async fn a_port_of_a_private_ip_is_forwarded_once_a_gateway() -> Result<()> {
             claims.push(claim);
         }
         bench.store.claimed(&claims[0]).set_target(&target(1)).await?;
-        assert_eq!(conflict(&bench.store.claimed(&claims[1]).set_target(&target(1)).await), Some(Constraint::ForwardedPort));
-        assert_eq!(bench.load(&claims[1]).await?.lease.target, None, "neither its target nor any port row was written");
+        assert_eq!(
+            conflict(&bench.store.claimed(&claims[1]).set_target(&target(1)).await),
+            Some(Constraint::ForwardedPort)
+        );
+        assert_eq!(
+            bench.load(&claims[1]).await?.lease.target,
+            None,
+            "neither its target nor any port row was written"
+        );
         bench.store.claimed(&claims[2]).set_target(&target(1)).await?;
         bench.store.claimed(&claims[0]).clear_target().await?;
         bench.store.claimed(&claims[1]).set_target(&target(1)).await?;
@@ -68,13 +81,23 @@ async fn a_custom_resource_has_one_writer() -> Result<()> {
                 .store
                 .sight(
                     bench.cluster,
-                    &Sighting { namespace: "ns", pod_name: "same-0", pod_uid, controller: None, pod_created_at: None, request: &request },
+                    &Sighting {
+                        namespace: "ns",
+                        pod_name: "same-0",
+                        pod_uid,
+                        controller: None,
+                        pod_created_at: None,
+                        request: &request,
+                    },
                 )
                 .await?;
             claims.push(bench.claim_one().await?);
         }
         bench.store.claimed(&claims[0]).set_resource(Writes::Yes).await?;
-        assert_eq!(conflict(&bench.store.claimed(&claims[1]).set_resource(Writes::Yes).await), Some(Constraint::CustomResource));
+        assert_eq!(
+            conflict(&bench.store.claimed(&claims[1]).set_resource(Writes::Yes).await),
+            Some(Constraint::CustomResource)
+        );
         bench.store.claimed(&claims[0]).set_resource(Writes::No).await?;
         bench.store.claimed(&claims[1]).set_resource(Writes::Yes).await?;
         assert!(bench.load(&claims[1]).await?.lease.resource);
@@ -91,7 +114,10 @@ async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         let eip = AllocationId::new("eip-2");
         let kept = async |what: &str| -> Result<()> {
-            assert!(matches!(store.claimed(&claim).forget().await, Err(Error::ClaimLost)), "it was forgotten with {what}");
+            assert!(
+                matches!(store.claimed(&claim).forget().await, Err(Error::ClaimLost)),
+                "it was forgotten with {what}"
+            );
             bench.load(&claim).await?;
             Ok(())
         };

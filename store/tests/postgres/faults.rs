@@ -1,4 +1,5 @@
-//! What other controllers were seen to do wrong, where it is the store's to prevent; `docs/faults.md` has all of it.
+//! What other controllers were seen to do wrong, where it is the store's to prevent;
+//! `docs/faults.md` has all of it.
 
 use crate::database::{Bench, CLAIM, bought, dnat, in_database, keys, ports};
 use anyhow::{Context as _, Result};
@@ -14,7 +15,11 @@ use waygate_core::request::{DnatRequest, Request};
 use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Sighting, Store};
 
 /// Reserves for a new lease.
-async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
+async fn reserve(
+    bench: &Bench,
+    asked: &DnatRequest,
+    pool: &[AllocationId],
+) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
     let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
@@ -22,7 +27,11 @@ async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> R
 
 /// Another process on the same database.
 fn another_process(bench: &Bench) -> Result<Store> {
-    Ok(Store::connect_lazy(&bench.pool.connect_options().to_url_lossy().as_str().into(), 2, "another process")?)
+    Ok(Store::connect_lazy(
+        &bench.pool.connect_options().to_url_lossy().as_str().into(),
+        2,
+        "another process",
+    )?)
 }
 
 #[tokio::test]
@@ -51,7 +60,13 @@ async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
 /// What each forward entry of a lease is known by.
 fn runs(ports: &[LeasedPort]) -> Vec<PortKey> {
     let heads = ports.iter().filter(|port| port.external_port == port.head);
-    heads.map(|port| PortKey { allocation_id: port.allocation_id.clone(), protocol: port.protocol(), port: port.head }).collect()
+    heads
+        .map(|port| PortKey {
+            allocation_id: port.allocation_id.clone(),
+            protocol: port.protocol(),
+            port: port.head,
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -76,7 +91,9 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
         }
         assert_eq!(keys(&bench.load(&claim).await?), []);
         assert_eq!(bench.store.end_quiet().await?, 5);
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state <> 'free'").fetch_one(&bench.pool).await?;
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state <> 'free'")
+            .fetch_one(&bench.pool)
+            .await?;
         assert_eq!(left, 0);
         Ok(())
     })
@@ -85,10 +102,25 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
 
 /// A pod of the name `same-0` is admitted and seen.
 async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
-    let (pod_uid, namespace, pod_name, controller) = (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
-    let job = HandOff { cluster_name: "c1", kind: request.kind(), namespace, pod_name, pod_uid, controller, request };
+    let (pod_uid, namespace, pod_name, controller) =
+        (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
+    let job = HandOff {
+        cluster_name: "c1",
+        kind: request.kind(),
+        namespace,
+        pod_name,
+        pod_uid,
+        controller,
+        request,
+    };
     bench.store.hand_off(&job).await?;
-    bench.store.sight(bench.cluster, &Sighting { namespace, pod_name, pod_uid, controller, pod_created_at: None, request }).await?;
+    bench
+        .store
+        .sight(
+            bench.cluster,
+            &Sighting { namespace, pod_name, pod_uid, controller, pod_created_at: None, request },
+        )
+        .await?;
     Ok(pod_uid)
 }
 
@@ -105,7 +137,10 @@ async fn a_fast_recreate_is_not_refused() -> Result<()> {
             for claim in &claims {
                 leased.insert(bench.load(claim).await?.lease.pod_uid.to_string());
             }
-            assert_eq!(leased, pods, "each has a lease of its own, though its predecessors' have not ended");
+            assert_eq!(
+                leased, pods,
+                "each has a lease of its own, though its predecessors' have not ended"
+            );
         }
         Ok(())
     })

@@ -1,6 +1,8 @@
 //! Decisions are written under a live claim or not at all.
 
-use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, release, span, target};
+use crate::database::{
+    Bench, CLAIM, dnat, finish, in_database, keys, ports, release, span, target,
+};
 use crate::lanes::{creation, gateway};
 use anyhow::Result;
 use std::net::Ipv4Addr;
@@ -13,7 +15,12 @@ use waygate_core::operation::Operation;
 use waygate_store::{Claim, Error, Writes};
 
 /// Every fenced function of the store, called under `claim`. Who adds one, adds it here.
-async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation: &Operation) -> Vec<(&'static str, Result<(), Error>)> {
+async fn every_decision(
+    bench: &Bench,
+    claim: &Claim,
+    port: &PortKey,
+    operation: &Operation,
+) -> Vec<(&'static str, Result<(), Error>)> {
     let claimed = bench.store.claimed(claim);
     let second = Duration::from_secs(1);
     let eip = AllocationId::new("eip-given");
@@ -37,7 +44,10 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
         ("set_target", claimed.set_target(&target(99)).await),
         ("clear_target", claimed.clear_target().await),
         ("set_resource", claimed.set_resource(Writes::Yes).await),
-        ("reserve_ports", claimed.reserve_ports(&dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop)),
+        (
+            "reserve_ports",
+            claimed.reserve_ports(&dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop),
+        ),
         ("note_entry", claimed.note_entry(port, &ForwardEntryId::new("fwd-9")).await),
         ("mark_foreign", claimed.mark_foreign(&span(port)).await),
         ("spill", claimed.spill().await),
@@ -52,7 +62,13 @@ async fn every_decision(bench: &Bench, claim: &Claim, port: &PortKey, operation:
     ]
 }
 
-async fn all_are_refused(bench: &Bench, when: &str, claim: &Claim, port: &PortKey, operation: &Operation) -> Result<()> {
+async fn all_are_refused(
+    bench: &Bench,
+    when: &str,
+    claim: &Claim,
+    port: &PortKey,
+    operation: &Operation,
+) -> Result<()> {
     let before = bench.contents().await?;
     for (name, result) in every_decision(bench, claim, port, operation).await {
         assert!(matches!(result, Err(Error::ClaimLost)), "{when}: {name} gave {result:?}");
@@ -112,10 +128,16 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         let mine = bench.claimed(&ports(&[80], &[])).await?;
         let second = Duration::from_secs(1);
         let reached = [
-            ("note_entry", bench.store.claimed(&mine).note_entry(&port, &ForwardEntryId::new("fwd-9")).await),
+            (
+                "note_entry",
+                bench.store.claimed(&mine).note_entry(&port, &ForwardEntryId::new("fwd-9")).await,
+            ),
             ("mark_foreign", bench.store.claimed(&mine).mark_foreign(&span(&port)).await),
             ("quiet_port", bench.store.claimed(&mine).quiet_port(&port, second).await),
-            ("intend_again", bench.store.claimed(&mine).intend_again(operation.id, second, second).await),
+            (
+                "intend_again",
+                bench.store.claimed(&mine).intend_again(operation.id, second, second).await,
+            ),
             ("miss", bench.store.claimed(&mine).miss(operation.id).await),
         ];
         for (name, result) in reached {
@@ -131,18 +153,23 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         let too_long = CLAIM + Duration::from_secs(1);
-        let refused = bench.store.claimed(&claim).intend("eip-1", &release("eip-1"), too_long, too_long).await;
+        let refused = bench
+            .store
+            .claimed(&claim)
+            .intend("eip-1", &release("eip-1"), too_long, too_long)
+            .await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        let refused = bench.store.claimed(&claim).intend_again(operation.id, too_long, too_long).await;
+        let refused =
+            bench.store.claimed(&claim).intend_again(operation.id, too_long, too_long).await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         Ok(())
     })
     .await
 }
 
-/// Somebody else has the rows locked that the write needs. While it waits, its claim, which has lapsed, must not pass to another; or if it
-/// does, the write is refused.
+/// Somebody else has the rows locked that the write needs. While it waits, its claim, which has
+/// lapsed, must not pass to another; or if it does, the write is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -154,12 +181,19 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
             let port = keys(&bench.load(&former).await?).remove(0);
             bench.pass(CLAIM).await?;
             let mut lock = bench.pool.begin().await?;
-            sqlx::query("SELECT FROM port JOIN operation USING (lease_id) FOR UPDATE").execute(&mut *lock).await?;
+            sqlx::query("SELECT FROM port JOIN operation USING (lease_id) FOR UPDATE")
+                .execute(&mut *lock)
+                .await?;
             let store = bench.store.clone();
             let write = tokio::spawn(async move {
                 let second = Duration::from_secs(1);
                 match name {
-                    "note_entry" => store.claimed(&former).note_entry(&port, &ForwardEntryId::new("fwd-9")).await,
+                    "note_entry" => {
+                        store
+                            .claimed(&former)
+                            .note_entry(&port, &ForwardEntryId::new("fwd-9"))
+                            .await
+                    }
                     "mark_foreign" => store.claimed(&former).mark_foreign(&span(&port)).await,
                     "quiet_port" => store.claimed(&former).quiet_port(&port, second).await,
                     _ => store.claimed(&former).miss(operation.id).await,
@@ -169,7 +203,10 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
             let passed = bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
             lock.commit().await?;
             let written = write.await?.is_ok();
-            assert!(!written || passed.is_empty(), "{name}: written by the former owner after the claim had passed on");
+            assert!(
+                !written || passed.is_empty(),
+                "{name}: written by the former owner after the claim had passed on"
+            );
             assert!(written || !passed.is_empty(), "{name}: neither went through");
             sqlx::query("DELETE FROM lease").execute(&bench.pool).await?;
         }

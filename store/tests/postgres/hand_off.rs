@@ -1,4 +1,5 @@
-//! A lease begins at admission, at the pod's sighting, or at both at once; it is one lease all the same.
+//! A lease begins at admission, at the pod's sighting, or at both at once; it is one lease all the
+//! same.
 
 use crate::database::{Bench, bought, in_database, ports};
 use anyhow::Result;
@@ -12,9 +13,25 @@ use waygate_core::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Req
 use waygate_store::{Error, Finish, HandOff, Sighting};
 
 /// Admission's word of a pod.
-pub(crate) async fn announce(bench: &Bench, cluster_name: &str, pod_uid: Uuid, request: &Request) -> Result<(), Error> {
+pub(crate) async fn announce(
+    bench: &Bench,
+    cluster_name: &str,
+    pod_uid: Uuid,
+    request: &Request,
+) -> Result<(), Error> {
     let kind = request.kind();
-    bench.store.hand_off(&HandOff { cluster_name, kind, namespace: "ns", pod_name: "pod", pod_uid, controller: None, request }).await
+    bench
+        .store
+        .hand_off(&HandOff {
+            cluster_name,
+            kind,
+            namespace: "ns",
+            pod_name: "pod",
+            pod_uid,
+            controller: None,
+            request,
+        })
+        .await
 }
 
 async fn count(bench: &Bench) -> Result<i64> {
@@ -24,7 +41,12 @@ async fn count(bench: &Bench) -> Result<i64> {
 #[tokio::test]
 async fn a_hand_off_and_a_sighting_make_one_lease_in_any_order() -> Result<()> {
     in_database(async |bench: &Bench| {
-        for (hand_off_first, request) in [(true, bought()), (false, bought()), (true, ports(&[80], &[])), (false, ports(&[80], &[]))] {
+        for (hand_off_first, request) in [
+            (true, bought()),
+            (false, bought()),
+            (true, ports(&[80], &[])),
+            (false, ports(&[80], &[])),
+        ] {
             let pod = Uuid::new_v4();
             for hand_off in [hand_off_first, !hand_off_first, true, false] {
                 if hand_off {
@@ -35,7 +57,10 @@ async fn a_hand_off_and_a_sighting_make_one_lease_in_any_order() -> Result<()> {
             }
             let claim = bench.claim_one().await?;
             let loaded = bench.load(&claim).await?;
-            assert_eq!((loaded.lease.phase, loaded.lease.pod_uid.as_str()), (Phase::Wanted, pod.to_string().as_str()));
+            assert_eq!(
+                (loaded.lease.phase, loaded.lease.pod_uid.as_str()),
+                (Phase::Wanted, pod.to_string().as_str())
+            );
             assert_eq!((loaded.lease.kind, &loaded.lease.request), (request.kind(), &request));
         }
         assert_eq!(count(bench).await?, 4);
@@ -63,10 +88,20 @@ async fn sixty_four_hand_offs_and_sightings_of_one_pod_make_one_lease() -> Resul
                     controller: None,
                     request: &request,
                 };
-                let sighting =
-                    Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, pod_created_at: None, request: &request };
+                let sighting = Sighting {
+                    namespace: "ns",
+                    pod_name: "pod",
+                    pod_uid,
+                    controller: None,
+                    pod_created_at: None,
+                    request: &request,
+                };
                 start.wait().await;
-                if task % 2 == 0 { store.hand_off(&hand_off).await } else { store.sight(cluster, &sighting).await }
+                if task % 2 == 0 {
+                    store.hand_off(&hand_off).await
+                } else {
+                    store.sight(cluster, &sighting).await
+                }
             });
         }
         while let Some(done) = tasks.join_next().await {
@@ -94,9 +129,19 @@ async fn a_hand_off_of_an_unknown_cluster_is_refused_and_names_it() -> Result<()
 async fn what_postgres_refuses_for_its_content_is_no_passing_error() -> Result<()> {
     in_database(async |bench: &Bench| {
         let named = EipSpec { name: Some("a\0b".to_owned()), ..EipSpec::default() };
-        let in_request = Request::Eip(EipRequest { source: EipSource::Allocate(named), release: ReleaseStrategy::Follow });
+        let in_request = Request::Eip(EipRequest {
+            source: EipSource::Allocate(named),
+            release: ReleaseStrategy::Follow,
+        });
         let (plain, pod_uid) = (bought(), Uuid::new_v4());
-        let usual = Sighting { namespace: "ns", pod_name: "pod", pod_uid, controller: None, pod_created_at: None, request: &plain };
+        let usual = Sighting {
+            namespace: "ns",
+            pod_name: "pod",
+            pod_uid,
+            controller: None,
+            pod_created_at: None,
+            request: &plain,
+        };
         let wrong = [
             Sighting { request: &in_request, ..usual },
             Sighting { namespace: "n\0s", ..usual },
@@ -105,11 +150,25 @@ async fn what_postgres_refuses_for_its_content_is_no_passing_error() -> Result<(
         ];
         for sighting in wrong {
             let seen = bench.store.sight(bench.cluster, &sighting).await;
-            assert!(matches!(&seen, Err(error @ Error::Database(_)) if !error.is_transient()), "{sighting:?}: {seen:?}");
+            assert!(
+                matches!(&seen, Err(error @ Error::Database(_)) if !error.is_transient()),
+                "{sighting:?}: {seen:?}"
+            );
             let Sighting { namespace, pod_name, controller, request, .. } = sighting;
-            let job = HandOff { cluster_name: "c1", kind: request.kind(), namespace, pod_name, pod_uid, controller, request };
+            let job = HandOff {
+                cluster_name: "c1",
+                kind: request.kind(),
+                namespace,
+                pod_name,
+                pod_uid,
+                controller,
+                request,
+            };
             let announced = bench.store.hand_off(&job).await;
-            assert!(matches!(&announced, Err(error @ Error::Database(_)) if !error.is_transient()), "{sighting:?}: {announced:?}");
+            assert!(
+                matches!(&announced, Err(error @ Error::Database(_)) if !error.is_transient()),
+                "{sighting:?}: {announced:?}"
+            );
         }
         bench.store.sight(bench.cluster, &usual).await?;
         assert_eq!(count(bench).await?, 1);
@@ -155,14 +214,21 @@ async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
         let ending = bench.claim_one().await?;
         bench.store.claimed(&ending).set_phase(Phase::Ending).await?;
         for phase in [Phase::Headstart, Phase::Wanted, Phase::Held] {
-            assert!(bench.store.claimed(&ending).set_phase(phase).await.is_err(), "an ending lease became {phase:?}");
+            assert!(
+                bench.store.claimed(&ending).set_phase(phase).await.is_err(),
+                "an ending lease became {phase:?}"
+            );
         }
         bench.sight(pod, &bought()).await?;
         let fresh = bench.claim_one().await?;
         assert_ne!(fresh.lease_id, ending.lease_id);
         assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Wanted);
         assert_eq!(bench.load(&ending).await?.lease.phase, Phase::Ending);
-        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 2, "both hear of their pod");
+        assert_eq!(
+            bench.store.wake_pod(bench.cluster, pod).await?.len(),
+            2,
+            "both hear of their pod"
+        );
         Ok(())
     })
     .await
@@ -175,7 +241,17 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
             let (pod_uid, controller) = (Uuid::new_v4(), Some("StatefulSet/db"));
             bench
                 .store
-                .sight(bench.cluster, &Sighting { namespace: "ns", pod_name: "db-0", pod_uid, controller, pod_created_at: None, request })
+                .sight(
+                    bench.cluster,
+                    &Sighting {
+                        namespace: "ns",
+                        pod_name: "db-0",
+                        pod_uid,
+                        controller,
+                        pod_created_at: None,
+                        request,
+                    },
+                )
                 .await
         };
         let source = EipSource::Allocate(EipSpec::default());
@@ -186,11 +262,22 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
         bench
             .store
             .claimed(&claim)
-            .finish(&Finish { wake, again: Duration::from_hours(1), tries: 0, reason: "Kept", message: "", heard: None })
+            .finish(&Finish {
+                wake,
+                again: Duration::from_hours(1),
+                tries: 0,
+                reason: "Kept",
+                message: "",
+                heard: None,
+            })
             .await?;
         assert_eq!(bench.due().await?, 0);
         sees(&bought()).await?;
-        assert_eq!((bench.due().await?, count(bench).await?), (1, 1), "the kept lease hears of it, and the pod needs no other");
+        assert_eq!(
+            (bench.due().await?, count(bench).await?),
+            (1, 1),
+            "the kept lease hears of it, and the pod needs no other"
+        );
         Ok(())
     })
     .await

@@ -1,4 +1,5 @@
-//! One process at a time sends what waits at a gateway, in an order that is fair, and what is taken back is not sent.
+//! One process at a time sends what waits at a gateway, in an order that is fair, and what is taken
+//! back is not sent.
 
 use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, target};
 use anyhow::Result;
@@ -39,7 +40,10 @@ pub(crate) fn creation(number: u16) -> Ask {
 }
 
 fn deletion(id: &str) -> Ask {
-    let change = Change::DeleteForwardEntry { table_id: ForwardTableId::new("ftb-1"), entry_id: ForwardEntryId::new(id) };
+    let change = Change::DeleteForwardEntry {
+        table_id: ForwardTableId::new("ftb-1"),
+        entry_id: ForwardEntryId::new(id),
+    };
     Ask { resource: id.to_owned(), change }
 }
 
@@ -65,7 +69,14 @@ async fn order(bench: &Bench, lane: &Lane) -> Result<Vec<String>> {
 async fn claimed_in(bench: &Bench, namespace: &str) -> Result<Claim> {
     let pod_uid = Uuid::new_v4();
     let (pod_name, request) = (pod_uid.to_string(), ports(&[80], &[]));
-    let sighting = Sighting { namespace, pod_name: &pod_name, pod_uid, controller: None, pod_created_at: None, request: &request };
+    let sighting = Sighting {
+        namespace,
+        pod_name: &pod_name,
+        pod_uid,
+        controller: None,
+        pod_created_at: None,
+        request: &request,
+    };
     bench.store.sight(bench.cluster, &sighting).await?;
     bench.claim_one().await
 }
@@ -77,14 +88,18 @@ async fn queue(bench: &Bench, claim: &Claim, ask: Ask) -> Result<()> {
 
 /// Lanes are closer to their end by `time`.
 async fn pass(bench: &Bench, time: Duration) -> Result<()> {
-    sqlx::query("UPDATE lane SET until = until - make_interval(secs => $1)").bind(time.as_secs_f64()).execute(&bench.pool).await?;
+    sqlx::query("UPDATE lane SET until = until - make_interval(secs => $1)")
+        .bind(time.as_secs_f64())
+        .execute(&bench.pool)
+        .await?;
     let answers = "UPDATE operation SET answer_by = answer_by - make_interval(secs => $1)";
     sqlx::query(answers).bind(time.as_secs_f64()).execute(&bench.pool).await?;
     Ok(())
 }
 
 async fn outcome(bench: &Bench, resource: &str) -> Result<Option<String>> {
-    let outcome = "SELECT outcome FROM operation WHERE resource = $1 ORDER BY settled_at NULLS LAST LIMIT 1";
+    let outcome =
+        "SELECT outcome FROM operation WHERE resource = $1 ORDER BY settled_at NULLS LAST LIMIT 1";
     Ok(sqlx::query_scalar(outcome).bind(resource).fetch_one(&bench.pool).await?)
 }
 
@@ -101,7 +116,10 @@ async fn namespaces_take_turns_and_each_has_its_oldest_first() -> Result<()> {
         for number in 11..=12 {
             queue(bench, &claimed_in(bench, "single").await?, creation(number)).await?;
         }
-        assert_eq!(order(bench, &lane).await?, ["eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/12", "eip-1/tcp/3", "eip-1/tcp/4"]);
+        assert_eq!(
+            order(bench, &lane).await?,
+            ["eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/12", "eip-1/tcp/3", "eip-1/tcp/4"]
+        );
         // A turn is remembered though nothing waits, and forgotten in time.
         queue(bench, &claimed_in(bench, "crowd").await?, creation(5)).await?;
         queue(bench, &claimed_in(bench, "single").await?, creation(13)).await?;
@@ -121,11 +139,21 @@ async fn the_same_namespace_of_another_cluster_has_its_own_turn() -> Result<()> 
         }
         let other = bench.store.register_cluster(Uuid::new_v4(), "c2").await?;
         let (pod_uid, request) = (Uuid::new_v4(), ports(&[80], &[]));
-        let sighting = Sighting { namespace: "games", pod_name: "pod", pod_uid, controller: None, pod_created_at: None, request: &request };
+        let sighting = Sighting {
+            namespace: "games",
+            pod_name: "pod",
+            pod_uid,
+            controller: None,
+            pod_created_at: None,
+            request: &request,
+        };
         bench.store.sight(other, &sighting).await?;
         let claim = bench.store.claim(other, Uuid::new_v4(), 1, CLAIM).await?.remove(0);
         queue(bench, &claim, creation(11)).await?;
-        assert_eq!(order(bench, &lane).await?, ["eip-1/tcp/1", "eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/3"]);
+        assert_eq!(
+            order(bench, &lane).await?,
+            ["eip-1/tcp/1", "eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/3"]
+        );
         Ok(())
     })
     .await
@@ -145,7 +173,10 @@ async fn a_deletion_whose_address_is_at_another_pod_goes_before_everything() -> 
         let taken = bench.store.claimed(&waiting).set_target(&target(7)).await;
         assert_eq!(taken.err().as_ref().and_then(Error::conflict), Some(Constraint::ForwardedPort));
         assert_eq!(bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?, [gateway()]);
-        assert!(bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?.is_empty(), "once is enough");
+        assert!(
+            bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?.is_empty(),
+            "once is enough"
+        );
         assert_eq!(order(bench, &lane).await?, ["fwd-2", "eip-1/tcp/1", "eip-1/tcp/2"]);
         Ok(())
     })
@@ -169,7 +200,11 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 7].into()).await?;
         assert_eq!(bench.due().await?, 1);
         let parted = bench.load(&bench.claim_one().await?).await?.lease.parted_at;
-        assert_eq!(parted, Some(jiff::Timestamp::UNIX_EPOCH), "and it waits no longer for a successor");
+        assert_eq!(
+            parted,
+            Some(jiff::Timestamp::UNIX_EPOCH),
+            "and it waits no longer for a successor"
+        );
         Ok(())
     })
     .await
@@ -185,7 +220,11 @@ async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Res
         let taken = bench.store.next_in_lane(&lane, wanted, CALL, FENCE).await?;
         assert_eq!(taken.map(|taken| taken.operation.resource).as_deref(), Some("fwd-2"));
         assert!(bench.store.next_in_lane(&lane, wanted, CALL, FENCE).await?.is_none());
-        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+            .await?;
         bench.store.wake_queue(&gateway()).await?;
         assert_eq!(bench.due().await?, 1, "who waits to make one looks for itself");
         Ok(())
@@ -198,19 +237,34 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        assert_eq!(bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?, 1, "one of them is queued already");
-        let sending = async || anyhow::Ok(bench.load(&claim).await?.operations.iter().map(|o| o.sending).collect::<Vec<_>>());
+        assert_eq!(
+            bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?,
+            1,
+            "one of them is queued already"
+        );
+        let sending = async || {
+            anyhow::Ok(
+                bench.load(&claim).await?.operations.iter().map(|o| o.sending).collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(sending().await?, [Sending::Queued, Sending::Queued]);
         assert_eq!(bench.store.waiting_in_lane(&gateway()).await?, 2);
         let taken = next(bench, &lane).await?.expect("something waits");
         assert_eq!(sending().await?, [Sending::Sent, Sending::Queued]);
         let again = bench.store.claimed(&claim).requeue(taken.operation.id).await;
-        assert!(again.is_ok() && sending().await?[0] == Sending::Sent, "nothing is sent twice while its answer may come");
+        assert!(
+            again.is_ok() && sending().await?[0] == Sending::Sent,
+            "nothing is sent twice while its answer may come"
+        );
         pass(bench, CALL).await?;
         assert_eq!(sending().await?[0], Sending::Unanswered);
         bench.store.claimed(&claim).requeue(taken.operation.id).await?;
         let resent = next(bench, &lane).await?.expect("it waits again");
-        assert_eq!((resent.operation.id, resent.may_still_arrive), (taken.operation.id, true), "the same token, in its old place");
+        assert_eq!(
+            (resent.operation.id, resent.may_still_arrive),
+            (taken.operation.id, true),
+            "the same token, in its old place"
+        );
         Ok(())
     })
     .await
@@ -222,11 +276,18 @@ async fn an_answer_lost_is_told_at_once() -> Result<()> {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
-        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+            .await?;
         bench.store.lost(taken.operation.id).await?;
         let claim = bench.claim_one().await?;
         let loaded = bench.load(&claim).await?;
-        assert_eq!((loaded.operations[0].sending, loaded.operations[0].waits_out), (Sending::Unanswered, false));
+        assert_eq!(
+            (loaded.operations[0].sending, loaded.operations[0].waits_out),
+            (Sending::Unanswered, false)
+        );
         bench.store.wait_out(taken.operation.id).await?;
         assert!(bench.load(&claim).await?.operations[0].waits_out);
         Ok(())
@@ -244,7 +305,10 @@ async fn what_a_busy_gateway_refused_is_queued_anew_in_its_old_place() -> Result
         bench.store.again(&lane, &first, "busy").await?;
         let second = next(bench, &lane).await?.expect("it waits again");
         assert_eq!(second.operation.resource, first.operation.resource);
-        assert_ne!(second.operation.id, first.operation.id, "another token: the first one was refused");
+        assert_ne!(
+            second.operation.id, first.operation.id,
+            "another token: the first one was refused"
+        );
         assert_eq!((first.agains, second.agains, second.may_still_arrive), (0, 1, false));
         // With an earlier send unanswered it stays what it was.
         bench.store.lost(second.operation.id).await?;
@@ -252,7 +316,10 @@ async fn what_a_busy_gateway_refused_is_queued_anew_in_its_old_place() -> Result
         let third = next(bench, &lane).await?.expect("it waits again");
         bench.store.again(&lane, &third, "busy").await?;
         let fourth = next(bench, &lane).await?.expect("it waits again");
-        assert_eq!((third.operation.id, fourth.operation.id), (second.operation.id, second.operation.id));
+        assert_eq!(
+            (third.operation.id, fourth.operation.id),
+            (second.operation.id, second.operation.id)
+        );
         Ok(())
     })
     .await
@@ -279,13 +346,25 @@ async fn what_is_taken_back_is_not_sent_and_what_is_sent_is_not_taken_back() -> 
             start.wait().await;
             let taken = next(bench, &lane).await?;
             taking_back.await??;
-            let sending: Vec<_> = bench.load(&claim).await?.operations.iter().map(|operation| operation.sending).collect();
+            let sending: Vec<_> = bench
+                .load(&claim)
+                .await?
+                .operations
+                .iter()
+                .map(|operation| operation.sending)
+                .collect();
             if taken.is_some() {
                 sent += 1;
                 assert_eq!(sending, [Sending::Sent]);
             } else {
                 void += 1;
-                assert_eq!((sending.len(), outcome(bench, &format!("eip-1/tcp/{number}")).await?.as_deref()), (0, Some("void")));
+                assert_eq!(
+                    (
+                        sending.len(),
+                        outcome(bench, &format!("eip-1/tcp/{number}")).await?.as_deref()
+                    ),
+                    (0, Some("void"))
+                );
             }
         }
         println!("{sent} were sent, {void} taken back");
@@ -303,7 +382,11 @@ async fn what_was_sent_before_is_taken_back_only_from_the_queue() -> Result<()> 
         bench.store.lost(taken.operation.id).await?;
         bench.store.claimed(&claim).requeue(taken.operation.id).await?;
         bench.store.claimed(&claim).unqueue(taken.operation.id).await?;
-        assert_eq!(bench.load(&claim).await?.operations[0].sending, Sending::Unanswered, "its first send may still arrive");
+        assert_eq!(
+            bench.load(&claim).await?.operations[0].sending,
+            Sending::Unanswered,
+            "its first send may still arrive"
+        );
         assert!(next(bench, &lane).await?.is_none());
         Ok(())
     })
@@ -324,10 +407,20 @@ async fn a_lane_has_one_holder_and_passes_on_when_it_lapses_or_is_given_back() -
         pass(bench, LIFE).await?;
         let taken = bench.store.take_lanes(second, &[gateway()]).await?;
         assert_eq!(taken.len(), 1);
-        assert!(bench.store.renew_lanes(first, &[gateway()]).await?.is_empty(), "what has lapsed stays lapsed");
-        assert!(bench.store.renew_lanes(second, &[]).await?.is_empty(), "only what is still served");
+        assert!(
+            bench.store.renew_lanes(first, &[gateway()]).await?.is_empty(),
+            "what has lapsed stays lapsed"
+        );
+        assert!(
+            bench.store.renew_lanes(second, &[]).await?.is_empty(),
+            "only what is still served"
+        );
         bench.store.leave_lanes(first).await?;
-        assert_eq!(bench.store.renew_lanes(second, &[gateway()]).await?, taken, "only one's own lanes are given back");
+        assert_eq!(
+            bench.store.renew_lanes(second, &[gateway()]).await?,
+            taken,
+            "only one's own lanes are given back"
+        );
         bench.store.leave_lanes(second).await?;
         assert_eq!(bench.store.take_lanes(first, &[gateway()]).await?.len(), 1, "at once");
         Ok(())
@@ -341,17 +434,28 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         let (former, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, creation(2)).await?;
-        // However short its rest is, what it sends now is answered, or given up, while it still holds.
+        // However short its rest is, what it sends now is answered, or given up, while it still
+        // holds.
         pass(bench, LIFE.saturating_sub(Duration::from_secs(1))).await?;
         let taken = next(bench, &former).await?.expect("it sends");
         pass(bench, CALL).await?;
-        assert!(bench.store.take_lanes(Uuid::new_v4(), &[gateway()]).await?.is_empty(), "it holds as long as a call may take");
-        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        assert!(
+            bench.store.take_lanes(Uuid::new_v4(), &[gateway()]).await?.is_empty(),
+            "it holds as long as a call may take"
+        );
+        bench
+            .store
+            .claimed(&claim)
+            .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+            .await?;
         pass(bench, LIFE).await?;
         for _ in 0..2 {
             let before = bench.contents().await?;
             assert!(matches!(next(bench, &former).await, Err(Error::LaneLost)));
-            assert!(matches!(bench.store.again(&former, &taken, "busy").await, Err(Error::LaneLost)));
+            assert!(matches!(
+                bench.store.again(&former, &taken, "busy").await,
+                Err(Error::LaneLost)
+            ));
             assert_eq!(before, bench.contents().await?);
             // Taken over, even by the same process.
             bench.store.take_lanes(owner(bench).await?, &[gateway()]).await?;
@@ -374,7 +478,11 @@ async fn who_takes_a_lapsed_lane_wakes_those_whose_changes_were_under_way() -> R
         queue(bench, &waits, creation(2)).await?;
         next(bench, &lane).await?.expect("something waits");
         for claim in [&sent, &waits] {
-            bench.store.claimed(claim).finish(&finish(bench.load(claim).await?.wake, Duration::from_mins(5))).await?;
+            bench
+                .store
+                .claimed(claim)
+                .finish(&finish(bench.load(claim).await?.wake, Duration::from_mins(5)))
+                .await?;
         }
         pass(bench, LIFE).await?;
         self::lane(bench).await?;
@@ -394,8 +502,13 @@ async fn a_gateway_in_nobodys_configuration_is_served_after_a_minute() -> Result
         let others = || bench.store.take_lanes(Uuid::new_v4(), &[]);
         assert!(others().await?.is_empty());
         pass(bench, Duration::from_mins(1)).await?;
-        assert!(others().await?.is_empty(), "what was queued just now waits for whoever has the gateway in its configuration");
-        sqlx::query("UPDATE operation SET intended_at = intended_at - interval '1 minute'").execute(&bench.pool).await?;
+        assert!(
+            others().await?.is_empty(),
+            "what was queued just now waits for whoever has the gateway in its configuration"
+        );
+        sqlx::query("UPDATE operation SET intended_at = intended_at - interval '1 minute'")
+            .execute(&bench.pool)
+            .await?;
         assert_eq!(others().await?.len(), 1);
         Ok(())
     })
@@ -415,10 +528,16 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
         bench.store.leave_word(claim.lease_id, &word("no")).await?;
-        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Settlement::rejected("no")).await?;
+        bench
+            .store
+            .settle(Bringer::Lane(Duration::ZERO), &taken.operation, Settlement::rejected("no"))
+            .await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.refused.as_ref(), loaded.refusals), (Some(&word("no")), 0));
-        let heard = |wake| waygate_store::Finish { heard: loaded.refused.as_ref(), ..finish(wake, Duration::ZERO) };
+        let heard = |wake| waygate_store::Finish {
+            heard: loaded.refused.as_ref(),
+            ..finish(wake, Duration::ZERO)
+        };
         // Another word came meanwhile: that one was not heard.
         bench.store.leave_word(claim.lease_id, &word("never")).await?;
         bench.store.claimed(&claim).finish(&heard(loaded.wake)).await?;
@@ -431,7 +550,14 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
         assert_eq!((loaded.refused, loaded.refusals), (None, 2));
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lane).await?.expect("something waits");
-        bench.store.settle(Bringer::Lane(Duration::ZERO), &taken.operation, Settlement::observed(Outcome::Done, None)).await?;
+        bench
+            .store
+            .settle(
+                Bringer::Lane(Duration::ZERO),
+                &taken.operation,
+                Settlement::observed(Outcome::Done, None),
+            )
+            .await?;
         assert_eq!(bench.load(&claim).await?.refusals, 0);
         Ok(())
     })
@@ -443,14 +569,24 @@ async fn what_came_to_rest_wakes_leases_that_wait_for_nothing_else() -> Result<(
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?;
-        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5))).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+            .await?;
         for (left, due) in [(1, 0), (0, 1)] {
             let taken = next(bench, &lane).await?.expect("something waits");
             let by = Bringer::Lane(Duration::from_mins(1));
-            bench.store.settle(by, &taken.operation, Settlement::observed(Outcome::Done, None)).await?;
+            bench
+                .store
+                .settle(by, &taken.operation, Settlement::observed(Outcome::Done, None))
+                .await?;
             assert_eq!(bench.due().await?, 0, "its entry is not at rest yet");
             bench.store.wake_rested(&[claim.lease_id]).await?;
-            assert_eq!((bench.store.waiting_in_lane(&gateway()).await?, bench.due().await?), (left, due));
+            assert_eq!(
+                (bench.store.waiting_in_lane(&gateway()).await?, bench.due().await?),
+                (left, due)
+            );
         }
         Ok(())
     })

@@ -1,4 +1,5 @@
-//! The store on a real Postgres. One binary, so that it is linked once; each test has a database of its own.
+//! The store on a real Postgres. One binary, so that it is linked once; each test has a database of
+//! its own.
 
 #[cfg(test)]
 mod claims;

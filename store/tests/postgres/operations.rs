@@ -1,4 +1,5 @@
-//! Intent first, one unresolved change a resource, and every answer recorded once, whoever brings it.
+//! Intent first, one unresolved change a resource, and every answer recorded once, whoever brings
+//! it.
 
 use crate::database::{Bench, CLAIM, bought, dnat, finish, in_database, ports, release, target};
 use anyhow::Result;
@@ -18,7 +19,10 @@ use waygate_store::{Bringer, Claim, Error, Settlement};
 const LATER: Duration = Duration::from_mins(5);
 
 fn allocate() -> Change {
-    Change::AllocateEipAddress { spec: EipSpec::default(), tags: [("waygate.dev/lease".to_owned(), "1".to_owned())].into() }
+    Change::AllocateEipAddress {
+        spec: EipSpec::default(),
+        tags: [("waygate.dev/lease".to_owned(), "1".to_owned())].into(),
+    }
 }
 
 fn eip(id: &str, last: u8) -> Answer {
@@ -30,8 +34,16 @@ fn eip(id: &str, last: u8) -> Answer {
     }
 }
 
-async fn done(bench: &Bench, claim: &Claim, operation: &Operation, answer: Option<&Answer>) -> Result<(), Error> {
-    bench.store.settle(Bringer::Claimant(claim), operation, Settlement::observed(Outcome::Done, answer)).await
+async fn done(
+    bench: &Bench,
+    claim: &Claim,
+    operation: &Operation,
+    answer: Option<&Answer>,
+) -> Result<(), Error> {
+    bench
+        .store
+        .settle(Bringer::Claimant(claim), operation, Settlement::observed(Outcome::Done, answer))
+        .await
 }
 
 #[tokio::test]
@@ -41,7 +53,10 @@ async fn a_resource_has_one_unresolved_operation() -> Result<()> {
         let first = bench.intend(&one, "eip-1", &release("eip-1")).await?;
         for claim in [&one, &other] {
             let second = bench.intend(claim, "eip-1", &release("eip-1")).await;
-            assert_eq!(second.err().as_ref().and_then(Error::conflict), Some(Constraint::OpenOperation));
+            assert_eq!(
+                second.err().as_ref().and_then(Error::conflict),
+                Some(Constraint::OpenOperation)
+            );
         }
         bench.intend(&one, "eip-2", &release("eip-2")).await?;
         done(bench, &one, &first, None).await?;
@@ -68,7 +83,11 @@ async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
 async fn reads_that_show_no_effect_count_half_a_minute_apart() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        let operation = bench.store.claimed(&claim).intend("lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO).await?;
+        let operation = bench
+            .store
+            .claimed(&claim)
+            .intend("lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO)
+            .await?;
         bench.store.claimed(&claim).miss(operation.id).await?;
         let loaded = bench.load(&claim).await?;
         let apart = loaded.operations[0].fence_until.duration_since(loaded.now);
@@ -87,14 +106,26 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
         bench.pass(Duration::from_secs(30)).await?;
         let waiting = bench.load(&claim).await?.operations.remove(0);
         assert_eq!(waiting.misses, 1);
-        bench.store.claimed(&claim).intend_again(first.id, Duration::from_secs(1), Duration::from_mins(1)).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .intend_again(first.id, Duration::from_secs(1), Duration::from_mins(1))
+            .await?;
         let again = bench.load(&claim).await?.operations.remove(0);
-        assert_eq!((again.id, &again.resource, &again.change, again.misses), (first.id, &first.resource, &first.change, 0));
+        assert_eq!(
+            (again.id, &again.resource, &again.change, again.misses),
+            (first.id, &first.resource, &first.change, 0)
+        );
         assert!(again.fence_until > waiting.fence_until);
-        let sends: i32 = sqlx::query_scalar("SELECT sends FROM operation").fetch_one(&bench.pool).await?;
+        let sends: i32 =
+            sqlx::query_scalar("SELECT sends FROM operation").fetch_one(&bench.pool).await?;
         assert_eq!(sends, 2);
         // A shorter fence does not take back what an earlier send was promised.
-        bench.store.claimed(&claim).intend_again(first.id, Duration::from_secs(1), Duration::ZERO).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .intend_again(first.id, Duration::from_secs(1), Duration::ZERO)
+            .await?;
         assert_eq!(bench.load(&claim).await?.operations[0].fence_until, again.fence_until);
         Ok(())
     })
@@ -108,7 +139,11 @@ async fn the_fence_is_told_in_postgres_time() -> Result<()> {
         let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
         let left = |now: Timestamp| operation.fence_until.duration_since(now);
         let now = bench.load(&claim).await?.now;
-        assert!(left(now) > SignedDuration::from_secs(30) && left(now) <= SignedDuration::from_secs(60), "{}", left(now));
+        assert!(
+            left(now) > SignedDuration::from_secs(30) && left(now) <= SignedDuration::from_secs(60),
+            "{}",
+            left(now)
+        );
         Ok(())
     })
     .await
@@ -132,8 +167,15 @@ async fn a_settled_operation_is_settled_once() -> Result<()> {
             bench.store.settle(Bringer::Claimant(&claim), &operation, settlement).await?;
         }
         assert_eq!(bench.contents().await?, before, "the second answer changed something");
-        assert!(matches!(bench.store.claimed(&claim).miss(operation.id).await, Err(Error::ClaimLost)));
-        let again = bench.store.claimed(&claim).intend_again(operation.id, Duration::ZERO, Duration::ZERO).await;
+        assert!(matches!(
+            bench.store.claimed(&claim).miss(operation.id).await,
+            Err(Error::ClaimLost)
+        ));
+        let again = bench
+            .store
+            .claimed(&claim)
+            .intend_again(operation.id, Duration::ZERO, Duration::ZERO)
+            .await;
         assert!(matches!(again, Err(Error::ClaimLost)), "what is settled is not sent again");
         Ok(())
     })
@@ -148,19 +190,29 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
         let start = Arc::new(Barrier::new(16));
         let mut tasks = JoinSet::new();
         for last in 1..=16 {
-            let (store, operation, start) = (bench.store.clone(), operation.clone(), Arc::clone(&start));
+            let (store, operation, start) =
+                (bench.store.clone(), operation.clone(), Arc::clone(&start));
             tasks.spawn(async move {
                 start.wait().await;
                 let answer = eip(&format!("eip-{last}"), last);
-                store.settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer)).await
+                store
+                    .settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer))
+                    .await
             });
         }
         while let Some(settled) = tasks.join_next().await {
             settled??;
         }
-        let answered: String = sqlx::query_scalar("SELECT answer ->> 'allocation_id' FROM operation").fetch_one(&bench.pool).await?;
+        let answered: String =
+            sqlx::query_scalar("SELECT answer ->> 'allocation_id' FROM operation")
+                .fetch_one(&bench.pool)
+                .await?;
         let leased = bench.load(&claim).await?.lease.eip.map(|eip| eip.allocation_id);
-        assert_eq!(leased, Some(AllocationId::new(answered)), "the lease has what the operation's row says");
+        assert_eq!(
+            leased,
+            Some(AllocationId::new(answered)),
+            "the lease has what the operation's row says"
+        );
         Ok(())
     })
     .await
@@ -191,7 +243,11 @@ async fn an_answer_that_nobody_waits_for_makes_the_lease_due() -> Result<()> {
     in_database(async |bench: &Bench| {
         let former = bench.claimed(&bought()).await?;
         let operation = bench.intend(&former, "lease/1/eip", &allocate()).await?;
-        bench.store.claimed(&former).finish(&finish(bench.load(&former).await?.wake, LATER)).await?;
+        bench
+            .store
+            .claimed(&former)
+            .finish(&finish(bench.load(&former).await?.wake, LATER))
+            .await?;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
         assert_eq!(bench.due().await?, 1);
         Ok(())
@@ -234,7 +290,14 @@ async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
         let bought = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         done(bench, &claim, &bought, Some(&eip("eip-1", 1))).await?;
         let given_back = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        bench.store.settle(Bringer::Claimant(&claim), &given_back, Settlement::absent("NotFound", LeaseEffect::EipGone)).await?;
+        bench
+            .store
+            .settle(
+                Bringer::Claimant(&claim),
+                &given_back,
+                Settlement::absent("NotFound", LeaseEffect::EipGone),
+            )
+            .await?;
         assert_eq!(bench.load(&claim).await?.lease.eip, None);
         bench.store.claimed(&claim).forget().await?;
         Ok(())
@@ -266,16 +329,38 @@ async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -
         bench.store.claimed(&claim).set_target(&target(1)).await?;
         let leased = bench.load(&claim).await?.lease.ports;
         let udp = leased.iter().find(|port| port.protocol() == Protocol::Udp).expect("a UDP port");
-        let create = bench.intend(&claim, "eip-1/udp/1000", &Change::CreateForwardEntry(forward(udp))).await?;
+        let create = bench
+            .intend(&claim, "eip-1/udp/1000", &Change::CreateForwardEntry(forward(udp)))
+            .await?;
         let entry_id = ForwardEntryId::new("fwd-1");
-        done(bench, &claim, &create, Some(&Answer { entry_id: Some(entry_id.clone()), ..Answer::default() })).await?;
-        let noted: Vec<_> = bench.load(&claim).await?.lease.ports.into_iter().map(|p| (p.protocol(), p.entry_id, p.deleted)).collect();
-        assert_eq!(noted, [(Protocol::Tcp, None, false), (Protocol::Udp, Some(entry_id.clone()), false)]);
+        done(
+            bench,
+            &claim,
+            &create,
+            Some(&Answer { entry_id: Some(entry_id.clone()), ..Answer::default() }),
+        )
+        .await?;
+        let noted: Vec<_> = bench
+            .load(&claim)
+            .await?
+            .lease
+            .ports
+            .into_iter()
+            .map(|p| (p.protocol(), p.entry_id, p.deleted))
+            .collect();
+        assert_eq!(
+            noted,
+            [(Protocol::Tcp, None, false), (Protocol::Udp, Some(entry_id.clone()), false)]
+        );
 
-        let change = Change::DeleteForwardEntry { table_id: ForwardTableId::new("ftb-1"), entry_id };
+        let change =
+            Change::DeleteForwardEntry { table_id: ForwardTableId::new("ftb-1"), entry_id };
         let delete = bench.intend(&claim, "fwd-1", &change).await?;
         done(bench, &claim, &delete, None).await?;
-        assert_eq!(bench.load(&claim).await?.lease.ports.iter().map(|p| p.deleted).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(
+            bench.load(&claim).await?.lease.ports.iter().map(|p| p.deleted).collect::<Vec<_>>(),
+            [false, true]
+        );
         Ok(())
     })
     .await
@@ -290,7 +375,10 @@ async fn history_is_pruned_and_the_unresolved_stays() -> Result<()> {
         let open = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
         assert_eq!(bench.store.prune_operations(Duration::from_hours(1)).await?, 0);
         assert_eq!(bench.store.prune_operations(Duration::ZERO).await?, 1);
-        assert_eq!(bench.load(&claim).await?.operations, [Operation { sending: Sending::Unanswered, ..open }]);
+        assert_eq!(
+            bench.load(&claim).await?.operations,
+            [Operation { sending: Sending::Unanswered, ..open }]
+        );
         Ok(())
     })
     .await

@@ -1,4 +1,5 @@
-//! How Postgres looks for rows where there are many: by the generic plans that the store's connections use.
+//! How Postgres looks for rows where there are many: by the generic plans that the store's
+//! connections use.
 
 use crate::database::{Bench, in_database};
 use anyhow::{Result, ensure};
@@ -26,8 +27,11 @@ async fn fill(bench: &Bench, connection: &mut PgConnection) -> Result<()> {
 }
 
 async fn plan(connection: &mut PgConnection, name: &str, statement: &str) -> Result<String> {
-    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE {name} AS {statement}"))).execute(&mut *connection).await?;
-    let parameters = (1..100).take_while(|number| statement.contains(&format!("${number}"))).count();
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE {name} AS {statement}")))
+        .execute(&mut *connection)
+        .await?;
+    let parameters =
+        (1..100).take_while(|number| statement.contains(&format!("${number}"))).count();
     let explain = format!("EXPLAIN EXECUTE {name} ({})", vec!["NULL"; parameters].join(", "));
     let lines = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *connection).await?;
     let lines: Result<Vec<String>, _> = lines.iter().map(|line| line.try_get(0)).collect();
@@ -43,7 +47,10 @@ async fn no_event_of_a_pod_reads_all_leases() -> Result<()> {
         for (name, statement) in HOT {
             let plan = plan(&mut connection, name, statement).await?;
             ensure!(!plan.contains("Seq Scan on lease"), "{name} reads all leases:\n{plan}");
-            ensure!(plan.contains("using lease_kept_by_name"), "{name} does not look by the pod's name:\n{plan}");
+            ensure!(
+                plan.contains("using lease_kept_by_name"),
+                "{name} does not look by the pod's name:\n{plan}"
+            );
         }
         Ok(())
     })

@@ -17,24 +17,32 @@ use waygate_store::{Claim, EntriesSeen, Error, Store};
 const QUIET: Duration = Duration::from_mins(1);
 
 /// Reserves for a new lease.
-async fn reserve(bench: &Bench, asked: &DnatRequest, pool: &[AllocationId]) -> Result<(Claim, Reserved)> {
+async fn reserve(
+    bench: &Bench,
+    asked: &DnatRequest,
+    pool: &[AllocationId],
+) -> Result<(Claim, Reserved)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
     let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
 async fn held(bench: &Bench) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM port WHERE state = 'held'").fetch_one(&bench.pool).await?)
+    Ok(sqlx::query_scalar("SELECT count(*) FROM port WHERE state = 'held'")
+        .fetch_one(&bench.pool)
+        .await?)
 }
 
 /// The pods ask for 1 to 5 ports, TCP and UDP in turns.
 fn asks(number: u16) -> DnatRequest {
     let ports: Vec<u16> = (0..=number % 5).map(|i| 8000 + i).collect();
-    let (tcp, udp): (Vec<u16>, Vec<u16>) = ports.iter().partition(|port| !(*port + number).is_multiple_of(3));
+    let (tcp, udp): (Vec<u16>, Vec<u16>) =
+        ports.iter().partition(|port| !(*port + number).is_multiple_of(3));
     dnat(&tcp, &udp)
 }
 
-/// Reserves for 64 leases at once; a reservation that found no room tries again: others' locks may have hidden what was free.
+/// Reserves for 64 leases at once; a reservation that found no room tries again: others' locks may
+/// have hidden what was free.
 async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     for number in 0..64 {
         bench.sight(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
@@ -48,7 +56,9 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
         let Request::Dnat(asked) = bench.load(&claim).await?.lease.request else { continue };
         tasks.spawn(async move {
             start.wait().await;
-            timeout_at(deadline, until_reserved(&store, &claim, &asked, &pool)).await.context("no room until the deadline")?
+            timeout_at(deadline, until_reserved(&store, &claim, &asked, &pool))
+                .await
+                .context("no room until the deadline")?
         });
     }
     while let Some(done) = tasks.join_next().await {
@@ -57,7 +67,12 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     Ok(())
 }
 
-async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool: &[AllocationId]) -> Result<()> {
+async fn until_reserved(
+    store: &Store,
+    claim: &Claim,
+    asked: &DnatRequest,
+    pool: &[AllocationId],
+) -> Result<()> {
     while store.claimed(claim).reserve_ports(asked, &[pool.to_vec()]).await? == Reserved::NoRoom {
         tokio::task::yield_now().await;
     }
@@ -72,7 +87,8 @@ async fn until_reserved(store: &Store, claim: &Claim, asked: &DnatRequest, pool:
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cache_lets_sixty_four_reservations_share_a_port() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
+        let pool =
+            [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
         reserve_at_once(bench, &pool).await?;
         let asked: usize = (0..64).map(|number| asks(number).ports.len()).sum();
         assert_eq!(held(bench).await?, i64::try_from(asked)?);
@@ -85,7 +101,9 @@ async fn no_cache_lets_sixty_four_reservations_share_a_port() -> Result<()> {
 async fn sixty_four_reservations_fill_a_pool_of_exactly_their_size() -> Result<()> {
     in_database(async |bench: &Bench| {
         let of = |protocol| {
-            let ports = (0..64).flat_map(|number| asks(number).ports).filter(move |port| port.protocol == protocol);
+            let ports = (0..64)
+                .flat_map(|number| asks(number).ports)
+                .filter(move |port| port.protocol == protocol);
             u16::try_from(ports.count()).unwrap_or(u16::MAX)
         };
         let most = of(Protocol::Tcp).max(of(Protocol::Udp));
@@ -101,7 +119,12 @@ async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1002).await?];
         let (_, first) = reserve(bench, &dnat(&[1, 2], &[]), &pool).await?;
         assert_eq!(first, Reserved::Yes);
-        for asked in [dnat(&[1, 2], &[]), dnat(&[1, 2], &[3]), dnat(&[], &[1, 2, 3, 4]), dnat(&[1], &[1, 2, 3, 4])] {
+        for asked in [
+            dnat(&[1, 2], &[]),
+            dnat(&[1, 2], &[3]),
+            dnat(&[], &[1, 2, 3, 4]),
+            dnat(&[1], &[1, 2, 3, 4]),
+        ] {
             let (claim, reserved) = reserve(bench, &asked, &pool).await?;
             assert_eq!((reserved, held(bench).await?), (Reserved::NoRoom, 2), "{asked:?}");
             assert!(bench.load(&claim).await?.lease.ports.is_empty());
@@ -117,7 +140,10 @@ async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
 async fn an_empty_or_unknown_pool_has_no_room() -> Result<()> {
     in_database(async |bench: &Bench| {
         assert_eq!(reserve(bench, &dnat(&[80], &[]), &[]).await?.1, Reserved::NoRoom);
-        assert_eq!(reserve(bench, &dnat(&[80], &[]), &[AllocationId::new("eip-none")]).await?.1, Reserved::NoRoom);
+        assert_eq!(
+            reserve(bench, &dnat(&[80], &[]), &[AllocationId::new("eip-none")]).await?.1,
+            Reserved::NoRoom
+        );
         Ok(())
     })
     .await
@@ -126,7 +152,8 @@ async fn an_empty_or_unknown_pool_has_no_room() -> Result<()> {
 #[tokio::test]
 async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let pool = [bench.offer("eip-1", 1000, 1010).await?, bench.offer("eip-2", 1000, 1010).await?];
+        let pool =
+            [bench.offer("eip-1", 1000, 1010).await?, bench.offer("eip-2", 1000, 1010).await?];
         let asked = dnat(&[80, 443], &[53]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         let before = bench.load(&claim).await?.lease.ports;
@@ -134,12 +161,23 @@ async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Resu
         assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
 
         let other_first: Vec<_> = pool.iter().rev().cloned().collect();
-        bench.store.claimed(&claim).mark_foreign(&span(&keys(&bench.load(&claim).await?)[1])).await?;
-        bench.store.claimed(&claim).reserve_ports(&asked, std::slice::from_ref(&other_first)).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .mark_foreign(&span(&keys(&bench.load(&claim).await?)[1]))
+            .await?;
+        bench
+            .store
+            .claimed(&claim)
+            .reserve_ports(&asked, std::slice::from_ref(&other_first))
+            .await?;
         let after = bench.load(&claim).await?.lease.ports;
         assert_eq!(after.len(), 3);
         assert!(after.iter().all(|port| port.allocation_id == before[0].allocation_id));
-        assert_ne!(after[1].external_port, before[1].external_port, "the foreign one is not given again");
+        assert_ne!(
+            after[1].external_port, before[1].external_port,
+            "the foreign one is not given again"
+        );
         Ok(())
     })
     .await
@@ -152,8 +190,18 @@ async fn the_same_port_outside_as_inside_is_given_or_nothing_is() -> Result<()> 
         let same = |tcp: &[u16], udp: &[u16]| DnatRequest { same_port: true, ..dnat(tcp, udp) };
         let (claim, reserved) = reserve(bench, &same(&[1003, 1001], &[1003]), &pool).await?;
         assert_eq!(reserved, Reserved::Yes);
-        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.external_port == port.exposed.port));
-        for (asked, why) in [(same(&[1002, 1001], &[]), "one is held"), (same(&[999], &[]), "it is not on offer")] {
+        assert!(
+            bench
+                .load(&claim)
+                .await?
+                .lease
+                .ports
+                .iter()
+                .all(|port| port.external_port == port.exposed.port)
+        );
+        for (asked, why) in
+            [(same(&[1002, 1001], &[]), "one is held"), (same(&[999], &[]), "it is not on offer")]
+        {
             assert_eq!(reserve(bench, &asked, &pool).await?.1, Reserved::NoRoom, "{why}");
         }
         assert_eq!(held(bench).await?, 3);
@@ -176,7 +224,10 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
         assert_eq!(bench.store.end_quiet().await?, 0);
         bench.pass_quietly(QUIET / 2).await?;
         assert_eq!(bench.store.end_quiet().await?, 1);
-        assert_eq!(bench.store.claimed(&next).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?, Reserved::Yes);
+        assert_eq!(
+            bench.store.claimed(&next).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?,
+            Reserved::Yes
+        );
         Ok(())
     })
     .await
@@ -186,7 +237,9 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
 async fn all_ports_whose_quiet_time_is_over_are_freed_however_many() -> Result<()> {
     in_database(async |bench: &Bench| {
         bench.offer("eip-1", 1000, 2249).await?;
-        sqlx::query("UPDATE port SET state = 'quiet', quiet_until = now()").execute(&bench.pool).await?;
+        sqlx::query("UPDATE port SET state = 'quiet', quiet_until = now()")
+            .execute(&bench.pool)
+            .await?;
         assert_eq!(bench.store.end_quiet().await?, 2500);
         Ok(())
     })
@@ -203,8 +256,16 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
         bench.offer("eip-1", 1000, 1001).await?;
         bench.pass_quietly(QUIET * 100).await?;
         assert_eq!(bench.store.end_quiet().await?, 0);
-        assert_eq!(reserve(bench, &dnat(&[80], &[]), &pool).await?.1, Reserved::Yes, "the other port");
-        assert_eq!(reserve(bench, &dnat(&[80], &[]), &pool).await?.1, Reserved::NoRoom, "the foreign one");
+        assert_eq!(
+            reserve(bench, &dnat(&[80], &[]), &pool).await?.1,
+            Reserved::Yes,
+            "the other port"
+        );
+        assert_eq!(
+            reserve(bench, &dnat(&[80], &[]), &pool).await?.1,
+            Reserved::NoRoom,
+            "the foreign one"
+        );
         Ok(())
     })
     .await
@@ -222,15 +283,20 @@ async fn no_port_is_given_out_of_the_bounds_of_its_gateway() -> Result<()> {
         let same = DnatRequest { same_port: true, ..dnat(&[], &[1000]) };
         assert_eq!(reserve(bench, &same, &pool).await?.1, Reserved::NoRoom);
         let (claim, _) = reserve(bench, &dnat(&[], &[1, 2]), &pool).await?;
-        let numbers: BTreeSet<_> = bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
+        let numbers: BTreeSet<_> =
+            bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
         assert_eq!(numbers, BTreeSet::from([1004, 1005]));
         assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::NoRoom);
 
         // Adjacent ports do not run over the last port there is.
         let last = [bench.offer("eip-2", 65_534, 65_535).await?];
-        assert_eq!(reserve(bench, &dnat(&[7000, 7001, 7002], &[]), &last).await?.1, Reserved::NoRoom);
+        assert_eq!(
+            reserve(bench, &dnat(&[7000, 7001, 7002], &[]), &last).await?.1,
+            Reserved::NoRoom
+        );
         let (claim, _) = reserve(bench, &dnat(&[7000, 7001], &[]), &last).await?;
-        let numbers: Vec<_> = bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
+        let numbers: Vec<_> =
+            bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
         assert_eq!(numbers, [65_534, 65_535]);
         Ok(())
     })
@@ -243,14 +309,18 @@ async fn an_ending_lease_reserves_nothing() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         bench.store.claimed(&claim).set_phase(waygate_core::lease::Phase::Ending).await?;
-        assert!(matches!(bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await, Err(Error::ClaimLost)));
+        assert!(matches!(
+            bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await,
+            Err(Error::ClaimLost)
+        ));
         assert_eq!(held(bench).await?, 0);
         Ok(())
     })
     .await
 }
 
-/// The constraint compares addresses, so a port that comes later must know the address its lease points at.
+/// The constraint compares addresses, so a port that comes later must know the address its lease
+/// points at.
 #[tokio::test]
 async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -258,7 +328,11 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
         let asked = dnat(&[80, 443], &[]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         bench.store.claimed(&claim).set_target(&target(1)).await?;
-        bench.store.claimed(&claim).mark_foreign(&span(&keys(&bench.load(&claim).await?)[0])).await?;
+        bench
+            .store
+            .claimed(&claim)
+            .mark_foreign(&span(&keys(&bench.load(&claim).await?)[0]))
+            .await?;
         bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let taken = bench.store.claimed(&other).set_target(&target(1)).await;
@@ -275,8 +349,15 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         bench.store.claimed(&claim).set_target(&target(1)).await?;
         let before = bench.load(&claim).await?;
-        bench.store.claimed(&claim).note_entry(&keys(&before)[0], &ForwardEntryId::new("fwd-1")).await?;
-        assert_eq!(bench.load(&claim).await?.lease.ports[0].entry_id, Some(ForwardEntryId::new("fwd-1")));
+        bench
+            .store
+            .claimed(&claim)
+            .note_entry(&keys(&before)[0], &ForwardEntryId::new("fwd-1"))
+            .await?;
+        assert_eq!(
+            bench.load(&claim).await?.lease.ports[0].entry_id,
+            Some(ForwardEntryId::new("fwd-1"))
+        );
         bench.store.claimed(&claim).clear_target().await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before.lease.ports);
         Ok(())
@@ -288,16 +369,35 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
 async fn adjacent_ports_get_adjacent_ports_and_one_head() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1999).await?];
-        let (claim, reserved) = reserve(bench, &dnat(&[7002, 80, 7000, 7001], &[7000, 7001]), &pool).await?;
+        let (claim, reserved) =
+            reserve(bench, &dnat(&[7002, 80, 7000, 7001], &[7000, 7001]), &pool).await?;
         assert_eq!(reserved, Reserved::Yes);
         let lease = bench.load(&claim).await?.lease;
-        let runs: BTreeSet<_> =
-            lease.runs().iter().map(|run| (run.head.protocol(), run.internal())).map(|(p, i)| (p, *i.start(), *i.end())).collect();
-        assert_eq!(runs, BTreeSet::from([(Protocol::Tcp, 80, 80), (Protocol::Tcp, 7000, 7002), (Protocol::Udp, 7000, 7001)]));
+        let runs: BTreeSet<_> = lease
+            .runs()
+            .iter()
+            .map(|run| (run.head.protocol(), run.internal()))
+            .map(|(p, i)| (p, *i.start(), *i.end()))
+            .collect();
+        assert_eq!(
+            runs,
+            BTreeSet::from([
+                (Protocol::Tcp, 80, 80),
+                (Protocol::Tcp, 7000, 7002),
+                (Protocol::Udp, 7000, 7001)
+            ])
+        );
         for port in &lease.ports {
-            let head = lease.ports.iter().find(|head| head.external_port == port.head && head.protocol() == port.protocol());
+            let head = lease
+                .ports
+                .iter()
+                .find(|head| head.external_port == port.head && head.protocol() == port.protocol());
             let head = head.context("its head")?;
-            assert_eq!(port.external_port - head.external_port, port.exposed.port - head.exposed.port, "mapped position by position");
+            assert_eq!(
+                port.external_port - head.external_port,
+                port.exposed.port - head.exposed.port,
+                "mapped position by position"
+            );
         }
         Ok(())
     })
@@ -309,8 +409,11 @@ async fn where_no_adjacent_ports_are_free_a_run_is_halved_down_to_single_ports()
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1006).await?];
         // Free: 1000 1001 _ 1003 _ 1005 1006.
-        sqlx::query("UPDATE port SET state = 'foreign' WHERE port IN (1002, 1004)").execute(&bench.pool).await?;
-        let (claim, reserved) = reserve(bench, &dnat(&[7000, 7001, 7002, 7003, 7004], &[]), &pool).await?;
+        sqlx::query("UPDATE port SET state = 'foreign' WHERE port IN (1002, 1004)")
+            .execute(&bench.pool)
+            .await?;
+        let (claim, reserved) =
+            reserve(bench, &dnat(&[7000, 7001, 7002, 7003, 7004], &[]), &pool).await?;
         assert_eq!(reserved, Reserved::Yes);
         let lease = bench.load(&claim).await?.lease;
         let mut widths: Vec<_> = lease.runs().iter().map(|run| run.ports).collect();
@@ -329,12 +432,24 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
         let (claim, _) = reserve(bench, &same, &pool).await?;
         let head = keys(&bench.load(&claim).await?).remove(0);
         bench.store.claimed(&claim).note_entry(&head, &ForwardEntryId::new("fwd-1")).await?;
-        assert!(bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()), "the run's ports share the entry");
-        bench.store.claimed(&claim).mark_foreign(&span(&PortKey { port: 1001, ..head.clone() })).await?;
-        let heads = |loaded: &waygate_store::Loaded| loaded.lease.ports.iter().map(|p| (p.external_port, p.head)).collect::<Vec<_>>();
+        assert!(
+            bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()),
+            "the run's ports share the entry"
+        );
+        bench
+            .store
+            .claimed(&claim)
+            .mark_foreign(&span(&PortKey { port: 1001, ..head.clone() }))
+            .await?;
+        let heads = |loaded: &waygate_store::Loaded| {
+            loaded.lease.ports.iter().map(|p| (p.external_port, p.head)).collect::<Vec<_>>()
+        };
         let split = bench.load(&claim).await?;
         assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
-        assert!(split.lease.ports.iter().all(|port| port.entry_id.is_none()), "their entry cannot stand any more");
+        assert!(
+            split.lease.ports.iter().all(|port| port.entry_id.is_none()),
+            "their entry cannot stand any more"
+        );
         bench.store.claimed(&claim).quiet_port(&PortKey { port: 1002, ..head }, QUIET).await?;
         assert_eq!(heads(&bench.load(&claim).await?), [(1000, 1000)], "a run is quiet as a whole");
         Ok(())
@@ -349,16 +464,46 @@ async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> 
         let gateway = NatGatewayId::new("ngw-1");
         let (first, _) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
         bench.store.gateway_full(&gateway, 5, QUIET).await?;
-        bench.store.saw_entries(&gateway, &EntriesSeen { standing: 3, others: 1, foreign: Vec::new() }, QUIET).await?;
+        bench
+            .store
+            .saw_entries(
+                &gateway,
+                &EntriesSeen { standing: 3, others: 1, foreign: Vec::new() },
+                QUIET,
+            )
+            .await?;
         assert_eq!(bench.load(&first).await?.gateway.full_at, Some(5));
         let full = Reserved::QuotaFull(vec![gateway.clone()]);
-        assert_eq!(reserve(bench, &dnat(&[1, 3, 5], &[]), &pool).await?.1, full, "2 held, 1 of others, 3 more");
-        assert_eq!(reserve(bench, &dnat(&[7, 8, 9], &[7]), &pool).await?.1, Reserved::Yes, "adjacent ones count once");
+        assert_eq!(
+            reserve(bench, &dnat(&[1, 3, 5], &[]), &pool).await?.1,
+            full,
+            "2 held, 1 of others, 3 more"
+        );
+        assert_eq!(
+            reserve(bench, &dnat(&[7, 8, 9], &[7]), &pool).await?.1,
+            Reserved::Yes,
+            "adjacent ones count once"
+        );
         assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, full);
-        bench.store.saw_entries(&gateway, &EntriesSeen { standing: 6, others: 1, foreign: Vec::new() }, QUIET).await?;
-        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::Yes, "more stand than were refused: the quota was raised");
+        bench
+            .store
+            .saw_entries(
+                &gateway,
+                &EntriesSeen { standing: 6, others: 1, foreign: Vec::new() },
+                QUIET,
+            )
+            .await?;
+        assert_eq!(
+            reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
+            Reserved::Yes,
+            "more stand than were refused: the quota was raised"
+        );
         bench.store.gateway_full(&gateway, 1, Duration::ZERO).await?;
-        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::Yes, "a refusal long ago says nothing");
+        assert_eq!(
+            reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
+            Reserved::Yes,
+            "a refusal long ago says nothing"
+        );
         Ok(())
     })
     .await
@@ -367,7 +512,8 @@ async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let pool = [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
+        let pool =
+            [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
         bench.store.gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
         for _ in 0..64 {
             bench.sight(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
@@ -379,7 +525,10 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
             let (store, start, pool) = (bench.store.clone(), Arc::clone(&start), pool.to_vec());
             tasks.spawn(async move {
                 start.wait().await;
-                store.claimed(&claim).reserve_ports(&dnat(&[80, 443], &[]), std::slice::from_ref(&pool)).await
+                store
+                    .claimed(&claim)
+                    .reserve_ports(&dnat(&[80, 443], &[]), std::slice::from_ref(&pool))
+                    .await
             });
         }
         let mut reserved = 0;
@@ -393,22 +542,45 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
 }
 
 #[tokio::test]
-async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_two_looks() -> Result<()> {
+async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_two_looks()
+-> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1003).await?];
         let gateway = NatGatewayId::new("ngw-1");
-        let (holder, _) = reserve(bench, &DnatRequest { same_port: true, ..dnat(&[1003], &[]) }, &pool).await?;
-        let foreign = vec![PortSpan { allocation_id: pool[0].clone(), protocol: Some(Protocol::Tcp), ports: 0..=u16::MAX }];
+        let (holder, _) =
+            reserve(bench, &DnatRequest { same_port: true, ..dnat(&[1003], &[]) }, &pool).await?;
+        let foreign = vec![PortSpan {
+            allocation_id: pool[0].clone(),
+            protocol: Some(Protocol::Tcp),
+            ports: 0..=u16::MAX,
+        }];
         let seen = EntriesSeen { standing: 1, others: 1, foreign };
         bench.store.saw_entries(&gateway, &seen, QUIET).await?;
-        assert_eq!(bench.load(&holder).await?.lease.ports.len(), 1, "what is held is its lease's to look after");
+        assert_eq!(
+            bench.load(&holder).await?.lease.ports.len(),
+            1,
+            "what is held is its lease's to look after"
+        );
         assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom);
-        assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::Yes, "UDP is another matter");
+        assert_eq!(
+            reserve(bench, &dnat(&[], &[1]), &pool).await?.1,
+            Reserved::Yes,
+            "UDP is another matter"
+        );
 
         let nothing = EntriesSeen::default();
-        for (look, grace) in [(&nothing, QUIET), (&nothing, QUIET), (&seen, Duration::ZERO), (&nothing, Duration::ZERO)] {
+        for (look, grace) in [
+            (&nothing, QUIET),
+            (&nothing, QUIET),
+            (&seen, Duration::ZERO),
+            (&nothing, Duration::ZERO),
+        ] {
             bench.store.saw_entries(&gateway, look, grace).await?;
-            assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom, "not long enough, or it came back, or one look");
+            assert_eq!(
+                reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
+                Reserved::NoRoom,
+                "not long enough, or it came back, or one look"
+            );
         }
         bench.store.saw_entries(&gateway, &nothing, Duration::ZERO).await?;
         assert_eq!(reserve(bench, &dnat(&[1, 2, 3], &[]), &pool).await?.1, Reserved::Yes);
@@ -418,7 +590,8 @@ async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_
 }
 
 #[tokio::test]
-async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywhere() -> Result<()> {
+async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywhere() -> Result<()>
+{
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1003).await?];
         let (one, two) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
@@ -428,13 +601,21 @@ async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywh
         assert_eq!(bench.store.bound(&one, &[], None).await?, 1);
         let loaded = bench.load(&claim).await?;
         assert_eq!(loaded.wake, wake + 1, "its lease looks for itself");
-        assert!(loaded.gateway.trouble.is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1")));
+        assert!(
+            loaded
+                .gateway
+                .trouble
+                .is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1"))
+        );
         assert_eq!(bench.store.bound(&one, &[], None).await?, 0, "told once");
 
         bench.offer_on("ngw-2", "eip-1", 1000, 1003).await?;
         assert_eq!(bench.store.bound(&two, &pool, None).await?, 1);
         let loaded = bench.load(&claim).await?;
-        assert_eq!((loaded.gateway.trouble, loaded.lease.ports[0].gateway_id.clone()), (None, two.clone()));
+        assert_eq!(
+            (loaded.gateway.trouble, loaded.lease.ports[0].gateway_id.clone()),
+            (None, two.clone())
+        );
         bench.store.bound(&two, &[], Some("locked")).await?;
         assert_eq!(bench.load(&claim).await?.gateway.trouble.as_deref(), Some("locked"));
         Ok(())

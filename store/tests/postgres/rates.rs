@@ -17,7 +17,11 @@ async fn ask(store: &Store, action: &str, patience: Duration) -> Result<RateTurn
 
 /// How far the row is ahead of the clock, in seconds.
 async fn lead(bench: &Bench) -> Result<f64> {
-    Ok(sqlx::query_scalar("SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate").fetch_one(&bench.pool).await?)
+    Ok(sqlx::query_scalar(
+        "SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate",
+    )
+    .fetch_one(&bench.pool)
+    .await?)
 }
 
 async fn free_at(bench: &Bench) -> Result<String> {
@@ -29,15 +33,19 @@ async fn all_processes_together_get_a_burst_and_then_one_turn_at_a_time() -> Res
     in_database(async |bench| {
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let RateTurn::Taken(wait) = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await? else { continue };
+            let RateTurn::Taken(wait) = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?
+            else {
+                continue;
+            };
             waits.push(wait);
         }
         ensure!(waits.len() == 8, "{waits:?}");
         // Four at once, then a second apart; the queries themselves take milliseconds.
         let early = waits[..4].iter().all(Duration::is_zero);
         let due = |place: usize| Duration::from_secs(u64::try_from(place).unwrap_or_default() + 1);
-        let spaced =
-            waits[4..].iter().enumerate().all(|(place, wait)| *wait <= due(place) && *wait + Duration::from_millis(900) > due(place));
+        let spaced = waits[4..].iter().enumerate().all(|(place, wait)| {
+            *wait <= due(place) && *wait + Duration::from_millis(900) > due(place)
+        });
         ensure!(early && spaced, "{waits:?}");
         let other = ask(&bench.store, "ReleaseEipAddress", Duration::ZERO).await?;
         ensure!(other == RateTurn::Taken(Duration::ZERO), "each action has its own: {other:?}");
@@ -58,7 +66,9 @@ async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Resu
             let ahead = lead(bench).await?;
             let refused = ask(&bench.store, ALLOCATE, Duration::from_secs(5)).await?;
             // The next turn is a second after the last one that was taken, and the asker has five.
-            let RateTurn::Later(later) = refused else { anyhow::bail!("{refused:?} with {ahead} s of turns taken") };
+            let RateTurn::Later(later) = refused else {
+                anyhow::bail!("{refused:?} with {ahead} s of turns taken")
+            };
             let meant = ahead + 1.0 - 5.0;
             ensure!((later.as_secs_f64() - meant).abs() < 1.0, "{later:?} instead of {meant} s");
         }
@@ -81,7 +91,10 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
                 start.wait().await;
                 let mut taken = 0;
                 for _ in 0..4 {
-                    taken += u32::from(matches!(ask(&store, ALLOCATE, Duration::from_secs(2)).await?, RateTurn::Taken(_)));
+                    taken += u32::from(matches!(
+                        ask(&store, ALLOCATE, Duration::from_secs(2)).await?,
+                        RateTurn::Taken(_)
+                    ));
                 }
                 anyhow::Ok(taken)
             });
@@ -95,7 +108,10 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
         ensure!(lead <= 3.0, "the row is {lead} s ahead; no asker waits longer than 2 s");
         // Four at once, two seconds' worth ahead, and one for each second that went by.
         let most = 7.0 + begun.elapsed().as_secs_f64();
-        ensure!(taken >= 4 && f64::from(taken) <= most, "{taken} of 256 got a turn, {most} at most may");
+        ensure!(
+            taken >= 4 && f64::from(taken) <= most,
+            "{taken} of 256 got a turn, {most} at most may"
+        );
         Ok(())
     })
     .await
@@ -105,10 +121,15 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
 async fn a_row_further_ahead_than_anyone_waits_is_begun_anew() -> Result<()> {
     in_database(async |bench| {
         ask(&bench.store, ALLOCATE, Duration::ZERO).await?;
-        sqlx::query("UPDATE rate SET free_at = now() + interval '300 seconds'").execute(&bench.pool).await?;
+        sqlx::query("UPDATE rate SET free_at = now() + interval '300 seconds'")
+            .execute(&bench.pool)
+            .await?;
         let turn = ask(&bench.store, ALLOCATE, Duration::from_secs(2)).await?;
         // Without a burst: what was called before is not known.
-        ensure!(matches!(turn, RateTurn::Taken(wait) if wait <= Duration::from_secs(1)), "{turn:?}");
+        ensure!(
+            matches!(turn, RateTurn::Taken(wait) if wait <= Duration::from_secs(1)),
+            "{turn:?}"
+        );
         ensure!(lead(bench).await? <= 1.0, "{}", lead(bench).await?);
         Ok(())
     })

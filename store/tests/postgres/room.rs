@@ -15,10 +15,15 @@ use waygate_store::EntriesSeen;
 const LONG: Duration = Duration::from_hours(1);
 
 /// On which EIP a new pod gets these ports; none without room.
-async fn chosen(bench: &Bench, asked: &DnatRequest, groups: &[Vec<AllocationId>]) -> Result<Option<String>> {
+async fn chosen(
+    bench: &Bench,
+    asked: &DnatRequest,
+    groups: &[Vec<AllocationId>],
+) -> Result<Option<String>> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
     let reserved = bench.store.claimed(&claim).reserve_ports(asked, groups).await?;
-    let eip = bench.load(&claim).await?.lease.ports.first().map(|port| port.allocation_id.to_string());
+    let eip =
+        bench.load(&claim).await?.lease.ports.first().map(|port| port.allocation_id.to_string());
     assert_eq!(eip.is_some(), reserved == Reserved::Yes);
     Ok(eip)
 }
@@ -29,7 +34,11 @@ async fn a_preferred_eip_is_taken_while_it_has_room_for_all_and_then_the_next() 
         let small = bench.offer("eip-small", 1000, 1001).await?;
         let large = bench.offer_on("ngw-2", "eip-large", 1000, 1010).await?;
         let groups = [vec![small], vec![large]];
-        for (asked, eip) in [(dnat(&[1, 2, 3], &[]), "eip-large"), (dnat(&[1, 2], &[]), "eip-small"), (dnat(&[1], &[]), "eip-large")] {
+        for (asked, eip) in [
+            (dnat(&[1, 2, 3], &[]), "eip-large"),
+            (dnat(&[1, 2], &[]), "eip-small"),
+            (dnat(&[1], &[]), "eip-large"),
+        ] {
             assert_eq!(chosen(bench, &asked, &groups).await?.as_deref(), Some(eip), "{asked:?}");
         }
         Ok(())
@@ -44,18 +53,45 @@ async fn of_two_eips_the_one_whose_gateway_takes_more_entries_is_taken() -> Resu
         let two = bench.offer_on("ngw-2", "eip-2", 1000, 1010).await?;
         let group = [vec![one.clone(), two.clone()]];
         let pair = dnat(&[80, 443], &[]);
-        assert_eq!(chosen(bench, &pair, &group).await?.as_deref(), Some("eip-1"), "both are empty: the first");
-        assert_eq!(chosen(bench, &pair, &group).await?.as_deref(), Some("eip-2"), "nothing stands there yet, though it has fewer ports");
+        assert_eq!(
+            chosen(bench, &pair, &group).await?.as_deref(),
+            Some("eip-1"),
+            "both are empty: the first"
+        );
+        assert_eq!(
+            chosen(bench, &pair, &group).await?.as_deref(),
+            Some("eip-2"),
+            "nothing stands there yet, though it has fewer ports"
+        );
         let run: Vec<u16> = (7000..7008).collect();
-        assert_eq!(chosen(bench, &dnat(&run, &[]), &group).await?.as_deref(), Some("eip-1"), "the other has too few free");
+        assert_eq!(
+            chosen(bench, &dnat(&run, &[]), &group).await?.as_deref(),
+            Some("eip-1"),
+            "the other has too few free"
+        );
         let (ngw_1, ngw_2) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
-        bench.store.saw_entries(&ngw_2, &EntriesSeen { standing: 4, others: 2, foreign: Vec::new() }, LONG).await?;
-        assert_eq!(chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(), Some("eip-1"), "others' entries count, too");
+        bench
+            .store
+            .saw_entries(&ngw_2, &EntriesSeen { standing: 4, others: 2, foreign: Vec::new() }, LONG)
+            .await?;
+        assert_eq!(
+            chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
+            Some("eip-1"),
+            "others' entries count, too"
+        );
         bench.store.gateway_full(&ngw_1, 50, LONG).await?;
-        assert_eq!(chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(), Some("eip-2"), "its quota is smaller than the usual one");
+        assert_eq!(
+            chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
+            Some("eip-2"),
+            "its quota is smaller than the usual one"
+        );
         bench.store.gateway_full(&ngw_1, 1000, LONG).await?;
         for _ in 0..2 {
-            assert_eq!(chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(), Some("eip-1"), "its quota is larger than the usual one");
+            assert_eq!(
+                chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
+                Some("eip-1"),
+                "its quota is larger than the usual one"
+            );
         }
         Ok(())
     })
@@ -63,35 +99,58 @@ async fn of_two_eips_the_one_whose_gateway_takes_more_entries_is_taken() -> Resu
 }
 
 #[tokio::test]
-async fn of_two_eips_on_one_gateway_the_one_with_more_free_ports_of_the_protocols_asked_for_is_taken() -> Result<()> {
+async fn of_two_eips_on_one_gateway_the_one_with_more_free_ports_of_the_protocols_asked_for_is_taken()
+-> Result<()> {
     in_database(async |bench: &Bench| {
         let one = bench.offer("eip-1", 1000, 1009).await?;
         let two = bench.offer("eip-2", 1000, 1008).await?;
         let group = [vec![two, one]];
-        assert_eq!(chosen(bench, &dnat(&[1, 3, 5], &[]), &group).await?.as_deref(), Some("eip-1"), "10 free against 9");
-        assert_eq!(chosen(bench, &dnat(&[1], &[]), &group).await?.as_deref(), Some("eip-2"), "7 against 9");
-        assert_eq!(chosen(bench, &dnat(&[], &[1]), &group).await?.as_deref(), Some("eip-1"), "of UDP, 10 against 9");
-        assert_eq!(chosen(bench, &dnat(&[1], &[1]), &group).await?.as_deref(), Some("eip-2"), "7 TCP and 9 UDP against 8 and 9");
+        assert_eq!(
+            chosen(bench, &dnat(&[1, 3, 5], &[]), &group).await?.as_deref(),
+            Some("eip-1"),
+            "10 free against 9"
+        );
+        assert_eq!(
+            chosen(bench, &dnat(&[1], &[]), &group).await?.as_deref(),
+            Some("eip-2"),
+            "7 against 9"
+        );
+        assert_eq!(
+            chosen(bench, &dnat(&[], &[1]), &group).await?.as_deref(),
+            Some("eip-1"),
+            "of UDP, 10 against 9"
+        );
+        assert_eq!(
+            chosen(bench, &dnat(&[1], &[1]), &group).await?.as_deref(),
+            Some("eip-2"),
+            "7 TCP and 9 UDP against 8 and 9"
+        );
         Ok(())
     })
     .await
 }
 
-/// Four gateways of the usual quota, exactly filled: how many entries would meet a refusal. No gateway has refused anything yet, so nothing bars
-/// them here.
+/// Four gateways of the usual quota, exactly filled: how many entries would meet a refusal. No
+/// gateway has refused anything yet, so nothing bars them here.
 #[tokio::test]
-async fn pods_fill_four_gateways_of_a_hundred_entries_so_evenly_that_hardly_a_call_is_refused() -> Result<()> {
+async fn pods_fill_four_gateways_of_a_hundred_entries_so_evenly_that_hardly_a_call_is_refused()
+-> Result<()> {
     in_database(async |bench: &Bench| {
         let mut dice = StdRng::seed_from_u64(6);
         let mut eips = Vec::new();
         for gateway in 1..=4 {
-            eips.push(bench.offer_on(&format!("ngw-{gateway}"), &format!("eip-{gateway}"), 1000, 1999).await?);
+            eips.push(
+                bench
+                    .offer_on(&format!("ngw-{gateway}"), &format!("eip-{gateway}"), 1000, 1999)
+                    .await?,
+            );
         }
         let mut held: BTreeMap<String, usize> = BTreeMap::new();
         for _ in 0..200 {
             eips.shuffle(&mut dice);
             let port = dice.random_range(1..30_000);
-            let eip = chosen(bench, &dnat(&[port, port + 2], &[]), std::slice::from_ref(&eips)).await?;
+            let eip =
+                chosen(bench, &dnat(&[port, port + 2], &[]), std::slice::from_ref(&eips)).await?;
             *held.entry(eip.unwrap_or_default()).or_default() += 2;
         }
         let beyond: usize = held.values().map(|entries| entries.saturating_sub(100)).sum();
@@ -118,7 +177,8 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
         for round in 0..2 {
             for claim in &claims[..5] {
                 assert!(
-                    bench.store.claimed(claim).lose(&ngw_1).await? && bench.store.claimed(claim).lose(&ngw_1).await?,
+                    bench.store.claimed(claim).lose(&ngw_1).await?
+                        && bench.store.claimed(claim).lose(&ngw_1).await?,
                     "round {round}: each counts once"
                 );
                 assert!(!held(claim).await?);
@@ -131,7 +191,10 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
                 !held(&claims[0]).await? && bench.store.claimed(&claims[0]).lose(&ngw_1).await?,
                 "round {round}: it is one of those that are told"
             );
-            assert!(bench.store.claimed(&claims[7]).lose(&ngw_2).await? && !held(&claims[7]).await?, "each gateway has its own count");
+            assert!(
+                bench.store.claimed(&claims[7]).lose(&ngw_2).await? && !held(&claims[7]).await?,
+                "each gateway has its own count"
+            );
             sqlx::raw_sql(
                 "UPDATE lease SET lost_at = lost_at - interval '10 minutes';
                  UPDATE gateway SET losses_held_until = losses_held_until - interval '10 minutes'",

@@ -11,9 +11,13 @@ use waygate_store::{Error, Store};
 async fn migrating_twice_changes_nothing() -> Result<()> {
     in_empty_database(async |database: &Database| {
         database.store.migrate().await?;
-        let first: String = sqlx::query_scalar("SELECT store_id::text FROM store").fetch_one(&database.pool).await?;
+        let first: String = sqlx::query_scalar("SELECT store_id::text FROM store")
+            .fetch_one(&database.pool)
+            .await?;
         database.store.migrate().await?;
-        let second: String = sqlx::query_scalar("SELECT store_id::text FROM store").fetch_one(&database.pool).await?;
+        let second: String = sqlx::query_scalar("SELECT store_id::text FROM store")
+            .fetch_one(&database.pool)
+            .await?;
         assert_eq!(first, second);
         database.store.check().await?;
         Ok(())
@@ -70,7 +74,8 @@ async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() -
     .await
 }
 
-/// The setting belongs to the whole server, which other tests use too: so this database alone is made to lie about it.
+/// The setting belongs to the whole server, which other tests use too: so this database alone is
+/// made to lie about it.
 #[tokio::test]
 async fn a_server_that_may_lose_what_it_acknowledged_is_refused() -> Result<()> {
     in_empty_database(async |database: &Database| {

@@ -13,7 +13,10 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::Phase;
 use waygate_core::lease::{EipSources, Holder, Standing};
-use waygate_core::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
+use waygate_core::request::{
+    EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy,
+    Request,
+};
 use waygate_core::rules::response::LeaseEffect;
 use waygate_store::{Bringer, Claim, Settlement, Sighting, Writes};
 
@@ -24,11 +27,15 @@ fn eip(number: u8) -> (AllocationId, Ipv4Addr) {
 }
 
 fn given() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Given(eip(1).0), release: ReleaseStrategy::Follow })
+    Request::Eip(EipRequest {
+        source: EipSource::Given(eip(1).0),
+        release: ReleaseStrategy::Follow,
+    })
 }
 
 fn monthly() -> Request {
-    let (instance_charge_type, internet_charge_type) = (InstanceChargeType::PrePaid, InternetChargeType::PayByBandwidth);
+    let (instance_charge_type, internet_charge_type) =
+        (InstanceChargeType::PrePaid, InternetChargeType::PayByBandwidth);
     let spec = EipSpec { internet_charge_type, instance_charge_type, ..EipSpec::default() };
     Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow })
 }
@@ -37,7 +44,14 @@ fn monthly() -> Request {
 async fn of_pod(bench: &Bench, name: &str, second: i64, request: &Request) -> Result<Claim> {
     let pod_created_at = Some(jiff::Timestamp::from_second(1_800_000_000 + second)?);
     let controller = Some("StatefulSet/db");
-    let sighting = Sighting { namespace: "ns", pod_name: name, pod_uid: Uuid::new_v4(), controller, pod_created_at, request };
+    let sighting = Sighting {
+        namespace: "ns",
+        pod_name: name,
+        pod_uid: Uuid::new_v4(),
+        controller,
+        pod_created_at,
+        request,
+    };
     bench.store.sight(bench.cluster, &sighting).await?;
     bench.claim_one().await
 }
@@ -57,13 +71,22 @@ async fn a_given_eip_has_one_lease_and_the_others_know_who_and_how_old() -> Resu
         assert_eq!(sources(bench, &middle).await?.holder, None);
         assert!(bench.store.claimed(&middle).take_eip(&[eip(1)]).await?);
         assert_eq!(holds(bench, &middle).await?, Some((eip(1).0, false)));
-        let (older, younger) = (of_pod(bench, "older", 4, &given()).await?, of_pod(bench, "younger", 6, &given()).await?);
+        let (older, younger) = (
+            of_pod(bench, "older", 4, &given()).await?,
+            of_pod(bench, "younger", 6, &given()).await?,
+        );
         for (claim, standing) in [(&older, Standing::Younger), (&younger, Standing::Older)] {
             assert!(!bench.store.claimed(claim).take_eip(&[eip(1)]).await?);
-            assert_eq!(sources(bench, claim).await?.holder, Some(Holder { pod: "ns/middle".to_owned(), standing }));
+            assert_eq!(
+                sources(bench, claim).await?.holder,
+                Some(Holder { pod: "ns/middle".to_owned(), standing })
+            );
         }
         bench.store.claimed(&middle).set_phase(Phase::Ending).await?;
-        assert_eq!(sources(bench, &older).await?.holder.map(|holder| holder.standing), Some(Standing::Leaving));
+        assert_eq!(
+            sources(bench, &older).await?.holder.map(|holder| holder.standing),
+            Some(Standing::Leaving)
+        );
         bench.store.claimed(&middle).forget_eip().await?;
         assert!(bench.store.claimed(&older).take_eip(&[eip(1)]).await?);
         Ok(())
@@ -84,7 +107,8 @@ async fn no_cache_lets_sixteen_pods_take_one_eip_at_once() -> Result<()> {
 async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool: Vec<_> = (1..=10).map(eip).collect();
-        let mut all: BTreeSet<_> = taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
+        let mut all: BTreeSet<_> =
+            taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
         // Who was beaten to one looks again, as the worker does.
         for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
             if bench.store.claimed(&claim).take_eip(&pool).await.unwrap_or(false) {
@@ -97,15 +121,20 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
     .await
 }
 
-/// Sixteen leases reach for the first free one at once; what they got. Afterwards those that got none are due.
-async fn taken_by_sixteen(bench: &Bench, candidates: Vec<(AllocationId, Ipv4Addr)>) -> Result<Vec<AllocationId>> {
+/// Sixteen leases reach for the first free one at once; what they got. Afterwards those that got
+/// none are due.
+async fn taken_by_sixteen(
+    bench: &Bench,
+    candidates: Vec<(AllocationId, Ipv4Addr)>,
+) -> Result<Vec<AllocationId>> {
     for _ in 0..16 {
         bench.sight(Uuid::new_v4(), &bought()).await?;
     }
     let start = Arc::new(Barrier::new(16));
     let mut tasks = JoinSet::new();
     for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
-        let (store, start, candidates) = (bench.store.clone(), Arc::clone(&start), candidates.clone());
+        let (store, start, candidates) =
+            (bench.store.clone(), Arc::clone(&start), candidates.clone());
         tasks.spawn(async move {
             start.wait().await;
             (claim, store.claimed(&claim).take_eip(&candidates).await)
@@ -115,7 +144,13 @@ async fn taken_by_sixteen(bench: &Bench, candidates: Vec<(AllocationId, Ipv4Addr
     for (claim, result) in tasks.join_all().await {
         match result {
             Ok(true) => got.extend(holds(bench, &claim).await?.map(|(id, _)| id)),
-            Ok(false) => bench.store.claimed(&claim).finish(&crate::database::finish(0, Duration::ZERO)).await?,
+            Ok(false) => {
+                bench
+                    .store
+                    .claimed(&claim)
+                    .finish(&crate::database::finish(0, Duration::ZERO))
+                    .await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -136,11 +171,17 @@ async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
 #[tokio::test]
 async fn a_given_eip_passes_from_the_older_pod_to_the_younger_and_never_back() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (older, younger) = (of_pod(bench, "older", 1, &given()).await?, of_pod(bench, "younger", 2, &given()).await?);
+        let (older, younger) = (
+            of_pod(bench, "older", 1, &given()).await?,
+            of_pod(bench, "younger", 2, &given()).await?,
+        );
         bench.store.claimed(&older).take_eip(&[eip(1)]).await?;
         bench.store.claimed(&younger).take_over(&eip(1).0).await?;
         assert_eq!(bench.load(&older).await?.lease.lost_to.as_deref(), Some("ns/younger"));
-        assert_eq!(sources(bench, &younger).await?.holder.map(|holder| holder.standing), Some(Standing::Leaving));
+        assert_eq!(
+            sources(bench, &younger).await?.holder.map(|holder| holder.standing),
+            Some(Standing::Leaving)
+        );
         bench.store.claimed(&older).forget_eip().await?;
         assert!(bench.store.claimed(&younger).take_eip(&[eip(1)]).await?);
         bench.store.claimed(&older).take_over(&eip(1).0).await?;
@@ -156,7 +197,10 @@ async fn an_eip_that_its_pod_did_not_name_is_taken_over_by_nobody() -> Result<()
         let holder = of_pod(bench, "bought", 1, &bought()).await?;
         bench.store.claimed(&holder).take_eip(&[eip(1)]).await?;
         let younger = of_pod(bench, "younger", 2, &given()).await?;
-        assert_eq!(sources(bench, &younger).await?.holder.map(|holder| holder.standing), Some(Standing::Younger));
+        assert_eq!(
+            sources(bench, &younger).await?.holder.map(|holder| holder.standing),
+            Some(Standing::Younger)
+        );
         bench.store.claimed(&younger).take_over(&eip(1).0).await?;
         assert_eq!(bench.load(&holder).await?.lease.lost_to, None);
         Ok(())
@@ -169,8 +213,15 @@ async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim>
     let claim = of_pod(bench, name, 1, request).await?;
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
     let operation = bench.intend(&claim, &format!("lease/{name}"), &change).await?;
-    let answer = Answer { allocation_id: Some(AllocationId::new(format!("eip-of-{name}"))), ip_address: Some(PUBLIC), ..Answer::default() };
-    bench.store.settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer)).await?;
+    let answer = Answer {
+        allocation_id: Some(AllocationId::new(format!("eip-of-{name}"))),
+        ip_address: Some(PUBLIC),
+        ..Answer::default()
+    };
+    bench
+        .store
+        .settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer))
+        .await?;
     Ok(claim)
 }
 
@@ -212,9 +263,15 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
         assert!(!spare().await?, "it is being released");
-        bench.store.settle(Bringer::Claimant(&former), &operation, Settlement::rejected("no")).await?;
+        bench
+            .store
+            .settle(Bringer::Claimant(&former), &operation, Settlement::rejected("no"))
+            .await?;
         assert!(spare().await?);
-        assert!(bench.intend(&former, "eip-of-a", &release).await.is_err(), "its former lease releases it no more");
+        assert!(
+            bench.intend(&former, "eip-of-a", &release).await.is_err(),
+            "its former lease releases it no more"
+        );
         Ok(())
     })
     .await
@@ -223,7 +280,8 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
 /// The lease of pod `db-0`, kept for a second and ended.
 async fn expired(bench: &Bench) -> Result<()> {
     let release = ReleaseStrategy::Ttl { seconds: 1, text: "1s".to_owned() };
-    let request = Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
+    let request =
+        Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
     let claim = with_eip(bench, "db-0", &request).await?;
     bench.store.claimed(&claim).keep(Some(1)).await?;
     sqlx::query("UPDATE lease SET ends_at = now()").execute(&bench.pool).await?;
@@ -235,11 +293,21 @@ async fn expired(bench: &Bench) -> Result<()> {
 async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-db-0") };
     let operation = bench.intend(claim, "eip-of-db-0", &release).await?;
-    Ok(bench.store.settle(Bringer::Claimant(claim), &operation, Settlement::absent("NotFound", LeaseEffect::EipGone)).await?)
+    Ok(bench
+        .store
+        .settle(
+            Bringer::Claimant(claim),
+            &operation,
+            Settlement::absent("NotFound", LeaseEffect::EipGone),
+        )
+        .await?)
 }
 
 fn never() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Never })
+    Request::Eip(EipRequest {
+        source: EipSource::Allocate(EipSpec::default()),
+        release: ReleaseStrategy::Never,
+    })
 }
 
 #[tokio::test]
@@ -250,7 +318,9 @@ async fn an_address_that_time_took_is_known_to_the_pod_of_its_name_for_seven_day
         assert_eq!(sources(bench, &stranger).await?.former, None);
         let back = of_pod(bench, "db-0", 2, &never()).await?;
         assert_eq!(sources(bench, &back).await?.former, Some(PUBLIC));
-        sqlx::query("UPDATE former_address SET released_at = now() - interval '7 days'").execute(&bench.pool).await?;
+        sqlx::query("UPDATE former_address SET released_at = now() - interval '7 days'")
+            .execute(&bench.pool)
+            .await?;
         assert_eq!(sources(bench, &back).await?.former, None);
         assert_eq!(bench.store.prune_former().await?, 1);
         Ok(())

@@ -1,4 +1,5 @@
-//! Tells what happens to the pods of a namespace and to the endpoints of its Services, a line a change, with the seconds since it began.
+//! Tells what happens to the pods of a namespace and to the endpoints of its Services, a line a
+//! change, with the seconds since it began.
 
 use std::{
     collections::BTreeMap,
@@ -103,7 +104,8 @@ impl Story {
     fn pod(&mut self, pod: &Pod) {
         let name = pod.name_any();
         let status = pod.status.as_ref();
-        let life = if pod.metadata.deletion_timestamp.is_some() { "terminating" } else { "created" };
+        let life =
+            if pod.metadata.deletion_timestamp.is_some() { "terminating" } else { "created" };
         self.changed("pod", &name, life.to_owned());
         if let Some(ip) = status.and_then(|status| status.pod_ip.as_deref()) {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
@@ -115,16 +117,27 @@ impl Story {
             }
         }
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        for condition in conditions.iter().filter(|condition| condition.type_.starts_with("k8s.aliyun.com/")) {
+        for condition in
+            conditions.iter().filter(|condition| condition.type_.starts_with("k8s.aliyun.com/"))
+        {
             self.changed("gate", &name, gate(condition));
         }
     }
 
     fn endpoints(&mut self, slice: &EndpointSlice) {
         let Some(service) = slice.labels().get("kubernetes.io/service-name") else { return };
-        let ready =
-            |ready: bool| slice.endpoints.iter().filter(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false) == ready).count();
-        let line = format!("service {service}: {} endpoints take traffic, {} wait", ready(true), ready(false));
+        let ready = |ready: bool| {
+            slice
+                .endpoints
+                .iter()
+                .filter(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false) == ready)
+                .count()
+        };
+        let line = format!(
+            "service {service}: {} endpoints take traffic, {} wait",
+            ready(true),
+            ready(false)
+        );
         self.changed("service", service, line);
     }
 
@@ -143,7 +156,10 @@ impl Story {
 
 fn gate(condition: &PodCondition) -> String {
     let kind = condition.type_.trim_start_matches("k8s.aliyun.com/");
-    let (reason, message) = (condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default());
+    let (reason, message) = (
+        condition.reason.as_deref().unwrap_or_default(),
+        condition.message.as_deref().unwrap_or_default(),
+    );
     let colour = if condition.status == "True" { GREEN } else { YELLOW };
     format!("gate {kind} {}  {reason}: {message}", paint(colour, &condition.status))
 }

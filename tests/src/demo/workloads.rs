@@ -37,7 +37,8 @@ pub(super) fn db() -> Result<StatefulSet> {
     }))?)
 }
 
-/// Two game servers with two ports each on a NAT gateway, theirs for as long as nobody deletes their PodDNAT.
+/// Two game servers with two ports each on a NAT gateway, theirs for as long as nobody deletes
+/// their PodDNAT.
 pub(super) fn game() -> Result<StatefulSet> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "game"},
@@ -55,7 +56,9 @@ pub(super) fn game() -> Result<StatefulSet> {
 /// A Service for each, whose endpoints are ready when the pods are.
 pub(super) fn services() -> Result<Vec<Service>> {
     let service = |name: &str| {
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}),
+        )
     };
     Ok(vec![service("web")?, service("game")?])
 }

@@ -32,7 +32,11 @@ async fn kubectl(stand: &Stand, arguments: &[&str], input: &str) -> Result<Strin
         .spawn()?;
     child.stdin.take().context("an input")?.write_all(input.as_bytes()).await?;
     let output = child.wait_with_output().await?;
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     ensure!(output.status.success(), "kubectl {arguments:?}: {text}");
     Ok(text)
 }
@@ -44,7 +48,11 @@ async fn leases(stand: &Stand) -> Result<i64> {
 #[tokio::test]
 async fn a_pod_with_three_faults_gets_one_refusal_that_names_all_three() -> Result<()> {
     let stand = Stand::start().await?;
-    let refused = stand.create(&annotated("wrong", &THREE_FAULTS)).await.err().context("the pod is refused")?;
+    let refused = stand
+        .create(&annotated("wrong", &THREE_FAULTS))
+        .await
+        .err()
+        .context("the pod is refused")?;
     let text = format!("{refused:#}");
     for (key, value) in THREE_FAULTS {
         assert!(text.contains(key) && text.contains(value), "{key} is not named in: {text}");
@@ -56,7 +64,8 @@ async fn a_pod_with_three_faults_gets_one_refusal_that_names_all_three() -> Resu
 #[tokio::test]
 async fn a_deployment_with_a_wrong_template_is_applied_with_a_warning() -> Result<()> {
     let stand = Stand::start().await?;
-    let annotations: serde_json::Map<_, _> = THREE_FAULTS.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let annotations: serde_json::Map<_, _> =
+        THREE_FAULTS.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "wrong"},
         "spec": {"selector": {"matchLabels": {"app": "wrong"}}, "template": {
@@ -76,7 +85,10 @@ async fn a_deployment_with_a_wrong_template_is_applied_with_a_warning() -> Resul
 async fn a_dry_run_shows_the_gate_and_writes_no_row() -> Result<()> {
     let stand = Stand::start().await?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let pod: Pod = stand.pods().create(&dry, &annotated("dry", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let pod: Pod = stand
+        .pods()
+        .create(&dry, &annotated("dry", &[("k8s.aliyun.com/pod-with-eip", "true")]))
+        .await?;
     let gates = pod.spec.and_then(|spec| spec.readiness_gates).unwrap_or_default();
     assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
     assert_eq!(leases(&stand).await?, 0);
@@ -89,9 +101,12 @@ async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
     // With no worker there is nobody else who could have written the row.
     stand.worker.stop().await?;
     let pod = stand.create(&annotated("early", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
-    // Admission waits a third of a second for the row and no longer: on a busy machine it stands a moment after the pod.
+    // Admission waits a third of a second for the row and no longer: on a busy machine it stands a
+    // moment after the pod.
     let row = || async {
-        Ok(sqlx::query_as::<_, (uuid::Uuid, String)>("SELECT pod_uid, phase FROM lease").fetch_optional(&stand.database).await?)
+        Ok(sqlx::query_as::<_, (uuid::Uuid, String)>("SELECT pod_uid, phase FROM lease")
+            .fetch_optional(&stand.database)
+            .await?)
     };
     let (uid, phase) = stand.eventually(row, "the job is written", PATIENCE).await?;
     assert_eq!(Some(uid.to_string()), pod.metadata.uid);
@@ -104,11 +119,17 @@ async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
 #[tokio::test]
 async fn a_forged_address_is_taken_off() -> Result<()> {
     let stand = Stand::start().await?;
-    let forged = [("k8s.aliyun.com/pod-with-eip", "true"), ("k8s.aliyun.com/allocated-eipAddress", "203.0.113.9")];
+    let forged = [
+        ("k8s.aliyun.com/pod-with-eip", "true"),
+        ("k8s.aliyun.com/allocated-eipAddress", "203.0.113.9"),
+    ];
     let pod = stand.create(&annotated("forger", &forged)).await?;
     assert_eq!(annotation(&pod, "k8s.aliyun.com/allocated-eipAddress"), None);
     let pod = stand.condition("forger", GATE, "True", PATIENCE).await?;
-    assert_ne!(annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").context("an address")?, "203.0.113.9");
+    assert_ne!(
+        annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").context("an address")?,
+        "203.0.113.9"
+    );
     Ok(())
 }
 

@@ -20,19 +20,24 @@ use waygate_core::resources::{PodDNAT, PodDnatSpec, PodEIP, PodEipSpec};
 async fn made_by_the_original(stand: &Stand, kind: Kind) -> Result<()> {
     let how = PostParams::default();
     if kind.gate == EIP.gate {
-        let spec = PodEipSpec { allocation_id: Some("eip-theirs".to_owned()), ..PodEipSpec::default() };
-        Api::namespaced(stand.client.clone(), &stand.namespace).create(&how, &PodEIP::new(kind.pod, spec)).await?;
+        let spec =
+            PodEipSpec { allocation_id: Some("eip-theirs".to_owned()), ..PodEipSpec::default() };
+        Api::namespaced(stand.client.clone(), &stand.namespace)
+            .create(&how, &PodEIP::new(kind.pod, spec))
+            .await?;
     } else {
-        let spec = PodDnatSpec { external_ip: Some("198.51.100.1".to_owned()), ..PodDnatSpec::default() };
-        Api::namespaced(stand.client.clone(), &stand.namespace).create(&how, &PodDNAT::new(kind.pod, spec)).await?;
+        let spec =
+            PodDnatSpec { external_ip: Some("198.51.100.1".to_owned()), ..PodDnatSpec::default() };
+        Api::namespaced(stand.client.clone(), &stand.namespace)
+            .create(&how, &PodDNAT::new(kind.pod, spec))
+            .await?;
     }
     Ok(())
 }
 
 /// The original answers the pod's gate.
 async fn answer(stand: &Stand, kind: Kind) -> Result<()> {
-    let condition =
-        json!({"type": kind.gate, "status": "True", "reason": "Theirs", "message": "theirs", "lastTransitionTime": jiff::Timestamp::now()});
+    let condition = json!({"type": kind.gate, "status": "True", "reason": "Theirs", "message": "theirs", "lastTransitionTime": jiff::Timestamp::now()});
     let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
     stand.pods().patch_status(kind.pod, &PatchParams::default(), &patch).await?;
     Ok(())
@@ -42,7 +47,10 @@ async fn answer(stand: &Stand, kind: Kind) -> Result<()> {
 async fn is_still_answered(stand: &Stand, kind: Kind) -> Result<()> {
     let pod = stand.pods().get(kind.pod).await?;
     let said = whole_condition(&pod, kind.gate).context("the original's condition")?;
-    ensure!((said.status.as_str(), said.reason.as_deref()) == ("True", Some("Theirs")), "it says {said:?}");
+    ensure!(
+        (said.status.as_str(), said.reason.as_deref()) == ("True", Some("Theirs")),
+        "it says {said:?}"
+    );
     ensure!(annotation(&pod, kind.tells).is_none(), "it was told an address");
     Ok(())
 }
@@ -51,14 +59,16 @@ async fn is_still_answered(stand: &Stand, kind: Kind) -> Result<()> {
 async fn looked_at(stand: &Stand, pod: &str, after: i64) -> Result<i64> {
     let probe = || async {
         let lease = "SELECT epoch::bigint FROM lease WHERE pod_name = $1 AND owner IS NULL AND reason = 'CustomResourceTaken'";
-        let epoch: Option<i64> = sqlx::query_scalar(lease).bind(pod).fetch_optional(&stand.database).await?;
+        let epoch: Option<i64> =
+            sqlx::query_scalar(lease).bind(pod).fetch_optional(&stand.database).await?;
         Ok(epoch.filter(|epoch| *epoch > after))
     };
     stand.eventually(probe, "the lease waits for the custom resource", PATIENCE).await
 }
 
 #[tokio::test]
-async fn for_a_pod_that_the_original_serves_nothing_is_bought_and_its_condition_stands() -> Result<()> {
+async fn for_a_pod_that_the_original_serves_nothing_is_bought_and_its_condition_stands()
+-> Result<()> {
     let stand = Stand::start().await?;
     for kind in BOTH {
         made_by_the_original(&stand, kind).await?;
@@ -73,14 +83,23 @@ async fn for_a_pod_that_the_original_serves_nothing_is_bought_and_its_condition_
         assert_eq!((lead_to(&stand, ip(&pod)).await?, eips_of_ours(&stand).await?.len()), (0, 0));
 
         // It takes its leave without a word, and leaves the original's custom resource.
-        stand.annotate(kind.pod, kind.asks.iter().map(|(key, _)| ((*key).to_owned(), json!(null))).collect()).await?;
+        stand
+            .annotate(
+                kind.pod,
+                kind.asks.iter().map(|(key, _)| ((*key).to_owned(), json!(null))).collect(),
+            )
+            .await?;
         let forgotten = || async {
-            let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
+            let leases: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
             Ok((leases == 0).then_some(()))
         };
         stand.eventually(forgotten, "the lease is forgotten", PATIENCE).await?;
         is_still_answered(&stand, kind).await?;
-        ensure!(kind.shown(&stand, ip(&pod)).await? == 0, "the custom resource is still there, and shows nothing of ours");
+        ensure!(
+            kind.shown(&stand, ip(&pod)).await? == 0,
+            "the custom resource is still there, and shows nothing of ours"
+        );
     }
     Ok(())
 }

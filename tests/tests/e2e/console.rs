@@ -1,4 +1,5 @@
-//! What people do to forward entries in the console, and what chance leaves there: seen, said and put right.
+//! What people do to forward entries in the console, and what chance leaves there: seen, said and
+//! put right.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -34,10 +35,14 @@ async fn repaired(stand: &Stand, name: &str, told: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_its_port() -> Result<()> {
+async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_its_port()
+-> Result<()> {
     let stand = Stand::start().await?;
     let (told, ip, entry) = forwarding(&stand, "robbed").await?;
-    stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+    stand
+        .cloud
+        .console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]}))
+        .await?;
     repaired(&stand, "robbed", &told).await?;
     stand.warned("robbed", "AddressLost", PATIENCE).await?;
     assert_eq!(entries_to(&stand, &ip).await?.len(), 1);
@@ -47,7 +52,8 @@ async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_it
 
 /// Services inside the cluster need no forward entry: they keep most of their pods.
 #[tokio::test]
-async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_mended() -> Result<()> {
+async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_mended() -> Result<()>
+{
     const TOLD: usize = 5;
     let stand = one_gateway("--profile instant", 1, 600, 1000).await?;
     let names: Vec<_> = (0..12).map(|number| format!("robbed-{number}")).collect();
@@ -59,7 +65,10 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
         before.push(stand.condition(name, GATE, "True", PATIENCE).await?);
     }
     for entry in stand.cloud.list("forwardEntries").await? {
-        stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+        stand
+            .cloud
+            .console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]}))
+            .await?;
     }
     // Nobody waits minutes for the next looks.
     let mended = async || {
@@ -71,11 +80,17 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
         Ok(Some(()))
     };
     stand.eventually(mended, "all entries stand again", PATIENCE).await?;
-    let transition = |pod: &Pod| whole_condition(pod, GATE).and_then(|condition| condition.last_transition_time.clone());
+    let transition = |pod: &Pod| {
+        whole_condition(pod, GATE).and_then(|condition| condition.last_transition_time.clone())
+    };
     let mut flipped = 0;
     for (name, before) in names.iter().zip(&before) {
         let after = stand.condition(name, GATE, "True", PATIENCE).await?;
-        assert_eq!(annotation(&after, ADDRESSES), annotation(before, ADDRESSES), "{name} has moved");
+        assert_eq!(
+            annotation(&after, ADDRESSES),
+            annotation(before, ADDRESSES),
+            "{name} has moved"
+        );
         flipped += usize::from(transition(&after) != transition(before));
     }
     let log = std::fs::read_to_string(stand.worker.log())?;
@@ -89,15 +104,18 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
 }
 
 #[tokio::test]
-async fn an_entry_pointed_elsewhere_in_the_console_closes_the_gate_and_is_pointed_back() -> Result<()> {
+async fn an_entry_pointed_elsewhere_in_the_console_closes_the_gate_and_is_pointed_back()
+-> Result<()> {
     let stand = Stand::start().await?;
     let (told, ip, entry) = forwarding(&stand, "bent").await?;
-    let elsewhere =
-        json!({"forwardEntryId": entry["ForwardEntryId"], "forwardTableId": entry["ForwardTableId"], "internalIp": "10.0.200.9"});
+    let elsewhere = json!({"forwardEntryId": entry["ForwardEntryId"], "forwardTableId": entry["ForwardTableId"], "internalIp": "10.0.200.9"});
     stand.cloud.console("modify-forward-entry", elsewhere).await?;
     repaired(&stand, "bent", &told).await?;
     let entries = entries_to(&stand, &ip).await?;
-    assert_eq!(entries.iter().map(|entry| &entry["ForwardEntryId"]).collect::<Vec<_>>(), [&entry["ForwardEntryId"]]);
+    assert_eq!(
+        entries.iter().map(|entry| &entry["ForwardEntryId"]).collect::<Vec<_>>(),
+        [&entry["ForwardEntryId"]]
+    );
     stand.delete("bent").await?;
     nothing_is_left(&stand).await
 }
@@ -108,7 +126,12 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
     stand.create(&annotated("recycled", &[])).await?;
     let pod = stand.condition("recycled", "Ready", "True", PATIENCE).await?;
     let ip = pod.status.and_then(|status| status.pod_ip).context("a pod IP")?;
-    let cluster = Api::<Namespace>::all(stand.client.clone()).get("kube-system").await?.metadata.uid.context("its UID")?;
+    let cluster = Api::<Namespace>::all(stand.client.clone())
+        .get("kube-system")
+        .await?
+        .metadata
+        .uid
+        .context("its UID")?;
     // Of a lease that nobody knows any more, on every gateway the pod may be given.
     let store = sqlx::query_scalar("SELECT store_id FROM store").fetch_one(&stand.database).await?;
     let name = Owner { store, cluster: cluster.parse()? }.entry_name(LeaseId(Uuid::new_v4()), 1);
@@ -119,15 +142,25 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
         });
         stand.cloud.console("create-forward-entry", stale).await?;
     }
-    stand.annotate("recycled", json!({ON.0: ON.1, "k8s.aliyun.com/pod-dnat-expose-port": "80"})).await?;
+    stand
+        .annotate("recycled", json!({ON.0: ON.1, "k8s.aliyun.com/pod-dnat-expose-port": "80"}))
+        .await?;
     // Annotated while it runs, it has no gate: what it was given tells that it works.
     let told = stand.annotation("recycled", ADDRESSES, PATIENCE).await?;
     let told: Vec<Value> = serde_json::from_str(&told)?;
     let external = told[0]["externalIP"].as_str().context("an address")?;
-    let gateway =
-        stand.cloud.account.nat_gateways.iter().find(|it| it.eips.iter().any(|eip| eip.ip_address == external)).context("a gateway")?;
-    let there: Vec<_> =
-        entries_to(&stand, &ip).await?.into_iter().filter(|entry| entry["ForwardTableId"] == gateway.forward_table_id.as_str()).collect();
+    let gateway = stand
+        .cloud
+        .account
+        .nat_gateways
+        .iter()
+        .find(|it| it.eips.iter().any(|eip| eip.ip_address == external))
+        .context("a gateway")?;
+    let there: Vec<_> = entries_to(&stand, &ip)
+        .await?
+        .into_iter()
+        .filter(|entry| entry["ForwardTableId"] == gateway.forward_table_id.as_str())
+        .collect();
     assert_eq!(there.len(), 1, "{there:?}");
     assert_ne!(there[0]["ForwardEntryName"], name.as_str());
     Ok(())
@@ -141,7 +174,8 @@ async fn on_node(stand: &Stand, node: &str) -> Result<(String, String)> {
     }
     stand.create(&pod).await?;
     stand.condition(node, GATE, "True", PATIENCE).await?;
-    let spec = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get(node).await?.spec;
+    let spec =
+        Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get(node).await?.spec;
     Ok((spec.zone_id.context("a zone")?, spec.table_id.context("a gateway")?))
 }
 
@@ -150,7 +184,13 @@ async fn pods_go_to_the_gateway_of_their_own_zone() -> Result<()> {
     let stand = Stand::start().await?;
     for node in ["node-j-1", "node-j-2", "node-k-1", "node-k-2"] {
         let (zone, id) = on_node(&stand, node).await?;
-        let gateway = stand.cloud.account.nat_gateways.iter().find(|it| it.nat_gateway_id == id).context("a gateway")?;
+        let gateway = stand
+            .cloud
+            .account
+            .nat_gateways
+            .iter()
+            .find(|it| it.nat_gateway_id == id)
+            .context("a gateway")?;
         assert_eq!(gateway.zone_id, zone, "{node}");
     }
     Ok(())
@@ -166,6 +206,9 @@ async fn a_pod_in_a_zone_without_a_gateway_goes_to_another_zones() -> Result<()>
         assert_eq!(id, only.nat_gateway_id);
         zones.push(zone);
     }
-    assert!(zones.contains(&only.zone_id) && zones.iter().any(|zone| *zone != only.zone_id), "{zones:?}");
+    assert!(
+        zones.contains(&only.zone_id) && zones.iter().any(|zone| *zone != only.zone_id),
+        "{zones:?}"
+    );
     Ok(())
 }

@@ -11,9 +11,14 @@ use testbed::{
 };
 
 const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
-const WITH_DNAT: [(&str, &str); 2] = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
+const WITH_DNAT: [(&str, &str); 2] =
+    [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
 
-async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+async fn kill_in_between(
+    stand: &Stand,
+    action: &str,
+    go: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
     let fault = hold(stand, action).await?;
     go().await?;
     held(stand).await?;
@@ -25,12 +30,17 @@ async fn kill_in_between(stand: &Stand, action: &str, go: impl AsyncFnOnce() -> 
 #[tokio::test]
 async fn a_crash_after_the_allocation_leaks_no_eip() -> Result<()> {
     let stand = Stand::start().await?;
-    kill_in_between(&stand, "AllocateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
+    kill_in_between(&stand, "AllocateEipAddress", async || {
+        stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)
+    })
+    .await?;
     stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
     assert_eq!(eips_of_ours(&stand).await?.len(), 1, "one pod, one EIP");
-    let allocations: i64 = sqlx::query_scalar("SELECT count(*) FROM operation WHERE change->>'action' = 'AllocateEipAddress'")
-        .fetch_one(&stand.database)
-        .await?;
+    let allocations: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM operation WHERE change->>'action' = 'AllocateEipAddress'",
+    )
+    .fetch_one(&stand.database)
+    .await?;
     assert_eq!(allocations, 1, "and one operation, settled once");
     stand.delete("pod").await?;
     nothing_is_left(&stand).await
@@ -39,7 +49,10 @@ async fn a_crash_after_the_allocation_leaks_no_eip() -> Result<()> {
 #[tokio::test]
 async fn a_crash_around_binding_unbinding_or_release_leaks_no_eip() -> Result<()> {
     let stand = Stand::start().await?;
-    kill_in_between(&stand, "AssociateEipAddress", async || stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)).await?;
+    kill_in_between(&stand, "AssociateEipAddress", async || {
+        stand.create(&annotated("pod", &WITH_EIP)).await.map(drop)
+    })
+    .await?;
     stand.condition("pod", GATE, "True", Duration::from_secs(90)).await?;
     assert_eq!(eips_of_ours(&stand).await?.len(), 1);
     kill_in_between(&stand, "UnassociateEipAddress", async || stand.delete("pod").await).await?;
@@ -56,7 +69,10 @@ async fn a_crash_around_binding_unbinding_or_release_leaks_no_eip() -> Result<()
 #[tokio::test]
 async fn a_crash_around_a_forward_entry_leaks_none() -> Result<()> {
     let stand = Stand::start().await?;
-    kill_in_between(&stand, "CreateForwardEntry", async || stand.create(&annotated("pod", &WITH_DNAT)).await.map(drop)).await?;
+    kill_in_between(&stand, "CreateForwardEntry", async || {
+        stand.create(&annotated("pod", &WITH_DNAT)).await.map(drop)
+    })
+    .await?;
     stand.condition("pod", "k8s.aliyun.com/dnat", "True", Duration::from_secs(90)).await?;
     assert_eq!(stand.cloud.list("forwardEntries").await?.len(), 1);
     kill_in_between(&stand, "DeleteForwardEntry", async || stand.delete("pod").await).await?;

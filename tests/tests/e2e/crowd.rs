@@ -29,11 +29,31 @@ const READS: [&str; 2] = ["DescribeEipAddresses", "DescribeNetworkInterfaces"];
 
 /// A cloud that takes its time, for an account whose rates are not what takes the time here.
 async fn stand_with_rates(node: &OwnNode) -> Result<Stand> {
-    let simulator = ["--profile", "instant", "--quota-eips", "600", "--topology", &node.topology.display().to_string()].map(str::to_owned);
-    let rates = CHANGES.into_iter().chain(READS).chain(["ReleaseEipAddress"]).map(|action| format!("--rate={action}=12000"));
+    let simulator = [
+        "--profile",
+        "instant",
+        "--quota-eips",
+        "600",
+        "--topology",
+        &node.topology.display().to_string(),
+    ]
+    .map(str::to_owned);
+    let rates = CHANGES
+        .into_iter()
+        .chain(READS)
+        .chain(["ReleaseEipAddress"])
+        .map(|action| format!("--rate={action}=12000"));
     let worker = ["--quiet-seconds=0".to_owned()].into_iter().chain(rates).collect();
-    let stand = Stand::start_with(Options { simulator: simulator.to_vec(), worker, ..Options::default() }).await?;
-    stand.cloud.console("pace", json!({"call": [20, 40], "association": [500, 1000], "release": [100, 300]})).await?;
+    let stand =
+        Stand::start_with(Options { simulator: simulator.to_vec(), worker, ..Options::default() })
+            .await?;
+    stand
+        .cloud
+        .console(
+            "pace",
+            json!({"call": [20, 40], "association": [500, 1000], "release": [100, 300]}),
+        )
+        .await?;
     Ok(stand)
 }
 
@@ -47,7 +67,12 @@ async fn calls(stand: &Stand, actions: &[&str]) -> Result<u64> {
 
 async fn until_ready(stand: &Stand, sets: &Api<ReplicaSet>) -> Result<()> {
     let ready = || async {
-        let ready = sets.get_status("crowd").await?.status.and_then(|status| status.ready_replicas).unwrap_or_default();
+        let ready = sets
+            .get_status("crowd")
+            .await?
+            .status
+            .and_then(|status| status.ready_replicas)
+            .unwrap_or_default();
         ensure!(usize::try_from(ready)? == PODS, "{ready} are");
         Ok(Some(()))
     };
@@ -56,7 +81,8 @@ async fn until_ready(stand: &Stand, sets: &Api<ReplicaSet>) -> Result<()> {
 
 async fn until_gone(stand: &Stand) -> Result<()> {
     let gone = || async {
-        let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
+        let leases: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
         ensure!(leases == 0, "{leases} leases are left");
         Ok(Some(()))
     };
@@ -85,11 +111,16 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
 
     let pods = stand.pods().list(&ListParams::default().labels("app=crowd")).await?.items;
     let addresses: BTreeSet<_> = pods.iter().filter_map(|pod| annotation(pod, EIP.tells)).collect();
-    let bound: BTreeSet<_> = eips_of_ours(&stand).await?.into_iter().map(|eip| eip["PrivateIpAddress"].to_string()).collect();
+    let bound: BTreeSet<_> = eips_of_ours(&stand)
+        .await?
+        .into_iter()
+        .map(|eip| eip["PrivateIpAddress"].to_string())
+        .collect();
     assert_eq!((addresses.len(), bound.len()), (PODS, PODS));
 
     let began = Instant::now();
-    sets.patch("crowd", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
+    sets.patch("crowd", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}})))
+        .await?;
     until_gone(&stand).await?;
     let down = began.elapsed();
     let all_reads = calls(&stand, &READS).await?;
@@ -99,13 +130,16 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
         all_reads - reads
     );
     let pods = u64::try_from(PODS)?;
-    // Allocate and associate; unassociate, release and the release that is refused, which is the proof.
+    // Allocate and associate; unassociate, release and the release that is refused, which is the
+    // proof.
     assert!(changes * 50 <= pods * 2 * 51, "{changes} changes to bind {pods} EIPs");
     assert!(ended * 50 <= pods * 3 * 51, "{ended} changes to give {pods} EIPs back");
-    // Each lease is looked at some fifteen times; the slower the machine, the fewer of them at once.
+    // Each lease is looked at some fifteen times; the slower the machine, the fewer of them at
+    // once.
     assert!(all_reads < pods * 4, "{all_reads} reads for {pods} pods are hardly shared");
     // News of a pod that are written down when it is gone begin a lease only to end it.
-    let ends = std::fs::read_to_string(stand.worker.log())?.matches("nothing is left of it").count();
+    let ends =
+        std::fs::read_to_string(stand.worker.log())?.matches("nothing is left of it").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");
     node.leave(&stand.client).await.context("the node goes")
 }

@@ -26,21 +26,35 @@ async fn a_pod_gets_traffic_only_once_both_its_entries_work() -> Result<()> {
     stand.ready_endpoints("game", 0, PATIENCE).await?;
     let pod = stand.condition("game", GATE, "True", PATIENCE).await?;
     stand.ready_endpoints("game", 1, PATIENCE).await?;
-    let pod_ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+    let pod_ip =
+        pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     let entries = entries_to(&stand, &pod_ip).await?;
     assert_eq!(entries.len(), 2);
     assert!(entries.iter().all(|entry| entry["Status"] == "Available"));
 
-    let resource = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get("game").await?;
-    let owner = resource.metadata.owner_references.as_deref().unwrap_or_default().first().context("an owner")?;
+    let resource =
+        Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get("game").await?;
+    let owner = resource
+        .metadata
+        .owner_references
+        .as_deref()
+        .unwrap_or_default()
+        .first()
+        .context("an owner")?;
     assert_eq!((owner.kind.as_str(), owner.block_owner_deletion), ("Pod", Some(true)));
     assert_eq!(resource.metadata.finalizers, Some(vec!["natgw-controller".to_owned()]));
     assert_eq!(resource.spec.internal_ip.as_deref(), Some(pod_ip.as_str()));
-    assert!(resource.spec.table_id.as_deref().is_some_and(|id| id.starts_with("ngw-")), "as the documents have it");
+    assert!(
+        resource.spec.table_id.as_deref().is_some_and(|id| id.starts_with("ngw-")),
+        "as the documents have it"
+    );
     let shown = resource.status.and_then(|status| status.entries).context("entries")?;
-    let internal: Vec<_> = shown.iter().filter_map(|entry| entry.internal_port.as_deref()).collect();
+    let internal: Vec<_> =
+        shown.iter().filter_map(|entry| entry.internal_port.as_deref()).collect();
     assert_eq!(internal, ["80", "443"], "one status entry a port, in the order asked for");
-    let told: Vec<Value> = serde_json::from_str(annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?)?;
+    let told: Vec<Value> = serde_json::from_str(
+        annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
+    )?;
     assert_eq!(told.len(), 2);
     assert_eq!(told[0]["internalPort"], 80);
     assert_eq!(told[0]["externalIP"].as_str(), shown[0].external_ip.as_deref());
@@ -59,12 +73,16 @@ async fn no_external_port_is_given_twice_whatever_the_protocol() -> Result<()> {
     let mut given = BTreeSet::new();
     for name in &names {
         let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
-        let told: Vec<Value> = serde_json::from_str(annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?)?;
+        let told: Vec<Value> = serde_json::from_str(
+            annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
+        )?;
         assert_eq!(told.len(), 3);
-        let one_ip: BTreeSet<_> = told.iter().map(|entry| entry["externalIP"].to_string()).collect();
+        let one_ip: BTreeSet<_> =
+            told.iter().map(|entry| entry["externalIP"].to_string()).collect();
         assert_eq!(one_ip.len(), 1, "all of a pod's ports are on one address");
         for entry in told {
-            let key = format!("{} {} {}", entry["externalIP"], entry["protocol"], entry["externalPort"]);
+            let key =
+                format!("{} {} {}", entry["externalIP"], entry["protocol"], entry["externalPort"]);
             ensure!(given.insert(key.clone()), "{key} was given twice");
         }
     }
@@ -79,34 +97,45 @@ async fn entries_follow_a_pod_to_its_new_ip_on_the_same_ports() -> Result<()> {
     let stand = Stand::start().await?;
     stand.create(&annotated("moving", &[ON, ports("80")])).await?;
     let before = stand.condition("moving", GATE, "True", PATIENCE).await?;
-    let old_ip = before.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+    let old_ip =
+        before.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     stand.annotate("moving", json!({ask::SANDBOX: "1"})).await?;
     let probe = || async {
         let pod = stand.pods().get("moving").await?;
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
-        let (old, new) = (entries_to(&stand, &old_ip).await?.len(), entries_to(&stand, &ip).await?.len());
-        ensure!(ip != old_ip && old == 0 && new == 1, "pod IP {ip}; {old} entries to the old one, {new} to the new");
+        let (old, new) =
+            (entries_to(&stand, &old_ip).await?.len(), entries_to(&stand, &ip).await?.len());
+        ensure!(
+            ip != old_ip && old == 0 && new == 1,
+            "pod IP {ip}; {old} entries to the old one, {new} to the new"
+        );
         Ok(Some(()))
     };
     stand.eventually(probe, "the entry points to the new IP", PATIENCE).await?;
     let after = stand.condition("moving", GATE, "True", PATIENCE).await?;
     let told = |pod| annotation(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
     assert_eq!(told(&before), told(&after));
-    assert_eq!(stand.cloud.calls_of("ModifyForwardEntry").await?, 1, "pointed elsewhere as it stands");
+    assert_eq!(
+        stand.cloud.calls_of("ModifyForwardEntry").await?,
+        1,
+        "pointed elsewhere as it stands"
+    );
     assert_eq!(stand.cloud.calls_of("DeleteForwardEntry").await?, 0);
     stand.delete("moving").await?;
     nothing_is_left(&stand).await
 }
 
 #[tokio::test]
-async fn where_modifying_is_denied_an_entry_is_deleted_and_made_anew_on_the_same_port() -> Result<()> {
+async fn where_modifying_is_denied_an_entry_is_deleted_and_made_anew_on_the_same_port() -> Result<()>
+{
     let stand = Stand::start().await?;
     stand.cloud.console("policy", json!({"denied": ["vpc:ModifyForwardEntry"]})).await?;
     let mut ports_of = Vec::new();
     for (number, name) in ["first", "second"].into_iter().enumerate() {
         stand.create(&annotated(name, &[ON, ports("80")])).await?;
         let before = stand.condition(name, GATE, "True", PATIENCE).await?;
-        let old_ip = before.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+        let old_ip =
+            before.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
         stand.annotate(name, json!({ask::SANDBOX: "1"})).await?;
         let probe = || async {
             let old = entries_to(&stand, &old_ip).await?.len();
@@ -117,7 +146,11 @@ async fn where_modifying_is_denied_an_entry_is_deleted_and_made_anew_on_the_same
         let after = stand.condition(name, GATE, "True", PATIENCE).await?;
         let told = |pod| annotation(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
         ports_of.push((told(&before), told(&after)));
-        assert_eq!(stand.cloud.calls_of("ModifyForwardEntry").await?, 1, "found out once, and known for pod {number}");
+        assert_eq!(
+            stand.cloud.calls_of("ModifyForwardEntry").await?,
+            1,
+            "found out once, and known for pod {number}"
+        );
     }
     assert!(ports_of.iter().all(|(before, after)| before == after), "{ports_of:?}");
     stand.delete("first").await?;
@@ -130,17 +163,35 @@ async fn adjacent_ports_share_one_entry_and_have_a_status_entry_each() -> Result
     let stand = Stand::start().await?;
     stand.create(&annotated("match", &[ON, ports("7001,80,7000,7002,7000/udp")])).await?;
     let pod = stand.condition("match", GATE, "True", PATIENCE).await?;
-    let pod_ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
-    let inside: BTreeSet<_> = entries_to(&stand, &pod_ip).await?.iter().map(|entry| entry["InternalPort"].to_string()).collect();
-    assert_eq!(inside.iter().map(String::as_str).collect::<Vec<_>>(), ["\"7000\"", "\"7000/7002\"", "\"80\""]);
+    let pod_ip =
+        pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+    let inside: BTreeSet<_> = entries_to(&stand, &pod_ip)
+        .await?
+        .iter()
+        .map(|entry| entry["InternalPort"].to_string())
+        .collect();
+    assert_eq!(
+        inside.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["\"7000\"", "\"7000/7002\"", "\"80\""]
+    );
     assert_eq!(stand.cloud.calls_of("CreateForwardEntry").await?, 3);
-    let resource = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get("match").await?;
+    let resource =
+        Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get("match").await?;
     let shown = resource.status.and_then(|status| status.entries).context("entries")?;
-    let internal: Vec<_> = shown.iter().filter_map(|entry| entry.internal_port.as_deref()).collect();
-    assert_eq!(internal, ["7001", "80", "7000", "7002", "7000"], "as many as ports, in the order asked for: OpenKruiseGame counts them");
+    let internal: Vec<_> =
+        shown.iter().filter_map(|entry| entry.internal_port.as_deref()).collect();
+    assert_eq!(
+        internal,
+        ["7001", "80", "7000", "7002", "7000"],
+        "as many as ports, in the order asked for: OpenKruiseGame counts them"
+    );
     let id = |index: usize| shown[index].forward_entry_id.clone();
-    assert!(id(0).is_some() && id(0) == id(2) && id(0) == id(3) && id(0) != id(1) && id(0) != id(4));
-    let outside = |index: usize| shown[index].external_port.as_deref().and_then(|port| port.parse::<u16>().ok());
+    assert!(
+        id(0).is_some() && id(0) == id(2) && id(0) == id(3) && id(0) != id(1) && id(0) != id(4)
+    );
+    let outside = |index: usize| {
+        shown[index].external_port.as_deref().and_then(|port| port.parse::<u16>().ok())
+    };
     assert_eq!(outside(2).map(|port| port + 1), outside(0), "mapped position by position");
     stand.delete("match").await?;
     nothing_is_left(&stand).await
@@ -155,14 +206,21 @@ async fn pods_go_to_the_next_gateway_when_one_is_full_and_say_so_when_all_are() 
     for name in names {
         stand.create(&annotated(name, &[ON, ports("80,443")])).await?;
     }
-    let gateways: Vec<_> = stand.cloud.account.nat_gateways.iter().map(|gateway| gateway.nat_gateway_id.clone()).collect();
+    let gateways: Vec<_> = stand
+        .cloud
+        .account
+        .nat_gateways
+        .iter()
+        .map(|gateway| gateway.nat_gateway_id.clone())
+        .collect();
     let words: Vec<_> = gateways.iter().map(String::as_str).collect();
     let verdicts = || async {
         let mut working = Vec::new();
         let mut waiting = Vec::new();
         for name in names {
             let pod = stand.pods().get(name).await?;
-            let list = if condition(&pod, GATE) == Some("True") { &mut working } else { &mut waiting };
+            let list =
+                if condition(&pod, GATE) == Some("True") { &mut working } else { &mut waiting };
             list.push(name);
         }
         ensure!(working.len() == 2, "{working:?} work, {waiting:?} wait");
@@ -172,12 +230,20 @@ async fn pods_go_to_the_next_gateway_when_one_is_full_and_say_so_when_all_are() 
     for name in &waiting {
         told(&stand, name, GATE, "QuotaExceeded", &words).await?;
     }
-    let refusals =
-        async || anyhow::Ok(stand.cloud.calls().await?["errors"]["CreateForwardEntry"]["QuotaExceeded"].as_u64().unwrap_or_default());
+    let refusals = async || {
+        anyhow::Ok(
+            stand.cloud.calls().await?["errors"]["CreateForwardEntry"]["QuotaExceeded"]
+                .as_u64()
+                .unwrap_or_default(),
+        )
+    };
     let refused = refusals().await?;
     stand.create(&annotated("five", &[ON, ports("80,443")])).await?;
     told(&stand, "five", GATE, "QuotaExceeded", &words).await?;
-    ensure!(refused > 0 && refusals().await? == refused, "gateways that are known to be full are not asked again");
+    ensure!(
+        refused > 0 && refusals().await? == refused,
+        "gateways that are known to be full are not asked again"
+    );
     stand.delete("five").await?;
 
     stand.delete(working[0]).await?;
@@ -204,7 +270,9 @@ async fn an_address_that_snat_uses_is_taken_last_and_its_high_ports_break_out() 
     let entry = json!({"natGatewayId": gateway.nat_gateway_id, "snatIp": shared, "sourceCIDR": "10.0.0.0/8"});
     stand.cloud.console("snat-entry", entry).await?;
     let probe = || async {
-        let snat: i64 = sqlx::query_scalar("SELECT count(*) FROM gateway_eip WHERE snat").fetch_one(&stand.database).await?;
+        let snat: i64 = sqlx::query_scalar("SELECT count(*) FROM gateway_eip WHERE snat")
+            .fetch_one(&stand.database)
+            .await?;
         Ok((snat == 1).then_some(()))
     };
     stand.eventually(probe, "the worker knows of the SNAT entry", PATIENCE).await?;
@@ -212,7 +280,9 @@ async fn an_address_that_snat_uses_is_taken_last_and_its_high_ports_break_out() 
     for name in ["own", "sharing"] {
         stand.create(&annotated(name, &[ON, ports("80")])).await?;
         let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
-        let told: Vec<Value> = serde_json::from_str(annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?)?;
+        let told: Vec<Value> = serde_json::from_str(
+            annotation(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
+        )?;
         addresses.push(told[0]["externalIP"].as_str().unwrap_or_default().to_owned());
     }
     assert_eq!(addresses, [gateway.eips[1].ip_address.clone(), shared]);
@@ -222,7 +292,8 @@ async fn an_address_that_snat_uses_is_taken_last_and_its_high_ports_break_out() 
 }
 
 #[tokio::test]
-async fn a_port_under_somebody_elses_entry_is_not_tried_and_is_free_once_that_is_gone() -> Result<()> {
+async fn a_port_under_somebody_elses_entry_is_not_tried_and_is_free_once_that_is_gone() -> Result<()>
+{
     let stand = one_gateway("--profile instant", 1, 600, 600).await?;
     let gateway = stand.cloud.account.nat_gateways.first().context("a gateway")?.clone();
     let foreign = json!({
@@ -231,14 +302,19 @@ async fn a_port_under_somebody_elses_entry_is_not_tried_and_is_free_once_that_is
     });
     let entry = stand.cloud.console("create-forward-entry", foreign).await?;
     let probe = || async {
-        let marked: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state = 'foreign'").fetch_one(&stand.database).await?;
+        let marked: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state = 'foreign'")
+            .fetch_one(&stand.database)
+            .await?;
         Ok((marked == 1).then_some(()))
     };
     stand.eventually(probe, "the port is marked", PATIENCE).await?;
     stand.create(&annotated("patient", &[ON, ports("80")])).await?;
     told(&stand, "patient", GATE, "NoFreePort", &[]).await?;
     assert_eq!(stand.cloud.calls_of("CreateForwardEntry").await?, 0);
-    stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+    stand
+        .cloud
+        .console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]}))
+        .await?;
     stand.condition("patient", GATE, "True", PATIENCE).await?;
     assert_eq!(stand.cloud.calls_of("CreateForwardEntry").await?, 1);
     stand.delete("patient").await?;
@@ -254,9 +330,19 @@ async fn an_eip_that_leaves_its_gateway_is_said_and_comes_back_with_its_entries(
     let before = stand.condition("faithful", GATE, "True", PATIENCE).await?;
     let binding = json!({"allocationId": eip.allocation_id, "instanceId": gateway.nat_gateway_id, "instanceType": "Nat"});
     stand.cloud.console("unbind-gateway-eip", binding.clone()).await?;
-    told(&stand, "faithful", GATE, "NATGatewayUnavailable", &[&eip.allocation_id, &gateway.nat_gateway_id]).await?;
+    told(
+        &stand,
+        "faithful",
+        GATE,
+        "NATGatewayUnavailable",
+        &[&eip.allocation_id, &gateway.nat_gateway_id],
+    )
+    .await?;
     let asked = stand.cloud.calls_of("CreateForwardEntry").await?;
-    assert!(asked <= 4, "{asked} entries were asked for: what cannot be is not tried again and again");
+    assert!(
+        asked <= 4,
+        "{asked} entries were asked for: what cannot be is not tried again and again"
+    );
     stand.cloud.console("associate-eip", binding).await?;
     let after = stand.condition("faithful", GATE, "True", PATIENCE).await?;
     let told = |pod| annotation(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
@@ -266,21 +352,28 @@ async fn an_eip_that_leaves_its_gateway_is_said_and_comes_back_with_its_entries(
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_locked_or_deleted_is_said_and_its_leases_end_all_the_same() -> Result<()> {
+async fn a_gateway_that_is_locked_or_deleted_is_said_and_its_leases_end_all_the_same() -> Result<()>
+{
     let stand = one_gateway("--profile instant", 1, 600, 610).await?;
-    let gateway = stand.cloud.account.nat_gateways.first().context("a gateway")?.nat_gateway_id.clone();
+    let gateway =
+        stand.cloud.account.nat_gateways.first().context("a gateway")?.nat_gateway_id.clone();
     stand.create(&annotated("early", &[ON, ports("80")])).await?;
     stand.condition("early", GATE, "True", PATIENCE).await?;
     stand.cloud.console("lock-nat-gateway", json!({"natGatewayId": gateway})).await?;
     let probe = || async {
         let troubled: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM gateway_eip WHERE trouble IS NOT NULL").fetch_one(&stand.database).await?;
+            sqlx::query_scalar("SELECT count(*) FROM gateway_eip WHERE trouble IS NOT NULL")
+                .fetch_one(&stand.database)
+                .await?;
         Ok((troubled == 1).then_some(()))
     };
     stand.eventually(probe, "the worker knows that the gateway is locked", PATIENCE).await?;
     stand.create(&annotated("late", &[ON, ports("80")])).await?;
     told(&stand, "late", GATE, "NATGatewayUnavailable", &[]).await?;
-    stand.condition("early", GATE, "True", PATIENCE).await.context("an entry that stands works on")?;
+    stand
+        .condition("early", GATE, "True", PATIENCE)
+        .await
+        .context("an entry that stands works on")?;
     stand.cloud.console("delete-nat-gateway", json!({"natGatewayId": gateway})).await?;
     told(&stand, "early", GATE, "NATGatewayUnavailable", &[&gateway, "does not exist"]).await?;
     stand.delete("early").await?;
@@ -315,7 +408,8 @@ async fn somebody_elses_entry_on_our_port_is_walked_round_and_left_alone() -> Re
     nothing_is_left(&stand).await
 }
 
-/// A gateway that takes one change at a time, and none while an entry is `Pending`: 50 entries, some 1.4 s each.
+/// A gateway that takes one change at a time, and none while an entry is `Pending`: 50 entries,
+/// some 1.4 s each.
 #[tokio::test]
 async fn fifty_pods_on_a_strict_gateway_waste_hardly_a_call() -> Result<()> {
     const PODS: u32 = 50;

@@ -17,12 +17,18 @@ use waygate_core::resources::PodEIP;
 
 async fn eip_of(stand: &Stand, address: &str) -> Result<Value> {
     let eips = stand.cloud.list("eips").await?;
-    eips.into_iter().find(|eip| eip["IpAddress"] == address).with_context(|| format!("the cloud has no EIP {address}"))
+    eips.into_iter()
+        .find(|eip| eip["IpAddress"] == address)
+        .with_context(|| format!("the cloud has no EIP {address}"))
 }
 
 #[tokio::test]
 async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
-    let stand = Stand::start_with(Options { simulator: words("--profile realistic"), ..Options::default() }).await?;
+    let stand = Stand::start_with(Options {
+        simulator: words("--profile realistic"),
+        ..Options::default()
+    })
+    .await?;
     create_service(&stand, "web").await?;
     stand.create(&annotated("web", &[WITH_EIP])).await?;
     let waiting = stand.condition("web", GATE, "False", PATIENCE).await?;
@@ -31,16 +37,23 @@ async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
 
     let pod = stand.condition("web", GATE, "True", PATIENCE).await?;
     let address = annotation(&pod, ADDRESS).context("the annotation comes before the condition")?;
-    let pod_ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
+    let pod_ip =
+        pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     let eip = eip_of(&stand, address).await?;
     assert_eq!(eip["Status"], "InUse");
-    let resource = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("web").await?;
+    let resource =
+        Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("web").await?;
     let status = resource.status.context("a status")?;
     assert_eq!(status.private_ip_address.as_deref(), Some(pod_ip.as_str()));
     assert_eq!(status.eip_address.as_deref(), Some(address));
     assert_eq!(status.status.as_deref(), Some("InUse"));
     assert_eq!(resource.spec.allocation_id.as_deref(), eip["AllocationId"].as_str());
-    let reason = pod.status.into_iter().flat_map(|s| s.conditions.unwrap_or_default()).find(|c| c.type_ == GATE).and_then(|c| c.reason);
+    let reason = pod
+        .status
+        .into_iter()
+        .flat_map(|s| s.conditions.unwrap_or_default())
+        .find(|c| c.type_ == GATE)
+        .and_then(|c| c.reason);
     assert_eq!(reason.as_deref(), Some("Associate eip succeed"));
     stand.condition("web", "Ready", "True", PATIENCE).await?;
     stand.ready_endpoints("web", 1, PATIENCE).await?;
@@ -51,7 +64,11 @@ async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
 
 #[tokio::test]
 async fn primary_secondary_and_prefix_addresses_all_get_one() -> Result<()> {
-    let stand = Stand::start_with(Options { simulator: words("--profile instant --quota-eips 100"), ..Options::default() }).await?;
+    let stand = Stand::start_with(Options {
+        simulator: words("--profile instant --quota-eips 100"),
+        ..Options::default()
+    })
+    .await?;
     let names: Vec<_> = (0..24).map(|number| format!("many-{number}")).collect();
     for name in &names {
         stand.create(&annotated(name, &[WITH_EIP])).await?;
@@ -73,8 +90,15 @@ async fn primary_secondary_and_prefix_addresses_all_get_one() -> Result<()> {
 async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<()> {
     let stand = Stand::start().await?;
     let made = stand.cloud.console("allocate-eip", json!({})).await?;
-    let id = made["AllocationId"].as_str().or(made["allocationId"].as_str()).context("an allocation ID")?.to_owned();
-    let given = [("k8s.aliyun.com/pod-eip-instanceid", id.as_str()), ("waygate.dev/readiness-gate", "true")];
+    let id = made["AllocationId"]
+        .as_str()
+        .or(made["allocationId"].as_str())
+        .context("an allocation ID")?
+        .to_owned();
+    let given = [
+        ("k8s.aliyun.com/pod-eip-instanceid", id.as_str()),
+        ("waygate.dev/readiness-gate", "true"),
+    ];
     stand.create(&annotated("first", &given)).await?;
     stand.condition("first", GATE, "True", PATIENCE).await?;
     stand.create(&annotated("second", &given)).await?;
@@ -82,7 +106,11 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
     let probe = || async {
         let pod = stand.pods().get("second").await?;
         let told = serde_json::to_string(&pod.status)?;
-        ensure!(told.contains("EipHeldByAnotherPod") && told.contains(&format!("{}/first", stand.namespace)), "it says {told}");
+        ensure!(
+            told.contains("EipHeldByAnotherPod")
+                && told.contains(&format!("{}/first", stand.namespace)),
+            "it says {told}"
+        );
         Ok(Some(()))
     };
     stand.eventually(probe, "the second pod's condition names the first", PATIENCE).await?;
@@ -113,8 +141,12 @@ async fn an_eip_follows_its_pod_to_a_new_ip_under_the_same_uid() -> Result<()> {
     let probe = || async {
         let pod = stand.pods().get("moving").await?;
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let shown = resources.get("moving").await?.status.and_then(|status| status.private_ip_address);
-        ensure!(ip != old_ip && shown == ip && condition(&pod, GATE) == Some("True"), "pod IP {ip:?}, shown {shown:?}");
+        let shown =
+            resources.get("moving").await?.status.and_then(|status| status.private_ip_address);
+        ensure!(
+            ip != old_ip && shown == ip && condition(&pod, GATE) == Some("True"),
+            "pod IP {ip:?}, shown {shown:?}"
+        );
         Ok(Some(pod))
     };
     let after = stand.eventually(probe, "the EIP is bound to the new IP", PATIENCE).await?;
@@ -135,7 +167,8 @@ async fn an_eip_unbound_in_the_console_closes_the_gate_and_is_bound_again() -> R
     // Nobody waits five minutes here for the next look: any news of the pod makes its lease due.
     stand.annotate("robbed", json!({"example.com/poke": "1"})).await?;
     stand.condition("robbed", GATE, "False", PATIENCE).await?;
-    let probe = || async { Ok((eip_of(&stand, &address).await?["Status"] == "InUse").then_some(())) };
+    let probe =
+        || async { Ok((eip_of(&stand, &address).await?["Status"] == "InUse").then_some(())) };
     stand.eventually(probe, "the EIP is bound again", PATIENCE).await?;
     stand.condition("robbed", GATE, "True", PATIENCE).await?;
     Ok(())

@@ -1,5 +1,6 @@
-//! What other controllers were seen to do wrong, where it takes the whole to show it; `docs/faults.md` has all of it. Each of these holds for EIPs
-//! and for DNAT, and is shown for both.
+//! What other controllers were seen to do wrong, where it takes the whole to show it;
+//! `docs/faults.md` has all of it. Each of these holds for EIPs and for DNAT, and is shown for
+//! both.
 
 mod ending;
 mod gone;
@@ -37,7 +38,10 @@ pub(crate) const KINDS: [Kind; 2] = [
     },
     Kind {
         name: "with-dnat",
-        asks: &[("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80,443")],
+        asks: &[
+            ("k8s.aliyun.com/pod-dnat", "true"),
+            ("k8s.aliyun.com/pod-dnat-expose-port", "80,443"),
+        ],
         gate: "k8s.aliyun.com/dnat",
         told: "k8s.aliyun.com/allocated-dnat",
         made_by: "CreateForwardEntry",

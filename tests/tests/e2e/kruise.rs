@@ -34,7 +34,8 @@ fn all_right(looks: &[Look]) {
     assert!(wrong.is_empty(), "it was told of an address that led elsewhere: {wrong:?}");
 }
 
-/// A pod's exit is known once its object is gone, and its successor may be looked at in that very moment; never later.
+/// A pod's exit is known once its object is gone, and its successor may be looked at in that very
+/// moment; never later.
 fn after_the_exit(looks: &[Look]) -> &[Look] {
     let until = looks.iter().position(|look| look.right != Some(false)).unwrap_or(looks.len());
     &looks[until..]
@@ -54,13 +55,18 @@ async fn openkruisegame_takes_a_pod_for_ready_when_its_eip_is_announced() -> Res
     assert_eq!(last.internal, [ip(&pod)]);
     assert_eq!(last.external, [annotation(&pod, EIP.tells).context("the annotation")?]);
     let eips = stand.cloud.list("eips").await?;
-    assert!(eips.iter().any(|eip| eip["Name"] == name.as_str() && eip["IpAddress"] == last.external[0].as_str()));
+    assert!(
+        eips.iter().any(
+            |eip| eip["Name"] == name.as_str() && eip["IpAddress"] == last.external[0].as_str()
+        )
+    );
     drop(kruise);
     stand.delete("arena").await?;
     nothing_is_left(&stand).await
 }
 
-/// A pod of a set is deleted, and the cloud does not let go of its address: its successor is there long before it can have it.
+/// A pod of a set is deleted, and the cloud does not let go of its address: its successor is there
+/// long before it can have it.
 async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)) -> Result<()> {
     const LOOKS: usize = 6;
     let stand = Stand::start().await?;
@@ -70,17 +76,25 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
     let before = believed(&stand, &kruise, &first).await?;
     stand.cloud.fault(json!({"action": refused, "kind": "error", "code": "TaskConflict"})).await?;
     stand.delete("db-0").await?;
-    // Whatever changes the successor's object makes it look. Its predecessor is left alone: it could not end while it changes.
+    // Whatever changes the successor's object makes it look. Its predecessor is left alone: it
+    // could not end while it changes.
     let poke = || async {
         let pod = stand.pods().get("db-0").await?;
         ensure!(pod.metadata.uid != first.metadata.uid, "it is not there");
-        stand.annotate("db-0", json!({"example.com/poke": uuid::Uuid::new_v4().to_string()})).await?;
+        stand
+            .annotate("db-0", json!({"example.com/poke": uuid::Uuid::new_v4().to_string()}))
+            .await?;
         let looks = kruise.looks_at(&pod);
         ensure!(looks.len() >= LOOKS, "{} times", looks.len());
         Ok(Some(looks))
     };
-    let looks = stand.eventually(poke, &format!("it has looked at the successor {LOOKS} times"), PATIENCE).await?;
-    ensure!(!after_the_exit(&looks).is_empty(), "nothing leads to the successor, and it saw {looks:?}");
+    let looks = stand
+        .eventually(poke, &format!("it has looked at the successor {LOOKS} times"), PATIENCE)
+        .await?;
+    ensure!(
+        !after_the_exit(&looks).is_empty(),
+        "nothing leads to the successor, and it saw {looks:?}"
+    );
     all_right(after_the_exit(&looks));
 
     stand.cloud.clear_faults().await?;
@@ -94,12 +108,19 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
 
 #[tokio::test]
 async fn openkruisegame_never_takes_a_kept_eip_for_the_next_pods_before_it_is() -> Result<()> {
-    restarted(EIP, Plugin::Eip, "UnassociateEipAddress", ("k8s.aliyun.com/pod-eip-release-strategy", "Never")).await
+    restarted(
+        EIP,
+        Plugin::Eip,
+        "UnassociateEipAddress",
+        ("k8s.aliyun.com/pod-eip-release-strategy", "Never"),
+    )
+    .await
 }
 
 #[tokio::test]
 async fn openkruisegame_never_takes_fixed_ports_for_the_next_pods_before_they_are() -> Result<()> {
-    restarted(DNAT, Plugin::NatGw, "ModifyForwardEntry", ("k8s.aliyun.com/pod-dnat-fixed", "true")).await
+    restarted(DNAT, Plugin::NatGw, "ModifyForwardEntry", ("k8s.aliyun.com/pod-dnat-fixed", "true"))
+        .await
 }
 
 #[tokio::test]
@@ -107,18 +128,32 @@ async fn openkruisegame_counts_a_status_entry_for_each_exposed_port() -> Result<
     let stand = Stand::start().await?;
     let kruise = Kruise::watch(&stand, Plugin::NatGw);
     // The first are adjacent, and share one forward entry.
-    for (name, ports, protocols, entries) in
-        [("adjacent", "7000,7001,7002", ["tcp", "tcp", "tcp"], 1), ("mixed", "80,443,53/udp", ["tcp", "tcp", "udp"], 3)]
-    {
-        stand.create(&annotated(name, &[DNAT.asks[0], ("k8s.aliyun.com/pod-dnat-expose-port", ports)])).await?;
+    for (name, ports, protocols, entries) in [
+        ("adjacent", "7000,7001,7002", ["tcp", "tcp", "tcp"], 1),
+        ("mixed", "80,443,53/udp", ["tcp", "tcp", "udp"], 3),
+    ] {
+        stand
+            .create(&annotated(
+                name,
+                &[DNAT.asks[0], ("k8s.aliyun.com/pod-dnat-expose-port", ports)],
+            ))
+            .await?;
         let pod = stand.condition(name, DNAT.gate, "True", PATIENCE).await?;
         let looks = believed(&stand, &kruise, &pod).await?;
         all_right(&looks);
         let last = looks.last().context("a look")?;
         let asked = ports.split(',').map(|port| port.trim_end_matches("/udp"));
-        let expected: Vec<_> = asked.zip(protocols).map(|(port, protocol)| format!("{}:{port}/{protocol}", ip(&pod))).collect();
+        let expected: Vec<_> = asked
+            .zip(protocols)
+            .map(|(port, protocol)| format!("{}:{port}/{protocol}", ip(&pod)))
+            .collect();
         assert_eq!(last.internal, expected, "one for each, in the order asked for");
-        let inside = stand.cloud.list("forwardEntries").await?.into_iter().filter(|entry| entry["InternalIp"] == ip(&pod));
+        let inside = stand
+            .cloud
+            .list("forwardEntries")
+            .await?
+            .into_iter()
+            .filter(|entry| entry["InternalIp"] == ip(&pod));
         assert_eq!(inside.count(), entries);
         stand.delete(name).await?;
     }
@@ -127,11 +162,14 @@ async fn openkruisegame_counts_a_status_entry_for_each_exposed_port() -> Result<
 
 /// Policies are asked before its webhook has written our keys onto the pod.
 #[tokio::test]
-async fn with_our_webhook_away_openkruisegames_pods_are_labelled_and_gated_all_the_same() -> Result<()> {
+async fn with_our_webhook_away_openkruisegames_pods_are_labelled_and_gated_all_the_same()
+-> Result<()> {
     let stand = Stand::start().await?;
     let _kruise = KruiseWebhook::register(&stand).await?;
     stand.webhook.stop().await?;
-    for (name, network_type, kind) in [("arena", "AlibabaCloud-EIP", EIP), ("lobby", "AlibabaCloud-NATGW", DNAT)] {
+    for (name, network_type, kind) in
+        [("arena", "AlibabaCloud-EIP", EIP), ("lobby", "AlibabaCloud-NATGW", DNAT)]
+    {
         let pod = stand.create(&annotated(name, &[(NETWORK_TYPE, network_type)])).await?;
         assert_eq!(label(&pod), kind.gate.strip_prefix("k8s.aliyun.com/"), "{name}");
         assert_eq!(gates(&pod), [kind.gate], "{name}");

@@ -45,7 +45,8 @@ impl Playground {
     }
 
     async fn set_gate(&self, name: &str, status: &str) -> Result<()> {
-        let patch = Patch::Strategic(json!({"status": {"conditions": [{"type": GATE, "status": status}]}}));
+        let patch =
+            Patch::Strategic(json!({"status": {"conditions": [{"type": GATE, "status": status}]}}));
         self.pods.patch_status(name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
@@ -54,7 +55,11 @@ impl Playground {
     async fn until(&self, name: &str, awaited: &str, is_so: impl Fn(&Pod) -> bool) -> Result<Pod> {
         let probe = || async {
             let pod = self.pods.get(name).await?;
-            ensure!(is_so(&pod), "its status is {}", serde_json::to_value(&pod.status).unwrap_or(Value::Null));
+            ensure!(
+                is_so(&pod),
+                "its status is {}",
+                serde_json::to_value(&pod.status).unwrap_or(Value::Null)
+            );
             Ok(Some(pod))
         };
         eventually(probe, awaited, PATIENCE).await
@@ -81,7 +86,11 @@ fn address(pod: &Pod) -> Option<&str> {
 async fn a_pod_without_gates_is_ready_once_it_runs() -> Result<()> {
     let playground = Playground::new().await?;
     playground.create(&pods::annotated("plain", &[])).await?;
-    playground.until("plain", "it runs and is ready", |pod| phase(pod) == "Running" && is(pod, "Ready", "True")).await?;
+    playground
+        .until("plain", "it runs and is ready", |pod| {
+            phase(pod) == "Running" && is(pod, "Ready", "True")
+        })
+        .await?;
     Ok(())
 }
 
@@ -103,14 +112,21 @@ async fn a_gated_pod_follows_its_gate_in_both_directions() -> Result<()> {
 async fn an_init_container_that_does_not_end_holds_a_pod_that_has_its_address() -> Result<()> {
     let playground = Playground::new().await?;
     let mut pod = pods::annotated("slow", &[(ask::STATE, "Initializing")]);
-    pod.spec.as_mut().context("a spec")?.init_containers =
-        Some(vec![Container { name: "init".to_owned(), image: Some("example.com/init:1".to_owned()), ..Container::default() }]);
+    pod.spec.as_mut().context("a spec")?.init_containers = Some(vec![Container {
+        name: "init".to_owned(),
+        image: Some("example.com/init:1".to_owned()),
+        ..Container::default()
+    }]);
     playground.create(&pod).await?;
     let pod = playground.until("slow", "it has an address", |pod| address(pod).is_some()).await?;
     assert_eq!(phase(&pod), "Pending");
     assert!(is(&pod, "Initialized", "False"));
     playground.annotate("slow", ask::STATE, None).await?;
-    playground.until("slow", "it is ready", |pod| is(pod, "Initialized", "True") && is(pod, "Ready", "True")).await?;
+    playground
+        .until("slow", "it is ready", |pod| {
+            is(pod, "Initialized", "True") && is(pod, "Ready", "True")
+        })
+        .await?;
     Ok(())
 }
 
@@ -121,10 +137,15 @@ async fn a_new_sandbox_changes_the_address_and_neither_the_uid_nor_a_gate() -> R
     playground.set_gate("moving", "True").await?;
     let before = playground.until("moving", "it is ready", |pod| is(pod, "Ready", "True")).await?;
     playground.annotate("moving", ask::SANDBOX, Some("1")).await?;
-    let after = playground.until("moving", "it has another address", |pod| address(pod) != address(&before)).await?;
+    let after = playground
+        .until("moving", "it has another address", |pod| address(pod) != address(&before))
+        .await?;
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert!(is(&after, GATE, "True"));
-    assert_eq!(after.status.and_then(|status| status.pod_ips).map(|addresses| addresses.len()), Some(1));
+    assert_eq!(
+        after.status.and_then(|status| status.pod_ips).map(|addresses| addresses.len()),
+        Some(1)
+    );
     Ok(())
 }
 
@@ -134,7 +155,8 @@ async fn a_crash_loop_leaves_the_phase_and_takes_the_readiness() -> Result<()> {
     playground.create(&pods::annotated("crashing", &[])).await?;
     playground.until("crashing", "it is ready", |pod| is(pod, "Ready", "True")).await?;
     playground.annotate("crashing", ask::STATE, Some("CrashLoop")).await?;
-    let pod = playground.until("crashing", "it is not ready", |pod| is(pod, "Ready", "False")).await?;
+    let pod =
+        playground.until("crashing", "it is not ready", |pod| is(pod, "Ready", "False")).await?;
     assert_eq!(phase(&pod), "Running");
     playground.annotate("crashing", ask::STATE, None).await?;
     playground.until("crashing", "it is ready again", |pod| is(pod, "Ready", "True")).await?;
@@ -147,7 +169,9 @@ async fn a_pod_ends_as_it_is_asked_to() -> Result<()> {
     for outcome in ["Succeeded", "Failed"] {
         let name = outcome.to_lowercase();
         playground.create(&pods::annotated(&name, &[(ask::STATE, outcome)])).await?;
-        playground.until(&name, outcome, |pod| phase(pod) == outcome && is(pod, "Ready", "False")).await?;
+        playground
+            .until(&name, outcome, |pod| phase(pod) == outcome && is(pod, "Ready", "False"))
+            .await?;
     }
     Ok(())
 }
@@ -171,7 +195,8 @@ async fn pods_have_addresses_of_their_own_out_of_their_nodes_range() -> Result<(
     for index in 0..8 {
         let name = format!("pod-{index}");
         playground.create(&pods::annotated(&name, &[])).await?;
-        let pod = playground.until(&name, "it has an address", |pod| address(pod).is_some()).await?;
+        let pod =
+            playground.until(&name, "it has an address", |pod| address(pod).is_some()).await?;
         let address: Ipv4Addr = address(&pod).context("an address")?.parse()?;
         assert!(seen.insert(address), "{address} is there twice");
         let nodes: Api<Node> = Api::all(playground.client.clone());

@@ -1,4 +1,5 @@
-//! One writer a gateway: changes of forward entries wait in a queue that all workers share, and one of them at a time sends.
+//! One writer a gateway: changes of forward entries wait in a queue that all workers share, and one
+//! of them at a time sends.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +15,8 @@ use testbed::{
     stand::{Options, Stand},
 };
 
-/// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with the real cloud's latencies.
+/// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with
+/// the real cloud's latencies.
 const ONE_ENTRY: Duration = Duration::from_millis(150 + 1000);
 
 /// A gateway so slow that pods wait in its queue also where the machine is slow to make them.
@@ -40,7 +42,9 @@ async fn all_ready(stand: &Stand, patience: Duration) -> Result<()> {
 
 /// How many changes wait in queues.
 async fn waiting(stand: &Stand) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued").fetch_one(&stand.database).await?)
+    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued")
+        .fetch_one(&stand.database)
+        .await?)
 }
 
 /// Waits until at least so many do.
@@ -50,16 +54,22 @@ async fn queue_of(stand: &Stand, least: i64) -> Result<()> {
         ensure!(waiting >= least, "{waiting} wait");
         Ok(Some(()))
     };
-    stand.eventually(probe, &format!("{least} changes wait at the gateway"), Duration::from_secs(30)).await
+    stand
+        .eventually(probe, &format!("{least} changes wait at the gateway"), Duration::from_secs(30))
+        .await
 }
 
 /// How many operations ended as `outcome`.
 async fn ended(stand: &Stand, outcome: &str) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE outcome = $1").bind(outcome).fetch_one(&stand.database).await?)
+    Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE outcome = $1")
+        .bind(outcome)
+        .fetch_one(&stand.database)
+        .await?)
 }
 
 #[tokio::test]
-async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_where_the_other_ends() -> Result<()> {
+async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_where_the_other_ends()
+-> Result<()> {
     let stand = one_gateway("--profile strict", 1, 600, 700).await?;
     let other = stand.another_worker()?;
     other.start().await?;
@@ -74,11 +84,17 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
     // Ended in order, the holder gives the lane back, and nobody waits until it lapses.
     stand.worker.stop().await?;
     let made = ended(&stand, "done").await?;
-    stand.eventually(some(made + 2), "the other worker makes entries", Duration::from_secs(8)).await?;
+    stand
+        .eventually(some(made + 2), "the other worker makes entries", Duration::from_secs(8))
+        .await?;
     stand.worker.start().await?;
     other.kill().await?;
     all_ready(&stand, Duration::from_secs(90)).await?;
-    assert_eq!(refused(&stand, "CreateForwardEntry", "OperationConflict").await?, 0, "two calls at a time");
+    assert_eq!(
+        refused(&stand, "CreateForwardEntry", "OperationConflict").await?,
+        0,
+        "two calls at a time"
+    );
     let learned = refused(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
     assert!(
         learned <= 4,
@@ -102,7 +118,9 @@ async fn a_single_pod_does_not_wait_behind_another_namespaces_crowd() -> Result<
     stand.installation.serve_namespace(&quiet).await?;
     let pods: Api<Pod> = Api::namespaced(stand.client.clone(), &quiet);
     pods.create(&PostParams::default(), &annotated("single", &[ON, ports("80")])).await?;
-    let probe = || async { Ok((condition(&pods.get("single").await?, GATE) == Some("True")).then_some(())) };
+    let probe = || async {
+        Ok((condition(&pods.get("single").await?, GATE) == Some("True")).then_some(()))
+    };
     stand.eventually(probe, "the single pod has its port", Duration::from_secs(30)).await?;
     let before: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM operation c JOIN operation s ON s.namespace = $1
@@ -124,7 +142,14 @@ async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
     for number in 0..3 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
-    told(&stand, "pod-2", GATE, "WaitingForGateway", &[&stand.cloud.account.nat_gateways[0].nat_gateway_id]).await?;
+    told(
+        &stand,
+        "pod-2",
+        GATE,
+        "WaitingForGateway",
+        &[&stand.cloud.account.nat_gateways[0].nat_gateway_id],
+    )
+    .await?;
     stand.condition("pod-2", GATE, "True", Duration::from_mins(1)).await?;
     Ok(())
 }
@@ -148,7 +173,8 @@ async fn a_change_that_nobody_wants_any_more_is_not_sent() -> Result<()> {
 
 /// Four zones of one gateway each, whose nodes are those of the testbed.
 fn four_gateways() -> Value {
-    let places = [("j", "node-j-1", 1), ("k", "node-j-2", 2), ("l", "node-k-1", 3), ("m", "node-k-2", 4)];
+    let places =
+        [("j", "node-j-1", 1), ("k", "node-j-2", 2), ("l", "node-k-1", 3), ("m", "node-k-2", 4)];
     let zone = |letter: &str| format!("cn-hangzhou-{letter}");
     let switch = |letter: &str| format!("vsw-bp1{letter}0000000000000");
     json!({
@@ -166,18 +192,29 @@ fn four_gateways() -> Value {
     })
 }
 
-/// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each: one entry after the other is what they take. The times
-/// that it prints are those of docs/performance.md; they depend on what else the machine does, and so nothing is asserted of them.
+/// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each: one entry
+/// after the other is what they take. The times that it prints are those of docs/performance.md;
+/// they depend on what else the machine does, and so nothing is asserted of them.
 #[tokio::test]
-async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_gateways_do() -> Result<()> {
+async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_gateways_do()
+-> Result<()> {
     const PODS: usize = 200;
     const PER_GATEWAY: u32 = 100;
     let nodes = ["node-j-1", "node-j-2", "node-k-1", "node-k-2"];
     let topology = testbed::layout::scratch().join("logs").join("four-gateways.json");
     std::fs::create_dir_all(topology.parent().context("a folder")?)?;
     std::fs::write(&topology, four_gateways().to_string())?;
-    let simulator = ["--profile", "strict", "--quota-entries", "100", "--topology", &topology.display().to_string()].map(str::to_owned);
-    let stand = Stand::start_with(Options { simulator: simulator.to_vec(), ..Options::default() }).await?;
+    let simulator = [
+        "--profile",
+        "strict",
+        "--quota-entries",
+        "100",
+        "--topology",
+        &topology.display().to_string(),
+    ]
+    .map(str::to_owned);
+    let stand =
+        Stand::start_with(Options { simulator: simulator.to_vec(), ..Options::default() }).await?;
     let began = Instant::now();
     for number in 0..PODS {
         let mut pod = annotated(&format!("player-{number}"), &[ON, ports("80,443")]);
@@ -188,7 +225,9 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     }
     let created = began.elapsed();
     let probe = || async {
-        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'").fetch_one(&stand.database).await?;
+        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'")
+            .fetch_one(&stand.database)
+            .await?;
         ensure!(usize::try_from(held)? == PODS, "{held} are");
         Ok(Some(()))
     };
@@ -218,7 +257,11 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
         "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}: {ratio:.3} of {PER_GATEWAY} × (call + Pending), {physics:?}"
     );
     println!("the first entry was taken after {first:.1} s, the last after {last:.1} s");
-    println!("seconds an entry: {paces:.3?}; call and Pending {:.3}; {}", ONE_ENTRY.as_secs_f64(), stand.cloud.calls().await?);
+    println!(
+        "seconds an entry: {paces:.3?}; call and Pending {:.3}; {}",
+        ONE_ENTRY.as_secs_f64(),
+        stand.cloud.calls().await?
+    );
     let needed = 4 * u64::from(PER_GATEWAY);
     assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");
     assert_eq!(paces.len(), 4, "each gateway had its part");

@@ -30,7 +30,11 @@ async fn a_failed_pod_gives_its_address_back() -> Result<()> {
     }
     nothing_is_left(&stand).await?;
     for kind in BOTH {
-        assert_eq!(phase(&stand.pods().get(kind.pod).await?), "Failed", "the object stays, and says why");
+        assert_eq!(
+            phase(&stand.pods().get(kind.pod).await?),
+            "Failed",
+            "the object stays, and says why"
+        );
     }
     Ok(())
 }
@@ -77,7 +81,8 @@ async fn an_evicted_pod_keeps_its_address_until_it_has_ended() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_force_deleted_pod_leaves_nothing_and_a_pod_of_its_name_has_its_own_address_at_once() -> Result<()> {
+async fn a_force_deleted_pod_leaves_nothing_and_a_pod_of_its_name_has_its_own_address_at_once()
+-> Result<()> {
     let stand = Stand::start().await?;
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     for kind in BOTH {
@@ -92,7 +97,11 @@ async fn a_force_deleted_pod_leaves_nothing_and_a_pod_of_its_name_has_its_own_ad
         assert_eq!(kind.shown(&stand, ip(&second)).await?, kind.things);
         assert_eq!(lead_to(&stand, ip(&second)).await?, kind.things);
         if ip(&first) != ip(&second) {
-            assert_eq!(lead_to(&stand, ip(&first)).await?, 0, "nothing leads to where the first pod was");
+            assert_eq!(
+                lead_to(&stand, ip(&first)).await?,
+                0,
+                "nothing leads to where the first pod was"
+            );
         }
         stand.delete(kind.pod).await?;
     }
@@ -100,9 +109,12 @@ async fn a_force_deleted_pod_leaves_nothing_and_a_pod_of_its_name_has_its_own_ad
 }
 
 #[tokio::test]
-async fn pods_of_a_node_that_is_gone_give_their_addresses_back_when_they_are_collected() -> Result<()> {
+async fn pods_of_a_node_that_is_gone_give_their_addresses_back_when_they_are_collected()
+-> Result<()> {
     let node = OwnNode::new("10.1.64.0/24").await?;
-    let simulator = ["--profile", "instant", "--topology", &node.topology.display().to_string()].map(str::to_owned).to_vec();
+    let simulator = ["--profile", "instant", "--topology", &node.topology.display().to_string()]
+        .map(str::to_owned)
+        .to_vec();
     let stand = Stand::start_with(Options { simulator, ..Options::default() }).await?;
     node.join(&stand.client).await?;
     let mut pods = Vec::new();
@@ -113,12 +125,17 @@ async fn pods_of_a_node_that_is_gone_give_their_addresses_back_when_they_are_col
         }
         stand.create(&pod).await?;
         pods.push(kind.works(&stand).await?);
-        // As the control plane does for a node that does not answer: nobody is there who would end it.
+        // As the control plane does for a node that does not answer: nobody is there who would end
+        // it.
         stand.delete(kind.pod).await?;
     }
     node.leave(&stand.client).await?;
     for (kind, pod) in BOTH.iter().zip(&pods) {
-        assert_eq!(lead_to(&stand, ip(pod)).await?, kind.things, "it may still run: nobody has said that it does not");
+        assert_eq!(
+            lead_to(&stand, ip(pod)).await?,
+            kind.things,
+            "it may still run: nobody has said that it does not"
+        );
     }
     for kind in BOTH {
         stand.gone(kind.pod, COLLECTED).await?;
@@ -132,7 +149,11 @@ async fn a_pod_whose_init_container_runs_for_long_has_its_address_meanwhile() ->
     for kind in BOTH {
         let mut pod = kind.asking(&[(ask::STATE, "Initializing")]);
         if let Some(spec) = &mut pod.spec {
-            let init = Container { name: "init".to_owned(), image: Some("example.com/init:1".to_owned()), ..Container::default() };
+            let init = Container {
+                name: "init".to_owned(),
+                image: Some("example.com/init:1".to_owned()),
+                ..Container::default()
+            };
             spec.init_containers = Some(vec![init]);
         }
         stand.create(&pod).await?;

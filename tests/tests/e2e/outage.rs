@@ -1,7 +1,9 @@
 //! What still works while a part of us does not.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -21,7 +23,8 @@ use testbed::{
 const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 
 #[tokio::test]
-async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()> {
+async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()>
+{
     let stand = Stand::start().await?;
     stand.database_link.cut().await?;
     stand.create(&annotated("plain", &[])).await?;
@@ -46,7 +49,8 @@ async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it()
     Ok(())
 }
 
-/// More pods than events are written down at a time, each with what Postgres takes for no text: the API server lets an owner have any name.
+/// More pods than events are written down at a time, each with what Postgres takes for no text: the
+/// API server lets an owner have any name.
 #[tokio::test]
 async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
     let stand = Stand::start().await?;
@@ -69,7 +73,8 @@ async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
     nothing_is_left(&stand).await
 }
 
-/// Lets nobody label the pod `frozen` of the stand's namespaces, and waits until the API server heeds that.
+/// Lets nobody label the pod `frozen` of the stand's namespaces, and waits until the API server
+/// heeds that.
 async fn freeze(stand: &Stand) -> Result<()> {
     let name = format!("frozen-{}", stand.id);
     let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
@@ -108,7 +113,8 @@ async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Re
     here.create(&PostParams::default(), &annotated("frozen", &[])).await?;
     there.create(&PostParams::default(), &annotated("missed", &[])).await?;
     freeze(&stand).await?;
-    let asks = Patch::Merge(json!({"metadata": {"annotations": {"k8s.aliyun.com/pod-with-eip": "true"}}}));
+    let asks =
+        Patch::Merge(json!({"metadata": {"annotations": {"k8s.aliyun.com/pod-with-eip": "true"}}}));
     here.patch("frozen", &PatchParams::default(), &asks).await?;
     there.patch("missed", &PatchParams::default(), &asks).await?;
     let served = || async {
@@ -117,11 +123,19 @@ async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Re
     };
     stand.eventually(served, "the pod of the later namespace has its address", PATIENCE).await?;
     ensure!(
-        !here.get("frozen").await?.metadata.labels.unwrap_or_default().contains_key("waygate.dev/pod"),
+        !here
+            .get("frozen")
+            .await?
+            .metadata
+            .labels
+            .unwrap_or_default()
+            .contains_key("waygate.dev/pod"),
         "the policy lets it be labelled"
     );
     let named = format!("{}/frozen", stand.namespace);
-    let told = || async { Ok(std::fs::read_to_string(stand.worker.log())?.contains(&named).then_some(())) };
+    let told = || async {
+        Ok(std::fs::read_to_string(stand.worker.log())?.contains(&named).then_some(()))
+    };
     stand.eventually(told, "the worker's log names the pod that refused", PATIENCE).await?;
     there.delete("missed", &kube::api::DeleteParams::default()).await?;
     nothing_is_left(&stand).await

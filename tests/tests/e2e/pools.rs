@@ -24,7 +24,8 @@ async fn addresses_of(stand: &Stand, pod: &str, ports: &str) -> Result<BTreeSet<
 }
 
 async fn create(stand: &Stand, pod: &str, ports: &str) -> Result<()> {
-    let asks = [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", ports)];
+    let asks =
+        [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", ports)];
     stand.create(&annotated(pod, &asks)).await?;
     Ok(())
 }
@@ -34,7 +35,9 @@ async fn two_namespaces_get_ports_only_from_their_own_gateways() -> Result<()> {
     let simulator = ["--profile", "instant"].map(str::to_owned).to_vec();
     // The simulator's gateways are the same at every start: a first one tells which they are.
     let looks = Cloud::start(&layout::scratch().join("logs").join("addresses"), &simulator).await?;
-    let [first, second] = looks.account.nat_gateways.as_slice() else { anyhow::bail!("two gateways are expected") };
+    let [first, second] = looks.account.nat_gateways.as_slice() else {
+        anyhow::bail!("two gateways are expected")
+    };
     let games = format!("games-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     // Two ports on each of the games' addresses, and plenty on the others'.
     let pool = json!([
@@ -44,8 +47,13 @@ async fn two_namespaces_get_ports_only_from_their_own_gateways() -> Result<()> {
     ]);
     let config = json!({"networkController": {"natGwPool": pool}});
     let mut stand = Stand::start_with(Options { simulator, config, ..Options::default() }).await?;
-    let addresses =
-        |gateway: usize| stand.cloud.account.nat_gateways[gateway].eips.iter().map(|eip| eip.ip_address.clone()).collect::<BTreeSet<_>>();
+    let addresses = |gateway: usize| {
+        stand.cloud.account.nat_gateways[gateway]
+            .eips
+            .iter()
+            .map(|eip| eip.ip_address.clone())
+            .collect::<BTreeSet<_>>()
+    };
     let (arena, others) = (addresses(0), addresses(1));
 
     let usual = stand.namespace.clone();
@@ -62,10 +70,14 @@ async fn two_namespaces_get_ports_only_from_their_own_gateways() -> Result<()> {
         got.extend(addresses_of(&stand, pod, "7000,7001").await?);
     }
     assert_eq!(got, arena, "all that the arena has");
-    let refused = create(&stand, "greedy", "1,2,3").await.err().context("more ports than an address of the arena has")?;
+    let refused = create(&stand, "greedy", "1,2,3")
+        .await
+        .err()
+        .context("more ports than an address of the arena has")?;
     assert!(format!("{refused:#}").contains("at most 2"), "{refused:#}");
     create(&stand, "late", "7000").await?;
-    told(&stand, "late", GATE, "NoFreePort", &[&format!("arena ({})", first.nat_gateway_id)]).await?;
+    told(&stand, "late", GATE, "NoFreePort", &[&format!("arena ({})", first.nat_gateway_id)])
+        .await?;
 
     for pod in matches.iter().map(String::as_str).chain(["late"]) {
         stand.delete(pod).await?;

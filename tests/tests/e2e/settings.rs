@@ -19,7 +19,8 @@ use testbed::{
 /// The pod's custom resource at a version, as it is.
 async fn resource(stand: &Stand, kind: &str, version: &str, name: &str) -> Result<Value> {
     let plural = ApiResource::from_gvk(&GroupVersionKind::gvk("alibabacloud.com", version, kind));
-    let api: Api<DynamicObject> = Api::namespaced_with(stand.client.clone(), &stand.namespace, &plural);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(stand.client.clone(), &stand.namespace, &plural);
     Ok(serde_json::to_value(api.get(name).await?)?)
 }
 
@@ -85,34 +86,48 @@ async fn every_setting_of_a_pod_shows_in_its_eip() -> Result<()> {
 async fn members(stand: &Stand) -> Result<(String, Vec<Value>)> {
     let package = stand.cloud.list("bandwidthPackages").await?.pop().context("a package")?;
     let id = package["BandwidthPackageId"].as_str().context("its ID")?.to_owned();
-    Ok((id, package["PublicIpAddresses"]["PublicIpAddresse"].as_array().cloned().unwrap_or_default()))
+    Ok((
+        id,
+        package["PublicIpAddresses"]["PublicIpAddresse"].as_array().cloned().unwrap_or_default(),
+    ))
 }
 
 #[tokio::test]
 async fn an_eip_joins_its_bandwidth_package_and_leaves_it_before_it_is_released() -> Result<()> {
     let stand = Stand::start().await?;
     let (package, _) = members(&stand).await?;
-    stand.create(&EIP.asking(&[("k8s.aliyun.com/eip-common-bandwidth-package-id", &package)])).await?;
+    stand
+        .create(&EIP.asking(&[("k8s.aliyun.com/eip-common-bandwidth-package-id", &package)]))
+        .await?;
     EIP.works(&stand).await?;
     let eip = eips_of_ours(&stand).await?.pop().context("an EIP")?;
     let joined = || async {
         let (_, members) = members(&stand).await?;
-        let relation =
-            json!({"AllocationId": eip["AllocationId"], "IpAddress": eip["IpAddress"], "BandwidthPackageIpRelationStatus": "BINDED"});
+        let relation = json!({"AllocationId": eip["AllocationId"], "IpAddress": eip["IpAddress"], "BandwidthPackageIpRelationStatus": "BINDED"});
         ensure!(members == [relation], "its members are {members:?}");
         Ok(Some(()))
     };
     stand.eventually(joined, "the EIP is in the package", PATIENCE).await?;
     let object = resource(&stand, "PodEIP", "v1beta1", EIP.pod).await?;
-    assert_eq!((&object["spec"]["bandwidthPackageID"], &object["status"]["bandwidthPackageID"]), (&json!(package), &json!(package)));
+    assert_eq!(
+        (&object["spec"]["bandwidthPackageID"], &object["status"]["bandwidthPackageID"]),
+        (&json!(package), &json!(package))
+    );
 
-    stand.cloud.fault(json!({"action": "ReleaseEipAddress", "kind": "error", "code": "TaskConflict"})).await?;
+    stand
+        .cloud
+        .fault(json!({"action": "ReleaseEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .await?;
     stand.delete(EIP.pod).await?;
-    let asked = || async { Ok((stand.cloud.calls_of("ReleaseEipAddress").await? > 0).then_some(())) };
+    let asked =
+        || async { Ok((stand.cloud.calls_of("ReleaseEipAddress").await? > 0).then_some(())) };
     stand.eventually(asked, "its release is asked for", PATIENCE).await?;
     assert!(members(&stand).await?.1.is_empty(), "by then it has left");
     let left = eips_of_ours(&stand).await?.pop().context("it is not released yet")?;
-    assert_eq!((left["Status"].as_str(), left["BandwidthPackageId"].as_str()), (Some("Available"), Some("")));
+    assert_eq!(
+        (left["Status"].as_str(), left["BandwidthPackageId"].as_str()),
+        (Some("Available"), Some(""))
+    );
     stand.cloud.clear_faults().await?;
     nothing_is_left(&stand).await?;
     for action in ["AddCommonBandwidthPackageIp", "RemoveCommonBandwidthPackageIp"] {
@@ -125,7 +140,10 @@ async fn an_eip_joins_its_bandwidth_package_and_leaves_it_before_it_is_released(
 async fn at_both_versions(stand: &Stand, kind: &Kind, name: &str) -> Result<Value> {
     stand.create(&kind.asking(&[])).await?;
     kind.works(stand).await?;
-    let [older, newer] = [resource(stand, name, "v1beta1", kind.pod).await?, resource(stand, name, "v1", kind.pod).await?];
+    let [older, newer] = [
+        resource(stand, name, "v1beta1", kind.pod).await?,
+        resource(stand, name, "v1", kind.pod).await?,
+    ];
     assert_eq!(newer["apiVersion"], "alibabacloud.com/v1");
     assert_eq!(older["apiVersion"], "alibabacloud.com/v1beta1");
     for part in ["metadata", "spec", "status"] {
@@ -140,24 +158,59 @@ async fn a_poddnat_is_at_both_versions_what_the_documents_show() -> Result<()> {
     let object = at_both_versions(&stand, &DNAT, "PodDNAT").await?;
     let pod = stand.pods().get(DNAT.pod).await?;
     let spec = &object["spec"];
-    let documented = ["eni", "externalIP", "internalIP", "portMapping", "protocol", "tableId", "vswitch", "zoneID"];
+    let documented = [
+        "eni",
+        "externalIP",
+        "internalIP",
+        "portMapping",
+        "protocol",
+        "tableId",
+        "vswitch",
+        "zoneID",
+    ];
     assert_eq!(keys(spec), documented.into());
-    assert_eq!((spec["internalIP"].as_str(), spec["protocol"].as_str()), (Some(ip(&pod)), Some("tcp")));
+    assert_eq!(
+        (spec["internalIP"].as_str(), spec["protocol"].as_str()),
+        (Some(ip(&pod)), Some("tcp"))
+    );
     let gateways = &stand.cloud.account.nat_gateways;
-    let gateway = gateways.iter().find(|it| spec["tableId"] == it.nat_gateway_id.as_str()).context("tableId is the gateway's ID")?;
+    let gateway = gateways
+        .iter()
+        .find(|it| spec["tableId"] == it.nat_gateway_id.as_str())
+        .context("tableId is the gateway's ID")?;
     assert!(gateway.eips.iter().any(|eip| spec["externalIP"] == eip.ip_address.as_str()));
     assert!(
-        spec["eni"].as_str().is_some_and(|id| id.starts_with("eni-")) && spec["vswitch"].as_str().is_some_and(|id| id.starts_with("vsw-"))
+        spec["eni"].as_str().is_some_and(|id| id.starts_with("eni-"))
+            && spec["vswitch"].as_str().is_some_and(|id| id.starts_with("vsw-"))
     );
-    let mapped: Vec<_> = spec["portMapping"].as_array().context("ports")?.iter().map(|it| it["internalPort"].clone()).collect();
+    let mapped: Vec<_> = spec["portMapping"]
+        .as_array()
+        .context("ports")?
+        .iter()
+        .map(|it| it["internalPort"].clone())
+        .collect();
     assert_eq!(mapped, ["80", "443"]);
 
     let entries = object["status"]["entries"].as_array().context("entries")?;
-    for (entry, mapping) in entries.iter().zip(spec["portMapping"].as_array().into_iter().flatten()) {
-        let documented = ["externalIP", "externalPort", "forwardEntryId", "internalIP", "internalPort", "ipProtocol"];
+    for (entry, mapping) in entries.iter().zip(spec["portMapping"].as_array().into_iter().flatten())
+    {
+        let documented = [
+            "externalIP",
+            "externalPort",
+            "forwardEntryId",
+            "internalIP",
+            "internalPort",
+            "ipProtocol",
+        ];
         assert_eq!(keys(entry), documented.into());
-        assert_eq!((entry["ipProtocol"].as_str(), &entry["internalIP"]), (Some("tcp"), &spec["internalIP"]));
-        assert_eq!((&entry["externalPort"], &entry["internalPort"]), (&mapping["externalPort"], &mapping["internalPort"]));
+        assert_eq!(
+            (entry["ipProtocol"].as_str(), &entry["internalIP"]),
+            (Some("tcp"), &spec["internalIP"])
+        );
+        assert_eq!(
+            (&entry["externalPort"], &entry["internalPort"]),
+            (&mapping["externalPort"], &mapping["internalPort"])
+        );
     }
     assert_eq!(entries.len(), 2);
     is_recent(&object["status"]["created"])
@@ -169,15 +222,33 @@ async fn a_podeip_is_at_both_versions_what_the_documents_show() -> Result<()> {
     let object = at_both_versions(&stand, &EIP, "PodEIP").await?;
     let pod = stand.pods().get(EIP.pod).await?;
     let eip = eips_of_ours(&stand).await?.pop().context("an EIP")?;
-    assert_eq!(object["metadata"]["finalizers"], json!(["podeip-controller.alibabacloud.com/finalizer"]));
+    assert_eq!(
+        object["metadata"]["finalizers"],
+        json!(["podeip-controller.alibabacloud.com/finalizer"])
+    );
     let spec = json!({"allocationID": eip["AllocationId"], "allocationType": {"type": "Auto", "releaseStrategy": "Follow"}});
     assert_eq!(object["spec"], spec);
     let status = &object["status"];
-    let documented =
-        ["eipAddress", "internetChargeType", "isp", "networkInterfaceID", "podLastSeen", "privateIPAddress", "resourceGroupID", "status"];
-    let missing: Vec<_> = documented.into_iter().filter(|key| !keys(status).contains(key)).collect();
+    let documented = [
+        "eipAddress",
+        "internetChargeType",
+        "isp",
+        "networkInterfaceID",
+        "podLastSeen",
+        "privateIPAddress",
+        "resourceGroupID",
+        "status",
+    ];
+    let missing: Vec<_> =
+        documented.into_iter().filter(|key| !keys(status).contains(key)).collect();
     assert!(missing.is_empty(), "{missing:?} are not in {status}");
-    assert_eq!((status["eipAddress"].as_str(), status["status"].as_str()), (annotation(&pod, EIP.tells), Some("InUse")));
-    assert_eq!((&status["networkInterfaceID"], status["privateIPAddress"].as_str()), (&eip["InstanceId"], Some(ip(&pod))));
+    assert_eq!(
+        (status["eipAddress"].as_str(), status["status"].as_str()),
+        (annotation(&pod, EIP.tells), Some("InUse"))
+    );
+    assert_eq!(
+        (&status["networkInterfaceID"], status["privateIPAddress"].as_str()),
+        (&eip["InstanceId"], Some(ip(&pod)))
+    );
     is_recent(&status["podLastSeen"])
 }

@@ -1,4 +1,5 @@
-//! Where EIPs come from when they are not bought new: pools, older pods, what was paid for, what was held before.
+//! Where EIPs come from when they are not bought new: pools, older pods, what was paid for, what
+//! was held before.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
@@ -20,13 +21,18 @@ use waygate_core::resources::PodEIP;
 /// An EIP bought in the console: its ID and its address.
 async fn bought(stand: &Stand, tags: Value) -> Result<(String, String)> {
     let made = stand.cloud.console("allocate-eip", json!({"tag": tags})).await?;
-    let text = |key: &str| made[key].as_str().map(str::to_owned).with_context(|| format!("{key} in {made}"));
+    let text = |key: &str| {
+        made[key].as_str().map(str::to_owned).with_context(|| format!("{key} in {made}"))
+    };
     Ok((text("AllocationId")?, text("EipAddress")?))
 }
 
 async fn status_of(stand: &Stand, id: &str) -> Result<String> {
     let eips = stand.cloud.list("eips").await?;
-    let eip = eips.iter().find(|eip| eip["AllocationId"] == id).with_context(|| format!("{id} is not there any more"))?;
+    let eip = eips
+        .iter()
+        .find(|eip| eip["AllocationId"] == id)
+        .with_context(|| format!("{id} is not there any more"))?;
     Ok(eip["Status"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -58,7 +64,8 @@ async fn pods_take_the_eips_of_a_pool_in_turns_and_leave_them_as_they_were() -> 
     let mut bought: Vec<_> = pool.iter().map(|(_, address)| address.clone()).collect();
     bought.sort();
     assert_eq!(addresses, bought);
-    let resource = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("a").await?;
+    let resource =
+        Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("a").await?;
     assert_eq!(resource.spec.allocation_type.and_then(|kind| kind.kind).as_deref(), Some("Static"));
 
     stand.create(&annotated("c", &asks)).await?;
@@ -79,7 +86,10 @@ async fn a_given_eip_passes_to_a_younger_pod_where_that_is_allowed_and_never_bac
     let config = json!({"networkController": {"eipController": {"allowTakeover": true}}});
     let stand = Stand::start_with(Options { config, ..Options::default() }).await?;
     let (id, address) = bought(&stand, json!([])).await?;
-    let asks = [("k8s.aliyun.com/pod-eip-instanceid", id.as_str()), ("waygate.dev/readiness-gate", "true")];
+    let asks = [
+        ("k8s.aliyun.com/pod-eip-instanceid", id.as_str()),
+        ("waygate.dev/readiness-gate", "true"),
+    ];
     stand.create(&annotated("older", &asks)).await?;
     let older = stand.condition("older", GATE, "True", PATIENCE).await?;
     // Pods are as old as their creation times, which have seconds.
@@ -100,9 +110,11 @@ async fn a_given_eip_passes_to_a_younger_pod_where_that_is_allowed_and_never_bac
     // News of the loser makes its lease due: it looks, and still does not take.
     stand.annotate("older", json!({"example.com/poke": "1"})).await?;
     let leases = || async {
-        let waiting: Option<String> = sqlx::query_scalar("SELECT reason FROM lease WHERE pod_name = 'older' AND owner IS NULL")
-            .fetch_optional(&stand.database)
-            .await?;
+        let waiting: Option<String> = sqlx::query_scalar(
+            "SELECT reason FROM lease WHERE pod_name = 'older' AND owner IS NULL",
+        )
+        .fetch_optional(&stand.database)
+        .await?;
         Ok((waiting.as_deref() == Some("EipTakenOver")).then_some(()))
     };
     stand.eventually(leases, "the loser's lease rests", PATIENCE).await?;
@@ -120,7 +132,12 @@ async fn strangers_address(stand: &Stand) -> Result<(String, String)> {
         // This node's interfaces have addresses of their own instead of a prefix.
         pod.spec.get_or_insert_default().node_name = Some("node-j-1".to_owned());
         stand.create(&pod).await?;
-        let ip = stand.condition(&name, "Ready", "True", PATIENCE).await?.status.and_then(|status| status.pod_ip).context("an IP")?;
+        let ip = stand
+            .condition(&name, "Ready", "True", PATIENCE)
+            .await?
+            .status
+            .and_then(|status| status.pod_ip)
+            .context("an IP")?;
         stand.cloud.console("announce", json!({"ips": [ip]})).await?;
         for eni in stand.cloud.list("networkInterfaces").await? {
             let sets = eni["PrivateIpSets"]["PrivateIpSet"].as_array().context("addresses")?;
@@ -140,7 +157,10 @@ async fn an_eip_on_a_strangers_interface_is_taken_where_that_is_allowed() -> Res
     let (eni, ip) = strangers_address(&stand).await?;
     let body = json!({"allocationId": id, "instanceId": eni, "instanceType": "NetworkInterface", "privateIpAddress": ip});
     stand.cloud.console("associate-eip", body).await?;
-    let asks = [("k8s.aliyun.com/pod-eip-instanceid", id.as_str()), ("waygate.dev/readiness-gate", "true")];
+    let asks = [
+        ("k8s.aliyun.com/pod-eip-instanceid", id.as_str()),
+        ("waygate.dev/readiness-gate", "true"),
+    ];
     stand.create(&annotated("taker", &asks)).await?;
     let taker = stand.condition("taker", GATE, "True", PATIENCE).await?;
     assert_eq!(annotation(&taker, ADDRESS), Some(address.as_str()));
@@ -166,8 +186,16 @@ async fn a_rolling_deployment_with_a_given_eip_does_not_wait_for_itself() -> Res
             let pods = pods.clone();
             async move {
                 let all = pods.list(&ListParams::default()).await?.items;
-                let bearers: Vec<_> = all.iter().filter(|pod| annotation(pod, ADDRESS) == Some(address.as_str())).collect();
-                ensure!(all.len() == 1 && bearers.len() == 1, "{} pods, {} with the address", all.len(), bearers.len());
+                let bearers: Vec<_> = all
+                    .iter()
+                    .filter(|pod| annotation(pod, ADDRESS) == Some(address.as_str()))
+                    .collect();
+                ensure!(
+                    all.len() == 1 && bearers.len() == 1,
+                    "{} pods, {} with the address",
+                    all.len(),
+                    bearers.len()
+                );
                 let is = bearers[0].spec.as_ref().and_then(|spec| spec.containers[0].image.clone());
                 ensure!(is.as_deref() == Some(image), "it is {is:?}");
                 ensure!(condition(bearers[0], "Ready") == Some("True"), "it is not ready");
@@ -178,14 +206,23 @@ async fn a_rolling_deployment_with_a_given_eip_does_not_wait_for_itself() -> Res
     stand.eventually(served_by("example.com/web:1"), "the first pod has the EIP", PATIENCE).await?;
     let next = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "example.com/web:2"}]}}}});
     deployments.patch("web", &PatchParams::default(), &Patch::Strategic(next)).await?;
-    stand.eventually(served_by("example.com/web:2"), "the rollout is through and the EIP has moved", PATIENCE).await
+    stand
+        .eventually(
+            served_by("example.com/web:2"),
+            "the rollout is through and the EIP has moved",
+            PATIENCE,
+        )
+        .await
 }
 
 #[tokio::test]
 async fn a_prepaid_eip_outlives_its_pod_and_serves_the_next_of_its_kind() -> Result<()> {
     let stand = Stand::start().await?;
-    let asks =
-        [WITH_EIP, ("k8s.aliyun.com/eip-instance-charge-type", "PrePaid"), ("k8s.aliyun.com/eip-internet-charge-type", "PayByBandwidth")];
+    let asks = [
+        WITH_EIP,
+        ("k8s.aliyun.com/eip-instance-charge-type", "PrePaid"),
+        ("k8s.aliyun.com/eip-internet-charge-type", "PayByBandwidth"),
+    ];
     stand.create(&annotated("first", &asks)).await?;
     let first = stand.condition("first", GATE, "True", PATIENCE).await?;
     stand.delete("first").await?;
@@ -204,7 +241,15 @@ async fn a_prepaid_eip_outlives_its_pod_and_serves_the_next_of_its_kind() -> Res
 #[tokio::test]
 async fn a_kept_pod_that_comes_back_late_gets_its_released_address_again() -> Result<()> {
     let stand = Stand::start().await?;
-    stateful(&stand, &[WITH_EIP, ("k8s.aliyun.com/pod-eip-release-strategy", "1s"), ("k8s.aliyun.com/eip-name", "db/front")]).await?;
+    stateful(
+        &stand,
+        &[
+            WITH_EIP,
+            ("k8s.aliyun.com/pod-eip-release-strategy", "1s"),
+            ("k8s.aliyun.com/eip-name", "db/front"),
+        ],
+    )
+    .await?;
     let first = stand.condition("db-0", GATE, "True", PATIENCE).await?;
     let before = stand.cloud.list("eips").await?;
     scale(&stand, 0).await?;
@@ -213,10 +258,15 @@ async fn a_kept_pod_that_comes_back_late_gets_its_released_address_again() -> Re
     let second = successor(&stand, &first, GATE).await?;
     assert_eq!(annotation(&first, ADDRESS), annotation(&second, ADDRESS));
     let address = annotation(&second, ADDRESS).context("an address")?;
-    let named = |eips: &[Value], name: &str| eips.iter().find(|eip| eip["IpAddress"] == address).map(|eip| eip[name].clone());
+    let named = |eips: &[Value], name: &str| {
+        eips.iter().find(|eip| eip["IpAddress"] == address).map(|eip| eip[name].clone())
+    };
     let probe = || async {
         let after = stand.cloud.list("eips").await?;
-        ensure!(named(&before, "AllocationId") != named(&after, "AllocationId"), "it was not released in between");
+        ensure!(
+            named(&before, "AllocationId") != named(&after, "AllocationId"),
+            "it was not released in between"
+        );
         Ok((named(&after, "Name") == Some(json!("db/front"))).then_some(()))
     };
     // AllocateEipAddressPro takes no name; it is set once the address works.

@@ -21,12 +21,17 @@ async fn restart_with(stand: &Stand, controllers: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the only lease has been looked at after that claim and rests for this reason; says which claim that was.
+/// Waits until the only lease has been looked at after that claim and rests for this reason; says
+/// which claim that was.
 async fn rests(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
     let probe = || async {
         let lease = "SELECT epoch::bigint, owner IS NULL, reason FROM lease";
-        let (epoch, at_rest, found): (i64, bool, Option<String>) = sqlx::query_as(lease).fetch_one(&stand.database).await?;
-        ensure!(epoch > after && at_rest && found.as_deref() == Some(reason), "claim {epoch}, at rest: {at_rest}, {found:?}");
+        let (epoch, at_rest, found): (i64, bool, Option<String>) =
+            sqlx::query_as(lease).fetch_one(&stand.database).await?;
+        ensure!(
+            epoch > after && at_rest && found.as_deref() == Some(reason),
+            "claim {epoch}, at rest: {at_rest}, {found:?}"
+        );
         Ok(Some(epoch))
     };
     stand.eventually(probe, &format!("the lease rests: {reason}"), PATIENCE).await
@@ -62,10 +67,14 @@ async fn a_gate_of_a_kind_that_is_switched_off_holds_up_no_new_pod() -> Result<(
     let stand = Stand::start().await?;
     restart_with(&stand, &["natgw"]).await?;
     let mut pod = annotated("templated", EIP.asks);
-    pod.spec.as_mut().context("a spec")?.readiness_gates = Some(vec![PodReadinessGate { condition_type: EIP.gate.to_owned() }]);
+    pod.spec.as_mut().context("a spec")?.readiness_gates =
+        Some(vec![PodReadinessGate { condition_type: EIP.gate.to_owned() }]);
     stand.create(&pod).await?;
     let told = stand.condition("templated", EIP.gate, "True", PATIENCE).await?;
-    assert_eq!(whole_condition(&told, EIP.gate).and_then(|it| it.reason.as_deref()), Some("NotRequested"));
+    assert_eq!(
+        whole_condition(&told, EIP.gate).and_then(|it| it.reason.as_deref()),
+        Some("NotRequested")
+    );
     assert_eq!(eips_of_ours(&stand).await?.len(), 0);
     Ok(())
 }

@@ -51,7 +51,8 @@ async fn all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
         ensure!(pods.len() == count && ready == count, "{ready} of {} are Ready", pods.len());
         Ok(Some(pods))
     };
-    let pods = stand.eventually(probe, &format!("{count} pods of {app} are Ready"), PATIENCE).await?;
+    let pods =
+        stand.eventually(probe, &format!("{count} pods of {app} are Ready"), PATIENCE).await?;
     let addresses: BTreeSet<_> = pods.iter().filter_map(|pod| annotation(pod, EIP.tells)).collect();
     assert_eq!(addresses.len(), count, "each has an address of its own");
     Ok(pods)
@@ -59,7 +60,9 @@ async fn all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
 
 async fn start_job(stand: &Stand) -> Result<Pod> {
     let jobs = Api::<Job>::namespaced(stand.client.clone(), &stand.namespace);
-    let job: Job = serde_json::from_value(json!({"metadata": {"name": "batch"}, "spec": {"template": template("batch", "Never")}}))?;
+    let job: Job = serde_json::from_value(
+        json!({"metadata": {"name": "batch"}, "spec": {"template": template("batch", "Never")}}),
+    )?;
     jobs.create(&PostParams::default(), &job).await?;
     let pod = || async { Ok(pods_of(stand, "batch").await?.pop()) };
     stand.eventually(pod, "the Job has its pod", PATIENCE).await
@@ -70,8 +73,16 @@ async fn job_completes(stand: &Stand) -> Result<Pod> {
     let jobs = Api::<Job>::namespaced(stand.client.clone(), &stand.namespace);
     let probe = || async {
         let status = jobs.get("batch").await?.status.unwrap_or_default();
-        let complete = status.conditions.iter().flatten().any(|condition| condition.type_ == "Complete" && condition.status == "True");
-        ensure!(complete && status.succeeded == Some(1) && status.failed.is_none(), "its status is {}", json!(status));
+        let complete = status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Complete" && condition.status == "True");
+        ensure!(
+            complete && status.succeeded == Some(1) && status.failed.is_none(),
+            "its status is {}",
+            json!(status)
+        );
         Ok(Some(()))
     };
     stand.eventually(probe, "the Job is complete", PATIENCE).await?;
@@ -87,14 +98,21 @@ async fn a_job_is_complete_and_its_pods_eip_given_back() -> Result<()> {
     stand.condition(name(&pod), "Ready", "True", PATIENCE).await?;
     stand.annotate(name(&pod), json!({ask::STATE: "Succeeded"})).await?;
     let pod = job_completes(&stand).await?;
-    assert_eq!(condition(&pod, GATE), Some("True"), "it had its address, and nobody reads the gate of what has exited");
+    assert_eq!(
+        condition(&pod, GATE),
+        Some("True"),
+        "it had its address, and nobody reads the gate of what has exited"
+    );
     nothing_is_left(&stand).await
 }
 
 #[tokio::test]
 async fn a_job_that_is_done_before_its_eip_works_is_complete_all_the_same() -> Result<()> {
     let stand = Stand::start().await?;
-    stand.cloud.fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"})).await?;
+    stand
+        .cloud
+        .fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .await?;
     let pod = start_job(&stand).await?;
     stand.condition(name(&pod), GATE, "False", PATIENCE).await?;
     stand.annotate(name(&pod), json!({ask::STATE: "Succeeded"})).await?;
@@ -107,7 +125,12 @@ async fn a_job_that_is_done_before_its_eip_works_is_complete_all_the_same() -> R
 async fn a_daemon_set_has_an_address_on_every_node() -> Result<()> {
     let stand = Stand::start().await?;
     let nodes = Api::<Node>::all(stand.client.clone()).list(&ListParams::default()).await?;
-    let open = nodes.iter().filter(|node| node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty))).count();
+    let open = nodes
+        .iter()
+        .filter(|node| {
+            node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty))
+        })
+        .count();
     let sets = Api::<DaemonSet>::namespaced(stand.client.clone(), &stand.namespace);
     let set: DaemonSet = serde_json::from_value(json!({
         "metadata": {"name": "agent"},
@@ -136,19 +159,32 @@ async fn a_drain_waits_for_the_address_of_the_pod_that_takes_over() -> Result<()
     let budget: PodDisruptionBudget = serde_json::from_value(json!({
         "metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
     }))?;
-    Api::<PodDisruptionBudget>::namespaced(stand.client.clone(), &stand.namespace).create(&PostParams::default(), &budget).await?;
+    Api::<PodDisruptionBudget>::namespaced(stand.client.clone(), &stand.namespace)
+        .create(&PostParams::default(), &budget)
+        .await?;
     let pods = all_ready(&stand, "web", 2).await?;
 
-    stand.cloud.fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"})).await?;
-    let impatient: Api<Pod> = Api::namespaced(cluster::impatient_client(&Environment::read()?.kubeconfig).await?, &stand.namespace);
+    stand
+        .cloud
+        .fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .await?;
+    let impatient: Api<Pod> = Api::namespaced(
+        cluster::impatient_client(&Environment::read()?.kubeconfig).await?,
+        &stand.namespace,
+    );
     let evict = async |pod: &Pod| impatient.evict(name(pod), &EvictParams::default()).await;
     let first = || async { Ok(Some(evict(&pods[0]).await?)) };
     stand.eventually(first, "the first pod may go", PATIENCE).await?;
     stand.gone(name(&pods[0]), PATIENCE).await?;
-    let next = || async { Ok(pods_of(&stand, "web").await?.into_iter().find(|pod| name(pod) != name(&pods[1]))) };
+    let next = || async {
+        Ok(pods_of(&stand, "web").await?.into_iter().find(|pod| name(pod) != name(&pods[1])))
+    };
     let next = stand.eventually(next, "it has a successor", PATIENCE).await?;
     told(&stand, name(&next), GATE, "OperationConflict", &[]).await?;
-    let refused = evict(&pods[1]).await.err().context("the second is not let go while the first's successor has no address")?;
+    let refused = evict(&pods[1])
+        .await
+        .err()
+        .context("the second is not let go while the first's successor has no address")?;
     ensure!(matches!(&refused, kube::Error::Api(status) if status.code == 429), "{refused}");
 
     stand.cloud.clear_faults().await?;

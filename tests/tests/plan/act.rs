@@ -1,4 +1,5 @@
-//! What `worker/src/reconcile/execute.rs` does with a step: decisions on the lease, changes asked of the cloud, writes to the cluster.
+//! What `worker/src/reconcile/execute.rs` does with a step: decisions on the lease, changes asked
+//! of the cloud, writes to the cluster.
 
 use crate::operations::Bringer;
 use crate::store::{Asking, Claim, No};
@@ -16,20 +17,37 @@ use waygate_core::rules::{publishing, succession};
 
 impl World {
     /// Takes the step.
-    pub(crate) fn act(&mut self, claim: &Claim, scene: Box<Scene>, step: &Step) -> Result<After, No> {
+    #[expect(clippy::too_many_lines, reason = "one arm a step, as in the worker")]
+    pub(crate) fn act(
+        &mut self,
+        claim: &Claim,
+        scene: Box<Scene>,
+        step: &Step,
+    ) -> Result<After, No> {
         match step {
-            Step::Change { .. } | Step::Queue { .. } | Step::Resend(_) | Step::Settle { .. } | Step::Miss(_) => {
+            Step::Change { .. }
+            | Step::Queue { .. }
+            | Step::Resend(_)
+            | Step::Settle { .. }
+            | Step::Miss(_) => {
                 return self.ask(claim, scene, step);
             }
-            Step::WriteResource(_) | Step::Publish(_) | Step::Withdraw(_) | Step::WithdrawLost(_) | Step::RemoveResource => {
-                if let (Step::WithdrawLost(_), Some(port)) = (step, scene.loaded.lease.ports.first())
+            Step::WriteResource(_)
+            | Step::Publish(_)
+            | Step::Withdraw(_)
+            | Step::WithdrawLost(_)
+            | Step::RemoveResource => {
+                if let (Step::WithdrawLost(_), Some(port)) =
+                    (step, scene.loaded.lease.ports.first())
                     && !self.store.lose(self.now, claim, &port.gateway_id)?
                 {
                     return Ok(After::then(Stage::Load));
                 }
                 return Ok(self.show(claim, scene, step));
             }
-            Step::Report(refused) => return Ok(self.report_rejection(claim, &scene, refused.clone())),
+            Step::Report(refused) => {
+                return Ok(self.report_rejection(claim, &scene, refused.clone()));
+            }
             Step::Wait(wait) => return Ok(self.waits(claim, &scene, wait.clone())),
             Step::TakeEip(candidates, or) => {
                 if !self.store.take_eip(claim, candidates)? {
@@ -78,11 +96,16 @@ impl World {
             Step::Adjust(request) => self.store.adjust(claim, request)?,
             Step::Keep(seconds) => self.store.keep(self.now, claim, *seconds)?,
             Step::Succeed(successor) => {
-                let succeeded = self.store.succeed(self.now, claim, &successor.uid, &successor.request);
+                let succeeded =
+                    self.store.succeed(self.now, claim, &successor.uid, &successor.request);
                 return self.taken_or(claim, &scene, succeeded);
             }
             Step::ReleaseKept if self.fault(0.2) => {
-                let wait = Wait { reason: Reason::ReleaseHeld, message: "many go at once".to_owned(), patience: Patience::Person };
+                let wait = Wait {
+                    reason: Reason::ReleaseHeld,
+                    message: "many go at once".to_owned(),
+                    patience: Patience::Person,
+                };
                 return Ok(self.waits(claim, &scene, wait));
             }
             Step::ReleaseKept => self.store.release_kept(claim)?,
@@ -90,11 +113,15 @@ impl World {
         Ok(After::then(Stage::Load))
     }
 
-    /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it another one.
+    /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it
+    /// another one.
     pub(crate) fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
         let lease = &scene.loaded.lease;
         if let Some(pod) = succession::pod_to_observe(lease, &scene.pod, scene.successor.as_ref()) {
-            self.store.sight(self.now, asking(claim, lease, &pod.uid, pod.controller.as_deref(), &pod.request));
+            self.store.sight(
+                self.now,
+                asking(claim, lease, &pod.uid, pod.controller.as_deref(), &pod.request),
+            );
         }
     }
 
@@ -102,12 +129,18 @@ impl World {
         let Request::Dnat(request) = &scene.loaded.lease.request else { return Ok(changed()) };
         let candidates = self.candidates();
         let mut dice = self.another_dice();
-        let reserved = match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
-            Ok(reserved) => reserved,
-            Err(no) => return self.taken_or(claim, scene, Err(no)),
-        };
+        let reserved =
+            match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
+                Ok(reserved) => reserved,
+                Err(no) => return self.taken_or(claim, scene, Err(no)),
+            };
         let groups: Vec<_> = candidates.chunks(1).map(<[_]>::to_vec).collect();
-        let searched = Searched { gateways: &[], configured: &[], candidates: &groups, ports: request.ports.len() };
+        let searched = Searched {
+            gateways: &[],
+            configured: &[],
+            candidates: &groups,
+            ports: request.ports.len(),
+        };
         match reservation::wait_for(&reserved, &searched) {
             Some(wait) => Ok(self.waits(claim, scene, wait)),
             None => Ok(After::then(Stage::Load)),
@@ -124,15 +157,29 @@ impl World {
             }
             Step::Queue { gateway, asks } => {
                 let queued = self.store.queue(now, claim, gateway, asks)?;
-                return Ok(if queued > 0 { After::then(Stage::Load) } else { pause(Reason::EntriesPending.as_str(), Patience::Poll) });
+                return Ok(if queued > 0 {
+                    After::then(Stage::Load)
+                } else {
+                    pause(Reason::EntriesPending.as_str(), Patience::Poll)
+                });
             }
             Step::Resend(id) => {
                 self.store.intend_again(now, claim, *id)?;
-                let operation = scene.loaded.operations.iter().find(|operation| operation.id == *id).cloned();
-                return Ok(operation.map_or_else(changed, |operation| After::then(Stage::Send(scene, operation, now))));
+                let operation =
+                    scene.loaded.operations.iter().find(|operation| operation.id == *id).cloned();
+                return Ok(operation.map_or_else(changed, |operation| {
+                    After::then(Stage::Send(scene, operation, now))
+                }));
             }
             Step::Settle { operation, outcome, answer } => {
-                self.store.settle(now, Bringer::Claimant(claim), *operation, *outcome, answer.as_ref(), LeaseEffect::Plain);
+                self.store.settle(
+                    now,
+                    Bringer::Claimant(claim),
+                    *operation,
+                    *outcome,
+                    answer.as_ref(),
+                    LeaseEffect::Plain,
+                );
             }
             Step::Miss(operation) => {
                 self.store.miss(now, claim, *operation)?;
@@ -151,17 +198,26 @@ impl World {
                 if !self.store.holds(claim) {
                     self.late_write(&lease);
                 }
-                if self.clusters[claim.cluster].write_spec(&lease, scene.resource_version, content).is_err() {
+                if self.clusters[claim.cluster]
+                    .write_spec(&lease, scene.resource_version, content)
+                    .is_err()
+                {
                     return changed();
                 }
             }
-            Step::RemoveResource => self.clusters[claim.cluster].remove_resource(&lease.pod_name, lease.kind, scene.resource_version),
+            Step::RemoveResource => self.clusters[claim.cluster].remove_resource(
+                &lease.pod_name,
+                lease.kind,
+                scene.resource_version,
+            ),
             Step::Publish(publication) => {
-                let writes = publishing::publication(lease.phase, &scene.pod, &scene.resource, publication);
+                let writes =
+                    publishing::publication(lease.phase, &scene.pod, &scene.resource, publication);
                 return After::then(Stage::Write(scene, writes.into()));
             }
             Step::Withdraw(withdrawal) | Step::WithdrawLost(withdrawal) => {
-                let writes = publishing::withdrawal(lease.phase, &scene.pod, &scene.resource, withdrawal);
+                let writes =
+                    publishing::withdrawal(lease.phase, &scene.pod, &scene.resource, withdrawal);
                 return After::then(Stage::Write(scene, writes.into()));
             }
             _ => {}
@@ -171,6 +227,12 @@ impl World {
 }
 
 /// A pod of the lease's name. When it was made is known from its next event.
-fn asking<'a>(claim: &Claim, lease: &'a Lease, uid: &'a PodUid, controller: Option<&'a str>, request: &'a Request) -> Asking<'a> {
+fn asking<'a>(
+    claim: &Claim,
+    lease: &'a Lease,
+    uid: &'a PodUid,
+    controller: Option<&'a str>,
+    request: &'a Request,
+) -> Asking<'a> {
     Asking { cluster: claim.cluster, name: &lease.pod_name, uid, controller, made: None, request }
 }

@@ -1,4 +1,5 @@
-//! One change is sent, through a network and to a cloud that may fail, and what the rules say of its answer is recorded: what `worker/src/reconcile/cloud_call.rs` does.
+//! One change is sent, through a network and to a cloud that may fail, and what the rules say of
+//! its answer is recorded: what `worker/src/reconcile/cloud_call.rs` does.
 
 use crate::cloud::refused_with;
 use crate::operations::Bringer;
@@ -14,8 +15,13 @@ use waygate_core::rules::response::{self, LeaseEffect, Record};
 use waygate_core::rules::timing::{CALL, FENCE};
 
 impl World {
-    /// Sends once. The faults are those of a network and of a cloud, and a process that was paused for too long finds its deadline past.
-    pub(crate) fn transmit(&mut self, operation: &Operation, intended: Timestamp) -> Result<Answer, Error> {
+    /// Sends once. The faults are those of a network and of a cloud, and a process that was paused
+    /// for too long finds its deadline past.
+    pub(crate) fn transmit(
+        &mut self,
+        operation: &Operation,
+        intended: Timestamp,
+    ) -> Result<Answer, Error> {
         let action = operation.change.action();
         let lost = Err(Error::Deadline { action });
         if self.now >= intended + CALL {
@@ -25,9 +31,11 @@ impl World {
         match fault {
             0 => lost,
             1 => {
-                let latest = (intended + FENCE).duration_since(self.now).as_millis().saturating_sub(1000);
+                let latest =
+                    (intended + FENCE).duration_since(self.now).as_millis().saturating_sub(1000);
                 let after = self.dice_below(usize::try_from(latest).unwrap_or(0).max(1));
-                let arrives = self.now + SignedDuration::from_millis(i64::try_from(after).unwrap_or(0));
+                let arrives =
+                    self.now + SignedDuration::from_millis(i64::try_from(after).unwrap_or(0));
                 self.note(|| format!("{action} {} is on its way until {arrives}", operation.id));
                 self.cloud.change_later(arrives, operation.clone());
                 lost
@@ -38,30 +46,56 @@ impl World {
             _ => {
                 let (answered, latency) = self.cloud.change(self.now, operation);
                 self.now += latency;
-                self.note(|| format!("{action} {} {}: {answered:?}", operation.id, if fault == 5 { "lost" } else { "answered" }));
+                self.note(|| {
+                    format!(
+                        "{action} {} {}: {answered:?}",
+                        operation.id,
+                        if fault == 5 { "lost" } else { "answered" }
+                    )
+                });
                 if fault == 5 { lost } else { answered }
             }
         }
     }
 
     /// A change of the claimant's own.
-    pub(crate) fn send(&mut self, claim: &Claim, scene: Box<Scene>, operation: Operation, intended: Timestamp) -> After {
+    pub(crate) fn send(
+        &mut self,
+        claim: &Claim,
+        scene: Box<Scene>,
+        operation: Operation,
+        intended: Timestamp,
+    ) -> After {
         self.sending(claim.cluster, &operation, &scene.loaded.lease);
         let answered = self.transmit(&operation, intended);
         After::then(Stage::Hear(scene, operation, answered))
     }
 
     /// What the claimant does with an answer.
-    pub(crate) fn hear(&mut self, claim: &Claim, scene: &Scene, operation: &Operation, answered: Result<Answer, Error>) -> After {
+    pub(crate) fn hear(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        operation: &Operation,
+        answered: Result<Answer, Error>,
+    ) -> After {
         let by = Bringer::Claimant(claim);
         let error = match answered {
             Ok(answer) => {
-                self.store.settle(self.now, by, operation.id, Outcome::Done, Some(&answer), LeaseEffect::Plain);
+                self.store.settle(
+                    self.now,
+                    by,
+                    operation.id,
+                    Outcome::Done,
+                    Some(&answer),
+                    LeaseEffect::Plain,
+                );
                 return After::then(Stage::Load);
             }
             Err(error) => error,
         };
-        let may_still_arrive = response::may_still_arrive(operation, &scene.loaded.operations, scene.loaded.now);
+        let may_still_arrive =
+            response::may_still_arrive(operation, &scene.loaded.operations, scene.loaded.now);
         let mut after = After::then(Stage::Load);
         for record in response::of_claimant(&operation.change, &error.failure(), may_still_arrive) {
             match record {
@@ -71,7 +105,9 @@ impl World {
                         self.kept.remove(&scene.loaded.lease.id);
                     }
                 }
-                Record::Learn(_) if self.store.forget_former(claim).is_err() => return After::Dropped,
+                Record::Learn(_) if self.store.forget_former(claim).is_err() => {
+                    return After::Dropped;
+                }
                 Record::AwaitFence => self.store.wait_out(operation.id),
                 Record::Reject(refused) => after = self.report_rejection(claim, scene, refused),
                 Record::Learn(_) | Record::Requeue | Record::MarkUnanswered => {}

@@ -21,7 +21,8 @@ use waygate_core::plan::{Content, EndReason, Object, PodFact, Removal, ResourceF
 use waygate_core::request::{Kind, Protocol, Request};
 
 impl World {
-    /// Before a step is taken. What a process decides that has lost its claim, the store does not take.
+    /// Before a step is taken. What a process decides that has lost its claim, the store does not
+    /// take.
     pub(crate) fn planned(&mut self, claim: &Claim, scene: &Scene, step: &Step) {
         let lease = &scene.loaded.lease;
         if !self.store.holds(claim) {
@@ -30,27 +31,46 @@ impl World {
         let wrong = match step {
             Step::Withdraw(withdrawal) | Step::WithdrawLost(withdrawal) => {
                 let ip = if let PodFact::Here(here) = &scene.pod { here.ip } else { None };
-                let stayed = ip.is_some() && lease.target.as_ref().map(|target| target.private_ip) == ip;
-                let hasty = stayed && withdrawal.reason == Reason::AddressLost && lease.phase == Phase::Held && lease.doubts == 0;
+                let stayed =
+                    ip.is_some() && lease.target.as_ref().map(|target| target.private_ip) == ip;
+                let hasty = stayed
+                    && withdrawal.reason == Reason::AddressLost
+                    && lease.phase == Phase::Held
+                    && lease.doubts == 0;
                 hasty.then(|| format!("withdrawn after one read: {}", withdrawal.message))
             }
             Step::End(EndReason::PodGone | EndReason::PodExited) | Step::Keep(_) => {
-                let pod = self.clusters[claim.cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid);
+                let pod = self.clusters[claim.cluster]
+                    .pods
+                    .get(&lease.pod_name)
+                    .filter(|pod| pod.uid == lease.pod_uid);
                 pod.is_some_and(|pod| !pod.exited).then(|| "a living pod is given up".to_owned())
             }
-            Step::End(EndReason::Expired) => {
-                lease.ends_at.is_none_or(|end| end > self.now).then(|| format!("ended before its time: {:?}", lease.ends_at))
-            }
+            Step::End(EndReason::Expired) => lease
+                .ends_at
+                .is_none_or(|end| end > self.now)
+                .then(|| format!("ended before its time: {:?}", lease.ends_at)),
             Step::ReleaseKept => {
-                let resource = self.clusters[claim.cluster].resources.values().find(|resource| resource.lease == lease.id);
-                let meant = resource.is_some_and(|resource| resource.removal == Removal::Asked && !resource.object.is_owned());
-                (!meant).then(|| "what is kept is released though nobody deleted its custom resource".to_owned())
+                let resource = self.clusters[claim.cluster]
+                    .resources
+                    .values()
+                    .find(|resource| resource.lease == lease.id);
+                let meant = resource.is_some_and(|resource| {
+                    resource.removal == Removal::Asked && !resource.object.is_owned()
+                });
+                (!meant).then(|| {
+                    "what is kept is released though nobody deleted its custom resource".to_owned()
+                })
             }
-            Step::QuietPort(port) if lease.phase != Phase::Ending && self.kept.contains_key(&lease.id) => {
+            Step::QuietPort(port)
+                if lease.phase != Phase::Ending && self.kept.contains_key(&lease.id) =>
+            {
                 Some(format!("{port:?}, which was kept, is given up"))
             }
             Step::Succeed(successor) => self.wrongly_succeeded(claim, lease, &successor.uid),
-            Step::TakeOver(id) if !self.takeover => Some(format!("{id} is taken over, which is not allowed")),
+            Step::TakeOver(id) if !self.takeover => {
+                Some(format!("{id} is taken over, which is not allowed"))
+            }
             _ => None,
         };
         if let Some(why) = wrong {
@@ -61,7 +81,9 @@ impl World {
             // It is not to be kept any more.
             Step::Adjust(request) if !keeps(request) => drop(self.kept.remove(&lease.id)),
             // A person has taken something of it.
-            Step::MarkForeign(_) | Step::ForgetEip | Step::End(_) => drop(self.kept.remove(&lease.id)),
+            Step::MarkForeign(_) | Step::ForgetEip | Step::End(_) => {
+                drop(self.kept.remove(&lease.id));
+            }
             _ => {}
         }
     }
@@ -72,7 +94,9 @@ impl World {
         if pods.values().any(|pod| pod.uid == lease.pod_uid && !pod.exited) {
             return Some("given to a successor while its pod lives".to_owned());
         }
-        let stranger = pods.get(&lease.pod_name).is_some_and(|pod| pod.uid == *uid && pod.controller != lease.controller);
+        let stranger = pods
+            .get(&lease.pod_name)
+            .is_some_and(|pod| pod.uid == *uid && pod.controller != lease.controller);
         stranger.then(|| "given to a pod of another controller".to_owned())
     }
 
@@ -89,24 +113,43 @@ impl World {
         let written = matches!(fact, ResourceFact::Mine(..));
         match &operation.change {
             Change::AssociateEipAddress { .. } | Change::CreateForwardEntry(_) if !written => {
-                self.fail(|| format!("bound before the custom resource was written: {:?}", operation.change));
+                self.fail(|| {
+                    format!("bound before the custom resource was written: {:?}", operation.change)
+                });
             }
-            Change::ReleaseEipAddress { .. } if keeps(&lease.request) && lease.phase != Phase::Ending => {
-                self.fail(|| format!("what is to be kept would be released: {:?}", operation.change));
+            Change::ReleaseEipAddress { .. }
+                if keeps(&lease.request) && lease.phase != Phase::Ending =>
+            {
+                self.fail(|| {
+                    format!("what is to be kept would be released: {:?}", operation.change)
+                });
             }
-            // One that somebody has moved is none of those that are published; put back, it is again.
-            Change::DeleteForwardEntry { entry_id, .. } | Change::ModifyForwardEntry { entry_id, .. }
+            // One that somebody has moved is none of those that are published; put back, it is
+            // again.
+            Change::DeleteForwardEntry { entry_id, .. }
+            | Change::ModifyForwardEntry { entry_id, .. }
                 if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
-            Change::UnassociateEipAddress { .. } | Change::DeleteForwardEntry { .. } | Change::ModifyForwardEntry { .. } => {
-                let pod = self.clusters[cluster].pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
-                let announced = pod.is_some_and(|pod| pod.announced.contains_key(&lease.kind) && !self.excuses(pod, lease.kind));
+            Change::UnassociateEipAddress { .. }
+            | Change::DeleteForwardEntry { .. }
+            | Change::ModifyForwardEntry { .. } => {
+                let pod = self.clusters[cluster]
+                    .pods
+                    .get(&lease.pod_name)
+                    .filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
+                let announced = pod.is_some_and(|pod| {
+                    pod.announced.contains_key(&lease.kind) && !self.excuses(pod, lease.kind)
+                });
                 if (fact.shows_address() || announced) && !self.late_writers.contains(&lease.id) {
-                    self.fail(|| format!("taken away while it is published: {:?}", operation.change));
+                    self.fail(|| {
+                        format!("taken away while it is published: {:?}", operation.change)
+                    });
                 }
             }
             _ => {}
         }
-        if let Change::DeleteForwardEntry { entry_id, .. } | Change::ModifyForwardEntry { entry_id, .. } = &operation.change {
+        if let Change::DeleteForwardEntry { entry_id, .. }
+        | Change::ModifyForwardEntry { entry_id, .. } = &operation.change
+        {
             self.changing(cluster, entry_id);
         }
     }
@@ -117,7 +160,9 @@ impl World {
         let entry = self.cloud.at(self.now).forward_entries().find(|entry| entry.id == id.as_str());
         let Some(name) = entry.map(|entry| entry.name.clone()).filter(|_| !touched) else { return };
         if self.owners[cluster].read_entry_name(&name).is_none() {
-            self.fail(|| format!("entry {id} ({name}) is not cluster {cluster}'s, and would be changed"));
+            self.fail(|| {
+                format!("entry {id} ({name}) is not cluster {cluster}'s, and would be changed")
+            });
         }
     }
 
@@ -133,26 +178,42 @@ impl World {
     /// Before a condition False is written that no withdrawal came before.
     pub(crate) fn telling(&mut self, claim: &Claim, scene: &Scene, told: &Verdict) {
         let lease = &scene.loaded.lease;
-        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else { return };
+        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else {
+            return;
+        };
         if pod.version != scene.pod_version || lease.phase != Phase::Held {
             return;
         }
-        if is_told(&pod, lease.kind) && !self.excuses(&pod, lease.kind) && self.untrue(claim.cluster, &pod, lease.kind).is_none() {
-            self.fail(|| format!("the address of pod {} works, and it would be told {told:?}", pod.uid));
+        if is_told(&pod, lease.kind)
+            && !self.excuses(&pod, lease.kind)
+            && self.untrue(claim.cluster, &pod, lease.kind).is_none()
+        {
+            self.fail(|| {
+                format!("the address of pod {} works, and it would be told {told:?}", pod.uid)
+            });
         }
     }
 
     /// After a condition True was written, on reads of `read_at`.
     pub(crate) fn published(&mut self, claim: &Claim, lease: &Lease, read_at: u64) {
-        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else { return };
+        let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else {
+            return;
+        };
         match self.untrue(claim.cluster, &pod, lease.kind) {
             None => drop(self.excused.remove(&(pod.uid, lease.kind))),
             // Somebody was quicker than we.
             Some(_) if read_at < self.disturbed => drop(self.excused.insert((pod.uid, lease.kind))),
-            Some(why) => self.fail(|| format!("published on pod {} what is not so: {why}", pod.uid)),
+            Some(why) => {
+                self.fail(|| format!("published on pod {} what is not so: {why}", pod.uid));
+            }
         }
         if let Some(kept) = self.kept.get(&lease.id).cloned().filter(|kept| !had(kept, lease)) {
-            self.fail(|| format!("kept: {:?} {:?}, given: {:?} {:?}", kept.eip, kept.ports, lease.eip, lease.ports));
+            self.fail(|| {
+                format!(
+                    "kept: {:?} {:?}, given: {:?} {:?}",
+                    kept.eip, kept.ports, lease.eip, lease.ports
+                )
+            });
         }
         if keeps(&lease.request) {
             self.kept.insert(lease.id, lease.clone());
@@ -175,7 +236,11 @@ impl World {
     }
 
     pub(crate) fn living_pods(&self) -> Vec<(usize, Pod)> {
-        let all = self.clusters.iter().enumerate().flat_map(|(cluster, it)| it.pods.values().map(move |pod| (cluster, pod)));
+        let all = self
+            .clusters
+            .iter()
+            .enumerate()
+            .flat_map(|(cluster, it)| it.pods.values().map(move |pod| (cluster, pod)));
         all.filter(|(_, pod)| !pod.exited).map(|(cluster, pod)| (cluster, pod.clone())).collect()
     }
 
@@ -184,36 +249,55 @@ impl World {
         let announced = pod.announced.get(&kind)?;
         let ip = pod.ip?;
         let told = told_ports(announced);
-        // A pod that asks for something else has a second lease, while what the first one gave it is taken back.
-        let gave =
-            |lease: &&Lease| lease.pod_uid == pod.uid && lease.kind == kind && lease.target.is_some() && gives(lease, announced, &told);
+        // A pod that asks for something else has a second lease, while what the first one gave it
+        // is taken back.
+        let gave = |lease: &&Lease| {
+            lease.pod_uid == pod.uid
+                && lease.kind == kind
+                && lease.target.is_some()
+                && gives(lease, announced, &told)
+        };
         if !self.store.rows.values().map(|row| &row.lease).any(|lease| gave(&lease)) {
             return Some(format!("{announced} is of no lease that points anywhere"));
         }
         if kind == Kind::Eip {
-            let eip = self.cloud.at(self.now).eips().find(|eip| eip.address.to_string() == *announced);
-            let bound = eip.filter(|eip| eip.status == EipStatus::InUse).and_then(|eip| eip.binding.as_ref()?.private_address);
-            return (bound != Some(ip)).then(|| format!("{announced} is {eip:?}, the pod has {ip}"));
+            let eip =
+                self.cloud.at(self.now).eips().find(|eip| eip.address.to_string() == *announced);
+            let bound = eip
+                .filter(|eip| eip.status == EipStatus::InUse)
+                .and_then(|eip| eip.binding.as_ref()?.private_address);
+            return (bound != Some(ip))
+                .then(|| format!("{announced} is {eip:?}, the pod has {ip}"));
         }
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
+        let entries: Vec<_> =
+            self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
         let works = |port: &Told| entries.iter().any(|entry| port.works(entry, ip));
         if let Some(port) = told.iter().find(|port| !works(port)) {
             return Some(format!("{port:?} does not forward to {ip}"));
         }
         let resource = self.clusters[cluster].resources.get(&(kind, pod.name.clone()))?;
         let shown = shown_ports(&resource.object);
-        (!shown.is_empty() && shown != told).then(|| format!("the pod says {told:?}, its custom resource {shown:?}"))
+        (!shown.is_empty() && shown != told)
+            .then(|| format!("the pod says {told:?}, its custom resource {shown:?}"))
     }
 
     /// What holds at any moment.
     pub(crate) fn check(&mut self) {
-        let reused = self.cloud.reused.take().map(|why| format!("reused inside its quiet time: {why}"));
-        let wrong = reused.or_else(|| self.wrong_eip()).or_else(|| self.wrong_entry()).or_else(|| self.told_twice());
+        let reused =
+            self.cloud.reused.take().map(|why| format!("reused inside its quiet time: {why}"));
+        let wrong = reused
+            .or_else(|| self.wrong_eip())
+            .or_else(|| self.wrong_entry())
+            .or_else(|| self.told_twice());
         if let Some(why) = wrong {
             self.fail(|| why);
         }
         for (cluster, pod) in self.living_pods() {
-            for kind in Kind::ALL.into_iter().filter(|kind| is_told(&pod, *kind) && !self.excuses(&pod, *kind)).collect::<Vec<_>>() {
+            for kind in Kind::ALL
+                .into_iter()
+                .filter(|kind| is_told(&pod, *kind) && !self.excuses(&pod, *kind))
+                .collect::<Vec<_>>()
+            {
                 if let Some(why) = self.untrue(cluster, &pod, kind) {
                     self.fail(|| format!("pod {} says what is not so: {why}", pod.uid));
                 }
@@ -226,52 +310,80 @@ impl World {
         let elsewhere = self.elsewhere();
         let eips: Vec<_> = self.cloud.at(self.now).eips().cloned().collect();
         for eip in eips {
-            let holds = |lease: &Lease| lease.eip.as_ref().is_some_and(|it| it.allocation_id.as_str() == eip.id);
+            let holds = |lease: &Lease| {
+                lease.eip.as_ref().is_some_and(|it| it.allocation_id.as_str() == eip.id)
+            };
             let holder = self.store.rows.values().map(|row| &row.lease).find(|lease| holds(lease));
             if let Some(tag) = eip.tags.get(TAG_LEASE) {
                 let allocating = |asked: &Asked| {
                     let change = &asked.operation.change;
-                    let allocates = matches!(change, Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. });
+                    let allocates = matches!(
+                        change,
+                        Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. }
+                    );
                     asked.lease.to_string() == *tag && allocates
                 };
                 // One that is paid for passes from lease to lease.
                 let known = holder.is_some() || self.store.operations.iter().any(allocating);
                 if !known && eip.status != EipStatus::Releasing {
-                    return Some(format!("a leak: {} of lease {tag}, which does not have it", eip.id));
+                    return Some(format!(
+                        "a leak: {} of lease {tag}, which does not have it",
+                        eip.id
+                    ));
                 }
             }
-            let bound = eip.binding.as_ref().filter(|binding| binding.target == Target::NetworkInterface);
-            if let Some(ip) = bound.and_then(|binding| binding.private_address).filter(|ip| Some(*ip) != elsewhere) {
-                let target = holder.and_then(|lease| lease.target.as_ref()).map(|target| target.private_ip);
+            let bound =
+                eip.binding.as_ref().filter(|binding| binding.target == Target::NetworkInterface);
+            if let Some(ip) = bound
+                .and_then(|binding| binding.private_address)
+                .filter(|ip| Some(*ip) != elsewhere)
+            {
+                let target =
+                    holder.and_then(|lease| lease.target.as_ref()).map(|target| target.private_ip);
                 if target != Some(ip) {
-                    return Some(format!("{} is bound to {ip}, its lease points at {target:?}", eip.id));
+                    return Some(format!(
+                        "{} is bound to {ip}, its lease points at {target:?}",
+                        eip.id
+                    ));
                 }
             }
         }
         None
     }
 
-    /// An entry of ours stands on ports that its lease holds, and on none of a lease that waits for a successor. One whose deletion was accepted
-    /// is on its way: its ports are quiet for longer than that takes.
+    /// An entry of ours stands on ports that its lease holds, and on none of a lease that waits for
+    /// a successor. One whose deletion was accepted is on its way: its ports are quiet for longer
+    /// than that takes.
     fn wrong_entry(&mut self) -> Option<String> {
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
+        let entries: Vec<_> =
+            self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
         let ours = |entry: &&ForwardEntry| {
-            entry.status != ForwardEntryStatus::Deleting && !self.cloud.ledger.touched.contains(entry.entry_id.as_str())
+            entry.status != ForwardEntryStatus::Deleting
+                && !self.cloud.ledger.touched.contains(entry.entry_id.as_str())
         };
         for entry in entries.iter().filter(ours) {
             let Some(name) = read_entry_name(&entry.name) else { continue };
-            let eip = self.store.offers.values().find(|offered| offered.gateway.address == entry.external_ip).map(|it| &it.gateway.eip);
-            let mut on_it = self
+            let eip = self
                 .store
-                .slots
-                .iter()
-                .filter(|((id, protocol, port), _)| Some(id) == eip && entry.covers_external(entry.external_ip, *protocol, *port));
+                .offers
+                .values()
+                .find(|offered| offered.gateway.address == entry.external_ip)
+                .map(|it| &it.gateway.eip);
+            let mut on_it = self.store.slots.iter().filter(|((id, protocol, port), _)| {
+                Some(id) == eip && entry.covers_external(entry.external_ip, *protocol, *port)
+            });
             if let Some((key, slot)) = on_it.find(|(_, slot)| **slot != Slot::Held(name.lease)) {
-                return Some(format!("entry {} of lease {} stands on {key:?}, which is {slot:?}", entry.entry_id, name.lease));
+                return Some(format!(
+                    "entry {} of lease {} stands on {key:?}, which is {slot:?}",
+                    entry.entry_id, name.lease
+                ));
             }
             let row = self.store.rows.get(&name.lease);
             if row.is_some_and(|row| row.lease.phase == Phase::Kept) {
-                return Some(format!("entry {} of lease {}, which is kept, points somewhere", entry.entry_id, name.lease));
+                return Some(format!(
+                    "entry {} of lease {}, which is kept, points somewhere",
+                    entry.entry_id, name.lease
+                ));
             }
         }
         None
@@ -284,7 +396,10 @@ impl World {
             let announced = |kind| pod.announced.get(&kind).filter(|_| !self.excuses(&pod, kind));
             let eip = announced(Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
             let ports = announced(Kind::Dnat).map(|text| told_ports(text)).unwrap_or_default();
-            for address in eip.into_iter().chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol))) {
+            for address in eip
+                .into_iter()
+                .chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol)))
+            {
                 if let Some(other) = told.insert(address.clone(), pod.uid.clone()) {
                     return Some(format!("{address:?} is told by {other} and by {}", pod.uid));
                 }
@@ -314,7 +429,8 @@ impl Told {
 
 fn told_ports(annotation: &str) -> Vec<Told> {
     let list: Vec<Value> = serde_json::from_str(annotation).unwrap_or_default();
-    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
+    let number =
+        |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
     let one = |value: &Value| Told {
         external_ip: value["externalIP"].as_str().unwrap_or_default().to_owned(),
         external_port: number(&value["externalPort"]),
@@ -326,13 +442,18 @@ fn told_ports(annotation: &str) -> Vec<Told> {
 
 fn shown_ports(object: &Object) -> Vec<Told> {
     let Object::Dnat(object) = object else { return Vec::new() };
-    let entries = object.status.as_ref().and_then(|status| status.entries.clone()).unwrap_or_default();
+    let entries =
+        object.status.as_ref().and_then(|status| status.entries.clone()).unwrap_or_default();
     let port = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
     let one = entries.into_iter().map(|entry| Told {
         external_ip: entry.external_ip.unwrap_or_default(),
         external_port: port(entry.external_port),
         internal_port: port(entry.internal_port),
-        protocol: if entry.ip_protocol.as_deref() == Some("udp") { Protocol::Udp } else { Protocol::Tcp },
+        protocol: if entry.ip_protocol.as_deref() == Some("udp") {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        },
     });
     one.collect()
 }
@@ -340,8 +461,13 @@ fn shown_ports(object: &Object) -> Vec<Told> {
 /// Whether this is what the lease gives: its EIP's address, or a port for each that is asked for.
 fn gives(lease: &Lease, announced: &str, told: &[Told]) -> bool {
     let has = |told: &Told| {
-        let is = |port: &LeasedPort| port.external_ip.to_string() == told.external_ip && port.external_port == told.external_port;
-        lease.ports.iter().any(|port| is(port) && port.protocol() == told.protocol && port.exposed.port == told.internal_port)
+        let is = |port: &LeasedPort| {
+            port.external_ip.to_string() == told.external_ip
+                && port.external_port == told.external_port
+        };
+        lease.ports.iter().any(|port| {
+            is(port) && port.protocol() == told.protocol && port.exposed.port == told.internal_port
+        })
     };
     match &lease.eip {
         Some(eip) => eip.ip_address.to_string() == announced,
@@ -355,11 +481,19 @@ fn asked_ports(request: &Request) -> usize {
 
 /// Whether the pod was told of an address of this kind.
 fn is_told(pod: &Pod, kind: Kind) -> bool {
-    pod.verdicts.get(&kind).is_some_and(|verdict| verdict.status && verdict.reason != Reason::NotRequested.as_str())
+    pod.verdicts
+        .get(&kind)
+        .is_some_and(|verdict| verdict.status && verdict.reason != Reason::NotRequested.as_str())
 }
 
 /// Whether a successor has all that was kept.
 fn had(kept: &Lease, lease: &Lease) -> bool {
-    let outside = |lease: &Lease| lease.ports.iter().map(|port| (port.external_ip, port.external_port, port.exposed)).collect::<Vec<_>>();
+    let outside = |lease: &Lease| {
+        lease
+            .ports
+            .iter()
+            .map(|port| (port.external_ip, port.external_port, port.exposed))
+            .collect::<Vec<_>>()
+    };
     kept.eip == lease.eip && outside(kept).iter().all(|port| outside(lease).contains(port))
 }

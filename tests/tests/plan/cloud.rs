@@ -1,4 +1,5 @@
-//! The simulator's state machine behind the few calls a worker makes: no socket, and time is an argument.
+//! The simulator's state machine behind the few calls a worker makes: no socket, and time is an
+//! argument.
 
 use crate::ledger::Ledger;
 use crate::reads;
@@ -14,7 +15,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use waygate_cloud::{Error, Refusal};
 use waygate_core::change::{Answer, Change, Forward};
-use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId};
+use waygate_core::ids::{
+    AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId,
+};
 use waygate_core::operation::Operation;
 use waygate_core::request::{EipSpec, InstanceChargeType};
 
@@ -63,11 +66,23 @@ impl Cloud {
         for gateway in &mut topology.nat_gateways {
             gateway.eips = simulator::topology::Eips::Count(1);
         }
-        let package = BandwidthPackageId::new(topology.bandwidth_packages.first().map(|it| it.id.clone()).unwrap_or_default());
-        let machine = Machine::new(Settings { topology, pace, quotas: Quotas::default(), seed, start });
+        let package = BandwidthPackageId::new(
+            topology.bandwidth_packages.first().map(|it| it.id.clone()).unwrap_or_default(),
+        );
+        let machine =
+            Machine::new(Settings { topology, pace, quotas: Quotas::default(), seed, start });
         let key = machine.first_access_key().map(|key| key.id.clone()).unwrap_or_default();
         let gateways = machine.gateway_summary().iter().map(reads::gateway).collect();
-        Self { machine, key, late: Vec::new(), strict, gateways, package, ledger: Ledger::default(), reused: None }
+        Self {
+            machine,
+            key,
+            late: Vec::new(),
+            strict,
+            gateways,
+            package,
+            ledger: Ledger::default(),
+            reused: None,
+        }
     }
 
     /// Addresses that pods get, the first of which is its interface's primary one.
@@ -90,7 +105,8 @@ impl Cloud {
     pub(crate) fn is_at_rest(&mut self, now: Timestamp, gateway: &NatGatewayId) -> bool {
         let machine = self.at(now);
         let table = machine.forward_table(gateway.as_str());
-        let mut entries = machine.forward_entries().filter(|entry| Some(entry.table.as_str()) == table);
+        let mut entries =
+            machine.forward_entries().filter(|entry| Some(entry.table.as_str()) == table);
         entries.all(|entry| entry.status == EntryStatus::Available)
     }
 
@@ -104,7 +120,8 @@ impl Cloud {
     /// Lets what is on its way arrive; says how much did. Its answer goes to nobody.
     pub(crate) fn arrive(&mut self, now: Timestamp) -> usize {
         self.machine.advance(now);
-        let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|it| it.arrives <= now);
+        let (due, late) =
+            std::mem::take(&mut self.late).into_iter().partition(|it| it.arrives <= now);
         self.late = late;
         let due: Vec<Late> = due;
         for it in &due {
@@ -124,7 +141,11 @@ impl Cloud {
     }
 
     /// Sends a change; gives the answer and how long it takes.
-    pub(crate) fn change(&mut self, now: Timestamp, operation: &Operation) -> (Result<Answer, Error>, SignedDuration) {
+    pub(crate) fn change(
+        &mut self,
+        now: Timestamp,
+        operation: &Operation,
+    ) -> (Result<Answer, Error>, SignedDuration) {
         let change = &operation.change;
         let mut pairs = parameters(change);
         if change.takes_token() {
@@ -134,7 +155,10 @@ impl Cloud {
         if change.action().ends_with("ForwardEntry") {
             self.take_down(now);
         }
-        (outcome.map(|body| answer(&body)).map_err(|refusal| refused(change.action(), &refusal)), latency)
+        (
+            outcome.map(|body| answer(&body)).map_err(|refusal| refused(change.action(), &refusal)),
+            latency,
+        )
     }
 
     /// Somebody at the console does something; whether it was possible is theirs to care about.
@@ -158,7 +182,9 @@ impl Cloud {
     ) -> (Result<Value, simulator::refusal::Refusal>, SignedDuration) {
         pairs.push(pair("RegionId", &self.machine.topology().region));
         let params = Params::new(pairs);
-        let reply = self.machine.handle(&Call { action, version, params: &params, caller: Some(&self.key) }, now);
+        let reply = self
+            .machine
+            .handle(&Call { action, version, params: &params, caller: Some(&self.key) }, now);
         (reply.outcome, SignedDuration::try_from(reply.latency).unwrap_or_default())
     }
 }
@@ -168,7 +194,8 @@ pub(crate) fn params(parameters: &[(&str, String)]) -> Params {
     Params::new(parameters.iter().map(|(name, value)| pair(name, value)))
 }
 
-/// The simulator's refusal in the client's words, so that the client's own table says what it means.
+/// The simulator's refusal in the client's words, so that the client's own table says what it
+/// means.
 fn refused(action: &'static str, refusal: &simulator::refusal::Refusal) -> Error {
     refused_with(action, refusal.status, &refusal.code, &refusal.message)
 }
@@ -203,10 +230,14 @@ fn parameters(change: &Change) -> Pairs {
         vec![pair("IpInstanceId", allocation_id), pair("BandwidthPackageId", package_id)]
     };
     match change {
-        Change::AllocateEipAddressPro { ip_address, spec, tags } => [allocation(spec, tags), vec![pair("IpAddress", ip_address)]].concat(),
+        Change::AllocateEipAddressPro { ip_address, spec, tags } => {
+            [allocation(spec, tags), vec![pair("IpAddress", ip_address)]].concat()
+        }
         Change::AllocateEipAddress { spec, tags } => allocation(spec, tags),
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip }
-        | Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => binding(allocation_id, eni_id, private_ip),
+        | Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => {
+            binding(allocation_id, eni_id, private_ip)
+        }
         Change::ReleaseEipAddress { allocation_id } => vec![pair("AllocationId", allocation_id)],
         Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, .. } => {
             let mut pairs = vec![pair("AllocationId", allocation_id)];
@@ -215,10 +246,16 @@ fn parameters(change: &Change) -> Pairs {
             pairs
         }
         Change::AddCommonBandwidthPackageIp { allocation_id, package_id }
-        | Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => member(allocation_id, package_id),
+        | Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => {
+            member(allocation_id, package_id)
+        }
         Change::CreateForwardEntry(forward) => forward_pairs(forward),
-        Change::ModifyForwardEntry { entry_id, forward } => [forward_pairs(forward), vec![pair("ForwardEntryId", entry_id)]].concat(),
-        Change::DeleteForwardEntry { table_id, entry_id } => vec![pair("ForwardTableId", table_id), pair("ForwardEntryId", entry_id)],
+        Change::ModifyForwardEntry { entry_id, forward } => {
+            [forward_pairs(forward), vec![pair("ForwardEntryId", entry_id)]].concat()
+        }
+        Change::DeleteForwardEntry { table_id, entry_id } => {
+            vec![pair("ForwardTableId", table_id), pair("ForwardEntryId", entry_id)]
+        }
     }
 }
 

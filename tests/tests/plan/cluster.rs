@@ -1,4 +1,5 @@
-//! Pods and custom resources, as an API server keeps them: every write bumps a version, and a write with a stale version is refused.
+//! Pods and custom resources, as an API server keeps them: every write bumps a version, and a write
+//! with a stale version is refused.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -7,7 +8,9 @@ use std::net::Ipv4Addr;
 use waygate_core::condition::Verdict;
 use waygate_core::ids::{LeaseId, PodUid};
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor};
+use waygate_core::plan::{
+    Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor,
+};
 use waygate_core::request::{Keep, Kind, Request};
 use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 
@@ -96,21 +99,32 @@ impl Cluster {
 
     /// A pod of the lease's name that is another, and asks for the like.
     pub(crate) fn successor_of(&self, lease: &Lease) -> Option<Successor> {
-        let pod = self.pods.get(&lease.pod_name).filter(|pod| pod.uid != lease.pod_uid && !pod.exited && !pod.terminating)?;
+        let pod = self
+            .pods
+            .get(&lease.pod_name)
+            .filter(|pod| pod.uid != lease.pod_uid && !pod.exited && !pod.terminating)?;
         let request = pod.asks.clone().filter(|request| request.kind() == lease.kind)?;
         Some(Successor { uid: pod.uid.clone(), controller: pod.controller.clone(), request })
     }
 
     /// The custom resource of a lease's name, and its version.
-    pub(crate) fn resource_of(&self, lease: &Lease, knows: impl Fn(&LeaseId) -> bool) -> (ResourceFact, u64) {
-        let Some(resource) = self.resources.get(&(lease.kind, lease.pod_name.clone())) else { return (ResourceFact::Absent, 0) };
+    pub(crate) fn resource_of(
+        &self,
+        lease: &Lease,
+        knows: impl Fn(&LeaseId) -> bool,
+    ) -> (ResourceFact, u64) {
+        let Some(resource) = self.resources.get(&(lease.kind, lease.pod_name.clone())) else {
+            return (ResourceFact::Absent, 0);
+        };
         let fact = if resource.lease == lease.id {
             let removal = match resource.removal {
                 Removal::Swept if lease.phase != Phase::Kept => Removal::Asked,
                 removal => removal,
             };
             ResourceFact::Mine(resource.object.clone(), removal)
-        } else if resource.object.pod_uid() != Some(lease.pod_uid.as_str()) && !knows(&resource.lease) {
+        } else if resource.object.pod_uid() != Some(lease.pod_uid.as_str())
+            && !knows(&resource.lease)
+        {
             ResourceFact::Stray
         } else {
             ResourceFact::Another { what: format!("held by {}", resource.lease) }
@@ -118,25 +132,39 @@ impl Cluster {
         (fact, resource.version)
     }
 
-    /// The pod goes, and the garbage collector deletes what it owns; gives the leases that this is news to.
+    /// The pod goes, and the garbage collector deletes what it owns; gives the leases that this is
+    /// news to.
     pub(crate) fn remove_pod(&mut self, name: &str) -> Option<(Pod, Vec<LeaseId>)> {
         let pod = self.pods.remove(name)?;
         let owned = self.resources.iter().filter(|(_, resource)| resource.is_owned_by(&pod.uid));
         let owned: Vec<_> = owned.map(|(key, _)| key.clone()).collect();
-        let leases = owned.into_iter().filter_map(|key| self.delete_resource(&key, Removal::Asked)).collect();
+        let leases = owned
+            .into_iter()
+            .filter_map(|key| self.delete_resource(&key, Removal::Asked))
+            .collect();
         Some((pod, leases))
     }
 
     /// Somebody deletes a custom resource, which our finalizer keeps there; gives its lease.
-    pub(crate) fn delete_resource(&mut self, key: &(Kind, String), removal: Removal) -> Option<LeaseId> {
+    pub(crate) fn delete_resource(
+        &mut self,
+        key: &(Kind, String),
+        removal: Removal,
+    ) -> Option<LeaseId> {
         let next = self.next_version();
-        let resource = self.resources.get_mut(key).filter(|resource| resource.removal != Removal::Asked)?;
+        let resource =
+            self.resources.get_mut(key).filter(|resource| resource.removal != Removal::Asked)?;
         (resource.removal, resource.version) = (removal, next);
         Some(resource.lease)
     }
 
     /// Changes a pod that is still the one that was read; gives its new version.
-    pub(crate) fn patch_pod(&mut self, name: &str, version: u64, change: impl FnOnce(&mut Pod)) -> Result<u64, Changed> {
+    pub(crate) fn patch_pod(
+        &mut self,
+        name: &str,
+        version: u64,
+        change: impl FnOnce(&mut Pod),
+    ) -> Result<u64, Changed> {
         let next = self.next_version();
         let pod = self.pods.get_mut(name).filter(|pod| pod.version == version).ok_or(Changed)?;
         change(pod);
@@ -145,30 +173,45 @@ impl Cluster {
     }
 
     /// Writes the spec: creates the resource where none was read, patches the one that was.
-    pub(crate) fn write_spec(&mut self, lease: &Lease, version: u64, content: &Content) -> Result<(), Changed> {
+    pub(crate) fn write_spec(
+        &mut self,
+        lease: &Lease,
+        version: u64,
+        content: &Content,
+    ) -> Result<(), Changed> {
         let next = self.next_version();
         let (kind, name) = (lease.kind, lease.pod_name.as_str());
         let mut object = match content {
             Content::Eip { spec, .. } => Object::Eip(Box::new(PodEIP::new(name, spec.clone()))),
-            Content::Dnat { spec, .. } => Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone()))),
+            Content::Dnat { spec, .. } => {
+                Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone())))
+            }
         };
         let metadata = match &mut object {
             Object::Eip(object) => &mut object.metadata,
             Object::Dnat(object) => &mut object.metadata,
         };
-        metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
+        metadata.annotations =
+            Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
         // What may outlive its pod has no owner; who has none gets none later.
         let owned = kind == Kind::Dnat && lease.request.keep() == Keep::Not && version == 0;
         metadata.owner_references = owned.then(|| vec![owner(lease)]);
         let key = (kind, name.to_owned());
         match (self.resources.get_mut(&key), version) {
             (None, 0) => {
-                self.resources.insert(key, Resource { version: next, lease: lease.id, object, removal: Removal::None });
+                self.resources.insert(
+                    key,
+                    Resource { version: next, lease: lease.id, object, removal: Removal::None },
+                );
             }
             (Some(resource), _) if resource.version == version => {
                 match (&mut resource.object, object) {
-                    (Object::Eip(old), Object::Eip(new)) => (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations),
-                    (Object::Dnat(old), Object::Dnat(new)) => (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations),
+                    (Object::Eip(old), Object::Eip(new)) => {
+                        (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations);
+                    }
+                    (Object::Dnat(old), Object::Dnat(new)) => {
+                        (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations);
+                    }
                     _ => return Err(Changed),
                 }
                 resource.version = next;
@@ -179,13 +222,27 @@ impl Cluster {
     }
 
     /// Shows an address in the status, or with `None` takes it away.
-    pub(crate) fn write_status(&mut self, name: &str, kind: Kind, version: u64, content: Option<&Content>) -> Result<(), Changed> {
+    pub(crate) fn write_status(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        version: u64,
+        content: Option<&Content>,
+    ) -> Result<(), Changed> {
         let next = self.next_version();
         let key = (kind, name.to_owned());
-        let resource = self.resources.get_mut(&key).filter(|resource| resource.version == version).ok_or(Changed)?;
+        let resource = self
+            .resources
+            .get_mut(&key)
+            .filter(|resource| resource.version == version)
+            .ok_or(Changed)?;
         match (&mut resource.object, content) {
-            (Object::Eip(object), Some(Content::Eip { status, .. })) => object.status = status.as_deref().cloned(),
-            (Object::Dnat(object), Some(Content::Dnat { status, .. })) => object.status.clone_from(status),
+            (Object::Eip(object), Some(Content::Eip { status, .. })) => {
+                object.status = status.as_deref().cloned();
+            }
+            (Object::Dnat(object), Some(Content::Dnat { status, .. })) => {
+                object.status.clone_from(status);
+            }
             (Object::Eip(object), None) => object.status = None,
             (Object::Dnat(object), None) => object.status = None,
             _ => return Err(Changed),

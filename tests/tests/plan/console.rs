@@ -48,7 +48,8 @@ impl World {
 
     /// EIPs on interfaces.
     fn bound_eips(&mut self) -> Vec<(AllocationId, Option<Ipv4Addr>)> {
-        let bound = self.cloud.at(self.now).eips().filter_map(|eip| Some((eip, eip.binding.as_ref()?)));
+        let bound =
+            self.cloud.at(self.now).eips().filter_map(|eip| Some((eip, eip.binding.as_ref()?)));
         let bound = bound.filter(|(_, binding)| binding.target == Target::NetworkInterface);
         bound.map(|(eip, binding)| (AllocationId::new(&eip.id), binding.private_address)).collect()
     }
@@ -60,7 +61,9 @@ impl World {
         self.by_hand("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
         match self.dice_below(3) {
             0 => self.bind_elsewhere(&id),
-            1 if !self.is_bought_by_people(&id) => drop(self.by_hand("ReleaseEipAddress", &[("AllocationId", id.to_string())])),
+            1 if !self.is_bought_by_people(&id) => {
+                _ = self.by_hand("ReleaseEipAddress", &[("AllocationId", id.to_string())]);
+            }
             _ => {}
         }
     }
@@ -69,7 +72,10 @@ impl World {
         let Some(ip) = self.elsewhere() else { return };
         let now = self.now;
         if let Some(eni) = self.cloud.eni(now, ip) {
-            let to = [("InstanceId", eni.eni_id.to_string()), ("InstanceType", "NetworkInterface".to_owned())];
+            let to = [
+                ("InstanceId", eni.eni_id.to_string()),
+                ("InstanceType", "NetworkInterface".to_owned()),
+            ];
             let what = [("AllocationId", id.to_string()), ("PrivateIpAddress", ip.to_string())];
             self.by_hand("AssociateEipAddress", &[to, what].concat());
         }
@@ -105,7 +111,11 @@ impl World {
             _ if entry.external_port.contains('/') => ("InternalIp", to.to_string()),
             _ => ("ExternalPort", self.some_port().to_string()),
         };
-        let what = [("ForwardEntryId", entry.entry_id.to_string()), ("ForwardTableId", entry.table_id.to_string()), change];
+        let what = [
+            ("ForwardEntryId", entry.entry_id.to_string()),
+            ("ForwardTableId", entry.table_id.to_string()),
+            change,
+        ];
         self.cloud.ledger.touched.insert(entry.entry_id.to_string());
         self.by_hand("ModifyForwardEntry", &what);
     }
@@ -130,10 +140,19 @@ impl World {
         self.enter(OUTSIDE, 0, to, 80, Protocol::Tcp);
     }
 
-    fn enter(&mut self, external_port: u16, more: u16, to: Option<Ipv4Addr>, internal_port: u16, protocol: Protocol) {
+    fn enter(
+        &mut self,
+        external_port: u16,
+        more: u16,
+        to: Option<Ipv4Addr>,
+        internal_port: u16,
+        protocol: Protocol,
+    ) {
         let gateways = self.cloud.gateways.clone();
         let (Some(gateway), Some(to)) = (self.one(&gateways), to) else { return };
-        let range = |first: u16| if more == 0 { first.to_string() } else { format!("{first}/{}", first + more) };
+        let range = |first: u16| {
+            if more == 0 { first.to_string() } else { format!("{first}/{}", first + more) }
+        };
         let parameters = [
             ("RegionId", "cn-hangzhou".to_owned()),
             ("ForwardTableId", gateway.table_id.to_string()),
@@ -155,7 +174,8 @@ impl World {
         drop(self.cloud.console().lock_nat_gateway(gateway.id.as_str(), is_locked));
     }
 
-    /// A gateway's EIP is taken from it, with all that stands on it, or comes to this gateway or to another.
+    /// A gateway's EIP is taken from it, with all that stands on it, or comes to this gateway or to
+    /// another.
     fn move_gateway_eip(&mut self) {
         let gateways = self.cloud.gateways.clone();
         let (Some(gateway), Some(to)) = (self.one(&gateways), self.one(&gateways)) else { return };
@@ -167,7 +187,10 @@ impl World {
 
     fn bind_to_gateway(&mut self, eip: &Gateway, to: &Gateway) -> bool {
         let to = [("InstanceId", to.id.to_string()), ("InstanceType", "Nat".to_owned())];
-        self.by_hand("AssociateEipAddress", &[vec![("AllocationId", eip.eip.to_string())], to.to_vec()].concat())
+        self.by_hand(
+            "AssociateEipAddress",
+            &[vec![("AllocationId", eip.eip.to_string())], to.to_vec()].concat(),
+        )
     }
 
     fn change_quota(&mut self) {
@@ -187,8 +210,11 @@ impl World {
     fn use_for_snat(&mut self) {
         let gateways = self.cloud.gateways.clone();
         let Some(gateway) = self.one(&gateways) else { return };
-        let what =
-            [("NatGatewayId", gateway.id.to_string()), ("SnatIp", gateway.address.to_string()), ("SourceCIDR", "10.9.0.0/16".to_owned())];
+        let what = [
+            ("NatGatewayId", gateway.id.to_string()),
+            ("SnatIp", gateway.address.to_string()),
+            ("SourceCIDR", "10.9.0.0/16".to_owned()),
+        ];
         let done = self.cloud.console().create_snat_entry(&params(&what));
         self.note(|| format!("console: SNAT {what:?}: {done:?}"));
     }
@@ -196,13 +222,17 @@ impl World {
     /// One gateway is deleted for good; the other one stays.
     fn delete_gateway(&mut self) {
         let gateways = self.cloud.gateways.clone();
-        let there = gateways.iter().filter(|it| self.cloud.console().forward_table(it.id.as_str()).is_some()).count();
+        let there = gateways
+            .iter()
+            .filter(|it| self.cloud.console().forward_table(it.id.as_str()).is_some())
+            .count();
         let Some(gateway) = self.one(&gateways).filter(|_| there > 1) else { return };
         self.note(|| format!("console: {} is deleted", gateway.id));
         drop(self.cloud.console().delete_nat_gateway(gateway.id.as_str()));
     }
 
-    /// Everybody else lets go: faults end, terminating pods go, what the console left in the way is taken away.
+    /// Everybody else lets go: faults end, terminating pods go, what the console left in the way is
+    /// taken away.
     pub(crate) fn calm(&mut self) {
         self.note(|| "calm".to_owned());
         self.faults = false;
@@ -218,7 +248,9 @@ impl World {
         self.cloud.console().set_quotas(quotas);
         self.calm_gateways();
         let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(reads::entry).collect();
-        let in_the_way = |entry: &&ForwardEntry| Some(entry.internal_ip) != elsewhere && read_entry_name(&entry.name).is_none();
+        let in_the_way = |entry: &&ForwardEntry| {
+            Some(entry.internal_ip) != elsewhere && read_entry_name(&entry.name).is_none()
+        };
         for entry in entries.iter().filter(in_the_way) {
             self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
         }
@@ -226,7 +258,8 @@ impl World {
         self.relist();
     }
 
-    /// Every gateway EIP has a gateway that takes changes; half of the time it takes entries enough.
+    /// Every gateway EIP has a gateway that takes changes; half of the time it takes entries
+    /// enough.
     fn calm_gateways(&mut self) {
         let more = self.chance(0.5);
         let gateways = self.cloud.gateways.clone();
@@ -242,9 +275,16 @@ impl World {
         }
     }
 
-    /// Pods that were going are gone, those without an address get one, and half of what an uninstallation deleted is meant to go.
+    /// Pods that were going are gone, those without an address get one, and half of what an
+    /// uninstallation deleted is meant to go.
     fn calm_cluster(&mut self, cluster: usize) {
-        let pods = |world: &Self| world.clusters[cluster].pods.iter().map(|(name, pod)| (name.clone(), pod.clone())).collect::<Vec<_>>();
+        let pods = |world: &Self| {
+            world.clusters[cluster]
+                .pods
+                .iter()
+                .map(|(name, pod)| (name.clone(), pod.clone()))
+                .collect::<Vec<_>>()
+        };
         for (name, _) in pods(self).iter().filter(|(_, pod)| pod.terminating) {
             drop(self.clusters[cluster].remove_pod(name));
         }
@@ -252,8 +292,12 @@ impl World {
             let ip = self.free_address();
             self.clusters[cluster].pods.get_mut(name).into_iter().for_each(|pod| pod.ip = ip);
         }
-        let swept: Vec<_> =
-            self.clusters[cluster].resources.iter().filter(|(_, it)| it.removal == Removal::Swept).map(|(key, _)| key.clone()).collect();
+        let swept: Vec<_> = self.clusters[cluster]
+            .resources
+            .iter()
+            .filter(|(_, it)| it.removal == Removal::Swept)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in swept {
             if self.chance(0.5) {
                 self.clusters[cluster].delete_resource(&key, Removal::Asked);

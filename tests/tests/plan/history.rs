@@ -40,11 +40,13 @@ fn play(seed: u64, length: usize, tracing: bool) -> Result<(), Failure> {
         world.check();
         world.calm();
         come_to_rest(&mut world);
-        // Nothing goes wrong any more, and no watch starts anew: what happens now must be enough by itself.
+        // Nothing goes wrong any more, and no watch starts anew: what happens now must be enough by
+        // itself.
         (0..AFTER).for_each(|_| world.happen_to_pods());
         come_to_rest(&mut world);
     }));
-    let failure = world.failure.take().or_else(|| played.err().map(|_| "a panic, told above".to_owned()));
+    let failure =
+        world.failure.take().or_else(|| played.err().map(|_| "a panic, told above".to_owned()));
     failure.map_or(Ok(()), |why| Err(Failure { why, trace: world.trace() }))
 }
 
@@ -75,7 +77,15 @@ fn come_to_rest(world: &mut World) {
             }
             look = world.now + SignedDuration::from_secs(10);
         }
-        let due = world.store.rows.values().map(|row| row.due).chain(world.store.lane_due()).min().unwrap_or(look).min(look);
+        let due = world
+            .store
+            .rows
+            .values()
+            .map(|row| row.due)
+            .chain(world.store.lane_due())
+            .min()
+            .unwrap_or(look)
+            .min(look);
         let time = due.duration_since(world.now).max(SignedDuration::from_millis(10));
         world.pass(time);
     }
@@ -87,7 +97,9 @@ fn tell(seed: u64) -> String {
     let Some(shortest) = (0..=LONGEST).find(|length| play(seed, *length, false).is_err()) else {
         return format!("seed {seed} failed once and does not any more");
     };
-    let Err(failure) = play(seed, shortest, true) else { return format!("seed {seed} fails only untold") };
+    let Err(failure) = play(seed, shortest, true) else {
+        return format!("seed {seed} fails only untold");
+    };
     format!("seed {seed}, after {shortest} events: {}\n{}", failure.why, failure.trace.join("\n"))
 }
 
@@ -117,6 +129,9 @@ fn every_history_keeps_the_rules_and_comes_to_rest() {
     let told = |name| std::env::var_os(name).and_then(|text| text.to_str()?.parse().ok());
     let histories = told("WAYGATE_PLAN_HISTORIES").unwrap_or(HISTORIES);
     if let Some(seed) = told("WAYGATE_PLAN_SEED").or_else(|| failing_seed(histories)) {
-        panic!("{}\nto play it again: WAYGATE_PLAN_SEED={seed} cargo test -p testbed --test plan", tell(seed));
+        panic!(
+            "{}\nto play it again: WAYGATE_PLAN_SEED={seed} cargo test -p testbed --test plan",
+            tell(seed)
+        );
     }
 }

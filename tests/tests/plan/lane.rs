@@ -1,4 +1,5 @@
-//! A process at its lanes: what `worker/src/gateway/sender.rs` and `delivery.rs` do in one go stands here as stages, between which anything may happen.
+//! A process at its lanes: what `worker/src/gateway/sender.rs` and `delivery.rs` do in one go
+//! stands here as stages, between which anything may happen.
 //!
 //! ```text
 //! take the lane ─▶ take what comes next ─▶ send ─▶ hear ─▶ settle, queue anew, or leave word
@@ -39,7 +40,8 @@ enum Delivery {
 impl World {
     /// Does something at one of a worker's lanes. False: there is nothing to do.
     pub(crate) fn serve(&mut self, index: usize) -> bool {
-        let mut gateways: Vec<_> = self.cloud.gateways.iter().map(|gateway| gateway.id.clone()).collect();
+        let mut gateways: Vec<_> =
+            self.cloud.gateways.iter().map(|gateway| gateway.id.clone()).collect();
         let turn = self.dice_below(gateways.len());
         gateways.rotate_left(turn);
         gateways.iter().any(|gateway| self.serve_gateway(index, gateway))
@@ -50,7 +52,9 @@ impl World {
         let Some(mut serving) = self.workers[index].lanes.remove(gateway) else {
             let Some(lane) = self.store.take_lane(now, owner, gateway) else { return false };
             self.note(|| format!("worker {index} serves {gateway}"));
-            self.workers[index].lanes.insert(gateway.clone(), Serving { lane, lost: false, deliveries: Vec::new() });
+            self.workers[index]
+                .lanes
+                .insert(gateway.clone(), Serving { lane, lost: false, deliveries: Vec::new() });
             return true;
         };
         let done = self.round(&mut serving);
@@ -66,7 +70,10 @@ impl World {
         if may_send && (serving.deliveries.is_empty() || self.chance(0.5)) && self.begin(serving) {
             return true;
         }
-        let Some(delivery) = (!serving.deliveries.is_empty()).then(|| serving.deliveries.remove(0)) else { return false };
+        let Some(delivery) = (!serving.deliveries.is_empty()).then(|| serving.deliveries.remove(0))
+        else {
+            return false;
+        };
         match delivery {
             Delivery::Send(taken, at) => {
                 if let Some(row) = self.store.rows.get(&taken.lease) {
@@ -103,14 +110,38 @@ impl World {
         let (now, operation) = (self.now, &taken.operation);
         let error = match answered {
             Ok(answer) => {
-                let look = if self.cloud.strict && self.chance(0.5) { ENTRIES_AT_REST } else { Duration::ZERO };
-                return self.store.settle(now, Bringer::Lane(look), operation.id, Outcome::Done, Some(&answer), LeaseEffect::Plain);
+                let look = if self.cloud.strict && self.chance(0.5) {
+                    ENTRIES_AT_REST
+                } else {
+                    Duration::ZERO
+                };
+                return self.store.settle(
+                    now,
+                    Bringer::Lane(look),
+                    operation.id,
+                    Outcome::Done,
+                    Some(&answer),
+                    LeaseEffect::Plain,
+                );
             }
             Err(error) => error,
         };
         let failure = error.failure();
-        if self.record_all(lane, taken, response::of_sender(&operation.change, &failure, taken.may_still_arrive, taken.agains)).is_err() {
-            let records = response::after_busy_retries(&operation.change, &failure, taken.may_still_arrive);
+        if self
+            .record_all(
+                lane,
+                taken,
+                response::of_sender(
+                    &operation.change,
+                    &failure,
+                    taken.may_still_arrive,
+                    taken.agains,
+                ),
+            )
+            .is_err()
+        {
+            let records =
+                response::after_busy_retries(&operation.change, &failure, taken.may_still_arrive);
             self.record_all(lane, taken, records).unwrap_or_default();
         }
     }
@@ -120,14 +151,27 @@ impl World {
         let (now, id, gateway) = (self.now, taken.operation.id, &lane.gateway);
         for record in records {
             match record {
-                Record::Requeue if self.store.again(now, lane, taken) == Err(No::LaneLost) => return Err(No::LaneLost),
-                Record::Settle(outcome, effect) => self.store.settle(now, Bringer::Lane(Duration::ZERO), id, outcome, None, effect),
+                Record::Requeue if self.store.again(now, lane, taken) == Err(No::LaneLost) => {
+                    return Err(No::LaneLost);
+                }
+                Record::Settle(outcome, effect) => {
+                    self.store.settle(
+                        now,
+                        Bringer::Lane(Duration::ZERO),
+                        id,
+                        outcome,
+                        None,
+                        effect,
+                    );
+                }
                 Record::Learn(Lesson::GatewayFull) => {
                     let standing = self.cloud.entries(now, gateway).len();
                     self.store.gateway_full(now, gateway, standing);
                     self.store.wake_queue(now, gateway);
                 }
-                Record::Learn(Lesson::ModifyDenied) => self.store.modify_denied(gateway, now + MODIFY_DENIED),
+                Record::Learn(Lesson::ModifyDenied) => {
+                    self.store.modify_denied(gateway, now + MODIFY_DENIED);
+                }
                 Record::Reject(refused) => self.store.leave_word(taken.lease, refused),
                 Record::AwaitFence => self.store.wait_out(id),
                 Record::MarkUnanswered => self.store.lost(now, id),

@@ -1,4 +1,5 @@
-//! The plan against the simulator's own state machine, in random histories: no cluster, no database, no waiting.
+//! The plan against the simulator's own state machine, in random histories: no cluster, no
+//! database, no waiting.
 //!
 //! ```text
 //! a seed ─▶ world: pods of two clusters come and go, networks lose answers, workers crash, somebody sits at the console
@@ -6,9 +7,11 @@
 //!        ─▶ a few pods come and go, and nothing else happens ─▶ the same again
 //! ```
 //!
-//! What must hold at every moment stands in `checks.rs` and `ledger.rs`, what must be so in the end in `rest.rs`.
+//! What must hold at every moment stands in `checks.rs` and `ledger.rs`, what must be so in the end
+//! in `rest.rs`.
 //!
-//! A failing seed is cut to the shortest history that still fails, and that one is told step by step.
+//! A failing seed is cut to the shortest history that still fails, and that one is told step by
+//! step.
 
 #[cfg(test)]
 mod act;

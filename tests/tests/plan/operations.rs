@@ -1,4 +1,5 @@
-//! Operations, as the store keeps them: intended before the call, settled once, by whoever has the answer.
+//! Operations, as the store keeps them: intended before the call, settled once, by whoever has the
+//! answer.
 
 use crate::sources::Former;
 use crate::store::{Claim, Done, No, Row, Store, forget_entry, keeps};
@@ -40,11 +41,12 @@ pub(crate) enum Bringer<'a> {
 impl Store {
     pub(crate) fn unresolved(&self, now: Timestamp, lease: LeaseId) -> Vec<Operation> {
         let its = self.operations.iter().filter(|asked| asked.lease == lease);
-        let sending = |asked: &Asked| match (asked.queued, asked.lane.is_some() && asked.answer_by > now) {
-            (true, _) => Sending::Queued,
-            (false, true) => Sending::Sent,
-            (false, false) => Sending::Unanswered,
-        };
+        let sending =
+            |asked: &Asked| match (asked.queued, asked.lane.is_some() && asked.answer_by > now) {
+                (true, _) => Sending::Queued,
+                (false, true) => Sending::Sent,
+                (false, false) => Sending::Unanswered,
+            };
         its.map(|asked| Operation { sending: sending(asked), ..asked.operation.clone() }).collect()
     }
 
@@ -53,22 +55,52 @@ impl Store {
     }
 
     /// A new operation, unless another one changes the same thing.
-    pub(crate) fn ask(&mut self, now: Timestamp, lease: LeaseId, resource: &str, change: &Change) -> Option<&mut Asked> {
+    pub(crate) fn ask(
+        &mut self,
+        now: Timestamp,
+        lease: LeaseId,
+        resource: &str,
+        change: &Change,
+    ) -> Option<&mut Asked> {
         if self.operations.iter().any(|asked| asked.operation.resource == resource) {
             return None;
         }
         let (resource, change) = (resource.to_owned(), change.clone());
-        let operation =
-            Operation { id: self.id(), resource, change, sending: Sending::Unanswered, fence_until: now, misses: 0, waits_out: false };
-        self.operations.push(Asked { lease, operation, lane: None, queued: false, urgent: false, sends: 0, agains: 0, answer_by: now });
+        let operation = Operation {
+            id: self.id(),
+            resource,
+            change,
+            sending: Sending::Unanswered,
+            fence_until: now,
+            misses: 0,
+            waits_out: false,
+        };
+        self.operations.push(Asked {
+            lease,
+            operation,
+            lane: None,
+            queued: false,
+            urgent: false,
+            sends: 0,
+            agains: 0,
+            answer_by: now,
+        });
         self.operations.last_mut()
     }
 
-    pub(crate) fn intend(&mut self, now: Timestamp, claim: &Claim, resource: &str, change: &Change) -> Result<Operation, No> {
+    pub(crate) fn intend(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        resource: &str,
+        change: &Change,
+    ) -> Result<Operation, No> {
         if self.held(claim)?.due <= now + CALL {
             return Err(No::ClaimLost);
         }
-        let asked = self.ask(now, claim.lease_id, resource, change).ok_or(No::Conflict(Constraint::OpenOperation))?;
+        let asked = self
+            .ask(now, claim.lease_id, resource, change)
+            .ok_or(No::Conflict(Constraint::OpenOperation))?;
         asked.sends = 1;
         asked.operation.fence_until = now + FENCE;
         Ok(asked.operation.clone())
@@ -77,7 +109,10 @@ impl Store {
     /// An unresolved operation of the claimed lease.
     pub(crate) fn asked(&mut self, claim: &Claim, id: Uuid) -> Result<Option<&mut Asked>, No> {
         self.held(claim)?;
-        Ok(self.operations.iter_mut().find(|asked| asked.lease == claim.lease_id && asked.operation.id == id))
+        Ok(self
+            .operations
+            .iter_mut()
+            .find(|asked| asked.lease == claim.lease_id && asked.operation.id == id))
     }
 
     pub(crate) fn intend_again(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
@@ -100,7 +135,10 @@ impl Store {
 
     /// A send was refused for sure, and an earlier one may still take effect.
     pub(crate) fn wait_out(&mut self, id: Uuid) {
-        self.operations.iter_mut().filter(|asked| asked.operation.id == id).for_each(|asked| asked.operation.waits_out = true);
+        self.operations
+            .iter_mut()
+            .filter(|asked| asked.operation.id == id)
+            .for_each(|asked| asked.operation.waits_out = true);
     }
 
     /// A fact, so not fenced, and written once.
@@ -113,7 +151,9 @@ impl Store {
         answer: Option<&Answer>,
         effect: LeaseEffect,
     ) {
-        let Some(at) = self.operations.iter().position(|asked| asked.operation.id == id) else { return };
+        let Some(at) = self.operations.iter().position(|asked| asked.operation.id == id) else {
+            return;
+        };
         let Asked { lease, operation, .. } = self.operations.remove(at);
         let Some(row) = self.rows.get_mut(&lease) else { return };
         row.stirred = now;
@@ -124,10 +164,19 @@ impl Store {
         let name = (row.cluster, row.lease.pod_name.clone());
         let brought = answer.and_then(|answer| answer.allocation_id.clone().zip(answer.ip_address));
         if effect == LeaseEffect::EipGone {
-            let expired = row.lease.phase == Phase::Ending && row.lease.ends_at.is_some_and(|end| end <= now);
-            let left = row.lease.eip.take().filter(|eip| eip.ours && expired && keeps(&row.lease.request));
+            let expired =
+                row.lease.phase == Phase::Ending && row.lease.ends_at.is_some_and(|end| end <= now);
+            let left =
+                row.lease.eip.take().filter(|eip| eip.ours && expired && keeps(&row.lease.request));
             if let Some(eip) = left {
-                self.former.insert(name, Former { controller: row.lease.controller.clone(), address: eip.ip_address, at: now });
+                self.former.insert(
+                    name,
+                    Former {
+                        controller: row.lease.controller.clone(),
+                        address: eip.ip_address,
+                        at: now,
+                    },
+                );
             }
         } else if let Some((allocation_id, ip_address)) = brought {
             self.former.remove(&name);
@@ -141,7 +190,11 @@ impl Row {
     /// Whoever has the lease, if not the bringer, has news.
     fn answered(&mut self, now: Timestamp, by: Bringer<'_>) {
         let look = match by {
-            Bringer::Claimant(claim) if self.owner == Some(claim.owner) && self.epoch == claim.epoch => return,
+            Bringer::Claimant(claim)
+                if self.owner == Some(claim.owner) && self.epoch == claim.epoch =>
+            {
+                return;
+            }
             Bringer::Claimant(_) => Duration::ZERO,
             Bringer::Lane(look) => look,
         };
@@ -157,14 +210,20 @@ fn bring(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
     match change {
         Change::CreateForwardEntry(forward) => {
             let Some(entry) = answer.and_then(|answer| answer.entry_id.clone()) else { return };
-            let mine = |port: &&mut LeasedPort| port.head == forward.external_port && port.protocol() == forward.protocol;
+            let mine = |port: &&mut LeasedPort| {
+                port.head == forward.external_port && port.protocol() == forward.protocol
+            };
             for port in lease.ports.iter_mut().filter(mine) {
                 forget_entry(port);
                 port.entry_id = Some(entry.clone());
             }
         }
         Change::DeleteForwardEntry { entry_id, .. } => {
-            lease.ports.iter_mut().filter(|port| port.entry_id.as_ref() == Some(entry_id)).for_each(|port| port.deleted = true);
+            lease
+                .ports
+                .iter_mut()
+                .filter(|port| port.entry_id.as_ref() == Some(entry_id))
+                .for_each(|port| port.deleted = true);
         }
         _ => {}
     }

@@ -10,12 +10,14 @@ use uuid::Uuid;
 use waygate_core::ids::PodUid;
 use waygate_core::plan::Removal;
 use waygate_core::request::{
-    DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol, ReleaseStrategy, Request,
+    DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, InstanceChargeType,
+    InternetChargeType, Protocol, ReleaseStrategy, Request,
 };
 
 /// Names that pods have, one after the other, in each cluster.
 const NAMES: [&str; 3] = ["a", "b", "c"];
-/// Addresses that pods get; few, so that they come back soon. The first is its interface's primary one.
+/// Addresses that pods get; few, so that they come back soon. The first is its interface's primary
+/// one.
 const ADDRESSES: u32 = 7;
 /// The pool of EIPs.
 pub(crate) const POOL: &str = "game";
@@ -23,7 +25,9 @@ pub(crate) const POOL: &str = "game";
 impl World {
     fn some_pod(&mut self) -> Option<(usize, String)> {
         let all = self.clusters.iter().enumerate();
-        let pods: Vec<_> = all.flat_map(|(cluster, it)| it.pods.keys().map(move |name| (cluster, name.clone()))).collect();
+        let pods: Vec<_> = all
+            .flat_map(|(cluster, it)| it.pods.keys().map(move |name| (cluster, name.clone())))
+            .collect();
         self.one(&pods)
     }
 
@@ -48,15 +52,38 @@ impl World {
         };
         let request = self.some_request(controller.is_some());
         if self.chance(0.5) {
-            let pod = Asking { cluster, name, uid: &uid, controller: controller.as_deref(), made: None, request: &request };
+            let pod = Asking {
+                cluster,
+                name,
+                uid: &uid,
+                controller: controller.as_deref(),
+                made: None,
+                request: &request,
+            };
             self.store.hand_off(self.now, pod);
         }
-        let (version, made) = (self.clusters[cluster].next_version(), self.now.round(jiff::Unit::Second).unwrap_or(self.now));
+        let (version, made) = (
+            self.clusters[cluster].next_version(),
+            self.now.round(jiff::Unit::Second).unwrap_or(self.now),
+        );
         let ip = if self.fault(0.3) { None } else { self.free_address() };
-        self.note(|| format!("pod {cluster}/{name} {uid} of {controller:?} with {ip:?} asks for {request:?}"));
+        self.note(|| {
+            format!("pod {cluster}/{name} {uid} of {controller:?} with {ip:?} asks for {request:?}")
+        });
         let (asks, verdicts, announced) = (Some(request), BTreeMap::new(), BTreeMap::new());
-        let pod =
-            Pod { name: name.to_owned(), uid, made, version, ip, exited: false, terminating: false, controller, asks, verdicts, announced };
+        let pod = Pod {
+            name: name.to_owned(),
+            uid,
+            made,
+            version,
+            ip,
+            exited: false,
+            terminating: false,
+            controller,
+            asks,
+            verdicts,
+            announced,
+        };
         self.clusters[cluster].pods.insert(name.to_owned(), pod);
         self.pod_event(cluster, name);
     }
@@ -74,11 +101,17 @@ impl World {
                         ..EipSpec::default()
                     };
                 }
-                Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: self.some_release(stateful) })
+                Request::Eip(EipRequest {
+                    source: EipSource::Allocate(spec),
+                    release: self.some_release(stateful),
+                })
             }
             3..5 => {
                 let index = self.dice_below(self.given.len() + 1);
-                let source = self.given.get(index).map_or_else(|| EipSource::Pool(POOL.to_owned()), |id| EipSource::Given(id.clone()));
+                let source = self.given.get(index).map_or_else(
+                    || EipSource::Pool(POOL.to_owned()),
+                    |id| EipSource::Given(id.clone()),
+                );
                 Request::Eip(EipRequest { source, release: ReleaseStrategy::Follow })
             }
             _ => self.some_ports(stateful),
@@ -105,8 +138,11 @@ impl World {
         let first = self.dice_below(all.len());
         let count = self.dice_below(5) + 1;
         let asked = (0..count).map(|index| all[(first + index) % all.len()]);
-        let equal = |(port, protocol): (u16, Protocol)| (if same_port { PORTS.start() + port % 4 + 8 } else { port }, protocol);
-        let mut ports: Vec<_> = asked.map(equal).map(|(port, protocol)| ExposedPort { port, protocol }).collect();
+        let equal = |(port, protocol): (u16, Protocol)| {
+            (if same_port { PORTS.start() + port % 4 + 8 } else { port }, protocol)
+        };
+        let mut ports: Vec<_> =
+            asked.map(equal).map(|(port, protocol)| ExposedPort { port, protocol }).collect();
         ports.sort();
         ports.dedup();
         let turn = self.dice_below(ports.len());
@@ -114,13 +150,16 @@ impl World {
         Request::Dnat(DnatRequest { ports, fixed: stateful && self.chance(0.5), same_port })
     }
 
-    /// An address that no running pod has; whether the cloud is done with its former pod is not the network's concern.
+    /// An address that no running pod has; whether the cloud is done with its former pod is not the
+    /// network's concern.
     pub(crate) fn free_address(&mut self) -> Option<Ipv4Addr> {
         let pods = self.clusters.iter().flat_map(|cluster| cluster.pods.values());
         let taken: BTreeSet<_> = pods.filter(|pod| !pod.exited).filter_map(|pod| pod.ip).collect();
         let first = u32::try_from(self.dice_below(ADDRESSES as usize)).unwrap_or(0);
         let network = self.network?;
-        (0..ADDRESSES).filter_map(|i| network.nth((first + i) % ADDRESSES)).find(|ip| !taken.contains(ip))
+        (0..ADDRESSES)
+            .filter_map(|i| network.nth((first + i) % ADDRESSES))
+            .find(|ip| !taken.contains(ip))
     }
 
     pub(crate) fn remove_pod(&mut self) {
@@ -142,7 +181,9 @@ impl World {
     }
 
     fn change_pod(&mut self, cluster: usize, name: &str, change: impl FnOnce(&mut Pod)) {
-        let Some(version) = self.clusters[cluster].pods.get(name).map(|pod| pod.version) else { return };
+        let Some(version) = self.clusters[cluster].pods.get(name).map(|pod| pod.version) else {
+            return;
+        };
         if self.clusters[cluster].patch_pod(name, version, change).is_ok() {
             self.pod_event(cluster, name);
         }
@@ -151,7 +192,10 @@ impl World {
     /// The pod gets its address, or by a new sandbox another.
     pub(crate) fn readdress_pod(&mut self) {
         let Some((cluster, name)) = self.some_pod() else { return };
-        let (Some(ip), Some(pod)) = (self.free_address(), self.clusters[cluster].pods.get(&name)) else { return };
+        let (Some(ip), Some(pod)) = (self.free_address(), self.clusters[cluster].pods.get(&name))
+        else {
+            return;
+        };
         if pod.exited {
             return;
         }
@@ -167,10 +211,15 @@ impl World {
         let (stateful, asked) = (pod.controller.is_some(), pod.asks.clone());
         let request = match (self.dice_below(4), asked) {
             (0, _) => None,
-            (1..3, Some(Request::Dnat(request))) => Some(Request::Dnat(DnatRequest { fixed: stateful && !request.fixed, ..request })),
+            (1..3, Some(Request::Dnat(request))) => {
+                Some(Request::Dnat(DnatRequest { fixed: stateful && !request.fixed, ..request }))
+            }
             (1..3, Some(Request::Eip(EipRequest { source: EipSource::Allocate(spec), .. }))) => {
                 let spec = EipSpec { bandwidth: if spec.bandwidth == 5 { 20 } else { 5 }, ..spec };
-                Some(Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: self.some_release(stateful) }))
+                Some(Request::Eip(EipRequest {
+                    source: EipSource::Allocate(spec),
+                    release: self.some_release(stateful),
+                }))
             }
             _ => Some(self.some_request(stateful)),
         };
@@ -185,7 +234,14 @@ impl World {
         }
         let Some(pod) = self.clusters[cluster].pods.get(name).cloned() else { return };
         if let (Some(request), false, false) = (&pod.asks, pod.exited, pod.terminating) {
-            let asking = Asking { cluster, name, uid: &pod.uid, controller: pod.controller.as_deref(), made: Some(pod.made), request };
+            let asking = Asking {
+                cluster,
+                name,
+                uid: &pod.uid,
+                controller: pod.controller.as_deref(),
+                made: Some(pod.made),
+                request,
+            };
             self.store.sight(self.now, asking);
         }
         self.store.wake_pod(self.now, &pod.uid);
@@ -198,7 +254,9 @@ impl World {
         let Some(key) = self.one(&keys) else { return };
         let removal = if self.chance(0.3) { Removal::Swept } else { Removal::Asked };
         let lease = self.clusters[cluster].delete_resource(&key, removal);
-        self.note(|| format!("custom resource {cluster}/{key:?} of lease {lease:?} is deleted: {removal:?}"));
+        self.note(|| {
+            format!("custom resource {cluster}/{key:?} of lease {lease:?} is deleted: {removal:?}")
+        });
         if let Some(lease) = lease.filter(|_| !self.fault(0.1)) {
             self.store.wake_lease(self.now, lease);
         }

@@ -1,4 +1,5 @@
-//! What `worker/src/gateway/discovery.rs` does: looks at the gateways, offers their EIPs, and knows where to look for room.
+//! What `worker/src/gateway/discovery.rs` does: looks at the gateways, offers their EIPs, and knows
+//! where to look for room.
 
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +10,8 @@ use waygate_core::rules::reads;
 /// Between two looks.
 const PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
-/// The EIPs of all usable gateways, as last seen. All workers see alike here: whoever reserves may meet a pool that is out of date.
+/// The EIPs of all usable gateways, as last seen. All workers see alike here: whoever reserves may
+/// meet a pool that is out of date.
 #[derive(Default)]
 pub(crate) struct Pool {
     usable: BTreeMap<NatGatewayId, Vec<AllocationId>>,
@@ -54,7 +56,8 @@ impl World {
         };
         for (gateway, snat) in &look.eips {
             if self.store.offer(gateway, *snat).is_err() {
-                // A former pod's port stands in the way of one that came along: the next look may do it.
+                // A former pod's port stands in the way of one that came along: the next look may
+                // do it.
                 return;
             }
         }
@@ -62,7 +65,8 @@ impl World {
         self.store.bound(now, id, &eips, None);
         let entries = self.cloud.entries(now, id);
         let others = reads::foreign_entries(self.owners[0], &entries);
-        let addresses: Vec<_> = look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)).collect();
+        let addresses: Vec<_> =
+            look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)).collect();
         let foreign = reads::occupied_ports(&others, &addresses);
         self.store.saw_entries(now, id, entries.len(), others.len(), &foreign);
         self.pool.usable.insert(id.clone(), eips);

@@ -1,4 +1,5 @@
-//! Ports, as the store keeps them: what each gateway's EIP offers, who holds which row, and what is known of room for entries.
+//! Ports, as the store keeps them: what each gateway's EIP offers, who holds which row, and what is
+//! known of room for entries.
 
 use crate::cloud::Gateway;
 use crate::store::{Claim, Done, No, Store, forget_entry};
@@ -7,17 +8,22 @@ use simulator::dice::Dice;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId};
-use waygate_core::lease::{Constraint, GatewayFact, LeasedPort, Phase, PortKey, PortSpan, Reserved};
+use waygate_core::lease::{
+    Constraint, GatewayFact, LeasedPort, Phase, PortKey, PortSpan, Reserved,
+};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
 use waygate_core::rules::timing::{GATEWAY_FULL, LOSSES_COUNTED};
 
-/// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of it.
+/// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of
+/// it.
 pub(crate) const PORTS: RangeInclusive<u16> = 1014..=1037;
 /// How long a port that was freed stays unused.
 pub(crate) const QUIET: SignedDuration = SignedDuration::from_secs(60);
-/// So many pods of a gateway are told within this time that their entries are lost. Few, because there are few pods.
+/// So many pods of a gateway are told within this time that their entries are lost. Few, because
+/// there are few pods.
 const LOSSES: usize = 1;
-/// How long somebody's entry must not show before its ports are given out again: half the time between two looks.
+/// How long somebody's entry must not show before its ports are given out again: half the time
+/// between two looks.
 const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// One external port.
@@ -53,21 +59,28 @@ pub(crate) struct Room {
 impl Store {
     pub(crate) fn offer_first(&mut self, gateway: &Gateway) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            self.slots.extend(PORTS.map(|port| ((gateway.eip.clone(), protocol, port), Slot::Free)));
+            self.slots
+                .extend(PORTS.map(|port| ((gateway.eip.clone(), protocol, port), Slot::Free)));
         }
-        self.offers.insert(gateway.eip.clone(), Offered { gateway: gateway.clone(), snat: false, trouble: None });
+        self.offers.insert(
+            gateway.eip.clone(),
+            Offered { gateway: gateway.clone(), snat: false, trouble: None },
+        );
     }
 
-    /// An EIP is where it was seen; one that came from another gateway brings its ports along, held ones too.
+    /// An EIP is where it was seen; one that came from another gateway brings its ports along, held
+    /// ones too.
     pub(crate) fn offer(&mut self, gateway: &Gateway, snat: bool) -> Done {
         let Some(offered) = self.offers.get(&gateway.eip) else { return Ok(()) };
         if offered.gateway.id != gateway.id && self.meets_others(gateway) {
             return Err(No::Conflict(Constraint::ForwardedPort));
         }
         let trouble = offered.trouble.clone();
-        self.offers.insert(gateway.eip.clone(), Offered { gateway: gateway.clone(), snat, trouble });
+        self.offers
+            .insert(gateway.eip.clone(), Offered { gateway: gateway.clone(), snat, trouble });
         for row in self.rows.values_mut() {
-            for port in row.lease.ports.iter_mut().filter(|port| port.allocation_id == gateway.eip) {
+            for port in row.lease.ports.iter_mut().filter(|port| port.allocation_id == gateway.eip)
+            {
                 (port.gateway_id, port.table_id) = (gateway.id.clone(), gateway.table_id.clone());
             }
         }
@@ -78,17 +91,39 @@ impl Store {
     fn meets_others(&self, gateway: &Gateway) -> bool {
         let aimed = || {
             let leases = self.rows.values().map(|row| &row.lease);
-            leases.flat_map(|lease| lease.ports.iter().filter_map(|port| Some((lease.target.as_ref()?.private_ip, port))))
+            leases.flat_map(|lease| {
+                lease
+                    .ports
+                    .iter()
+                    .filter_map(|port| Some((lease.target.as_ref()?.private_ip, port)))
+            })
         };
         let mut moved = aimed().filter(|(_, port)| port.allocation_id == gateway.eip);
-        moved.any(|(ip, port)| aimed().any(|(at, it)| it.gateway_id == gateway.id && at == ip && it.exposed == port.exposed))
+        moved.any(|(ip, port)| {
+            aimed().any(|(at, it)| {
+                it.gateway_id == gateway.id && at == ip && it.exposed == port.exposed
+            })
+        })
     }
 
     /// Which EIPs the gateway has now. Leases on those that came or went look for themselves.
-    pub(crate) fn bound(&mut self, now: Timestamp, gateway: &NatGatewayId, eips: &[AllocationId], trouble: Option<&str>) {
+    pub(crate) fn bound(
+        &mut self,
+        now: Timestamp,
+        gateway: &NatGatewayId,
+        eips: &[AllocationId],
+        trouble: Option<&str>,
+    ) {
         let mut changed = Vec::new();
-        for (eip, offered) in self.offers.iter_mut().filter(|(_, offered)| offered.gateway.id == *gateway) {
-            let away = || trouble.map_or_else(|| format!("{eip} is not bound to {gateway} any more"), str::to_owned);
+        for (eip, offered) in
+            self.offers.iter_mut().filter(|(_, offered)| offered.gateway.id == *gateway)
+        {
+            let away = || {
+                trouble.map_or_else(
+                    || format!("{eip} is not bound to {gateway} any more"),
+                    str::to_owned,
+                )
+            };
             let trouble = (!eips.contains(eip)).then(away);
             if offered.trouble != trouble {
                 offered.trouble = trouble;
@@ -103,7 +138,14 @@ impl Store {
     }
 
     /// A look at all entries of a gateway: under those of others nobody is given a port.
-    pub(crate) fn saw_entries(&mut self, now: Timestamp, gateway: &NatGatewayId, standing: usize, others: usize, foreign: &[PortSpan]) {
+    pub(crate) fn saw_entries(
+        &mut self,
+        now: Timestamp,
+        gateway: &NatGatewayId,
+        standing: usize,
+        others: usize,
+        foreign: &[PortSpan],
+    ) {
         let room = self.rooms.entry(gateway.clone()).or_default();
         room.others = others;
         room.full = room.full.filter(|(most, _)| *most >= standing);
@@ -113,7 +155,9 @@ impl Store {
             }
             let stands = foreign.iter().any(|span| spans(span, key));
             match slot {
-                Slot::Free | Slot::Quiet(_) | Slot::Foreign(_) if stands => *slot = Slot::Foreign(None),
+                Slot::Free | Slot::Quiet(_) | Slot::Foreign(_) if stands => {
+                    *slot = Slot::Foreign(None);
+                }
                 Slot::Foreign(Some(since)) if *since + GRACE <= now => *slot = Slot::Free,
                 Slot::Foreign(None) => *slot = Slot::Foreign(Some(now)),
                 Slot::Free | Slot::Held(_) | Slot::Quiet(_) | Slot::Foreign(_) => {}
@@ -137,21 +181,36 @@ impl Store {
         }
     }
 
-    pub(crate) fn gateway_fact(&self, now: Timestamp, lease: LeaseId, port: &LeasedPort) -> GatewayFact {
+    pub(crate) fn gateway_fact(
+        &self,
+        now: Timestamp,
+        lease: LeaseId,
+        port: &LeasedPort,
+    ) -> GatewayFact {
         let room = self.rooms.get(&port.gateway_id);
-        let told = room.and_then(|room| room.lost.get(&lease)).is_some_and(|at| *at + LOSSES_COUNTED > now);
+        let told = room
+            .and_then(|room| room.lost.get(&lease))
+            .is_some_and(|at| *at + LOSSES_COUNTED > now);
         let offered = self.offers.get(&port.allocation_id);
         GatewayFact {
             full_at: self.full_at(now, &port.gateway_id),
             snat: offered.is_some_and(|offered| offered.snat),
             trouble: offered.and_then(|offered| offered.trouble.clone()),
-            modify_denied: room.and_then(|room| room.modify_denied).is_some_and(|until| until > now),
-            losses_held: !told && room.and_then(|room| room.losses_held).is_some_and(|until| until > now),
+            modify_denied: room
+                .and_then(|room| room.modify_denied)
+                .is_some_and(|until| until > now),
+            losses_held: !told
+                && room.and_then(|room| room.losses_held).is_some_and(|until| until > now),
         }
     }
 
     /// Whether the pod may be told that its entries at the gateway are lost: not if many were.
-    pub(crate) fn lose(&mut self, now: Timestamp, claim: &Claim, gateway: &NatGatewayId) -> Result<bool, No> {
+    pub(crate) fn lose(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        gateway: &NatGatewayId,
+    ) -> Result<bool, No> {
         self.held(claim)?;
         let room = self.rooms.entry(gateway.clone()).or_default();
         room.lost.retain(|_, at| *at + LOSSES_COUNTED > now);
@@ -183,13 +242,18 @@ impl Store {
         }
         let has = |asked: &&ExposedPort| lease.ports.iter().all(|port| port.exposed != **asked);
         let missing: Vec<ExposedPort> = request.ports.iter().filter(has).copied().collect();
-        let same_eip: Vec<_> = lease.ports.first().map(|port| port.allocation_id.clone()).into_iter().collect();
+        let same_eip: Vec<_> =
+            lease.ports.first().map(|port| port.allocation_id.clone()).into_iter().collect();
         let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
         let mut answer = Reserved::NoRoom;
         for eip in candidates {
             let Some(offered) = self.offers.get(eip).cloned() else { continue };
             let Some(taken) = self.find(eip, &missing, request.same_port, dice) else { continue };
-            if self.is_full(now, &offered.gateway.id, taken.iter().filter(|it| it.port == it.head).count()) {
+            if self.is_full(
+                now,
+                &offered.gateway.id,
+                taken.iter().filter(|it| it.port == it.head).count(),
+            ) {
                 answer = Reserved::QuotaFull(vec![offered.gateway.id.clone()]);
                 continue;
             }
@@ -197,7 +261,8 @@ impl Store {
             self.held(claim)?.lease.spilling = false;
             return Ok(Reserved::Yes);
         }
-        // What was tried is taken back, and that it no longer spills is committed with a success only.
+        // What was tried is taken back, and that it no longer spills is committed with a success
+        // only.
         Ok(answer)
     }
 
@@ -206,19 +271,33 @@ impl Store {
         let Some(most) = self.full_at(now, gateway) else { return false };
         let others = self.rooms.get(gateway).map_or(0, |room| room.others);
         let ports = self.rows.values().flat_map(|row| &row.lease.ports);
-        let held = ports.filter(|port| port.gateway_id == *gateway && port.head == port.external_port).count();
+        let held = ports
+            .filter(|port| port.gateway_id == *gateway && port.head == port.external_port)
+            .count();
         held + more + others > most
     }
 
-    fn take(&mut self, claim: &Claim, gateway: &Gateway, taken: Vec<Taken>, request: &DnatRequest) -> Done {
+    fn take(
+        &mut self,
+        claim: &Claim,
+        gateway: &Gateway,
+        taken: Vec<Taken>,
+        request: &DnatRequest,
+    ) -> Done {
         if let Some(target) = self.held(claim)?.lease.target.clone() {
-            let mut theirs = self.others_at(claim.lease_id, target.private_ip).flat_map(|it| &it.ports);
-            if theirs.any(|port| port.gateway_id == gateway.id && taken.iter().any(|it| it.exposed == port.exposed)) {
+            let mut theirs =
+                self.others_at(claim.lease_id, target.private_ip).flat_map(|it| &it.ports);
+            if theirs.any(|port| {
+                port.gateway_id == gateway.id && taken.iter().any(|it| it.exposed == port.exposed)
+            }) {
                 return Err(No::Conflict(Constraint::ForwardedPort));
             }
         }
         for it in taken {
-            self.slots.insert((gateway.eip.clone(), it.exposed.protocol, it.port), Slot::Held(claim.lease_id));
+            self.slots.insert(
+                (gateway.eip.clone(), it.exposed.protocol, it.port),
+                Slot::Held(claim.lease_id),
+            );
             let port = LeasedPort {
                 allocation_id: gateway.eip.clone(),
                 external_ip: gateway.address,
@@ -232,12 +311,18 @@ impl Store {
             };
             self.held(claim)?.lease.ports.push(port);
         }
-        let order = |port: &LeasedPort| request.ports.iter().position(|asked| *asked == port.exposed);
+        let order =
+            |port: &LeasedPort| request.ports.iter().position(|asked| *asked == port.exposed);
         self.held(claim)?.lease.ports.sort_by_key(order);
         Ok(())
     }
 
-    pub(crate) fn note_entry(&mut self, claim: &Claim, key: &PortKey, entry: &ForwardEntryId) -> Done {
+    pub(crate) fn note_entry(
+        &mut self,
+        claim: &Claim,
+        key: &PortKey,
+        entry: &ForwardEntryId,
+    ) -> Done {
         let mut noted = 0;
         for port in self.held(claim)?.lease.ports.iter_mut().filter(|port| is(port, key)) {
             (port.entry_id, port.deleted) = (Some(entry.clone()), false);
@@ -256,7 +341,12 @@ impl Store {
             }
         }
         let lease = &mut self.held(claim)?.lease;
-        let split: Vec<_> = lease.ports.iter().filter(|port| marked.contains(&slot_of(port))).map(entry_of).collect();
+        let split: Vec<_> = lease
+            .ports
+            .iter()
+            .filter(|port| marked.contains(&slot_of(port)))
+            .map(entry_of)
+            .collect();
         lease.ports.retain(|port| !marked.contains(&slot_of(port)));
         for port in lease.ports.iter_mut().filter(|port| split.contains(&entry_of(port))) {
             if port.external_port > *span.ports.end() {
@@ -269,7 +359,8 @@ impl Store {
 
     pub(crate) fn quiet_port(&mut self, now: Timestamp, claim: &Claim, key: &PortKey) -> Done {
         let ports = &mut self.held(claim)?.lease.ports;
-        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(ports).into_iter().partition(|port| is(port, key));
+        let (gone, stay): (Vec<_>, Vec<_>) =
+            std::mem::take(ports).into_iter().partition(|port| is(port, key));
         *ports = stay;
         for port in &gone {
             self.slots.insert(slot_of(port), Slot::Quiet(now + QUIET));
@@ -291,26 +382,45 @@ struct Taken {
 }
 
 impl Store {
-    /// A free port for each that is asked for: adjacent ones for adjacent ones, where there are; all or none.
-    fn find(&self, eip: &AllocationId, asked: &[ExposedPort], same_port: bool, dice: &mut Dice) -> Option<Vec<Taken>> {
+    /// A free port for each that is asked for: adjacent ones for adjacent ones, where there are;
+    /// all or none.
+    fn find(
+        &self,
+        eip: &AllocationId,
+        asked: &[ExposedPort],
+        same_port: bool,
+        dice: &mut Dice,
+    ) -> Option<Vec<Taken>> {
         let mut taken: Vec<Taken> = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let mut targets: Vec<u16> = asked.iter().filter(|asked| asked.protocol == protocol).map(|asked| asked.port).collect();
+            let mut targets: Vec<u16> = asked
+                .iter()
+                .filter(|asked| asked.protocol == protocol)
+                .map(|asked| asked.port)
+                .collect();
             targets.sort_unstable();
-            let mut runs: Vec<Vec<u16>> = targets.chunk_by(|one, next| one + 1 == *next).map(<[u16]>::to_vec).collect();
-            let mut start = PORTS.start() + u16::try_from(dice.roll() % PORTS.len() as u64).unwrap_or(0);
+            let mut runs: Vec<Vec<u16>> =
+                targets.chunk_by(|one, next| one + 1 == *next).map(<[u16]>::to_vec).collect();
+            let mut start =
+                PORTS.start() + u16::try_from(dice.roll() % PORTS.len() as u64).unwrap_or(0);
             while let Some(run) = runs.pop() {
                 let long = u16::try_from(run.len()).unwrap_or(u16::MAX);
                 let free = |port: u16| {
-                    let untaken = taken.iter().all(|it| (it.port, it.exposed.protocol) != (port, protocol));
+                    let untaken =
+                        taken.iter().all(|it| (it.port, it.exposed.protocol) != (port, protocol));
                     untaken && self.slots.get(&(eip.clone(), protocol, port)) == Some(&Slot::Free)
                 };
                 let fits = |head: &u16| (*head..head + long).all(free);
                 let mut heads = (start..=*PORTS.end()).chain(PORTS);
-                let found = if same_port { run.first().copied().filter(fits) } else { heads.find(fits) };
+                let found =
+                    if same_port { run.first().copied().filter(fits) } else { heads.find(fits) };
                 match found {
                     Some(head) => {
-                        let row = |(port, target)| Taken { port, head, exposed: ExposedPort { port: target, protocol } };
+                        let row = |(port, target)| Taken {
+                            port,
+                            head,
+                            exposed: ExposedPort { port: target, protocol },
+                        };
                         taken.extend((head..).zip(run).map(row));
                     }
                     None if same_port || run.len() == 1 => return None,
@@ -324,7 +434,9 @@ impl Store {
 }
 
 fn spans(span: &PortSpan, key: &SlotKey) -> bool {
-    key.0 == span.allocation_id && span.protocol.is_none_or(|protocol| protocol == key.1) && span.ports.contains(&key.2)
+    key.0 == span.allocation_id
+        && span.protocol.is_none_or(|protocol| protocol == key.1)
+        && span.ports.contains(&key.2)
 }
 
 fn is(port: &LeasedPort, key: &PortKey) -> bool {

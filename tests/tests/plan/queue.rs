@@ -38,7 +38,13 @@ pub(crate) struct Taken {
 }
 
 impl Store {
-    pub(crate) fn queue(&mut self, now: Timestamp, claim: &Claim, gateway: &NatGatewayId, asks: &[Ask]) -> Result<usize, No> {
+    pub(crate) fn queue(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        gateway: &NatGatewayId,
+        asks: &[Ask],
+    ) -> Result<usize, No> {
         if self.held(claim)?.due <= now {
             return Err(No::ClaimLost);
         }
@@ -53,7 +59,9 @@ impl Store {
     }
 
     pub(crate) fn unqueue(&mut self, claim: &Claim, id: Uuid) -> Done {
-        let Some(asked) = self.asked(claim, id)?.filter(|asked| asked.queued) else { return Ok(()) };
+        let Some(asked) = self.asked(claim, id)?.filter(|asked| asked.queued) else {
+            return Ok(());
+        };
         asked.queued = false;
         if asked.sends == 0 {
             self.operations.retain(|asked| asked.operation.id != id);
@@ -71,8 +79,13 @@ impl Store {
     }
 
     /// What waits at a gateway.
-    pub(crate) fn waiting<'a>(&'a self, gateway: &'a NatGatewayId) -> impl Iterator<Item = &'a Asked> {
-        self.operations.iter().filter(move |asked| asked.queued && asked.lane.as_ref() == Some(gateway))
+    pub(crate) fn waiting<'a>(
+        &'a self,
+        gateway: &'a NatGatewayId,
+    ) -> impl Iterator<Item = &'a Asked> {
+        self.operations
+            .iter()
+            .filter(move |asked| asked.queued && asked.lane.as_ref() == Some(gateway))
     }
 
     /// When a queue that waits for its lane may be served.
@@ -82,15 +95,27 @@ impl Store {
     }
 
     /// Takes a free lane; leases whose changes were under way in it are woken.
-    pub(crate) fn take_lane(&mut self, now: Timestamp, owner: Uuid, gateway: &NatGatewayId) -> Option<Lane> {
-        let row = self.lanes.entry(gateway.clone()).or_insert(LaneRow { owner: None, epoch: 0, until: now });
+    pub(crate) fn take_lane(
+        &mut self,
+        now: Timestamp,
+        owner: Uuid,
+        gateway: &NatGatewayId,
+    ) -> Option<Lane> {
+        let row = self.lanes.entry(gateway.clone()).or_insert(LaneRow {
+            owner: None,
+            epoch: 0,
+            until: now,
+        });
         if row.until > now {
             return None;
         }
         row.epoch += 1;
         (row.owner, row.until) = (Some(owner), now + GATEWAY_LOCK);
         let lane = Lane { gateway: gateway.clone(), owner, epoch: row.epoch };
-        let under_way = self.operations.iter().filter(|asked| !asked.queued && asked.lane.as_ref() == Some(gateway));
+        let under_way = self
+            .operations
+            .iter()
+            .filter(|asked| !asked.queued && asked.lane.as_ref() == Some(gateway));
         for lease in under_way.map(|asked| asked.lease).collect::<Vec<_>>() {
             self.wake_lease(now, lease);
         }
@@ -99,35 +124,60 @@ impl Store {
 
     /// A sign of life: extends the owner's lanes that have not lapsed.
     pub(crate) fn renew_lanes(&mut self, now: Timestamp, owner: Uuid) {
-        for row in self.lanes.values_mut().filter(|row| row.owner == Some(owner) && row.until > now) {
+        for row in self.lanes.values_mut().filter(|row| row.owner == Some(owner) && row.until > now)
+        {
             row.until = now + GATEWAY_LOCK;
         }
     }
 
     fn lane_held(&mut self, now: Timestamp, lane: &Lane) -> Result<&mut LaneRow, No> {
-        let held = |row: &&mut LaneRow| row.owner == Some(lane.owner) && row.epoch == lane.epoch && row.until > now;
+        let held = |row: &&mut LaneRow| {
+            row.owner == Some(lane.owner) && row.epoch == lane.epoch && row.until > now
+        };
         self.lanes.get_mut(&lane.gateway).filter(held).ok_or(No::LaneLost)
     }
 
     /// Marks something as sent: urgent deletions first, and whatever the dice say after.
-    pub(crate) fn next_in_lane(&mut self, now: Timestamp, lane: &Lane, creations: bool, dice: &mut Dice) -> Result<Option<Taken>, No> {
+    pub(crate) fn next_in_lane(
+        &mut self,
+        now: Timestamp,
+        lane: &Lane,
+        creations: bool,
+        dice: &mut Dice,
+    ) -> Result<Option<Taken>, No> {
         let row = self.lane_held(now, lane)?;
         row.until = row.until.max(now + GATEWAY_LOCK);
-        let may = |asked: &&Asked| creations || !matches!(asked.operation.change, Change::CreateForwardEntry(_));
-        let waiting: Vec<_> = self.waiting(&lane.gateway).filter(may).map(|asked| (asked.urgent, asked.operation.id)).collect();
+        let may = |asked: &&Asked| {
+            creations || !matches!(asked.operation.change, Change::CreateForwardEntry(_))
+        };
+        let waiting: Vec<_> = self
+            .waiting(&lane.gateway)
+            .filter(may)
+            .map(|asked| (asked.urgent, asked.operation.id))
+            .collect();
         let urgent = waiting.iter().any(|(urgent, _)| *urgent);
         let next: Vec<_> = waiting.into_iter().filter(|(is, _)| *is == urgent).collect();
-        let Some(index) = usize::try_from(dice.roll()).unwrap_or(0).checked_rem(next.len()) else { return Ok(None) };
+        let Some(index) = usize::try_from(dice.roll()).unwrap_or(0).checked_rem(next.len()) else {
+            return Ok(None);
+        };
         let id = next[index].1;
-        let Some(asked) = self.operations.iter_mut().find(|asked| asked.operation.id == id) else { return Ok(None) };
+        let Some(asked) = self.operations.iter_mut().find(|asked| asked.operation.id == id) else {
+            return Ok(None);
+        };
         let may_still_arrive = asked.sends > 0 && asked.operation.fence_until >= now;
         (asked.queued, asked.sends, asked.answer_by) = (false, asked.sends + 1, now + CALL);
         asked.operation.misses = 0;
         asked.operation.fence_until = asked.operation.fence_until.max(now + FENCE);
-        Ok(Some(Taken { operation: asked.operation.clone(), lease: asked.lease, may_still_arrive, agains: asked.agains }))
+        Ok(Some(Taken {
+            operation: asked.operation.clone(),
+            lease: asked.lease,
+            may_still_arrive,
+            agains: asked.agains,
+        }))
     }
 
-    /// The gateway was busy: queued anew in the old place, as another operation unless an earlier send may still arrive.
+    /// The gateway was busy: queued anew in the old place, as another operation unless an earlier
+    /// send may still arrive.
     pub(crate) fn again(&mut self, now: Timestamp, lane: &Lane, taken: &Taken) -> Done {
         self.lane_held(now, lane)?;
         let new = self.id();
@@ -136,14 +186,17 @@ impl Store {
         (asked.queued, asked.agains, asked.answer_by) = (true, asked.agains + 1, now);
         if !taken.may_still_arrive {
             asked.sends = 0;
-            (asked.operation.id, asked.operation.fence_until, asked.operation.misses) = (new, now, 0);
+            (asked.operation.id, asked.operation.fence_until, asked.operation.misses) =
+                (new, now, 0);
         }
         Ok(())
     }
 
     /// No answer will come, or none that ends it.
     pub(crate) fn lost(&mut self, now: Timestamp, id: Uuid) {
-        let Some(asked) = self.operations.iter_mut().find(|asked| asked.operation.id == id) else { return };
+        let Some(asked) = self.operations.iter_mut().find(|asked| asked.operation.id == id) else {
+            return;
+        };
         asked.answer_by = now;
         let lease = asked.lease;
         self.wake_lease(now, lease);
@@ -157,7 +210,9 @@ impl Store {
 
     /// The gateway takes no more entries: leases that wait to make some there look for themselves.
     pub(crate) fn wake_queue(&mut self, now: Timestamp, gateway: &NatGatewayId) {
-        let new = self.waiting(gateway).filter(|asked| matches!(asked.operation.change, Change::CreateForwardEntry(_)));
+        let new = self
+            .waiting(gateway)
+            .filter(|asked| matches!(asked.operation.change, Change::CreateForwardEntry(_)));
         for lease in new.map(|asked| asked.lease).collect::<Vec<_>>() {
             self.wake_lease(now, lease);
         }
@@ -165,14 +220,29 @@ impl Store {
 
     /// Another pod has an address that other leases' entries still point to.
     pub(crate) fn hurry(&mut self, now: Timestamp, waiting: LeaseId, ip: Ipv4Addr) {
-        let points = |row: &&Row| row.lease.target.as_ref().is_some_and(|target| target.private_ip == ip) && !row.lease.ports.is_empty();
-        let holders: Vec<_> = self.rows.values().filter(points).map(|row| row.lease.id).filter(|id| *id != waiting).collect();
-        for asked in self.operations.iter_mut().filter(|asked| asked.queued && holders.contains(&asked.lease)) {
+        let points = |row: &&Row| {
+            row.lease.target.as_ref().is_some_and(|target| target.private_ip == ip)
+                && !row.lease.ports.is_empty()
+        };
+        let holders: Vec<_> = self
+            .rows
+            .values()
+            .filter(points)
+            .map(|row| row.lease.id)
+            .filter(|id| *id != waiting)
+            .collect();
+        for asked in self
+            .operations
+            .iter_mut()
+            .filter(|asked| asked.queued && holders.contains(&asked.lease))
+        {
             asked.urgent |= !matches!(asked.operation.change, Change::CreateForwardEntry(_));
         }
         for id in holders {
             let idle = !self.operations.iter().any(|asked| asked.lease == id);
-            let late = |row: &&mut Row| row.owner.is_none() && row.due > now + SignedDuration::from_secs(1);
+            let late = |row: &&mut Row| {
+                row.owner.is_none() && row.due > now + SignedDuration::from_secs(1)
+            };
             let Some(row) = self.rows.get_mut(&id).filter(late).filter(|_| idle) else { continue };
             row.news(now);
             row.lease.parted_at = row.lease.parted_at.map(|_| Timestamp::UNIX_EPOCH);

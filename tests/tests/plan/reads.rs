@@ -6,7 +6,10 @@ use serde_json::Value;
 use simulator::cloud::{EntryStatus, ForwardEntry as Entry};
 use std::net::Ipv4Addr;
 use waygate_core::facts::{Eip, EipBinding, EipStatus, Eni, ForwardEntry, ForwardEntryStatus};
-use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId};
+use waygate_core::ids::{
+    AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId,
+    VSwitchId, VpcId, ZoneId,
+};
 
 /// A gateway as a look at it shows it.
 pub(crate) struct Look {
@@ -32,28 +35,56 @@ impl Cloud {
     }
 
     pub(crate) fn eni(&mut self, now: Timestamp, ip: Ipv4Addr) -> Option<Eni> {
-        let body = self.read(now, "2014-05-26", "DescribeNetworkInterfaces", vec![pair("PrivateIpAddress.1", ip)]);
+        let body = self.read(
+            now,
+            "2014-05-26",
+            "DescribeNetworkInterfaces",
+            vec![pair("PrivateIpAddress.1", ip)],
+        );
         let shown = rows(&body, "NetworkInterfaceSets", "NetworkInterfaceSet");
         shown.iter().find(|row| owns(row, ip)).map(eni)
     }
 
-    /// All entries of a gateway. Taken from the machine as they stand: written as JSON and read again they cost half of a history's time.
+    /// All entries of a gateway. Taken from the machine as they stand: written as JSON and read
+    /// again they cost half of a history's time.
     pub(crate) fn entries(&mut self, now: Timestamp, gateway: &NatGatewayId) -> Vec<ForwardEntry> {
         let machine = self.at(now);
         let table = machine.forward_table(gateway.as_str());
-        machine.forward_entries().filter(|entry| Some(entry.table.as_str()) == table).map(entry).collect()
+        machine
+            .forward_entries()
+            .filter(|entry| Some(entry.table.as_str()) == table)
+            .map(entry)
+            .collect()
     }
 
     /// A gateway and its EIPs; none if it is not there.
     pub(crate) fn look(&mut self, now: Timestamp, gateway: &NatGatewayId) -> Option<Look> {
-        let body = self.read(now, "2016-04-28", "DescribeNatGateways", vec![pair("NatGatewayId", gateway)]);
+        let body = self.read(
+            now,
+            "2016-04-28",
+            "DescribeNatGateways",
+            vec![pair("NatGatewayId", gateway)],
+        );
         let row = rows(&body, "NatGateways", "NatGateway").first()?;
         let usable = row["Status"] == "Available" && row["BusinessStatus"] == "Normal";
-        let table_id = ForwardTableId::new(row["ForwardTableIds"]["ForwardTableId"][0].as_str().unwrap_or_default());
+        let table_id = ForwardTableId::new(
+            row["ForwardTableIds"]["ForwardTableId"][0].as_str().unwrap_or_default(),
+        );
         let eips = rows(row, "IpLists", "IpList").iter().map(|eip| {
-            let snat = matches!(eip["UsingStatus"].as_str(), Some("UsedBySnatTable" | "UsedByForwardSnatTable"));
+            let snat = matches!(
+                eip["UsingStatus"].as_str(),
+                Some("UsedBySnatTable" | "UsedByForwardSnatTable")
+            );
             let allocation_id = AllocationId::new(text(eip, "AllocationId"));
-            (Gateway { id: gateway.clone(), table_id: table_id.clone(), eip: allocation_id, address: address(eip, "IpAddress") }, snat)
+            (
+                Gateway {
+                    id: gateway.clone(),
+                    table_id: table_id.clone(),
+                    eip: allocation_id,
+                    address: address(eip, "IpAddress"),
+                },
+                snat,
+            )
         });
         Some(Look { usable, eips: eips.collect() })
     }
@@ -139,7 +170,9 @@ fn eip(row: &Value) -> Eip {
 }
 
 fn owns(row: &Value, ip: Ipv4Addr) -> bool {
-    let listed = rows(row, "PrivateIpSets", "PrivateIpSet").iter().any(|set| address(set, "PrivateIpAddress") == ip);
+    let listed = rows(row, "PrivateIpSets", "PrivateIpSet")
+        .iter()
+        .any(|set| address(set, "PrivateIpAddress") == ip);
     listed || address(row, "PrivateIpAddress") == ip
 }
 

@@ -28,7 +28,9 @@ impl World {
             }
         }
         let left = self.store.rows.values().find_map(|row| self.lease_is_left(row));
-        left.or_else(|| self.eip_is_left()).or_else(|| self.entry_is_left()).or_else(|| self.resource_is_left())
+        left.or_else(|| self.eip_is_left())
+            .or_else(|| self.entry_is_left())
+            .or_else(|| self.resource_is_left())
     }
 
     fn pod_lacks(&mut self, cluster: usize, pod: &Pod) -> Option<String> {
@@ -38,10 +40,16 @@ impl World {
         }
         let kind = asked?;
         let told = pod.verdicts.get(&kind).cloned();
-        if told.as_ref().is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str()) && pod.announced.contains_key(&kind) {
+        if told.as_ref().is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str())
+            && pod.announced.contains_key(&kind)
+        {
             return self.untrue(cluster, pod, kind);
         }
-        let of_pod = |row: &&Row| row.lease.pod_uid == pod.uid && row.lease.kind == kind && row.lease.phase != Phase::Ending;
+        let of_pod = |row: &&Row| {
+            row.lease.pod_uid == pod.uid
+                && row.lease.kind == kind
+                && row.lease.phase != Phase::Ending
+        };
         let lease = self.store.rows.values().find(of_pod).map(|row| row.lease.clone());
         let reason = told.as_ref().map(|verdict| verdict.reason.clone()).unwrap_or_default();
         if lease.is_some_and(|lease| self.is_blocked(cluster, &lease, &reason)) {
@@ -64,44 +72,67 @@ impl World {
             return self.pool_eips.iter().all(|id| self.store.holder(id).is_some());
         }
         if is(Reason::EipNotFound) {
-            let Some(own) = lease.eip.as_ref().filter(|_| keeps(&lease.request)) else { return false };
+            let Some(own) = lease.eip.as_ref().filter(|_| keeps(&lease.request)) else {
+                return false;
+            };
             return !self.cloud.at(self.now).eips().any(|eip| eip.id == own.allocation_id.as_str());
         }
         if is(Reason::ResourceTaken) {
-            // What is kept for another controller's pod of this name, or was written by a process that had lost its claim.
-            let resource = self.clusters[cluster].resources.get(&(lease.kind, lease.pod_name.clone()));
+            // What is kept for another controller's pod of this name, or was written by a process
+            // that had lost its claim.
+            let resource =
+                self.clusters[cluster].resources.get(&(lease.kind, lease.pod_name.clone()));
             return resource.is_some_and(|resource| {
                 let holder = self.store.rows.get(&resource.lease).map(|row| &row.lease);
-                holder.is_some_and(|it| it.phase == Phase::Kept && it.controller != lease.controller)
+                holder
+                    .is_some_and(|it| it.phase == Phase::Kept && it.controller != lease.controller)
                     || self.late_writers.contains(&resource.lease)
             });
         }
         if is(Reason::QuotaExceeded) || reason == "EntryQuotaExceeded" {
             let own = lease.ports.first().map(|port| port.gateway_id.clone());
-            let gateways = own.map_or_else(|| self.store.rooms.keys().cloned().collect(), |own| vec![own]);
+            let gateways =
+                own.map_or_else(|| self.store.rooms.keys().cloned().collect(), |own| vec![own]);
             return gateways.iter().any(|gateway| !self.takes_all_of(gateway.as_str(), lease));
         }
         is(Reason::NoFreePort) && !self.has_ports(lease)
     }
 
-    /// Whether the EIP that the lease's pod names is another living pod's, whom it may not be taken from.
+    /// Whether the EIP that the lease's pod names is another living pod's, whom it may not be taken
+    /// from.
     fn is_held_by_another(&self, lease: &Lease) -> bool {
-        let Request::Eip(EipRequest { source: EipSource::Given(id), .. }) = &lease.request else { return false };
-        let Some((holder, own)) = self.store.holder(id).zip(self.store.rows.get(&lease.id)) else { return false };
+        let Request::Eip(EipRequest { source: EipSource::Given(id), .. }) = &lease.request else {
+            return false;
+        };
+        let Some((holder, own)) = self.store.holder(id).zip(self.store.rows.get(&lease.id)) else {
+            return false;
+        };
         let lives = self.living_pods().iter().any(|(_, pod)| pod.uid == holder.lease.pod_uid);
-        let stays = holder.lease.phase != Phase::Ending && !(self.takeover && is_older(holder, own));
+        let stays =
+            holder.lease.phase != Phase::Ending && !(self.takeover && is_older(holder, own));
         holder.lease.id != lease.id && lives && stays
     }
 
-    /// Whether the gateway has room for an entry for each port of the lease, beside others' entries and those that other leases may make: what is
-    /// kept has its room kept, too.
+    /// Whether the gateway has room for an entry for each port of the lease, beside others' entries
+    /// and those that other leases may make: what is kept has its room kept, too.
     fn takes_all_of(&mut self, gateway: &str, lease: &Lease) -> bool {
         let Request::Dnat(request) = &lease.request else { return false };
         let theirs = self.store.rows.values().map(|row| &row.lease).filter(|it| it.id != lease.id);
-        let held: usize = theirs.map(|it| it.runs().iter().filter(|run| run.head.gateway_id.as_str() == gateway).count()).sum();
+        let held: usize = theirs
+            .map(|it| {
+                it.runs().iter().filter(|run| run.head.gateway_id.as_str() == gateway).count()
+            })
+            .sum();
         let machine = self.cloud.at(self.now);
-        let (Some(table), Some(quota)) = (machine.forward_table(gateway), machine.entry_quota(gateway)) else { return false };
-        let others = machine.forward_entries().filter(|entry| entry.table == table && read_entry_name(&entry.name).is_none()).count();
+        let (Some(table), Some(quota)) =
+            (machine.forward_table(gateway), machine.entry_quota(gateway))
+        else {
+            return false;
+        };
+        let others = machine
+            .forward_entries()
+            .filter(|entry| entry.table == table && read_entry_name(&entry.name).is_none())
+            .count();
         others + held + request.ports.len() <= quota
     }
 
@@ -113,12 +144,17 @@ impl World {
         let mine = lease.ports.first().map(|port| &port.allocation_id);
         self.store.offers.keys().filter(|eip| mine.is_none_or(|mine| mine == *eip)).any(|eip| {
             let free = |exposed: &ExposedPort| {
-                let slots =
-                    self.store.slots.iter().filter(|(key, slot)| key.0 == *eip && key.1 == exposed.protocol && **slot == Slot::Free);
+                let slots = self.store.slots.iter().filter(|(key, slot)| {
+                    key.0 == *eip && key.1 == exposed.protocol && **slot == Slot::Free
+                });
                 slots.filter(|(key, _)| !request.same_port || key.2 == exposed.port).count()
             };
-            let alike = |exposed: &ExposedPort| missing.iter().filter(|it| it.protocol == exposed.protocol).count();
-            missing.iter().all(|exposed| free(exposed) >= if request.same_port { 1 } else { alike(exposed) })
+            let alike = |exposed: &ExposedPort| {
+                missing.iter().filter(|it| it.protocol == exposed.protocol).count()
+            };
+            missing
+                .iter()
+                .all(|exposed| free(exposed) >= if request.same_port { 1 } else { alike(exposed) })
         })
     }
 
@@ -126,28 +162,46 @@ impl World {
     fn lease_is_left(&self, row: &Row) -> Option<String> {
         let lease = &row.lease;
         let cluster = &self.clusters[row.cluster];
-        let resource = cluster.resources.get(&(lease.kind, lease.pod_name.clone())).filter(|resource| resource.lease == lease.id);
+        let resource = cluster
+            .resources
+            .get(&(lease.kind, lease.pod_name.clone()))
+            .filter(|resource| resource.lease == lease.id);
         let why = match lease.phase {
-            Phase::Ending if row.reason.as_deref() == Some(Reason::PrePaid.as_str()) => return None,
+            Phase::Ending if row.reason.as_deref() == Some(Reason::PrePaid.as_str()) => {
+                return None;
+            }
             Phase::Headstart | Phase::Ending => "is not over".to_owned(),
             Phase::Wanted | Phase::Held => {
-                let pod = cluster.pods.get(&lease.pod_name).filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
+                let pod = cluster
+                    .pods
+                    .get(&lease.pod_name)
+                    .filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
                 let asks = pod.and_then(|pod| pod.asks.as_ref()).map(Request::kind);
                 if asks == Some(lease.kind) {
                     return None;
                 }
                 "is for nobody".to_owned()
             }
-            Phase::Kept if !keeps(&lease.request) => "is kept though nobody asked for that".to_owned(),
+            Phase::Kept if !keeps(&lease.request) => {
+                "is kept though nobody asked for that".to_owned()
+            }
             // What went along with its namespace stays until a person says that this was meant.
             Phase::Kept if resource.is_some_and(|it| it.removal == Removal::Swept) => return None,
-            Phase::Kept if lease.ends_at.is_some_and(|end| end <= self.now) => "is kept for too long".to_owned(),
-            Phase::Kept if cluster.successor_of(lease).is_some_and(|pod| pod.controller == lease.controller) => {
+            Phase::Kept if lease.ends_at.is_some_and(|end| end <= self.now) => {
+                "is kept for too long".to_owned()
+            }
+            Phase::Kept
+                if cluster
+                    .successor_of(lease)
+                    .is_some_and(|pod| pod.controller == lease.controller) =>
+            {
                 "is kept, and its successor is there".to_owned()
             }
             Phase::Kept => match resource {
                 None => "is kept, and no custom resource shows it".to_owned(),
-                Some(resource) if resource.removal == Removal::Asked => "is kept though its custom resource was deleted".to_owned(),
+                Some(resource) if resource.removal == Removal::Asked => {
+                    "is kept though its custom resource was deleted".to_owned()
+                }
                 Some(_) => return None,
             },
         };
@@ -155,24 +209,37 @@ impl World {
     }
 
     fn eip_is_left(&mut self) -> Option<String> {
-        let held: BTreeSet<_> =
-            self.store.rows.values().filter_map(|row| row.lease.eip.as_ref()).map(|eip| eip.allocation_id.to_string()).collect();
-        let bought: BTreeSet<_> = self.given.iter().chain(&self.pool_eips).map(ToString::to_string).collect();
+        let held: BTreeSet<_> = self
+            .store
+            .rows
+            .values()
+            .filter_map(|row| row.lease.eip.as_ref())
+            .map(|eip| eip.allocation_id.to_string())
+            .collect();
+        let bought: BTreeSet<_> =
+            self.given.iter().chain(&self.pool_eips).map(ToString::to_string).collect();
         let nobodys = |eip: &&simulator::cloud::Eip| {
             let gateway = eip.binding.as_ref().is_some_and(|binding| binding.target == Target::Nat);
             let free = bought.contains(&eip.id) && eip.status == EipStatus::Available;
             !gateway && !free && !held.contains(&eip.id)
         };
-        self.cloud.at(self.now).eips().find(nobodys).map(|eip| format!("{} is {:?} and nobody's", eip.id, eip.status))
+        self.cloud
+            .at(self.now)
+            .eips()
+            .find(nobodys)
+            .map(|eip| format!("{} is {:?} and nobody's", eip.id, eip.status))
     }
 
     /// Every entry of ours is one that its lease knows, and every held port is in a lease.
     fn entry_is_left(&mut self) -> Option<String> {
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
+        let entries: Vec<_> =
+            self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
         for entry in &entries {
             let Some(name) = read_entry_name(&entry.name) else { continue };
             let ports = self.store.rows.get(&name.lease).map(|row| &row.lease.ports);
-            let its = ports.is_some_and(|ports| ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id)));
+            let its = ports.is_some_and(|ports| {
+                ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id))
+            });
             if !its {
                 return Some(format!("entry {} ({}) is left", entry.entry_id, entry.name));
             }
@@ -182,10 +249,17 @@ impl World {
         (ports != held).then(|| format!("{held} held ports, of which leases know {ports}"))
     }
 
-    /// What a paused process wrote for a lease that was forgotten meanwhile is taken away by the next pod of the name.
+    /// What a paused process wrote for a lease that was forgotten meanwhile is taken away by the
+    /// next pod of the name.
     fn resource_is_left(&self) -> Option<String> {
-        let mut leases = self.clusters.iter().flat_map(|cluster| cluster.resources.values()).map(|resource| resource.lease);
-        let left = leases.find(|lease| !self.store.rows.contains_key(lease) && !self.late_writers.contains(lease));
+        let mut leases = self
+            .clusters
+            .iter()
+            .flat_map(|cluster| cluster.resources.values())
+            .map(|resource| resource.lease);
+        let left = leases.find(|lease| {
+            !self.store.rows.contains_key(lease) && !self.late_writers.contains(lease)
+        });
         left.map(|lease| format!("the custom resource of lease {lease} is left"))
     }
 }

@@ -18,17 +18,31 @@ pub(crate) struct Former {
 
 impl Store {
     pub(crate) fn eip_sources(&self, now: Timestamp, lease: &Lease) -> EipSources {
-        let Request::Eip(EipRequest { source, .. }) = &lease.request else { return EipSources::default() };
-        let Some(row) = self.rows.get(&lease.id).filter(|_| lease.eip.is_none()) else { return EipSources::default() };
+        let Request::Eip(EipRequest { source, .. }) = &lease.request else {
+            return EipSources::default();
+        };
+        let Some(row) = self.rows.get(&lease.id).filter(|_| lease.eip.is_none()) else {
+            return EipSources::default();
+        };
         match source {
-            EipSource::Given(id) => EipSources { holder: self.other_holder(row, id), ..EipSources::default() },
+            EipSource::Given(id) => {
+                EipSources { holder: self.other_holder(row, id), ..EipSources::default() }
+            }
             EipSource::Allocate(spec) => {
-                let former = self
-                    .former
-                    .get(&(row.cluster, lease.pod_name.clone()))
-                    .filter(|former| former.controller == lease.controller && keeps(&lease.request) && former.at > now - RECLAIMABLE);
-                let spare = (spec.instance_charge_type == InstanceChargeType::PrePaid).then(|| self.spare(row.cluster, source)).flatten();
-                EipSources { former: former.map(|former| former.address), spare, ..EipSources::default() }
+                let former =
+                    self.former.get(&(row.cluster, lease.pod_name.clone())).filter(|former| {
+                        former.controller == lease.controller
+                            && keeps(&lease.request)
+                            && former.at > now - RECLAIMABLE
+                    });
+                let spare = (spec.instance_charge_type == InstanceChargeType::PrePaid)
+                    .then(|| self.spare(row.cluster, source))
+                    .flatten();
+                EipSources {
+                    former: former.map(|former| former.address),
+                    spare,
+                    ..EipSources::default()
+                }
             }
             EipSource::Pool(_) => EipSources::default(),
         }
@@ -36,7 +50,9 @@ impl Store {
 
     /// The lease that has the EIP.
     pub(crate) fn holder(&self, id: &AllocationId) -> Option<&Row> {
-        self.rows.values().find(|row| row.lease.eip.as_ref().is_some_and(|eip| eip.allocation_id == *id))
+        self.rows
+            .values()
+            .find(|row| row.lease.eip.as_ref().is_some_and(|eip| eip.allocation_id == *id))
     }
 
     fn other_holder(&self, row: &Row, id: &AllocationId) -> Option<Holder> {
@@ -52,18 +68,29 @@ impl Store {
 
     fn spare(&self, cluster: usize, source: &EipSource) -> Option<LeaseId> {
         let same = |request: &Request| matches!(request, Request::Eip(request) if request.source == *source);
-        let left = self.rows.values().filter(|row| row.cluster == cluster && is_left(row) && same(&row.lease.request));
+        let left = self
+            .rows
+            .values()
+            .filter(|row| row.cluster == cluster && is_left(row) && same(&row.lease.request));
         left.map(|row| row.lease.id).next()
     }
 
-    pub(crate) fn take_eip(&mut self, claim: &Claim, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, No> {
+    pub(crate) fn take_eip(
+        &mut self,
+        claim: &Claim,
+        candidates: &[(AllocationId, Ipv4Addr)],
+    ) -> Result<bool, No> {
         let free = candidates.iter().find(|(id, _)| self.holder(id).is_none()).cloned();
         let lease = &mut self.held(claim)?.lease;
         if lease.eip.is_some() {
             return Err(No::ClaimLost);
         }
         let taken = free.is_some();
-        lease.eip = free.map(|(allocation_id, ip_address)| LeasedEip { allocation_id, ip_address, ours: false });
+        lease.eip = free.map(|(allocation_id, ip_address)| LeasedEip {
+            allocation_id,
+            ip_address,
+            ours: false,
+        });
         Ok(taken)
     }
 
@@ -73,7 +100,9 @@ impl Store {
             return Err(No::ClaimLost);
         }
         let loses = |holder: &&Row| holder.lease.phase != Phase::Ending && is_older(holder, &row);
-        let Some(holder) = self.holder(id).filter(loses).map(|holder| holder.lease.id) else { return Ok(()) };
+        let Some(holder) = self.holder(id).filter(loses).map(|holder| holder.lease.id) else {
+            return Ok(());
+        };
         if let Some(holder) = self.rows.get_mut(&holder) {
             holder.lease.lost_to = Some(format!("ns/{}", row.lease.pod_name));
             holder.news(now);
@@ -81,12 +110,19 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn take_spare(&mut self, now: Timestamp, claim: &Claim, spare: LeaseId) -> Result<bool, No> {
+    pub(crate) fn take_spare(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        spare: LeaseId,
+    ) -> Result<bool, No> {
         if self.held(claim)?.lease.eip.is_some() {
             return Err(No::ClaimLost);
         }
         let busy = self.operations.iter().any(|asked| asked.lease == spare);
-        let Some(left) = self.rows.get_mut(&spare).filter(|left| !busy && is_left(left)) else { return Ok(false) };
+        let Some(left) = self.rows.get_mut(&spare).filter(|left| !busy && is_left(left)) else {
+            return Ok(false);
+        };
         let eip = left.lease.eip.take();
         left.epoch += 1;
         (left.owner, left.due) = (None, now);
@@ -103,13 +139,20 @@ impl Store {
 
 /// Whether the one's pod was given its EIP as the other's is, and is older.
 pub(crate) fn is_older(one: &Row, other: &Row) -> bool {
-    let given = matches!(&one.lease.request, Request::Eip(EipRequest { source: EipSource::Given(_), .. }));
+    let given =
+        matches!(&one.lease.request, Request::Eip(EipRequest { source: EipSource::Given(_), .. }));
     let made = one.made.zip(other.made);
-    given && made.is_some_and(|(made, later)| (made, one.lease.pod_uid.as_str()) < (later, other.lease.pod_uid.as_str()))
+    given
+        && made.is_some_and(|(made, later)| {
+            (made, one.lease.pod_uid.as_str()) < (later, other.lease.pod_uid.as_str())
+        })
 }
 
 /// Whether the lease leaves its EIP unused.
 fn is_left(row: &Row) -> bool {
     let lease = &row.lease;
-    lease.phase == Phase::Ending && lease.target.is_none() && !lease.resource && lease.eip.as_ref().is_some_and(|eip| eip.ours)
+    lease.phase == Phase::Ending
+        && lease.target.is_none()
+        && !lease.resource
+        && lease.eip.as_ref().is_some_and(|eip| eip.ours)
 }

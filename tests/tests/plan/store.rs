@@ -1,4 +1,5 @@
-//! The lease store as tables in memory: every write does what the SQL of `waygate-store` does, its fences and unique indexes included.
+//! The lease store as tables in memory: every write does what the SQL of `waygate-store` does, its
+//! fences and unique indexes included.
 
 use crate::cloud::Gateway;
 use crate::operations::Asked;
@@ -138,7 +139,10 @@ impl Store {
 
     fn wake_kept(&mut self, now: Timestamp, pod: Asking<'_>) {
         let kept = |row: &&mut Row| {
-            named(row, pod) && row.lease.pod_uid != *pod.uid && keeps(&row.lease.request) && row.lease.phase != Phase::Ending
+            named(row, pod)
+                && row.lease.pod_uid != *pod.uid
+                && keeps(&row.lease.request)
+                && row.lease.phase != Phase::Ending
         };
         self.rows.values_mut().filter(kept).for_each(|row| row.news(now));
     }
@@ -147,25 +151,32 @@ impl Store {
         let controller = pod.controller.map(str::to_owned);
         self.rows.values().any(|row| {
             let lease = &row.lease;
-            let theirs = named(row, pod) && lease.pod_uid != *pod.uid && lease.controller == controller;
+            let theirs =
+                named(row, pod) && lease.pod_uid != *pod.uid && lease.controller == controller;
             theirs && keeps(&lease.request) && lease.phase != Phase::Ending
         })
     }
 
     /// Unique: (kind, pod) unless ending.
     fn live_row(&self, pod: Asking<'_>) -> Option<&Row> {
-        let live = |row: &&Row| row.lease.pod_uid == *pod.uid && row.lease.kind == pod.request.kind() && row.lease.phase != Phase::Ending;
+        let live = |row: &&Row| {
+            row.lease.pod_uid == *pod.uid
+                && row.lease.kind == pod.request.kind()
+                && row.lease.phase != Phase::Ending
+        };
         self.rows.values().find(live)
     }
 
-    /// Unique: (kind, name, controller) of what outlives its pod, once its pod was seen and until it ends.
+    /// Unique: (kind, name, controller) of what outlives its pod, once its pod was seen and until
+    /// it ends.
     fn kept_is_taken(&self, id: LeaseId, request: &Request) -> bool {
         let Some(own) = self.rows.get(&id).filter(|_| keeps(request)) else { return false };
         self.rows.values().any(|row| {
             let (it, own_lease) = (&row.lease, &own.lease);
             it.id != id
                 && row.cluster == own.cluster
-                && (it.kind, &it.pod_name, &it.controller) == (own_lease.kind, &own_lease.pod_name, &own_lease.controller)
+                && (it.kind, &it.pod_name, &it.controller)
+                    == (own_lease.kind, &own_lease.pod_name, &own_lease.controller)
                 && keeps(&it.request)
                 && matches!(it.phase, Phase::Wanted | Phase::Held | Phase::Kept)
         })
@@ -196,7 +207,20 @@ impl Store {
         };
         let (cluster, made) = (pod.cluster, pod.made);
         let (reason, refused) = (None, None);
-        let row = Row { cluster, lease, due, wake: 0, owner: None, epoch: 0, tries: 0, reason, made, refused, refusals: 0, stirred: now };
+        let row = Row {
+            cluster,
+            lease,
+            due,
+            wake: 0,
+            owner: None,
+            epoch: 0,
+            tries: 0,
+            reason,
+            made,
+            refused,
+            refusals: 0,
+            stirred: now,
+        };
         self.rows.insert(row.lease.id, row);
     }
 
@@ -205,16 +229,26 @@ impl Store {
     }
 
     pub(crate) fn wake_pod(&mut self, now: Timestamp, pod_uid: &PodUid) {
-        self.rows.values_mut().filter(|row| row.lease.pod_uid == *pod_uid).for_each(|row| row.news(now));
+        self.rows
+            .values_mut()
+            .filter(|row| row.lease.pod_uid == *pod_uid)
+            .for_each(|row| row.news(now));
     }
 
     pub(crate) fn wake_all(&mut self, now: Timestamp, cluster: usize) {
-        let all = self.rows.values_mut().filter(|row| row.cluster == cluster && row.lease.phase != Phase::Headstart);
+        let all = self
+            .rows
+            .values_mut()
+            .filter(|row| row.cluster == cluster && row.lease.phase != Phase::Headstart);
         all.for_each(|row| row.news(now));
     }
 
     pub(crate) fn claim(&mut self, now: Timestamp, cluster: usize, owner: Uuid) -> Option<Claim> {
-        let row = self.rows.values_mut().filter(|row| row.cluster == cluster && row.due <= now).min_by_key(|row| row.due)?;
+        let row = self
+            .rows
+            .values_mut()
+            .filter(|row| row.cluster == cluster && row.due <= now)
+            .min_by_key(|row| row.due)?;
         row.owner = Some(owner);
         row.epoch += 1;
         row.due = now + CLAIM;
@@ -223,7 +257,11 @@ impl Store {
 
     /// A sign of life: extends a claim that has not lapsed.
     pub(crate) fn renew(&mut self, now: Timestamp, claim: &Claim) {
-        if let Some(row) = self.rows.get_mut(&claim.lease_id).filter(|row| row.owner == Some(claim.owner) && row.due > now) {
+        if let Some(row) = self
+            .rows
+            .get_mut(&claim.lease_id)
+            .filter(|row| row.owner == Some(claim.owner) && row.due > now)
+        {
             row.due = now + CLAIM;
         }
     }
@@ -235,7 +273,11 @@ impl Store {
 
     pub(crate) fn held(&mut self, claim: &Claim) -> Result<&mut Row, No> {
         let row = self.rows.get_mut(&claim.lease_id).ok_or(No::ClaimLost)?;
-        if row.owner == Some(claim.owner) && row.epoch == claim.epoch { Ok(row) } else { Err(No::ClaimLost) }
+        if row.owner == Some(claim.owner) && row.epoch == claim.epoch {
+            Ok(row)
+        } else {
+            Err(No::ClaimLost)
+        }
     }
 
     pub(crate) fn load(&mut self, now: Timestamp, claim: &Claim) -> Result<Loaded, No> {
@@ -246,8 +288,22 @@ impl Store {
         row.due = now + CLAIM;
         let Row { lease, wake, tries, reason, refused, refusals, stirred, .. } = row.clone();
         let operations = self.unresolved(now, claim.lease_id);
-        let gateway = lease.ports.first().map_or_else(GatewayFact::default, |port| self.gateway_fact(now, lease.id, port));
-        Ok(Loaded { lease, operations, gateway, wake, tries, reason, refused, refusals, stirred, now })
+        let gateway = lease
+            .ports
+            .first()
+            .map_or_else(GatewayFact::default, |port| self.gateway_fact(now, lease.id, port));
+        Ok(Loaded {
+            lease,
+            operations,
+            gateway,
+            wake,
+            tries,
+            reason,
+            refused,
+            refusals,
+            stirred,
+            now,
+        })
     }
 
     pub(crate) fn finish(&mut self, now: Timestamp, claim: &Claim, finish: Finish) -> Done {
@@ -291,17 +347,30 @@ impl Store {
         if lease.target.is_some() || lease.phase == Phase::Ending {
             return Err(No::ClaimLost);
         }
-        let ends_at = seconds.map(|seconds| now + SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        let ends_at = seconds.map(|seconds| {
+            now + SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+        });
         (lease.phase, lease.doubts, lease.ends_at) = (Phase::Kept, 0, ends_at);
         Ok(())
     }
 
-    pub(crate) fn succeed(&mut self, now: Timestamp, claim: &Claim, uid: &PodUid, request: &Request) -> Done {
+    pub(crate) fn succeed(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        uid: &PodUid,
+        request: &Request,
+    ) -> Done {
         let lease = self.held(claim)?.lease.clone();
-        if lease.phase != Phase::Kept && (lease.phase == Phase::Ending || lease.parted_at.is_none()) {
+        if lease.phase != Phase::Kept && (lease.phase == Phase::Ending || lease.parted_at.is_none())
+        {
             return Err(No::ClaimLost);
         }
-        let has = |row: &Row| row.lease.pod_uid == *uid && row.lease.kind == lease.kind && row.lease.phase != Phase::Ending;
+        let has = |row: &Row| {
+            row.lease.pod_uid == *uid
+                && row.lease.kind == lease.kind
+                && row.lease.phase != Phase::Ending
+        };
         if self.rows.values().any(|row| row.lease.id != lease.id && has(row)) {
             return Err(No::Conflict(Constraint::LeaseOfPod));
         }
@@ -359,10 +428,17 @@ impl Store {
         if lease.target.is_some() && lease.kind == Kind::Eip {
             return Err(No::ClaimLost);
         }
-        if lease.kind == Kind::Eip && self.others_at(lease.id, target.private_ip).any(|it| it.kind == Kind::Eip) {
+        if lease.kind == Kind::Eip
+            && self.others_at(lease.id, target.private_ip).any(|it| it.kind == Kind::Eip)
+        {
             return Err(No::Conflict(Constraint::BoundIp));
         }
-        let same = |it: &LeasedPort| lease.ports.iter().any(|mine| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed);
+        let same = |it: &LeasedPort| {
+            lease
+                .ports
+                .iter()
+                .any(|mine| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed)
+        };
         if self.others_at(lease.id, target.private_ip).flat_map(|it| &it.ports).any(same) {
             return Err(No::Conflict(Constraint::ForwardedPort));
         }
@@ -397,7 +473,10 @@ impl Store {
             return Ok(());
         }
         let theirs = |row: &Row| {
-            row.lease.resource && row.cluster == claim.cluster && row.lease.kind == lease.kind && row.lease.pod_name == lease.pod_name
+            row.lease.resource
+                && row.cluster == claim.cluster
+                && row.lease.kind == lease.kind
+                && row.lease.pod_name == lease.pod_name
         };
         if self.rows.values().any(|row| row.lease.id != lease.id && theirs(row)) {
             return Err(No::Conflict(Constraint::CustomResource));
@@ -440,5 +519,6 @@ pub(crate) fn keeps(request: &Request) -> bool {
 
 /// Whether the row is of this pod's name and of the kind it asks for.
 fn named(row: &Row, pod: Asking<'_>) -> bool {
-    (row.cluster, row.lease.kind, row.lease.pod_name.as_str()) == (pod.cluster, pod.request.kind(), pod.name)
+    (row.cluster, row.lease.kind, row.lease.pod_name.as_str())
+        == (pod.cluster, pod.request.kind(), pod.name)
 }

@@ -1,4 +1,5 @@
-//! A worker taken apart: what `waygate-worker` does in one go stands here as stages, between which anything may happen.
+//! A worker taken apart: what `waygate-worker` does in one go stands here as stages, between which
+//! anything may happen.
 //!
 //! ```text
 //! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
@@ -24,7 +25,9 @@ use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::EipSources;
 use waygate_core::names::{TAG_LEASE, TAG_POOL};
 use waygate_core::operation::{Operation, Refused};
-use waygate_core::plan::{self, CloudFacts, PodFact, ResourceFact, Seen, Situation, Successor, Wait};
+use waygate_core::plan::{
+    self, CloudFacts, PodFact, ResourceFact, Seen, Situation, Successor, Wait,
+};
 use waygate_core::retry::{self, History, Patience};
 use waygate_core::rules::publishing::Write;
 use waygate_core::rules::report::{self, Before, Report};
@@ -115,7 +118,9 @@ impl World {
     /// Does the next stage of a worker's lease or of one of its lanes. False: nothing is due.
     pub(crate) fn advance(&mut self, index: usize) -> bool {
         let lanes_first = self.chance(0.4);
-        (lanes_first && self.serve(index)) || self.work(index) || (!lanes_first && self.serve(index))
+        (lanes_first && self.serve(index))
+            || self.work(index)
+            || (!lanes_first && self.serve(index))
     }
 
     fn work(&mut self, index: usize) -> bool {
@@ -133,14 +138,18 @@ impl World {
         }
         let known = Known::of(&stage);
         match self.stage(&claim, stage).unwrap_or_else(After::from) {
-            After::Then(stage) => self.workers[index].task = Some(Task { claim, stage: *stage, looks }),
+            After::Then(stage) => {
+                self.workers[index].task = Some(Task { claim, stage: *stage, looks });
+            }
             After::Gone | After::Dropped => {}
             After::Pause { reason, patience, at_least } => {
                 let refusals = known.refused.as_ref().map(|_| known.refusals);
-                let history = History { reason: known.reason.as_deref(), tries: known.tries, refusals };
+                let history =
+                    History { reason: known.reason.as_deref(), tries: known.tries, refusals };
                 let tries = history.tries_for(&reason);
                 let again = retry::delay(patience, tries, self.now, 1.0).max(at_least);
-                let finish = Finish { wake: known.wake, again, tries, reason, heard: known.refused };
+                let finish =
+                    Finish { wake: known.wake, again, tries, reason, heard: known.refused };
                 // A claim that was lost meanwhile is somebody else's to finish.
                 self.store.finish(self.now, &claim, finish).unwrap_or_default();
             }
@@ -161,7 +170,11 @@ impl World {
             }
             Stage::ReadPod(loaded) => {
                 let cluster = &self.clusters[claim.cluster];
-                let (pod, pod_version) = cluster.pod_of(&loaded.lease.pod_name, &loaded.lease.pod_uid, loaded.lease.kind);
+                let (pod, pod_version) = cluster.pod_of(
+                    &loaded.lease.pod_name,
+                    &loaded.lease.pod_uid,
+                    loaded.lease.kind,
+                );
                 let successor = cluster.successor_of(&loaded.lease);
                 let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
                 then(Stage::ReadResource(Box::new(Scene {
@@ -180,14 +193,20 @@ impl World {
                 scene.sources = self.sources(&scene.loaded);
                 let lease = &scene.loaded.lease;
                 let known = |id: &LeaseId| self.store.rows.contains_key(id);
-                (scene.resource, scene.resource_version) = self.clusters[claim.cluster].resource_of(lease, known);
+                (scene.resource, scene.resource_version) =
+                    self.clusters[claim.cluster].resource_of(lease, known);
                 then(Stage::ReadCloud(scene))
             }
             Stage::ReadCloud(mut scene) => {
                 if self.fault(0.01) {
                     return Ok(pause("CloudUnreachable", Patience::Event));
                 }
-                let (cloud, read_at) = self.read_cloud(claim.cluster, &scene.loaded, &scene.pod, std::mem::take(&mut scene.cloud));
+                let (cloud, read_at) = self.read_cloud(
+                    claim.cluster,
+                    &scene.loaded,
+                    &scene.pod,
+                    std::mem::take(&mut scene.cloud),
+                );
                 (scene.cloud, scene.read_at) = (cloud, scene.read_at.min(read_at));
                 if self.is_blind() {
                     scene.cloud.entries.clear();
@@ -199,8 +218,12 @@ impl World {
             }
             Stage::Plan(scene) => self.plan(claim, scene),
             Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
-            Stage::Send(scene, operation, intended) => Ok(self.send(claim, scene, operation, intended)),
-            Stage::Hear(scene, operation, answered) => Ok(self.hear(claim, &scene, &operation, answered)),
+            Stage::Send(scene, operation, intended) => {
+                Ok(self.send(claim, scene, operation, intended))
+            }
+            Stage::Hear(scene, operation, answered) => {
+                Ok(self.hear(claim, &scene, &operation, answered))
+            }
         }
     }
 
@@ -231,7 +254,9 @@ impl World {
             self.sight_who_asks(claim, &before);
         }
         match (after, stands) {
-            (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => Ok(After::then(Stage::Reload(scene))),
+            (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => {
+                Ok(After::then(Stage::Reload(scene)))
+            }
             (after, _) => Ok(after),
         }
     }
@@ -241,9 +266,20 @@ impl World {
     }
 
     /// What was read, and the moment at which the oldest of it was.
-    fn read_cloud(&mut self, cluster: usize, loaded: &Loaded, pod: &PodFact, known: CloudFacts) -> (CloudFacts, u64) {
+    fn read_cloud(
+        &mut self,
+        cluster: usize,
+        loaded: &Loaded,
+        pod: &PodFact,
+        known: CloudFacts,
+    ) -> (CloudFacts, u64) {
         let (now, mut moment, lease) = (self.now, self.moment, &loaded.lease);
-        let mut facts = CloudFacts { eip: known.eip, eni: known.eni, gateway: loaded.gateway.clone(), ..CloudFacts::default() };
+        let mut facts = CloudFacts {
+            eip: known.eip,
+            eni: known.eni,
+            gateway: loaded.gateway.clone(),
+            ..CloudFacts::default()
+        };
         let reads = reads::needed(lease, &loaded.operations, pod);
         if let Some(pool) = reads.pool {
             facts.pool = self.cloud.eips_by_tag(now, TAG_POOL, pool);
@@ -259,38 +295,63 @@ impl World {
         }
         if let Some(gateway) = reads.entries {
             (facts.entries, moment) = self.list_entries(gateway, loaded);
-            let at_it = facts.entries.iter().filter(|entry| reads::pod_ip(pod) == Some(entry.internal_ip));
-            let ours = at_it.filter_map(|entry| self.owners[cluster].read_entry_name(&entry.name)).map(|name| name.lease);
-            facts.known_leases = ours.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
+            let at_it =
+                facts.entries.iter().filter(|entry| reads::pod_ip(pod) == Some(entry.internal_ip));
+            let ours = at_it
+                .filter_map(|entry| self.owners[cluster].read_entry_name(&entry.name))
+                .map(|name| name.lease);
+            facts.known_leases =
+                ours.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
         }
         (facts, moment)
     }
 
-    /// A lease that only waits for its turn, or to see that all is well, may do with a list that somebody else has read: one from after the last
-    /// answer to an operation of its own, and not too old.
-    fn list_entries(&mut self, gateway: &NatGatewayId, loaded: &Loaded) -> (Vec<ForwardEntry>, u64) {
+    /// A lease that only waits for its turn, or to see that all is well, may do with a list that
+    /// somebody else has read: one from after the last answer to an operation of its own, and not
+    /// too old.
+    fn list_entries(
+        &mut self,
+        gateway: &NatGatewayId,
+        loaded: &Loaded,
+    ) -> (Vec<ForwardEntry>, u64) {
         let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
         let since = loaded.stirred.max(self.now - age);
         let shared = self.lists.get(gateway).filter(|list| list.at > since).cloned();
         if let Some(list) = shared.filter(|_| self.chance(0.5)) {
             return (list.entries, list.moment);
         }
-        let list = List { at: self.now, moment: self.moment, entries: self.cloud.entries(self.now, gateway) };
+        let list = List {
+            at: self.now,
+            moment: self.moment,
+            entries: self.cloud.entries(self.now, gateway),
+        };
         self.lists.insert(gateway.clone(), list.clone());
         (list.entries, list.moment)
     }
 
-    fn write(&mut self, claim: &Claim, mut scene: Box<Scene>, mut writes: VecDeque<Write>) -> After {
+    fn write(
+        &mut self,
+        claim: &Claim,
+        mut scene: Box<Scene>,
+        mut writes: VecDeque<Write>,
+    ) -> After {
         let lease = scene.loaded.lease.clone();
         let (name, kind) = (lease.pod_name.as_str(), lease.kind);
-        if !self.store.holds(claim) && matches!(writes.front(), Some(Write::Status(_) | Write::Annotation(_) | Write::Condition(_))) {
+        if !self.store.holds(claim)
+            && matches!(
+                writes.front(),
+                Some(Write::Status(_) | Write::Annotation(_) | Write::Condition(_))
+            )
+        {
             self.late_write(&lease);
         }
         let written = match writes.pop_front() {
             None => return After::then(Stage::Load),
             Some(Write::Status(content)) => {
                 self.showing(&lease, content.as_ref());
-                self.clusters[claim.cluster].write_status(name, kind, scene.resource_version, content.as_ref()).is_ok()
+                self.clusters[claim.cluster]
+                    .write_status(name, kind, scene.resource_version, content.as_ref())
+                    .is_ok()
             }
             Some(Write::Annotation(value)) => self.patch(claim, &mut scene, |pod| {
                 match &value {
@@ -300,7 +361,8 @@ impl World {
             }),
             Some(Write::Condition(verdict)) => {
                 let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
-                let patched = self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
+                let patched =
+                    self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
                 if patched && published {
                     self.published(claim, &lease, scene.read_at);
                 }
@@ -318,7 +380,8 @@ impl World {
     /// Writes to the pod, if it still is as it was read.
     fn patch(&mut self, claim: &Claim, scene: &mut Scene, change: impl FnOnce(&mut Pod)) -> bool {
         let lease = &scene.loaded.lease;
-        let patched = self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, change);
+        let patched =
+            self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, change);
         scene.pod_version = patched.unwrap_or(scene.pod_version);
         if patched.is_ok() {
             self.pod_event(claim.cluster, &lease.pod_name);
@@ -326,39 +389,64 @@ impl World {
         patched.is_ok()
     }
 
-    pub(crate) fn taken_or(&mut self, claim: &Claim, scene: &Scene, done: Result<(), No>) -> Result<After, No> {
+    pub(crate) fn taken_or(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        done: Result<(), No>,
+    ) -> Result<After, No> {
         let Err(no) = done else { return Ok(After::then(Stage::Load)) };
         let No::Conflict(constraint) = no else { return Err(no) };
         let Some(wait) = conflict::wait_for(constraint) else { return Err(no) };
-        if let (true, Some(ip)) = (conflict::expedites_removal(constraint), reads::pod_ip(&scene.pod)) {
+        if let (true, Some(ip)) =
+            (conflict::expedites_removal(constraint), reads::pod_ip(&scene.pod))
+        {
             self.store.hurry(self.now, scene.loaded.lease.id, ip);
         }
         Ok(self.waits(claim, scene, wait))
     }
 
-    pub(crate) fn report_rejection(&mut self, claim: &Claim, scene: &Scene, refused: Refused) -> After {
+    pub(crate) fn report_rejection(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        refused: Refused,
+    ) -> After {
         let Refused { reason, message, patience, at_least_seconds } = refused;
-        self.tell(claim, scene, patience, Verdict { status: false, reason: reason.clone(), message });
+        self.tell(
+            claim,
+            scene,
+            patience,
+            Verdict { status: false, reason: reason.clone(), message },
+        );
         After::Pause { reason, patience, at_least: Duration::from_secs(at_least_seconds.into()) }
     }
 
     pub(crate) fn waits(&mut self, claim: &Claim, scene: &Scene, wait: Wait) -> After {
         let reason = wait.reason.as_str().to_owned();
-        self.tell(claim, scene, wait.patience, Verdict { status: false, reason: reason.clone(), message: wait.message });
+        self.tell(
+            claim,
+            scene,
+            wait.patience,
+            Verdict { status: false, reason: reason.clone(), message: wait.message },
+        );
         pause(&reason, wait.patience)
     }
 
     pub(crate) fn tell(&mut self, claim: &Claim, scene: &Scene, patience: Patience, told: Verdict) {
         let lease = &scene.loaded.lease;
-        let before = Before { reason: scene.loaded.reason.as_deref(), refusals: scene.loaded.refusals };
-        let report = report::of_wait(lease.phase, &scene.pod, &scene.resource, before, patience, &told);
+        let before =
+            Before { reason: scene.loaded.reason.as_deref(), refusals: scene.loaded.refusals };
+        let report =
+            report::of_wait(lease.phase, &scene.pod, &scene.resource, before, patience, &told);
         if !matches!(report, Report::Condition | Report::ConditionAndEvent) {
             return;
         }
         self.telling(claim, scene, &told);
         let kind = lease.kind;
         let patch = |pod: &mut Pod| drop(pod.verdicts.insert(kind, told));
-        if self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, patch).is_ok() {
+        if self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, patch).is_ok()
+        {
             self.pod_event(claim.cluster, &lease.pod_name);
         }
     }
@@ -388,7 +476,13 @@ impl Known {
             | Stage::Hear(scene, ..) => &scene.loaded,
         };
         let Loaded { wake, tries, refusals, .. } = *loaded;
-        Self { wake, tries, reason: loaded.reason.clone(), refused: loaded.refused.clone(), refusals }
+        Self {
+            wake,
+            tries,
+            reason: loaded.reason.clone(),
+            refused: loaded.refused.clone(),
+            refusals,
+        }
     }
 }
 

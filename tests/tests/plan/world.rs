@@ -47,8 +47,8 @@ pub(crate) struct World {
     pub takeover: bool,
     /// Pods whose published address of this kind somebody else has broken since.
     pub excused: BTreeSet<(PodUid, Kind)>,
-    /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so that cannot be kept from happening: it is
-    /// found by the next read, and undone.
+    /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so
+    /// that cannot be kept from happening: it is found by the next read, and undone.
     pub late_writers: BTreeSet<LeaseId>,
     /// What leases had that outlive their pods, when they were published or their pods went.
     pub kept: BTreeMap<LeaseId, Lease>,
@@ -75,11 +75,20 @@ impl World {
         let pool = [("Tag.1.Key", TAG_POOL.to_owned()), ("Tag.1.Value", POOL.to_owned())];
         let mut buy = |tags: &[(&str, String)]| {
             let bought = cloud.by_hand("AllocateEipAddress", tags);
-            AllocationId::new(bought.and_then(|answer| answer["AllocationId"].as_str().map(str::to_owned)).unwrap_or_default())
+            AllocationId::new(
+                bought
+                    .and_then(|answer| answer["AllocationId"].as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+            )
         };
         let pool_eips = vec![buy(&pool), buy(&pool)];
         let given = vec![buy(&[]), pool_eips[0].clone()];
-        let worker = |index| Worker { cluster: index % 2, owner: Uuid::from_u128(index as u128 + 1), task: None, lanes: Lanes::new() };
+        let worker = |index| Worker {
+            cluster: index % 2,
+            owner: Uuid::from_u128(index as u128 + 1),
+            task: None,
+            lanes: Lanes::new(),
+        };
         let mut world = Self {
             dice,
             faults: true,
@@ -90,7 +99,10 @@ impl World {
             store: Store::new(&cloud.gateways),
             cloud,
             clusters: Default::default(),
-            owners: [8, 9].map(|cluster| Owner { store: Uuid::from_u128(7), cluster: Uuid::from_u128(cluster) }),
+            owners: [8, 9].map(|cluster| Owner {
+                store: Uuid::from_u128(7),
+                cluster: Uuid::from_u128(cluster),
+            }),
             pool: Pool::default(),
             workers: (0..2 * WORKERS).map(worker).collect(),
             lists: BTreeMap::new(),
@@ -187,7 +199,8 @@ impl World {
         self.given.contains(id) || self.pool_eips.contains(id)
     }
 
-    /// A pod that was told of an address which is not so any more, by no doing of ours, is excused until it is told anew.
+    /// A pod that was told of an address which is not so any more, by no doing of ours, is excused
+    /// until it is told anew.
     pub(crate) fn disturb(&mut self) {
         self.moment += 1;
         self.disturbed = self.moment;
@@ -265,6 +278,7 @@ impl World {
         self.born += 1;
         let owner = Uuid::from_u128(0xDEAD_0000 + self.born);
         self.note(|| format!("worker {index} crashes"));
-        self.workers[index] = Worker { cluster: self.workers[index].cluster, owner, task: None, lanes: Lanes::new() };
+        self.workers[index] =
+            Worker { cluster: self.workers[index].cluster, owner, task: None, lanes: Lanes::new() };
     }
 }

@@ -1,4 +1,5 @@
-//! The modules of every crate hang together without circles: a reader of one file need not know those that use it.
+//! The modules of every crate hang together without circles: a reader of one file need not know
+//! those that use it.
 
 mod arrows;
 mod modules;
@@ -11,8 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use arrows::Arrows;
 use std::collections::BTreeMap;
 
-/// Crates in which circles are left; one that is taken out has its circles listed. It only ever gets shorter. The simulator's cloud is one state
-/// machine, whose calls stand in files of their own beside the type that they are methods of.
+/// Crates in which circles are left; one that is taken out has its circles listed. It only ever
+/// gets shorter. The simulator's cloud is one state machine, whose calls stand in files of their
+/// own beside the type that they are methods of.
 const STILL_TIED: &[&str] = &["simulator"];
 
 /// Below this many crates the search itself is at fault.
@@ -26,8 +28,13 @@ fn modules_import_each_other_in_no_circle() -> Result<()> {
     for (name, sources) in &crates {
         let circles = find_circles(sources).with_context(|| format!("in {name}"))?;
         match (circles.is_empty(), STILL_TIED.contains(&name.as_str())) {
-            (true, true) => problems.push(format!("{name} has no circles any more: take it out of STILL_TIED in {}", file!())),
-            (false, false) => problems.extend(circles.iter().map(|circle| format!("{name}: {circle}"))),
+            (true, true) => problems.push(format!(
+                "{name} has no circles any more: take it out of STILL_TIED in {}",
+                file!()
+            )),
+            (false, false) => {
+                problems.extend(circles.iter().map(|circle| format!("{name}: {circle}")));
+            }
             (true, false) | (false, true) => {}
         }
     }
@@ -41,7 +48,10 @@ fn read_crates() -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     for entry in std::fs::read_dir(root())? {
         let folder = entry?;
         if folder.path().join("Cargo.toml").is_file() && folder.path().join("src").is_dir() {
-            crates.insert(folder.file_name().to_string_lossy().into_owned(), rust_files(&folder.path().join("src"))?);
+            crates.insert(
+                folder.file_name().to_string_lossy().into_owned(),
+                rust_files(&folder.path().join("src"))?,
+            );
         }
     }
     Ok(crates)
@@ -52,7 +62,8 @@ fn find_circles(sources: &BTreeMap<String, String>) -> Result<Vec<String>> {
     let mut circles = Vec::new();
     for root in ["lib.rs", "main.rs"].into_iter().filter(|root| sources.contains_key(*root)) {
         let arrows = arrows::draw_arrows(&modules::read_modules(sources, root)?);
-        circles.extend(rings::find_circles(&arrows).iter().map(|ring| describe_circle(ring, &arrows)));
+        circles
+            .extend(rings::find_circles(&arrows).iter().map(|ring| describe_circle(ring, &arrows)));
     }
     Ok(circles)
 }
@@ -60,7 +71,9 @@ fn find_circles(sources: &BTreeMap<String, String>) -> Result<Vec<String>> {
 /// A circle for people: its files, and which names tie them.
 fn describe_circle(ring: &[String], arrows: &Arrows) -> String {
     let mut lines = vec![format!("a circle of {} files", ring.len())];
-    for ((from, to), names) in arrows.iter().filter(|((from, to), _)| ring.contains(from) && ring.contains(to)) {
+    for ((from, to), names) in
+        arrows.iter().filter(|((from, to), _)| ring.contains(from) && ring.contains(to))
+    {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         lines.push(format!("    {from} → {to}: {}", names.join(", ")));
     }

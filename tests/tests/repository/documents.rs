@@ -17,14 +17,15 @@ fn every_fault_names_tests_for_both_kinds_that_are_there() -> Result<()> {
     rows_name_tests("docs/faults.md", 2)
 }
 
-/// In its last `columns` columns every row of the file's tables names tests that are there. One column may say after a dash why it
-/// names none.
+/// In its last `columns` columns every row of the file's tables names tests that are there. One
+/// column may say after a dash why it names none.
 fn rows_name_tests(file: &str, columns: usize) -> Result<()> {
     let text = read(&root().join(file))?;
     let rows = list_rows(&text);
     ensure!(!rows.is_empty(), "{file} has no table");
     let functions = list_functions()?;
-    let problems: Vec<_> = rows.iter().flat_map(|row| row_problems(row, columns, &functions)).collect();
+    let problems: Vec<_> =
+        rows.iter().flat_map(|row| row_problems(row, columns, &functions)).collect();
     ensure!(problems.is_empty(), "{file}:\n{}", problems.join("\n"));
     Ok(())
 }
@@ -32,12 +33,16 @@ fn rows_name_tests(file: &str, columns: usize) -> Result<()> {
 /// The names of all functions in the repository.
 fn list_functions() -> Result<BTreeSet<String>> {
     let sources = rust_files(&root())?;
-    let after_fn = |text: &str| text.split("fn ").skip(1).map(|rest| leading_name(rest).to_owned()).collect::<Vec<_>>();
+    let after_fn = |text: &str| {
+        text.split("fn ").skip(1).map(|rest| leading_name(rest).to_owned()).collect::<Vec<_>>()
+    };
     Ok(sources.values().flat_map(|text| after_fn(text)).collect())
 }
 
 fn leading_name(text: &str) -> &str {
-    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default()
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .next()
+        .unwrap_or_default()
 }
 
 /// The rows of all tables of a Markdown text, without their heads.
@@ -56,7 +61,13 @@ fn list_rows(text: &str) -> Vec<&str> {
 }
 
 fn row_problems(row: &str, columns: usize, functions: &BTreeSet<String>) -> Vec<String> {
-    let cells: Vec<&str> = row.trim().trim_start_matches('|').trim_end_matches('|').split('|').map(str::trim).collect();
+    let cells: Vec<&str> = row
+        .trim()
+        .trim_start_matches('|')
+        .trim_end_matches('|')
+        .split('|')
+        .map(str::trim)
+        .collect();
     let shown = &cells[cells.len().saturating_sub(columns)..];
     let mut problems = Vec::new();
     let mut named = 0;
@@ -64,7 +75,9 @@ fn row_problems(row: &str, columns: usize, functions: &BTreeSet<String>) -> Vec<
         let tests = test_names(cell);
         named += tests.len();
         if tests.is_empty() && !cell.starts_with(NONE) {
-            problems.push(format!("  the cell \"{cell}\" names no test, nor says after a dash why not: {row}"));
+            problems.push(format!(
+                "  the cell \"{cell}\" names no test, nor says after a dash why not: {row}"
+            ));
         }
         let absent = tests.into_iter().filter(|test| !functions.contains(*test));
         problems.extend(absent.map(|test| format!("  there is no test {test}: {row}")));
@@ -78,7 +91,9 @@ fn row_problems(row: &str, columns: usize, functions: &BTreeSet<String>) -> Vec<
 /// The names in backquotes.
 fn test_names(cell: &str) -> Vec<&str> {
     let quoted = cell.split('`').skip(1).step_by(2);
-    let is_name = |word: &&str| !word.is_empty() && leading_name(word) == *word && !word.contains(char::is_uppercase);
+    let is_name = |word: &&str| {
+        !word.is_empty() && leading_name(word) == *word && !word.contains(char::is_uppercase)
+    };
     quoted.filter(is_name).collect()
 }
 
@@ -92,7 +107,9 @@ mod tests {
     #[test]
     fn heads_are_no_rows() {
         assert_eq!(
-            list_rows("| key | shown by |\n| --- | --- |\n| a | b |\n\ntext\n| c | d |\n| --- | --- |\n| e | |\n"),
+            list_rows(
+                "| key | shown by |\n| --- | --- |\n| a | b |\n\ntext\n| c | d |\n| --- | --- |\n| e | |\n"
+            ),
             ["| a | b |", "| e | |"]
         );
     }
@@ -100,7 +117,10 @@ mod tests {
     #[test]
     fn a_row_names_tests_that_are_there() {
         assert_eq!(problems_of("| `key` | | `it_works`, `it_holds` |", 1), Vec::<String>::new());
-        assert_eq!(problems_of("| `key` | — EIPs have none | `it_works` |", 2), Vec::<String>::new());
+        assert_eq!(
+            problems_of("| `key` | — EIPs have none | `it_works` |", 2),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -108,6 +128,8 @@ mod tests {
         assert!(problems_of("| `key` | |", 1)[0].contains("names no test"));
         assert!(problems_of("| `key` | `it_went` |", 1)[0].contains("no test it_went"));
         assert!(problems_of("| `key` | — why | — why |", 2)[0].contains("no cell names a test"));
-        assert!(problems_of("| `key` | why | `it_works` |", 2)[0].contains("nor says after a dash"));
+        assert!(
+            problems_of("| `key` | why | `it_works` |", 2)[0].contains("nor says after a dash")
+        );
     }
 }

@@ -13,12 +13,15 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// The texts of all Rust files under a folder, by their paths from there. What cargo builds and hidden folders are left out.
+/// The texts of all Rust files under a folder, by their paths from there. What cargo builds and
+/// hidden folders are left out.
 pub(crate) fn rust_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(open) = folders.pop() {
-        for entry in std::fs::read_dir(&open).with_context(|| format!("listing {}", open.display()))? {
+        for entry in
+            std::fs::read_dir(&open).with_context(|| format!("listing {}", open.display()))?
+        {
             let entry = entry?;
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();

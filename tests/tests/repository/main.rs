@@ -1,4 +1,5 @@
-//! What holds of the repository itself: its documents, and how its modules hang together. Needs nothing but the files.
+//! What holds of the repository itself: its documents, and how its modules hang together. Needs
+//! nothing but the files.
 
 mod circles;
 mod documents;

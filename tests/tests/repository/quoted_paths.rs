@@ -43,21 +43,24 @@ fn list_documents() -> Result<Vec<PathBuf>> {
     Ok(documents)
 }
 
-/// The paths of files in a line's backquotes. A word with anything else in it, such as a placeholder, is none.
+/// The paths of files in a line's backquotes. A word with anything else in it, such as a
+/// placeholder, is none.
 fn list_paths(line: &str) -> Vec<&str> {
     let quoted = line.split('`').skip(1).step_by(2);
     quoted.filter(|word| is_path(word)).collect()
 }
 
 fn is_path(word: &str) -> bool {
-    let is_plain = word.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter));
+    let is_plain =
+        word.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter));
     let starts_with_folder = word.split_once('/').is_some_and(|(folder, _)| !folder.is_empty());
     is_plain && starts_with_folder && ENDINGS.iter().any(|ending| word.ends_with(ending))
 }
 
 /// The architecture's table of decisions leaves `core/src` out.
 fn exists(document: &Path, path: &str) -> bool {
-    let in_core = document == Path::new("ARCHITECTURE.md") && root().join("core/src").join(path).is_file();
+    let in_core =
+        document == Path::new("ARCHITECTURE.md") && root().join("core/src").join(path).is_file();
     in_core || root().join(path).is_file()
 }
 
@@ -67,7 +70,9 @@ mod tests {
     #[test]
     fn paths_are_words_with_a_folder_and_an_ending() {
         assert_eq!(
-            list_paths("| `plan/eip`, `core/src/ids.rs` | /docs/a.md `manifests/crds.yaml` `main.rs` `/livez.md` `a/<name>.rs` |"),
+            list_paths(
+                "| `plan/eip`, `core/src/ids.rs` | /docs/a.md `manifests/crds.yaml` `main.rs` `/livez.md` `a/<name>.rs` |"
+            ),
             ["core/src/ids.rs", "manifests/crds.yaml"]
         );
     }

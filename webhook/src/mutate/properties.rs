@@ -23,12 +23,17 @@ fn map() -> impl Strategy<Value = Option<Map>> {
         Just("waygate.dev/pod"),
         Just("example.com/a~b"),
     ];
-    let value = prop_oneof![Just("true"), Just(""), Just("80"), Just("eip-1"), Just("false"), Just("dnat")];
+    let value =
+        prop_oneof![Just("true"), Just(""), Just("80"), Just("eip-1"), Just("false"), Just("dnat")];
     option::of(btree_map(key.prop_map(str::to_owned), value.prop_map(str::to_owned), 0..5))
 }
 
 fn pod() -> impl Strategy<Value = Value> {
-    let gate = prop_oneof![Just("k8s.aliyun.com/eip"), Just("k8s.aliyun.com/dnat"), Just("example.com/other")];
+    let gate = prop_oneof![
+        Just("k8s.aliyun.com/eip"),
+        Just("k8s.aliyun.com/dnat"),
+        Just("example.com/other")
+    ];
     (map(), map(), option::of(vec(gate, 0..3)), any::<bool>()).prop_map(|(annotations, labels, gates, stateful)| {
         let gates = gates.map(|gates| gates.into_iter().map(|gate| json!({ "conditionType": gate })).collect::<Vec<_>>());
         let kind = if stateful { "StatefulSet" } else { "ReplicaSet" };

@@ -47,7 +47,8 @@ impl Server {
     }
 
     pub(crate) async fn post(&self, path: &str, body: Body) -> (StatusCode, String) {
-        let request = Request::post(path).header("content-type", "application/json").body(body).unwrap();
+        let request =
+            Request::post(path).header("content-type", "application/json").body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -60,13 +61,21 @@ impl Server {
         assert_eq!(status, StatusCode::OK, "{text}");
         let answer: Value = serde_json::from_str(&text).unwrap();
         let response = &answer["response"];
-        assert_eq!((&answer["kind"], &response["uid"]), (&json!("AdmissionReview"), &review["request"]["uid"]));
+        assert_eq!(
+            (&answer["kind"], &response["uid"]),
+            (&json!("AdmissionReview"), &review["request"]["uid"])
+        );
         let patch = response["patch"].as_str().map_or(json!([]), |patch| {
             assert_eq!(response["patchType"], "JSONPatch");
-            serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
+            serde_json::from_slice(
+                &base64::engine::general_purpose::STANDARD.decode(patch).unwrap(),
+            )
+            .unwrap()
         });
-        let warnings = if response["warnings"].is_null() { json!([]) } else { response["warnings"].clone() };
-        let mut read = json!({ "allowed": response["allowed"], "patch": patch, "warnings": warnings });
+        let warnings =
+            if response["warnings"].is_null() { json!([]) } else { response["warnings"].clone() };
+        let mut read =
+            json!({ "allowed": response["allowed"], "patch": patch, "warnings": warnings });
         if response["allowed"] == json!(false) {
             assert_eq!(response["status"]["code"], 403);
             read["message"] = response["status"]["message"].clone();
@@ -78,7 +87,10 @@ impl Server {
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let samples = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit_once(' '));
+        let samples = text
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .filter_map(|line| line.rsplit_once(' '));
         samples.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 

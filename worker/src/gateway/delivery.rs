@@ -1,4 +1,5 @@
-//! One change sent from a lane: sent once, its answer recorded, and word left for its lease where it was refused.
+//! One change sent from a lane: sent once, its answer recorded, and word left for its lease where
+//! it was refused.
 
 use crate::context::Worker;
 use crate::errors::{Error, chain};
@@ -14,7 +15,8 @@ use waygate_core::rules::response::{self, Lesson, Record};
 use waygate_core::rules::timing::{CALL, ENTRIES_AT_REST, GATEWAY_FULL, MODIFY_DENIED};
 use waygate_store::{Bringer, Error as StoreError, Lane, Settlement, Taken};
 
-/// Since when the gateway is known to be full; shared with its lane, which then lets no creation go.
+/// Since when the gateway is known to be full; shared with its lane, which then lets no creation
+/// go.
 pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
 
 /// What came of it for the lease.
@@ -23,12 +25,20 @@ pub(crate) enum Delivered {
     Told,
     /// It looks when the gateway is at rest.
     Rests(LeaseId),
-    /// The account's rate left no call in time: nothing was sent, and what comes next would fare no better.
+    /// The account's rate left no call in time: nothing was sent, and what comes next would fare no
+    /// better.
     NoPermit,
 }
 
-/// Sends what was taken from a lane's queue, and records what came of it. What cannot be recorded is found out by the lease.
-pub(crate) async fn deliver(worker: Arc<Worker>, lane: Lane, turn: Turn, taken: Taken, full: FullSince) -> Delivered {
+/// Sends what was taken from a lane's queue, and records what came of it. What cannot be recorded
+/// is found out by the lease.
+pub(crate) async fn deliver(
+    worker: Arc<Worker>,
+    lane: Lane,
+    turn: Turn,
+    taken: Taken,
+    full: FullSince,
+) -> Delivered {
     let (change, id) = (&taken.operation.change, taken.operation.id.to_string());
     let answered = turn.change(change, Some(&id), CALL).await;
     worker.metrics.calls(change.action(), CallOutcome::of(&answered));
@@ -43,7 +53,12 @@ pub(crate) async fn deliver(worker: Arc<Worker>, lane: Lane, turn: Turn, taken: 
     })
 }
 
-async fn done(worker: &Worker, lane: &Lane, taken: &Taken, answer: &Answer) -> Result<Delivered, Error> {
+async fn done(
+    worker: &Worker,
+    lane: &Lane,
+    taken: &Taken,
+    answer: &Answer,
+) -> Result<Delivered, Error> {
     let action = taken.operation.change.action();
     let waited = taken.waited.as_secs_f32();
     tracing::info!(
@@ -56,7 +71,13 @@ async fn done(worker: &Worker, lane: &Lane, taken: &Taken, answer: &Answer) -> R
     Ok(if rests { Delivered::Rests(taken.lease_id) } else { Delivered::Told })
 }
 
-async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudError, full: &FullSince) -> Result<Delivered, Error> {
+async fn not_done(
+    worker: &Worker,
+    lane: &Lane,
+    taken: &Taken,
+    error: &CloudError,
+    full: &FullSince,
+) -> Result<Delivered, Error> {
     let (cause, change) = (chain(error), &taken.operation.change);
     tracing::info!(
         gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = change.action(), error = cause, "cloud change failed"
@@ -67,7 +88,9 @@ async fn not_done(worker: &Worker, lane: &Lane, taken: &Taken, error: &CloudErro
     let sender = Sender { worker, lane, taken, cause: &cause, full };
     match sender.record_all(records).await {
         Err(Error::Store(StoreError::LaneLost)) => {
-            sender.record_all(response::after_busy_retries(change, &failure, taken.may_still_arrive)).await?;
+            sender
+                .record_all(response::after_busy_retries(change, &failure, taken.may_still_arrive))
+                .await?;
         }
         recorded => recorded?,
     }
@@ -98,11 +121,19 @@ impl Sender<'_> {
             Record::Learn(Lesson::GatewayFull) => self.learn_full(&self.lane.gateway_id).await?,
             Record::Learn(Lesson::ModifyDenied) => {
                 store.modify_denied(&self.lane.gateway_id, MODIFY_DENIED).await?;
-                tracing::warn!("vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer");
+                tracing::warn!(
+                    "vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer"
+                );
             }
             Record::Reject(refused) => store.leave_word(self.taken.lease_id, &refused).await?,
             Record::Settle(outcome, effect) => {
-                store.settle(Bringer::Lane(Duration::ZERO), operation, Settlement::failed(outcome, effect, self.cause)).await?;
+                store
+                    .settle(
+                        Bringer::Lane(Duration::ZERO),
+                        operation,
+                        Settlement::failed(outcome, effect, self.cause),
+                    )
+                    .await?;
             }
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::MarkUnanswered => store.lost(operation.id).await?,

@@ -1,4 +1,5 @@
-//! Keeps what is known of the NAT gateways as the cloud has it: their EIPs are offered in the store, and others' entries on them marked.
+//! Keeps what is known of the NAT gateways as the cloud has it: their EIPs are offered in the
+//! store, and others' entries on them marked.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -16,8 +17,8 @@ use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 /// After a failed read.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keeps the pool as the cloud has it until `token` is cancelled, with a look each `period`: people bind EIPs to gateways, rarely. `known` says
-/// whether every gateway has been read once.
+/// Keeps the pool as the cloud has it until `token` is cancelled, with a look each `period`: people
+/// bind EIPs to gateways, rarely. `known` says whether every gateway has been read once.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     period: Duration,
@@ -37,7 +38,10 @@ pub(crate) async fn run(
             known.set(true);
         }
         if let Err(error) = worker.store.end_quiet().await {
-            tracing::warn!(error = crate::errors::chain(&error), "quiet ports were not freed; they stay unused until they are");
+            tracing::warn!(
+                error = crate::errors::chain(&error),
+                "quiet ports were not freed; they stay unused until they are"
+            );
         }
         let pause = if failed { RETRY.min(period) } else { period };
         token.run_until_cancelled(tokio::time::sleep(pause)).await;
@@ -45,13 +49,16 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Somebody's entry that no look has shown for `grace` is gone: that takes two looks of ours, and another worker's may follow at once.
+/// Somebody's entry that no look has shown for `grace` is gone: that takes two looks of ours, and
+/// another worker's may follow at once.
 async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<(), Error> {
     let id = &gateway.nat_gateway_id;
     let found = worker.cloud.nat_gateway(id).await?.value;
     let trouble = match &found {
         None => Some(format!("NAT gateway {id} does not exist any more")),
-        Some(found) if !found.available => Some(format!("NAT gateway {id} is locked or being changed, and takes no entries")),
+        Some(found) if !found.available => {
+            Some(format!("NAT gateway {id} is locked or being changed, and takes no entries"))
+        }
         Some(_) => None,
     };
     let Some(found) = found.filter(|_| trouble.is_none()) else {
@@ -59,13 +66,21 @@ async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<
         worker.pool.replace(id, Vec::new());
         return tell(worker, id, &[], trouble.as_deref()).await;
     };
-    for missing in gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip)) {
+    for missing in
+        gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip))
+    {
         tracing::error!(gateway.id = %id, eip = %missing, "the configured EIP is not bound to this NAT gateway; bind it or take it out of `eips`");
     }
-    let chosen = found.eips.iter().filter(|eip| gateway.eips.is_empty() || gateway.eips.contains(&eip.ip_address));
+    let chosen = found
+        .eips
+        .iter()
+        .filter(|eip| gateway.eips.is_empty() || gateway.eips.contains(&eip.ip_address));
     let eips: Vec<_> = chosen.map(|eip| offered(gateway, &found, eip)).collect();
     for eip in &eips {
-        worker.store.offer(eip, PortRange { first: *gateway.ports.start(), last: *gateway.ports.end() }).await?;
+        worker
+            .store
+            .offer(eip, PortRange { first: *gateway.ports.start(), last: *gateway.ports.end() })
+            .await?;
     }
     let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
     tell(worker, id, &bound, None).await?;
@@ -87,7 +102,12 @@ fn offered(gateway: &Gateway, found: &NatGateway, eip: &facts::GatewayEip) -> Ga
 }
 
 /// Writes down which EIPs the gateway has; leases that this concerns look for themselves.
-async fn tell(worker: &Worker, gateway: &NatGatewayId, bound: &[AllocationId], trouble: Option<&str>) -> Result<(), Error> {
+async fn tell(
+    worker: &Worker,
+    gateway: &NatGatewayId,
+    bound: &[AllocationId],
+    trouble: Option<&str>,
+) -> Result<(), Error> {
     let changed = worker.store.bound(gateway, bound, trouble).await?;
     if changed > 0 {
         tracing::warn!(gateway.id = %gateway, eips = changed, "EIPs came to the NAT gateway, or left it");

@@ -1,4 +1,5 @@
-//! The gateways' lanes that this process holds: taken where they are free, renewed while they are served, given back at the end.
+//! The gateways' lanes that this process holds: taken where they are free, renewed while they are
+//! served, given back at the end.
 
 use super::sender;
 use crate::context::Worker;
@@ -24,7 +25,8 @@ struct Served {
     task: JoinHandle<()>,
 }
 
-/// Serves lanes until `token` is cancelled; then what is in flight is finished and the lanes are given back.
+/// Serves lanes until `token` is cancelled; then what is in flight is finished and the lanes are
+/// given back.
 pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result<(), Infallible> {
     let mut served: Vec<Served> = Vec::new();
     let mut renewed = Instant::now();
@@ -50,7 +52,10 @@ pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result
         }
     }
     if let Err(error) = worker.store.leave_lanes(worker.owner).await {
-        tracing::warn!(error = chain(&error), "the gateways' lanes were not given back; they lapse");
+        tracing::warn!(
+            error = chain(&error),
+            "the gateways' lanes were not given back; they lapse"
+        );
     }
     Ok(())
 }
@@ -60,11 +65,17 @@ async fn renew(worker: &Worker, served: &[Served]) -> bool {
     let gateways: Vec<_> = served.iter().map(|one| one.lane.gateway_id.clone()).collect();
     match worker.store.renew_lanes(worker.owner, &gateways).await {
         Ok(held) => {
-            served.iter().filter(|one| !held.contains(&one.lane)).for_each(|one| one.token.cancel());
+            served
+                .iter()
+                .filter(|one| !held.contains(&one.lane))
+                .for_each(|one| one.token.cancel());
             true
         }
         Err(error) => {
-            tracing::warn!(error = chain(&error), "the gateways' lanes were not renewed; if they lapse, somebody else takes over");
+            tracing::warn!(
+                error = chain(&error),
+                "the gateways' lanes were not renewed; if they lapse, somebody else takes over"
+            );
             false
         }
     }
@@ -75,16 +86,20 @@ async fn take(worker: &Arc<Worker>, served: &mut Vec<Served>) {
     if !worker.serves(Kind::Dnat) {
         return;
     }
-    let gateways: Vec<_> = worker.config.gateways.iter().map(|gateway| gateway.nat_gateway_id.clone()).collect();
+    let gateways: Vec<_> =
+        worker.config.gateways.iter().map(|gateway| gateway.nat_gateway_id.clone()).collect();
     let lanes = match worker.store.take_lanes(worker.owner, &gateways).await {
         Ok(lanes) => lanes,
-        Err(error) => return tracing::warn!(error = chain(&error), "free lanes cannot be looked for"),
+        Err(error) => {
+            return tracing::warn!(error = chain(&error), "free lanes cannot be looked for");
+        }
     };
     for lane in lanes {
         tracing::info!(gateway.id = %lane.gateway_id, "the gateway's lane is served from here");
         let queued = worker.lanes.wakeups_of(&lane.gateway_id);
         let token = CancellationToken::new();
-        let task = tokio::spawn(sender::serve(Arc::clone(worker), lane.clone(), queued, token.clone()));
+        let task =
+            tokio::spawn(sender::serve(Arc::clone(worker), lane.clone(), queued, token.clone()));
         served.push(Served { lane, token, task });
     }
 }

@@ -1,4 +1,5 @@
-//! The NAT gateways: which EIPs they have, and the one process at a time that changes a gateway's forward entries.
+//! The NAT gateways: which EIPs they have, and the one process at a time that changes a gateway's
+//! forward entries.
 //!
 //! ```text
 //! discovery ─▶ port_pool ─▶ (reconcile reserves ports)

@@ -12,11 +12,21 @@ use waygate_store::GatewayEip;
 pub(crate) struct Pool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
 
 impl Pool {
-    /// Where to look for free ports on these gateways: addresses that SNAT does not use, then the zone's own gateways, each group in random order.
-    /// The first EIPs of a group are of different gateways, as far as there are: two that are compared should differ in their room for entries.
-    pub(crate) fn candidates(&self, gateways: &[&Gateway], zone: &ZoneId) -> Vec<Vec<AllocationId>> {
+    /// Where to look for free ports on these gateways: addresses that SNAT does not use, then the
+    /// zone's own gateways, each group in random order. The first EIPs of a group are of different
+    /// gateways, as far as there are: two that are compared should differ in their room for
+    /// entries.
+    pub(crate) fn candidates(
+        &self,
+        gateways: &[&Gateway],
+        zone: &ZoneId,
+    ) -> Vec<Vec<AllocationId>> {
         let pool = self.0.read();
-        let mut eips: Vec<_> = gateways.iter().filter_map(|gateway| pool.get(&gateway.nat_gateway_id)).flatten().collect();
+        let mut eips: Vec<_> = gateways
+            .iter()
+            .filter_map(|gateway| pool.get(&gateway.nat_gateway_id))
+            .flatten()
+            .collect();
         eips.shuffle(&mut rand::rng());
         let group = |eip: &GatewayEip| (eip.snat, eip.zone_id != *zone);
         let mut met: BTreeMap<_, usize> = BTreeMap::new();
@@ -46,10 +56,18 @@ mod tests {
 
     fn gateway(id: &str, zone: &str) -> Gateway {
         let (nat_gateway_id, zone_id) = (NatGatewayId::new(id), ZoneId::new(zone));
-        Gateway { nat_gateway_id, name: None, zone_id, ports: 1..=9, eips: Vec::new(), namespaces: std::collections::BTreeSet::new() }
+        Gateway {
+            nat_gateway_id,
+            name: None,
+            zone_id,
+            ports: 1..=9,
+            eips: Vec::new(),
+            namespaces: std::collections::BTreeSet::new(),
+        }
     }
 
-    /// A pool with these EIPs: the first part of a name says which gateway's it is, `snat` that SNAT uses it.
+    /// A pool with these EIPs: the first part of a name says which gateway's it is, `snat` that
+    /// SNAT uses it.
     fn pool(gateways: &[Gateway], eips: &[&str]) -> Pool {
         let pool = Pool::default();
         for gateway in gateways {
@@ -79,9 +97,16 @@ mod tests {
         let pool = pool(&gateways, &["a1", "a2-snat", "b1", "b2-snat", "c1", "c2-snat"]);
         let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
         let shown: Vec<_> = groups.iter().map(|group| sorted(group)).collect();
-        assert_eq!(shown, [vec!["a1", "c1"], vec!["b1"], vec!["a2-snat", "c2-snat"], vec!["b2-snat"]]);
+        assert_eq!(
+            shown,
+            [vec!["a1", "c1"], vec!["b1"], vec!["a2-snat", "c2-snat"], vec!["b2-snat"]]
+        );
         let others = pool.candidates(&[&gateways[1]], &ZoneId::new(OURS));
-        assert_eq!(others.iter().map(|group| sorted(group)).collect::<Vec<_>>(), [["b1"], ["b2-snat"]], "only of these gateways");
+        assert_eq!(
+            others.iter().map(|group| sorted(group)).collect::<Vec<_>>(),
+            [["b1"], ["b2-snat"]],
+            "only of these gateways"
+        );
     }
 
     #[test]
@@ -93,7 +118,11 @@ mod tests {
             let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
             assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
             let of: Vec<_> = groups[0].iter().map(|eip| &eip.as_str()[..1]).collect();
-            assert_eq!(sorted(&groups[0][..3]).iter().map(|eip| &eip[..1]).collect::<Vec<_>>(), ["a", "b", "c"], "{of:?}");
+            assert_eq!(
+                sorted(&groups[0][..3]).iter().map(|eip| &eip[..1]).collect::<Vec<_>>(),
+                ["a", "b", "c"],
+                "{of:?}"
+            );
             firsts.insert(groups[0][0].clone());
         }
         assert_eq!(firsts.len(), 8, "whichever of them may be the first");

@@ -1,4 +1,5 @@
-//! One gateway's lane: changes go out one after the other, or as many at a time as the gateway takes.
+//! One gateway's lane: changes go out one after the other, or as many at a time as the gateway
+//! takes.
 //!
 //! ```text
 //! something queued? ─▶ the gateway's turn ─▶ next_in_lane ─▶ send ─▶ settle, and the lease looks
@@ -6,7 +7,8 @@
 //!        └───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that comes now goes before all that waits.
+//! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that
+//! comes now goes before all that waits.
 
 use super::delivery::{Delivered, FullSince, deliver};
 use crate::context::Worker;
@@ -22,7 +24,8 @@ use waygate_core::ids::LeaseId;
 use waygate_core::rules::timing::{CALL, FENCE};
 use waygate_store::{Error as StoreError, Lane, Wanted};
 
-/// After a refusal for the quota no entry is made for so long: those that wait to make one go elsewhere meanwhile.
+/// After a refusal for the quota no entry is made for so long: those that wait to make one go
+/// elsewhere meanwhile.
 const FULL: Duration = Duration::from_secs(5);
 /// Looks for what other processes have queued this often at first …
 const BUSY: Duration = Duration::from_millis(100);
@@ -42,11 +45,22 @@ struct Serving {
 }
 
 /// Serves a lane until it is lost or `token` is cancelled, and finishes what is in flight.
-pub(crate) async fn serve(worker: Arc<Worker>, lane: Lane, queued: Arc<Notify>, token: CancellationToken) {
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    lane: Lane,
+    queued: Arc<Notify>,
+    token: CancellationToken,
+) {
     // Until now somebody else may have sent.
     worker.cloud.forget_entries(&lane.gateway_id);
-    let mut serving =
-        Serving { worker, lane, full: FullSince::default(), deliveries: JoinSet::new(), resting: Vec::new(), not_before: None };
+    let mut serving = Serving {
+        worker,
+        lane,
+        full: FullSince::default(),
+        deliveries: JoinSet::new(),
+        resting: Vec::new(),
+        not_before: None,
+    };
     let mut pause = BUSY;
     while !token.is_cancelled() {
         match serving.round(&token).await {
@@ -97,12 +111,16 @@ impl Serving {
         let waiting = self.worker.store.waiting_in_lane(gateway).await?;
         self.worker.metrics.queue(gateway, waiting);
         if waiting == 0 {
-            if !self.resting.is_empty() && token.run_until_cancelled(self.worker.cloud.rest(gateway)).await.is_some() {
+            if !self.resting.is_empty()
+                && token.run_until_cancelled(self.worker.cloud.rest(gateway)).await.is_some()
+            {
                 self.wake_rested();
             }
             return Ok(Round::Idle);
         }
-        let Some(turn) = token.run_until_cancelled(self.worker.cloud.turn(gateway)).await else { return Ok(Round::Idle) };
+        let Some(turn) = token.run_until_cancelled(self.worker.cloud.turn(gateway)).await else {
+            return Ok(Round::Idle);
+        };
         if turn.is_rested() || !self.worker.cloud.waits_for_rest(gateway) {
             self.wake_rested();
         }
@@ -113,9 +131,18 @@ impl Serving {
         let full = self.full.lock().is_some_and(|since| since.elapsed() < FULL);
         let wanted = if full { Wanted::NoCreation } else { Wanted::Anything };
         // A turn that is not used is given back when it is dropped.
-        let Some(taken) = self.worker.store.next_in_lane(&self.lane, wanted, CALL, FENCE).await? else { return Ok(Round::Idle) };
+        let Some(taken) = self.worker.store.next_in_lane(&self.lane, wanted, CALL, FENCE).await?
+        else {
+            return Ok(Round::Idle);
+        };
         self.worker.metrics.waited(taken.waited);
-        self.deliveries.spawn(deliver(Arc::clone(&self.worker), self.lane.clone(), turn, taken, Arc::clone(&self.full)));
+        self.deliveries.spawn(deliver(
+            Arc::clone(&self.worker),
+            self.lane.clone(),
+            turn,
+            taken,
+            Arc::clone(&self.full),
+        ));
         Ok(Round::Worked)
     }
 
@@ -129,7 +156,10 @@ impl Serving {
             Ok(Delivered::Told) => {}
             // Else all that waits would be refused in turn, as fast as Postgres can say so.
             Ok(Delivered::NoPermit) => self.not_before = Some(Instant::now() + IDLE),
-            Err(error) => tracing::error!(error = chain(&error), "gateway sender task panicked; the lease reads the entry again"),
+            Err(error) => tracing::error!(
+                error = chain(&error),
+                "gateway sender task panicked; the lease reads the entry again"
+            ),
         }
     }
 
@@ -142,10 +172,16 @@ impl Serving {
         let gateway = self.lane.gateway_id.clone();
         self.deliveries.spawn(async move {
             if let Err(error) = worker.cloud.catch_up(&gateway).await {
-                tracing::debug!(error = chain(&error), "leases whose entries are at rest look for themselves");
+                tracing::debug!(
+                    error = chain(&error),
+                    "leases whose entries are at rest look for themselves"
+                );
             }
             if let Err(error) = worker.store.wake_rested(&leases).await {
-                tracing::debug!(error = chain(&error), "leases whose entries are at rest look a little later");
+                tracing::debug!(
+                    error = chain(&error),
+                    "leases whose entries are at rest look a little later"
+                );
             }
             worker.due.notify_one();
             Delivered::Told

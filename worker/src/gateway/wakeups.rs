@@ -1,4 +1,5 @@
-//! How the senders of this process hear of what was queued here. What other processes queue they find by looking.
+//! How the senders of this process hear of what was queued here. What other processes queue they
+//! find by looking.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use waygate_core::ids::NatGatewayId;
 
-/// How the lanes that are served here hear of what was queued here. What others queue they find by looking.
+/// How the lanes that are served here hear of what was queued here. What others queue they find by
+/// looking.
 #[derive(Default)]
 pub(crate) struct Lanes {
     served: Mutex<BTreeMap<NatGatewayId, Arc<Notify>>>,

@@ -1,6 +1,7 @@
 //! The custom resource of a lease: read, written, its status shown and cleared, removed.
 //!
-//! Spoken at `v1beta1`, the stored version: OpenKruiseGame's own definition, where it is installed over ours, has only that one.
+//! Spoken at `v1beta1`, the stored version: OpenKruiseGame's own definition, where it is installed
+//! over ours, has only that one.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -19,12 +20,20 @@ use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{Content, Object, Removal, ResourceFact};
 use waygate_core::request::{Keep, Kind};
 use waygate_core::resources::{
-    LEASE_ANNOTATION, POD_DNAT_FINALIZER, POD_EIP_FINALIZER, POD_UID_ANNOTATION, PodDNAT, PodEIP, RELEASE_ANNOTATION,
+    LEASE_ANNOTATION, POD_DNAT_FINALIZER, POD_EIP_FINALIZER, POD_UID_ANNOTATION, PodDNAT, PodEIP,
+    RELEASE_ANNOTATION,
 };
 
 /// What we ask of a custom resource type.
 pub(crate) trait Custom:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
 {
 }
 impl Custom for PodEIP {}
@@ -44,29 +53,55 @@ fn finalizer(kind: Kind) -> &'static str {
 /// The object of the lease's name, and whose it is.
 pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact, Error> {
     match lease.kind {
-        Kind::Eip => whose(worker, lease, api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?, Object::Eip).await,
-        Kind::Dnat => whose(worker, lease, api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?, Object::Dnat).await,
+        Kind::Eip => {
+            whose(
+                worker,
+                lease,
+                api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?,
+                Object::Eip,
+            )
+            .await
+        }
+        Kind::Dnat => {
+            whose(
+                worker,
+                lease,
+                api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?,
+                Object::Dnat,
+            )
+            .await
+        }
     }
 }
 
-/// What the object's deletion means. One that goes along with its namespace or its definition was not meant by itself; who means it says so.
+/// What the object's deletion means. One that goes along with its namespace or its definition was
+/// not meant by itself; who means it says so.
 async fn removal<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<Removal, Error> {
     if object.meta().deletion_timestamp.is_none() {
         return Ok(Removal::None);
     }
-    if object.annotations().get(RELEASE_ANNOTATION).is_some_and(|value| value == "true") || lease.phase != Phase::Kept {
+    if object.annotations().get(RELEASE_ANNOTATION).is_some_and(|value| value == "true")
+        || lease.phase != Phase::Kept
+    {
         return Ok(Removal::Asked);
     }
     let namespaces = Api::<Namespace>::all(worker.kube.clone());
     let namespace = namespaces.get_metadata_opt(&lease.namespace).await?;
     let definitions = Api::<CustomResourceDefinition>::all(worker.kube.clone());
-    let definition = definitions.get_metadata_opt(&format!("{}.{}", K::plural(&()), K::group(&()))).await?;
+    let definition =
+        definitions.get_metadata_opt(&format!("{}.{}", K::plural(&()), K::group(&()))).await?;
     let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
-    let meant = namespace.is_some_and(|it| stays(&it.metadata)) && definition.is_some_and(|it| stays(&it.metadata));
+    let meant = namespace.is_some_and(|it| stays(&it.metadata))
+        && definition.is_some_and(|it| stays(&it.metadata));
     Ok(if meant { Removal::Asked } else { Removal::Swept })
 }
 
-async fn whose<K: Custom>(worker: &Worker, lease: &Lease, object: Option<K>, mine: fn(Box<K>) -> Object) -> Result<ResourceFact, Error> {
+async fn whose<K: Custom>(
+    worker: &Worker,
+    lease: &Lease,
+    object: Option<K>,
+    mine: fn(Box<K>) -> Object,
+) -> Result<ResourceFact, Error> {
     let Some(object) = object else { return Ok(ResourceFact::Absent) };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
@@ -111,7 +146,12 @@ async fn is_foreign_as<K: Custom>(worker: &Worker, pod: &Pod) -> Result<bool, Er
 }
 
 /// Creates the object with finalizer, lease and spec, or brings its spec up to date.
-pub(crate) async fn write(worker: &Worker, lease: &Lease, fact: &ResourceFact, content: &Content) -> Result<(), Error> {
+pub(crate) async fn write(
+    worker: &Worker,
+    lease: &Lease,
+    fact: &ResourceFact,
+    content: &Content,
+) -> Result<(), Error> {
     match (content, fact) {
         (Content::Eip { spec, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
             patch(worker, lease, &**object, json!({ "spec": spec })).await
@@ -120,10 +160,20 @@ pub(crate) async fn write(worker: &Worker, lease: &Lease, fact: &ResourceFact, c
             patch(worker, lease, &**object, json!({ "spec": spec })).await
         }
         (Content::Eip { spec, .. }, _) => {
-            create(worker, lease, PodEIP { metadata: metadata(lease), spec: spec.clone(), status: None }).await
+            create(
+                worker,
+                lease,
+                PodEIP { metadata: metadata(lease), spec: spec.clone(), status: None },
+            )
+            .await
         }
         (Content::Dnat { spec, .. }, _) => {
-            create(worker, lease, PodDNAT { metadata: metadata(lease), spec: (**spec).clone(), status: None }).await
+            create(
+                worker,
+                lease,
+                PodDNAT { metadata: metadata(lease), spec: (**spec).clone(), status: None },
+            )
+            .await
         }
     }
 }
@@ -142,9 +192,14 @@ fn metadata(lease: &Lease) -> ObjectMeta {
         namespace: Some(lease.namespace.clone()),
         finalizers: Some(vec![finalizer(lease.kind).to_owned()]),
         // What may outlive its pod has no owner, nor has any PodEIP, as the original's has none.
-        owner_references: (lease.kind == Kind::Dnat && lease.request.keep() == Keep::Not).then(|| vec![owner]),
+        owner_references: (lease.kind == Kind::Dnat && lease.request.keep() == Keep::Not)
+            .then(|| vec![owner]),
         annotations: Some(
-            [(LEASE_ANNOTATION.to_owned(), lease.id.to_string()), (POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into(),
+            [
+                (LEASE_ANNOTATION.to_owned(), lease.id.to_string()),
+                (POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string()),
+            ]
+            .into(),
         ),
         ..ObjectMeta::default()
     }
@@ -156,23 +211,42 @@ async fn create<K: Custom>(worker: &Worker, lease: &Lease, object: K) -> Result<
 }
 
 /// A merge patch that holds only for the object as it was read.
-async fn patch<K: Custom>(worker: &Worker, lease: &Lease, object: &K, mut change: Value) -> Result<(), Error> {
+async fn patch<K: Custom>(
+    worker: &Worker,
+    lease: &Lease,
+    object: &K,
+    mut change: Value,
+) -> Result<(), Error> {
     // A kept object's pod is another now.
     change["metadata"]["annotations"] = json!({ POD_UID_ANNOTATION: lease.pod_uid });
     change["metadata"]["uid"] = json!(object.uid());
     change["metadata"]["resourceVersion"] = json!(object.resource_version());
-    api::<K>(worker, lease).patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    api::<K>(worker, lease)
+        .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .await?;
     Ok(())
 }
 
-async fn patch_status<K: Custom>(worker: &Worker, lease: &Lease, object: &K, status: Value) -> Result<(), Error> {
+async fn patch_status<K: Custom>(
+    worker: &Worker,
+    lease: &Lease,
+    object: &K,
+    status: Value,
+) -> Result<(), Error> {
     let change = json!({ "metadata": { "uid": object.uid(), "resourceVersion": object.resource_version() }, "status": status });
-    api::<K>(worker, lease).patch_status(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    api::<K>(worker, lease)
+        .patch_status(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .await?;
     Ok(())
 }
 
 /// Shows an address in the status. Nothing is written where it stands already.
-pub(crate) async fn show(worker: &Worker, lease: &Lease, fact: &ResourceFact, content: &Content) -> Result<(), Error> {
+pub(crate) async fn show(
+    worker: &Worker,
+    lease: &Lease,
+    fact: &ResourceFact,
+    content: &Content,
+) -> Result<(), Error> {
     match (content, fact) {
         (content, ResourceFact::Mine(object, _)) if content.is(object) => Ok(()),
         (Content::Eip { status, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
@@ -186,36 +260,58 @@ pub(crate) async fn show(worker: &Worker, lease: &Lease, fact: &ResourceFact, co
 }
 
 /// Takes the address out of the status; what others may have written beside it stays.
-pub(crate) async fn clear(worker: &Worker, lease: &Lease, fact: &ResourceFact) -> Result<(), Error> {
+pub(crate) async fn clear(
+    worker: &Worker,
+    lease: &Lease,
+    fact: &ResourceFact,
+) -> Result<(), Error> {
     match fact {
         ResourceFact::Mine(Object::Eip(object), _) => {
             let nothing = json!({ "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null, "status": null });
             patch_status(worker, lease, &**object, nothing).await
         }
         ResourceFact::Mine(Object::Dnat(object), _) => {
-            patch_status(worker, lease, &**object, json!({ "entries": null, "created": null })).await
+            patch_status(worker, lease, &**object, json!({ "entries": null, "created": null }))
+                .await
         }
-        ResourceFact::Absent | ResourceFact::Stray | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Ok(()),
+        ResourceFact::Absent
+        | ResourceFact::Stray
+        | ResourceFact::Another { .. }
+        | ResourceFact::Foreign { .. } => Ok(()),
     }
 }
 
-/// Deletes the object and takes our finalizer off, in this order: without the finalizer but not deleted it would be nobody's.
-pub(crate) async fn remove(worker: &Worker, lease: &Lease, fact: &ResourceFact) -> Result<(), Error> {
+/// Deletes the object and takes our finalizer off, in this order: without the finalizer but not
+/// deleted it would be nobody's.
+pub(crate) async fn remove(
+    worker: &Worker,
+    lease: &Lease,
+    fact: &ResourceFact,
+) -> Result<(), Error> {
     match fact {
         ResourceFact::Mine(Object::Eip(object), _) => remove_object(worker, lease, &**object).await,
-        ResourceFact::Mine(Object::Dnat(object), _) => remove_object(worker, lease, &**object).await,
+        ResourceFact::Mine(Object::Dnat(object), _) => {
+            remove_object(worker, lease, &**object).await
+        }
         ResourceFact::Stray => match lease.kind {
             Kind::Eip => remove_stray::<PodEIP>(worker, lease).await,
             Kind::Dnat => remove_stray::<PodDNAT>(worker, lease).await,
         },
-        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => Ok(()),
+        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => {
+            Ok(())
+        }
     }
 }
 
 /// Removes what a lease that is no more left behind, if it is still that.
 async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
     match api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
-        Some(object) if object.annotations().get(POD_UID_ANNOTATION).is_some_and(|uid| uid != lease.pod_uid.as_str()) => {
+        Some(object)
+            if object
+                .annotations()
+                .get(POD_UID_ANNOTATION)
+                .is_some_and(|uid| uid != lease.pod_uid.as_str()) =>
+        {
             remove_object(worker, lease, &object).await
         }
         _ => Err(Error::Changed),
@@ -228,9 +324,14 @@ async fn remove_object<K: Custom>(worker: &Worker, lease: &Lease, object: &K) ->
         let same = Preconditions { uid: object.uid(), resource_version: None };
         api.delete(&lease.pod_name, &DeleteParams::background().preconditions(same)).await?;
     }
-    let others: Vec<_> = object.finalizers().iter().filter(|name| *name != finalizer(lease.kind)).collect();
+    let others: Vec<_> =
+        object.finalizers().iter().filter(|name| *name != finalizer(lease.kind)).collect();
     let change = json!({ "metadata": { "uid": object.uid(), "finalizers": others } });
-    match api.patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change)).await.map_err(Error::from) {
+    match api
+        .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .map_err(Error::from)
+    {
         Ok(_) | Err(Error::Changed) => Ok(()),
         Err(error) => Err(error),
     }

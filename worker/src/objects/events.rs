@@ -10,7 +10,10 @@ pub(crate) struct Events(Recorder);
 impl Events {
     /// Events of this worker.
     pub(crate) fn new(client: Client) -> Self {
-        Self(Recorder::new(client, Reporter { controller: "waygate-worker".to_owned(), instance: None }))
+        Self(Recorder::new(
+            client,
+            Reporter { controller: "waygate-worker".to_owned(), instance: None },
+        ))
     }
 
     /// Something went as it should.
@@ -26,7 +29,13 @@ impl Events {
     async fn write(&self, type_: EventType, pod: &Pod, reason: &str, note: &str) {
         // The API refuses notes of more than 1024 bytes.
         let note: String = note.chars().take(300).collect();
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: "PublicAddress".to_owned(), secondary: None };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "PublicAddress".to_owned(),
+            secondary: None,
+        };
         let reference: ObjectReference = pod.object_ref(&());
         if let Err(error) = self.0.publish(&event, &reference).await {
             tracing::debug!(error = crate::errors::chain(&error), "an event was not written");

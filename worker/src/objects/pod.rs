@@ -1,4 +1,5 @@
-//! How a pod is read (what it asks for, what it was told), and how it is told: each write holds only for the pod as it was read.
+//! How a pod is read (what it asks for, what it was told), and how it is told: each write holds
+//! only for the pod as it was read.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -21,13 +22,15 @@ pub(crate) fn announcement(kind: Kind) -> &'static str {
     }
 }
 
-/// `Kind/name` of the pod's controller. Not its UID: a StatefulSet that is made anew under its name is the same to its pods.
+/// `Kind/name` of the pod's controller. Not its UID: a StatefulSet that is made anew under its name
+/// is the same to its pods.
 pub(crate) fn controller(pod: &Pod) -> Option<String> {
     let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
     Some(format!("{}/{}", owner.kind, owner.name))
 }
 
-/// The pod as a successor of one that is gone; none while it asks for nothing of the kind, or is on its own way out.
+/// The pod as a successor of one that is gone; none while it asks for nothing of the kind, or is on
+/// its own way out.
 pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
     let Asks::For(request) = asks(worker, pod, kind) else { return None };
     let leaving = exited(pod) || pod.metadata.deletion_timestamp.is_some();
@@ -35,12 +38,18 @@ pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Succes
     (!leaving).then(|| Successor { uid, controller: controller(pod), request: *request })
 }
 
-/// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not taken.
+/// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not
+/// taken.
 pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    worker.config.read_annotations(pod.annotations(), namespace, controller.map(|owner| owner.kind.as_str()), host_network)
+    worker.config.read_annotations(
+        pod.annotations(),
+        namespace,
+        controller.map(|owner| owner.kind.as_str()),
+        host_network,
+    )
 }
 
 /// What a pod asks for of one kind, served or not.
@@ -56,7 +65,8 @@ pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
     }
 }
 
-/// Phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: they crash, and start again.
+/// Phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: they crash, and start
+/// again.
 pub(crate) fn exited(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -64,13 +74,19 @@ pub(crate) fn exited(pod: &Pod) -> bool {
 
 /// Whether the pod has the readiness gate of a kind.
 pub(crate) fn gated(pod: &Pod, kind: Kind) -> bool {
-    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+    let gates =
+        pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
     gates.iter().any(|gate| gate.condition_type == kind.gate())
 }
 
 /// Our condition of a kind.
 pub(crate) fn condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind.gate())
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == kind.gate())
 }
 
 /// The pod as the plan sees it.
@@ -85,7 +101,9 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
         // The first IPv4 of a dual-stack pod; EIPs and forward entries know no IPv6.
         ip: status
             .into_iter()
-            .flat_map(|status| status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip)))
+            .flat_map(|status| {
+                status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip))
+            })
             .find_map(|ip| ip.parse().ok()),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         exited: exited(pod),
@@ -97,8 +115,14 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
     }
 }
 
-/// Writes, or with `None` removes, the annotation that tells the pod its address; gives the pod as it is then.
-pub(crate) async fn write_announcement(worker: &Worker, pod: &Pod, kind: Kind, value: Option<&str>) -> Result<Box<Pod>, Error> {
+/// Writes, or with `None` removes, the annotation that tells the pod its address; gives the pod as
+/// it is then.
+pub(crate) async fn write_announcement(
+    worker: &Worker,
+    pod: &Pod,
+    kind: Kind,
+    value: Option<&str>,
+) -> Result<Box<Pod>, Error> {
     let patch = json!({ "metadata": {
         "uid": pod.uid(), "resourceVersion": pod.resource_version(), "annotations": { announcement(kind): value },
     }});
@@ -107,7 +131,12 @@ pub(crate) async fn write_announcement(worker: &Worker, pod: &Pod, kind: Kind, v
 }
 
 /// Writes one condition by strategic merge, so that no other controller's is touched.
-pub(crate) async fn write_condition(worker: &Worker, pod: &Pod, kind: Kind, verdict: &Verdict) -> Result<(), Error> {
+pub(crate) async fn write_condition(
+    worker: &Worker,
+    pod: &Pod,
+    kind: Kind,
+    verdict: &Verdict,
+) -> Result<(), Error> {
     let patch = json!({
         "metadata": { "uid": pod.uid(), "resourceVersion": pod.resource_version() },
         "status": { "conditions": [new_condition(pod, kind, verdict, Timestamp::now())] },
@@ -120,9 +149,13 @@ pub(crate) async fn write_condition(worker: &Worker, pod: &Pod, kind: Kind, verd
 /// The condition to write: its transition time moves only with its status.
 fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
     let status = if verdict.status { "True" } else { "False" };
-    let former = condition(pod, kind).filter(|former| former.status == status).and_then(|former| former.last_transition_time.as_ref());
-    let moved =
-        former.map_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let former = condition(pod, kind)
+        .filter(|former| former.status == status)
+        .and_then(|former| former.last_transition_time.as_ref());
+    let moved = former.map_or_else(
+        || now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    );
     json!({
         "type": kind.gate(), "status": status, "reason": verdict.reason, "message": verdict.message, "lastTransitionTime": moved,
     })

@@ -1,4 +1,5 @@
-//! Takes what a lease holds: an EIP that was not bought for it, ports; and waits where another lease has it.
+//! Takes what a lease holds: an EIP that was not bought for it, ports; and waits where another
+//! lease has it.
 
 use super::outcome::{After, Pause};
 use super::pass::Pass;
@@ -14,8 +15,16 @@ use waygate_store::{Error as StoreError, Sighting};
 
 impl Pass<'_> {
     /// The first of these that no other lease has; the wait is for where each has one.
-    pub(crate) async fn take_eip(&self, candidates: &[(AllocationId, Ipv4Addr)], or: Wait) -> Result<After, Error> {
-        if self.claimed().take_eip(candidates).await? { Ok(After::Next) } else { self.wait(or).await }
+    pub(crate) async fn take_eip(
+        &self,
+        candidates: &[(AllocationId, Ipv4Addr)],
+        or: Wait,
+    ) -> Result<After, Error> {
+        if self.claimed().take_eip(candidates).await? {
+            Ok(After::Next)
+        } else {
+            self.wait(or).await
+        }
     }
 
     /// Asks the older pod's lease for its EIP, which gives it up by itself.
@@ -29,7 +38,10 @@ impl Pass<'_> {
     /// Takes the PrePaid EIP that a lease on its way out leaves unused.
     pub(crate) async fn take_spare(&self, spare: LeaseId) -> Result<After, Error> {
         if !self.claimed().take_spare(spare).await? {
-            return Ok(After::reread("another pod was faster; the next look shows what is left", Patience::Poll));
+            return Ok(After::reread(
+                "another pod was faster; the next look shows what is left",
+                Patience::Poll,
+            ));
         }
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %spare, "takes a PrePaid EIP that waited unused");
         self.worker.due.notify_one();
@@ -66,8 +78,12 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Where a unique constraint says that another lease holds the thing: waits for that one, and says so.
-    pub(crate) async fn wait_on_conflict(&self, done: Result<(), StoreError>) -> Result<After, Error> {
+    /// Where a unique constraint says that another lease holds the thing: waits for that one, and
+    /// says so.
+    pub(crate) async fn wait_on_conflict(
+        &self,
+        done: Result<(), StoreError>,
+    ) -> Result<After, Error> {
         let Err(error) = done else { return Ok(After::Next) };
         let Some(constraint) = error.conflict() else { return Err(error.into()) };
         let Some(wait) = conflict::wait_for(constraint) else { return Err(error.into()) };
@@ -78,7 +94,8 @@ impl Pass<'_> {
         self.wait(wait).await
     }
 
-    /// A former pod's entries still point at this pod's address: what takes them away goes before everything else that waits.
+    /// A former pod's entries still point at this pod's address: what takes them away goes before
+    /// everything else that waits.
     async fn expedite_removal(&self) -> Result<(), Error> {
         let Some(ip) = reads::pod_ip(&self.observed.pod) else { return Ok(()) };
         for gateway in self.worker.store.hurry(self.lease().id, ip).await? {
@@ -90,17 +107,33 @@ impl Pass<'_> {
 
     /// Makes sure that the pod which asks next has a lease.
     pub(crate) async fn observe_next_pod(&self) -> Result<(), Error> {
-        let Some(pod) = succession::pod_to_observe(self.lease(), &self.observed.pod, self.observed.successor.as_ref()) else {
+        let Some(pod) = succession::pod_to_observe(
+            self.lease(),
+            &self.observed.pod,
+            self.observed.successor.as_ref(),
+        ) else {
             return Ok(());
         };
         self.observe_pod(self.lease(), &pod.uid, pod.controller.as_deref(), &pod.request).await
     }
 
-    async fn observe_pod(&self, lease: &Lease, uid: &PodUid, controller: Option<&str>, request: &Request) -> Result<(), Error> {
+    async fn observe_pod(
+        &self,
+        lease: &Lease,
+        uid: &PodUid,
+        controller: Option<&str>,
+        request: &Request,
+    ) -> Result<(), Error> {
         let Ok(pod_uid) = uid.as_str().parse() else { return Ok(()) };
         // When it was made is known from its next event.
-        let sighting =
-            Sighting { namespace: &lease.namespace, pod_name: &lease.pod_name, pod_uid, controller, pod_created_at: None, request };
+        let sighting = Sighting {
+            namespace: &lease.namespace,
+            pod_name: &lease.pod_name,
+            pod_uid,
+            controller,
+            pod_created_at: None,
+            request,
+        };
         self.worker.store.sight(self.worker.cluster, &sighting).await?;
         self.worker.due.notify_one();
         Ok(())

@@ -15,14 +15,16 @@ use waygate_core::ids::LeaseId;
 use waygate_core::rules::timing::CLAIM;
 use waygate_serving::Check;
 
-/// Looks at the store this often when leases are at work or news came in: a lease that polls the cloud is due within fractions of a second.
+/// Looks at the store this often when leases are at work or news came in: a lease that polls the
+/// cloud is due within fractions of a second.
 const BUSY: Duration = Duration::from_millis(100);
 /// And this often when nothing happens. Pod events do not wait for it: they wake the loop.
 const IDLE: Duration = Duration::from_secs(1);
 /// Claims are renewed three times in their life, so that one lost renewal does no harm.
 const RENEWAL: Duration = Duration::from_secs(4);
 
-/// The leases at work in this process. Only they are renewed: one that was left because of an error must lapse.
+/// The leases at work in this process. Only they are renewed: one that was left because of an error
+/// must lapse.
 #[derive(Clone, Default)]
 pub(crate) struct AtWork(Arc<Mutex<BTreeSet<LeaseId>>>);
 
@@ -50,7 +52,11 @@ impl Drop for Working {
 }
 
 /// Renews the claims of the leases at work until nobody works any more.
-pub(crate) async fn renew(worker: Arc<Worker>, at_work: AtWork, token: CancellationToken) -> Result<(), Infallible> {
+pub(crate) async fn renew(
+    worker: Arc<Worker>,
+    at_work: AtWork,
+    token: CancellationToken,
+) -> Result<(), Infallible> {
     while !token.is_cancelled() || !at_work.leases().is_empty() {
         if token.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_none() {
             tokio::time::sleep(BUSY).await;
@@ -59,13 +65,17 @@ pub(crate) async fn renew(worker: Arc<Worker>, at_work: AtWork, token: Cancellat
         if !leases.is_empty()
             && let Err(error) = worker.store.renew(worker.owner, &leases, CLAIM).await
         {
-            tracing::warn!(error = chain(&error), "claims were not renewed; if they lapse, somebody else takes over");
+            tracing::warn!(
+                error = chain(&error),
+                "claims were not renewed; if they lapse, somebody else takes over"
+            );
         }
     }
     Ok(())
 }
 
-/// Runs until `token` is cancelled, then waits for the leases at work. `reached` says whether the store answers.
+/// Runs until `token` is cancelled, then waits for the leases at work. `reached` says whether the
+/// store answers.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     at_work: AtWork,
@@ -79,7 +89,11 @@ pub(crate) async fn run(
     while !token.is_cancelled() {
         let limit = i64::try_from(room.available_permits()).unwrap_or(i64::MAX);
         // Not under `select!`: a cancelled query can leave a connection inside an open transaction.
-        let claims = if limit == 0 { Ok(Vec::new()) } else { worker.store.claim(worker.cluster, worker.owner, limit, CLAIM).await };
+        let claims = if limit == 0 {
+            Ok(Vec::new())
+        } else {
+            worker.store.claim(worker.cluster, worker.owner, limit, CLAIM).await
+        };
         match claims {
             Ok(claims) => {
                 reached.set(true);
@@ -97,7 +111,10 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 reached.set(false);
-                tracing::warn!(error = chain(&error), "the lease store does not answer; addresses stay as they are");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the lease store does not answer; addresses stay as they are"
+                );
                 pause = IDLE;
             }
         }

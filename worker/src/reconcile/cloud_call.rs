@@ -1,5 +1,5 @@
-//! One change asked of the cloud by a lease's claim holder: intent committed, sent once, answer recorded. Forward entries go another way: see
-//! `worker/src/gateway/sender.rs`.
+//! One change asked of the cloud by a lease's claim holder: intent committed, sent once, answer
+//! recorded. Forward entries go another way: see `worker/src/gateway/sender.rs`.
 //!
 //! ```text
 //! intend ─▶ (commit) ─▶ send ─▶ settle: done │ refused        no answer, or not a definite one: unresolved, for the next look
@@ -31,7 +31,14 @@ impl Pass<'_> {
     async fn send(&self, operation: &Operation) -> Result<After, Error> {
         let (worker, token) = (self.worker, operation.id.to_string());
         let action = operation.change.action();
-        let answered = worker.cloud.change(&operation.change, operation.change.takes_token().then_some(token.as_str()), CALL).await;
+        let answered = worker
+            .cloud
+            .change(
+                &operation.change,
+                operation.change.takes_token().then_some(token.as_str()),
+                CALL,
+            )
+            .await;
         worker.metrics.calls(action, CallOutcome::of(&answered));
         let error = match answered {
             Ok(answer) => {
@@ -44,7 +51,8 @@ impl Pass<'_> {
         };
         let cause = chain(&error);
         tracing::info!(lease.id = %self.claim.lease_id, cloud.action = action, error = cause, "cloud change failed");
-        let may_still_arrive = response::may_still_arrive(operation, &self.loaded.operations, self.loaded.now);
+        let may_still_arrive =
+            response::may_still_arrive(operation, &self.loaded.operations, self.loaded.now);
         let mut after = After::Next;
         for record in response::of_claimant(&operation.change, &error.failure(), may_still_arrive) {
             if let Some(pause) = self.record(operation, record, &cause).await? {
@@ -55,11 +63,22 @@ impl Pass<'_> {
     }
 
     /// Records one thing of a failed change; gives what follows, where it is a pause.
-    async fn record(&self, operation: &Operation, record: Record, cause: &str) -> Result<Option<After>, Error> {
+    async fn record(
+        &self,
+        operation: &Operation,
+        record: Record,
+        cause: &str,
+    ) -> Result<Option<After>, Error> {
         let store = &self.worker.store;
         match record {
             Record::Settle(outcome, effect) => {
-                store.settle(Bringer::Claimant(self.claim), operation, Settlement::failed(outcome, effect, cause)).await?;
+                store
+                    .settle(
+                        Bringer::Claimant(self.claim),
+                        operation,
+                        Settlement::failed(outcome, effect, cause),
+                    )
+                    .await?;
             }
             Record::Learn(Lesson::AddressNotReclaimable) => {
                 tracing::info!(lease.id = %self.claim.lease_id, error = cause, "previous address cannot be reclaimed; a new one is allocated");
@@ -68,7 +87,9 @@ impl Pass<'_> {
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::Reject(refused) => return Ok(Some(self.report_rejection(refused).await?)),
             // A gateway's sender records these.
-            Record::Learn(Lesson::GatewayFull | Lesson::ModifyDenied) | Record::Requeue | Record::MarkUnanswered => {}
+            Record::Learn(Lesson::GatewayFull | Lesson::ModifyDenied)
+            | Record::Requeue
+            | Record::MarkUnanswered => {}
         }
         Ok(None)
     }

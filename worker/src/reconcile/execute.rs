@@ -1,4 +1,5 @@
-//! Carries out one step. Decides nothing: what to do stands in the step, and what an answer means in `waygate_core::rules`.
+//! Carries out one step. Decides nothing: what to do stands in the step, and what an answer means
+//! in `waygate_core::rules`.
 
 use super::outcome::{After, Pause};
 use super::pass::Pass;
@@ -47,23 +48,33 @@ impl Pass<'_> {
             Step::YieldResource => claimed.set_resource(Writes::No).await?,
             Step::Doubt => {
                 claimed.doubt().await?;
-                return Ok(After::reread("what was published did not show in one read; the next decides", Patience::Event));
+                return Ok(After::reread(
+                    "what was published did not show in one read; the next decides",
+                    Patience::Event,
+                ));
             }
             Step::Change { resource, change } => return self.ask_cloud(&resource, &change).await,
             Step::Queue { gateway, asks } => return self.queue(&gateway, &asks).await,
             Step::Unqueue(id) => claimed.unqueue(id).await?,
             Step::Requeue(id) => self.requeue(id).await?,
             Step::Resend(id) => return self.resend(self.operation(id)?).await,
-            Step::Settle { operation, outcome, answer } => self.settle_by_read(operation, outcome, answer.as_ref()).await?,
+            Step::Settle { operation, outcome, answer } => {
+                self.settle_by_read(operation, outcome, answer.as_ref()).await?;
+            }
             Step::Miss(operation) => {
                 claimed.miss(operation).await?;
-                return Ok(After::reread("an answer was lost and no effect shows; the next read decides", Patience::Event));
+                return Ok(After::reread(
+                    "an answer was lost and no effect shows; the next read decides",
+                    Patience::Event,
+                ));
             }
             Step::WriteResource(content) => self.write_resource(&content).await?,
             Step::Publish(publication) => self.publish(&publication).await?,
             Step::Withdraw(withdrawal) => self.withdraw(&withdrawal).await?,
             Step::WithdrawLost(withdrawal) => self.withdraw_lost(&withdrawal).await?,
-            Step::RemoveResource => custom_resource::remove(self.worker, self.lease(), &self.observed.resource).await?,
+            Step::RemoveResource => {
+                custom_resource::remove(self.worker, self.lease(), &self.observed.resource).await?;
+            }
             Step::Report(refused) => return self.report_rejection(refused).await,
             Step::Wait(wait) => return self.wait(wait).await,
         }
@@ -98,7 +109,8 @@ impl Pass<'_> {
     }
 
     async fn forget(&self) -> Result<After, Error> {
-        // The next pod may have asked after the read that ended this lease and before it was ending.
+        // The next pod may have asked after the read that ended this lease and before it was
+        // ending.
         self.observe_next_pod().await?;
         self.claimed().forget().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "lease deleted");
@@ -115,13 +127,26 @@ impl Pass<'_> {
         let message = "many kept custom resources were deleted within ten minutes; this one's is kept until somebody sets waygate.dev/release to \
                        \"true\" on it, or the others are through";
         tracing::warn!(lease.id = %self.claim.lease_id, pod = self.pod_name(), "{message}");
-        self.wait(Wait { reason: Reason::ReleaseHeld, message: message.to_owned(), patience: Patience::Person }).await
+        self.wait(Wait {
+            reason: Reason::ReleaseHeld,
+            message: message.to_owned(),
+            patience: Patience::Person,
+        })
+        .await
     }
 
-    async fn settle_by_read(&self, id: Uuid, outcome: Outcome, answer: Option<&Answer>) -> Result<(), Error> {
+    async fn settle_by_read(
+        &self,
+        id: Uuid,
+        outcome: Outcome,
+        answer: Option<&Answer>,
+    ) -> Result<(), Error> {
         let operation = self.operation(id)?;
         tracing::info!(lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome, "operation resolved by a read");
-        self.worker.store.settle(Bringer::Claimant(self.claim), operation, Settlement::observed(outcome, answer)).await?;
+        self.worker
+            .store
+            .settle(Bringer::Claimant(self.claim), operation, Settlement::observed(outcome, answer))
+            .await?;
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! Works on claimed leases: load → observe → plan → execute, step by step, until the plan says wait.
+//! Works on claimed leases: load → observe → plan → execute, step by step, until the plan says
+//! wait.
 //!
 //! ```text
 //! claims ─▶ reconcile ─▶ observe ─▶ plan::next ─▶ execute ─┬▶ allocation, cloud_call, publication
@@ -31,14 +32,17 @@ use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 
 /// Steps in one go. A lease with a hundred ports takes a few hundred; more than this spins.
 const MOST_STEPS: usize = 2000;
-/// Leases that wait for the same thing look again a fifth sooner or later, so that they keep out of step.
+/// Leases that wait for the same thing look again a fifth sooner or later, so that they keep out of
+/// step.
 const SPREAD: Range<f64> = 0.8..1.2;
 
 /// Works on a lease until it must wait, is deleted, or another worker has it.
 async fn reconcile(worker: &Worker, claim: &Claim) {
     if let Err(error) = run_steps(worker, claim).await {
         match error {
-            Error::Store(StoreError::ClaimLost) => tracing::debug!(lease.id = %claim.lease_id, "the claim was lost"),
+            Error::Store(StoreError::ClaimLost) => {
+                tracing::debug!(lease.id = %claim.lease_id, "the claim was lost");
+            }
             error => tracing::warn!(
                 lease.id = %claim.lease_id, error = chain(&error),
                 "reconcile failed; the claim expires and the lease is tried again"
@@ -76,8 +80,14 @@ struct Carried {
     wake: i64,
 }
 
-async fn run_step(worker: &Worker, claim: &Claim, loaded: &Loaded, carried: Option<Carried>) -> Result<(After, Option<Carried>), Error> {
-    let observed = observe::observe(worker, loaded, carried.map(|carried| carried.observed)).await?;
+async fn run_step(
+    worker: &Worker,
+    claim: &Claim,
+    loaded: &Loaded,
+    carried: Option<Carried>,
+) -> Result<(After, Option<Carried>), Error> {
+    let observed =
+        observe::observe(worker, loaded, carried.map(|carried| carried.observed)).await?;
     let pass = Pass { worker, claim, loaded, observed: &observed };
     let situation = pass.situation();
     let step = plan::next(&situation);
@@ -93,15 +103,33 @@ async fn run_step(worker: &Worker, claim: &Claim, loaded: &Loaded, carried: Opti
     Ok((after, still_stands.then_some(Carried { observed, wake })))
 }
 
-async fn finish(worker: &Worker, claim: &Claim, loaded: &Loaded, pause: &Pause) -> Result<(), Error> {
+async fn finish(
+    worker: &Worker,
+    claim: &Claim,
+    loaded: &Loaded,
+    pause: &Pause,
+) -> Result<(), Error> {
     let heard = loaded.refused.as_ref();
-    let history = History { reason: loaded.reason.as_deref(), tries: loaded.tries, refusals: heard.map(|_| loaded.refusals) };
+    let history = History {
+        reason: loaded.reason.as_deref(),
+        tries: loaded.tries,
+        refusals: heard.map(|_| loaded.refusals),
+    };
     let tries = history.tries_for(&pause.reason);
-    let again = retry::delay(pause.patience, tries, loaded.now, rand::rng().random_range(SPREAD)).max(pause.at_least);
-    let finish = Finish { wake: loaded.wake, again, tries, reason: &pause.reason, message: &pause.message, heard };
+    let again = retry::delay(pause.patience, tries, loaded.now, rand::rng().random_range(SPREAD))
+        .max(pause.at_least);
+    let finish = Finish {
+        wake: loaded.wake,
+        again,
+        tries,
+        reason: &pause.reason,
+        message: &pause.message,
+        heard,
+    };
     worker.store.claimed(claim).finish(&finish).await?;
     if pause.patience == Patience::Poll {
-        // The claim loop sleeps until something is due; a poll is due before it would wake by itself.
+        // The claim loop sleeps until something is due; a poll is due before it would wake by
+        // itself.
         worker.due.notify_one();
     }
     Ok(())

@@ -1,6 +1,8 @@
-//! Reads what a lease refers to: its pod, its custom resource, its things in the cloud. Decides nothing.
+//! Reads what a lease refers to: its pod, its custom resource, its things in the cloud. Decides
+//! nothing.
 //!
-//! The lease and its operations were loaded before: every read below began after the last answer to one of them.
+//! The lease and its operations were loaded before: every read below began after the last answer to
+//! one of them.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -35,10 +37,19 @@ pub(crate) struct Observed {
     pub cloud: CloudFacts,
 }
 
-/// Reads it all; not again what is `known` from before the last step, where [`waygate_core::plan::still_stands`] says that it serves for the next.
-pub(crate) async fn observe(worker: &Worker, loaded: &Loaded, known: Option<Observed>) -> Result<Observed, Error> {
+/// Reads it all; not again what is `known` from before the last step, where
+/// [`waygate_core::plan::still_stands`] says that it serves for the next.
+pub(crate) async fn observe(
+    worker: &Worker,
+    loaded: &Loaded,
+    known: Option<Observed>,
+) -> Result<Observed, Error> {
     let lease = &loaded.lease;
-    let found = if lease.eip.is_none() { worker.store.eip_sources(lease).await? } else { EipSources::default() };
+    let found = if lease.eip.is_none() {
+        worker.store.eip_sources(lease).await?
+    } else {
+        EipSources::default()
+    };
     let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
     if let Some(known) = known {
         let cloud = cloud_facts(worker, loaded, &known.pod, known.cloud).await?;
@@ -47,7 +58,9 @@ pub(crate) async fn observe(worker: &Worker, loaded: &Loaded, known: Option<Obse
     let named = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
     // Its name absent, or standing for another UID, is the only proof that a pod is gone.
     let (live, other): (Option<_>, Option<_>) = match named {
-        Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => (Some(pod), None),
+        Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => {
+            (Some(pod), None)
+        }
         other => (None, other),
     };
     let successor = other.and_then(|pod| pod::successor(worker, &pod, lease.kind));
@@ -60,11 +73,21 @@ pub(crate) async fn observe(worker: &Worker, loaded: &Loaded, known: Option<Obse
     Ok(Observed { live, pod, successor, resource, sources, cloud })
 }
 
-async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact, known: CloudFacts) -> Result<CloudFacts, Error> {
+async fn cloud_facts(
+    worker: &Worker,
+    loaded: &Loaded,
+    pod: &PodFact,
+    known: CloudFacts,
+) -> Result<CloudFacts, Error> {
     let lease = &loaded.lease;
     let began = Instant::now();
     let reads = reads::needed(lease, &loaded.operations, pod);
-    let mut facts = CloudFacts { eip: known.eip, eni: known.eni, gateway: loaded.gateway.clone(), ..CloudFacts::default() };
+    let mut facts = CloudFacts {
+        eip: known.eip,
+        eni: known.eni,
+        gateway: loaded.gateway.clone(),
+        ..CloudFacts::default()
+    };
     if let (Seen::NotRead, Some(id)) = (&facts.eip, reads.eip) {
         facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
     }
@@ -79,7 +102,8 @@ async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact, known: Clo
         facts.eni = Seen::from_read(fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
     }
     if let Some(gateway) = reads.entries {
-        facts.entries = worker.cloud.forward_entries_since(gateway, oldest_list(loaded, began)).await?.value;
+        facts.entries =
+            worker.cloud.forward_entries_since(gateway, oldest_list(loaded, began)).await?.value;
         let strangers = other_leases_at(worker, lease, &facts.entries, reads::pod_ip(pod));
         if !strangers.is_empty() {
             facts.known_leases = worker.store.known(&strangers).await?.into_iter().collect();
@@ -90,14 +114,21 @@ async fn cloud_facts(worker: &Worker, loaded: &Loaded, pod: &PodFact, known: Clo
 }
 
 /// Other leases whose entries forward to the pod's address.
-fn other_leases_at(worker: &Worker, lease: &Lease, entries: &[ForwardEntry], ip: Option<Ipv4Addr>) -> Vec<LeaseId> {
+fn other_leases_at(
+    worker: &Worker,
+    lease: &Lease,
+    entries: &[ForwardEntry],
+    ip: Option<Ipv4Addr>,
+) -> Vec<LeaseId> {
     let at_pod = entries.iter().filter(|entry| Some(entry.internal_ip) == ip);
-    let leases = at_pod.filter_map(|entry| worker.cluster.owner.read_entry_name(&entry.name)).map(|name| name.lease);
+    let leases = at_pod
+        .filter_map(|entry| worker.cluster.owner.read_entry_name(&entry.name))
+        .map(|name| name.lease);
     leases.filter(|other| *other != lease.id).collect()
 }
 
-/// From when on a list of entries tells this lease all it must know: after the last answer to an operation of its own and the last news of its
-/// gateway, and not too long ago.
+/// From when on a list of entries tells this lease all it must know: after the last answer to an
+/// operation of its own and the last news of its gateway, and not too long ago.
 fn oldest_list(loaded: &Loaded, began: Instant) -> Instant {
     let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
     let age = loaded.stirred_ago.map_or(age, |stirred| stirred.min(age));

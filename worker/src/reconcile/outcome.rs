@@ -31,7 +31,11 @@ pub(crate) struct Pause {
 
 impl Pause {
     /// A pause of no least length.
-    pub(crate) fn new(reason: impl Into<Cow<'static, str>>, message: impl Into<String>, patience: Patience) -> Self {
+    pub(crate) fn new(
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        patience: Patience,
+    ) -> Self {
         Self { reason: reason.into(), message: message.into(), patience, at_least: Duration::ZERO }
     }
 }

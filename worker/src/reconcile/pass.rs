@@ -1,5 +1,5 @@
-//! One pass over a lease: what the store holds of it and what was observed for it. The steps of a pass are its methods, each in the file of
-//! its subject.
+//! One pass over a lease: what the store holds of it and what was observed for it. The steps of a
+//! pass are its methods, each in the file of its subject.
 
 use super::observe::Observed;
 use crate::context::Worker;

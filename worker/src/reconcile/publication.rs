@@ -1,4 +1,5 @@
-//! Shows an address, and takes it back: the writes that `waygate_core::rules::publishing` lists, in their order.
+//! Shows an address, and takes it back: the writes that `waygate_core::rules::publishing` lists, in
+//! their order.
 
 use super::pass::Pass;
 use crate::errors::Error;
@@ -15,7 +16,13 @@ impl Pass<'_> {
             return Err(Error::Changed);
         }
         let (lease, observed) = (self.lease(), self.observed);
-        self.write_all(publishing::publication(lease.phase, &observed.pod, &observed.resource, publication)).await?;
+        self.write_all(publishing::publication(
+            lease.phase,
+            &observed.pod,
+            &observed.resource,
+            publication,
+        ))
+        .await?;
         if lease.phase != Phase::Held {
             self.worker.metrics.published(lease);
             tracing::info!(lease.id = %lease.id, pod = self.pod_name(), address = publication.annotation, "published");
@@ -26,13 +33,19 @@ impl Pass<'_> {
     /// Takes an address back that is about to stop working, or has.
     pub(crate) async fn withdraw(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let (lease, observed) = (self.lease(), self.observed);
-        self.write_all(publishing::withdrawal(lease.phase, &observed.pod, &observed.resource, withdrawal)).await?;
+        self.write_all(publishing::withdrawal(
+            lease.phase,
+            &observed.pod,
+            &observed.resource,
+            withdrawal,
+        ))
+        .await?;
         tracing::info!(lease.id = %lease.id, pod = self.pod_name(), reason = withdrawal.reason.as_str(), "withdrawn");
         Ok(())
     }
 
-    /// Takes back an address that was lost, unless the store says that it happens to many of the gateway's pods at once: then the next look finds
-    /// that it is held back.
+    /// Takes back an address that was lost, unless the store says that it happens to many of the
+    /// gateway's pods at once: then the next look finds that it is held back.
     pub(crate) async fn withdraw_lost(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let Some(port) = self.lease().ports.first() else { return Err(Error::Changed) };
         if self.claimed().lose(&port.gateway_id).await? {
@@ -62,19 +75,30 @@ impl Pass<'_> {
     async fn write(&self, live: Option<&Pod>, write: Write) -> Result<Option<Box<Pod>>, Error> {
         let (worker, lease, resource) = (self.worker, self.lease(), &self.observed.resource);
         match write {
-            Write::Status(Some(content)) => custom_resource::show(worker, lease, resource, &content).await?,
+            Write::Status(Some(content)) => {
+                custom_resource::show(worker, lease, resource, &content).await?;
+            }
             Write::Status(None) => custom_resource::clear(worker, lease, resource).await?,
             Write::Phase(phase) => self.claimed().set_phase(phase).await?,
             Write::Annotation(value) => {
                 let live = live.ok_or(Error::Changed)?;
-                return Ok(Some(pod::write_announcement(worker, live, lease.kind, value.as_deref()).await?));
+                return Ok(Some(
+                    pod::write_announcement(worker, live, lease.kind, value.as_deref()).await?,
+                ));
             }
-            Write::Condition(told) => pod::write_condition(worker, live.ok_or(Error::Changed)?, lease.kind, &told).await?,
+            Write::Condition(told) => {
+                pod::write_condition(worker, live.ok_or(Error::Changed)?, lease.kind, &told)
+                    .await?;
+            }
             Write::Event(event) => {
                 let live = live.ok_or(Error::Changed)?;
                 match event.kind {
-                    EventKind::Normal => worker.events.normal(live, event.reason, &event.message).await,
-                    EventKind::Warning => worker.events.warning(live, event.reason, &event.message).await,
+                    EventKind::Normal => {
+                        worker.events.normal(live, event.reason, &event.message).await;
+                    }
+                    EventKind::Warning => {
+                        worker.events.warning(live, event.reason, &event.message).await;
+                    }
                 }
             }
         }

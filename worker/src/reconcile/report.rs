@@ -18,15 +18,27 @@ impl Pass<'_> {
 
     /// Tells why a change was not carried out; the lease tries again after a while.
     pub(crate) async fn report_rejection(&self, refused: Refused) -> Result<After, Error> {
-        let told = Verdict { status: false, reason: refused.reason.clone(), message: refused.message.clone() };
+        let told = Verdict {
+            status: false,
+            reason: refused.reason.clone(),
+            message: refused.message.clone(),
+        };
         self.report(refused.patience, &told).await?;
         Ok(After::Pause(Pause::from(refused)))
     }
 
     async fn report(&self, patience: Patience, told: &Verdict) -> Result<(), Error> {
         let Some(live) = &self.observed.live else { return Ok(()) };
-        let before = Before { reason: self.loaded.reason.as_deref(), refusals: self.loaded.refusals };
-        let report = report::of_wait(self.lease().phase, &self.observed.pod, &self.observed.resource, before, patience, told);
+        let before =
+            Before { reason: self.loaded.reason.as_deref(), refusals: self.loaded.refusals };
+        let report = report::of_wait(
+            self.lease().phase,
+            &self.observed.pod,
+            &self.observed.resource,
+            before,
+            patience,
+            told,
+        );
         if matches!(report, Report::Condition | Report::ConditionAndEvent) {
             pod::write_condition(self.worker, live, self.lease().kind, told).await?;
         }

@@ -1,5 +1,5 @@
-//! Watches custom resources for their deletion: that of a kept one is how a person releases what it stands for. As with pods, an event only
-//! wakes the lease.
+//! Watches custom resources for their deletion: that of a kept one is how a person releases what it
+//! stands for. As with pods, an event only wakes the lease.
 
 use crate::context::Worker;
 use crate::errors::chain;
@@ -16,28 +16,42 @@ use waygate_core::ids::LeaseId;
 use waygate_core::resources::LEASE_ANNOTATION;
 
 /// Runs until `token` is cancelled.
-pub(crate) async fn run<K: Custom>(worker: Arc<Worker>, token: CancellationToken) -> Result<(), Infallible> {
+pub(crate) async fn run<K: Custom>(
+    worker: Arc<Worker>,
+    token: CancellationToken,
+) -> Result<(), Infallible> {
     let mut events = changes::<K>(worker.kube.clone()).boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) if object.metadata.deletion_timestamp.is_some() => {
+            Ok(Event::Apply(object) | Event::InitApply(object))
+                if object.metadata.deletion_timestamp.is_some() =>
+            {
                 wake(&worker, &object).await;
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = chain(&error), "the watch of custom resources is interrupted; it starts again"),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "the watch of custom resources is interrupted; it starts again"
+            ),
         }
     }
     Ok(())
 }
 
-/// Changes of custom resources, by their metadata alone: what anybody else has written into one, by whatever definition, stops no watch.
-fn changes<K: Custom>(kube: Client) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
+/// Changes of custom resources, by their metadata alone: what anybody else has written into one, by
+/// whatever definition, stops no watch.
+fn changes<K: Custom>(
+    kube: Client,
+) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
     watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
 }
 
 /// A wake-up that is lost is made up for by the lease's next look.
 async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
-    let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok()) else { return };
+    let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok())
+    else {
+        return;
+    };
     match worker.store.wake_lease(LeaseId(lease)).await {
         Ok(()) => worker.due.notify_one(),
         Err(error) => {
@@ -54,13 +68,15 @@ mod tests {
     use tokio::net::TcpListener;
     use waygate_core::resources::{PodDNAT, PodEIP};
 
-    /// Answers every list as an API server does: whole objects, or their metadata to those that ask for no more.
+    /// Answers every list as an API server does: whole objects, or their metadata to those that ask
+    /// for no more.
     async fn list(listener: TcpListener, objects: Value) -> std::io::Result<()> {
         loop {
             let (mut connection, _) = listener.accept().await?;
             let mut request = [0; 4096];
             let length = connection.read(&mut request).await?;
-            let slim = String::from_utf8_lossy(&request[..length]).contains("as=PartialObjectMetadata");
+            let slim =
+                String::from_utf8_lossy(&request[..length]).contains("as=PartialObjectMetadata");
             let mut items = objects.clone();
             items
                 .as_array_mut()
@@ -69,7 +85,10 @@ mod tests {
                 .filter(|_| slim)
                 .for_each(|object| *object = json!({"metadata": object["metadata"]}));
             let body = json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string();
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close", body.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close",
+                body.len()
+            );
             connection.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
         }
     }
@@ -77,7 +96,9 @@ mod tests {
     /// The names of the objects that the watch brings first.
     async fn listed<K: Custom>(objects: &Value) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let config = kube::Config::new(
+            format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
+        );
         let server = tokio::spawn(list(listener, objects.clone()));
         let mut events = changes::<K>(Client::try_from(config).unwrap()).boxed();
         let mut names = Vec::new();
@@ -95,7 +116,8 @@ mod tests {
     #[tokio::test]
     async fn a_custom_resource_that_cannot_be_decoded_stops_no_watch() {
         waygate_serving::tls::install_provider();
-        let object = |name, spec| json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});
+        let object =
+            |name, spec| json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});
         let objects = json!([object("wrong", json!("none")), object("right", json!({}))]);
         assert_eq!(listed::<PodEIP>(&objects).await, ["wrong", "right"]);
         assert_eq!(listed::<PodDNAT>(&objects).await, ["wrong", "right"]);

@@ -1,5 +1,5 @@
-//! Every gate of ours gets a verdict, also where no lease stands behind it: True where nothing is asked for, False where what is asked for
-//! cannot be.
+//! Every gate of ours gets a verdict, also where no lease stands behind it: True where nothing is
+//! asked for, False where what is asked for cannot be.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -9,14 +9,24 @@ use waygate_core::annotations::Problem;
 use waygate_core::condition::{Reason, Verdict};
 use waygate_core::request::Kind;
 
-/// The kinds for which a pod's leases speak: those it asks for, and those that are not served, whose leases are left alone with what they have
-/// told it.
-pub(crate) fn list_spoken_for(leases: Vec<Kind>, serves: impl Fn(Kind) -> bool, asked: impl IntoIterator<Item = Kind>) -> Vec<Kind> {
+/// The kinds for which a pod's leases speak: those it asks for, and those that are not served,
+/// whose leases are left alone with what they have told it.
+pub(crate) fn list_spoken_for(
+    leases: Vec<Kind>,
+    serves: impl Fn(Kind) -> bool,
+    asked: impl IntoIterator<Item = Kind>,
+) -> Vec<Kind> {
     leases.into_iter().filter(|kind| !serves(*kind)).chain(asked).collect()
 }
 
-/// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the kinds whose leases do.
-pub(crate) async fn answer_gates(worker: &Worker, pod: &Pod, spoken_for: &[Kind], problems: &[Problem]) -> Result<(), Error> {
+/// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the
+/// kinds whose leases do.
+pub(crate) async fn answer_gates(
+    worker: &Worker,
+    pod: &Pod,
+    spoken_for: &[Kind],
+    problems: &[Problem],
+) -> Result<(), Error> {
     let verdict = verdict(problems);
     for kind in list_unanswered(pod, spoken_for, &verdict) {
         // Where another controller made the custom resource, the gate is that one's to answer.
@@ -33,13 +43,17 @@ fn list_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Vec<Kin
     if pods::exited(pod) || pod.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
-    let waits = |kind: &Kind| pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict);
+    let waits = |kind: &Kind| {
+        pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict)
+    };
     Kind::ALL.into_iter().filter(waits).collect()
 }
 
 fn stands(pod: &Pod, kind: Kind, verdict: &Verdict) -> bool {
-    pods::condition(pod, kind)
-        .is_some_and(|condition| (condition.status == "True") == verdict.status && condition.message.as_deref() == Some(&verdict.message))
+    pods::condition(pod, kind).is_some_and(|condition| {
+        (condition.status == "True") == verdict.status
+            && condition.message.as_deref() == Some(&verdict.message)
+    })
 }
 
 fn verdict(problems: &[Problem]) -> Verdict {
@@ -67,25 +81,44 @@ mod tests {
         let nothing_asked = verdict(&[]);
         assert_eq!(list_unanswered(&gated(), &[], &nothing_asked), Kind::ALL);
         assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Kind::ALL[1..]);
-        assert_eq!(list_unanswered(&gated(), &Kind::ALL, &nothing_asked), [], "one asked for, one left alone");
+        assert_eq!(
+            list_unanswered(&gated(), &Kind::ALL, &nothing_asked),
+            [],
+            "one asked for, one left alone"
+        );
     }
 
     #[test]
     fn a_lease_of_a_kind_that_is_switched_off_speaks_for_its_gate() {
         let serves = |kind| kind == Kind::Dnat;
-        assert_eq!(list_spoken_for(Kind::ALL.to_vec(), serves, Some(Kind::Dnat)), [Kind::Eip, Kind::Dnat]);
+        assert_eq!(
+            list_spoken_for(Kind::ALL.to_vec(), serves, Some(Kind::Dnat)),
+            [Kind::Eip, Kind::Dnat]
+        );
         assert_eq!(list_spoken_for(vec![Kind::Eip], serves, None), [Kind::Eip]);
-        assert_eq!(list_spoken_for(vec![Kind::Dnat], serves, None), [], "it is on its way out, as its pod asks for nothing");
-        assert_eq!(list_spoken_for(Vec::new(), serves, None), [], "a new pod waits for no address that it does not get");
+        assert_eq!(
+            list_spoken_for(vec![Kind::Dnat], serves, None),
+            [],
+            "it is on its way out, as its pod asks for nothing"
+        );
+        assert_eq!(
+            list_spoken_for(Vec::new(), serves, None),
+            [],
+            "a new pod waits for no address that it does not get"
+        );
     }
 
     #[test]
     fn a_pod_that_has_exited_or_has_its_verdict_is_left_alone() {
         let nothing_asked = verdict(&[]);
-        let exited = Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
+        let exited =
+            Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
         assert_eq!(list_unanswered(&exited, &[], &nothing_asked), []);
-        let said = Kind::ALL.map(|kind| json!({"type": kind.gate(), "status": "True", "message": nothing_asked.message}));
-        let answered = Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };
+        let said = Kind::ALL.map(
+            |kind| json!({"type": kind.gate(), "status": "True", "message": nothing_asked.message}),
+        );
+        let answered =
+            Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };
         assert_eq!(list_unanswered(&answered, &[], &nothing_asked), []);
     }
 }

@@ -1,4 +1,5 @@
-//! What the cluster tells: events of pods, custom resources and namespaces, and what events miss. All of it only wakes leases.
+//! What the cluster tells: events of pods, custom resources and namespaces, and what events miss.
+//! All of it only wakes leases.
 
 pub(crate) mod custom_resources;
 mod gates;

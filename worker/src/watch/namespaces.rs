@@ -17,13 +17,16 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// With it comes the watch that feeds it, which must run.
-    pub(crate) fn new(client: &Client, selector: LabelSelector) -> (Self, reflector::store::Writer<Namespace>) {
+    pub(crate) fn new(
+        client: &Client,
+        selector: LabelSelector,
+    ) -> (Self, reflector::store::Writer<Namespace>) {
         let (known, writer) = reflector::store();
         (Self { selector, known, api: Api::all(client.clone()) }, writer)
     }
 
-    /// Whether pods of this namespace are ours to serve. One that the watch has not shown yet is asked for; one that cannot be read is not
-    /// served, and is asked for again at its next event.
+    /// Whether pods of this namespace are ours to serve. One that the watch has not shown yet is
+    /// asked for; one that cannot be read is not served, and is asked for again at its next event.
     pub(crate) async fn serves(&self, name: &str) -> bool {
         if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
             return self.selector.matches(namespace.labels());
@@ -32,7 +35,11 @@ impl Namespaces {
             Ok(Some(namespace)) => self.selector.matches(namespace.labels()),
             Ok(None) => false,
             Err(error) => {
-                tracing::warn!(namespace = name, error = crate::errors::chain(&error), "a namespace could not be read");
+                tracing::warn!(
+                    namespace = name,
+                    error = crate::errors::chain(&error),
+                    "a namespace could not be read"
+                );
                 false
             }
         }
@@ -45,12 +52,16 @@ pub(crate) async fn run(
     writer: reflector::store::Writer<Namespace>,
     token: CancellationToken,
 ) -> Result<(), watcher::Error> {
-    let watch = watcher(Api::<Namespace>::all(client), watcher::Config::default()).default_backoff();
+    let watch =
+        watcher(Api::<Namespace>::all(client), watcher::Config::default()).default_backoff();
     let slim = watch.modify(|namespace| namespace.managed_fields_mut().clear());
     let mut events = reflector::reflector(writer, slim).boxed();
     while let Some(event) = token.run_until_cancelled(events.next()).await.flatten() {
         if let Err(error) = event {
-            tracing::warn!(error = crate::errors::chain(&error), "the watch of namespaces is interrupted; it starts again");
+            tracing::warn!(
+                error = crate::errors::chain(&error),
+                "the watch of namespaces is interrupted; it starts again"
+            );
         }
     }
     drop(events.into_stream());

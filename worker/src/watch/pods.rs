@@ -1,5 +1,6 @@
-//! Watches pods by label and turns what it sees into leases and wake-ups. It decides nothing on what it sees: a DELETED event is a hint (so is
-//! the removal of the label), and only the plan's live read ends a lease.
+//! Watches pods by label and turns what it sees into leases and wake-ups. It decides nothing on
+//! what it sees: a DELETED event is a hint (so is the removal of the label), and only the plan's
+//! live read ends a lease.
 
 use super::gates;
 use super::work_queue::Inbox;
@@ -22,7 +23,8 @@ use waygate_store::Sighting;
 /// Between two attempts to write down what was seen.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How many write down what was seen at a time: the store answers within milliseconds, and its connections are shared with the leases at work.
+/// How many write down what was seen at a time: the store answers within milliseconds, and its
+/// connections are shared with the leases at work.
 const WRITERS: usize = 8;
 
 /// What an event says of a pod.
@@ -34,7 +36,11 @@ enum News {
 }
 
 /// Runs until `token` is cancelled. `synced` says whether every pod has been seen once.
-pub(crate) async fn run(worker: Arc<Worker>, synced: Check, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    synced: Check,
+    token: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
     let inbox = Inbox::default();
     let writers = (0..WRITERS).map(|_| write_down(&worker, &inbox, &token));
     tokio::join!(listen(&worker, &inbox, &synced, &token), futures::future::join_all(writers));
@@ -48,16 +54,22 @@ async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &Ca
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         let put = async {
             match event {
-                Ok(Event::Apply(pod) | Event::InitApply(pod)) => put(inbox, pod, |pod| News::Seen(Box::new(pod))).await,
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                    put(inbox, pod, |pod| News::Seen(Box::new(pod))).await;
+                }
                 Ok(Event::Delete(pod)) => put(inbox, pod, |_| News::Gone).await,
                 Ok(Event::Init) => {}
                 Ok(Event::InitDone) => {
-                    // Whatever was deleted while nobody watched sends no event: every lease looks for itself.
+                    // Whatever was deleted while nobody watched sends no event: every lease looks
+                    // for itself.
                     inbox.emptied().await;
                     until_written(token, "all pods", || wake_all(worker)).await;
                     synced.set(true);
                 }
-                Err(error) => tracing::warn!(error = crate::errors::chain(&error), "the watch of pods is interrupted; it starts again"),
+                Err(error) => tracing::warn!(
+                    error = crate::errors::chain(&error),
+                    "the watch of pods is interrupted; it starts again"
+                ),
             }
         };
         token.run_until_cancelled(put).await;
@@ -80,18 +92,28 @@ async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationTo
                 let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
                 until_written(token, &name, || seen(worker, pod)).await;
             }
-            News::Gone => until_written(token, &taken.pod.to_string(), || gone(worker, taken.pod)).await,
+            News::Gone => {
+                until_written(token, &taken.pod.to_string(), || gone(worker, taken.pod)).await;
+            }
         }
     }
 }
 
-/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it was. What cannot be written at all is: the other
-/// pods' events come after it.
-async fn until_written<F: Future<Output = Result<(), Error>>>(token: &CancellationToken, pod: &str, mut write: impl FnMut() -> F) {
+/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it
+/// was. What cannot be written at all is: the other pods' events come after it.
+async fn until_written<F: Future<Output = Result<(), Error>>>(
+    token: &CancellationToken,
+    pod: &str,
+    mut write: impl FnMut() -> F,
+) {
     while let Err(error) = write().await {
         match error {
             Error::Store(error) if error.is_transient() => {
-                tracing::warn!(pod, error = crate::errors::chain(&error), "a pod's event cannot be written down yet");
+                tracing::warn!(
+                    pod,
+                    error = crate::errors::chain(&error),
+                    "a pod's event cannot be written down yet"
+                );
                 if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                     return;
                 }
@@ -117,12 +139,20 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     let reading = pods::read(worker, pod);
     // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
     let on_its_way = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
-    let served: Vec<_> = reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
+    let served: Vec<_> =
+        reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
     for request in served.iter().filter(|_| !on_its_way) {
         let controller = pods::controller(pod);
         let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
         let pod_created_at = pod.creation_timestamp().map(|at| at.0);
-        let sighting = Sighting { namespace: &namespace, pod_name, pod_uid: uid, controller, pod_created_at, request };
+        let sighting = Sighting {
+            namespace: &namespace,
+            pod_name,
+            pod_uid: uid,
+            controller,
+            pod_created_at,
+            request,
+        };
         worker.store.sight(worker.cluster, &sighting).await?;
     }
     // A pod that asked for another kind before has a lease of it to end.

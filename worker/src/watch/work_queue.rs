@@ -3,8 +3,9 @@
 //! ```text
 //! watch ─▶ put ─▶ the latest of each pod, the longest waiting first ─▶ take ─▶ write it down
 //! ```
-//! A thousand pods have ten thousand events, and the store takes a round trip for each that is written: what is older than a pod's latest is
-//! not. Invariant: of one pod only one writes at a time, so that nothing older overtakes what is newer.
+//! A thousand pods have ten thousand events, and the store takes a round trip for each that is
+//! written: what is older than a pod's latest is not. Invariant: of one pod only one writes at a
+//! time, so that nothing older overtakes what is newer.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -33,8 +34,14 @@ struct State<T> {
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        let state = State { waiting: VecDeque::new(), news: HashMap::new(), at_work: HashSet::new() };
-        Self { state: Mutex::new(state), arrived: Semaphore::new(0), room: Semaphore::new(MOST), emptied: Notify::new() }
+        let state =
+            State { waiting: VecDeque::new(), news: HashMap::new(), at_work: HashSet::new() };
+        Self {
+            state: Mutex::new(state),
+            arrived: Semaphore::new(0),
+            room: Semaphore::new(MOST),
+            emptied: Notify::new(),
+        }
     }
 }
 
@@ -85,7 +92,8 @@ impl<T> Inbox<T> {
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
-            // Registered before the look, so that the end of the last one between look and wait is not missed.
+            // Registered before the look, so that the end of the last one between look and wait is
+            // not missed.
             emptied.as_mut().enable();
             if self.state().is_empty() {
                 return;
@@ -177,6 +185,9 @@ mod tests {
         assert!(inbox.put(late, MOST).now_or_never().is_none());
         drop(inbox.take().await);
         assert!(inbox.put(late, MOST).now_or_never().is_some());
-        assert!(inbox.put(late, 0).now_or_never().is_some(), "what replaces older news needs no more room");
+        assert!(
+            inbox.put(late, 0).now_or_never().is_some(),
+            "what replaces older news needs no more room"
+        );
     }
 }

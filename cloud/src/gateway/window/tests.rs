@@ -100,11 +100,14 @@ fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
     // And again before the next one, a little later than the look that came too early.
     let answered = after(look, 300);
     lane.end(pass, End::Taken, answered, 1.0);
-    assert_eq!(lane.next(answered, Proof::Read), Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER)));
+    assert_eq!(
+        lane.next(answered, Proof::Read),
+        Next::Until(answered + FIRST_SETTLING + LOOK_AGAIN.mul_f64(LATER))
+    );
 }
 
-/// What a gateway's entries cost whose changes wait for rest: entries are pending for so many milliseconds from the change's arrival, and
-/// every call takes 100 to 200.
+/// What a gateway's entries cost whose changes wait for rest: entries are pending for so many
+/// milliseconds from the change's arrival, and every call takes 100 to 200.
 #[derive(Debug)]
 struct Cost {
     took: Duration,
@@ -148,12 +151,19 @@ fn cost_of(entries: u64, pending: RangeInclusive<u64>, proof: Proof) -> Cost {
 #[test]
 fn where_experience_will_do_a_gateway_hardly_waits_longer_than_its_entries_take() {
     for entries in [100, 1000] {
-        let (read, trusted) = (cost_of(entries, 800..=1200, Proof::Read), cost_of(entries, 800..=1200, Proof::Trust));
+        let (read, trusted) =
+            (cost_of(entries, 800..=1200, Proof::Read), cost_of(entries, 800..=1200, Proof::Trust));
         println!("{entries} entries: {read:?}, {trusted:?}");
         let entries = u32::try_from(entries).unwrap();
         // A call and Pending take 1150 ms together.
-        assert!(read.took / entries < Duration::from_millis(1260) && read.looks < entries * 11 / 5, "{read:?}");
-        assert!(trusted.took / entries < Duration::from_millis(1210) && trusted.looks < read.looks, "{trusted:?}");
+        assert!(
+            read.took / entries < Duration::from_millis(1260) && read.looks < entries * 11 / 5,
+            "{read:?}"
+        );
+        assert!(
+            trusted.took / entries < Duration::from_millis(1210) && trusted.looks < read.looks,
+            "{trusted:?}"
+        );
         assert!(read.refused == 0 && trusted.refused <= entries / 20, "{trusted:?}");
     }
 }
@@ -162,7 +172,10 @@ fn where_experience_will_do_a_gateway_hardly_waits_longer_than_its_entries_take(
 fn a_gateway_that_takes_much_longer_is_soon_known() {
     let cost = cost_of(60, 5000..=6000, Proof::Trust);
     println!("60 entries of five to six seconds: {cost:?}");
-    assert!(cost.took / 60 < Duration::from_millis(5800) && cost.refused <= 4 && cost.looks <= 60 * 7, "{cost:?}");
+    assert!(
+        cost.took / 60 < Duration::from_millis(5800) && cost.refused <= 4 && cost.looks <= 60 * 7,
+        "{cost:?}"
+    );
 }
 
 #[test]
@@ -235,7 +248,13 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let end = prop_oneof![Just(End::Taken), Just(End::Busy), Just(End::Unsettled), Just(End::Other), Just(End::Unsent)];
+    let end = prop_oneof![
+        Just(End::Taken),
+        Just(End::Busy),
+        Just(End::Unsettled),
+        Just(End::Other),
+        Just(End::Unsent)
+    ];
     prop_oneof![
         4 => prop_oneof![Just(Proof::Read), Just(Proof::Trust)].prop_map(Event::Enter),
         4 => (0_usize..16, end).prop_map(|(which, end)| Event::End(which, end)),
@@ -246,7 +265,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever a gateway did before: the lane keeps its bounds, and once the gateway is at rest the next change gets in soon.
+    /// Whatever a gateway did before: the lane keeps its bounds, and once the gateway is at rest
+    /// the next change gets in soon.
     #[test]
     fn no_history_jams_the_lane(events in prop::collection::vec(event(), 0..200)) {
         let (mut lane, start) = (Lane::default(), Instant::now());

@@ -22,40 +22,65 @@ pub(super) enum Entry<'a> {
     Needs(Box<Step>),
 }
 
-/// An entry of the lease on none of its ports: somebody has moved it, and it may forward to an address that is another pod's by now.
+/// An entry of the lease on none of its ports: somebody has moved it, and it may forward to an
+/// address that is another pod's by now.
 pub(super) fn stray<'a>(s: &'a Situation<'_>, runs: &[Run<'_>]) -> Option<&'a ForwardEntry> {
-    let on = |entry: &ForwardEntry, run: &Run<'_>| entry.meets_external(run.head.external_ip, run.head.protocol(), &run.external());
-    let ours = |entry: &ForwardEntry| s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id);
+    let on = |entry: &ForwardEntry, run: &Run<'_>| {
+        entry.meets_external(run.head.external_ip, run.head.protocol(), &run.external())
+    };
+    let ours = |entry: &ForwardEntry| {
+        s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id)
+    };
     let strays = |entry: &&ForwardEntry| ours(entry) && !runs.iter().any(|run| on(entry, run));
-    s.cloud.entries.iter().filter(strays).find(|entry| entry.status == ForwardEntryStatus::Available)
+    s.cloud
+        .entries
+        .iter()
+        .filter(strays)
+        .find(|entry| entry.status == ForwardEntryStatus::Available)
 }
 
 pub(super) fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> Entry<'a> {
     let (head, protocol) = (run.head, run.head.protocol());
     let wanted = wanted(s, run, target);
-    let mut outside = s.cloud.entries.iter().filter(|entry| entry.meets_external(head.external_ip, protocol, &run.external()));
+    let mut outside = s
+        .cloud
+        .entries
+        .iter()
+        .filter(|entry| entry.meets_external(head.external_ip, protocol, &run.external()));
     let found = outside.next();
     let inside = s.cloud.entries.iter().find(|entry| {
-        entry.meets_internal(target.private_ip, protocol, &run.internal()) && found.is_none_or(|found| found.entry_id != entry.entry_id)
+        entry.meets_internal(target.private_ip, protocol, &run.internal())
+            && found.is_none_or(|found| found.entry_id != entry.entry_id)
     });
     let Some(found) = found else {
         return inside.map_or_else(|| create(run, wanted), |inside| in_the_way(s, inside, run));
     };
-    let Some(name) = s.owner.read_entry_name(&found.name) else { return Entry::Needs(Box::new(Step::MarkForeign(span(found, head)))) };
+    let Some(name) = s.owner.read_entry_name(&found.name) else {
+        return Entry::Needs(Box::new(Step::MarkForeign(span(found, head))));
+    };
     let same_ports = found.external_port == wanted.external_ports()
         && found.internal_port == wanted.internal_ports()
         && found.protocol() == Some(protocol)
         && name.lease == s.lease.id;
-    let current = same_ports && name.generation == s.lease.generation && found.internal_ip == target.private_ip;
+    let current = same_ports
+        && name.generation == s.lease.generation
+        && found.internal_ip == target.private_ip;
     match (current, found.status, inside) {
         (true, ForwardEntryStatus::Available, _) => Entry::Ready(found),
         (true, _, _) => Entry::Pending,
-        (false, ForwardEntryStatus::Available, None) if same_ports && !s.cloud.gateway.modify_denied => {
+        (false, ForwardEntryStatus::Available, None)
+            if same_ports && !s.cloud.gateway.modify_denied =>
+        {
             let entry_id = found.entry_id.clone();
             let resource = entry_id.to_string();
-            Entry::Asks(Box::new(Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward: wanted } }))
+            Entry::Asks(Box::new(Ask {
+                resource,
+                change: Change::ModifyForwardEntry { entry_id, forward: wanted },
+            }))
         }
-        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => in_the_way(s, inside, run),
+        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => {
+            in_the_way(s, inside, run)
+        }
         // Nobody else's lease can hold these ports: whatever of ours stands on them is a leftover.
         (false, ..) => leftover(found),
     }
@@ -64,13 +89,20 @@ pub(super) fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> 
 /// A recycled pod IP: another entry already forwards to these ports of it.
 fn in_the_way<'a>(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Entry<'a> {
     let whose = match s.owner.read_entry_name(&found.name) {
-        Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => "of a former pod, which is being deleted",
+        Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => {
+            "of a former pod, which is being deleted"
+        }
         Some(_) => return leftover(found),
         None => "that is not Waygate's; delete it",
     };
     let message = format!(
         "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {whose}",
-        run.head.exposed, found.internal_ip, found.external_ip, found.external_port, found.entry_id, found.name
+        run.head.exposed,
+        found.internal_ip,
+        found.external_ip,
+        found.external_port,
+        found.entry_id,
+        found.name
     );
     Entry::Needs(Box::new(Step::wait(Reason::PortForwardedElsewhere, Patience::Poll, message)))
 }
@@ -90,24 +122,34 @@ pub(super) fn wanted(s: &Situation<'_>, run: Run<'_>, target: &Target) -> Forwar
     }
 }
 
-/// Ports up to here may be forwarded from an address that SNAT uses, too; above, an entry must break them out of it.
+/// Ports up to here may be forwarded from an address that SNAT uses, too; above, an entry must
+/// break them out of it.
 const HIGHEST_SHARED: u16 = 1024;
 
 /// A new entry.
 fn create<'a>(run: Run<'_>, wanted: Forward) -> Entry<'a> {
-    let resource = format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
+    let resource =
+        format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
     Entry::Asks(Box::new(Ask { resource, change: Change::CreateForwardEntry(wanted) }))
 }
 
 /// Where somebody else's entry stands, on the address of this port.
 fn span(entry: &ForwardEntry, port: &LeasedPort) -> PortSpan {
-    PortSpan { allocation_id: port.allocation_id.clone(), protocol: entry.protocol(), ports: entry.external_ports() }
+    PortSpan {
+        allocation_id: port.allocation_id.clone(),
+        protocol: entry.protocol(),
+        ports: entry.external_ports(),
+    }
 }
 
 /// What a leftover of ours needs: to go, once it can.
 fn leftover<'a>(entry: &ForwardEntry) -> Entry<'a> {
     match entry.status {
-        ForwardEntryStatus::Available | ForwardEntryStatus::Other => Entry::Asks(Box::new(delete(&entry.table_id, &entry.entry_id))),
-        ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting => Entry::Needs(Box::new(settling(entry))),
+        ForwardEntryStatus::Available | ForwardEntryStatus::Other => {
+            Entry::Asks(Box::new(delete(&entry.table_id, &entry.entry_id)))
+        }
+        ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting => {
+            Entry::Needs(Box::new(settling(entry)))
+        }
     }
 }

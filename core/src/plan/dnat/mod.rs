@@ -1,4 +1,5 @@
-//! Ports on a NAT gateway: reserve, point, create one entry a run of adjacent ports, prove; and back.
+//! Ports on a NAT gateway: reserve, point, create one entry a run of adjacent ports, prove; and
+//! back.
 
 mod entries;
 mod publication;
@@ -25,7 +26,9 @@ use queue::{delete, key, no_room, queue};
 use removal::{give_back, retire};
 
 pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
-    let Request::Dnat(request) = &s.lease.request else { return Step::End(EndReason::RequestChanged) };
+    let Request::Dnat(request) = &s.lease.request else {
+        return Step::End(EndReason::RequestChanged);
+    };
     if let Some(step) = moved(s, pod) {
         return step;
     }
@@ -33,7 +36,13 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         return step;
     }
     let Some(ip) = pod.ip else {
-        let wait = |patience| Step::wait(Reason::WaitingForPodIp, patience, "forward entries wait for the pod's IP".to_owned());
+        let wait = |patience| {
+            Step::wait(
+                Reason::WaitingForPodIp,
+                patience,
+                "forward entries wait for the pod's IP".to_owned(),
+            )
+        };
         // Taken over from a former pod: they do not point at its IP for ever.
         return match s.lease.handover_until() {
             Some(until) if until <= s.now => detach(s).unwrap_or_else(|| wait(Patience::Event)),
@@ -43,10 +52,13 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,
-        // Entries are pointed at the new address as they stand; where that is not allowed, they go first.
+        // Entries are pointed at the new address as they stand; where that is not allowed, they go
+        // first.
         Some(_) if s.cloud.gateway.modify_denied => return retire(s).unwrap_or(Step::ClearTarget),
         former => {
-            let Seen::There(eni) = &s.cloud.eni else { return waiting_for_interface(pod, ip, "DNAT") };
+            let Seen::There(eni) = &s.cloud.eni else {
+                return waiting_for_interface(pod, ip, "DNAT");
+            };
             if former.is_none() && s.lease.ports.is_empty() {
                 return Step::ReservePorts { zone: eni.zone_id.clone() };
             }
@@ -62,7 +74,8 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     forward(s, pod, target)
 }
 
-/// One entry a run of ports. All changes are asked for at once; where there are none, the first run that needs something names the step.
+/// One entry a run of ports. All changes are asked for at once; where there are none, the first run
+/// that needs something names the step.
 fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     let runs = s.lease.runs();
     let mut ready = Vec::with_capacity(runs.len());
@@ -79,22 +92,36 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     }
     if ready.len() < runs.len() {
         let shown = format!("{} of {} forward entries work", ready.len(), runs.len());
-        let pending = || Step::wait(Reason::EntriesPending, Patience::Poll, format!("{shown}; the others are being made"));
+        let pending = || {
+            Step::wait(
+                Reason::EntriesPending,
+                Patience::Poll,
+                format!("{shown}; the others are being made"),
+            )
+        };
         if s.lease.phase == Phase::Held && s.lease.doubts > 0 && s.cloud.gateway.losses_held {
             return mend(s, asks, needs.is_none(), &shown);
         }
         let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
-        return lost(s, pod, format!("{shown}; what is missing is made again where the gateway takes it"))
-            .or_else(|| out_of_service(s))
-            .or_else(asked)
-            .or(needs)
-            .unwrap_or_else(pending);
+        return lost(
+            s,
+            pod,
+            format!("{shown}; what is missing is made again where the gateway takes it"),
+        )
+        .or_else(|| out_of_service(s))
+        .or_else(asked)
+        .or(needs)
+        .unwrap_or_else(pending);
     }
-    if let Some((run, entry)) = ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id)) {
+    if let Some((run, entry)) =
+        ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id))
+    {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());
     }
     match (publish(s, pod, publication::publication(s, target, &ready)), stray(s, &runs)) {
-        (Step::Wait(wait), Some(stray)) => queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait)),
+        (Step::Wait(wait), Some(stray)) => {
+            queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait))
+        }
         (step, _) => step,
     }
 }
@@ -102,12 +129,15 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
 /// Entries that were published do not work: that may be so for all pods of the gateway at once.
 fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
     match doubt(s, pod, shown)? {
-        Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => Some(Step::WithdrawLost(withdrawal)),
+        Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => {
+            Some(Step::WithdrawLost(withdrawal))
+        }
         step => Some(step),
     }
 }
 
-/// Puts back what is missing while the pod stays ready, and takes nothing away: whoever reads its address finds it there again.
+/// Puts back what is missing while the pod stays ready, and takes nothing away: whoever reads its
+/// address finds it there again.
 fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step {
     let held = |patience| {
         let message = format!(
@@ -119,13 +149,23 @@ fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step
     if only_asks && asks.is_empty() {
         return held(Patience::Poll);
     }
-    let puts_back = |ask: &Ask| matches!(ask.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. });
-    let mends = only_asks && asks.iter().all(puts_back) && no_room(s, &asks).is_none() && s.cloud.gateway.trouble.is_none();
+    let puts_back = |ask: &Ask| {
+        matches!(ask.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. })
+    };
+    let mends = only_asks
+        && asks.iter().all(puts_back)
+        && no_room(s, &asks).is_none()
+        && s.cloud.gateway.trouble.is_none();
     mends.then(|| queue(s, asks)).flatten().unwrap_or_else(|| held(Patience::Event))
 }
 
-/// Nothing is asked of a gateway or an address that cannot take it: when it can again, the pool sees that.
+/// Nothing is asked of a gateway or an address that cannot take it: when it can again, the pool
+/// sees that.
 fn out_of_service(s: &Situation<'_>) -> Option<Step> {
     let trouble = s.cloud.gateway.trouble.as_ref()?;
-    Some(Step::wait(Reason::GatewayUnavailable, Patience::Event, format!("{trouble}; the pod's ports stay reserved")))
+    Some(Step::wait(
+        Reason::GatewayUnavailable,
+        Patience::Event,
+        format!("{trouble}; the pod's ports stay reserved"),
+    ))
 }

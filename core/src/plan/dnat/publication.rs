@@ -8,9 +8,15 @@ use crate::plan::step::{Content, Publication};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
 /// One status entry a port, in the order asked for; those of one forward entry share its ID.
-pub(super) fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>, &ForwardEntry)]) -> Publication {
+pub(super) fn publication(
+    s: &Situation<'_>,
+    target: &Target,
+    ready: &[(Run<'_>, &ForwardEntry)],
+) -> Publication {
     let id = |port: &LeasedPort| {
-        let own = ready.iter().find(|(run, _)| run.head.protocol() == port.protocol() && run.head.head == port.head);
+        let own = ready
+            .iter()
+            .find(|(run, _)| run.head.protocol() == port.protocol() && run.head.head == port.head);
         own.map(|(_, entry)| entry.entry_id.to_string())
     };
     let entries = s.lease.ports.iter().map(|port| PodDnatEntry {
@@ -22,10 +28,17 @@ pub(super) fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>,
         forward_entry_id: id(port),
     });
     // One that was not cleared since tells of the same address.
-    let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource { object.status.as_ref() } else { None };
+    let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource {
+        object.status.as_ref()
+    } else {
+        None
+    };
     let created = shown.and_then(|status| status.created.clone());
     let now = || s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let status = PodDnatStatus { entries: Some(entries.collect()), created: Some(created.unwrap_or_else(now)) };
+    let status = PodDnatStatus {
+        entries: Some(entries.collect()),
+        created: Some(created.unwrap_or_else(now)),
+    };
     let one = |port: &LeasedPort| {
         serde_json::json!({
             "externalIP": port.external_ip, "externalPort": port.external_port,
@@ -33,7 +46,12 @@ pub(super) fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>,
         })
     };
     let list: Vec<_> = s.lease.ports.iter().map(one).collect();
-    let told: Vec<_> = s.lease.ports.iter().map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed)).collect();
+    let told: Vec<_> = s
+        .lease
+        .ports
+        .iter()
+        .map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed))
+        .collect();
     Publication {
         content: content(s.lease, Some(target), Some(status)),
         annotation: serde_json::Value::from(list).to_string(),
@@ -43,7 +61,11 @@ pub(super) fn publication(s: &Situation<'_>, target: &Target, ready: &[(Run<'_>,
 }
 
 /// The custom resource of the lease; its target and status are none where nothing is forwarded.
-pub(in crate::plan) fn content(lease: &Lease, target: Option<&Target>, status: Option<PodDnatStatus>) -> Content {
+pub(in crate::plan) fn content(
+    lease: &Lease,
+    target: Option<&Target>,
+    status: Option<PodDnatStatus>,
+) -> Content {
     let first = lease.ports.first();
     let mapping = |port: &LeasedPort| PortMapping {
         external_port: Some(port.external_port.to_string()),

@@ -21,7 +21,9 @@ pub(super) fn no_room(s: &Situation<'_>, asks: &[Ask]) -> Option<Step> {
     if !stays {
         return Some(Step::Spill);
     }
-    let message = format!("the NAT gateway takes no more than {most} forward entries and has {standing}; raise its quota or remove some");
+    let message = format!(
+        "the NAT gateway takes no more than {most} forward entries and has {standing}; raise its quota or remove some"
+    );
     Some(Step::wait(Reason::QuotaExceeded, Patience::Person, message))
 }
 
@@ -40,16 +42,25 @@ pub(super) fn queue(s: &Situation<'_>, asks: Vec<Ask>) -> Option<Step> {
 
 /// Which entry a port belongs to.
 pub(super) fn key(port: &LeasedPort) -> PortKey {
-    PortKey { allocation_id: port.allocation_id.clone(), protocol: port.protocol(), port: port.head }
+    PortKey {
+        allocation_id: port.allocation_id.clone(),
+        protocol: port.protocol(),
+        port: port.head,
+    }
 }
 
 /// The removal of an entry.
 pub(super) fn delete(table_id: &ForwardTableId, entry_id: &ForwardEntryId) -> Ask {
-    let change = Change::DeleteForwardEntry { table_id: table_id.clone(), entry_id: entry_id.clone() };
+    let change =
+        Change::DeleteForwardEntry { table_id: table_id.clone(), entry_id: entry_id.clone() };
     Ask { resource: entry_id.to_string(), change }
 }
 
 /// The cloud is at it.
 pub(super) fn settling(entry: &ForwardEntry) -> Step {
-    Step::wait(Reason::EntriesPending, Patience::Poll, format!("forward entry {} is {:?}", entry.entry_id, entry.status))
+    Step::wait(
+        Reason::EntriesPending,
+        Patience::Poll,
+        format!("forward entry {} is {:?}", entry.entry_id, entry.status),
+    )
 }

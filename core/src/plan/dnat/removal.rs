@@ -13,15 +13,28 @@ pub(super) fn give_back(s: &Situation<'_>) -> Option<Step> {
 
 /// The next step until every entry of the lease is proven gone; none once they are.
 pub(super) fn retire(s: &Situation<'_>) -> Option<Step> {
-    let ours = |entry: &&ForwardEntry| s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id);
+    let ours = |entry: &&ForwardEntry| {
+        s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id)
+    };
     let standing: Vec<_> = s.cloud.entries.iter().filter(ours).collect();
-    let changing = |entry: &&&ForwardEntry| matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting);
+    let changing = |entry: &&&ForwardEntry| {
+        matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
+    };
     // Those that can be deleted first: one that is still changing must not hold up the rest.
-    let deletable = standing.iter().filter(|entry| !changing(entry)).map(|entry| delete(&entry.table_id, &entry.entry_id));
+    let deletable = standing
+        .iter()
+        .filter(|entry| !changing(entry))
+        .map(|entry| delete(&entry.table_id, &entry.entry_id));
     // Not in the list, though nobody of us deleted it: only the deletion's own answer proves it.
     let listed = |id: &ForwardEntryId| standing.iter().any(|entry| entry.entry_id == *id);
-    let vanished = s.lease.ports.iter().filter(|port| !port.deleted).filter_map(|port| port.entry_id.as_ref().map(|id| (port, id)));
-    let vanished = vanished.filter(|(_, id)| !listed(id)).map(|(port, id)| delete(&port.table_id, id));
+    let vanished = s
+        .lease
+        .ports
+        .iter()
+        .filter(|port| !port.deleted)
+        .filter_map(|port| port.entry_id.as_ref().map(|id| (port, id)));
+    let vanished =
+        vanished.filter(|(_, id)| !listed(id)).map(|(port, id)| delete(&port.table_id, id));
     let asks: Vec<_> = deletable.chain(vanished).collect();
     queue(s, asks).or_else(|| standing.first().map(|entry| settling(entry)))
 }

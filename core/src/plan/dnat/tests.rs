@@ -4,7 +4,10 @@ use super::entries::wanted;
 use super::*;
 use crate::change::Forward;
 use crate::facts::{Eni, ForwardEntry, ForwardEntryStatus};
-use crate::ids::{AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId, VpcId, ZoneId};
+use crate::ids::{
+    AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
+    VpcId, ZoneId,
+};
 use crate::lease::{EipSources, Lease, LeasedPort, PortSpan};
 use crate::names::Owner;
 use crate::plan::next;
@@ -33,10 +36,13 @@ struct Scene {
 }
 
 impl Scene {
-    /// A pod with one port, 80 behind 300, and as many adjacent ones as asked for; everything is there but the entry.
+    /// A pod with one port, 80 behind 300, and as many adjacent ones as asked for; everything is
+    /// there but the entry.
     fn new(count: u16) -> Self {
-        let ports: Vec<_> = (0..count).map(|i| ExposedPort { port: 80 + i, protocol: Protocol::Tcp }).collect();
-        let request = Request::Dnat(DnatRequest { ports: ports.clone(), fixed: false, same_port: false });
+        let ports: Vec<_> =
+            (0..count).map(|i| ExposedPort { port: 80 + i, protocol: Protocol::Tcp }).collect();
+        let request =
+            Request::Dnat(DnatRequest { ports: ports.clone(), fixed: false, same_port: false });
         let lease = Lease {
             id: LEASE,
             kind: Kind::Dnat,
@@ -69,7 +75,12 @@ impl Scene {
             verdict: None,
             announced: None,
         };
-        let mut scene = Self { lease, pod: PodFact::Here(Box::new(pod)), resource: ResourceFact::Absent, cloud: CloudFacts::default() };
+        let mut scene = Self {
+            lease,
+            pod: PodFact::Here(Box::new(pod)),
+            resource: ResourceFact::Absent,
+            cloud: CloudFacts::default(),
+        };
         scene.write_resource();
         scene
     }
@@ -77,11 +88,17 @@ impl Scene {
     /// The custom resource says what it should.
     fn write_resource(&mut self) {
         let target = self.lease.target.clone().unwrap();
-        let Content::Dnat { spec, .. } = content(&self.lease, Some(&target), None) else { panic!("another kind") };
+        let Content::Dnat { spec, .. } = content(&self.lease, Some(&target), None) else {
+            panic!("another kind")
+        };
         let mut object = PodDNAT::new("pod", *spec);
-        object.metadata.annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
+        object.metadata.annotations =
+            Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
         self.resource = ResourceFact::Mine(Object::Dnat(Box::new(object)), Removal::None);
-        assert_eq!(resource_step(&self.situation(), content(&self.lease, Some(&target), None)), None);
+        assert_eq!(
+            resource_step(&self.situation(), content(&self.lease, Some(&target), None)),
+            None
+        );
     }
 
     fn situation(&self) -> Situation<'_> {
@@ -109,7 +126,13 @@ impl Scene {
     fn stands(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
         let forward = wanted(&self.situation(), self.lease.runs()[0], &target(to));
         let name = OWNER.entry_name(LEASE, generation);
-        self.cloud.entries.push(shown(&name, &forward.external_ports(), &forward.internal_ports(), to, status));
+        self.cloud.entries.push(shown(
+            &name,
+            &forward.external_ports(),
+            &forward.internal_ports(),
+            to,
+            status,
+        ));
     }
 
     fn pod(&mut self) -> &mut PodHere {
@@ -154,7 +177,13 @@ fn eni() -> Seen<Eni> {
     })
 }
 
-fn shown(name: &str, external: &str, internal: &str, to: Ipv4Addr, status: ForwardEntryStatus) -> ForwardEntry {
+fn shown(
+    name: &str,
+    external: &str,
+    internal: &str,
+    to: Ipv4Addr,
+    status: ForwardEntryStatus,
+) -> ForwardEntry {
     ForwardEntry {
         entry_id: ForwardEntryId::new(format!("fwd-{external}")),
         table_id: ForwardTableId::new("ftb-1"),
@@ -196,29 +225,53 @@ fn queue_of(asks: Vec<Ask>) -> Step {
 fn adjacent_ports_are_one_entry_and_one_status_entry_each() {
     let mut scene = Scene::new(3);
     let forward = created(scene.next());
-    assert_eq!((forward.ports, forward.external_ports(), forward.internal_ports()), (3, "300/302".to_owned(), "80/82".to_owned()));
+    assert_eq!(
+        (forward.ports, forward.external_ports(), forward.internal_ports()),
+        (3, "300/302".to_owned(), "80/82".to_owned())
+    );
     scene.stands(1, POD, ForwardEntryStatus::Available);
-    assert_eq!(scene.next(), Step::NoteEntry(key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302")));
+    assert_eq!(
+        scene.next(),
+        Step::NoteEntry(key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302"))
+    );
     for port in &mut scene.lease.ports {
         port.entry_id = Some(ForwardEntryId::new("fwd-300/302"));
     }
-    let Step::Publish(Publication { content: Content::Dnat { status, .. }, .. }) = scene.next() else { panic!("{:?}", scene.next()) };
+    let Step::Publish(Publication { content: Content::Dnat { status, .. }, .. }) = scene.next()
+    else {
+        panic!("{:?}", scene.next())
+    };
     let entries = status.and_then(|status| status.entries).unwrap();
-    let told: Vec<_> = entries.iter().map(|e| (e.external_port.as_deref().unwrap(), e.internal_port.as_deref().unwrap())).collect();
+    let told: Vec<_> = entries
+        .iter()
+        .map(|e| (e.external_port.as_deref().unwrap(), e.internal_port.as_deref().unwrap()))
+        .collect();
     assert_eq!(told, [("300", "80"), ("301", "81"), ("302", "82")]);
     assert!(entries.iter().all(|entry| entry.forward_entry_id.as_deref() == Some("fwd-300/302")));
 }
 
 #[test]
 fn an_entry_of_another_width_or_protocol_is_not_the_one() {
-    for (external, internal, protocol) in [("300", "80", "tcp"), ("300/302", "80/82", "tcp"), ("300/301", "81/82", "tcp")] {
+    for (external, internal, protocol) in
+        [("300", "80", "tcp"), ("300/302", "80/82", "tcp"), ("300/301", "81/82", "tcp")]
+    {
         let mut scene = Scene::new(2);
-        let entry = shown(&OWNER.entry_name(LEASE, 1), external, internal, POD, ForwardEntryStatus::Available);
+        let entry = shown(
+            &OWNER.entry_name(LEASE, 1),
+            external,
+            internal,
+            POD,
+            ForwardEntryStatus::Available,
+        );
         scene.cloud.entries.push(ForwardEntry { ip_protocol: protocol.to_owned(), ..entry });
-        assert!(matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }), "{external} → {internal}");
+        assert!(
+            matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }),
+            "{external} → {internal}"
+        );
     }
     let mut scene = Scene::new(2);
-    let udp = shown(&OWNER.entry_name(LEASE, 1), "300/301", "80/81", POD, ForwardEntryStatus::Available);
+    let udp =
+        shown(&OWNER.entry_name(LEASE, 1), "300/301", "80/81", POD, ForwardEntryStatus::Available);
     scene.cloud.entries.push(ForwardEntry { ip_protocol: "udp".to_owned(), ..udp });
     created(scene.next());
 }
@@ -227,7 +280,9 @@ fn an_entry_of_another_width_or_protocol_is_not_the_one() {
 fn somebody_elses_entry_marks_all_it_stands_on() {
     let mut scene = Scene::new(3);
     scene.cloud.entries.push(shown("somebody", "301", "9", FORMER, ForwardEntryStatus::Available));
-    let span = |protocol, ports| Step::MarkForeign(PortSpan { allocation_id: AllocationId::new("eip-1"), protocol, ports });
+    let span = |protocol, ports| {
+        Step::MarkForeign(PortSpan { allocation_id: AllocationId::new("eip-1"), protocol, ports })
+    };
     assert_eq!(scene.next(), span(Some(Protocol::Tcp), 301..=301));
     let any = shown("somebody", "Any", "Any", FORMER, ForwardEntryStatus::Available);
     scene.cloud.entries = vec![ForwardEntry { ip_protocol: "any".to_owned(), ..any }];
@@ -238,7 +293,8 @@ fn somebody_elses_entry_marks_all_it_stands_on() {
 fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() {
     let mut scene = two_entries();
     let first = shown(&OWNER.entry_name(LEASE, 1), "300", "80", POD, ForwardEntryStatus::Available);
-    scene.cloud.entries = vec![first.clone(), shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available)];
+    scene.cloud.entries =
+        vec![first.clone(), shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available)];
     scene.cloud.gateway.full_at = Some(3);
     created(scene.next());
     scene.cloud.gateway.full_at = Some(2);
@@ -248,7 +304,10 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     assert_eq!(scene.next(), deletes(&first));
     scene.cloud.entries.remove(0);
     scene.lease.ports[0].entry_id = Some(first.entry_id);
-    assert!(matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }), "a list is no proof");
+    assert!(
+        matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }),
+        "a list is no proof"
+    );
     scene.lease.ports[0].deleted = true;
     for _ in 0..2 {
         assert_eq!(scene.next(), Step::QuietPort(key(&scene.lease.ports[0])));
@@ -267,7 +326,11 @@ fn fixed_ports_that_were_published_stay_where_they_are() {
     scene.cloud.gateway.full_at = Some(0);
     assert_eq!(scene.next(), Step::Spill);
     scene.lease.told = true;
-    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::QuotaExceeded), "{:?}", scene.next());
+    assert!(
+        matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::QuotaExceeded),
+        "{:?}",
+        scene.next()
+    );
 }
 
 #[test]
@@ -293,7 +356,11 @@ fn a_gateway_in_trouble_is_asked_nothing_and_its_pods_are_told() {
     assert_eq!((wait.reason, wait.patience), (Reason::GatewayUnavailable, Patience::Event));
     assert!(wait.message.contains("ngw-1"), "{}", wait.message);
     scene.lease.phase = Phase::Held;
-    assert_eq!(scene.next(), Step::Doubt, "what was published is taken back first, after a second look");
+    assert_eq!(
+        scene.next(),
+        Step::Doubt,
+        "what was published is taken back first, after a second look"
+    );
     scene.stands(1, POD, ForwardEntryStatus::Available);
     assert!(matches!(scene.next(), Step::NoteEntry(..)), "an entry that works is left alone");
 }
@@ -308,11 +375,16 @@ fn a_pod_that_moves_takes_its_entry_along() {
     scene.lease.target = Some(target(POD));
     scene.lease.generation = 2;
     scene.write_resource();
-    let Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward } } = asked(scene.next()) else {
+    let Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward } } =
+        asked(scene.next())
+    else {
         panic!("{:?}", scene.next())
     };
     assert_eq!((resource.as_str(), entry_id.as_str()), ("fwd-300/301", "fwd-300/301"));
-    assert_eq!((forward.name, forward.internal_ip, forward.ports), (OWNER.entry_name(LEASE, 2), POD, 2));
+    assert_eq!(
+        (forward.name, forward.internal_ip, forward.ports),
+        (OWNER.entry_name(LEASE, 2), POD, 2)
+    );
     scene.cloud.entries[0].status = ForwardEntryStatus::Pending;
     assert!(matches!(scene.next(), Step::Wait(_)), "one change at a time");
 }
@@ -341,12 +413,22 @@ fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     scene.lease.generation = 2;
     scene.stands(1, FORMER, ForwardEntryStatus::Available);
     scene.cloud.entries.push(shown("somebody", "900", "80", POD, ForwardEntryStatus::Available));
-    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere), "{:?}", scene.next());
+    assert!(
+        matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere),
+        "{:?}",
+        scene.next()
+    );
     let other = LeaseId(Uuid::from_u128(7));
     scene.cloud.entries[1].name = OWNER.entry_name(other, 1);
-    assert_eq!(scene.next(), deletes(&scene.cloud.entries[1]), "a leftover of a lease nobody knows");
+    assert_eq!(
+        scene.next(),
+        deletes(&scene.cloud.entries[1]),
+        "a leftover of a lease nobody knows"
+    );
     scene.cloud.known_leases.insert(other);
-    assert!(matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere));
+    assert!(
+        matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere)
+    );
 }
 
 /// As `Scene::new(1)` with a second port, 90 behind 310, that has an entry of its own.
@@ -366,12 +448,17 @@ fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
     let mut scene = two_entries();
     let Step::Queue { gateway, asks } = scene.next() else { panic!("{:?}", scene.next()) };
     assert_eq!(gateway.as_str(), "ngw-1");
-    assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["eip-1/tcp/300", "eip-1/tcp/310"]);
+    assert_eq!(
+        asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(),
+        ["eip-1/tcp/300", "eip-1/tcp/310"]
+    );
     // Where there is room for one of them, there is no room.
     scene.cloud.gateway.full_at = Some(1);
     assert_eq!(scene.next(), Step::Spill);
 
-    let entry = |ports: (&str, &str), status| shown(&OWNER.entry_name(LEASE, 1), ports.0, ports.1, POD, status);
+    let entry = |ports: (&str, &str), status| {
+        shown(&OWNER.entry_name(LEASE, 1), ports.0, ports.1, POD, status)
+    };
     scene.lease.phase = Phase::Ending;
     scene.resource = ResourceFact::Absent;
     scene.cloud.entries = vec![
@@ -379,15 +466,28 @@ fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
         entry(("310", "90"), ForwardEntryStatus::Pending),
         shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available),
     ];
-    assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]), "what still changes does not hold up the rest");
+    assert_eq!(
+        scene.next(),
+        deletes(&scene.cloud.entries[0]),
+        "what still changes does not hold up the rest"
+    );
     scene.cloud.entries[1].status = ForwardEntryStatus::Available;
-    let both = scene.cloud.entries[..2].iter().map(|entry| delete(&entry.table_id, &entry.entry_id)).collect();
+    let both = scene.cloud.entries[..2]
+        .iter()
+        .map(|entry| delete(&entry.table_id, &entry.entry_id))
+        .collect();
     assert_eq!(scene.next(), queue_of(both));
 }
 
 #[test]
 fn one_leftover_in_the_way_of_two_entries_is_deleted_once() {
     let mut scene = two_entries();
-    scene.cloud.entries.push(shown(&OWNER.entry_name(LEASE, 1), "290/320", "70/100", POD, ForwardEntryStatus::Available));
+    scene.cloud.entries.push(shown(
+        &OWNER.entry_name(LEASE, 1),
+        "290/320",
+        "70/100",
+        POD,
+        ForwardEntryStatus::Available,
+    ));
     assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]));
 }

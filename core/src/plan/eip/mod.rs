@@ -25,19 +25,25 @@ use crate::retry::Patience;
 use std::net::Ipv4Addr;
 
 pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
-    let Request::Eip(request) = &s.lease.request else { return Step::End(EndReason::RequestChanged) };
+    let Request::Eip(request) = &s.lease.request else {
+        return Step::End(EndReason::RequestChanged);
+    };
     if let Some(step) = moved(s, pod) {
         return step;
     }
     let Some(leased) = &s.lease.eip else { return acquire::obtain(s, pod, request) };
     // Off a former address before anything that may be refused: it may be another pod's by now.
-    if s.lease.target.as_ref().is_some_and(|target| pod.ip.is_some_and(|ip| ip != target.private_ip))
+    if s.lease
+        .target
+        .as_ref()
+        .is_some_and(|target| pod.ip.is_some_and(|ip| ip != target.private_ip))
         && let Some(step) = detach(s)
     {
         return step;
     }
     let Seen::There(eip) = &s.cloud.eip else {
-        let why = format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
+        let why =
+            format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
         return doubt(s, pod, why.clone()).unwrap_or_else(|| acquire::lost(s, leased, why));
     };
     if s.lease.phase != Phase::Held
@@ -62,20 +68,35 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
 fn aim(s: &Situation<'_>, pod: &PodHere, ip: Ipv4Addr, eip: &Eip) -> Step {
     match &s.cloud.eni {
         Seen::There(eni) => Step::SetTarget(Target::of(eni, ip)),
-        Seen::Absent | Seen::NotRead => waiting_for_interface(pod, ip, &format!("EIP {}", eip.ip_address)),
+        Seen::Absent | Seen::NotRead => {
+            waiting_for_interface(pod, ip, &format!("EIP {}", eip.ip_address))
+        }
     }
 }
 
-fn bind(s: &Situation<'_>, pod: &PodHere, request: &EipRequest, leased: &LeasedEip, eip: &Eip, target: &Target) -> Step {
+fn bind(
+    s: &Situation<'_>,
+    pod: &PodHere,
+    request: &EipRequest,
+    leased: &LeasedEip,
+    eip: &Eip,
+    target: &Target,
+) -> Step {
     let bound = eip.bound_to(&target.eni_id, target.private_ip, target.primary);
     if eip.status == EipStatus::InUse && bound {
-        // The address first: what may be refused for good must not keep it from the pod, nor from being watched.
+        // The address first: what may be refused for good must not keep it from the pod, nor from
+        // being watched.
         return match publish(s, pod, publication::publication(s, request, leased, eip, target)) {
-            rest @ Step::Wait(_) => settings::package(s, request, eip).or_else(|| settings::modify(request, eip)).unwrap_or(rest),
+            rest @ Step::Wait(_) => settings::package(s, request, eip)
+                .or_else(|| settings::modify(request, eip))
+                .unwrap_or(rest),
             step => step,
         };
     }
-    let shown = format!("EIP {} is {:?} and not bound to pod IP {}", eip.ip_address, eip.status, target.private_ip);
+    let shown = format!(
+        "EIP {} is {:?} and not bound to pod IP {}",
+        eip.ip_address, eip.status, target.private_ip
+    );
     if let Some(step) = doubt(s, pod, shown) {
         return step;
     }
@@ -89,11 +110,22 @@ fn bind(s: &Situation<'_>, pod: &PodHere, request: &EipRequest, leased: &LeasedE
             },
         },
         EipStatus::InUse => {
-            let message = format!("EIP {} ({}) is bound to {}; unbind it there", eip.allocation_id, eip.ip_address, release::bound_to(eip));
+            let message = format!(
+                "EIP {} ({}) is bound to {}; unbind it there",
+                eip.allocation_id,
+                eip.ip_address,
+                release::bound_to(eip)
+            );
             Step::wait(Reason::EipBoundElsewhere, Patience::Event, message)
         }
-        EipStatus::Associating | EipStatus::Unassociating | EipStatus::Releasing | EipStatus::Other => {
-            let message = format!("EIP {} is {:?}; it is being bound to pod IP {}", eip.ip_address, eip.status, target.private_ip);
+        EipStatus::Associating
+        | EipStatus::Unassociating
+        | EipStatus::Releasing
+        | EipStatus::Other => {
+            let message = format!(
+                "EIP {} is {:?}; it is being bound to pod IP {}",
+                eip.ip_address, eip.status, target.private_ip
+            );
             Step::wait(Reason::EipChanging, Patience::Poll, message)
         }
     }

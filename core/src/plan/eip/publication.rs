@@ -10,7 +10,13 @@ use crate::request::{EipRequest, EipSource, ReleaseStrategy};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 
 /// The whole of what is published once the EIP is bound to the pod's IP.
-pub(super) fn publication(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, eip: &Eip, target: &Target) -> Publication {
+pub(super) fn publication(
+    s: &Situation<'_>,
+    request: &EipRequest,
+    leased: &LeasedEip,
+    eip: &Eip,
+    target: &Target,
+) -> Publication {
     let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let status = PodEipStatus {
         network_interface_id: Some(target.eni_id.to_string()),
@@ -42,7 +48,12 @@ pub(super) fn publication(s: &Situation<'_>, request: &EipRequest, leased: &Leas
 }
 
 /// The custom resource of the lease; its status is none until the EIP works.
-pub(in crate::plan) fn content(s: &Situation<'_>, request: &EipRequest, leased: &LeasedEip, status: Option<PodEipStatus>) -> Content {
+pub(in crate::plan) fn content(
+    s: &Situation<'_>,
+    request: &EipRequest,
+    leased: &LeasedEip,
+    status: Option<PodEipStatus>,
+) -> Content {
     let kind = match &request.source {
         EipSource::Allocate(_) => "Auto",
         EipSource::Given(_) | EipSource::Pool(_) => "Static",
@@ -52,7 +63,11 @@ pub(in crate::plan) fn content(s: &Situation<'_>, request: &EipRequest, leased: 
         ReleaseStrategy::Never => ("Never", None),
         ReleaseStrategy::Ttl { text, .. } => ("TTL", Some(text.clone())),
     };
-    let allocation_type = AllocationType { kind: Some(kind.to_owned()), release_strategy: Some(strategy.to_owned()), release_after: after };
+    let allocation_type = AllocationType {
+        kind: Some(kind.to_owned()),
+        release_strategy: Some(strategy.to_owned()),
+        release_after: after,
+    };
     let spec = PodEipSpec {
         allocation_id: Some(leased.allocation_id.to_string()),
         bandwidth_package_id: settings::named_package(s, request),

@@ -16,7 +16,8 @@ pub(in crate::plan) fn detach(s: &Situation<'_>) -> Option<Step> {
     let target = s.lease.target.as_ref()?;
     match &s.cloud.eip {
         Seen::There(eip) => Some(unbind(eip, target).unwrap_or(Step::ClearTarget)),
-        // It does not show: the unbinding's own answer tells. What is kept must not be released on an empty list.
+        // It does not show: the unbinding's own answer tells. What is kept must not be released on
+        // an empty list.
         Seen::Absent | Seen::NotRead => Some(match &s.lease.eip {
             Some(leased) => unassociate(&leased.allocation_id, target),
             None => Step::ClearTarget,
@@ -37,13 +38,19 @@ fn unassociate(allocation_id: &AllocationId, target: &Target) -> Step {
 
 /// What is left to take back; none when nothing is.
 pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
-    let Some(leased) = &s.lease.eip else { return s.lease.target.is_some().then_some(Step::ClearTarget) };
+    let Some(leased) = &s.lease.eip else {
+        return s.lease.target.is_some().then_some(Step::ClearTarget);
+    };
     let allocation_id = leased.allocation_id.clone();
     let Seen::There(eip) = &s.cloud.eip else {
         // An empty list is what wrong credentials give, too: only a 404 to a change is proof.
         let change = match (&s.lease.target, leased.ours) {
             (_, true) => Change::ReleaseEipAddress { allocation_id },
-            (Some(t), false) => Change::UnassociateEipAddress { allocation_id, eni_id: t.eni_id.clone(), private_ip: t.private_ip },
+            (Some(t), false) => Change::UnassociateEipAddress {
+                allocation_id,
+                eni_id: t.eni_id.clone(),
+                private_ip: t.private_ip,
+            },
             (None, false) => return Some(Step::ForgetEip),
         };
         return Some(Step::Change { resource: leased.allocation_id.to_string(), change });
@@ -54,12 +61,18 @@ pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
     if leased.ours { Some(release(s, eip)) } else { Some(Step::ForgetEip) }
 }
 
-/// A younger pod has taken the given EIP over: it is given up, whatever this pod's own state, and never asked for again.
+/// A younger pod has taken the given EIP over: it is given up, whatever this pod's own state, and
+/// never asked for again.
 pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> Step {
-    let why =
-        format!("the pod's EIP was taken over by pod {winner}, which names it, too, and is younger; it does not come back to this pod");
+    let why = format!(
+        "the pod's EIP was taken over by pod {winner}, which names it, too, and is younger; it does not come back to this pod"
+    );
     if shows_address(s, pod) {
-        return Step::Withdraw(Withdrawal { status: false, reason: Reason::EipTakenOver, message: why });
+        return Step::Withdraw(Withdrawal {
+            status: false,
+            reason: Reason::EipTakenOver,
+            message: why,
+        });
     }
     if let Some(step) = detach(s) {
         return step;
@@ -67,19 +80,29 @@ pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> S
     match (&s.lease.eip, s.resource) {
         (Some(_), _) => Step::ForgetEip,
         (None, ResourceFact::Mine(..) | ResourceFact::Stray) => Step::RemoveResource,
-        (None, ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. }) => {
-            Step::wait(Reason::EipTakenOver, Patience::Person, why)
-        }
+        (
+            None,
+            ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. },
+        ) => Step::wait(Reason::EipTakenOver, Patience::Person, why),
     }
 }
 
-/// Takes a given EIP from an interface that is not of our leases, where the configuration allows it: once, before the lease has pointed
-/// anywhere. Whoever takes it back is left in peace.
+/// Takes a given EIP from an interface that is not of our leases, where the configuration allows
+/// it: once, before the lease has pointed anywhere. Whoever takes it back is left in peace.
 pub(super) fn from_stranger(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let (EipSource::Given(_), true, 0) = (&request.source, s.sources.takeover, s.lease.generation) else { return None };
-    let binding = eip.binding.as_ref().filter(|binding| eip.status == EipStatus::InUse && binding.instance_type == "NetworkInterface")?;
+    let (EipSource::Given(_), true, 0) = (&request.source, s.sources.takeover, s.lease.generation)
+    else {
+        return None;
+    };
+    let binding = eip.binding.as_ref().filter(|binding| {
+        eip.status == EipStatus::InUse && binding.instance_type == "NetworkInterface"
+    })?;
     let (eni_id, private_ip) = (EniId::new(binding.instance_id.clone()), binding.private_ip?);
-    let change = Change::UnassociateEipAddress { allocation_id: eip.allocation_id.clone(), eni_id, private_ip };
+    let change = Change::UnassociateEipAddress {
+        allocation_id: eip.allocation_id.clone(),
+        eni_id,
+        private_ip,
+    };
     Some(Step::Change { resource: eip.allocation_id.to_string(), change })
 }
 
@@ -89,9 +112,11 @@ pub(super) fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
         EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => {
             Some(unassociate(&eip.allocation_id, target))
         }
-        EipStatus::Associating | EipStatus::Unassociating | EipStatus::Other => {
-            Some(Step::wait(Reason::EipChanging, Patience::Poll, format!("EIP {} is {:?}", eip.ip_address, eip.status)))
-        }
+        EipStatus::Associating | EipStatus::Unassociating | EipStatus::Other => Some(Step::wait(
+            Reason::EipChanging,
+            Patience::Poll,
+            format!("EIP {} is {:?}", eip.ip_address, eip.status),
+        )),
         // Bound elsewhere by somebody else's hand: not from us any more.
         EipStatus::InUse | EipStatus::Available | EipStatus::Releasing => None,
     }
@@ -111,23 +136,41 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
             );
             Step::wait(Reason::EipBoundElsewhere, Patience::Idle, message)
         }
-        (EipStatus::Associating | EipStatus::Unassociating | EipStatus::Releasing | EipStatus::Other, ..) => {
-            Step::wait(Reason::EipChanging, Patience::Poll, format!("EIP {} is {:?}", eip.ip_address, eip.status))
-        }
+        (
+            EipStatus::Associating
+            | EipStatus::Unassociating
+            | EipStatus::Releasing
+            | EipStatus::Other,
+            ..,
+        ) => Step::wait(
+            Reason::EipChanging,
+            Patience::Poll,
+            format!("EIP {} is {:?}", eip.ip_address, eip.status),
+        ),
         // Once it has expired the cloud takes it back by itself; asking says whether it has.
-        (EipStatus::Available, _, _) if eip.charge_type == "PrePaid" && eip.expires_at.is_none_or(|end| end > s.now) => {
+        (EipStatus::Available, _, _)
+            if eip.charge_type == "PrePaid" && eip.expires_at.is_none_or(|end| end > s.now) =>
+        {
             let message = format!(
                 "EIP {} ({}) is PrePaid and stays until it expires; the next pod of the namespace that asks for one just like it gets it",
                 eip.allocation_id, eip.ip_address
             );
             Step::wait(Reason::PrePaid, Patience::Idle, message)
         }
-        (EipStatus::Available, Some(package_id), Request::Eip(EipRequest { source: EipSource::Allocate(spec), .. }))
-            if spec.bandwidth_package.as_ref() == Some(package_id) =>
-        {
-            Step::Change { resource, change: Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: package_id.clone() } }
+        (
+            EipStatus::Available,
+            Some(package_id),
+            Request::Eip(EipRequest { source: EipSource::Allocate(spec), .. }),
+        ) if spec.bandwidth_package.as_ref() == Some(package_id) => Step::Change {
+            resource,
+            change: Change::RemoveCommonBandwidthPackageIp {
+                allocation_id,
+                package_id: package_id.clone(),
+            },
+        },
+        (EipStatus::Available, ..) => {
+            Step::Change { resource, change: Change::ReleaseEipAddress { allocation_id } }
         }
-        (EipStatus::Available, ..) => Step::Change { resource, change: Change::ReleaseEipAddress { allocation_id } },
     }
 }
 

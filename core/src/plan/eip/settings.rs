@@ -1,4 +1,5 @@
-//! What an EIP of ours is like, as against what its pod asks for: brought there where the cloud allows it, said where it does not.
+//! What an EIP of ours is like, as against what its pod asks for: brought there where the cloud
+//! allows it, said where it does not.
 
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
@@ -6,7 +7,8 @@ use crate::plan::situation::{Object, ResourceFact, Seen, Situation};
 use crate::plan::step::Step;
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType};
 
-/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a person chose stays. A PrePaid EIP joins none.
+/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a
+/// person chose stays. A PrePaid EIP joins none.
 pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
     let spec = spec(request).filter(|_| !is_prepaid(eip))?;
     let allocation_id = eip.allocation_id.clone();
@@ -15,13 +17,18 @@ pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Opt
         (None, None) => return None,
         (Some(is), Some(wanted)) if is == wanted => return None,
         (Some(is), None) if before != Some(is.as_str()) => return None,
-        (Some(is), _) => Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: is.clone() },
-        (None, Some(wanted)) => Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() },
+        (Some(is), _) => {
+            Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: is.clone() }
+        }
+        (None, Some(wanted)) => {
+            Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() }
+        }
     };
     Some(Step::Change { resource: eip.allocation_id.to_string(), change })
 }
 
-/// The package that the custom resource names: the one asked for; until it is left, the one asked for before. So it is known as ours to leave.
+/// The package that the custom resource names: the one asked for; until it is left, the one asked
+/// for before. So it is known as ours to leave.
 pub(super) fn named_package(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
     let asked = spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
     let Seen::There(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else { return asked };
@@ -39,19 +46,24 @@ fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
     }
 }
 
-/// What ModifyEipAddressAttribute can change. In a shared bandwidth package the package's bandwidth shows; a PrePaid EIP takes no name, and
-/// its bandwidth is part of what was paid.
+/// What ModifyEipAddressAttribute can change. In a shared bandwidth package the package's bandwidth
+/// shows; a PrePaid EIP takes no name, and its bandwidth is part of what was paid.
 pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let spec = spec(request)?;
     let postpaid = !is_prepaid(eip);
-    let bandwidth = (postpaid && eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth).then_some(spec.bandwidth);
+    let bandwidth =
+        (postpaid && eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth)
+            .then_some(spec.bandwidth);
     let name = spec.name.clone().filter(|name| *name != eip.name && postpaid);
-    let description = spec.description.clone().filter(|description| *description != eip.description);
+    let description =
+        spec.description.clone().filter(|description| *description != eip.description);
     let settled = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
     let differs = bandwidth.is_some() || name.is_some() || description.is_some();
     let allocation_id = eip.allocation_id.clone();
-    let change = || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
-    (settled && differs).then(|| Step::Change { resource: eip.allocation_id.to_string(), change: change() })
+    let change =
+        || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
+    (settled && differs)
+        .then(|| Step::Change { resource: eip.allocation_id.to_string(), change: change() })
 }
 
 fn is_prepaid(eip: &Eip) -> bool {
@@ -66,7 +78,8 @@ fn spec(request: &EipRequest) -> Option<&EipSpec> {
     }
 }
 
-/// What was asked for after the EIP was bought and only another EIP could be, for the end of the condition's message; empty when nothing was.
+/// What was asked for after the EIP was bought and only another EIP could be, for the end of the
+/// condition's message; empty when nothing was.
 pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
     let Some(spec) = spec(request) else { return String::new() };
     let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
@@ -75,12 +88,32 @@ pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
     let alone = eip.bandwidth_package.is_none();
     let settings = [
         ("eip-isp", bought(&eip.isp), spec.isp.clone()),
-        ("eip-internet-charge-type", bought(&eip.internet_charge_type), alone.then(|| spec.internet_charge_type.as_str().to_owned())),
-        ("eip-instance-charge-type", bought(&eip.charge_type), Some(spec.instance_charge_type.as_str().to_owned())),
-        ("eip-public-ip-address-pool-id", bought(&eip.public_ip_address_pool_id), spec.public_ip_address_pool_id.clone()),
+        (
+            "eip-internet-charge-type",
+            bought(&eip.internet_charge_type),
+            alone.then(|| spec.internet_charge_type.as_str().to_owned()),
+        ),
+        (
+            "eip-instance-charge-type",
+            bought(&eip.charge_type),
+            Some(spec.instance_charge_type.as_str().to_owned()),
+        ),
+        (
+            "eip-public-ip-address-pool-id",
+            bought(&eip.public_ip_address_pool_id),
+            spec.public_ip_address_pool_id.clone(),
+        ),
         ("eip-resource-group-id", bought(&eip.resource_group_id), spec.resource_group_id.clone()),
-        ("eip-common-bandwidth-package-id", prepaid.then(|| "none".to_owned()), spec.bandwidth_package.as_ref().map(ToString::to_string)),
-        ("eip-bandwidth", prepaid.then(|| eip.bandwidth.to_string()), Some(spec.bandwidth.to_string())),
+        (
+            "eip-common-bandwidth-package-id",
+            prepaid.then(|| "none".to_owned()),
+            spec.bandwidth_package.as_ref().map(ToString::to_string),
+        ),
+        (
+            "eip-bandwidth",
+            prepaid.then(|| eip.bandwidth.to_string()),
+            Some(spec.bandwidth.to_string()),
+        ),
     ];
     let differing = settings.into_iter().filter_map(|(key, is, wanted)| {
         let (is, wanted) = (is?, wanted?);

@@ -1,6 +1,8 @@
 //! Ports on their way to a pod, and what may stand in the way.
 
-use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits};
+use super::{
+    FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits,
+};
 use crate::change::{Change, Forward};
 use crate::condition::Reason;
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
@@ -15,7 +17,8 @@ use uuid::Uuid;
 const OTHER: LeaseId = LeaseId(Uuid::from_u128(77));
 
 pub(super) fn asks(ports: &[u16]) -> Request {
-    let ports = ports.iter().map(|port| ExposedPort { port: *port, protocol: Protocol::Tcp }).collect();
+    let ports =
+        ports.iter().map(|port| ExposedPort { port: *port, protocol: Protocol::Tcp }).collect();
     Request::Dnat(DnatRequest { ports, fixed: false, same_port: false })
 }
 
@@ -77,23 +80,32 @@ pub(super) fn forward(scene: &Scene) -> Forward {
 fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
     let scene = Scene::new(asks(&[80])).with(|s| s.cloud.eni = Seen::There(eni()));
     assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
-    assert_eq!(waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()), Some(Reason::WaitingForInterface));
+    assert_eq!(
+        waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()),
+        Some(Reason::WaitingForInterface)
+    );
     assert_eq!(scene.next(), Step::ReservePorts { zone: ZoneId::new("z-1") });
-    let reserved = scene.with(|s| s.lease.ports = vec![LeasedPort { entry_id: None, ..leased(80) }]);
+    let reserved =
+        scene.with(|s| s.lease.ports = vec![LeasedPort { entry_id: None, ..leased(80) }]);
     assert_eq!(reserved.next(), Step::SetTarget(target(POD_IP)));
     let aimed = reserved.with(|s| s.lease.target = Some(target(POD_IP)));
     assert_eq!(aimed.next(), Step::ClaimResource);
     assert!(matches!(aimed.with(|s| s.lease.resource = true).next(), Step::WriteResource(_)));
 
     let forward = forward(&forwarding(&[80]));
-    assert_eq!((forward.external_ip, forward.external_port, forward.internal_ip), (PUBLIC_IP, outside(80), POD_IP));
+    assert_eq!(
+        (forward.external_ip, forward.external_port, forward.internal_ip),
+        (PUBLIC_IP, outside(80), POD_IP)
+    );
     assert_eq!(forward.name, OWNER.entry_name(LEASE, 1));
     assert_eq!(waits(&forwarding(&[80]).published().next()), Some(Reason::EntriesAvailable));
 }
 
 #[test]
 fn ready_is_not_written_though_an_entry_failed() {
-    for status in [ForwardEntryStatus::Pending, ForwardEntryStatus::Deleting, ForwardEntryStatus::Other] {
+    for status in
+        [ForwardEntryStatus::Pending, ForwardEntryStatus::Deleting, ForwardEntryStatus::Other]
+    {
         let scene = forwarding(&[80, 443]).with(|s| s.cloud.entries[1].status = status);
         assert_eq!(waits(&scene.next()), Some(Reason::EntriesPending), "{status:?}");
     }
@@ -120,7 +132,11 @@ fn the_gate_goes_false_again_when_a_published_entry_is_lost() {
 #[test]
 fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_nobody_is_told() {
     let lost = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
-    assert_eq!(lost.with(|s| s.cloud.gateway.losses_held = true).next(), Step::Doubt, "one read alone changes nothing");
+    assert_eq!(
+        lost.with(|s| s.cloud.gateway.losses_held = true).next(),
+        Step::Doubt,
+        "one read alone changes nothing"
+    );
     let held = lost.with(|s| (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true));
     assert_eq!(action(&held.next()), Some("CreateForwardEntry"));
     let bent = forwarding(&[80]).published().with(|s| {
@@ -130,7 +146,11 @@ fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_no
     assert_eq!(action(&bent.next()), Some("ModifyForwardEntry"));
     let in_trouble = held.with(|s| s.cloud.gateway.trouble = Some("it is locked".to_owned()));
     let full = held.with(|s| s.cloud.gateway.full_at = Some(1));
-    let foreign = held.with(|s| s.cloud.entries.push(ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 443, FORMER_IP) }));
+    let foreign = held.with(|s| {
+        s.cloud
+            .entries
+            .push(ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 443, FORMER_IP) });
+    });
     let leftover = bent.with(|s| s.cloud.entries[0].internal_port = "81".to_owned());
     let pending = forwarding(&[80]).published().with(|s| {
         (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true);
@@ -144,7 +164,9 @@ fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_no
 #[test]
 fn entries_that_are_made_again_under_a_published_address_do_not_make_it_younger() {
     let created = |step: Step| match step {
-        Step::Publish(Publication { content: Content::Dnat { status: Some(status), .. }, .. }) => status.created.unwrap(),
+        Step::Publish(Publication {
+            content: Content::Dnat { status: Some(status), .. }, ..
+        }) => status.created.unwrap(),
         step => panic!("{step:?}"),
     };
     let first = forwarding(&[80]);
@@ -157,9 +179,17 @@ fn entries_that_are_made_again_under_a_published_address_do_not_make_it_younger(
 #[test]
 fn two_owners_do_not_fight_over_a_port() {
     let foreign = ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 80, FORMER_IP) };
-    let of_another_cluster = ForwardEntry { name: foreign.name.clone() + ".x.y.1", ..foreign.clone() };
-    let whole_address = ForwardEntry { external_port: "Any".to_owned(), ip_protocol: "any".to_owned(), ..foreign.clone() };
-    let range = ForwardEntry { external_port: format!("{}/{}", outside(80) - 5, outside(80) + 5), ..foreign.clone() };
+    let of_another_cluster =
+        ForwardEntry { name: foreign.name.clone() + ".x.y.1", ..foreign.clone() };
+    let whole_address = ForwardEntry {
+        external_port: "Any".to_owned(),
+        ip_protocol: "any".to_owned(),
+        ..foreign.clone()
+    };
+    let range = ForwardEntry {
+        external_port: format!("{}/{}", outside(80) - 5, outside(80) + 5),
+        ..foreign.clone()
+    };
     for found in [foreign, of_another_cluster, whole_address, range] {
         let step = forwarding(&[80]).with(|s| s.cloud.entries = vec![found.clone()]).next();
         assert!(matches!(step, Step::MarkForeign(_)), "{found:?}: {step:?}");
@@ -168,7 +198,10 @@ fn two_owners_do_not_fight_over_a_port() {
 
 #[test]
 fn our_own_leftover_on_our_port_is_taken_away() {
-    for leftover in [entry(OTHER, 1, 80, FORMER_IP), ForwardEntry { internal_port: "81".to_owned(), ..entry(LEASE, 1, 80, POD_IP) }] {
+    for leftover in [
+        entry(OTHER, 1, 80, FORMER_IP),
+        ForwardEntry { internal_port: "81".to_owned(), ..entry(LEASE, 1, 80, POD_IP) },
+    ] {
         let step = forwarding(&[80]).with(|s| s.cloud.entries = vec![leftover]).next();
         assert_eq!(action(&step), Some("DeleteForwardEntry"));
     }
@@ -177,7 +210,8 @@ fn our_own_leftover_on_our_port_is_taken_away() {
 #[test]
 fn a_reused_pod_ip_is_not_misrouted_by_a_stale_entry() {
     let stale = |lease, name: Option<&str>| {
-        let mut stale = ForwardEntry { external_port: "9999".to_owned(), ..entry(lease, 1, 80, POD_IP) };
+        let mut stale =
+            ForwardEntry { external_port: "9999".to_owned(), ..entry(lease, 1, 80, POD_IP) };
         stale.entry_id = ForwardEntryId::new("fwd-stale");
         if let Some(name) = name {
             name.clone_into(&mut stale.name);
@@ -185,10 +219,18 @@ fn a_reused_pod_ip_is_not_misrouted_by_a_stale_entry() {
         forwarding(&[80]).with(|s| s.cloud.entries = vec![stale])
     };
     let known = stale(OTHER, None).with(|s| s.cloud.known_leases = [OTHER].into());
-    assert_eq!(waits(&known.next()), Some(Reason::PortForwardedElsewhere), "its own lease's claimant deletes it");
+    assert_eq!(
+        waits(&known.next()),
+        Some(Reason::PortForwardedElsewhere),
+        "its own lease's claimant deletes it"
+    );
     assert_eq!(action(&stale(OTHER, None).next()), Some("DeleteForwardEntry"), "nobody else will");
     assert_eq!(action(&stale(LEASE, None).next()), Some("DeleteForwardEntry"), "our own");
-    assert_eq!(waits(&stale(OTHER, Some("theirs")).next()), Some(Reason::PortForwardedElsewhere), "it is not ours to delete");
+    assert_eq!(
+        waits(&stale(OTHER, Some("theirs")).next()),
+        Some(Reason::PortForwardedElsewhere),
+        "it is not ours to delete"
+    );
 }
 
 #[test]
@@ -215,12 +257,27 @@ fn a_pod_that_moved_is_told_first_and_its_entries_follow() {
 
 #[test]
 fn an_entry_that_somebody_put_on_another_port_is_deleted_once_the_address_works() {
-    let moved =
-        || ForwardEntry { external_port: "9999".to_owned(), entry_id: ForwardEntryId::new("fwd-moved"), ..entry(LEASE, 1, 80, FORMER_IP) };
+    let moved = || ForwardEntry {
+        external_port: "9999".to_owned(),
+        entry_id: ForwardEntryId::new("fwd-moved"),
+        ..entry(LEASE, 1, 80, FORMER_IP)
+    };
     let standing = forwarding(&[80]).published().with(|s| s.cloud.entries.push(moved()));
     let Step::Queue { asks, .. } = standing.next() else { panic!("{:?}", standing.next()) };
     assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["fwd-moved"]);
-    assert!(matches!(forwarding(&[80]).with(|s| s.cloud.entries.push(moved())).next(), Step::Publish(_)), "the address first");
-    let others = forwarding(&[80]).published().with(|s| s.cloud.entries.push(ForwardEntry { name: OWNER.entry_name(OTHER, 1), ..moved() }));
-    assert_eq!(waits(&others.next()), Some(Reason::EntriesAvailable), "another lease's is another lease's");
+    assert!(
+        matches!(
+            forwarding(&[80]).with(|s| s.cloud.entries.push(moved())).next(),
+            Step::Publish(_)
+        ),
+        "the address first"
+    );
+    let others = forwarding(&[80]).published().with(|s| {
+        s.cloud.entries.push(ForwardEntry { name: OWNER.entry_name(OTHER, 1), ..moved() });
+    });
+    assert_eq!(
+        waits(&others.next()),
+        Some(Reason::EntriesAvailable),
+        "another lease's is another lease's"
+    );
 }

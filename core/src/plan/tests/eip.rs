@@ -1,6 +1,9 @@
 //! An EIP's way to its pod, and what keeps it from being published.
 
-use super::{FORMER_IP, POD_IP, PUBLIC_IP, Scene, action, auto, bound, eip, eni, given, in_use, target, waits};
+use super::{
+    FORMER_IP, POD_IP, PUBLIC_IP, Scene, action, auto, bound, eip, eni, given, in_use, target,
+    waits,
+};
 use crate::change::Change;
 use crate::condition::Reason;
 use crate::facts::{Eip, EipBinding, EipStatus};
@@ -15,14 +18,21 @@ fn leased(ours: bool) -> LeasedEip {
 
 #[test]
 fn an_eip_is_allocated_with_the_tags_that_find_it_again() {
-    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } = Scene::new(auto()).next() else { panic!() };
+    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } =
+        Scene::new(auto()).next()
+    else {
+        panic!()
+    };
     assert_eq!(tags.get("waygate.dev/lease"), Some(&super::LEASE.to_string()));
 }
 
 #[test]
 fn a_given_eip_is_taken_once_it_is_seen() {
     let scene = Scene::new(given());
-    assert_eq!(waits(&scene.with(|s| s.cloud.eip = Seen::Absent).next()), Some(Reason::EipNotFound));
+    assert_eq!(
+        waits(&scene.with(|s| s.cloud.eip = Seen::Absent).next()),
+        Some(Reason::EipNotFound)
+    );
     let seen = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
     let Step::TakeEip(candidates, _) = seen.next() else { panic!("{:?}", seen.next()) };
     assert_eq!(candidates, [(AllocationId::new("eip-1"), PUBLIC_IP)]);
@@ -35,18 +45,30 @@ fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
         s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
     });
     assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
-    assert_eq!(waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()), Some(Reason::WaitingForInterface));
-    assert_eq!(scene.with(|s| s.cloud.eni = Seen::There(eni())).next(), Step::SetTarget(target(POD_IP)));
+    assert_eq!(
+        waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()),
+        Some(Reason::WaitingForInterface)
+    );
+    assert_eq!(
+        scene.with(|s| s.cloud.eni = Seen::There(eni())).next(),
+        Step::SetTarget(target(POD_IP))
+    );
 
     let aimed = scene.with(|s| s.lease.target = Some(target(POD_IP)));
     assert_eq!(aimed.next(), Step::ClaimResource);
     let claimed = aimed.with(|s| s.lease.resource = true);
-    assert!(matches!(claimed.next(), Step::WriteResource(_)), "nothing is bound before the custom resource stands");
+    assert!(
+        matches!(claimed.next(), Step::WriteResource(_)),
+        "nothing is bound before the custom resource stands"
+    );
     let taken = claimed.with(|s| s.resource = ResourceFact::Another { what: "theirs".to_owned() });
     assert_eq!(waits(&taken.next()), Some(Reason::ResourceTaken));
     assert_eq!(claimed.with(|s| s.resource = ResourceFact::Stray).next(), Step::RemoveResource);
 
-    assert_eq!(action(&bound(auto(), eip(EipStatus::Available, None)).next()), Some("AssociateEipAddress"));
+    assert_eq!(
+        action(&bound(auto(), eip(EipStatus::Available, None)).next()),
+        Some("AssociateEipAddress")
+    );
     let published = in_use(auto()).published();
     assert_eq!(waits(&published.next()), Some(Reason::EipAssociated));
 }
@@ -54,7 +76,11 @@ fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
 #[test]
 fn ready_is_not_written_though_a_bind_failed() {
     let elsewhere = |kind: &str, id: &str| Eip {
-        binding: Some(EipBinding { instance_type: kind.to_owned(), instance_id: id.to_owned(), private_ip: Some(POD_IP) }),
+        binding: Some(EipBinding {
+            instance_type: kind.to_owned(),
+            instance_id: id.to_owned(),
+            private_ip: Some(POD_IP),
+        }),
         ..eip(EipStatus::InUse, None)
     };
     let shown = [
@@ -72,11 +98,15 @@ fn ready_is_not_written_though_a_bind_failed() {
         let step = bound(auto(), shown.clone()).next();
         assert!(!matches!(step, Step::Publish(_)), "{shown:?}: {step:?}");
     }
-    // The API leaves out the address of an interface's primary one: that is ours only if ours is the primary one.
-    let unsaid =
-        Eip { binding: in_use(auto()).cloud_eip().binding.map(|b| EipBinding { private_ip: None, ..b }), ..eip(EipStatus::InUse, None) };
+    // The API leaves out the address of an interface's primary one: that is ours only if ours is
+    // the primary one.
+    let unsaid = Eip {
+        binding: in_use(auto()).cloud_eip().binding.map(|b| EipBinding { private_ip: None, ..b }),
+        ..eip(EipStatus::InUse, None)
+    };
     assert!(!matches!(bound(auto(), unsaid.clone()).next(), Step::Publish(_)));
-    let primary = bound(auto(), unsaid).with(|s| s.lease.target = Some(crate::lease::Target { primary: true, ..target(POD_IP) }));
+    let primary = bound(auto(), unsaid)
+        .with(|s| s.lease.target = Some(crate::lease::Target { primary: true, ..target(POD_IP) }));
     assert!(matches!(primary.next(), Step::Publish(_)));
 }
 
@@ -89,11 +119,17 @@ impl Scene {
 #[test]
 fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
     let published = in_use(auto()).published();
-    for shown in [Seen::There(eip(EipStatus::Available, None)), Seen::There(eip(EipStatus::InUse, Some(FORMER_IP))), Seen::Absent] {
+    for shown in [
+        Seen::There(eip(EipStatus::Available, None)),
+        Seen::There(eip(EipStatus::InUse, Some(FORMER_IP))),
+        Seen::Absent,
+    ] {
         let missing = published.with(|s| s.cloud.eip = shown.clone());
         assert_eq!(missing.next(), Step::Doubt, "{shown:?}");
         let doubted = missing.with(|s| s.lease.doubts = 1);
-        let Step::Withdraw(withdrawal) = doubted.next() else { panic!("{shown:?}: {:?}", doubted.next()) };
+        let Step::Withdraw(withdrawal) = doubted.next() else {
+            panic!("{shown:?}: {:?}", doubted.next())
+        };
         assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::AddressLost));
     }
     let withdrawn = bound(auto(), eip(EipStatus::Available, None)).with(|s| s.lease.doubts = 0);
@@ -108,18 +144,26 @@ fn a_pod_that_moved_is_told_first_then_unbound_then_aimed_at_anew() {
     assert!(matches!(moved.next(), Step::Withdraw(_)));
     let told = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
     assert_eq!(action(&told.next()), Some("UnassociateEipAddress"));
-    let changing = told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))));
+    let changing =
+        told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))));
     assert_eq!(waits(&changing.next()), Some(Reason::EipChanging));
-    assert_eq!(told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(), Step::ClearTarget);
+    assert_eq!(
+        told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(),
+        Step::ClearTarget
+    );
 }
 
 #[test]
 fn two_owners_do_not_fight_over_an_eip() {
     let taken = eip(EipStatus::InUse, Some(FORMER_IP));
     assert_eq!(waits(&bound(auto(), taken.clone()).next()), Some(Reason::EipBoundElsewhere));
-    let ending = bound(auto(), taken.clone()).with(|s| (s.lease.phase, s.pod) = (Phase::Ending, super::PodFact::Gone));
+    let ending = bound(auto(), taken.clone())
+        .with(|s| (s.lease.phase, s.pod) = (Phase::Ending, super::PodFact::Gone));
     assert_eq!(ending.next(), Step::ClearTarget, "it is not on our target any more");
-    assert_eq!(waits(&ending.with(|s| s.lease.target = None).next()), Some(Reason::EipBoundElsewhere));
+    assert_eq!(
+        waits(&ending.with(|s| s.lease.target = None).next()),
+        Some(Reason::EipBoundElsewhere)
+    );
 }
 
 #[test]
@@ -131,27 +175,49 @@ fn a_vanished_eip_of_ours_is_proven_gone_and_a_given_one_is_waited_for() {
         })
     };
     for doubts in 0..2 {
-        assert_eq!(gone(auto(), doubts).next(), Step::Doubt, "an empty list is what wrong credentials give, too");
+        assert_eq!(
+            gone(auto(), doubts).next(),
+            Step::Doubt,
+            "an empty list is what wrong credentials give, too"
+        );
     }
     assert_eq!(action(&gone(auto(), 2).next()), Some("ReleaseEipAddress"), "its 404 is the proof");
     assert_eq!(waits(&gone(given(), 2).next()), Some(Reason::EipNotFound));
-    let never = EipRequest { source: EipSource::Allocate(EipSpec::default()), release: ReleaseStrategy::Never };
-    assert_eq!(waits(&gone(Request::Eip(never), 2).next()), Some(Reason::EipNotFound), "what is to be kept is never asked back");
+    let never = EipRequest {
+        source: EipSource::Allocate(EipSpec::default()),
+        release: ReleaseStrategy::Never,
+    };
+    assert_eq!(
+        waits(&gone(Request::Eip(never), 2).next()),
+        Some(Reason::EipNotFound),
+        "what is to be kept is never asked back"
+    );
 }
 
 #[test]
 fn an_eip_of_ours_is_brought_in_line_with_its_pod_and_a_given_one_never() {
     let package = Some(BandwidthPackageId::new("cbwp-1"));
     let spec = EipSpec { bandwidth_package: package.clone(), ..EipSpec::default() };
-    let packed = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+    let packed = Request::Eip(EipRequest {
+        source: EipSource::Allocate(spec),
+        release: ReleaseStrategy::Follow,
+    });
     let scene = in_use(auto()).with(|s| {
         s.lease.request = packed.clone();
         s.pod().asks = Asks::For(Box::new(packed));
     });
     assert_eq!(action(&scene.next()), Some("AddCommonBandwidthPackageIp"));
 
-    let other = Eip { bandwidth: 50, name: "theirs".to_owned(), bandwidth_package: None, ..eip(EipStatus::InUse, Some(POD_IP)) };
-    assert_eq!(action(&bound(auto(), other.clone()).published().next()), Some("ModifyEipAddressAttribute"));
+    let other = Eip {
+        bandwidth: 50,
+        name: "theirs".to_owned(),
+        bandwidth_package: None,
+        ..eip(EipStatus::InUse, Some(POD_IP))
+    };
+    assert_eq!(
+        action(&bound(auto(), other.clone()).published().next()),
+        Some("ModifyEipAddressAttribute")
+    );
     let member = Eip { bandwidth_package: package, ..other.clone() };
     for shown in [other, member] {
         assert_eq!(waits(&bound(given(), shown).published().next()), Some(Reason::EipAssociated));
@@ -164,11 +230,17 @@ fn a_bandwidth_that_is_refused_keeps_no_address_from_its_pod_nor_from_being_watc
         source: EipSource::Allocate(EipSpec { bandwidth: 50, ..EipSpec::default() }),
         release: ReleaseStrategy::Follow,
     });
-    assert_eq!(action(&bound(wider.clone(), eip(EipStatus::Available, None)).next()), Some("AssociateEipAddress"));
+    assert_eq!(
+        action(&bound(wider.clone(), eip(EipStatus::Available, None)).next()),
+        Some("AssociateEipAddress")
+    );
     assert!(matches!(in_use(wider.clone()).next(), Step::Publish(_)));
     let published = in_use(wider).published();
     assert_eq!(action(&published.next()), Some("ModifyEipAddressAttribute"));
-    assert_eq!(published.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(), Step::Doubt);
+    assert_eq!(
+        published.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(),
+        Step::Doubt
+    );
 }
 
 #[test]
@@ -179,8 +251,15 @@ fn wrong_annotations_on_a_running_pod_change_nothing() {
 
 #[test]
 fn a_pod_that_moved_is_off_its_former_address_before_anything_that_may_be_refused() {
-    let wider = EipSpec { bandwidth: 50, bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..EipSpec::default() };
-    let request = Request::Eip(EipRequest { source: EipSource::Allocate(wider), release: ReleaseStrategy::Never });
+    let wider = EipSpec {
+        bandwidth: 50,
+        bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
+        ..EipSpec::default()
+    };
+    let request = Request::Eip(EipRequest {
+        source: EipSource::Allocate(wider),
+        release: ReleaseStrategy::Never,
+    });
     let moved = in_use(auto()).with(|s| {
         s.lease.request = request.clone();
         s.pod().asks = Asks::For(Box::new(request));
@@ -190,6 +269,12 @@ fn a_pod_that_moved_is_off_its_former_address_before_anything_that_may_be_refuse
     let unbound = moved.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
     // One that does not show may be bound there all the same: the answer tells.
-    assert_eq!(action(&moved.with(|s| s.cloud.eip = Seen::Absent).next()), Some("UnassociateEipAddress"));
-    assert_eq!(action(&unbound.with(|s| s.lease.target = None).next()), Some("AddCommonBandwidthPackageIp"));
+    assert_eq!(
+        action(&moved.with(|s| s.cloud.eip = Seen::Absent).next()),
+        Some("UnassociateEipAddress")
+    );
+    assert_eq!(
+        action(&unbound.with(|s| s.lease.target = None).next()),
+        Some("AddCommonBandwidthPackageIp")
+    );
 }

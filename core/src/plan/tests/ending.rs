@@ -1,4 +1,5 @@
-//! The order of an end: withdrawn before it is unbound, unbound before it is released, released before the custom resource goes.
+//! The order of an end: withdrawn before it is unbound, unbound before it is released, released
+//! before the custom resource goes.
 
 use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::condition::Reason;
@@ -18,7 +19,11 @@ fn ending(scene: &Scene) -> Scene {
 
 /// The same after what was published was withdrawn.
 fn withdrawn(published: &Scene, unpublished: &Scene) -> Scene {
-    assert!(matches!(ending(published).next(), Step::Withdraw(_)), "withdrawal comes first: {:?}", ending(published).next());
+    assert!(
+        matches!(ending(published).next(), Step::Withdraw(_)),
+        "withdrawal comes first: {:?}",
+        ending(published).next()
+    );
     ending(unpublished)
 }
 
@@ -27,10 +32,19 @@ fn a_lease_ends_when_its_pod_is_gone_has_exited_or_asks_no_more() {
     let live = in_use(auto()).published();
     assert_eq!(live.with(|s| s.pod = PodFact::Gone).next(), Step::End(EndReason::PodGone));
     assert_eq!(live.with(|s| s.pod().exited = true).next(), Step::End(EndReason::PodExited));
-    assert_eq!(live.with(|s| s.pod().asks = Asks::Nothing).next(), Step::End(EndReason::NotRequested));
-    assert_eq!(live.with(|s| s.pod().asks = Asks::For(Box::new(given()))).next(), Step::End(EndReason::RequestChanged));
+    assert_eq!(
+        live.with(|s| s.pod().asks = Asks::Nothing).next(),
+        Step::End(EndReason::NotRequested)
+    );
+    assert_eq!(
+        live.with(|s| s.pod().asks = Asks::For(Box::new(given()))).next(),
+        Step::End(EndReason::RequestChanged)
+    );
     let ports = forwarding(&[80]);
-    assert_eq!(ports.with(|s| s.pod().asks = Asks::For(Box::new(asks(&[81])))).next(), Step::End(EndReason::RequestChanged));
+    assert_eq!(
+        ports.with(|s| s.pod().asks = Asks::For(Box::new(asks(&[81])))).next(),
+        Step::End(EndReason::RequestChanged)
+    );
 }
 
 #[test]
@@ -43,7 +57,11 @@ fn an_eip_of_ours_is_withdrawn_unbound_released_and_then_its_resource_goes() {
     assert_eq!(action(&cleared.next()), Some("ReleaseEipAddress"));
     let releasing = cleared.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Releasing, None)));
     assert_eq!(waits(&releasing.next()), Some(Reason::EipChanging));
-    assert_eq!(action(&cleared.with(|s| s.cloud.eip = Seen::Absent).next()), Some("ReleaseEipAddress"), "only its 404 is proof");
+    assert_eq!(
+        action(&cleared.with(|s| s.cloud.eip = Seen::Absent).next()),
+        Some("ReleaseEipAddress"),
+        "only its 404 is proof"
+    );
     let released = cleared.with(|s| (s.lease.eip, s.cloud.eip) = (None, Seen::NotRead));
     assert_eq!(released.next(), Step::RemoveResource);
     assert_eq!(released.with(|s| s.resource = ResourceFact::Absent).next(), Step::Forget);
@@ -55,7 +73,10 @@ fn an_eip_of_ours_is_withdrawn_unbound_released_and_then_its_resource_goes() {
 fn a_given_eip_is_unbound_and_neither_released_nor_modified() {
     let scene = withdrawn(&in_use(given()).published(), &in_use(given()));
     assert_eq!(action(&scene.next()), Some("UnassociateEipAddress"));
-    let member = Eip { bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..eip(EipStatus::Available, None) };
+    let member = Eip {
+        bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
+        ..eip(EipStatus::Available, None)
+    };
     let unbound = scene.with(|s| s.cloud.eip = Seen::There(member));
     assert_eq!(unbound.next(), Step::ClearTarget);
     assert_eq!(unbound.with(|s| s.lease.target = None).next(), Step::ForgetEip);
@@ -67,7 +88,10 @@ fn a_given_eip_is_unbound_and_neither_released_nor_modified() {
 fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
     let package = Some(BandwidthPackageId::new("cbwp-1"));
     let spec = EipSpec { bandwidth_package: package.clone(), ..EipSpec::default() };
-    let request = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+    let request = Request::Eip(EipRequest {
+        source: EipSource::Allocate(spec),
+        release: ReleaseStrategy::Follow,
+    });
     let free = |shown| {
         ending(&in_use(auto())).with(|s| {
             s.lease.request = request.clone();
@@ -79,7 +103,8 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
     assert_eq!(action(&free(member).next()), Some("RemoveCommonBandwidthPackageIp"));
     assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
     let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
-    let unheard = free(prepaid).with(|s| (s.resource, s.lease.resource) = (ResourceFact::Absent, false));
+    let unheard =
+        free(prepaid).with(|s| (s.resource, s.lease.resource) = (ResourceFact::Absent, false));
     assert_eq!(waits(&unheard.next()), Some(Reason::PrePaid));
 }
 
@@ -88,7 +113,11 @@ fn an_eip_that_is_still_changing_is_waited_for() {
     for status in [EipStatus::Associating, EipStatus::Unassociating, EipStatus::Other] {
         let scene = ending(&bound(auto(), eip(status, Some(POD_IP))));
         assert_eq!(waits(&scene.next()), Some(Reason::EipChanging), "{status:?}");
-        assert_eq!(waits(&scene.with(|s| s.lease.target = None).next()), Some(Reason::EipChanging), "{status:?}");
+        assert_eq!(
+            waits(&scene.with(|s| s.lease.target = None).next()),
+            Some(Reason::EipChanging),
+            "{status:?}"
+        );
     }
 }
 
@@ -98,12 +127,20 @@ fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() 
     assert_eq!(action(&scene.next()), Some("DeleteForwardEntry"));
     let first_going = scene.with(|s| s.cloud.entries[0].status = ForwardEntryStatus::Deleting);
     let Step::Queue { asks, .. } = first_going.next() else { panic!("{:?}", first_going.next()) };
-    assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["fwd-443"], "one that changes holds up no other");
+    assert_eq!(
+        asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(),
+        ["fwd-443"],
+        "one that changes holds up no other"
+    );
     let all_going = first_going.with(|s| s.cloud.entries[1].status = ForwardEntryStatus::Deleting);
     assert_eq!(waits(&all_going.next()), Some(Reason::EntriesPending));
 
     let unlisted = scene.with(|s| s.cloud.entries.clear());
-    assert_eq!(action(&unlisted.next()), Some("DeleteForwardEntry"), "not to be listed is no proof");
+    assert_eq!(
+        action(&unlisted.next()),
+        Some("DeleteForwardEntry"),
+        "not to be listed is no proof"
+    );
     let deleted = unlisted.with(|s| s.lease.ports.iter_mut().for_each(|port| port.deleted = true));
     assert_eq!(deleted.next(), Step::ClearTarget);
     let cleared = deleted.with(|s| s.lease.target = None);
@@ -117,7 +154,9 @@ fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_it
         s.lease.phase = Phase::Ending;
         s.pod().asks = Asks::Nothing;
     });
-    let Step::Withdraw(withdrawal) = asks_nothing.next() else { panic!("{:?}", asks_nothing.next()) };
+    let Step::Withdraw(withdrawal) = asks_nothing.next() else {
+        panic!("{:?}", asks_nothing.next())
+    };
     assert_eq!((withdrawal.status, withdrawal.reason), (true, Reason::NotRequested));
 
     // Its next lease has published; this one, which never got that far, must not take that back.

@@ -1,4 +1,5 @@
-//! What other controllers were seen to do wrong, where it is a decision; `docs/faults.md` has all of it.
+//! What other controllers were seen to do wrong, where it is a decision; `docs/faults.md` has all
+//! of it.
 
 use super::dnat::{self, entry, forwarding};
 use super::{LEASE, NOW, OWNER, POD_IP, Scene, action, auto, bound, eip, in_use};
@@ -59,8 +60,12 @@ fn no_timeout_marks_a_pod_ready_too_early() {
     for scene in waiting {
         for hours in [0, 1, 24 * 365] {
             match scene.next_at(NOW + SignedDuration::from_hours(hours)) {
-                Step::Publish(publication) => panic!("published after {hours} h of waiting: {publication:?}"),
-                Step::Withdraw(withdrawal) => assert!(!withdrawal.status, "True after {hours} h of waiting: {withdrawal:?}"),
+                Step::Publish(publication) => {
+                    panic!("published after {hours} h of waiting: {publication:?}")
+                }
+                Step::Withdraw(withdrawal) => {
+                    assert!(!withdrawal.status, "True after {hours} h of waiting: {withdrawal:?}");
+                }
                 _ => {}
             }
         }
@@ -73,7 +78,8 @@ fn replaced(scene: &Scene, request: &Request) -> Scene {
     scene.with(|s| {
         s.lease.controller.clone_from(&controller);
         s.pod = PodFact::Gone;
-        s.successor = Some(Successor { uid: PodUid::new("next"), controller, request: request.clone() });
+        s.successor =
+            Some(Successor { uid: PodUid::new("next"), controller, request: request.clone() });
     })
 }
 
@@ -83,19 +89,26 @@ fn kept_and_passed_on(unbound: &Scene, seconds: Option<u64>) {
     let kept = unbound.with(|s| s.lease.target = None);
     assert_eq!(kept.next(), Step::Keep(seconds));
     let next = kept.with(|s| s.lease.phase = Phase::Kept).next();
-    assert!(matches!(&next, Step::Succeed(successor) if successor.uid == PodUid::new("next")), "{next:?}");
+    assert!(
+        matches!(&next, Step::Succeed(successor) if successor.uid == PodUid::new("next")),
+        "{next:?}"
+    );
 }
 
 #[test]
 fn a_uid_that_differs_frees_no_stateful_sets_eip() {
     let five_minutes = ReleaseStrategy::Ttl { seconds: 300, text: "5m".to_owned() };
     for (release, seconds) in [(ReleaseStrategy::Never, None), (five_minutes, Some(300))] {
-        let request = Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
+        let request =
+            Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
         let scene = in_use(request.clone());
         assert!(matches!(replaced(&scene.published(), &request).next(), Step::Withdraw(_)));
         let withdrawn = replaced(&scene, &request);
         assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
-        kept_and_passed_on(&withdrawn.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))), seconds);
+        kept_and_passed_on(
+            &withdrawn.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))),
+            seconds,
+        );
     }
 }
 
@@ -112,7 +125,11 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
     let withdrawn = replaced(&scene, &request);
     assert_eq!(withdrawn.next(), Step::Part);
     let parted = withdrawn.with(|s| s.lease.parted_at = Some(NOW));
-    assert!(matches!(parted.next(), Step::Succeed(_)), "its entries are pointed at the next pod as they stand: {:?}", parted.next());
+    assert!(
+        matches!(parted.next(), Step::Succeed(_)),
+        "its entries are pointed at the next pod as they stand: {:?}",
+        parted.next()
+    );
     // Where the cloud's rights do not allow that, the ports are kept all the same.
     let withdrawn = withdrawn.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&withdrawn.next()), Some("DeleteForwardEntry"));
@@ -125,7 +142,11 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
 
 #[test]
 fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
-    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } = Scene::new(auto()).next() else { panic!("no allocation") };
+    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } =
+        Scene::new(auto()).next()
+    else {
+        panic!("no allocation")
+    };
     let owners = [(TAG_STORE, OWNER.store), (TAG_CLUSTER, OWNER.cluster), (TAG_LEASE, LEASE.0)];
     assert_eq!(tags, owners.map(|(key, id)| (key.to_owned(), id.to_string())).into());
     let name = dnat::forward(&forwarding(&[80])).name;

@@ -1,4 +1,5 @@
-//! A pod that another controller serves: its custom resource is not Waygate's, nor is what the pod was told.
+//! A pod that another controller serves: its custom resource is not Waygate's, nor is what the pod
+//! was told.
 
 use super::served::{PHASES, fates, leases};
 use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, dnat, eni, in_use, told};
@@ -12,9 +13,11 @@ use crate::request::EipSpec;
 use crate::retry::Patience;
 use uuid::Uuid;
 
-/// The same beside another controller's custom resource, its pod having been told by that one, or not yet.
+/// The same beside another controller's custom resource, its pod having been told by that one, or
+/// not yet.
 fn beside_another(scene: &Scene) -> [Scene; 2] {
-    let untold = scene.with(|s| s.resource = ResourceFact::Foreign { what: "another controller's".to_owned() });
+    let untold = scene
+        .with(|s| s.resource = ResourceFact::Foreign { what: "another controller's".to_owned() });
     let answered = untold.with(|s| {
         if let PodFact::Here(pod) = &mut s.pod {
             let words = Publication { annotation: "198.51.100.1".to_owned(), ..publication() };
@@ -25,7 +28,9 @@ fn beside_another(scene: &Scene) -> [Scene; 2] {
 }
 
 fn publication() -> Publication {
-    let Step::Publish(publication) = in_use(auto()).next() else { panic!("an EIP that works is published") };
+    let Step::Publish(publication) = in_use(auto()).next() else {
+        panic!("an EIP that works is published")
+    };
     publication
 }
 
@@ -36,7 +41,11 @@ fn giving() -> Vec<Change> {
     vec![
         Change::AllocateEipAddress { spec: spec.clone(), tags: tags.clone() },
         Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags },
-        Change::AssociateEipAddress { allocation_id, eni_id: EniId::new("eni-1"), private_ip: POD_IP },
+        Change::AssociateEipAddress {
+            allocation_id,
+            eni_id: EniId::new("eni-1"),
+            private_ip: POD_IP,
+        },
         Change::CreateForwardEntry(dnat::forward(&dnat::forwarding(&[80]))),
     ]
 }
@@ -53,7 +62,9 @@ fn gives(change: &Change) -> bool {
 
 /// Whether a step makes, takes or points anything, or tells the pod of it.
 fn touches(step: &Step, scene: &Scene) -> bool {
-    let sends = |id: &Uuid| scene.operations.iter().any(|operation| operation.id == *id && gives(&operation.change));
+    let sends = |id: &Uuid| {
+        scene.operations.iter().any(|operation| operation.id == *id && gives(&operation.change))
+    };
     match step {
         Step::Change { change, .. } => gives(change),
         Step::Queue { asks, .. } => asks.iter().any(|ask| gives(&ask.change)),
@@ -78,7 +89,12 @@ fn beside_another_controllers_custom_resource_nothing_is_made_and_the_pod_is_tol
     for scene in leases().iter().flat_map(fates).flat_map(|scene| beside_another(&scene)) {
         for phase in PHASES {
             let scene = scene.with(|s| s.lease.phase = phase);
-            assert!(!touches(&scene.next(), &scene), "{:?} lease in phase {phase:?}: {:?}", scene.lease.kind, scene.next());
+            assert!(
+                !touches(&scene.next(), &scene),
+                "{:?} lease in phase {phase:?}: {:?}",
+                scene.lease.kind,
+                scene.next()
+            );
         }
     }
 }
@@ -87,8 +103,12 @@ fn beside_another_controllers_custom_resource_nothing_is_made_and_the_pod_is_tol
 fn a_living_pods_lease_waits_for_the_other_controllers_custom_resource_to_go() {
     for scene in leases().iter().flat_map(beside_another) {
         for phase in [Phase::Wanted, Phase::Held] {
-            let step = scene.with(|s| (s.lease.phase, s.cloud.eni) = (phase, Seen::There(eni()))).next();
-            let waits = matches!(step, Step::Wait(Wait { reason: Reason::ResourceTaken, patience: Patience::Person, .. }));
+            let step =
+                scene.with(|s| (s.lease.phase, s.cloud.eni) = (phase, Seen::There(eni()))).next();
+            let waits = matches!(
+                step,
+                Step::Wait(Wait { reason: Reason::ResourceTaken, patience: Patience::Person, .. })
+            );
             assert!(waits, "{:?} lease in phase {phase:?}: {step:?}", scene.lease.kind);
         }
     }
@@ -97,7 +117,11 @@ fn a_living_pods_lease_waits_for_the_other_controllers_custom_resource_to_go() {
 #[test]
 fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_again() {
     for change in giving() {
-        let request = if matches!(change, Change::CreateForwardEntry(_)) { dnat::asks(&[80]) } else { auto() };
+        let request = if matches!(change, Change::CreateForwardEntry(_)) {
+            dnat::asks(&[80])
+        } else {
+            auto()
+        };
         for scene in beside_another(&Scene::new(request).unresolved(change)) {
             for sending in [Sending::Queued, Sending::Sent, Sending::Unanswered] {
                 let scene = scene.with(|s| s.operations[0].sending = sending);
@@ -115,6 +139,9 @@ fn a_former_pods_custom_resource_is_no_other_controllers() {
             s.cloud.eni = Seen::There(eni());
         })
     };
-    assert!(matches!(former(auto()).next(), Step::Change { .. }), "it has its EIP when the former pod lets go");
+    assert!(
+        matches!(former(auto()).next(), Step::Change { .. }),
+        "it has its EIP when the former pod lets go"
+    );
     assert!(matches!(former(dnat::asks(&[80])).next(), Step::ReservePorts { .. }));
 }

@@ -1,4 +1,5 @@
-//! What becomes of a change whose answer was lost: each change, each read, wanted and not, before its fence and after.
+//! What becomes of a change whose answer was lost: each change, each read, wanted and not, before
+//! its fence and after.
 
 use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, Scene, bound, eip, given, in_use, waits};
 use crate::change::{Answer, Change};
@@ -30,15 +31,24 @@ fn judge(scene: &Scene) -> Verdict {
     match scene.next() {
         Step::Settle { operation: ID, outcome: Outcome::Done, .. } => Verdict::Done,
         Step::Resend(ID) if scene.operations[0].change.forward_table().is_none() => Verdict::Resend,
-        Step::Requeue(ID) if scene.operations[0].change.forward_table().is_some() => Verdict::Resend,
+        Step::Requeue(ID) if scene.operations[0].change.forward_table().is_some() => {
+            Verdict::Resend
+        }
         step if waits(&step) == Some(Reason::EipChanging) => Verdict::Poll,
         step => {
             assert_eq!(waits(&step), Some(Reason::Unanswered), "{step:?}");
             let after = NOW + SignedDuration::from_secs(61);
             assert_eq!(scene.next_at(after), Step::Miss(ID));
             let missed = scene.with(|s| s.operations[0].misses = 1);
-            assert_eq!(waits(&missed.next()), Some(Reason::Unanswered), "misses before the fence prove nothing");
-            assert_eq!(missed.next_at(after), Step::Settle { operation: ID, outcome: Outcome::Void, answer: None });
+            assert_eq!(
+                waits(&missed.next()),
+                Some(Reason::Unanswered),
+                "misses before the fence prove nothing"
+            );
+            assert_eq!(
+                missed.next_at(after),
+                Step::Settle { operation: ID, outcome: Outcome::Void, answer: None }
+            );
             Verdict::WaitedOut
         }
     }
@@ -64,7 +74,10 @@ fn associate(private_ip: Ipv4Addr) -> Change {
 
 #[test]
 fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
-    let scene = Scene::new(super::auto()).unresolved(Change::AllocateEipAddress { spec: EipSpec::default(), tags: OWNER.tags(LEASE) });
+    let scene = Scene::new(super::auto()).unresolved(Change::AllocateEipAddress {
+        spec: EipSpec::default(),
+        tags: OWNER.tags(LEASE),
+    });
     assert_eq!(judge(&scene), Verdict::Resend);
     let found = scene.with(|s| s.cloud.tagged = vec![eip(EipStatus::Available, None)]);
     for scene in unwanted(&scene) {
@@ -72,8 +85,17 @@ fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
     }
     // Found is found, wanted or not: it must be given back.
     for scene in unwanted(&found).into_iter().chain([found]) {
-        let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = scene.next() else { panic!("{:?}", scene.next()) };
-        assert_eq!(answer, Answer { allocation_id: Some(id()), ip_address: Some(super::PUBLIC_IP), ..Answer::default() });
+        let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = scene.next() else {
+            panic!("{:?}", scene.next())
+        };
+        assert_eq!(
+            answer,
+            Answer {
+                allocation_id: Some(id()),
+                ip_address: Some(super::PUBLIC_IP),
+                ..Answer::default()
+            }
+        );
     }
 }
 
@@ -89,13 +111,16 @@ fn a_lost_association_is_judged_by_where_the_eip_is() {
         (eip(EipStatus::Other, None), Verdict::WaitedOut, Verdict::WaitedOut),
     ];
     for (shown, wanted, not) in table {
-        let scene = in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::There(shown.clone()));
+        let scene = in_use(super::auto())
+            .unresolved(associate(POD_IP))
+            .with(|s| s.cloud.eip = Seen::There(shown.clone()));
         assert_eq!(judge(&scene), wanted, "{shown:?}");
         for scene in unwanted(&scene) {
             assert_eq!(judge(&scene), not, "unwanted, {shown:?}");
         }
     }
-    let unseen = in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::Absent);
+    let unseen =
+        in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::Absent);
     assert_eq!(judge(&unseen), Verdict::WaitedOut);
 }
 
@@ -109,10 +134,20 @@ fn an_association_for_an_address_the_pod_has_left_is_not_sent_again() {
 #[test]
 fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
     let package_id = BandwidthPackageId::new("cbwp-1");
-    let unbind = Change::UnassociateEipAddress { allocation_id: id(), eni_id: EniId::new("eni-1"), private_ip: POD_IP };
-    let leave = Change::RemoveCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
+    let unbind = Change::UnassociateEipAddress {
+        allocation_id: id(),
+        eni_id: EniId::new("eni-1"),
+        private_ip: POD_IP,
+    };
+    let leave = Change::RemoveCommonBandwidthPackageIp {
+        allocation_id: id(),
+        package_id: package_id.clone(),
+    };
     let release = Change::ReleaseEipAddress { allocation_id: id() };
-    let member = crate::facts::Eip { bandwidth_package: Some(package_id), ..eip(EipStatus::Available, None) };
+    let member = crate::facts::Eip {
+        bandwidth_package: Some(package_id),
+        ..eip(EipStatus::Available, None)
+    };
     let table = [
         (unbind.clone(), Seen::There(eip(EipStatus::InUse, Some(POD_IP))), Verdict::Resend),
         (unbind.clone(), Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))), Verdict::Poll),
@@ -125,7 +160,8 @@ fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
         (release, Seen::Absent, Verdict::Resend),
     ];
     for (change, shown, verdict) in table {
-        let scene = in_use(super::auto()).unresolved(change.clone()).with(|s| s.cloud.eip = shown.clone());
+        let scene =
+            in_use(super::auto()).unresolved(change.clone()).with(|s| s.cloud.eip = shown.clone());
         for scene in unwanted(&scene).into_iter().chain([scene]) {
             assert_eq!(judge(&scene), verdict, "{change:?} {shown:?}");
         }
@@ -135,13 +171,17 @@ fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
 #[test]
 fn a_lost_entry_into_a_package_is_judged_by_the_eip() {
     let package_id = BandwidthPackageId::new("cbwp-1");
-    let join = Change::AddCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
+    let join =
+        Change::AddCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
     let scene = in_use(super::auto()).unresolved(join);
     assert_eq!(judge(&scene), Verdict::Resend);
     for scene in unwanted(&scene) {
         assert_eq!(judge(&scene), Verdict::WaitedOut);
     }
-    let member = crate::facts::Eip { bandwidth_package: Some(package_id), ..eip(EipStatus::InUse, Some(POD_IP)) };
+    let member = crate::facts::Eip {
+        bandwidth_package: Some(package_id),
+        ..eip(EipStatus::InUse, Some(POD_IP))
+    };
     assert_eq!(judge(&scene.with(|s| s.cloud.eip = Seen::There(member))), Verdict::Done);
 }
 
@@ -156,12 +196,22 @@ fn an_entry_whose_creation_seemed_to_fail_is_not_leaked() {
         assert_eq!(judge(&scene), Verdict::WaitedOut);
     }
     let shown = scene.with(|s| s.cloud.entries = forwarded.cloud.entries.clone());
-    assert_eq!(judge(&shown), Verdict::WaitedOut, "an entry known before was made by an earlier creation; this one's may still come");
+    assert_eq!(
+        judge(&shown),
+        Verdict::WaitedOut,
+        "an entry known before was made by an earlier creation; this one's may still come"
+    );
     let found = shown.with(|s| s.lease.ports[0].entry_id = None);
-    let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = found.next() else { panic!("{:?}", found.next()) };
+    let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = found.next() else {
+        panic!("{:?}", found.next())
+    };
     assert_eq!(answer.entry_id.as_ref().map(crate::ids::ForwardEntryId::as_str), Some("fwd-80"));
     let earlier = scene.with(|s| s.cloud.entries = vec![entry(LEASE, 0, 80, POD_IP)]);
-    assert_eq!(judge(&earlier), Verdict::WaitedOut, "the entry of an earlier generation is not this one, and is what is changed next");
+    assert_eq!(
+        judge(&earlier),
+        Verdict::WaitedOut,
+        "the entry of an earlier generation is not this one, and is what is changed next"
+    );
 }
 
 #[test]
@@ -171,9 +221,10 @@ fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
     let scene = scene.unresolved(Change::ModifyForwardEntry { entry_id, forward });
     assert_eq!(judge(&scene), Verdict::Done);
     // Somebody has pointed it elsewhere, and its name tells nothing of that.
-    for bent in
-        [scene.with(|s| s.cloud.entries[0].internal_ip = FORMER_IP), scene.with(|s| "81".clone_into(&mut s.cloud.entries[0].internal_port))]
-    {
+    for bent in [
+        scene.with(|s| s.cloud.entries[0].internal_ip = FORMER_IP),
+        scene.with(|s| "81".clone_into(&mut s.cloud.entries[0].internal_port)),
+    ] {
         assert_ne!(judge(&bent), Verdict::Done);
     }
 }
@@ -182,7 +233,10 @@ fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
 fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_shows() {
     let scene = forwarding(&[80]);
     let listed = &scene.cloud.entries[0];
-    let delete = Change::DeleteForwardEntry { table_id: listed.table_id.clone(), entry_id: listed.entry_id.clone() };
+    let delete = Change::DeleteForwardEntry {
+        table_id: listed.table_id.clone(),
+        entry_id: listed.entry_id.clone(),
+    };
     let scene = scene.unresolved(delete);
     for scene in unwanted(&scene).into_iter().chain([scene]) {
         assert_eq!(judge(&scene), Verdict::Resend);
@@ -190,12 +244,16 @@ fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_
     }
 }
 
-/// With the same token the cloud may say no for a day: sent again each time that is heard, it would never end.
+/// With the same token the cloud may say no for a day: sent again each time that is heard, it would
+/// never end.
 #[test]
 fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_again() {
     let scene = forwarding(&[80]);
     let listed = &scene.cloud.entries[0];
-    let delete = Change::DeleteForwardEntry { table_id: listed.table_id.clone(), entry_id: listed.entry_id.clone() };
+    let delete = Change::DeleteForwardEntry {
+        table_id: listed.table_id.clone(),
+        entry_id: listed.entry_id.clone(),
+    };
     let create = Change::CreateForwardEntry(dnat::forward(&scene));
     for change in [delete, create] {
         let scene = scene.unresolved(change).with(|s| s.cloud.entries.clear());

@@ -17,15 +17,16 @@ fn asked(ports: &[u16], sending: &[Sending]) -> Scene {
         s.lease.ports.iter_mut().for_each(|port| port.entry_id = None);
     });
     let Step::Queue { asks, .. } = scene.next() else { panic!("{:?}", scene.next()) };
-    let operation = |(number, (ask, sending)): (u128, (crate::operation::Ask, &Sending))| Operation {
-        id: Uuid::from_u128(number),
-        resource: ask.resource,
-        change: ask.change,
-        sending: *sending,
-        fence_until: NOW + SignedDuration::from_mins(1),
-        misses: 0,
-        waits_out: false,
-    };
+    let operation =
+        |(number, (ask, sending)): (u128, (crate::operation::Ask, &Sending))| Operation {
+            id: Uuid::from_u128(number),
+            resource: ask.resource,
+            change: ask.change,
+            sending: *sending,
+            fence_until: NOW + SignedDuration::from_mins(1),
+            misses: 0,
+            waits_out: false,
+        };
     scene.with(|s| s.operations = (1..).zip(asks.into_iter().zip(sending)).map(operation).collect())
 }
 
@@ -54,9 +55,15 @@ fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
         ("terminating", scene.with(|s| s.pod().terminating = true)),
         ("ending", scene.with(|s| s.lease.phase = Phase::Ending)),
         ("asking for something else", scene.with(|s| s.pod().asks = crate::plan::Asks::Nothing)),
-        ("without its custom resource", scene.with(|s| s.resource = crate::plan::ResourceFact::Absent)),
+        (
+            "without its custom resource",
+            scene.with(|s| s.resource = crate::plan::ResourceFact::Absent),
+        ),
         ("beyond the quota", scene.with(|s| s.cloud.gateway.full_at = Some(0))),
-        ("at a gateway in trouble", scene.with(|s| s.cloud.gateway.trouble = Some("locked".to_owned()))),
+        (
+            "at a gateway in trouble",
+            scene.with(|s| s.cloud.gateway.trouble = Some("locked".to_owned())),
+        ),
         (
             "elsewhere",
             scene.with(|s| {
@@ -105,7 +112,10 @@ fn a_queued_deletion_of_an_entry_that_vanished_stays() {
     });
     assert_eq!(waits(&queued.next()), Some(Reason::WaitingForGateway));
     // A list that lacks it proves nothing; the deletion's own answer will.
-    assert_eq!(waits(&queued.with(|s| s.cloud.entries.clear()).next()), Some(Reason::WaitingForGateway));
+    assert_eq!(
+        waits(&queued.with(|s| s.cloud.entries.clear()).next()),
+        Some(Reason::WaitingForGateway)
+    );
     // Nor is it taken back while the plan has something else to do first: taken away is taken away.
     let gone = queued.with(|s| {
         s.lease.phase = Phase::Wanted;

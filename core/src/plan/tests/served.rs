@@ -1,4 +1,5 @@
-//! Leases of a kind that is switched off are left alone, whatever has become of them and their pods.
+//! Leases of a kind that is switched off are left alone, whatever has become of them and their
+//! pods.
 
 use super::{NOW, Scene, auto, bound, dnat, eip, given, in_use, waits};
 use crate::change::Change;
@@ -10,7 +11,8 @@ use crate::plan::{Asks, PodFact, ResourceFact, Seen, Step, Wait};
 use crate::retry::Patience;
 use jiff::SignedDuration;
 
-pub(super) const PHASES: [Phase; 5] = [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
+pub(super) const PHASES: [Phase; 5] =
+    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
 
 /// Leases of either kind, with all they can have and with nothing.
 pub(super) fn leases() -> Vec<Scene> {
@@ -46,7 +48,10 @@ fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_whatever_its_phase() {
         for phase in PHASES {
             let off = scene.with(|s| (s.served, s.lease.phase) = (false, phase));
             // Idle waits are told to nobody, and look again after minutes.
-            let left = matches!(off.next(), Step::Wait(Wait { reason: Reason::NotServed, patience: Patience::Idle, .. }));
+            let left = matches!(
+                off.next(),
+                Step::Wait(Wait { reason: Reason::NotServed, patience: Patience::Idle, .. })
+            );
             assert!(left, "{:?} lease in phase {phase:?}: {:?}", off.lease.kind, off.next());
         }
     }

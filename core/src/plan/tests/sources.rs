@@ -9,17 +9,24 @@ use crate::lease::Phase;
 use crate::lease::{Holder, Standing};
 use crate::names::TAG_LEASE;
 use crate::plan::{PodFact, ResourceFact, Seen, Step};
-use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy, Request};
+use crate::request::{
+    EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy,
+    Request,
+};
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 fn of_pool() -> Request {
-    Request::Eip(EipRequest { source: EipSource::Pool("games".to_owned()), release: ReleaseStrategy::Follow })
+    Request::Eip(EipRequest {
+        source: EipSource::Pool("games".to_owned()),
+        release: ReleaseStrategy::Follow,
+    })
 }
 
 fn monthly() -> Request {
-    let (instance_charge_type, internet_charge_type) = (InstanceChargeType::PrePaid, InternetChargeType::PayByBandwidth);
+    let (instance_charge_type, internet_charge_type) =
+        (InstanceChargeType::PrePaid, InternetChargeType::PayByBandwidth);
     let spec = EipSpec { internet_charge_type, instance_charge_type, ..EipSpec::default() };
     Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow })
 }
@@ -42,11 +49,19 @@ fn a_pool_gives_what_is_available_and_not_bought_for_a_lease() {
     let mut ours = pooled(3, EipStatus::Available);
     ours.tags.insert(TAG_LEASE.to_owned(), "somebody".to_owned());
     let scene = Scene::new(of_pool()).with(|s| {
-        s.cloud.pool = vec![pooled(1, EipStatus::InUse), pooled(2, EipStatus::Available), ours, pooled(4, EipStatus::Available)];
+        s.cloud.pool = vec![
+            pooled(1, EipStatus::InUse),
+            pooled(2, EipStatus::Available),
+            ours,
+            pooled(4, EipStatus::Available),
+        ];
     });
     let Step::TakeEip(mut candidates, _) = scene.next() else { panic!("{:?}", scene.next()) };
     candidates.sort();
-    assert_eq!(candidates.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["eip-2", "eip-4"]);
+    assert_eq!(
+        candidates.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
+        ["eip-2", "eip-4"]
+    );
 }
 
 #[test]
@@ -67,7 +82,11 @@ fn pods_that_start_together_reach_for_different_eips_of_a_pool() {
 #[test]
 fn a_pool_without_a_free_eip_is_named() {
     for pool in [vec![], vec![pooled(1, EipStatus::InUse)]] {
-        let Step::Wait(wait) = Scene::new(of_pool()).with(|s| s.cloud.pool.clone_from(&pool)).next() else { panic!("it does not wait") };
+        let Step::Wait(wait) =
+            Scene::new(of_pool()).with(|s| s.cloud.pool.clone_from(&pool)).next()
+        else {
+            panic!("it does not wait")
+        };
         assert_eq!(wait.reason, Reason::EipPoolExhausted);
         assert!(wait.message.contains("games"), "{}", wait.message);
     }
@@ -75,7 +94,9 @@ fn a_pool_without_a_free_eip_is_named() {
 
 #[test]
 fn an_eip_of_a_pool_is_unbound_after_use_and_neither_modified_nor_released() {
-    let scene = in_use(of_pool()).with(|s| s.cloud.eip = Seen::There(Eip { bandwidth: 77, ..eip(EipStatus::InUse, s.pod().ip) }));
+    let scene = in_use(of_pool()).with(|s| {
+        s.cloud.eip = Seen::There(Eip { bandwidth: 77, ..eip(EipStatus::InUse, s.pod().ip) });
+    });
     assert!(matches!(scene.next(), Step::Publish(_)), "{:?}", scene.next());
     let ending = scene.with(|s| (s.pod, s.lease.phase) = (PodFact::Gone, Phase::Ending));
     assert_eq!(action(&ending.next()), Some("UnassociateEipAddress"));
@@ -99,14 +120,18 @@ fn without_takeover_a_given_eip_stays_with_whoever_has_it() {
 fn with_takeover_a_younger_pod_takes_a_given_eip_once_it_can_be_bound_here() {
     let allowed = |standing| held(standing).with(|s| s.sources.takeover = true);
     assert_eq!(allowed(Standing::Older).next(), Step::TakeOver(AllocationId::new("eip-1")));
-    assert_eq!(waits(&allowed(Standing::Older).with(|s| s.pod().ip = None).next()), Some(Reason::EipHeld));
+    assert_eq!(
+        waits(&allowed(Standing::Older).with(|s| s.pod().ip = None).next()),
+        Some(Reason::EipHeld)
+    );
     assert_eq!(waits(&allowed(Standing::Younger).next()), Some(Reason::EipHeld));
     assert_eq!(waits(&allowed(Standing::Leaving).next()), Some(Reason::EipHeld));
 }
 
 #[test]
 fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
-    let lost = in_use(given()).published().with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
+    let lost =
+        in_use(given()).published().with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
     for scene in [lost.clone(), lost.with(|s| s.pod().terminating = true)] {
         let Step::Withdraw(withdrawal) = scene.next() else { panic!("{:?}", scene.next()) };
         assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::EipTakenOver));
@@ -120,14 +145,21 @@ fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
     assert_eq!(aimless.next(), Step::ForgetEip);
     let empty = aimless.with(|s| s.lease.eip = None);
     assert_eq!(empty.next(), Step::RemoveResource);
-    assert_eq!(waits(&empty.with(|s| s.resource = ResourceFact::Absent).next()), Some(Reason::EipTakenOver));
+    assert_eq!(
+        waits(&empty.with(|s| s.resource = ResourceFact::Absent).next()),
+        Some(Reason::EipTakenOver)
+    );
 }
 
 #[test]
 fn a_binding_of_the_loser_whose_answer_was_lost_is_not_sent_again() {
-    let scene = bound(given(), eip(EipStatus::Available, None)).with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
-    let bind =
-        Change::AssociateEipAddress { allocation_id: AllocationId::new("eip-1"), eni_id: EniId::new("eni-1"), private_ip: super::POD_IP };
+    let scene = bound(given(), eip(EipStatus::Available, None))
+        .with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
+    let bind = Change::AssociateEipAddress {
+        allocation_id: AllocationId::new("eip-1"),
+        eni_id: EniId::new("eni-1"),
+        private_ip: super::POD_IP,
+    };
     assert_eq!(waits(&scene.unresolved(bind).next()), Some(Reason::Unanswered));
 }
 
@@ -145,16 +177,25 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
         (s.lease.target, s.lease.generation, s.cloud.eni) = (None, 0, Seen::There(super::eni()));
         s.cloud.eip = Seen::There(stranger.clone());
     });
-    assert!(matches!(scene.next(), Step::SetTarget(_)), "without the setting nothing is taken: {:?}", scene.next());
+    assert!(
+        matches!(scene.next(), Step::SetTarget(_)),
+        "without the setting nothing is taken: {:?}",
+        scene.next()
+    );
     let allowed = scene.with(|s| s.sources.takeover = true);
-    let Step::Change { change: Change::UnassociateEipAddress { eni_id, .. }, .. } = allowed.next() else { panic!("{:?}", allowed.next()) };
+    let Step::Change { change: Change::UnassociateEipAddress { eni_id, .. }, .. } = allowed.next()
+    else {
+        panic!("{:?}", allowed.next())
+    };
     assert_eq!(eni_id, EniId::new("eni-9"));
     // Somebody took it back after it was ours: no fight.
-    let again = allowed.with(|s| (s.lease.generation, s.lease.target) = (1, Some(super::target(super::POD_IP))));
+    let again = allowed
+        .with(|s| (s.lease.generation, s.lease.target) = (1, Some(super::target(super::POD_IP))));
     assert_eq!(waits(&again.next()), Some(Reason::EipBoundElsewhere));
     // What serves a gateway or a load balancer is nobody's to take.
     let on_gateway = allowed.with(|s| {
-        let binding = EipBinding { instance_type: "Nat".to_owned(), ..stranger.binding.clone().unwrap() };
+        let binding =
+            EipBinding { instance_type: "Nat".to_owned(), ..stranger.binding.clone().unwrap() };
         s.cloud.eip = Seen::There(Eip { binding: Some(binding), ..stranger.clone() });
     });
     assert!(matches!(on_gateway.next(), Step::SetTarget(_)), "{:?}", on_gateway.next());
@@ -163,9 +204,17 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
 #[test]
 fn a_former_address_is_bought_back_with_the_same_settings_and_tags() {
     let plain = Scene::new(auto()).next();
-    let Step::Change { resource, change: Change::AllocateEipAddress { spec, tags } } = plain else { panic!("{plain:?}") };
+    let Step::Change { resource, change: Change::AllocateEipAddress { spec, tags } } = plain else {
+        panic!("{plain:?}")
+    };
     let former = Scene::new(auto()).with(|s| s.sources.former = Some(PUBLIC_IP)).next();
-    assert_eq!(former, Step::Change { resource, change: Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags } });
+    assert_eq!(
+        former,
+        Step::Change {
+            resource,
+            change: Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags }
+        }
+    );
 }
 
 #[test]
@@ -176,34 +225,63 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
         expires_at: Some(NOW + SignedDuration::from_hours(24)),
         ..eip(EipStatus::Available, None)
     };
-    let ending = bound(monthly(), prepaid).with(|s| (s.pod, s.lease.phase, s.lease.target) = (PodFact::Gone, Phase::Ending, None));
+    let ending = bound(monthly(), prepaid)
+        .with(|s| (s.pod, s.lease.phase, s.lease.target) = (PodFact::Gone, Phase::Ending, None));
     assert_eq!(ending.next(), Step::RemoveResource);
     let removed = ending.with(|s| s.resource = ResourceFact::Absent);
     assert_eq!(removed.next(), Step::YieldResource);
     let waiting = removed.with(|s| s.lease.resource = false);
     assert_eq!(waits(&waiting.next()), Some(Reason::PrePaid));
-    assert_eq!(action(&waiting.next_at(NOW + SignedDuration::from_hours(25))), Some("ReleaseEipAddress"));
+    assert_eq!(
+        action(&waiting.next_at(NOW + SignedDuration::from_hours(25))),
+        Some("ReleaseEipAddress")
+    );
 }
 
 #[test]
 fn a_prepaid_eip_that_waits_unused_is_taken_before_another_is_bought() {
     let spare = LeaseId(Uuid::from_u128(77));
-    assert_eq!(Scene::new(monthly()).with(|s| s.sources.spare = Some(spare)).next(), Step::TakeSpare(spare));
+    assert_eq!(
+        Scene::new(monthly()).with(|s| s.sources.spare = Some(spare)).next(),
+        Step::TakeSpare(spare)
+    );
 }
 
 /// An EIP of ours that works, for a pod that asks for this.
 fn asking(spec: EipSpec, shown: Eip) -> Scene {
-    bound(Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow }), shown)
+    bound(
+        Request::Eip(EipRequest {
+            source: EipSource::Allocate(spec),
+            release: ReleaseStrategy::Follow,
+        }),
+        shown,
+    )
 }
 
 #[test]
 fn what_only_another_eip_could_be_is_said_in_the_condition_of_the_one_that_works() {
     let working = || eip(EipStatus::InUse, Some(super::POD_IP));
-    let spec = EipSpec { isp: Some("BGP_PRO".to_owned()), internet_charge_type: InternetChargeType::PayByBandwidth, ..EipSpec::default() };
-    let Step::Publish(publication) = asking(spec, working()).next() else { panic!("it is not published") };
-    assert!(publication.message.contains("eip-isp is BGP and not BGP_PRO"), "{}", publication.message);
-    assert!(publication.message.contains("eip-internet-charge-type is PayByTraffic"), "{}", publication.message);
-    let Step::Publish(publication) = asking(EipSpec::default(), working()).next() else { panic!("it is not published") };
+    let spec = EipSpec {
+        isp: Some("BGP_PRO".to_owned()),
+        internet_charge_type: InternetChargeType::PayByBandwidth,
+        ..EipSpec::default()
+    };
+    let Step::Publish(publication) = asking(spec, working()).next() else {
+        panic!("it is not published")
+    };
+    assert!(
+        publication.message.contains("eip-isp is BGP and not BGP_PRO"),
+        "{}",
+        publication.message
+    );
+    assert!(
+        publication.message.contains("eip-internet-charge-type is PayByTraffic"),
+        "{}",
+        publication.message
+    );
+    let Step::Publish(publication) = asking(EipSpec::default(), working()).next() else {
+        panic!("it is not published")
+    };
     assert!(!publication.message.contains("cannot"), "{}", publication.message);
 }
 
@@ -211,14 +289,23 @@ fn what_only_another_eip_could_be_is_said_in_the_condition_of_the_one_that_works
 fn a_published_message_that_is_no_longer_true_is_written_anew() {
     let published = in_use(auto()).published();
     assert_eq!(waits(&published.next()), Some(Reason::EipAssociated));
-    assert!(matches!(published.with(|s| s.pod().verdict.as_mut().unwrap().message.clear()).next(), Step::Publish(_)));
+    assert!(matches!(
+        published.with(|s| s.pod().verdict.as_mut().unwrap().message.clear()).next(),
+        Step::Publish(_)
+    ));
 }
 
 #[test]
 fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     let packed = |spec: Option<&str>, is: &str| {
-        let spec = EipSpec { bandwidth_package: spec.map(crate::ids::BandwidthPackageId::new), ..EipSpec::default() };
-        let shown = Eip { bandwidth_package: Some(crate::ids::BandwidthPackageId::new(is)), ..eip(EipStatus::InUse, Some(super::POD_IP)) };
+        let spec = EipSpec {
+            bandwidth_package: spec.map(crate::ids::BandwidthPackageId::new),
+            ..EipSpec::default()
+        };
+        let shown = Eip {
+            bandwidth_package: Some(crate::ids::BandwidthPackageId::new(is)),
+            ..eip(EipStatus::InUse, Some(super::POD_IP))
+        };
         (spec, shown)
     };
     let (spec, shown) = packed(Some("cbwp-1"), "cbwp-1");
@@ -226,13 +313,23 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     assert!(matches!(joined.next(), Step::Publish(_)), "{:?}", joined.next());
     let asks = |scene: &Scene, spec: EipSpec| {
         scene.published().with(|s| {
-            s.lease.request = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+            s.lease.request = Request::Eip(EipRequest {
+                source: EipSource::Allocate(spec),
+                release: ReleaseStrategy::Follow,
+            });
             s.pod().asks = crate::plan::Asks::For(Box::new(s.lease.request.clone()));
         })
     };
-    assert_eq!(action(&asks(&joined, EipSpec::default()).next()), Some("RemoveCommonBandwidthPackageIp"));
-    assert_eq!(action(&asks(&joined, packed(Some("cbwp-2"), "").0).next()), Some("RemoveCommonBandwidthPackageIp"));
-    let left = asks(&joined, packed(Some("cbwp-2"), "").0).with(|s| s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(super::POD_IP))));
+    assert_eq!(
+        action(&asks(&joined, EipSpec::default()).next()),
+        Some("RemoveCommonBandwidthPackageIp")
+    );
+    assert_eq!(
+        action(&asks(&joined, packed(Some("cbwp-2"), "").0).next()),
+        Some("RemoveCommonBandwidthPackageIp")
+    );
+    let left = asks(&joined, packed(Some("cbwp-2"), "").0)
+        .with(|s| s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(super::POD_IP))));
     let Step::WriteResource(content) = left.next() else { panic!("{:?}", left.next()) };
     let joins = left.with(|s| s.resource = super::resource(&content)).published();
     assert_eq!(action(&joins.next()), Some("AddCommonBandwidthPackageIp"));
@@ -244,21 +341,35 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
 #[test]
 fn a_description_changed_on_a_running_pod_is_changed_on_its_eip() {
     let spec = EipSpec { description: Some("front door".to_owned()), ..EipSpec::default() };
-    let shown = Eip { description: "front door".to_owned(), ..eip(EipStatus::InUse, Some(super::POD_IP)) };
+    let shown =
+        Eip { description: "front door".to_owned(), ..eip(EipStatus::InUse, Some(super::POD_IP)) };
     let settled = asking(spec, shown.clone());
     assert!(matches!(settled.next(), Step::Publish(_)));
-    let other = settled.published().with(|s| s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() }));
+    let other = settled.published().with(|s| {
+        s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() });
+    });
     assert_eq!(action(&other.next()), Some("ModifyEipAddressAttribute"));
 }
 
 #[test]
-fn a_prepaid_eip_that_was_kept_serves_a_pod_that_asks_for_a_package_and_says_that_it_cannot_join_one() {
-    let spec = EipSpec { bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")), ..EipSpec::default() };
-    let asks = Request::Eip(EipRequest { source: EipSource::Allocate(spec), release: ReleaseStrategy::Follow });
+fn a_prepaid_eip_that_was_kept_serves_a_pod_that_asks_for_a_package_and_says_that_it_cannot_join_one()
+ {
+    let spec = EipSpec {
+        bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
+        ..EipSpec::default()
+    };
+    let asks = Request::Eip(EipRequest {
+        source: EipSource::Allocate(spec),
+        release: ReleaseStrategy::Follow,
+    });
     let prepaid = |status, ip| Eip { charge_type: "PrePaid".to_owned(), ..eip(status, ip) };
     let free = bound(asks.clone(), prepaid(EipStatus::Available, None));
     assert_eq!(action(&free.next()), Some("AssociateEipAddress"));
     let scene = bound(asks, prepaid(EipStatus::InUse, Some(super::POD_IP)));
     let Step::Publish(publication) = scene.next() else { panic!("{:?}", scene.next()) };
-    assert!(publication.message.contains("eip-common-bandwidth-package-id is none and not cbwp-1"), "{}", publication.message);
+    assert!(
+        publication.message.contains("eip-common-bandwidth-package-id is none and not cbwp-1"),
+        "{}",
+        publication.message
+    );
 }

@@ -23,7 +23,8 @@ const CLASSES: [FailureClass; 9] = [
 ];
 
 fn changes() -> Vec<Change> {
-    let (id, eni, package) = (AllocationId::new("eip-1"), EniId::new("eni-1"), BandwidthPackageId::new("cbwp-1"));
+    let (id, eni, package) =
+        (AllocationId::new("eip-1"), EniId::new("eni-1"), BandwidthPackageId::new("cbwp-1"));
     let (spec, tags) = (EipSpec::default(), BTreeMap::new());
     let table_id = ForwardTableId::new("ftb-1");
     let entry_id = ForwardEntryId::new("fwd-1");
@@ -41,12 +42,24 @@ fn changes() -> Vec<Change> {
     vec![
         Change::AllocateEipAddress { spec: spec.clone(), tags: tags.clone() },
         Change::AllocateEipAddressPro { ip_address: IP, spec, tags },
-        Change::AssociateEipAddress { allocation_id: id.clone(), eni_id: eni.clone(), private_ip: IP },
+        Change::AssociateEipAddress {
+            allocation_id: id.clone(),
+            eni_id: eni.clone(),
+            private_ip: IP,
+        },
         Change::UnassociateEipAddress { allocation_id: id.clone(), eni_id: eni, private_ip: IP },
         Change::ReleaseEipAddress { allocation_id: id.clone() },
-        Change::AddCommonBandwidthPackageIp { allocation_id: id.clone(), package_id: package.clone() },
+        Change::AddCommonBandwidthPackageIp {
+            allocation_id: id.clone(),
+            package_id: package.clone(),
+        },
         Change::RemoveCommonBandwidthPackageIp { allocation_id: id.clone(), package_id: package },
-        Change::ModifyEipAddressAttribute { allocation_id: id, bandwidth: Some(5), name: None, description: None },
+        Change::ModifyEipAddressAttribute {
+            allocation_id: id,
+            bandwidth: Some(5),
+            name: None,
+            description: None,
+        },
         Change::CreateForwardEntry(forward.clone()),
         Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward },
         Change::DeleteForwardEntry { table_id, entry_id },
@@ -79,7 +92,9 @@ fn for_all(check: impl Fn(&Change, &CallFailure, bool)) {
 }
 
 fn settled(records: &[Record]) -> Option<(Outcome, LeaseEffect)> {
-    records.iter().find_map(|record| if let Record::Settle(outcome, effect) = record { Some((*outcome, *effect)) } else { None })
+    records.iter().find_map(|record| {
+        if let Record::Settle(outcome, effect) = record { Some((*outcome, *effect)) } else { None }
+    })
 }
 
 #[test]
@@ -87,15 +102,25 @@ fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
     for_all(|change, failure, arrives| {
         let records = of_sender(change, failure, arrives, MOST_BUSY_RETRIES);
         let open = records.contains(&Record::MarkUnanswered);
-        assert_ne!(settled(&records).is_some(), open, "{} {failure:?}: {records:?}", change.action());
-        assert_eq!(settled(&records), settled(&of_claimant(change, failure, arrives)).filter(|_| !open), "both judge alike");
+        assert_ne!(
+            settled(&records).is_some(),
+            open,
+            "{} {failure:?}: {records:?}",
+            change.action()
+        );
+        assert_eq!(
+            settled(&records),
+            settled(&of_claimant(change, failure, arrives)).filter(|_| !open),
+            "both judge alike"
+        );
     });
 }
 
 #[test]
 fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_send_can_arrive() {
     for_all(|change, failure, arrives| {
-        let refused = matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Refused, _)));
+        let refused =
+            matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Refused, _)));
         assert!(!refused || (failure.definite && !arrives), "{} {failure:?}", change.action());
     });
 }
@@ -104,7 +129,8 @@ fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_
 fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
     for_all(|change, failure, arrives| {
         if failure.class == FailureClass::NotFound {
-            let done = matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Done, _)));
+            let done =
+                matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Done, _)));
             assert_eq!(done, effect_of_absence(change).is_some(), "{}", change.action());
         }
     });
@@ -113,12 +139,17 @@ fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
 #[test]
 fn a_refusal_of_a_later_send_waits_for_the_fence() {
     for_all(|change, failure, arrives| {
-        for records in [of_claimant(change, failure, arrives), of_sender(change, failure, arrives, MOST_BUSY_RETRIES)] {
+        for records in [
+            of_claimant(change, failure, arrives),
+            of_sender(change, failure, arrives, MOST_BUSY_RETRIES),
+        ] {
             if !records.contains(&Record::AwaitFence) {
                 continue;
             }
             assert!(arrives && failure.definite && failure.sent, "{} {failure:?}", change.action());
-            let told = records.iter().find_map(|record| if let Record::Reject(told) = record { Some(told) } else { None });
+            let told = records.iter().find_map(|record| {
+                if let Record::Reject(told) = record { Some(told) } else { None }
+            });
             assert!(told.is_none_or(|told| told.at_least_seconds == 60), "{records:?}");
         }
     });
@@ -135,21 +166,37 @@ fn a_busy_gateway_is_the_senders_own_affair_a_few_times() {
 
 #[test]
 fn what_a_refusal_teaches_is_not_told_to_the_pod() {
-    let (full, changes) = (CallFailure { class: FailureClass::Quota, ..failures()[0].clone() }, changes());
+    let (full, changes) =
+        (CallFailure { class: FailureClass::Quota, ..failures()[0].clone() }, changes());
     let records = of_sender(&changes[8], &full, false, 0);
-    assert_eq!(records, [Record::Learn(Lesson::GatewayFull), Record::Settle(Outcome::Refused, LeaseEffect::Plain)]);
+    assert_eq!(
+        records,
+        [Record::Learn(Lesson::GatewayFull), Record::Settle(Outcome::Refused, LeaseEffect::Plain)]
+    );
     let denied = CallFailure { class: FailureClass::Denied, ..failures()[0].clone() };
     assert_eq!(of_sender(&changes[9], &denied, false, 0)[0], Record::Learn(Lesson::ModifyDenied));
     let gone = of_claimant(&changes[1], &denied, false);
-    assert_eq!(gone, [Record::Settle(Outcome::Refused, LeaseEffect::Plain), Record::Learn(Lesson::AddressNotReclaimable)]);
+    assert_eq!(
+        gone,
+        [
+            Record::Settle(Outcome::Refused, LeaseEffect::Plain),
+            Record::Learn(Lesson::AddressNotReclaimable)
+        ]
+    );
 }
 
 #[test]
 fn the_cloud_is_left_alone_for_as_long_as_it_asks() {
-    let throttled =
-        CallFailure { class: FailureClass::Throttled, definite: false, retry_after: Some(Duration::from_secs(7)), ..failures()[0].clone() };
+    let throttled = CallFailure {
+        class: FailureClass::Throttled,
+        definite: false,
+        retry_after: Some(Duration::from_secs(7)),
+        ..failures()[0].clone()
+    };
     let records = of_claimant(&changes()[0], &throttled, false);
-    assert!(matches!(&records[..], [Record::Reject(told)] if told.at_least_seconds == 7 && told.patience == Patience::Event));
+    assert!(
+        matches!(&records[..], [Record::Reject(told)] if told.at_least_seconds == 7 && told.patience == Patience::Event)
+    );
 }
 
 #[test]
@@ -181,5 +228,8 @@ fn a_change_without_a_permit_keeps_its_place_and_its_lease_hears_in_time_when_on
     };
     assert_eq!(of_sender(&changes()[8], &failure, false, 0), [Record::Requeue]);
     let told = of_sender(&changes()[8], &failure, false, MOST_BUSY_RETRIES);
-    assert!(matches!(&told[0], Record::Reject(told) if told.patience == Patience::Event && told.at_least_seconds == 8), "{told:?}");
+    assert!(
+        matches!(&told[0], Record::Reject(told) if told.patience == Patience::Event && told.at_least_seconds == 8),
+        "{told:?}"
+    );
 }

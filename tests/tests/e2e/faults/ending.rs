@@ -31,7 +31,8 @@ async fn force_delete(stand: &Stand, name: &str) -> Result<()> {
 
 /// What the cloud holds for both pods.
 async fn both_stand(stand: &Stand) -> Result<bool> {
-    Ok((eips_of_ours(stand).await?.len(), stand.cloud.list("forwardEntries").await?.len()) == (1, 2))
+    Ok((eips_of_ours(stand).await?.len(), stand.cloud.list("forwardEntries").await?.len())
+        == (1, 2))
 }
 
 #[tokio::test]
@@ -93,7 +94,8 @@ async fn the_removal_of_annotations_is_not_ignored() -> Result<()> {
     let stand = Stand::start().await?;
     both(&stand).await?;
     for kind in &KINDS {
-        let removed: Map<_, _> = kind.asks.iter().map(|(key, _)| ((*key).to_owned(), Value::Null)).collect();
+        let removed: Map<_, _> =
+            kind.asks.iter().map(|(key, _)| ((*key).to_owned(), Value::Null)).collect();
         stand.annotate(kind.name, Value::Object(removed)).await?;
     }
     nothing_is_left(&stand).await?;
@@ -107,7 +109,10 @@ async fn the_removal_of_annotations_is_not_ignored() -> Result<()> {
 
 /// How much news each lease has had; none while one is at work.
 async fn news(stand: &Stand) -> Result<Option<Vec<i64>>> {
-    let rows: Vec<(i64, bool)> = sqlx::query_as("SELECT wake, owner IS NULL FROM lease ORDER BY kind").fetch_all(&stand.database).await?;
+    let rows: Vec<(i64, bool)> =
+        sqlx::query_as("SELECT wake, owner IS NULL FROM lease ORDER BY kind")
+            .fetch_all(&stand.database)
+            .await?;
     ensure!(rows.len() == KINDS.len(), "{} leases", rows.len());
     Ok(rows.iter().all(|row| row.1).then(|| rows.iter().map(|row| row.0).collect()))
 }
@@ -122,10 +127,15 @@ async fn a_pod_that_a_list_lacks_keeps_its_lease() -> Result<()> {
         let unlabelled = Patch::Merge(json!({"metadata": {"labels": {"waygate.dev/pod": null}}}));
         stand.pods().patch(kind.name, &PatchParams::default(), &unlabelled).await?;
     }
-    let looked = || async { Ok(news(&stand).await?.filter(|now| now.iter().zip(&before).all(|(now, before)| now > before))) };
+    let looked = || async {
+        Ok(news(&stand)
+            .await?
+            .filter(|now| now.iter().zip(&before).all(|(now, before)| now > before)))
+    };
     stand.eventually(looked, "the leases were looked at", PATIENCE).await?;
     assert!(both_stand(&stand).await?);
-    let phases: Vec<String> = sqlx::query_scalar("SELECT phase FROM lease").fetch_all(&stand.database).await?;
+    let phases: Vec<String> =
+        sqlx::query_scalar("SELECT phase FROM lease").fetch_all(&stand.database).await?;
     assert_eq!(phases, ["held", "held"]);
     for kind in &KINDS {
         let pod = stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;

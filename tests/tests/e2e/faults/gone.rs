@@ -16,12 +16,14 @@ use super::KINDS;
 
 const REFUSALS: [&str; 2] = ["InvalidNatGatewayId.NotFound", "InvalidForwardTableId.NotFound"];
 
-/// With the gateway its entries go. What a list of them says then is not documented: an empty list, or a refusal.
+/// With the gateway its entries go. What a list of them says then is not documented: an empty list,
+/// or a refusal.
 #[tokio::test]
 async fn deletion_is_not_stuck_when_the_gateway_is_gone() -> Result<()> {
     for refusal in [None, Some(REFUSALS[0]), Some(REFUSALS[1])] {
         let stand = one_gateway("--profile instant", 1, 600, 610).await?;
-        let gateway = stand.cloud.account.nat_gateways.first().context("a gateway")?.nat_gateway_id.clone();
+        let gateway =
+            stand.cloud.account.nat_gateways.first().context("a gateway")?.nat_gateway_id.clone();
         let dnat = &KINDS[1];
         stand.create(&annotated(dnat.name, dnat.asks)).await?;
         stand.condition(dnat.name, dnat.gate, "True", PATIENCE).await?;
@@ -32,7 +34,9 @@ async fn deletion_is_not_stuck_when_the_gateway_is_gone() -> Result<()> {
         }
         stand.delete(dnat.name).await?;
         stand.gone(dnat.name, PATIENCE).await?;
-        nothing_is_left(&stand).await.with_context(|| format!("the list was refused with {refusal:?}"))?;
+        nothing_is_left(&stand)
+            .await
+            .with_context(|| format!("the list was refused with {refusal:?}"))?;
     }
     Ok(())
 }
@@ -51,7 +55,13 @@ async fn deletion_is_not_stuck_when_the_eip_is_gone() -> Result<()> {
     let given = made["AllocationId"].as_str().context("an allocation ID")?.to_owned();
     let pods = [
         annotated("allocated", KINDS[0].asks),
-        annotated("given", &[("k8s.aliyun.com/pod-eip-instanceid", given.as_str()), ("waygate.dev/readiness-gate", "true")]),
+        annotated(
+            "given",
+            &[
+                ("k8s.aliyun.com/pod-eip-instanceid", given.as_str()),
+                ("waygate.dev/readiness-gate", "true"),
+            ],
+        ),
     ];
     let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
     for pod in &pods {
@@ -74,10 +84,17 @@ async fn the_gate_goes_false_again_when_an_entry_is_deleted_in_the_console() -> 
     stand.create(&annotated(dnat.name, dnat.asks)).await?;
     let before = stand.condition(dnat.name, dnat.gate, "True", PATIENCE).await?;
     let entry = stand.cloud.list("forwardEntries").await?.into_iter().next().context("an entry")?;
-    stand.cloud.console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]})).await?;
+    stand
+        .cloud
+        .console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]}))
+        .await?;
     stand.condition_after_news(dnat.name, dnat.gate, "False", PATIENCE).await?;
     let repaired = stand.condition(dnat.name, dnat.gate, "True", PATIENCE).await?;
-    assert_eq!(annotation(&before, dnat.told), annotation(&repaired, dnat.told), "on the same ports");
+    assert_eq!(
+        annotation(&before, dnat.told),
+        annotation(&repaired, dnat.told),
+        "on the same ports"
+    );
     ensure!(stand.cloud.list("forwardEntries").await?.len() == 2);
     Ok(())
 }

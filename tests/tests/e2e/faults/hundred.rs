@@ -1,4 +1,5 @@
-//! A hundred pods at once: the describes are shared, so that the account's rates are left to the changes.
+//! A hundred pods at once: the describes are shared, so that the account's rates are left to the
+//! changes.
 
 use anyhow::{Context as _, Result, ensure};
 use std::time::{Duration, Instant};
@@ -30,12 +31,17 @@ async fn gates_are_not_late_at_a_hundred_pods() -> Result<()> {
     let began = Instant::now();
     for kind in &KINDS {
         for number in 0..PODS {
-            stand.condition(&name(kind, number), kind.gate, "True", LATE).await.with_context(|| format!("{} pods", 2 * PODS))?;
+            stand
+                .condition(&name(kind, number), kind.gate, "True", LATE)
+                .await
+                .with_context(|| format!("{} pods", 2 * PODS))?;
         }
     }
     let took = began.elapsed();
     let mut described = Vec::new();
-    for action in ["DescribeEipAddresses", "DescribeNetworkInterfaces", "DescribeForwardTableEntries"] {
+    for action in
+        ["DescribeEipAddresses", "DescribeNetworkInterfaces", "DescribeForwardTableEntries"]
+    {
         described.push((action, stand.cloud.calls_of(action).await?));
     }
     println!("{} pods in {took:?} by {described:?}", 2 * PODS);

@@ -22,7 +22,8 @@ const OTHER_GATE: &str = "example.com/other";
 fn with_another_gate(name: &str, annotations: &[(&str, &str)]) -> Pod {
     let mut pod = annotated(name, annotations);
     if let Some(spec) = &mut pod.spec {
-        spec.readiness_gates = Some(vec![PodReadinessGate { condition_type: OTHER_GATE.to_owned() }]);
+        spec.readiness_gates =
+            Some(vec![PodReadinessGate { condition_type: OTHER_GATE.to_owned() }]);
     }
     pod
 }
@@ -33,16 +34,26 @@ async fn one_conditions_update_overwrites_no_other() -> Result<()> {
     for kind in &KINDS {
         stand.worker.stop().await?;
         stand.create(&with_another_gate(kind.name, kind.asks)).await?;
-        let theirs =
-            json!({"status": {"conditions": [{"type": OTHER_GATE, "status": "True", "reason": "Theirs", "message": "as they said"}]}});
-        stand.pods().patch_status(kind.name, &PatchParams::default(), &Patch::Strategic(theirs)).await?;
+        let theirs = json!({"status": {"conditions": [{"type": OTHER_GATE, "status": "True", "reason": "Theirs", "message": "as they said"}]}});
+        stand
+            .pods()
+            .patch_status(kind.name, &PatchParams::default(), &Patch::Strategic(theirs))
+            .await?;
         stand.worker.start().await?;
         let pod = stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;
         let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
-        let other =
-            conditions.iter().find(|condition| condition.type_ == OTHER_GATE).context("the other controller's condition is gone")?;
-        assert_eq!((other.status.as_str(), other.message.as_deref()), ("True", Some("as they said")));
-        assert!(conditions.iter().any(|condition| condition.type_ == "PodScheduled"), "the scheduler's is gone: {conditions:?}");
+        let other = conditions
+            .iter()
+            .find(|condition| condition.type_ == OTHER_GATE)
+            .context("the other controller's condition is gone")?;
+        assert_eq!(
+            (other.status.as_str(), other.message.as_deref()),
+            ("True", Some("as they said"))
+        );
+        assert!(
+            conditions.iter().any(|condition| condition.type_ == "PodScheduled"),
+            "the scheduler's is gone: {conditions:?}"
+        );
         stand.condition(kind.name, "Ready", "True", PATIENCE).await?;
     }
     Ok(())
@@ -56,9 +67,12 @@ async fn update_conflicts_on_annotations_lose_nobodys_write() -> Result<()> {
     let stand = Stand::start().await?;
     for kind in &KINDS {
         let programming = hold(&stand, kind.programmed_by).await?;
-        stand.create(&annotated(kind.name, &[kind.asks, &[ONE_PORT, (THEIRS, "before")]].concat())).await?;
+        stand
+            .create(&annotated(kind.name, &[kind.asks, &[ONE_PORT, (THEIRS, "before")]].concat()))
+            .await?;
         held(&stand).await?;
-        // It reads the pod, then the cloud, and is stopped there: what is written meanwhile it does not know of.
+        // It reads the pod, then the cloud, and is stopped there: what is written meanwhile it does
+        // not know of.
         let proving = hold(&stand, kind.proven_by).await?;
         stand.cloud.release(programming).await?;
         holds(&stand, proving).await?;
@@ -89,7 +103,11 @@ async fn same_named_pods_are_not_taken_for_one() -> Result<()> {
     for (kind, first) in KINDS.iter().zip(first) {
         let second = stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;
         assert_ne!(first.metadata.uid, second.metadata.uid);
-        assert_ne!(annotation(&first, kind.told), annotation(&second, kind.told), "the first one's address is not the second one's");
+        assert_ne!(
+            annotation(&first, kind.told),
+            annotation(&second, kind.told),
+            "the first one's address is not the second one's"
+        );
         stand.delete(kind.name).await?;
     }
     nothing_is_left(&stand).await
@@ -102,9 +120,16 @@ async fn a_pod_recreated_at_once_is_served_all_the_same() -> Result<()> {
         let mut uids = Vec::new();
         for _ in 0..3 {
             let created = stand.create(&annotated(kind.name, kind.asks)).await?;
-            assert!(created.spec.and_then(|spec| spec.readiness_gates).is_some_and(|gates| gates.len() == 1));
+            assert!(
+                created
+                    .spec
+                    .and_then(|spec| spec.readiness_gates)
+                    .is_some_and(|gates| gates.len() == 1)
+            );
             let pod = stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;
-            assert!(annotation(&pod, kind.told).is_some() && pod.metadata.uid == created.metadata.uid);
+            assert!(
+                annotation(&pod, kind.told).is_some() && pod.metadata.uid == created.metadata.uid
+            );
             uids.push(pod.metadata.uid);
             stand.pods().delete(kind.name, &DeleteParams::default().grace_period(0)).await?;
         }
@@ -119,14 +144,28 @@ async fn the_finalizer_stands_before_anything_is_programmed() -> Result<()> {
         let fault = hold(&stand, kind.programmed_by).await?;
         stand.create(&annotated(kind.name, kind.asks)).await?;
         held(&stand).await?;
-        let eip = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get_opt(kind.name).await?;
-        let dnat = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace).get_opt(kind.name).await?;
-        let finalizers = eip.map(|it| it.finalizers().to_vec()).or(dnat.map(|it| it.finalizers().to_vec()));
-        let finalizers = finalizers.with_context(|| format!("{} was called and there is no custom resource", kind.programmed_by))?;
+        let eip = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace)
+            .get_opt(kind.name)
+            .await?;
+        let dnat = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace)
+            .get_opt(kind.name)
+            .await?;
+        let finalizers =
+            eip.map(|it| it.finalizers().to_vec()).or(dnat.map(|it| it.finalizers().to_vec()));
+        let finalizers = finalizers.with_context(|| {
+            format!("{} was called and there is no custom resource", kind.programmed_by)
+        })?;
         let ours = finalizers.first().context("the custom resource has no finalizer")?;
-        assert!(["podeip-controller.alibabacloud.com/finalizer", "natgw-controller"].contains(&ours.as_str()), "{ours}");
+        assert!(
+            ["podeip-controller.alibabacloud.com/finalizer", "natgw-controller"]
+                .contains(&ours.as_str()),
+            "{ours}"
+        );
         let pod = stand.pods().get(kind.name).await?;
-        assert!(condition(&pod, kind.gate) != Some("True") && annotation(&pod, kind.told).is_none(), "it was told before it works");
+        assert!(
+            condition(&pod, kind.gate) != Some("True") && annotation(&pod, kind.told).is_none(),
+            "it was told before it works"
+        );
         stand.cloud.release(fault).await?;
         stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;
     }

@@ -1,11 +1,13 @@
-//! A model of OpenKruiseGame: when it looks at a pod's address, what it reads, what it believes then.
+//! A model of OpenKruiseGame: when it looks at a pod's address, what it reads, what it believes
+//! then.
 //!
 //! ```text
 //! pod made ─▶ its GameServer controller labels it ─▶ every further change of the object: a look at the custom resource at v1beta1
 //!             (the first change: it waits)                 EIP: ready with eipAddress      NATGW: ready with an entry for each port
 //! ```
-//! It is an admission webhook for `pods`, not `pods/status`: a condition wakes nobody. It finds the resource by the pod's name and compares no
-//! UIDs: what it reads is right only if whoever writes it takes it back in time. A look also notes whether it was right.
+//! It is an admission webhook for `pods`, not `pods/status`: a condition wakes nobody. It finds the
+//! resource by the pod's name and compares no UIDs: what it reads is right only if whoever writes
+//! it takes it back in time. A look also notes whether it was right.
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
@@ -47,7 +49,8 @@ pub(crate) struct Look {
     pub(crate) external: Vec<String>,
     /// It tells the players that they may come.
     pub(crate) ready: bool,
-    /// Whether what it read led to this very pod. Nothing where it read nothing, or the pod was on its way out.
+    /// Whether what it read led to this very pod. Nothing where it read nothing, or the pod was on
+    /// its way out.
     pub(crate) right: Option<bool>,
 }
 
@@ -66,8 +69,12 @@ impl Drop for Kruise {
 impl Kruise {
     pub(crate) fn watch(stand: &Stand, plugin: Plugin) -> Self {
         let looks = Arc::new(Mutex::default());
-        let eyes =
-            Eyes { plugin, client: stand.client.clone(), namespace: stand.namespace.clone(), cloud: stand.cloud.account.admin.clone() };
+        let eyes = Eyes {
+            plugin,
+            client: stand.client.clone(),
+            namespace: stand.namespace.clone(),
+            cloud: stand.cloud.account.admin.clone(),
+        };
         let task = tokio::spawn(eyes.keep_watching(Arc::clone(&looks)));
         Self { looks, task }
     }
@@ -75,7 +82,11 @@ impl Kruise {
     /// All looks at one pod.
     pub(crate) fn looks_at(&self, pod: &Pod) -> Vec<Look> {
         let looks = self.looks.lock();
-        looks.iter().filter(|look| Some(look.uid.as_str()) == pod.metadata.uid.as_deref()).cloned().collect()
+        looks
+            .iter()
+            .filter(|look| Some(look.uid.as_str()) == pod.metadata.uid.as_deref())
+            .cloned()
+            .collect()
     }
 }
 
@@ -89,7 +100,8 @@ struct Eyes {
 impl Eyes {
     async fn keep_watching(self, looks: Arc<Mutex<Vec<Look>>>) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let mut events =
+            watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
         let mut known: BTreeMap<String, (Value, Waiting)> = BTreeMap::new();
         while let Some(event) = events.next().await {
             let Ok(pod) = event else { continue };
@@ -100,7 +112,9 @@ impl Eyes {
                     self.label(&pod).await;
                 }
                 Some((former, _)) if *former == object => {}
-                Some((former, waiting @ Waiting::NotYet)) => (*former, *waiting) = (object, Waiting::Since),
+                Some((former, waiting @ Waiting::NotYet)) => {
+                    (*former, *waiting) = (object, Waiting::Since);
+                }
                 Some((former, Waiting::Since)) => {
                     *former = object;
                     match self.look(&pod).await {
@@ -116,7 +130,9 @@ impl Eyes {
     async fn label(&self, pod: &Pod) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels = json!({"metadata": {"uid": pod.uid(), "labels": {"game.kruise.io/gs-state": "Creating"}}});
-        if let Err(error) = pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(labels)).await {
+        if let Err(error) =
+            pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(labels)).await
+        {
             eprintln!("the pod is not labelled: {error}");
         }
     }
@@ -127,44 +143,90 @@ impl Eyes {
             Plugin::NatGw => self.natgw(pod).await?,
         };
         let leaving = pod.metadata.deletion_timestamp.is_some();
-        let right = if external.is_empty() || leaving { None } else { self.is_right(pod, &internal, &external).await? };
+        let right = if external.is_empty() || leaving {
+            None
+        } else {
+            self.is_right(pod, &internal, &external).await?
+        };
         Ok(Look { uid: pod.uid().unwrap_or_default(), internal, external, ready, right })
     }
 
     async fn eip(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
-        let resource = Api::<PodEIP>::namespaced(self.client.clone(), &self.namespace).get_opt(&pod.name_any()).await?;
+        let resource = Api::<PodEIP>::namespaced(self.client.clone(), &self.namespace)
+            .get_opt(&pod.name_any())
+            .await?;
         let status = resource.and_then(|resource| resource.status).unwrap_or_default();
-        let Some(address) = status.eip_address.filter(|address| !address.is_empty()) else { return Ok((Vec::new(), Vec::new(), false)) };
+        let Some(address) = status.eip_address.filter(|address| !address.is_empty()) else {
+            return Ok((Vec::new(), Vec::new(), false));
+        };
         Ok((vec![status.private_ip_address.unwrap_or_default()], vec![address], true))
     }
 
     async fn natgw(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
-        let resource = Api::<PodDNAT>::namespaced(self.client.clone(), &self.namespace).get_opt(&pod.name_any()).await?;
-        let Some(entries) = resource.and_then(|resource| resource.status).and_then(|status| status.entries) else {
+        let resource = Api::<PodDNAT>::namespaced(self.client.clone(), &self.namespace)
+            .get_opt(&pod.name_any())
+            .await?;
+        let Some(entries) =
+            resource.and_then(|resource| resource.status).and_then(|status| status.entries)
+        else {
             return Ok((Vec::new(), Vec::new(), false));
         };
         let ready = annotation(pod, PORTS).unwrap_or_default().split(',').count() == entries.len();
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
-        let internal = entries.iter().map(|it| format!("{}:{}/{}", text(&it.internal_ip), text(&it.internal_port), text(&it.ip_protocol)));
-        let external = entries.iter().map(|it| format!("{}:{}/{}", text(&it.external_ip), text(&it.external_port), text(&it.ip_protocol)));
+        let internal = entries.iter().map(|it| {
+            format!(
+                "{}:{}/{}",
+                text(&it.internal_ip),
+                text(&it.internal_port),
+                text(&it.ip_protocol)
+            )
+        });
+        let external = entries.iter().map(|it| {
+            format!(
+                "{}:{}/{}",
+                text(&it.external_ip),
+                text(&it.external_port),
+                text(&it.ip_protocol)
+            )
+        });
         Ok((internal.collect(), external.collect(), ready))
     }
 
     /// Whether players who come to these addresses now meet this pod. Nothing if it is gone.
-    async fn is_right(&self, pod: &Pod, internal: &[String], external: &[String]) -> Result<Option<bool>> {
+    async fn is_right(
+        &self,
+        pod: &Pod,
+        internal: &[String],
+        external: &[String],
+    ) -> Result<Option<bool>> {
         let state: Value = reqwest::get(format!("{}/state", self.cloud)).await?.json().await?;
-        let list = |name: &str| state[name].as_array().cloned().with_context(|| format!("the state's {name}"));
+        let list = |name: &str| {
+            state[name].as_array().cloned().with_context(|| format!("the state's {name}"))
+        };
         let (eips, entries) = (list("eips")?, list("forwardEntries")?);
-        let live = Api::<Pod>::namespaced(self.client.clone(), &self.namespace).get_opt(&pod.name_any()).await?;
-        let Some(live) = live.filter(|live| live.metadata.uid == pod.metadata.uid && live.metadata.deletion_timestamp.is_none()) else {
+        let live = Api::<Pod>::namespaced(self.client.clone(), &self.namespace)
+            .get_opt(&pod.name_any())
+            .await?;
+        let Some(live) = live.filter(|live| {
+            live.metadata.uid == pod.metadata.uid && live.metadata.deletion_timestamp.is_none()
+        }) else {
             return Ok(None);
         };
         let ip = ip(&live);
-        let bound =
-            |address: &str| eips.iter().any(|eip| eip["IpAddress"] == address && eip["PrivateIpAddress"] == ip && eip["Status"] == "InUse");
+        let bound = |address: &str| {
+            eips.iter().any(|eip| {
+                eip["IpAddress"] == address
+                    && eip["PrivateIpAddress"] == ip
+                    && eip["Status"] == "InUse"
+            })
+        };
         let forwards = |address: &str| {
-            let works = |entry: &&Value| entry["InternalIp"] == ip && entry["Status"] == "Available";
-            entries.iter().filter(works).any(|entry| address.starts_with(entry["ExternalIp"].as_str().unwrap_or("?")))
+            let works =
+                |entry: &&Value| entry["InternalIp"] == ip && entry["Status"] == "Available";
+            entries
+                .iter()
+                .filter(works)
+                .any(|entry| address.starts_with(entry["ExternalIp"].as_str().unwrap_or("?")))
         };
         let leads = |address: &String| match self.plugin {
             Plugin::Eip => bound(address),

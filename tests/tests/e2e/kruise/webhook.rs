@@ -1,4 +1,5 @@
-//! OpenKruiseGame's webhook for pods: the plugin of a pod's network type writes our keys onto the pod as it is made.
+//! OpenKruiseGame's webhook for pods: the plugin of a pod's network type writes our keys onto the
+//! pod as it is made.
 
 use anyhow::{Context as _, Result};
 use axum::{Json, Router, routing::post};
@@ -44,10 +45,13 @@ impl KruiseWebhook {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let router = Router::new().route("/mutate-v1-pod", post(answer_review));
-        let serving = tokio::spawn(axum_server::from_tcp_rustls(listener, tls)?.serve(router.into_make_service()));
+        let serving = tokio::spawn(
+            axum_server::from_tcp_rustls(listener, tls)?.serve(router.into_make_service()),
+        );
 
         let url = format!("https://{address}/mutate-v1-pod");
-        let registration = registration(&stand.id, &url, authority.ca_pem()).context("the registration")?;
+        let registration =
+            registration(&stand.id, &url, authority.ca_pem()).context("the registration")?;
         Api::all(stand.client.clone()).create(&PostParams::default(), &registration).await?;
         let this = Self(serving);
         await_annotated(stand).await?;
@@ -56,7 +60,11 @@ impl KruiseWebhook {
 }
 
 /// The registration, named as OpenKruiseGame's, for the pods of one stand.
-fn registration(stand: &str, url: &str, ca_pem: &str) -> serde_json::Result<MutatingWebhookConfiguration> {
+fn registration(
+    stand: &str,
+    url: &str,
+    ca_pem: &str,
+) -> serde_json::Result<MutatingWebhookConfiguration> {
     serde_json::from_value(json!({
         "metadata": {"name": format!("kruise-game-mutating-webhook-{stand}")},
         "webhooks": [{
@@ -74,7 +82,10 @@ fn registration(stand: &str, url: &str, ca_pem: &str) -> serde_json::Result<Muta
 async fn await_annotated(stand: &Stand) -> Result<()> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let probe = || async {
-        let pod = stand.pods().create(&dry, &annotated("probe", &[(NETWORK_TYPE, "AlibabaCloud-EIP")])).await?;
+        let pod = stand
+            .pods()
+            .create(&dry, &annotated("probe", &[(NETWORK_TYPE, "AlibabaCloud-EIP")]))
+            .await?;
         Ok(annotation(&pod, EIP.asks[0].0).map(drop))
     };
     stand.eventually(probe, "OpenKruiseGame's webhook is asked", PATIENCE).await

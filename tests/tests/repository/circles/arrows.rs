@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From file to file, the names that the first uses of the second.
 pub(crate) type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// All arrows between the files of a crate. That a module declares a child is none, nor that it imports a module: what it uses of that
-/// is said by the path that names it.
+/// All arrows between the files of a crate. That a module declares a child is none, nor that it
+/// imports a module: what it uses of that is said by the path that names it.
 pub(crate) fn draw_arrows(modules: &Modules) -> Arrows {
     let mut arrows = Arrows::new();
     for (path, module) in modules {
         for written in list_used_paths(module) {
-            let Some(Target { module: target, item: Some(item) }) = resolve(modules, path, &written) else { continue };
+            let Some(Target { module: target, item: Some(item) }) =
+                resolve(modules, path, &written)
+            else {
+                continue;
+            };
             let to = &modules[&target].file;
             if *to != module.file {
                 arrows.entry((module.file.clone(), to.clone())).or_default().insert(item);

@@ -67,7 +67,10 @@ impl Reader<'_> {
         let path = module.join("/");
         let candidates = [format!("{path}.rs"), format!("{path}/mod.rs")];
         let found = candidates.into_iter().find(|candidate| self.sources.contains_key(candidate));
-        self.read_file(&found.with_context(|| format!("{file} declares {name}, which has no file"))?, &module)
+        self.read_file(
+            &found.with_context(|| format!("{file} declares {name}, which has no file"))?,
+            &module,
+        )
     }
 }
 
@@ -102,7 +105,8 @@ pub(crate) fn resolve(modules: &Modules, from: &[String], written: &[String]) ->
     Search { modules, seen: BTreeSet::new() }.resolve(from, written)
 }
 
-/// One search; what was looked for already is not looked for again, since imports may go round in circles.
+/// One search; what was looked for already is not looked for again, since imports may go round in
+/// circles.
 struct Search<'a> {
     modules: &'a Modules,
     seen: BTreeSet<(ModulePath, String)>,
@@ -121,8 +125,13 @@ impl Search<'_> {
         Some(Target { module, item: None })
     }
 
-    /// The module that a path begins in, and what remains of it. Nothing if its first name is none of the crate's.
-    fn start<'w>(&self, from: &[String], written: &'w [String]) -> Option<(ModulePath, &'w [String])> {
+    /// The module that a path begins in, and what remains of it. Nothing if its first name is none
+    /// of the crate's.
+    fn start<'w>(
+        &self,
+        from: &[String],
+        written: &'w [String],
+    ) -> Option<(ModulePath, &'w [String])> {
         let (first, rest) = written.split_first()?;
         match first.as_str() {
             "crate" => Some((Vec::new(), rest)),
@@ -135,16 +144,26 @@ impl Search<'_> {
 
     /// Whether a module or an import of this name is in scope.
     fn binds(&self, module: &[String], name: &str) -> bool {
-        let imported = || self.modules[module].paths.imports.iter().any(|import| import.name.as_deref() == Some(name));
+        let imported = || {
+            self.modules[module]
+                .paths
+                .imports
+                .iter()
+                .any(|import| import.name.as_deref() == Some(name))
+        };
         self.modules.contains_key(&child_of(module, name)) || imported()
     }
 
-    /// Where `name` in `module` is defined: there, or where it is imported from. What a macro defines is not seen: it is where it was
-    /// looked for, and so is what comes from another crate.
+    /// Where `name` in `module` is defined: there, or where it is imported from. What a macro
+    /// defines is not seen: it is where it was looked for, and so is what comes from another crate.
     fn find_item(&mut self, module: ModulePath, name: &str, further: &[String]) -> Target {
         let held = &self.modules[&module];
         let searched = !self.seen.insert((module.clone(), name.to_owned()));
-        let imported = if searched || held.items.contains(name) { None } else { self.find_import(&module, name, further) };
+        let imported = if searched || held.items.contains(name) {
+            None
+        } else {
+            self.find_import(&module, name, further)
+        };
         imported.unwrap_or_else(|| Target { module, item: Some(name.to_owned()) })
     }
 
@@ -155,8 +174,12 @@ impl Search<'_> {
         }
         let globs = imports.iter().filter(|import| import.name.is_none());
         globs.into_iter().find_map(|glob| {
-            let target = self.resolve(module, &[glob.path.as_slice(), &[name.to_owned()], further].concat())?;
-            let defined = target.item.as_ref().is_some_and(|item| self.modules[&target.module].items.contains(item));
+            let target = self
+                .resolve(module, &[glob.path.as_slice(), &[name.to_owned()], further].concat())?;
+            let defined = target
+                .item
+                .as_ref()
+                .is_some_and(|item| self.modules[&target.module].items.contains(item));
             defined.then_some(target)
         })
     }

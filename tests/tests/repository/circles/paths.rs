@@ -27,8 +27,13 @@ pub(crate) struct Paths {
 
 /// Whether an item is compiled for tests alone.
 pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
-    let is_test = |attribute: &&Attribute| attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test");
-    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| is_test(&attribute))
+    let is_test = |attribute: &&Attribute| {
+        attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")
+    };
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cfg"))
+        .any(|attribute| is_test(&attribute))
 }
 
 impl<'ast> Visit<'ast> for Paths {
@@ -41,7 +46,8 @@ impl<'ast> Visit<'ast> for Paths {
 
     fn visit_path(&mut self, path: &'ast Path) {
         if path.segments.len() > 1 {
-            self.written.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+            self.written
+                .push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         }
         visit_path(self, path);
     }
@@ -78,11 +84,21 @@ fn flatten(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Import>) {
         }
         UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, imports)),
         UseTree::Glob(_) => import(None, prefix.clone()),
-        UseTree::Name(name) if name.ident == "self" => import(prefix.last().cloned(), prefix.clone()),
-        UseTree::Name(name) => import(Some(name.ident.to_string()), [prefix.as_slice(), &[name.ident.to_string()]].concat()),
-        UseTree::Rename(rename) if rename.ident == "self" => import(Some(rename.rename.to_string()), prefix.clone()),
+        UseTree::Name(name) if name.ident == "self" => {
+            import(prefix.last().cloned(), prefix.clone());
+        }
+        UseTree::Name(name) => import(
+            Some(name.ident.to_string()),
+            [prefix.as_slice(), &[name.ident.to_string()]].concat(),
+        ),
+        UseTree::Rename(rename) if rename.ident == "self" => {
+            import(Some(rename.rename.to_string()), prefix.clone());
+        }
         UseTree::Rename(rename) => {
-            import(Some(rename.rename.to_string()), [prefix.as_slice(), &[rename.ident.to_string()]].concat());
+            import(
+                Some(rename.rename.to_string()),
+                [prefix.as_slice(), &[rename.ident.to_string()]].concat(),
+            );
         }
     }
 }

@@ -8,7 +8,11 @@ pub(crate) fn find_circles(arrows: &Arrows) -> Vec<Vec<String>> {
     let reach = list_reachable(arrows);
     let mut rings: BTreeSet<Vec<String>> = BTreeSet::new();
     for (file, reached) in &reach {
-        let ring: Vec<String> = reached.iter().filter(|other| reach.get(*other).is_some_and(|back| back.contains(file))).cloned().collect();
+        let ring: Vec<String> = reached
+            .iter()
+            .filter(|other| reach.get(*other).is_some_and(|back| back.contains(file)))
+            .cloned()
+            .collect();
         if ring.len() > 1 {
             rings.insert(ring);
         }

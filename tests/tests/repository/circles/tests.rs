@@ -5,7 +5,12 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 
 fn circles_of(sources: &[(&str, &str)]) -> Result<Vec<String>> {
-    find_circles(&sources.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect::<BTreeMap<_, _>>())
+    find_circles(
+        &sources
+            .iter()
+            .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+    )
 }
 
 #[test]
@@ -13,10 +18,16 @@ fn files_that_use_each_other_are_a_circle_and_its_names_are_told() -> Result<()>
     let found = circles_of(&[
         ("lib.rs", "mod plan; mod lease; mod aside;"),
         ("plan.rs", "use crate::lease::{Lease, Phase as P}; pub struct Step;"),
-        ("lease.rs", "pub struct Lease; pub enum Phase { Held } fn next() -> super::plan::Step { super::plan::Step }"),
+        (
+            "lease.rs",
+            "pub struct Lease; pub enum Phase { Held } fn next() -> super::plan::Step { super::plan::Step }",
+        ),
         ("aside.rs", "use crate::plan::Step;"),
     ])?;
-    assert_eq!(found, ["a circle of 2 files\n    lease.rs → plan.rs: Step\n    plan.rs → lease.rs: Lease, Phase"]);
+    assert_eq!(
+        found,
+        ["a circle of 2 files\n    lease.rs → plan.rs: Step\n    plan.rs → lease.rs: Lease, Phase"]
+    );
     Ok(())
 }
 
@@ -45,12 +56,23 @@ fn arrows_one_way_are_no_circle() -> Result<()> {
 }
 
 #[test]
-fn a_child_that_uses_what_its_parent_defines_is_a_circle_if_the_parent_uses_the_child() -> Result<()> {
+fn a_child_that_uses_what_its_parent_defines_is_a_circle_if_the_parent_uses_the_child() -> Result<()>
+{
     let child = ("leases.rs", "use crate::Store; pub struct Loaded; impl Store {}");
-    assert_eq!(circles_of(&[("lib.rs", "mod leases; pub struct Store;"), child])?, Vec::<String>::new(), "a declaration is no use");
-    for parent in ["mod leases; pub use leases::Loaded; pub struct Store;", "mod leases; pub struct Store(leases::Loaded);"] {
+    assert_eq!(
+        circles_of(&[("lib.rs", "mod leases; pub struct Store;"), child])?,
+        Vec::<String>::new(),
+        "a declaration is no use"
+    );
+    for parent in [
+        "mod leases; pub use leases::Loaded; pub struct Store;",
+        "mod leases; pub struct Store(leases::Loaded);",
+    ] {
         let found = circles_of(&[("lib.rs", parent), child])?;
-        assert_eq!(found, ["a circle of 2 files\n    leases.rs → lib.rs: Store\n    lib.rs → leases.rs: Loaded"]);
+        assert_eq!(
+            found,
+            ["a circle of 2 files\n    leases.rs → lib.rs: Store\n    lib.rs → leases.rs: Loaded"]
+        );
     }
     Ok(())
 }
@@ -60,7 +82,10 @@ fn what_is_exported_again_counts_where_it_is_defined() -> Result<()> {
     let found = circles_of(&[
         ("lib.rs", "mod wire;"),
         ("wire/mod.rs", "mod eip; mod page; mod sizes; pub use page::Page; pub use sizes::*;"),
-        ("wire/eip.rs", "use super::{LONGEST, Page}; use crate::wire; fn page() -> Page { wire::LONGEST; Page }"),
+        (
+            "wire/eip.rs",
+            "use super::{LONGEST, Page}; use crate::wire; fn page() -> Page { wire::LONGEST; Page }",
+        ),
         ("wire/page.rs", "pub struct Page;"),
         ("wire/sizes.rs", "pub const LONGEST: usize = 1;"),
     ])?;
@@ -70,7 +95,10 @@ fn what_is_exported_again_counts_where_it_is_defined() -> Result<()> {
 
 #[test]
 fn a_path_through_an_imported_module_or_in_a_macro_counts() -> Result<()> {
-    for use_of_b in ["use crate::b; pub fn run() { b::run() }", "pub fn run() { println!(\"{}\", crate::b::NAME) }"] {
+    for use_of_b in [
+        "use crate::b; pub fn run() { b::run() }",
+        "pub fn run() { println!(\"{}\", crate::b::NAME) }",
+    ] {
         let found = circles_of(&[
             ("lib.rs", "mod a; mod b;"),
             ("a.rs", use_of_b),
@@ -85,9 +113,15 @@ fn a_path_through_an_imported_module_or_in_a_macro_counts() -> Result<()> {
 fn tests_and_other_crates_tie_nothing() -> Result<()> {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod b;"),
-        ("a.rs", "use crate::b::B; use b_crate::a::A; #[cfg(test)] mod tests; #[cfg(test)] mod more { use super::*; }"),
+        (
+            "a.rs",
+            "use crate::b::B; use b_crate::a::A; #[cfg(test)] mod tests; #[cfg(test)] mod more { use super::*; }",
+        ),
         ("a/tests.rs", "use super::*;"),
-        ("b.rs", "pub struct B; #[cfg(test)] use crate::a::A; #[cfg(test)] fn made() -> crate::a::A { crate::a::A }"),
+        (
+            "b.rs",
+            "pub struct B; #[cfg(test)] use crate::a::A; #[cfg(test)] fn made() -> crate::a::A { crate::a::A }",
+        ),
     ])?;
     assert_eq!(found, Vec::<String>::new());
     Ok(())
