@@ -6,6 +6,9 @@
 //! A thousand pods have ten thousand events, and the store takes a round trip for each that is
 //! written: what is older than a pod's latest is not. Invariant: of one pod only one writes at a
 //! time, so that nothing older overtakes what is newer.
+//!
+//! Ours, because kube's scheduler and applier keep no more than the latest per name and one writer
+//! at a time: no bound on what waits, no word that all was written, and deletions never arrive.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
