@@ -1,11 +1,8 @@
 //! Buying EIPs: by use, by the month, or a certain address the account has held a few days ago.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::Ipv4Addr,
-};
+use std::net::Ipv4Addr;
 
-use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::json;
 
 use super::{
@@ -13,38 +10,8 @@ use super::{
 };
 use crate::{params::Params, refusal::Refusal};
 
-/// How long a released address is kept for the account that had it.
-const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-
 /// Orders are numbered from here.
 const FIRST_ORDER: u64 = 200_000_000_000_000;
-
-/// Addresses that were released not long ago, and the ids they had.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Released {
-    known: BTreeMap<Ipv4Addr, (String, Timestamp)>,
-    order: VecDeque<(Timestamp, Ipv4Addr)>,
-}
-
-impl Released {
-    pub(super) fn note(&mut self, id: &str, address: Ipv4Addr, at: Timestamp) {
-        self.forget(at);
-        self.known.insert(address, (id.to_owned(), at));
-        self.order.push_back((at, address));
-    }
-
-    fn forget(&mut self, now: Timestamp) {
-        while let Some((at, address)) =
-            self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT)
-        {
-            self.order.pop_front();
-            // Released again since: the later release counts.
-            if self.known.get(&address).is_some_and(|(_, last)| *last == at) {
-                self.known.remove(&address);
-            }
-        }
-    }
-}
 
 /// What an EIP costs, and until when it is paid for.
 struct Terms {

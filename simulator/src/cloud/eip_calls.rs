@@ -5,8 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use serde_json::{Value, json};
 
 use super::{
-    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, eips, is_busy,
-    tags::matches_tags,
+    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, tags::matches_tags,
 };
 use crate::{params::Params, refusal::Refusal};
 
@@ -349,7 +348,7 @@ fn binding(
     instance_id: &str,
     private_address: Option<Ipv4Addr>,
     mode: &str,
-) -> eips::Binding {
+) -> Binding {
     Binding {
         target,
         instance_id: instance_id.to_owned(),

@@ -4,124 +4,13 @@
 //! Available ─▶ Associating ─▶ InUse ─▶ Unassociating ─▶ Available ─▶ Releasing ─▶ gone
 //! ```
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, iso, packages::Membership, timeline::Event};
-
-/// Where in its life an EIP is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EipStatus {
-    /// Bound to nothing.
-    Available,
-    /// On its way to its target.
-    Associating,
-    /// Bound.
-    InUse,
-    /// On its way off its target.
-    Unassociating,
-    /// On its way out of existence.
-    Releasing,
-}
-
-impl EipStatus {
-    /// The API's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Available => "Available",
-            Self::Associating => "Associating",
-            Self::InUse => "InUse",
-            Self::Unassociating => "Unassociating",
-            Self::Releasing => "Releasing",
-        }
-    }
-}
-
-/// What an EIP can be bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// An ECS instance.
-    EcsInstance,
-    /// An internet NAT gateway.
-    Nat,
-    /// A private address of a network interface.
-    NetworkInterface,
-}
-
-impl Target {
-    /// The API's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EcsInstance => "EcsInstance",
-            Self::Nat => "Nat",
-            Self::NetworkInterface => "NetworkInterface",
-        }
-    }
-}
-
-/// What an EIP is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// The kind of target.
-    pub target: Target,
-    /// Its id.
-    pub instance_id: String,
-    /// Which private address of an interface.
-    pub private_address: Option<Ipv4Addr>,
-    /// Whether that address is its interface's primary one, which DescribeEipAddresses does not
-    /// tell.
-    pub is_primary: bool,
-    /// `NAT`, `MULTI_BINDED` or `BINDED`.
-    pub mode: String,
-}
-
-/// An elastic IP.
-#[derive(Clone, Debug)]
-pub struct Eip {
-    /// `eip-…`.
-    pub id: String,
-    /// The public address.
-    pub address: Ipv4Addr,
-    /// Where in its life it is.
-    pub status: EipStatus,
-    /// What it is bound to, from Associating to the end of Unassociating.
-    pub binding: Option<Binding>,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-    pub(super) membership: Option<Membership>,
-    pub(super) name: String,
-    pub(super) description: String,
-    pub(super) bandwidth: u32,
-    pub(super) internet_charge_type: String,
-    /// Until when it is paid for; none where it is paid by use.
-    pub(super) expires_at: Option<Timestamp>,
-    pub(super) isp: String,
-    pub(super) resource_group: String,
-    pub(super) pool: String,
-    pub(super) security_protection: Vec<String>,
-    pub(super) allocated_at: Timestamp,
-    pub(super) settles_at: Option<Timestamp>,
-    pub(super) busy_until: Timestamp,
-    pub(super) usable_from: Timestamp,
-}
-
-impl Eip {
-    /// Whether it is bound, or nearly, to this target.
-    pub(super) fn is_on(&self, instance_id: &str) -> bool {
-        self.binding.as_ref().is_some_and(|binding| binding.instance_id == instance_id)
-    }
-
-    pub(super) fn charge_type(&self) -> &'static str {
-        if self.expires_at.is_some() { "PrePaid" } else { "PostPaid" }
-    }
-
-    /// Whether what was paid for is used up: it is locked then, and may be released.
-    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|expires| expires <= now)
-    }
-}
+use super::resources::{Eip, EipStatus};
+use super::{Cloud, iso, timeline::Event};
 
 impl Cloud {
     /// Starts a passing state that ends after a time drawn from `span`.

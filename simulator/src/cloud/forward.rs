@@ -7,61 +7,12 @@
 //! Invariant: on one gateway no two entries overlap in (external address, ports, protocol) nor in
 //! (internal address, ports, protocol).
 
-use std::net::Ipv4Addr;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cloud, Ports, Protocol, timeline::Event};
+use super::resources::{EntryStatus, ForwardEntry};
+use super::{Cloud, timeline::Event};
 use crate::{profile::Span, refusal::Refusal};
-
-/// Where in its life a forward entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryStatus {
-    /// Being made or changed.
-    Pending,
-    /// In effect.
-    Available,
-    /// Being removed.
-    Deleting,
-}
-
-impl EntryStatus {
-    /// The API's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Available => "Available",
-            Self::Deleting => "Deleting",
-        }
-    }
-}
-
-/// One DNAT rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardEntry {
-    /// `fwd-…`.
-    pub id: String,
-    /// The table it is in.
-    pub table: String,
-    /// The only place for a mark of ownership.
-    pub name: String,
-    /// The EIP's address.
-    pub external_ip: Ipv4Addr,
-    /// Ports on it.
-    pub external_ports: Ports,
-    /// The pod's address.
-    pub internal_ip: Ipv4Addr,
-    /// As many ports on that.
-    pub internal_ports: Ports,
-    /// What is forwarded.
-    pub protocol: Protocol,
-    /// Whether ports above 1024 may be shared with SNAT.
-    pub port_break: bool,
-    /// Where in its life it is.
-    pub status: EntryStatus,
-    pub(super) settles_at: Option<Timestamp>,
-}
 
 impl Cloud {
     /// Starts a passing state that ends after a time drawn from `span`.

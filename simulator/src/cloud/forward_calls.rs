@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Cloud, EipStatus, EntryStatus, ForwardEntry, Outcome, Ports, Protocol, Target,
-    dispatch::Context, gateways::Gateway,
+    dispatch::Context, resources::Gateway,
 };
 use crate::{params::Params, refusal::Refusal};
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::resources::Gateway;
 use super::{
     Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, iso,
     tags::matches_tags,
@@ -13,22 +14,6 @@ use crate::{refusal::Refusal, topology::Eips};
 
 /// The default resource group.
 pub(super) const RESOURCE_GROUP: &str = "rg-acfmwaygate00000";
-
-/// An internet NAT gateway.
-#[derive(Clone, Debug)]
-pub(super) struct Gateway {
-    pub(super) id: String,
-    pub(super) table: String,
-    pub(super) snat_table: String,
-    pub(super) zone: String,
-    pub(super) v_switch: String,
-    pub(super) own_address: Ipv4Addr,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) is_locked: bool,
-    pub(super) entry_quota: Option<usize>,
-    pub(super) busy_until: Timestamp,
-    pub(super) created_at: Timestamp,
-}
 
 impl Cloud {
     pub(super) fn build_gateways(&mut self) {

@@ -13,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::resources::{Interface, Slot};
 use super::{
     Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, network::CREATED,
     tags::after_token,
@@ -30,42 +31,6 @@ pub(super) const SECURITY_GROUP: &str = "sg-bp1waygate000000000";
 
 /// Offsets of a pod CIDR that have interfaces from the start, out of the way of the first pods.
 const FIRST: std::ops::Range<u32> = 250..254;
-
-/// A place for an interface on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot {
-    node: usize,
-    index: u32,
-}
-
-/// What is remembered about interfaces.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interfaces {
-    visible_from: BTreeMap<Ipv4Addr, Timestamp>,
-    slots: BTreeSet<Slot>,
-    by_id: BTreeMap<String, Slot>,
-    generations: BTreeMap<Slot, u32>,
-}
-
-/// One interface as it can be seen now.
-#[derive(Clone, Debug)]
-pub(super) struct Interface {
-    pub(super) id: String,
-    node: usize,
-    index: u32,
-    pub(super) primary: Ipv4Addr,
-    secondary: Vec<Ipv4Addr>,
-    prefix: Option<Cidr>,
-}
-
-impl Interface {
-    /// Whether the address is its primary one, a secondary one, or within its prefix.
-    pub(super) fn has(&self, address: Ipv4Addr) -> bool {
-        self.primary == address
-            || self.secondary.contains(&address)
-            || self.prefix.is_some_and(|it| it.contains(address))
-    }
-}
 
 /// Addresses per interface of this kind, and where among them the primary one is.
 fn layout(kind: EniKind) -> Option<(u32, u32)> {

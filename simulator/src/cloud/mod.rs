@@ -23,9 +23,11 @@ mod packages;
 mod policy;
 mod ports;
 mod rates;
+mod resources;
 mod routes;
 mod security;
 mod snat;
+mod state;
 mod sts;
 mod tags;
 mod timeline;
@@ -35,82 +37,24 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
-use self::{
-    allocate::Released, gateways::Gateway, interfaces::Interfaces, rates::Rates, snat::SnatEntry,
-    timeline::Timeline, tokens::Tokens,
-};
 pub use self::{
     dispatch::{Call, META_PARAMS, Reply, product_of, with_request_id},
-    eips::{Binding, Eip, EipStatus, Target},
-    forward::{EntryStatus, ForwardEntry},
-    policy::AccessKey,
     ports::{Ports, Protocol},
+    resources::{AccessKey, Binding, Eip, EipStatus, EntryStatus, ForwardEntry, Outcome, Target},
+    state::{Cloud, Quotas, Settings},
+};
+use self::{
+    rates::Rates,
+    resources::{Interfaces, Released},
+    state::{is_busy, iso},
+    timeline::Timeline,
+    tokens::Tokens,
 };
 use crate::{
     dice::{Dice, ordinal},
-    profile::{Pace, Span},
-    refusal::Refusal,
+    profile::Span,
     topology::Topology,
 };
-
-/// What an action answers, without its `RequestId`.
-pub type Outcome = Result<serde_json::Value, Refusal>;
-
-/// How many there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quotas {
-    /// EIPs per account, those of the gateways included.
-    pub eips: usize,
-    /// Forward entries per NAT gateway.
-    pub entries_per_gateway: usize,
-    /// EIPs per NAT gateway.
-    pub eips_per_gateway: usize,
-}
-
-/// Published defaults.
-impl Default for Quotas {
-    fn default() -> Self {
-        Self { eips: 20, entries_per_gateway: 100, eips_per_gateway: 20 }
-    }
-}
-
-/// What a cloud is made from.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What exists from the start.
-    pub topology: Topology,
-    /// How slow and strict it is.
-    pub pace: Pace,
-    /// How many there may be.
-    pub quotas: Quotas,
-    /// Seed of ids and latencies.
-    pub seed: u64,
-    /// When it starts.
-    pub start: Timestamp,
-}
-
-/// One account's resources in one region.
-#[derive(Clone, Debug)]
-pub struct Cloud {
-    topology: Topology,
-    pace: Pace,
-    quotas: Quotas,
-    dice: Dice,
-    born: u64,
-    now: Timestamp,
-    timeline: Timeline,
-    tokens: Tokens,
-    rates: Rates,
-    keys: BTreeMap<String, AccessKey>,
-    eips: BTreeMap<String, Eip>,
-    released: Released,
-    gateways: BTreeMap<String, Gateway>,
-    entries: BTreeMap<String, ForwardEntry>,
-    snat: BTreeMap<String, SnatEntry>,
-    permissions: Vec<serde_json::Value>,
-    interfaces: Interfaces,
-    next_address: u32,
-}
 
 /// Where the simulator's public addresses begin: the benchmarking range of RFC 2544, which nobody
 /// routes.
@@ -176,14 +120,4 @@ impl Cloud {
             timeline::Event::Entry(id) => self.settle_entry(id, due),
         }
     }
-}
-
-/// Whether a resource's previous change is still being taken in: the second writer is refused.
-fn is_busy(busy_until: Timestamp, cloud: &Cloud) -> bool {
-    cloud.pace.one_writer && cloud.now < busy_until
-}
-
-/// `2026-01-02T03:04:05Z`.
-fn iso(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -3,17 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::resources::Membership;
 use super::{
     Cloud, Eip, EipStatus, Outcome, dispatch::Context, gateways::RESOURCE_GROUP, timeline::Event,
 };
 use crate::refusal::Refusal;
-
-/// An EIP's place in a package: BINDING until it settles, BINDED (sic) after.
-#[derive(Clone, Debug)]
-pub(super) struct Membership {
-    pub(super) package: String,
-    settles_at: Option<Timestamp>,
-}
 
 impl Cloud {
     pub(super) fn package_bandwidth(&self, id: &str) -> u32 {

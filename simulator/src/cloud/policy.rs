@@ -1,43 +1,14 @@
 //! Access keys and what their policies deny.
 
-use std::fmt;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::resources::AccessKey;
 use super::{Cloud, network::ACCOUNT};
 use crate::refusal::Refusal;
 
 /// How long an ended key is still told from an unknown one.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
-
-/// A long-lived or temporary access key.
-#[derive(Clone)]
-pub struct AccessKey {
-    /// `LTAI…`, or `STS.…` where temporary.
-    pub id: String,
-    /// The secret. Invented by the simulator and printed at its start; still kept out of `Debug`.
-    pub secret: String,
-    /// The token that goes with a temporary key.
-    pub security_token: Option<String>,
-    /// When a temporary key ends.
-    pub expires: Option<Timestamp>,
-    /// Denied actions, such as `vpc:ReleaseEipAddress` or `vpc:*`.
-    pub denied: Vec<String>,
-    /// Whether the key is switched off.
-    pub is_inactive: bool,
-    /// Whose key it is.
-    pub arn: String,
-}
-
-impl fmt::Debug for AccessKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey")
-            .field("id", &self.id)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
-    }
-}
 
 impl Cloud {
     pub(super) fn found_account(&mut self) {

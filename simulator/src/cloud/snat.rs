@@ -4,18 +4,9 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::resources::SnatEntry;
 use super::{Cloud, Outcome, dispatch::Context};
 use crate::{params::Params, refusal::Refusal};
-
-/// Outbound traffic of a vSwitch or CIDR leaves by these addresses.
-#[derive(Clone, Debug)]
-pub(super) struct SnatEntry {
-    id: String,
-    gateway: String,
-    addresses: Vec<Ipv4Addr>,
-    source_cidr: String,
-    source_v_switch: String,
-}
 
 impl Cloud {
     pub(super) fn is_snat_source(&self, address: Ipv4Addr) -> bool {

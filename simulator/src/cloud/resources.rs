@@ -1,0 +1,302 @@
+//! What an account has: plain values, on which the calls in the other files act.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    net::Ipv4Addr,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ports::{Ports, Protocol};
+use crate::{cidr::Cidr, refusal::Refusal};
+
+/// How long a released address is kept for the account that had it.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Addresses that were released not long ago, and the ids they had.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Released {
+    pub(super) known: BTreeMap<Ipv4Addr, (String, Timestamp)>,
+    pub(super) order: VecDeque<(Timestamp, Ipv4Addr)>,
+}
+
+impl Released {
+    pub(super) fn note(&mut self, id: &str, address: Ipv4Addr, at: Timestamp) {
+        self.forget(at);
+        self.known.insert(address, (id.to_owned(), at));
+        self.order.push_back((at, address));
+    }
+
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        while let Some((at, address)) =
+            self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT)
+        {
+            self.order.pop_front();
+            // Released again since: the later release counts.
+            if self.known.get(&address).is_some_and(|(_, last)| *last == at) {
+                self.known.remove(&address);
+            }
+        }
+    }
+}
+
+/// Where in its life an EIP is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EipStatus {
+    /// Bound to nothing.
+    Available,
+    /// On its way to its target.
+    Associating,
+    /// Bound.
+    InUse,
+    /// On its way off its target.
+    Unassociating,
+    /// On its way out of existence.
+    Releasing,
+}
+
+impl EipStatus {
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "Available",
+            Self::Associating => "Associating",
+            Self::InUse => "InUse",
+            Self::Unassociating => "Unassociating",
+            Self::Releasing => "Releasing",
+        }
+    }
+}
+
+/// What an EIP can be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An ECS instance.
+    EcsInstance,
+    /// An internet NAT gateway.
+    Nat,
+    /// A private address of a network interface.
+    NetworkInterface,
+}
+
+impl Target {
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EcsInstance => "EcsInstance",
+            Self::Nat => "Nat",
+            Self::NetworkInterface => "NetworkInterface",
+        }
+    }
+}
+
+/// What an EIP is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The kind of target.
+    pub target: Target,
+    /// Its id.
+    pub instance_id: String,
+    /// Which private address of an interface.
+    pub private_address: Option<Ipv4Addr>,
+    /// Whether that address is its interface's primary one, which DescribeEipAddresses does not
+    /// tell.
+    pub is_primary: bool,
+    /// `NAT`, `MULTI_BINDED` or `BINDED`.
+    pub mode: String,
+}
+
+/// An elastic IP.
+#[derive(Clone, Debug)]
+pub struct Eip {
+    /// `eip-…`.
+    pub id: String,
+    /// The public address.
+    pub address: Ipv4Addr,
+    /// Where in its life it is.
+    pub status: EipStatus,
+    /// What it is bound to, from Associating to the end of Unassociating.
+    pub binding: Option<Binding>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    pub(super) membership: Option<Membership>,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) bandwidth: u32,
+    pub(super) internet_charge_type: String,
+    /// Until when it is paid for; none where it is paid by use.
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) isp: String,
+    pub(super) resource_group: String,
+    pub(super) pool: String,
+    pub(super) security_protection: Vec<String>,
+    pub(super) allocated_at: Timestamp,
+    pub(super) settles_at: Option<Timestamp>,
+    pub(super) busy_until: Timestamp,
+    pub(super) usable_from: Timestamp,
+}
+
+impl Eip {
+    /// Whether it is bound, or nearly, to this target.
+    pub(super) fn is_on(&self, instance_id: &str) -> bool {
+        self.binding.as_ref().is_some_and(|binding| binding.instance_id == instance_id)
+    }
+
+    pub(super) fn charge_type(&self) -> &'static str {
+        if self.expires_at.is_some() { "PrePaid" } else { "PostPaid" }
+    }
+
+    /// Whether what was paid for is used up: it is locked then, and may be released.
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// Where in its life a forward entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStatus {
+    /// Being made or changed.
+    Pending,
+    /// In effect.
+    Available,
+    /// Being removed.
+    Deleting,
+}
+
+impl EntryStatus {
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Available => "Available",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// One DNAT rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardEntry {
+    /// `fwd-…`.
+    pub id: String,
+    /// The table it is in.
+    pub table: String,
+    /// The only place for a mark of ownership.
+    pub name: String,
+    /// The EIP's address.
+    pub external_ip: Ipv4Addr,
+    /// Ports on it.
+    pub external_ports: Ports,
+    /// The pod's address.
+    pub internal_ip: Ipv4Addr,
+    /// As many ports on that.
+    pub internal_ports: Ports,
+    /// What is forwarded.
+    pub protocol: Protocol,
+    /// Whether ports above 1024 may be shared with SNAT.
+    pub port_break: bool,
+    /// Where in its life it is.
+    pub status: EntryStatus,
+    pub(super) settles_at: Option<Timestamp>,
+}
+
+/// An internet NAT gateway.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway {
+    pub(super) id: String,
+    pub(super) table: String,
+    pub(super) snat_table: String,
+    pub(super) zone: String,
+    pub(super) v_switch: String,
+    pub(super) own_address: Ipv4Addr,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) is_locked: bool,
+    pub(super) entry_quota: Option<usize>,
+    pub(super) busy_until: Timestamp,
+    pub(super) created_at: Timestamp,
+}
+
+/// A place for an interface on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub(super) node: usize,
+    pub(super) index: u32,
+}
+
+/// What is remembered about interfaces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interfaces {
+    pub(super) visible_from: BTreeMap<Ipv4Addr, Timestamp>,
+    pub(super) slots: BTreeSet<Slot>,
+    pub(super) by_id: BTreeMap<String, Slot>,
+    pub(super) generations: BTreeMap<Slot, u32>,
+}
+
+/// One interface as it can be seen now.
+#[derive(Clone, Debug)]
+pub(super) struct Interface {
+    pub(super) id: String,
+    pub(super) node: usize,
+    pub(super) index: u32,
+    pub(super) primary: Ipv4Addr,
+    pub(super) secondary: Vec<Ipv4Addr>,
+    pub(super) prefix: Option<Cidr>,
+}
+
+impl Interface {
+    /// Whether the address is its primary one, a secondary one, or within its prefix.
+    pub(super) fn has(&self, address: Ipv4Addr) -> bool {
+        self.primary == address
+            || self.secondary.contains(&address)
+            || self.prefix.is_some_and(|it| it.contains(address))
+    }
+}
+
+/// An EIP's place in a package: BINDING until it settles, BINDED (sic) after.
+#[derive(Clone, Debug)]
+pub(super) struct Membership {
+    pub(super) package: String,
+    pub(super) settles_at: Option<Timestamp>,
+}
+
+/// A long-lived or temporary access key.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// `LTAI…`, or `STS.…` where temporary.
+    pub id: String,
+    /// The secret. Invented by the simulator and printed at its start; still kept out of `Debug`.
+    pub secret: String,
+    /// The token that goes with a temporary key.
+    pub security_token: Option<String>,
+    /// When a temporary key ends.
+    pub expires: Option<Timestamp>,
+    /// Denied actions, such as `vpc:ReleaseEipAddress` or `vpc:*`.
+    pub denied: Vec<String>,
+    /// Whether the key is switched off.
+    pub is_inactive: bool,
+    /// Whose key it is.
+    pub arn: String,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey")
+            .field("id", &self.id)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Outbound traffic of a vSwitch or CIDR leaves by these addresses.
+#[derive(Clone, Debug)]
+pub(super) struct SnatEntry {
+    pub(super) id: String,
+    pub(super) gateway: String,
+    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) source_cidr: String,
+    pub(super) source_v_switch: String,
+}
+
+/// What an action answers, without its `RequestId`.
+pub type Outcome = Result<serde_json::Value, Refusal>;
