@@ -40,3 +40,22 @@ impl Store {
 pub(crate) fn fenced(rows: u64) -> Result<(), Error> {
     if rows == 0 { Err(Error::ClaimLost) } else { Ok(()) }
 }
+
+/// A write under a claim, as the value of the method that makes it. `$1`, `$2` and `$3` are the
+/// claim's lease, owner and epoch, the arguments come after them, and every statement compares all
+/// three.
+macro_rules! write_fenced {
+    ($claimed:expr, $statement:literal $(, $argument:expr)* $(,)?) => {{
+        let done = sqlx::query!(
+            $statement,
+            $claimed.claim.lease_id.0,
+            $claimed.claim.owner,
+            $claimed.claim.epoch,
+            $($argument),*
+        )
+        .execute(&$claimed.store.pool)
+        .await?;
+        $crate::claimed::fenced(done.rows_affected())
+    }};
+}
+pub(crate) use write_fenced;

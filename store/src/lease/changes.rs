@@ -1,6 +1,6 @@
 //! What becomes of a lease: its phase, its request, its end.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, write_fenced};
 use crate::columns::{keeps, to_json};
 use crate::error::Error;
 use uuid::Uuid;
@@ -11,32 +11,22 @@ impl Claimed<'_> {
     /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What
     /// is held has its successor, if it had to wait for one.
     pub async fn set_phase(&self, phase: Phase) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET phase = $4, doubts = 0, told = told OR $4 = 'held', parted_at = CASE WHEN $4 <> 'held' THEN parted_at END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase <> 'ending' OR $4 = 'ending')",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             phase.as_str(),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// The pod asks for something else that the lease can become.
     pub async fn adjust(&self, request: &Request) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET request = $4, keeps = $5 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             to_json(request)?,
             keeps(request),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// Nothing points anywhere: kept for a successor, for `seconds` by Postgres' clock or until a
@@ -44,77 +34,52 @@ impl Claimed<'_> {
     pub async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
         // A hundred years are as good as the longest Go duration, and no interval overflows.
         let seconds = seconds.map(|seconds| f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)));
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET phase = 'kept', doubts = 0, ends_at = now() + make_interval(secs => $4)
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND private_ip IS NULL AND phase <> 'ending'",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             seconds,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// The pod is gone, and its entries stand for a while for its successor.
     pub async fn part(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET parted_at = coalesce(parted_at, now())
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase <> 'ending'",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// A lease that is kept, or whose entries stand for it, becomes the successor's.
     /// [`Error::Conflict`] by `LeaseOfPod`: the successor has one.
     pub async fn succeed(&self, pod: Uuid, request: &Request) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET phase = 'wanted', pod_uid = $4, pod_created_at = NULL, request = $5, keeps = $6, ends_at = NULL, created_at = now()
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase = 'kept' OR (phase <> 'ending' AND parted_at IS NOT NULL))",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             pod,
             to_json(request)?,
             keeps(request),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// One definite read did not show what was published.
     pub async fn doubt(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET doubts = doubts + 1 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// Deletes a lease that holds nothing. One that still has something is kept, whatever the
     /// caller believed.
     pub async fn forget(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "DELETE FROM lease l WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL AND private_ip IS NULL
                AND NOT EXISTS (SELECT FROM port p WHERE p.lease_id = l.lease_id)
                AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }

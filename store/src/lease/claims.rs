@@ -1,7 +1,7 @@
 //! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with
 //! the time of the next look.
 
-use crate::claimed::{Claim, Claimed, fenced};
+use crate::claimed::{Claim, Claimed, write_fenced};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::store::Store;
@@ -79,14 +79,12 @@ impl Store {
 impl Claimed<'_> {
     /// Gives a claim back.
     pub async fn finish(&self, finish: &Finish<'_>) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, refusals = refusals + ($9::jsonb IS NOT NULL)::int,
                refused = CASE WHEN refused = $9 THEN NULL ELSE refused END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             finish.wake,
             finish.tries,
             finish.reason,
@@ -94,8 +92,5 @@ impl Claimed<'_> {
             finish.again.as_secs_f64(),
             finish.heard.map(serde_json::to_value).transpose().map_err(Error::corrupt)?,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }

@@ -1,6 +1,6 @@
 //! Which lease writes the custom resource of a name: one at a time, by unique index (`lease_name`).
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, write_fenced};
 use crate::error::Error;
 use crate::store::Store;
 use waygate_core::ids::LeaseId;
@@ -29,15 +29,10 @@ impl Claimed<'_> {
     /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by
     /// `CustomResource`: a predecessor still is.
     pub async fn set_resource(&self, writes: Writes) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             writes == Writes::Yes,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }

@@ -4,7 +4,7 @@
 //! One lease has an EIP at a time, by unique index (`lease_eip`); whoever gives one up does so
 //! under its own claim, or loses the claim first.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::columns::address;
 use crate::error::Error;
 use crate::store::Store;
@@ -164,15 +164,10 @@ impl Claimed<'_> {
 
     /// The lease's EIP is given back, or is nothing of ours.
     pub async fn forget_eip(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET allocation_id = NULL, eip_address = NULL, ours = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// The cloud does not give the former address of a lease's name back: a new one is bought.

@@ -25,6 +25,12 @@ pub struct Lane {
     pub(crate) epoch: i64,
 }
 
+impl Lane {
+    fn of(gateway_id: String, owner: Uuid, epoch: i64) -> Self {
+        Self { gateway_id: NatGatewayId::new(gateway_id), owner, epoch }
+    }
+}
+
 /// How long a gateway that is in nobody's configuration any more waits for somebody who has it
 /// there.
 const ORPHANED: Duration = Duration::from_mins(1);
@@ -58,14 +64,7 @@ impl Store {
         wake_leases!("lease_id IN (SELECT lease_id FROM operation WHERE lane = ANY($1) AND outcome IS NULL AND NOT queued)", &taken)
             .execute(&self.pool)
             .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Lane {
-                gateway_id: NatGatewayId::new(row.gateway_id),
-                owner,
-                epoch: row.epoch,
-            })
-            .collect())
+        Ok(rows.into_iter().map(|row| Lane::of(row.gateway_id, owner, row.epoch)).collect())
     }
 
     /// Extends those of these lanes of `owner` that still hold, and says which these are. Those
@@ -85,14 +84,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Lane {
-                gateway_id: NatGatewayId::new(row.gateway_id),
-                owner,
-                epoch: row.epoch,
-            })
-            .collect())
+        Ok(rows.into_iter().map(|row| Lane::of(row.gateway_id, owner, row.epoch)).collect())
     }
 
     /// Gives lanes back: the next process need not wait until they lapse.

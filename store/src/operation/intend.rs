@@ -1,7 +1,7 @@
 //! Operations that the claim holder sends itself: intended before the call, with the fence after
 //! which nothing of it takes effect.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, write_fenced};
 use crate::columns::moment;
 use crate::error::Error;
 use std::time::Duration;
@@ -61,39 +61,29 @@ impl Claimed<'_> {
         call: Duration,
         fence: Duration,
     ) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "WITH l AS MATERIALIZED (
                SELECT lease_id FROM lease
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $5) FOR UPDATE)
              UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
              FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             operation,
             call.as_secs_f64(),
             fence.as_secs_f64(),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// A read after the fence showed no effect. The next one that counts is [`MISSED_READS_APART`]
     /// later: what made this one blind may last.
     pub async fn miss(&self, operation: Uuid) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE operation o SET misses = misses + 1, fence_until = greatest(fence_until, now() + make_interval(secs => $5)) FROM l
              WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             operation,
             MISSED_READS_APART.as_secs_f64(),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }

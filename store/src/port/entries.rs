@@ -1,6 +1,6 @@
 //! What stands on a lease's ports: an entry of its own, somebody else's, or nothing any more.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::columns::key;
 use crate::error::Error;
 use std::time::Duration;
@@ -12,21 +12,16 @@ impl Claimed<'_> {
     /// Records the entry that a read showed on a run of ports.
     pub async fn note_entry(&self, run: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
         let (eip, proto, head) = key(run);
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE port SET entry_id = $7, deleted = false
              FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.head = $6",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             eip,
             proto,
             head,
             entry.as_str(),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 
     /// Somebody else's entry stands on these ports: nobody is given them while it does. Those of
@@ -53,21 +48,16 @@ impl Claimed<'_> {
     /// of old clients meet nobody new.
     pub async fn quiet_port(&self, run: &PortKey, quiet: Duration) -> Result<(), Error> {
         let (eip, proto, head) = key(run);
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE port SET state = 'quiet', lease_id = NULL, head = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false,
                quiet_until = now() + make_interval(secs => $7)
              FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.head = $6",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
             eip,
             proto,
             head,
             quiet.as_secs_f64(),
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }

@@ -1,6 +1,6 @@
 //! Ports of a lease: taken all or none, on one EIP.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::error::Error;
 use crate::port::allocate::Take;
 use crate::port::choose::{Asked, better_first};
@@ -35,9 +35,7 @@ impl Claimed<'_> {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        if locked.is_none() {
-            return Err(Error::ClaimLost);
-        }
+        fenced(u64::from(locked.is_some()))?;
         let held = sqlx::query!(
             r#"SELECT p.allocation_id, p.proto, p.target AS "target!" FROM port p WHERE p.lease_id = $1"#,
             self.claim.lease_id.0
@@ -84,15 +82,10 @@ impl Claimed<'_> {
 
     /// The lease gives back what it has on its gateway. Over once it reserves again.
     pub async fn spill(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
+        write_fenced!(
+            self,
             "UPDATE lease SET spilling = true WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
         )
-        .execute(&self.store.pool)
-        .await?;
-        fenced(done.rows_affected())
     }
 }
 
