@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use testbed::{
     dnat::{GATE, ON, one_gateway, ports},
     nothing_left::nothing_is_left,
-    pods::{annotated, condition},
-    reasons::told,
+    pods::{annotated, condition, whole_condition},
     stand::{Options, Stand},
+    wait::PATIENCE,
 };
 
 /// A call takes 100 to 200 ms and an entry is `Pending` for 800 to 1200 ms, in the profiles with
@@ -142,16 +142,18 @@ async fn a_pod_that_waits_for_its_turn_at_the_gateway_says_so() -> Result<()> {
     for number in 0..3 {
         stand.create(&annotated(&format!("pod-{number}"), &[ON, ports("80")])).await?;
     }
-    told(
-        &stand,
-        "pod-2",
-        GATE,
-        "WaitingForGateway",
-        &[&stand.cloud.account.nat_gateways[0].nat_gateway_id],
-    )
-    .await?;
-    stand.condition("pod-2", GATE, "True", Duration::from_mins(1)).await?;
-    Ok(())
+    // Which pod is last is the workers' to choose.
+    let gateway = stand.cloud.account.nat_gateways[0].nat_gateway_id.as_str();
+    let probe = || async {
+        let pods = stand.pods().list(&ListParams::default()).await?;
+        let says_so = pods.iter().filter_map(|pod| whole_condition(pod, GATE)).any(|condition| {
+            condition.reason.as_deref() == Some("WaitingForGateway")
+                && condition.message.as_deref().is_some_and(|message| message.contains(gateway))
+        });
+        Ok(says_so.then_some(()))
+    };
+    stand.eventually(probe, "a pod says that it waits for the gateway", PATIENCE).await?;
+    all_ready(&stand, Duration::from_mins(1)).await
 }
 
 #[tokio::test]
