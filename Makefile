@@ -1,4 +1,4 @@
-# Each target is one line that runs a program; the programs say what they do when asked for --help.
+# Each target is a line that runs a program; the programs explain themselves with --help.
 
 # Builds Waygate and the control plane side by side, then calls the testbed.
 TESTBED = tests/start
@@ -9,10 +9,10 @@ TESTBED = tests/start
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## the whole way of a few pods, told as it happens
+demo: ## pods get addresses and give them back, each change printed as it happens
 	$(TESTBED) demo
 
-test: ## every test, the end-to-end ones on a real control plane and a real Postgres
+test: ## all tests, the end-to-end ones on a real control plane and a real Postgres
 	$(TESTBED) run -- .ci/test
 
 check: ## formatting, lints, documents, licences, unused dependencies, layers
@@ -21,7 +21,7 @@ check: ## formatting, lints, documents, licences, unused dependencies, layers
 fmt: ## formats Rust and Go
 	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane
 
-bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; some five minutes
+bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; about five minutes
 	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz

@@ -1,68 +1,69 @@
--- The lease store. The lease row is the job; constraints are the law, code only proposes; what the cloud answered (a fact) is never
--- dropped, what to do next (a decision) is written only under a live claim.
+-- The lease store. The lease row is the job. Constraints, not code, guarantee the invariants. An answer of the cloud (a fact) is
+-- never dropped; the next step of a lease (a decision) is written only under a live claim.
 
--- Who this store is. Tags in the cloud carry store_id, so that two stores never take each other's things for their own.
+-- The identity of this store. Tags in the cloud carry store_id, so that two stores never take each other's resources for their own.
 CREATE TABLE store (
   one         boolean PRIMARY KEY DEFAULT true CHECK (one),
   store_id    uuid    NOT NULL DEFAULT gen_random_uuid(),
-  incarnation bigint  NOT NULL DEFAULT 1          -- grows when the store was rebuilt from the cloud
+  incarnation bigint  NOT NULL DEFAULT 1          -- grows when the store is rebuilt from the cloud
 );
 INSERT INTO store DEFAULT VALUES;
 
--- Clusters that keep their leases here. cluster_uid is the UID of namespace kube-system: a configured name can be copied, that cannot.
+-- Clusters that keep their leases here. cluster_uid is the UID of namespace kube-system: unlike a
+-- configured name, it cannot be copied.
 CREATE TABLE cluster (
   cluster_id  int  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   cluster_uid uuid NOT NULL UNIQUE,
   name        text NOT NULL UNIQUE
 );
 
--- A lease: one thing held for one pod, an EIP or a set of ports; and the job of keeping it so.
+-- A lease: one thing held for one pod, an EIP or a set of ports; and the job of managing it.
 CREATE TABLE lease (
-  lease_id      uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- random: a sequence repeats after a restore, and so would tokens and names
+  lease_id      uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- random: a sequence would repeat tokens and names after a restore
   cluster_id    int  NOT NULL REFERENCES cluster,
   kind          text NOT NULL CHECK (kind IN ('eip', 'dnat')),
   namespace     text NOT NULL,
   pod_name      text NOT NULL,
   pod_uid       uuid NOT NULL,
-  pod_created_at timestamptz,                        -- who is older decides to whom a given EIP may pass: leases are made in whatever order pods are seen
+  pod_created_at timestamptz,                        -- a younger pod may preempt an older one's given EIP; leases are made in any order
   request       jsonb NOT NULL,
-  -- headstart: announced at admission, no pod seen yet. kept: the pod is gone, a successor of its name may come. ending is one-way: a pod
-  -- that comes back gets a new lease. A lease that has nothing left is deleted.
+  -- headstart: announced at admission, pod not observed yet. wanted: being provisioned. held: bound and published. kept: retained for a
+  -- successor, pod gone. ending: releasing, one-way; a pod that comes back gets a new lease. A lease that holds nothing is deleted.
   phase         text NOT NULL CHECK (phase IN ('headstart', 'wanted', 'held', 'kept', 'ending')),
-  keeps         boolean NOT NULL DEFAULT false,      -- the request outlives its pod: a release strategy other than Follow, or fixed ports
-  controller    text,                                -- Kind/name of the pod's controller: only its pods succeed one another
-  ends_at       timestamptz,                         -- while kept: when it ends; null: when a person says so
-  -- the EIP held (kind eip); ours: allocated by us, so ours to release
+  keeps         boolean NOT NULL DEFAULT false,      -- the lease outlives its pod: a release strategy other than Follow, or fixed ports
+  controller    text,                                -- Kind/name of the pod's controller: only its pods are successors of one another
+  ends_at       timestamptz,                         -- end of the retention; null: until a person ends it
+  -- the EIP held (kind eip); ours: managed, so Waygate releases it
   allocation_id text,
   eip_address   inet,
   ours          boolean NOT NULL DEFAULT false,
-  -- where it points: set when a binding or forward is intended, cleared when it is proven gone
+  -- the target: set when a binding or entry is intended, cleared when it is proven gone
   eni_id        text,
   vswitch_id    text,
   zone_id       text,
   vpc_id        text,
   private_ip    inet,
   primary_ip    boolean,                             -- private_ip is the interface's primary address
-  generation    int  NOT NULL DEFAULT 0,             -- grows with every target; part of forward entry names
-  -- this lease is the one that writes the custom resource of its name
+  generation    int  NOT NULL DEFAULT 0,             -- +1 with every target; part of forward entry names
+  -- this lease writes the custom resource of its name
   resource      boolean NOT NULL DEFAULT false,
-  told          boolean NOT NULL DEFAULT false,      -- an address of it was published, to this pod or to a former one: fixed ports stay where they are from then on
-  lost_to       text,                                -- namespace/name of the pod that took the given EIP over; it is given up, and never taken back
-  parted_at     timestamptz,                         -- since when its pod is gone while its entries may be pointed at a successor
-  lost_at       timestamptz,                         -- when its pod was last told that its entries are lost: of many at once few are told
-  doubts        int  NOT NULL DEFAULT 0,             -- definite reads in a row that did not show what was published
-  spilling      boolean NOT NULL DEFAULT false,      -- its gateway had no room for all its entries: what it has there is given back
+  told          boolean NOT NULL DEFAULT false,      -- an address was published, to this pod or a former one: fixed ports do not move any more
+  lost_to       text,                                -- namespace/name of the pod that preempted the given EIP, for good
+  parted_at     timestamptz,                         -- begin of the handover: the pod is gone, its entries may be modified for a successor
+  lost_at       timestamptz,                         -- last withdrawal because entries were lost; counted by the loss limit
+  doubts        int  NOT NULL DEFAULT 0,             -- missed reads: definite reads in a row that did not show the published state
+  spilling      boolean NOT NULL DEFAULT false,      -- vacating: the gateway had no room for all entries, so the ports there are given back
   -- the job
-  due_at        timestamptz NOT NULL DEFAULT now(),  -- when somebody must look again; while claimed, the claim's expiry
-  wake          bigint NOT NULL DEFAULT 0,           -- +1 by whoever has news; compared at the end of a step, so none is lost
+  due_at        timestamptz NOT NULL DEFAULT now(),  -- when the lease may be claimed; while claimed, the claim's expiry
+  wake          bigint NOT NULL DEFAULT 0,           -- +1 at every wake-up; compared when a claim is finished, so none is lost
   owner         uuid,                                -- random per process start
-  epoch         bigint NOT NULL DEFAULT 0,           -- +1 at every claim: the fence of every decision
+  epoch         bigint NOT NULL DEFAULT 0,           -- +1 at every claim; (owner, epoch) is the fence of every decision
   tries         int  NOT NULL DEFAULT 0,             -- waits in a row for the same reason
   reason        text,
   message       text,
-  refused       jsonb,                               -- why a queued change was not carried out; told and waited for by the next claim holder
-  refusals      int  NOT NULL DEFAULT 0,             -- such refusals in a row, without anything done
-  news_at       timestamptz,                         -- when there was news of its gateway: no older list of entries tells it anything
+  refused       jsonb,                               -- rejection of a queued change; published and waited for by the next claim holder
+  refusals      int  NOT NULL DEFAULT 0,             -- rejections in a row without a change that succeeded
+  news_at       timestamptz,                         -- last change of its gateway's facts: an older list of entries is not evidence
   created_at    timestamptz NOT NULL DEFAULT now(),
   CHECK ((allocation_id IS NULL) = (eip_address IS NULL)),
   CHECK ((private_ip IS NULL) = (eni_id IS NULL))
@@ -73,12 +74,12 @@ CREATE UNIQUE INDEX lease_eip    ON lease (allocation_id)                       
 CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip)                    WHERE private_ip IS NOT NULL AND kind = 'eip';
 CREATE UNIQUE INDEX lease_kept   ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
                                                                                   WHERE keeps AND phase IN ('wanted', 'held', 'kept');
--- lease_kept holds no lease in phase headstart, so it does not serve the search for what is kept for a pod's name at each of its events.
+-- Finds retained leases by pod name at each pod event; lease_kept cannot, because it lacks phase headstart.
 CREATE INDEX lease_kept_by_name  ON lease (cluster_id, kind, namespace, pod_name) WHERE keeps AND phase <> 'ending';
 CREATE INDEX lease_due           ON lease (cluster_id, due_at);
 CREATE INDEX lease_by_pod        ON lease (cluster_id, pod_uid);
 
--- Kept leases that people released by deleting their custom resource; counted, because an uninstallation may delete them all.
+-- Retained leases that people ended by deleting the custom resource; counted, because an uninstallation may delete all of them.
 CREATE TABLE release (
   cluster_id int NOT NULL REFERENCES cluster,
   lease_id   uuid NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE release (
 );
 CREATE INDEX release_at ON release (cluster_id, at);
 
--- Addresses of kept EIPs that time released: the cloud gives them back to who held them, within seven days.
+-- Former addresses: EIPs whose retention ended. The cloud sells them back to the account that had them, within seven days.
 CREATE TABLE former_address (
   cluster_id  int  NOT NULL REFERENCES cluster,
   namespace   text NOT NULL,
@@ -98,35 +99,35 @@ CREATE TABLE former_address (
 );
 CREATE INDEX former_address_at ON former_address (released_at);
 
--- What is known of a gateway's entry quota. It cannot be read: a refusal tells it. Room is counted (full_at, less others' entries, less the
--- runs that are held), under this row's lock once there is a number to count against; so nothing has to be kept in step with the runs.
+-- Facts about a gateway. Its entry quota cannot be read, only learnt from a refusal. Room is counted (full_at, less foreign entries, less
+-- held ranges), under this row's lock once full_at is known; so no stored counter has to be kept in step with the ranges.
 CREATE TABLE gateway (
   gateway_id text PRIMARY KEY,
-  full_at    int,                                    -- how many entries stood when another was refused; null: that never happened
-  full_until timestamptz,                            -- believed until then: quotas are raised, and the cloud tells nobody
-  others     int NOT NULL DEFAULT 0,                 -- entries that are not of this store, at the last look
-  modify_denied_until timestamptz,                   -- entries may not be modified; believed until then: rights are granted, and nobody tells us
-  losses_held_until   timestamptz                    -- many of its pods lost their entries at once: until then no more are told
+  full_at    int,                                    -- number of entries when another was refused; null: none was refused yet
+  full_until timestamptz,                            -- full_at is believed until then: quotas are raised without notice
+  others     int NOT NULL DEFAULT 0,                 -- foreign entries at the last read
+  modify_denied_until timestamptz,                   -- entries may not be modified; believed until then: rights are granted without notice
+  losses_held_until   timestamptz                    -- many of its pods lost their entries at once: withdrawals are limited until then
 );
 
--- The EIPs of the gateways in the pool. Keyed by ID, never by address: the cloud reuses addresses.
+-- The gateways' EIPs that are offered to pods. Keyed by ID, never by address: the cloud reuses addresses.
 CREATE TABLE gateway_eip (
   allocation_id text PRIMARY KEY,
   gateway_id    text NOT NULL,
   table_id      text NOT NULL,
   zone_id       text NOT NULL,
   address       inet NOT NULL,
-  first_port    int  NOT NULL,                       -- the range on offer now; rows outside it are given to nobody
+  first_port    int  NOT NULL,                       -- the range offered now; rows outside it are not allocated
   last_port     int  NOT NULL,
-  snat          boolean NOT NULL DEFAULT false,      -- SNAT uses it, too
-  trouble       text,                                -- why nothing can be forwarded from it now, for people
+  snat          boolean NOT NULL DEFAULT false,      -- the gateway's SNAT uses it as well
+  trouble       text,                                -- unavailable reason: why nothing can be forwarded from it now, for people
   CHECK (first_port <= last_port)
 );
 CREATE INDEX gateway_eip_of ON gateway_eip (gateway_id);
 
--- One row per external port a pool offers; the row has one holder: that is "no address at two pods". A forward entry is a run of held rows,
--- mostly of one: adjacent ports, mapped in order to adjacent ports of the pod, that name the first of them as their head.
--- free → held → quiet → free; foreign: somebody else's entry stands on it.
+-- One row per offered external port, with one holder, so that no address serves two pods. A forward entry is a range of held rows, mostly
+-- of one: adjacent ports, mapped in order to adjacent ports of the pod, each with the first of them in head (the range start).
+-- free → held → quiet (cooldown) → free; foreign: a foreign entry covers the port.
 CREATE TABLE port (
   allocation_id text     NOT NULL,
   proto         smallint NOT NULL CHECK (proto IN (6, 17)),   -- IP protocol numbers: TCP, UDP
@@ -134,13 +135,13 @@ CREATE TABLE port (
   gateway_id    text     NOT NULL,
   state         text     NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'held', 'quiet', 'foreign')),
   lease_id      uuid,
-  head          int,                                 -- the first port of its entry
-  target        int,                                 -- the pod's port
+  head          int,                                 -- range start: the first external port of its entry
+  target        int,                                 -- the target port: the pod's
   private_ip    inet,                                -- the pod's address, once the entry is intended
   entry_id      text,
   deleted       boolean NOT NULL DEFAULT false,      -- the cloud has accepted the entry's deletion
   quiet_until   timestamptz,
-  gone_since    timestamptz,                         -- foreign: since when no look has shown the entry
+  gone_since    timestamptz,                         -- foreign: since when no read has shown the entry
   PRIMARY KEY (allocation_id, proto, port),
   CHECK ((state = 'held') = (lease_id IS NOT NULL)),
   CHECK ((state = 'held') = (target IS NOT NULL)),
@@ -157,16 +158,16 @@ CREATE INDEX port_foreign         ON port (allocation_id)              WHERE sta
 CREATE INDEX port_entry           ON port (gateway_id)                 WHERE head = port;
 CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target) WHERE private_ip IS NOT NULL;
 
--- One writer per gateway: changes of forward entries wait in the queue of their gateway's lane, and one process at a time sends them. Who holds
--- the lane marks operations as sent, fenced by (owner, epoch); it lapses like a claim.
+-- Gateway locks. Changes of forward entries are queued at their gateway, and one process at a time sends them: the lock's holder marks
+-- operations as sent, fenced by (owner, epoch). A lock expires like a claim.
 CREATE TABLE lane (
   gateway_id text PRIMARY KEY,
-  owner      uuid,                                   -- random per process start; null: given back
-  epoch      bigint NOT NULL DEFAULT 0,              -- +1 whenever it is taken
+  owner      uuid,                                   -- random per process start; null: released
+  epoch      bigint NOT NULL DEFAULT 0,              -- +1 whenever the lock is acquired
   until      timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- When a namespace last had its turn in a lane: the one whose turn is longest ago comes next.
+-- The fair queue of each gateway: the namespace served longest ago comes next.
 CREATE TABLE turn (
   gateway_id text NOT NULL,
   cluster_id int  NOT NULL,
@@ -175,30 +176,30 @@ CREATE TABLE turn (
   PRIMARY KEY (gateway_id, cluster_id, namespace)
 ) WITH (fillfactor = 70);
 
--- Every change asked of the cloud: committed before the call, parameters frozen, settled once.
+-- Operations: every change asked of the cloud, committed before the call, parameters frozen, settled once.
 CREATE TABLE operation (
   operation_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),   -- = ClientToken
   lease_id     uuid NOT NULL,
-  resource     text NOT NULL,                        -- the cloud resource changed: 'eip-…', 'fwd-…', or what is to be made
-  change       jsonb NOT NULL,                       -- as sent, every time
+  resource     text NOT NULL,                        -- the cloud resource changed: 'eip-…', 'fwd-…', or the one to be created
+  change       jsonb NOT NULL,                       -- the call's parameters, the same at every send
   owner        uuid NOT NULL,
   epoch        bigint NOT NULL,
   sends        int NOT NULL DEFAULT 1,
-  misses       int NOT NULL DEFAULT 0,               -- reads after the fence that showed no effect
+  misses       int NOT NULL DEFAULT 0,               -- reads without effect, after the fence
   fence_until  timestamptz NOT NULL,                 -- no send of it is expected to take effect after this
   intended_at  timestamptz NOT NULL DEFAULT now(),
   outcome      text CHECK (outcome IN ('done', 'refused', 'void')),
   answer       jsonb,
   error        text,
   settled_at   timestamptz,
-  waits_out    boolean NOT NULL DEFAULT false,       -- a later send was refused: it is not sent again, and ends when no earlier send can arrive any more
-  lane         text,                                 -- the gateway whose lane sends it; null: its lease's claimant does
-  cluster_id   int,                                  -- whose turn it takes there
+  waits_out    boolean NOT NULL DEFAULT false,       -- awaits its fence: a later send was refused, an earlier one may still take effect
+  lane         text,                                 -- the gateway whose sender sends it; null: its lease's claim holder does
+  cluster_id   int,                                  -- with namespace: its place in the fair queue
   namespace    text,
-  queued       boolean NOT NULL DEFAULT false,       -- it waits there to be sent, for the first time or again
-  urgent       boolean NOT NULL DEFAULT false,       -- another pod has the address from which this takes an entry away
-  agains       int NOT NULL DEFAULT 0,               -- how often the same change was refused before, because the gateway was busy
-  answer_by    timestamptz NOT NULL DEFAULT now(),   -- until then its sender waits for the answer to the last send
+  queued       boolean NOT NULL DEFAULT false,       -- waits to be sent, for the first time or again
+  urgent       boolean NOT NULL DEFAULT false,       -- removes an entry to an address that another pod has now
+  agains       int NOT NULL DEFAULT 0,               -- busy retries: earlier refusals of the same change because the gateway was busy
+  answer_by    timestamptz NOT NULL DEFAULT now(),   -- until then the sender waits for the answer to the last send
   CHECK ((outcome IS NULL) = (settled_at IS NULL)),
   CHECK (NOT queued OR (lane IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
 );
@@ -208,7 +209,7 @@ CREATE INDEX operation_queue             ON operation (lane) WHERE queued;
 CREATE INDEX operation_lane              ON operation (lane) WHERE lane IS NOT NULL AND outcome IS NULL;
 CREATE INDEX operation_settled           ON operation (settled_at) WHERE outcome IS NOT NULL;
 
--- The account's rates, shared by every process that calls the cloud for this store: when the next call of an action may be made.
+-- The account's call rates, shared by all processes of this store: when the next call of an action may be made.
 CREATE TABLE rate (
   action  text PRIMARY KEY,
   free_at timestamptz NOT NULL

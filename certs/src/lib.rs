@@ -1,8 +1,7 @@
-//! How certificates come to be: a small authority of our own for the admission server, and when
-//! each certificate is renewed.
+//! Certificates of the admission server: a small certificate authority, and the renewal rule.
 //!
-//! Pure: the time is an argument, and nothing is read from or written to anywhere. Whoever keeps
-//! the PEM texts keeps them as Secrets.
+//! Pure: the time is an argument, and nothing is read or written. Callers store the PEM texts as
+//! Secrets.
 //!
 //! ```text
 //! Authority (10 years) ─ issue(names) ─▶ Pair (90 days) ─ needs_renewal, in its last third ─▶ issue again
@@ -24,16 +23,16 @@ use rcgen::{
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
-/// How long an authority lives: as long as a cluster, since every client's trust hangs on it. A
-/// leaked key ends it sooner, by hand.
+/// Lifetime of an authority: as long as a cluster, since every client's trust depends on it. After
+/// a key leak, an operator replaces it earlier.
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// How long a serving certificate lives: renewed in its last third, there remain 30 days to notice
-/// that renewal fails.
+/// Lifetime of a serving certificate: renewal in the last third leaves 30 days to notice that
+/// renewal fails.
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// Clocks of the machines in a cluster may differ by so much.
+/// Certificates start this much in the past, as the clocks of a cluster's machines may differ.
 const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
 
-/// Issues serving certificates.
+/// A certificate authority that issues serving certificates.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -44,14 +43,14 @@ pub struct Authority {
 /// A serving certificate and its key.
 #[derive(Debug)]
 pub struct Pair {
-    /// The certificate.
+    /// Certificate as PEM text, without the authority's.
     pub cert_pem: String,
-    /// Its private key, PKCS#8.
+    /// Private key as PEM text, PKCS#8.
     pub key_pem: SecretString,
 }
 
 impl Authority {
-    /// A new authority with a key of its own.
+    /// Makes an authority with a new key, valid from now on.
     pub fn new(now: Timestamp) -> Result<Self, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
         let mut params = CertificateParams::default();
@@ -65,10 +64,11 @@ impl Authority {
         Ok(Self { ca_pem: certificate.pem(), issuer: Issuer::new(params, key), not_after })
     }
 
-    /// An authority made earlier.
+    /// Loads an authority from its PEM texts. Errors if the key is not the certificate's.
     pub fn load(ca_pem: &str, key_pem: &SecretString) -> Result<Self, Error> {
         let key = KeyPair::from_pem(key_pem.expose_secret()).map_err(Error::Read)?;
         let read = lifetime::read(ca_pem)?;
+        // Another key would issue certificates that no client trusts.
         if read.public_key != key.public_key_raw() {
             return Err(Error::Mismatch);
         }
@@ -76,18 +76,19 @@ impl Authority {
         Ok(Self { issuer, ca_pem: ca_pem.to_owned(), not_after: date(read.not_after)? })
     }
 
-    /// Its certificate: what clients trust, the `caBundle` of a registration.
+    /// The authority's certificate as PEM text: clients trust it, and registrations contain it as
+    /// `caBundle`.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Its private key, PKCS#8.
+    /// Private key as PEM text, PKCS#8.
     pub fn key_pem(&self) -> SecretString {
         self.issuer.key().serialize_pem().into()
     }
 
-    /// A certificate, with a new key, for a server that is reached under these DNS names and IP
-    /// addresses. It never outlives the authority.
+    /// Issues a certificate with a new key for a server that is reached under these DNS names and
+    /// IP addresses. Its validity ends with the authority's at the latest.
     pub fn issue(&self, names: &[String], now: Timestamp) -> Result<Pair, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
         let mut params = CertificateParams::new(names).map_err(Error::Make)?;

@@ -1,17 +1,17 @@
-//! When a certificate ends, and when it is time for the next.
+//! Validity of a certificate, and the time of its renewal.
 
 use crate::error::Error;
 use jiff::Timestamp;
 use x509_parser::pem::parse_x509_pem;
 
-/// What is read of a certificate.
+/// The parts of a certificate that decide about its renewal and its key.
 pub(crate) struct Read {
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
     pub(crate) public_key: Vec<u8>,
 }
 
-/// Whether a certificate is due for renewal: in the last third of its life, or unreadable.
+/// True if a certificate is due for renewal: in the last third of its life, or unreadable.
 pub fn needs_renewal(cert_pem: &str, now: Timestamp) -> bool {
     read(cert_pem).map_or(true, |certificate| {
         let life = certificate.not_after.duration_since(certificate.not_before);

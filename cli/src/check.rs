@@ -1,4 +1,4 @@
-//! Checks files as admission and the programs' start would, and says everything that is wrong.
+//! Checks of manifests and configuration files, with all findings on standard output.
 
 use crate::objects::{self, PodLike};
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use waygate_core::annotations::{self, Context};
 use waygate_core::config::{Config, Gateway};
 use waygate_core::request::Kind;
 
-/// Whether every pod in the files would be admitted.
+/// True if the admission server would admit every pod in the files.
 pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
     let mut right = true;
     for file in files {
@@ -29,20 +29,20 @@ fn report(pod: &PodLike) -> bool {
     let reading = annotations::read(&pod.annotations, &context);
     let kinds: Vec<_> = reading.requests.kinds().map(Kind::as_str).collect();
     match (kinds.is_empty(), reading.problems.is_empty()) {
-        (false, _) => println!("{}: asks for {}", pod.name, kinds.join(", ")),
-        (true, true) => println!("{}: asks for nothing", pod.name),
-        (true, false) => println!("{}: would be refused", pod.name),
+        (false, _) => println!("{}: requests {}", pod.name, kinds.join(", ")),
+        (true, true) => println!("{}: requests no address", pod.name),
+        (true, false) => println!("{}: would be rejected", pod.name),
     }
     reading.problems.iter().for_each(|problem| println!("  error: {problem}"));
     reading.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
     reading.problems.is_empty()
 }
 
-/// Whether a configuration would be accepted.
+/// True if Waygate would start with this configuration.
 pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
     match Config::parse(&read(file)?) {
         Ok((config, warnings)) => {
-            println!("{}: cluster {} is configured", file.display(), config.cluster_id);
+            println!("{}: valid configuration of cluster {}", file.display(), config.cluster_id);
             config.gateways.iter().for_each(|gateway| println!("  pool: {}", pooled(gateway)));
             for warning in &warnings {
                 println!("  warning: {warning}");
@@ -56,7 +56,7 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// What an entry of the pool offers, and to whom.
+/// Describes a pool entry: ports, EIPs and the namespaces it serves.
 fn pooled(gateway: &Gateway) -> String {
     let eips = match gateway.eips.as_slice() {
         [] => "all its EIPs".to_owned(),

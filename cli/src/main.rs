@@ -1,4 +1,4 @@
-//! `kubectl waygate`: what Waygate would say, before it is asked.
+//! `kubectl waygate`: checks manifests and configuration files before they are applied.
 
 mod check;
 mod objects;
@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Looks at pods' public addresses with Waygate's own eyes.
+/// Checks manifests and configuration files by Waygate's own rules, without a cluster.
 ///
 /// Installed as `kubectl-waygate` on the PATH, it runs as `kubectl waygate`.
 #[derive(Debug, Parser)]
@@ -19,18 +19,18 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the annotations of pods and of workloads' pod templates, as admission would: no
-    /// cluster is asked.
+    /// Check the annotations of pods and of workloads' pod templates, as the admission server
+    /// would.
     ///
-    /// Exit code 0: all are right. 1: something would be refused. 2: a file could not be read.
+    /// Exit code 0: all are valid. 1: a pod would be rejected. 2: a file could not be read.
     Check {
-        /// Manifests, YAML or JSON, several documents each; `-` for standard input.
+        /// Manifests, YAML or JSON, with one or more documents each; `-` for standard input.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Check a configuration file, Waygate's or that of ack-extend-network-controller.
     Config {
-        /// The file; `-` for standard input.
+        /// Configuration file; `-` for standard input.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },

@@ -1,22 +1,22 @@
-//! The pods in a manifest: pods themselves, and the templates of workloads.
+//! Pods in a manifest: pods themselves, and the pod templates of workloads.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A pod, or the template of one.
+/// A pod, or the pod template of a workload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PodLike {
-    /// Kind and name of the object it stands in.
+    /// Kind and name of the object that contains the pod.
     pub(crate) name: String,
-    /// Its annotations.
+    /// Annotations of the pod or of its template.
     pub(crate) annotations: BTreeMap<String, String>,
-    /// It uses its node's network.
+    /// True if the pod uses its node's network.
     pub(crate) host_network: bool,
-    /// It keeps its name over restarts.
+    /// True if the pod keeps its name over restarts.
     pub(crate) stateful: bool,
 }
 
-/// The pods of one document; of a List, those of all its items.
+/// The annotated pods of a document; of a List, those of all items.
 pub(crate) fn pods(document: &Value) -> Vec<PodLike> {
     if let Some(items) = document["items"].as_array() {
         return items.iter().flat_map(pods).collect();

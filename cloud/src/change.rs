@@ -1,4 +1,4 @@
-//! Changes: what each of them sends, and what its answer says.
+//! Changes: the parameters of each and the reading of its answer.
 
 use crate::error::Error;
 use crate::http::client::unreadable;
@@ -15,7 +15,7 @@ use waygate_core::change::{Answer, Change, Forward};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId};
 use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
 
-/// Sends `change` once.
+/// Sends `change` once, for every action; `token` is left out where the action takes none.
 pub(crate) async fn send(
     transport: &Transport,
     change: &Change,
@@ -40,7 +40,7 @@ pub(crate) async fn send(
     answer.map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
 }
 
-/// Marks resources that belong to no pod, such as whose a gateway is.
+/// Tags resources that belong to no pod, such as a gateway with its owner.
 pub(crate) async fn tag_resources(
     transport: &Transport,
     resource_type: &str,
@@ -61,7 +61,7 @@ fn params(change: &Change) -> Params {
     match change {
         Change::AllocateEipAddress { spec, tags } => {
             let params = allocate(spec, tags).maybe("Description", spec.description.as_ref());
-            // The cloud takes no name for what is paid by the month.
+            // The API refuses a name for a prepaid EIP.
             let name = spec
                 .name
                 .as_ref()
@@ -104,7 +104,7 @@ fn params(change: &Change) -> Params {
 }
 
 fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
-    // Ours win: a user's tag must not take ownership away.
+    // Waygate's tags win: a user's tag must not take ownership away.
     let mut all_tags = spec.tags.clone();
     all_tags.extend(tags.clone());
     let params = Params::default()
@@ -118,7 +118,7 @@ fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
         .tags(&all_tags);
     match spec.instance_charge_type {
         InstanceChargeType::PostPaid => params,
-        // A month is the shortest the cloud sells, and unpaid it would stay an open order.
+        // A month is the shortest period the cloud sells; without AutoPay the order stays open.
         InstanceChargeType::PrePaid => {
             params.with("PricingCycle", "Month").with("Period", 1).with("AutoPay", true)
         }

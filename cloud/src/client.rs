@@ -1,5 +1,5 @@
-//! The client: what all of its calls share. What it reads stands in `reads.rs`, when a gateway
-//! takes a change in `slots.rs`.
+//! The client and the parts that all of its calls share. `reads.rs` has the reads, `slots.rs` the
+//! waits for a gateway to accept a change.
 
 mod reads;
 mod slots;
@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{NatGatewayId, VpcId};
 
-/// Calls in flight for EIPs by ID: 400 EIPs.
+/// Most calls in flight that read EIPs by ID; together they read 400 EIPs.
 const EIP_LANES: usize = 8;
-/// Pools read at the same time.
+/// Most calls in flight that read the EIPs of pools.
 const POOL_LANES: usize = 2;
 
-/// The client. Cheap to clone; all clones share connections, batches and what was learned about
-/// each gateway.
+/// The client. Cheap to clone; all clones share connections, batches and the limiter of each
+/// gateway.
 #[derive(Clone)]
 pub struct Cloud(Arc<Inner>);
 
@@ -47,8 +47,8 @@ struct Inner {
 }
 
 impl Cloud {
-    /// A client that signs with `credentials` and draws a permit a call. The process must have
-    /// installed a rustls provider.
+    /// A client that signs with `credentials` and takes one of `permits` for each call. The process
+    /// must have installed a rustls provider.
     pub fn new(
         settings: Settings,
         credentials: Credentials,
@@ -72,11 +72,11 @@ impl Cloud {
         })))
     }
 
-    /// Sends one change, once. `token` is the operation's `ClientToken`; it is left out where the
-    /// action takes none. Changes of DNAT entries go through [`Self::turn`]: a gateway takes no
-    /// more than so many at a time.
+    /// Sends one change, once. `token` is the operation's `ClientToken`, left out where the action
+    /// takes none. Changes of forward entries need a write slot instead, because a gateway accepts
+    /// only a limited number at a time.
     ///
-    /// Up to `deadline` is spent on everything: a permit, credentials and the call.
+    /// `deadline` covers everything: the wait for a permit, credentials and the call.
     pub async fn change(
         &self,
         change: &Change,
@@ -86,8 +86,8 @@ impl Cloud {
         change::send(&self.0.transport, change, token, Instant::now() + deadline).await
     }
 
-    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within one
-    /// call's deadline. Repeating it changes nothing.
+    /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within the
+    /// client's call deadline. Idempotent.
     pub async fn tag_resources(
         &self,
         resource_type: &str,
@@ -97,7 +97,7 @@ impl Cloud {
         change::tag_resources(&self.0.transport, resource_type, ids, tags, self.due()).await
     }
 
-    /// When a call that begins now has taken too long.
+    /// The deadline of a call that begins now.
     fn due(&self) -> Instant {
         Instant::now() + self.0.deadline
     }

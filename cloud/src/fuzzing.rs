@@ -1,5 +1,5 @@
-//! The parsers of answers, opened to the fuzz targets and to this crate's own property tests; no
-//! other build has this module.
+//! The parsers of answers, opened to the fuzz targets and to this crate's property tests. Other
+//! builds lack this module.
 
 #[cfg(test)]
 mod hostile;
@@ -19,8 +19,8 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 
-/// Reads a body as the good answer of every action there is. Whatever it is, it is taken or
-/// refused.
+/// Parses a body as the successful answer of every action. Each parser must accept or reject any
+/// body without a panic.
 pub fn read_as_everything(body: &[u8]) {
     page::<Eips>(body);
     page::<ForwardEntries>(body);
@@ -41,8 +41,8 @@ pub fn read_as_everything(body: &[u8]) {
     _ = parse::<RoleKeys>(body).map(|it| it.granted().and_then(Keys::from_wire).is_ok());
 }
 
-/// Reads an answer other than 200, as the answer to `action`; none for a status HTTP does not know.
-/// `wait` is what every header says that may tell how long to wait.
+/// Parses an answer other than 200 to `action`; `None` for a status that HTTP does not know.
+/// `wait` is the value of each header that may carry a delay.
 pub fn read_as_refusal(
     action: &'static str,
     status: u16,

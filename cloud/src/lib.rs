@@ -1,12 +1,12 @@
-//! The client of the cloud: VPC, ECS and STS. The only place that speaks HTTP to it.
+//! Client of the cloud's VPC, ECS and STS APIs. No other crate speaks HTTP to the cloud.
 //!
 //! ```text
-//! change ─▶ gateway slot ─▶ permit ─▶ sign ─▶ one write ─▶ answer, or an error that says what it means
-//! read ───▶ batch ────────▶ permit ─▶ sign ─▶ pages ─────▶ facts, and when the read began
+//! change ─▶ write slot ─▶ permit ─▶ sign ─▶ one request ─▶ answer, or a classified error
+//! read ───▶ batch ──────▶ permit ─▶ sign ─▶ pages ───────▶ facts, and when the read began
 //! ```
-//! Invariants: a change is sent once and never resent here; a read that is returned began after it
-//! was asked for; an answer that cannot be read is an error, never an empty list; nothing waits
-//! without a deadline.
+//! Invariants: the client sends a change once and never resends it; a returned read began after the
+//! caller asked for it; an answer that cannot be read is an error, never an empty list; every call
+//! has a deadline.
 
 mod change;
 mod client;
@@ -43,7 +43,7 @@ mod tests {
         value
     }
 
-    /// Never run: that it compiles is the test.
+    /// Never run: compiling is the test.
     #[expect(dead_code)]
     fn calls_can_be_spawned(cloud: &Cloud, change: &Change, gateway: &NatGatewayId) {
         drop(is_send(cloud.change(change, None, Duration::ZERO)));

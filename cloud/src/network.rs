@@ -1,119 +1,118 @@
-//! What reads of the network around the pods show: the facts behind warnings and `doctor`, on which
-//! no lease depends.
+//! Facts of the network around the pods, for warnings and `doctor`. No lease depends on them.
 
 use std::net::Ipv4Addr;
 use waygate_core::ids::{NatGatewayId, VSwitchId, VpcId, ZoneId};
 
-/// A VPC with the blocks its addresses come from.
+/// A VPC with the CIDR blocks of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vpc {
-    /// Its ID.
+    /// `vpc-…`, as in the settings' `vpc`.
     pub vpc_id: VpcId,
     /// Primary block first, then the secondary ones.
     pub cidrs: Vec<String>,
 }
 
-/// A vSwitch.
+/// A vSwitch: a subnet of a VPC in one zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VSwitch {
-    /// Its ID.
+    /// `vsw-…`; interfaces name their vSwitch by this.
     pub vswitch_id: VSwitchId,
-    /// Its VPC.
+    /// The VPC the vSwitch is in.
     pub vpc_id: VpcId,
-    /// Its zone.
+    /// The zone of all its interfaces, such as `cn-beijing-h`.
     pub zone_id: ZoneId,
-    /// Its block.
+    /// The CIDR block of its addresses.
     pub cidr: String,
     /// The route table its traffic follows.
     pub route_table_id: Option<String>,
 }
 
-/// An SNAT entry.
+/// An SNAT entry of a gateway: source addresses and the public addresses they leave by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnatEntry {
-    /// Its ID.
+    /// `snat-…`; tells one entry from another.
     pub snat_entry_id: String,
     /// The public addresses it uses.
     pub ips: Vec<Ipv4Addr>,
-    /// Whose traffic it translates.
+    /// Traffic from this CIDR block is translated.
     pub source_cidr: String,
-    /// The vSwitch whose traffic it translates, where it is bound to one.
+    /// The vSwitch whose traffic is translated, where the entry names one.
     pub source_vswitch_id: Option<VSwitchId>,
-    /// Whether it works yet.
+    /// True in status `Available`; a new entry does not translate at once.
     pub available: bool,
 }
 
-/// A route table.
+/// A route table of a VPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
-    /// Its ID.
+    /// `vtb-…`; vSwitches name their table by this.
     pub route_table_id: String,
-    /// Whether it serves the vSwitches that no other table names.
+    /// True for the VPC's system table, which serves the vSwitches that no other table names.
     pub system: bool,
     /// The vSwitches bound to it.
     pub vswitch_ids: Vec<VSwitchId>,
 }
 
-/// A route.
+/// A route of a route table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteEntry {
-    /// What it matches.
+    /// The CIDR block of the destinations, `0.0.0.0/0` for the default route.
     pub destination: String,
-    /// Whether it works yet.
+    /// True in status `Available`; a new route does not forward at once.
     pub available: bool,
-    /// Where it leads.
+    /// The next hops; several share the traffic.
     pub next_hops: Vec<NextHop>,
 }
 
 impl RouteEntry {
-    /// Whether it leads everything else to `gateway`, as the answers of a DNAT entry need.
+    /// True for a working default route to `gateway`, which the replies to forwarded traffic need.
     pub fn is_egress_through(&self, gateway: &NatGatewayId) -> bool {
         let through = |hop: &NextHop| hop.kind == "NatGateway" && hop.id == gateway.as_str();
         self.available && self.destination == "0.0.0.0/0" && self.next_hops.iter().any(through)
     }
 }
 
-/// Where a route leads.
+/// A next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// `NatGateway`, `Instance`, `local`, …
+    /// The kind of the next hop: `NatGateway`, `Instance`, `local`, …
     pub kind: String,
-    /// The thing; empty for `local`.
+    /// The ID of the gateway or instance; empty for `local`.
     pub id: String,
 }
 
-/// A rule of a security group.
+/// An inbound rule of a security group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityRule {
-    /// Accepts, or drops.
+    /// True if the rule accepts traffic, false if it drops it.
     pub accept: bool,
     /// `TCP`, `UDP`, `ALL`, …, in upper case.
     pub ip_protocol: String,
-    /// `a/b`; `-1/-1` is every port.
+    /// First and last port as `a/b`; `-1/-1` is every port.
     pub port_range: String,
-    /// 1 to 100; the smaller wins.
+    /// Priority 1 to 100; the smaller number wins.
     pub priority: u32,
-    /// The clients it is for; empty when it names them by group or prefix list, which this call
-    /// cannot resolve.
+    /// The CIDR block of the clients; empty where the rule names them by group or prefix list,
+    /// which this call cannot resolve.
     pub source_cidr: String,
 }
 
 /// A tag on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceTag {
-    /// The resource.
+    /// ID of the tagged resource.
     pub resource_id: String,
-    /// Key.
+    /// Tag key, such as `waygate.dev/store`.
     pub key: String,
-    /// Value.
+    /// Tag value; may be empty.
     pub value: String,
 }
 
-/// Who the credentials are.
+/// The owner of the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The account that pays.
+    /// The account that owns and pays for the resources.
     pub account_id: String,
-    /// The user or role.
+    /// The user or the assumed role, as `acs:ram::…`.
     pub arn: String,
 }

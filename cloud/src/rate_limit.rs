@@ -1,7 +1,8 @@
-//! A permit for every call, because the cloud's rates belong to the account and refusals cost time.
+//! Permits: the account's call rates. Every call needs a permit, because the cloud limits calls per
+//! account and a throttled call costs time.
 //!
-//! Where several processes share an account, they share the rates through their own [`Permits`];
-//! [`LocalPermits`] serves one alone.
+//! Processes that share an account share its rates through their own [`Permits`]; [`LocalPermits`]
+//! serves one process alone.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -10,30 +11,30 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A permit that is being waited for.
+/// The wait for a permit; dropping the future leaves the queue.
 pub type Draw<'a> = Pin<Box<dyn Future<Output = Result<(), NoPermit>> + Send + 'a>>;
 
-/// No permit comes in time.
+/// The account's rate leaves no permit before the caller's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no permit comes in time")]
+#[error("the account's call rate leaves no permit in time")]
 pub struct NoPermit {
-    /// One is likely for a caller who asks again after this.
+    /// A caller who asks again after this time is likely to get a permit.
     pub retry_after: Duration,
 }
 
-/// Hands out one permit a call.
+/// Grants one permit for each call.
 pub trait Permits: Send + Sync + fmt::Debug {
-    /// Waits for a permit to call `action` once. One that would come after `by` is left to others,
-    /// and the caller hears so at once.
+    /// Waits for a permit to call `action` once. Fails at once where the permit would come after
+    /// `by`, and takes none.
     fn draw(&self, action: &'static str, by: Instant) -> Draw<'_>;
 
-    /// The cloud refused a call of `action` for its rate, and perhaps said how long to wait.
+    /// Reports that the cloud throttled a call of `action`, with the delay it named if any.
     fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
         _ = (action, retry_after);
     }
 }
 
-/// Calls a minute and account, as published; see [`UNPUBLISHED`] for the rest.
+/// Calls per minute and account, as the API documents them. Other actions get a default.
 const PUBLISHED: &[(&str, u32)] = &[
     ("AllocateEipAddress", 120),
     ("AllocateEipAddressPro", 120),
@@ -46,55 +47,56 @@ const PUBLISHED: &[(&str, u32)] = &[
     ("DescribeVSwitches", 300),
 ];
 
-/// Where no figure is published: more than one gateway can use, and less than what reads are
-/// throttled at. What the account really gets is found by being throttled.
+/// Calls per minute of actions without a documented rate: more than one gateway can use, less than
+/// reads are throttled at. Throttling then finds the account's real rate.
 const UNPUBLISHED: u32 = 600;
 
-/// The part of a minute's calls that may be made at once. The rest flows in evenly, so that no
-/// minute holds more than the rate.
+/// A burst is a minute's calls divided by this. The rest flows in evenly, so that no minute holds
+/// more calls than the rate.
 const BURST_PART: u32 = 12;
 const BURST_SHARE: f64 = 1.0 / 12.0;
 
-/// A throttled action's rate is cut to this part …
+/// Throttling multiplies an action's rate by this …
 const CUT: f64 = 0.7;
-/// … but never below this part of what is published …
+/// … but never below this share of the published rate …
 const FLOOR: f64 = 0.05;
-/// … and grows back by this part of the published rate a second: from the floor to the top in about
-/// eight minutes.
+/// … and each second restores this share of the published rate: from the floor to the maximum in
+/// about eight minutes.
 const REGROWTH: f64 = 0.002;
 
-/// Token buckets in this process, one an action: published rates at first, less after throttling,
-/// slowly up again.
+/// Token buckets of this process, one per action. They start at the published rates, throttling
+/// lowers a rate and time restores it.
 pub struct LocalPermits {
     rates: HashMap<&'static str, u32>,
     buckets: Mutex<HashMap<&'static str, Bucket>>,
 }
 
 impl LocalPermits {
-    /// Buckets of the published rates.
+    /// Buckets with the published rates.
     pub fn published() -> Self {
         Self { rates: PUBLISHED.iter().copied().collect(), buckets: Mutex::default() }
     }
 
-    /// The actions whose rates are published, and may be another account's.
+    /// The actions with a published rate; an account may have another agreement.
     pub fn published_actions() -> impl Iterator<Item = &'static str> {
         PUBLISHED.iter().map(|(action, _)| *action)
     }
 
-    /// The same with `action` at `per_minute` calls a minute, for accounts with another agreement.
+    /// Sets the rate of `action` to `per_minute` calls a minute, at least 1, for accounts with
+    /// another agreement.
     #[must_use]
     pub fn with_rate(mut self, action: &'static str, per_minute: u32) -> Self {
         self.rates.insert(action, per_minute.max(1));
         self
     }
 
-    /// Calls of `action` a minute at best, and how many of them may be made at once.
+    /// The unthrottled rate of `action` in calls per minute, and its burst in calls.
     pub fn best_rate(&self, action: &str) -> (u32, u32) {
         let per_minute = self.rates.get(action).copied().unwrap_or(UNPUBLISHED);
         (per_minute, per_minute / BURST_PART)
     }
 
-    /// A place in the queue for a call of `action`, where it comes up by then.
+    /// Reserves a permit for a call of `action`; fails where it would be ready after `by`.
     pub fn reserve(&self, action: &'static str, by: Instant) -> Result<Reservation<'_>, NoPermit> {
         let ready = self.bucket(action, Instant::now(), |bucket| bucket.take(by))?;
         Ok(Reservation { permits: self, action, ready, used: false })
@@ -135,7 +137,7 @@ impl fmt::Debug for LocalPermits {
     }
 }
 
-/// A place in the queue; given back when it is dropped before its time has come.
+/// A reserved permit. Dropped before its wait has ended, it goes back to the bucket.
 #[must_use]
 #[derive(Debug)]
 pub struct Reservation<'a> {
@@ -146,10 +148,11 @@ pub struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Waits until the place comes up, and not less than until `turn`.
+    /// Waits until the permit is ready, and at least until `turn`: the time at which the rate
+    /// shared with other processes allows the call.
     pub async fn wait(mut self, turn: Option<Instant>) {
         let until = turn.map_or(self.ready, |turn| turn.max(self.ready));
-        // A timer that is due takes a millisecond all the same.
+        // A timer takes a millisecond even when already due.
         if until > Instant::now() {
             tokio::time::sleep_until(until).await;
         }
@@ -165,11 +168,11 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// A token bucket that may owe tokens: a debt is a queue, served in the order of asking.
+/// A token bucket that may go negative: the debt is a queue in the order of the requests.
 struct Bucket {
-    /// Calls a minute at best.
+    /// Unthrottled rate, in calls per minute.
     top: f64,
-    /// Calls a minute at present.
+    /// Present rate, in calls per minute.
     rate: f64,
     tokens: f64,
     refilled: Instant,
@@ -192,10 +195,12 @@ impl Bucket {
         self.tokens = (self.tokens + gained).min((self.rate * BURST_SHARE).max(1.0));
     }
 
-    /// Takes a token, on credit if need be, where it may be used by then; when that is.
+    /// Takes a token, going into debt if none is left, and returns when it may be used. Takes none
+    /// where that is after `by`.
     fn take(&mut self, by: Instant) -> Result<Instant, NoPermit> {
         let debt = (1.0 - self.tokens).max(0.0);
         let ready = self.refilled + Duration::from_secs_f64(debt / self.per_second());
+        // Without debt there is no wait, so `by` does not matter.
         if debt > 0.0 && ready > by {
             return Err(NoPermit { retry_after: ready - by });
         }
@@ -272,7 +277,7 @@ mod tests {
             // A token comes every 5.45 s.
             assert!((4.4..4.5).contains(&refused.retry_after.as_secs_f64()), "{refused:?}");
         }
-        assert_eq!(asked.elapsed(), Duration::ZERO, "nobody waits in vain");
+        assert_eq!(asked.elapsed(), Duration::ZERO, "refused without waiting");
         tokio::time::sleep(Duration::from_millis(4_460)).await;
         permits.draw("X", Instant::now() + Duration::from_secs(1)).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! One call of the account: permit, keys, signature, one exchange. Nothing is ever resent here.
+//! Sends one call: permit, keys, signature, one HTTP exchange. The transport never resends.
 
 use crate::credentials::Credentials;
 use crate::credentials::keys::Keys;
@@ -19,27 +19,28 @@ use url::Url;
 use waygate_core::error::chain;
 use waygate_core::ids::RegionId;
 
-/// What is left of a call's time for its answer, or half of it where that is less: a permit that
-/// comes later is spent on a call that is given up.
+/// Time kept free for the answer before a call's deadline, or half the time left where that is
+/// less. A permit that comes later would be spent on a call that times out.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What a read showed, and when it was sent: whatever was answered before `began` is in it.
+/// The result of a read with the time the read was sent. The value includes every change that the
+/// cloud answered before `began`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<T> {
-    /// What it showed.
+    /// The facts that the read returned.
     pub value: T,
-    /// When it was sent; of several pages, the first.
+    /// The time the call was sent, or the first of several pages.
     pub began: Instant,
 }
 
 impl<T> Read<T> {
-    /// The same read, seen as something else.
+    /// Converts the value; `began` stays.
     pub fn map<U>(self, see: impl FnOnce(T) -> U) -> Read<U> {
         Read { value: see(self.value), began: self.began }
     }
 }
 
-/// An action of the API.
+/// An action of the API with the product that offers it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Action {
     pub(crate) product: Product,
@@ -58,12 +59,12 @@ pub(crate) const fn sts(name: &'static str) -> Action {
     Action { product: Product::Sts, name }
 }
 
-/// The right to call an action once.
+/// Permission to call an action once within the account's rate.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Permit(Action);
 
-/// Sends signed calls.
+/// Sends signed calls to all products, within the account's rates.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(crate) http: reqwest::Client,
@@ -74,7 +75,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Waits for a permit, then calls once.
+    /// Waits for a permit, then calls once; both within `deadline`.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         action: Action,
@@ -85,8 +86,8 @@ impl Transport {
         self.send(permit, params, deadline).await
     }
 
-    /// Waits for a permit to call `action` once, where one comes early enough for an answer before
-    /// the deadline.
+    /// Waits for a permit to call `action` once. Fails at once where a permit would come too late
+    /// for an answer before the deadline.
     pub(crate) async fn permit(&self, action: Action, deadline: Instant) -> Result<Permit, Error> {
         let late = |retry_after| Error::NotSent {
             action: action.name,
@@ -104,7 +105,7 @@ impl Transport {
         }
     }
 
-    /// Calls once. Keys are fetched first and the signature made last.
+    /// Calls once. Keys are fetched first; the signature is made last, because its date ages.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         permit: Permit,
@@ -114,11 +115,17 @@ impl Transport {
         let Permit(action) = permit;
         let keys = match timeout_at(deadline, self.credentials.keys(Timestamp::now())).await {
             Ok(keys) => keys.map_err(|error| {
-                // Whatever is wrong with our keys is not wrong with what was asked for.
+                // A failure of the keys' source says nothing about the requested change.
                 let class = if error.is_transient() { Class::Transient } else { Class::Denied };
                 no_keys(action, error.to_string(), class)
             })?,
-            Err(_) => return Err(no_keys(action, "none in time".to_owned(), Class::Transient)),
+            Err(_) => {
+                return Err(no_keys(
+                    action,
+                    "their source did not answer in time".to_owned(),
+                    Class::Transient,
+                ));
+            }
         };
         let request = self.request(action, params, &keys)?;
         let began = Instant::now();
@@ -148,7 +155,7 @@ impl Transport {
             query: &query,
         };
         let key = Key { id: &keys.id, secret: &keys.secret, token: keys.token.as_ref() };
-        // Without a body the HTTP client leaves the length out, and some front ends take no POST
+        // The HTTP client omits the length of an empty body, and some front ends refuse a POST
         // without one.
         let fixed = [
             (ACCEPT, HeaderValue::from_static("application/json")),
@@ -157,10 +164,10 @@ impl Transport {
         let mut headers = HeaderMap::from_iter(fixed);
         for (name, value) in sign(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                no_keys(action, "unprintable characters in them".to_owned(), Class::Denied)
+                no_keys(action, "the keys contain unprintable characters".to_owned(), Class::Denied)
             })?;
             value.set_sensitive(matches!(name, "authorization" | "x-acs-security-token"));
-            // The client writes the host itself, from the URL.
+            // The HTTP client writes the Host header from the URL.
             if name != HOST.as_str() {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -171,14 +178,15 @@ impl Transport {
         Ok(request)
     }
 
-    /// Lets permits and logs know how a call ended.
+    /// Logs the outcome of a call and reports throttling to the permits, expired keys to the
+    /// credentials.
     fn note(&self, action: Action, began: Instant, keys: &Arc<Keys>, error: Option<&Error>) {
         let millis = began.elapsed().as_millis();
         match error {
             None => tracing::debug!(
                 cloud.action = action.name,
                 cloud.millis = millis,
-                "the cloud answered"
+                "cloud call succeeded"
             ),
             Some(error) => {
                 tracing::debug!(
@@ -186,7 +194,7 @@ impl Transport {
                     cloud.millis = millis,
                     cloud.reason = error.reason(),
                     error = chain(error),
-                    "a call failed"
+                    "cloud call failed"
                 );
             }
         }
@@ -211,7 +219,7 @@ fn no_keys(action: Action, problem: String, class: Class) -> Error {
     Error::NotSent { action: action.name, waiting: Waiting::Credentials { problem, class } }
 }
 
-/// `host` or `host:port`, as the HTTP client will write the `Host` header.
+/// `host` or `host:port`, exactly as the HTTP client writes the `Host` header.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {

@@ -1,5 +1,5 @@
-//! A cloud whose filter finds no address out of a prefix, as its documentation may be read: the one
-//! thing that the simulator does not play. Just enough HTTP for the client.
+//! A fake cloud whose filter finds no address out of a prefix, which the API's documentation allows
+//! and the simulator does not simulate. Just enough HTTP for the client.
 
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -18,11 +18,11 @@ async fn an_address_out_of_a_prefix_is_found_by_its_block_and_read_afresh() -> a
     assert_eq!(found.value.map(|eni| eni.eni_id.to_string()), Some("eni-1".to_owned()));
     assert_eq!(take(&asked), ["by address", "all", "by id"]);
 
-    // What was learned is used again, but never shown without a fresh read.
+    // The index is used again, but its interface is read again before it is returned.
     assert!(cloud.eni_by_private_ip("10.0.1.8".parse()?).await?.value.is_some());
     assert_eq!(take(&asked), ["by address", "by id"]);
 
-    // An address in nobody's block does not cause a list each.
+    // An address in no prefix does not cause a list each time.
     assert!(cloud.eni_by_private_ip("10.0.2.1".parse()?).await?.value.is_none());
     assert_eq!(take(&asked), ["by address"]);
     Ok(())
@@ -60,7 +60,7 @@ async fn start() -> anyhow::Result<(Cloud, Asked)> {
     Ok((Cloud::new(settings, credentials, Arc::new(LocalPermits::published()))?, asked))
 }
 
-/// One request, one answer.
+/// Answers one request and closes the connection.
 async fn serve(mut connection: TcpStream, asked: Asked) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

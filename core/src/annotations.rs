@@ -1,11 +1,11 @@
-//! Reads a pod's annotations into a request, and says everything that is wrong with them at once.
+//! Parses a pod's annotations into a request, and collects every problem in one pass.
 //!
 //! ```text
 //! annotations ─▶ keys (two prefixes, several spellings) ─▶ values ─▶ eip | dnat ─▶ Reading
 //! ```
 //!
-//! Invariant: a [`Reading`] that holds a request holds no problem. Nothing here panics, whatever a
-//! pod's author wrote: a webhook reads annotations before the API server has validated them.
+//! Invariant: a [`Reading`] that holds a request holds no problem. No input panics, valid or not:
+//! the webhook reads annotations before the API server has validated them.
 
 mod context;
 mod dnat;
@@ -28,32 +28,32 @@ use keys::Key;
 use reader::Reader;
 use std::collections::BTreeMap;
 
-/// What a pod's annotations say.
+/// The result of parsing a pod's annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What the pod asks for; nothing while there is any problem.
+    /// The address requested; empty while there is any problem.
     pub requests: Requests,
-    /// What is wrong, all of it.
+    /// Every problem found, each a reason to reject the pod.
     pub problems: Vec<Problem>,
-    /// What is odd but does no harm.
+    /// Oddities that do no harm, such as unknown keys and settings without effect.
     pub warnings: Vec<Problem>,
-    /// What `waygate.dev/readiness-gate` asks for.
+    /// The value of `waygate.dev/readiness-gate`.
     pub gate: GateWish,
 }
 
-/// What a pod says about its readiness gate.
+/// The pod's preference for a readiness gate, from `waygate.dev/readiness-gate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GateWish {
-    /// Nothing: a gate where it can do no harm.
+    /// The annotation is absent: add a gate unless the pod could block its own rollout.
     #[default]
     Default,
-    /// `"false"`.
+    /// `"false"`: never add a gate.
     Never,
-    /// `"true"`.
+    /// `"true"`: always add a gate.
     Always,
 }
 
-/// Reads a pod's annotations.
+/// Parses and checks a pod's annotations; every problem is reported, not only the first.
 pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Reading {
     let mut reader = Reader::gather(annotations);
     let eip = eip::read(&mut reader, context);
@@ -68,15 +68,15 @@ pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Readin
     Reading { requests: Requests { address }, problems, warnings, gate }
 }
 
-/// Whether the annotations switch an address on, right or wrong: a cheap test for sweeps over many
-/// pods.
+/// True if the annotations switch an address on, valid or not: a cheap test for scans of many pods.
 pub fn wants_address(annotations: &BTreeMap<String, String>) -> bool {
     wanted_kind(annotations).is_some()
 }
 
-/// The kind of address the annotations switch on, right or wrong; of two, the EIP.
+/// The kind of address that the annotations switch on, valid or not; the EIP if both are on.
 pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
     let switched_on = annotations.iter().filter_map(|(key, value)| match Key::of(key)? {
+        // An unreadable switch counts as on, so that the pod is reported and not ignored.
         Key::PodDnat => values::flag(value).unwrap_or(true).then_some(Kind::Dnat),
         Key::PodWithEip => values::boolean(value).unwrap_or(true).then_some(Kind::Eip),
         Key::PodEipInstanceId => (!value.is_empty()).then_some(Kind::Eip),
@@ -85,11 +85,11 @@ pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
     switched_on.min()
 }
 
-/// The gate a pod gets for its request.
+/// The readiness gate to add for a request; none if the pod declines it.
 ///
-/// None where the pod asks for none, nor for a given EIP on a pod that is not stateful: a rolling
-/// Deployment would wait for itself, the new pod for the EIP and the old pod, which holds it, for
-/// the new one's readiness.
+/// By default a given EIP gets no gate on a pod that is not stateful. A rolling Deployment would
+/// deadlock: the new pod waits for the EIP, and the old pod keeps the EIP until the new one is
+/// Ready.
 pub fn gate_for(request: &Request, wish: GateWish, stateful: bool) -> Option<Kind> {
     let waits_for_itself = !stateful
         && matches!(request, Request::Eip(eip) if matches!(eip.source, EipSource::Given(_)));
@@ -108,7 +108,7 @@ fn gate_wish(reader: &mut Reader) -> GateWish {
     }
 }
 
-/// Keys whose values are checked but which nothing acts on yet.
+/// Checks the values of keys that have no effect yet, and warns where one is set.
 fn not_served_yet(reader: &mut Reader) {
     const NOT_YET: &str = "is not served yet and has no effect";
     if reader.parse(Key::OnTimeout, values::on_timeout).is_some_and(|policy| policy != "hold") {
@@ -127,8 +127,7 @@ fn not_served_yet(reader: &mut Reader) {
 
 fn exclude_each_other(reader: &mut Reader) {
     if reader.on(Kind::Eip) && reader.on(Kind::Dnat) {
-        let why =
-            "cannot be on beside an EIP: the cloud binds none to an address that has DNAT entries";
+        let why = "cannot be combined with an EIP: the cloud binds no EIP where DNAT entries exist";
         reader.refuse(Key::PodDnat, why, "either an EIP or DNAT");
     }
 }

@@ -1,7 +1,7 @@
-//! What can be asked of the cloud to change: pure values, frozen in the store before they are sent.
+//! Changes to ask of the cloud: pure values, frozen in the store before they are sent.
 //!
-//! A change is serialised into its operation row as it is, and a repeat reads it back from there,
-//! so that every send of one operation carries the same parameters and the same `ClientToken`.
+//! A change is serialised into its operation row as it is, and a repeat reads the row back, so that
+//! every send of one operation carries the same parameters and the same `ClientToken`.
 
 use crate::facts::port_text;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
@@ -10,92 +10,92 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// One change of one thing in the cloud.
+/// A change of a single resource in the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action")]
 pub enum Change {
-    /// Buys an EIP; its ID comes with the answer.
+    /// Buys an EIP; the answer carries the ID.
     AllocateEipAddress {
-        /// What it should be like.
+        /// Bandwidth, billing and the other settings that the EIP is bought with.
         spec: EipSpec,
-        /// Ours, beside the user's in `spec`; set in the same call, so that no EIP of ours is ever
-        /// without an owner.
+        /// Waygate's own tags, beside the user's in `spec`; set in the same call, so that no EIP of
+        /// Waygate's is ever without an owner.
         tags: BTreeMap<String, String>,
     },
     /// Buys back the EIP with this address, which the account has held less than seven days ago;
-    /// its ID is a new one.
+    /// the answer carries a new ID.
     AllocateEipAddressPro {
-        /// Which.
+        /// Public address to buy back.
         ip_address: Ipv4Addr,
-        /// What it should be like. The action knows no name and no description: they are set
+        /// Settings to buy it with. The action takes no name and no description: both are set
         /// afterwards.
         spec: EipSpec,
-        /// Ours, as with a new one.
+        /// Waygate's own tags, as with a new EIP.
         tags: BTreeMap<String, String>,
     },
     /// Binds an EIP to one private address of an interface, in bind mode `NAT`.
     AssociateEipAddress {
-        /// The EIP.
+        /// EIP to bind, `eip-…`.
         allocation_id: AllocationId,
-        /// The interface.
+        /// Interface that owns `private_ip`.
         eni_id: EniId,
-        /// Which of its addresses.
+        /// Address of the interface to bind to.
         private_ip: Ipv4Addr,
     },
     /// Unbinds an EIP from exactly this address, and from nothing else.
     UnassociateEipAddress {
-        /// The EIP.
+        /// EIP to unbind, `eip-…`.
         allocation_id: AllocationId,
-        /// The interface it was bound to.
+        /// Interface that the EIP was bound to.
         eni_id: EniId,
-        /// Which of its addresses.
+        /// Address of the interface to unbind from.
         private_ip: Ipv4Addr,
     },
-    /// Gives an EIP back for good. Takes no token: repeating it is safe, and `NotFound` is the
-    /// proof that it is gone.
+    /// Gives an EIP back for good. Takes no token: repeating the call is safe, and `NotFound` is
+    /// the proof that the EIP is gone.
     ReleaseEipAddress {
-        /// The EIP.
+        /// EIP to release, `eip-…`.
         allocation_id: AllocationId,
     },
     /// Lets an EIP join a shared bandwidth package.
     AddCommonBandwidthPackageIp {
-        /// The EIP.
+        /// EIP that joins, `eip-…`.
         allocation_id: AllocationId,
-        /// The package.
+        /// Shared bandwidth package to join, `cbwp-…`.
         package_id: BandwidthPackageId,
     },
     /// Takes an EIP out of a shared bandwidth package.
     RemoveCommonBandwidthPackageIp {
-        /// The EIP.
+        /// EIP that leaves, `eip-…`.
         allocation_id: AllocationId,
-        /// The package.
+        /// Shared bandwidth package to leave, `cbwp-…`.
         package_id: BandwidthPackageId,
     },
     /// Sets attributes to absolute values; `None` leaves one as it is. Takes no token.
     ModifyEipAddressAttribute {
-        /// The EIP.
+        /// EIP to change, `eip-…`.
         allocation_id: AllocationId,
         /// Peak bandwidth in Mbit/s.
         bandwidth: Option<u32>,
-        /// Name.
+        /// New name of the EIP.
         name: Option<String>,
-        /// Description.
+        /// New description of the EIP.
         description: Option<String>,
     },
-    /// Adds a DNAT entry; its ID comes with the answer.
+    /// Adds a DNAT entry; the answer carries the ID.
     CreateForwardEntry(Forward),
-    /// Points an existing entry elsewhere; its ID stays.
+    /// Points an existing entry elsewhere; the entry keeps its ID.
     ModifyForwardEntry {
-        /// The entry.
+        /// Entry to change, `fwd-…`.
         entry_id: ForwardEntryId,
-        /// What it should be afterwards.
+        /// Content of the entry afterwards.
         forward: Forward,
     },
     /// Removes a DNAT entry.
     DeleteForwardEntry {
-        /// The table it stands in.
+        /// DNAT table that holds the entry.
         table_id: ForwardTableId,
-        /// The entry.
+        /// Entry to delete, `fwd-…`.
         entry_id: ForwardEntryId,
     },
 }
@@ -103,40 +103,40 @@ pub enum Change {
 /// The content of one DNAT entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
-    /// The gateway's DNAT table.
+    /// DNAT table of the gateway, `ftb-…`.
     pub table_id: ForwardTableId,
-    /// Carries ownership: `wg2.<store>.<cluster>.<lease>.<generation>`.
+    /// Entry name, which carries ownership: `wg2.<store>.<cluster>.<lease>.<generation>`.
     pub name: String,
-    /// An address bound to the gateway.
+    /// Public address of an EIP that is bound to the gateway.
     pub external_ip: Ipv4Addr,
-    /// First external port.
+    /// First of the external ports.
     pub external_port: u16,
-    /// The pod's address.
+    /// IPv4 address of the pod.
     pub internal_ip: Ipv4Addr,
-    /// First port of the pod.
+    /// First of the pod's ports.
     pub internal_port: u16,
-    /// How many adjacent ports, mapped position by position; 1 for a single port.
+    /// Number of adjacent ports, mapped position by position; 1 for a single port.
     pub ports: u16,
-    /// TCP or UDP.
+    /// TCP or UDP, on both sides.
     pub protocol: Protocol,
     /// Allows ports above 1024 on an EIP that SNAT uses too.
     pub port_break: bool,
 }
 
 impl Forward {
-    /// The external ports as the API writes them.
+    /// External ports as the API writes them: `80`, or `80/89` for a range.
     pub fn external_ports(&self) -> String {
         port_text(self.external_port, self.ports)
     }
 
-    /// The pod's ports as the API writes them.
+    /// Pod's ports as the API writes them: `80`, or `80/89` for a range.
     pub fn internal_ports(&self) -> String {
         port_text(self.internal_port, self.ports)
     }
 }
 
 impl Change {
-    /// The API action, as the cloud and its rate limits name it.
+    /// Name of the API action, by which the cloud and its rate limits know the change.
     pub fn action(&self) -> &'static str {
         match self {
             Self::AllocateEipAddress { .. } => "AllocateEipAddress",
@@ -153,7 +153,8 @@ impl Change {
         }
     }
 
-    /// The DNAT table it changes, if it does: a gateway takes such changes in turns.
+    /// DNAT table that the change touches; none where it touches none. The sender of that table's
+    /// gateway sends such changes.
     pub fn forward_table(&self) -> Option<&ForwardTableId> {
         match self {
             Self::CreateForwardEntry(forward) | Self::ModifyForwardEntry { forward, .. } => {
@@ -171,25 +172,26 @@ impl Change {
         }
     }
 
-    /// Whether the action knows `ClientToken`. Those that do not are absolute or idempotent by
-    /// nature.
+    /// True if the action takes a `ClientToken`. Actions without one set absolute values or are
+    /// idempotent by nature.
     pub fn takes_token(&self) -> bool {
         !matches!(self, Self::ReleaseEipAddress { .. } | Self::ModifyEipAddressAttribute { .. })
     }
 }
 
-/// What the cloud answered to a change: a fact, recorded whoever holds the claim by then.
+/// The cloud's answer to a successful change: a fact, recorded no matter which worker holds the
+/// claim by then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The call's ID, for the cloud's support.
+    /// ID of the call, which the cloud's support asks for.
     pub request_id: String,
-    /// The EIP that AllocateEipAddress made.
+    /// EIP that an allocation made, `eip-…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_id: Option<AllocationId>,
-    /// Its address.
+    /// Public address of that EIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<Ipv4Addr>,
-    /// The entry that CreateForwardEntry made.
+    /// Entry that CreateForwardEntry made, `fwd-…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_id: Option<ForwardEntryId>,
 }

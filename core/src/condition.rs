@@ -1,18 +1,19 @@
-//! The pod condition that answers a readiness gate of ours, and every reason that it can carry.
+//! Conditions that answer Waygate's readiness gates, and every reason that they can carry.
 
-/// What our condition on a pod says.
+/// State of Waygate's condition on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// `True`.
+    /// Status of the condition: True or False.
     pub status: bool,
-    /// For programs.
+    /// Reason in CamelCase, for programs.
     pub reason: String,
-    /// For people.
+    /// Message for people: the state, what is awaited, what the reader can do.
     pub message: String,
 }
 
 impl Verdict {
-    /// What is told for one of our own reasons.
+    /// State with one of Waygate's own reasons; a rejected change carries the cloud's reason
+    /// instead.
     pub fn new(status: bool, reason: Reason, message: impl Into<String>) -> Self {
         Self { status, reason: reason.as_str().to_owned(), message: message.into() }
     }
@@ -20,12 +21,12 @@ impl Verdict {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
-        /// Reason of a pod condition, of an event and of a lease. Closed: it is documented and a
-        /// metric's label.
+        /// Reason of a pod condition, of an event and of a lease's wait. The set is closed:
+        /// `docs/reference.md` documents it and a metric uses it as a label.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[$doc])* $name),+ }
         impl Reason {
-            /// As it stands in the condition.
+            /// Reason as the condition carries it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
             }
@@ -34,7 +35,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// An EIP works. The words are the original controller's, which its users' tools look for.
+    /// The EIP works. The text is the original controller's, which its users' tools look for.
     EipAssociated = "Associate eip succeed",
     /// Every forward entry works.
     EntriesAvailable = "ForwardEntriesAvailable",
@@ -56,44 +57,44 @@ reasons! {
     EipNotFound = "EipNotFound",
     /// The EIP is held by another pod.
     EipHeld = "EipHeldByAnotherPod",
-    /// A younger pod has taken the given EIP over.
+    /// A younger pod has preempted this one and has the given EIP now.
     EipTakenOver = "EipTakenOver",
     /// No EIP of the pool is free.
     EipPoolExhausted = "EipPoolExhausted",
-    /// The EIP is bound to something that is not ours.
+    /// The EIP is bound to something foreign.
     EipBoundElsewhere = "EipBoundElsewhere",
-    /// The pod's IP still has somebody else's EIP.
+    /// The pod's IP is still bound to the address of a former pod.
     PrivateIpTaken = "PrivateIPTaken",
-    /// No gateway has room for all ports on one IP.
+    /// No EIP of the gateways has room for all of the pod's ports.
     NoFreePort = "NoFreePort",
     /// The gateways take no more forward entries.
     QuotaExceeded = "QuotaExceeded",
     /// The gateway is gone or locked, or the EIP is not bound to it any more.
     GatewayUnavailable = "NATGatewayUnavailable",
-    /// The forward entries wait for their turn at the gateway.
+    /// The forward entries are queued at the gateway, which takes changes one after the other.
     WaitingForGateway = "WaitingForGateway",
-    /// Many pods of the gateway lost their entries at once: this one stays ready while they are
-    /// mended.
+    /// Many pods of the gateway lost their entries at once: the loss limit leaves this one True
+    /// while the entries are put back.
     LossesHeld = "LossesHeld",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
-    /// The custom resource of the pod's name is somebody else's.
+    /// The custom resource of the pod's name belongs to another lease or another controller.
     ResourceTaken = "CustomResourceTaken",
-    /// What was published no longer shows in the cloud.
+    /// A published address no longer shows in the cloud.
     AddressLost = "AddressLost",
     /// The pod is terminating.
     PodTerminating = "PodTerminating",
     /// The address is being released.
     Released = "Released",
-    /// The pod is gone, and what it had is kept for its successor.
+    /// The pod is gone, and its addresses are retained for its successor.
     Kept = "KeptForSuccessor",
-    /// Many kept custom resources were deleted at once; what they stand for stays until a person
-    /// says release.
+    /// Many retained custom resources were deleted at once; their addresses stay until a person
+    /// confirms the release.
     ReleaseHeld = "ReleaseHeldBack",
     /// The pod asks for another address now.
     Replacing = "Replacing",
-    /// An answer has not come yet, or was lost and its effect does not show yet.
+    /// The cloud's answer to a change is under way, or was lost and the effect does not show yet.
     Unanswered = "WaitingForAnswer",
-    /// A PrePaid EIP stays until it expires.
+    /// A PrePaid EIP stays allocated until it expires.
     PrePaid = "PrePaidNotReleased",
 }

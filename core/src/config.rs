@@ -1,4 +1,4 @@
-//! The configuration file: the original's, word for word, and a few settings of our own.
+//! The configuration file: the original controller's format, with a few settings added.
 //!
 //! ```text
 //! YAML ─▶ tree ─▶ checks, path by path ─▶ Config, or every error at once
@@ -29,48 +29,48 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The whole configuration, checked.
+/// A validated configuration file.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Names this cluster to people and in the store.
+    /// `clusterID`: names this cluster in messages and in the store.
     pub cluster_id: String,
-    /// Where the cluster is.
+    /// `regionID`: the cloud region of the cluster, such as `cn-hangzhou`.
     pub region_id: RegionId,
-    /// Its VPC.
+    /// `vpcID`: the VPC of the cluster's nodes and pods.
     pub vpc_id: VpcId,
-    /// What is switched on and served.
+    /// `enableControllers`: the kinds of address that are served.
     pub controllers: BTreeSet<Controller>,
-    /// The NAT gateways pods share; empty unless DNAT is on.
+    /// `natGwPool`: the NAT gateways whose ports pods share; empty unless DNAT is on.
     pub gateways: Vec<Gateway>,
-    /// How EIPs are looked after.
+    /// `eipController`: concurrency, garbage collection and takeover of EIPs.
     pub eip: EipController,
     /// Kinds of controllers, beside StatefulSet, whose pods keep their names.
     pub stateful_kinds: BTreeSet<String>,
-    /// An AccessKey pair; none where credentials come from elsewhere.
+    /// The AccessKey pair; none if credentials come from elsewhere, such as RRSA.
     pub credential: Option<Credential>,
-    /// Which namespaces are served, by their labels.
+    /// `serve.namespaceSelector`: selects the namespaces to serve by their labels.
     pub namespace_selector: LabelSelector,
-    /// What becomes of a pod whose annotations are wrong.
+    /// `admission.mode`: rejects pods with invalid annotations, or only warns.
     pub admission: AdmissionMode,
 }
 
-/// What can be switched on in `enableControllers`.
+/// A controller that `enableControllers` can switch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controller {
-    /// DNAT on NAT gateways.
+    /// DNAT on NAT gateways (`natgw`).
     Natgw,
-    /// EIPs for pods.
+    /// EIPs for single pods (`eip`).
     Eip,
 }
 
-/// `networkController.eipController`.
+/// Settings under `networkController.eipController`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EipController {
-    /// How many pods are worked on at a time.
+    /// Pods that are worked on at the same time, at most.
     pub max_concurrent_reconciles: u32,
-    /// How often kept EIPs are looked through, in minutes.
+    /// Minutes between two scans of the retained EIPs.
     pub garbage_collection_minutes: u32,
-    /// Whether an EIP bound elsewhere may be taken.
+    /// True if a given EIP may be taken although it is bound elsewhere.
     pub allow_takeover: bool,
 }
 
@@ -80,38 +80,39 @@ impl Default for EipController {
     }
 }
 
-/// An AccessKey pair.
+/// An AccessKey pair for the cloud's API.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The key's ID.
+    /// AccessKey ID (`accessKey`); secret here as well.
     pub access_key: SecretString,
-    /// The key's secret.
+    /// Secret of the AccessKey (`accessSecret`).
     pub access_secret: SecretString,
 }
 
-/// What becomes of a pod whose annotations are wrong.
+/// The admission server's reaction to invalid annotations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdmissionMode {
-    /// It is refused.
+    /// Reject the pod, and say why.
     #[default]
     Reject,
-    /// It is admitted with warnings: how a migration starts.
+    /// Admit the pod with warnings; useful during a migration.
     Warn,
 }
 
-/// Everything that is wrong with a configuration file.
+/// Every error of a configuration file, with paths.
 #[derive(Debug, thiserror::Error)]
 pub struct Errors(pub Vec<Finding>);
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration is wrong:")?;
+        f.write_str("invalid configuration:")?;
         self.0.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
     }
 }
 
 impl Config {
-    /// Reads a configuration file; with it come warnings, for the log.
+    /// Parses and checks a configuration file. On success, warnings for the log come with it; on
+    /// failure, every error.
     pub fn parse(text: &str) -> Result<(Self, Vec<Finding>), Errors> {
         let root = tree(text).map_err(|finding| Errors(vec![finding]))?;
         let mut findings = Findings::default();
@@ -122,7 +123,7 @@ impl Config {
         }
     }
 
-    /// Whether the configuration switches addresses of this kind on (`enableControllers`).
+    /// True if `enableControllers` switches on addresses of this kind.
     pub fn serves(&self, kind: Kind) -> bool {
         self.controllers.contains(&match kind {
             Kind::Eip => Controller::Eip,
@@ -130,7 +131,7 @@ impl Config {
         })
     }
 
-    /// What the annotations of a pod of this namespace say, controlled by an object of this kind.
+    /// Parses the annotations of a pod in this namespace, whose controller has this kind.
     pub fn read_annotations(
         &self,
         annotations: &BTreeMap<String, String>,
@@ -146,20 +147,20 @@ impl Config {
         )
     }
 
-    /// Whether pods controlled by this kind keep their names, and may therefore keep their
+    /// True if pods controlled by this kind keep their names, and may therefore keep their
     /// addresses.
     pub fn is_stateful(&self, kind: &str) -> bool {
         kind == "StatefulSet" || self.stateful_kinds.contains(kind)
     }
 
-    /// The gateways whose ports the pods of a namespace may get; none if every entry of the pool is
-    /// for other namespaces.
+    /// The gateways whose ports pods of a namespace may get; empty if every pool entry names other
+    /// namespaces.
     pub fn gateways_of(&self, namespace: &str) -> Vec<&Gateway> {
         pool::serving(&self.gateways, namespace)
     }
 
-    /// The external ports of those gateways, as annotations are judged by them; nothing is judged
-    /// while DNAT is off.
+    /// External port ranges of those gateways, for the validation of annotations; none while DNAT
+    /// is off, so that no port is checked.
     pub fn port_ranges(&self, namespace: &str) -> Option<Vec<RangeInclusive<u16>>> {
         let on = self.controllers.contains(&Controller::Natgw);
         on.then(|| {
@@ -168,7 +169,7 @@ impl Config {
     }
 }
 
-/// Errors of the YAML parser quote the file, so only their place is told.
+/// Parses YAML. The parser's own messages quote the file, so an error only gives the position.
 fn tree(text: &str) -> Result<Value, Finding> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -177,13 +178,13 @@ fn tree(text: &str) -> Result<Value, Finding> {
         });
         Finding {
             path: "file".to_owned(),
-            what: format!("is not valid YAML, or names a key twice{place}"),
+            what: format!("is not valid YAML, or contains a key twice{place}"),
         }
     })
 }
 
 fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
-    /// What the original's chart has in the same file and only its chart reads.
+    /// Keys of the same file that only the original's Helm chart reads.
     const OF_THE_CHART: [&str; 2] = ["affinity", "vpcid"];
     const KNOWN: [&str; 8] = [
         "clusterID",
@@ -225,6 +226,7 @@ fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     let credential = credential(&root.at("credential"), findings);
     let namespace_selector = scope::read(&root.at("serve"), findings);
     let admission = admission(&root.at("admission"), findings);
+    // All sections are read before the first `?`, so that every error is reported at once.
     Some(Config {
         cluster_id: cluster_id?.to_owned(),
         region_id: RegionId::new(region_id?),
@@ -256,7 +258,7 @@ fn controllers(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<Controller>
         };
     }
     if controllers.is_empty() {
-        findings.warn(cursor, "switches nothing on that is served");
+        findings.warn(cursor, "enables no controller that is served");
     }
     controllers
 }
@@ -276,14 +278,14 @@ fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
             .unwrap_or(usual)
     };
     EipController {
-        // As many as there are pods on a very large node pool: more is a slip.
+        // As many as there are pods on a very large node pool: more is a typing error.
         max_concurrent_reconciles: number(
             "maxConcurrentReconciles",
             1000,
             usual.max_concurrent_reconciles,
             findings,
         ),
-        // A day: kept EIPs cost money while nobody looks.
+        // At most a day: retained EIPs cost money until the next scan.
         garbage_collection_minutes: number(
             "garbageCollectionPeriodInMinutes",
             1440,
@@ -297,7 +299,7 @@ fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
     }
 }
 
-/// The documents' sample has both empty: then credentials come from elsewhere.
+/// Both halves of the AccessKey pair, or none: the documents' sample leaves both empty.
 fn credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
     cursor.check_keys(&["accessKey", "accessSecret"], &[], findings);
     let mut half =
@@ -306,7 +308,7 @@ fn credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
         (Some(access_key), Some(access_secret)) => Some(Credential { access_key, access_secret }),
         (None, None) => None,
         _ => {
-            findings.error(cursor, "has only one half: set accessKey and accessSecret, or neither");
+            findings.error(cursor, "is incomplete: set accessKey and accessSecret, or neither");
             None
         }
     }
@@ -320,7 +322,7 @@ fn admission(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
     }
 }
 
-/// It is part of names and keys in the store.
+/// Limited because the ID becomes part of names and of keys in the store.
 fn is_cluster_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

@@ -1,8 +1,8 @@
-//! How every crate writes an error into a log line or a condition.
+//! Error texts: the form in which every crate writes an error into a log line or a condition.
 
 use std::error::Error;
 
-/// An error with its causes in one line.
+/// An error with its causes in one line, outermost first, joined by `: `.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,5 @@
-//! What a read of the cloud showed. Plain values: `cloud` fills them, the plan reads them.
+//! Facts that a read of the cloud showed. Plain values: crate `cloud` fills them, the plan reads
+//! them.
 
 use crate::ids::{
     AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId,
@@ -14,43 +15,43 @@ use std::ops::RangeInclusive;
 /// An Elastic IP as DescribeEipAddresses shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eip {
-    /// Its instance ID.
+    /// Instance ID, `eip-…`; the cloud reuses addresses, not IDs.
     pub allocation_id: AllocationId,
-    /// The public address.
+    /// Public IPv4 address of the EIP.
     pub ip_address: Ipv4Addr,
-    /// Where it stands in its life.
+    /// State of its binding or release.
     pub status: EipStatus,
-    /// What it is bound to; none while unbound.
+    /// Resource that the EIP is bound to; none while unbound.
     pub binding: Option<EipBinding>,
-    /// The shared bandwidth package it has joined.
+    /// Shared bandwidth package that the EIP has joined.
     pub bandwidth_package: Option<BandwidthPackageId>,
     /// Peak bandwidth in Mbit/s.
     pub bandwidth: u32,
-    /// `PayByTraffic` or `PayByBandwidth`.
+    /// Traffic billing: `PayByTraffic` or `PayByBandwidth`.
     pub internet_charge_type: String,
-    /// `PostPaid` or `PrePaid`.
+    /// EIP billing: `PostPaid` or `PrePaid`.
     pub charge_type: String,
-    /// Until when a PrePaid EIP is paid for; it cannot be released before.
+    /// End of the time a PrePaid EIP is paid for; the cloud refuses to release it before.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
     /// Line type, such as `BGP`.
     pub isp: String,
-    /// Resource group.
+    /// Resource group ID, `rg-…`.
     pub resource_group_id: String,
-    /// Name; may be empty.
+    /// Name of the EIP; may be empty.
     pub name: String,
-    /// Description; may be empty.
+    /// Description of the EIP; may be empty.
     #[serde(default)]
     pub description: String,
-    /// Address pool it came from; may be empty.
+    /// Address pool that the EIP came from, `pippool-…`; may be empty.
     pub public_ip_address_pool_id: String,
-    /// Tags by key.
+    /// Values of all tags by their keys.
     pub tags: BTreeMap<String, String>,
 }
 
 impl Eip {
-    /// Whether it is bound to this address of this interface. For an interface's primary address
-    /// the API leaves the address out.
+    /// True if the EIP is bound to this address of this interface. For an interface's primary
+    /// address the API leaves the address out.
     pub fn bound_to(&self, eni_id: &EniId, private_ip: Ipv4Addr, primary: bool) -> bool {
         self.binding.as_ref().is_some_and(|binding| {
             binding.instance_id == eni_id.as_str()
@@ -60,30 +61,30 @@ impl Eip {
     }
 }
 
-/// Where an EIP stands in its life. Anything the API may add later reads as `Other`, on which
-/// nothing is decided.
+/// State of an EIP. A status that the API may add later reads as `Other`, on which nothing is
+/// decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EipStatus {
     /// Unbound and free to bind or release.
     Available,
     /// A bind is under way.
     Associating,
-    /// Bound, and working.
+    /// Bound to its resource, and working.
     InUse,
     /// An unbind is under way.
     Unassociating,
-    /// On its way out.
+    /// Being released by the cloud.
     Releasing,
-    /// A word we do not know.
+    /// Any status that Waygate does not know.
     Other,
 }
 
-/// What an EIP is bound to.
+/// The resource behind an EIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EipBinding {
-    /// `NetworkInterface`, `Nat`, `EcsInstance`, …
+    /// Type of the resource: `NetworkInterface`, `Nat`, `EcsInstance`, …
     pub instance_type: String,
-    /// The interface, gateway or instance.
+    /// ID of the interface, gateway or instance.
     pub instance_id: String,
     /// The private address behind it. The API leaves it empty for an interface's primary address.
     pub private_ip: Option<Ipv4Addr>,
@@ -92,39 +93,39 @@ pub struct EipBinding {
 /// A DNAT entry as DescribeForwardTableEntries shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardEntry {
-    /// Its ID.
+    /// Entry ID, `fwd-…`; kept when the entry is modified.
     pub entry_id: ForwardEntryId,
-    /// The table it stands in.
+    /// DNAT table that holds the entry.
     pub table_id: ForwardTableId,
-    /// Its name: all that can carry ownership, since entries cannot be tagged.
+    /// Entry name: all that can carry ownership, since entries cannot be tagged.
     pub name: String,
-    /// Public address.
+    /// Public address that the entry listens on.
     pub external_ip: Ipv4Addr,
-    /// `80`, `10/20` or `Any`.
+    /// External ports: `80`, `10/20` or `Any`.
     pub external_port: String,
-    /// Private address.
+    /// Private address that the entry forwards to.
     pub internal_ip: Ipv4Addr,
-    /// `80`, `10/20` or `Any`.
+    /// Ports of the private address: `80`, `10/20` or `Any`.
     pub internal_port: String,
     /// `tcp`, `udp` or `any`, in lower case.
     pub ip_protocol: String,
-    /// Whether it forwards yet.
+    /// State of the entry; only `Available` forwards.
     pub status: ForwardEntryStatus,
 }
 
 impl ForwardEntry {
-    /// Whether this entry occupies the external port `port` of `ip` for `protocol`, alone or within
+    /// True if the entry occupies the external port `port` of `ip` for `protocol`, alone or within
     /// a range.
     pub fn covers_external(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
         self.meets_external(ip, protocol, &(port..=port))
     }
 
-    /// Whether this entry forwards to `port` of `ip` for `protocol`, alone or within a range.
+    /// True if the entry forwards to `port` of `ip` for `protocol`, alone or within a range.
     pub fn covers_internal(&self, ip: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
         self.meets_internal(ip, protocol, &(port..=port))
     }
 
-    /// Whether this entry occupies any of these external ports of `ip` for `protocol`.
+    /// True if the entry occupies any of these external ports of `ip` for `protocol`.
     pub fn meets_external(
         &self,
         ip: Ipv4Addr,
@@ -134,7 +135,7 @@ impl ForwardEntry {
         self.external_ip == ip && self.speaks(protocol) && overlap(&self.external_ports(), ports)
     }
 
-    /// Whether this entry forwards to any of these ports of `ip` for `protocol`.
+    /// True if the entry forwards to any of these ports of `ip` for `protocol`.
     pub fn meets_internal(
         &self,
         ip: Ipv4Addr,
@@ -146,12 +147,12 @@ impl ForwardEntry {
             && overlap(&port_range(&self.internal_port), ports)
     }
 
-    /// The external ports it occupies; all, where we cannot read which.
+    /// External ports that the entry occupies; every port if the text cannot be read.
     pub fn external_ports(&self) -> RangeInclusive<u16> {
         port_range(&self.external_port)
     }
 
-    /// The one protocol it is for; none where it is for every one.
+    /// The protocol that the entry is limited to; none if it forwards every protocol.
     pub fn protocol(&self) -> Option<Protocol> {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
@@ -167,18 +168,17 @@ fn overlap(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> bool {
     one.start() <= other.end() && other.start() <= one.end()
 }
 
-/// How the API writes adjacent ports: `80` for one, `80/89` for ten.
+/// Adjacent ports as the API writes them: `80` for one, `80/89` for ten.
 pub fn port_text(first: u16, count: u16) -> String {
     match count {
         0 | 1 => first.to_string(),
-        // Wider than a port: the API refuses a range that ends beyond the last one, which is what
-        // such a request deserves.
+        // Wider than a port: the API refuses a range that ends beyond the last port, as it should.
         _ => format!("{first}/{}", u32::from(first) + u32::from(count) - 1),
     }
 }
 
-/// `80` → 80..=80, `10/20` → 10..=20, `Any` and whatever we cannot read → every port: what is not
-/// understood is not free.
+/// `80` → 80..=80, `10/20` → 10..=20, `Any` and any unreadable text → every port: ports that cannot
+/// be read must not count as free.
 fn port_range(text: &str) -> RangeInclusive<u16> {
     let (first, last) = text.split_once('/').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
@@ -187,31 +187,31 @@ fn port_range(text: &str) -> RangeInclusive<u16> {
     }
 }
 
-/// Whether an entry forwards yet.
+/// State of a forward entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardEntryStatus {
     /// Being created or changed.
     Pending,
-    /// Forwarding.
+    /// Forwarding, and able to take a change.
     Available,
-    /// On its way out.
+    /// Being deleted by the cloud.
     Deleting,
-    /// A word we do not know.
+    /// Any status that Waygate does not know.
     Other,
 }
 
 /// The interface that owns a private address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eni {
-    /// Its ID.
+    /// ID of the interface, `eni-…`.
     pub eni_id: EniId,
-    /// Its vSwitch.
+    /// vSwitch of the interface, `vsw-…`.
     pub vswitch_id: VSwitchId,
-    /// Its zone.
+    /// Zone of the vSwitch.
     pub zone_id: ZoneId,
-    /// Its VPC.
+    /// VPC of the vSwitch.
     pub vpc_id: VpcId,
-    /// Its primary address.
+    /// Primary private address of the interface.
     pub primary_ip: Ipv4Addr,
     /// EIPs already bound to its private addresses, by private address.
     pub associated: BTreeMap<Ipv4Addr, AllocationId>,
@@ -220,28 +220,29 @@ pub struct Eni {
 /// A NAT gateway with the EIPs bound to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatGateway {
-    /// Its ID.
+    /// ID of the gateway, `ngw-…`.
     pub nat_gateway_id: NatGatewayId,
-    /// Its DNAT table.
+    /// DNAT table of the gateway, `ftb-…`.
     pub forward_table_id: ForwardTableId,
-    /// Its VPC.
+    /// VPC that the gateway serves.
     pub vpc_id: VpcId,
-    /// The zone of its own interface.
+    /// Zone of the gateway's own interface; none where the API names none.
     pub zone_id: Option<ZoneId>,
-    /// `Available` and `Normal`: able to take changes.
+    /// True if its status is `Available` and its business status `Normal`: the gateway takes
+    /// changes.
     pub available: bool,
-    /// The EIPs bound to it.
+    /// EIPs bound to the gateway.
     pub eips: Vec<GatewayEip>,
 }
 
 /// An EIP bound to a NAT gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayEip {
-    /// Its instance ID.
+    /// Instance ID of the EIP, `eip-…`.
     pub allocation_id: AllocationId,
-    /// The public address.
+    /// Public IPv4 address of the EIP.
     pub ip_address: Ipv4Addr,
-    /// A SNAT entry uses it.
+    /// True if a SNAT entry uses the EIP, too.
     pub snat: bool,
 }
 

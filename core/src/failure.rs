@@ -1,76 +1,78 @@
-//! How a call to the cloud can fail, as far as anything is decided on it.
+//! Failures of calls to the cloud, classified as far as a decision depends on the class.
 
 use std::time::Duration;
 
-/// What the outcome of a call means for the process that asked.
+/// Meaning of a failed call for the worker that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// Transport, 5xx, nonsense: the outcome is unknown; the same token again.
+    /// Transport error, 5xx or unreadable answer: the outcome is unknown; send the same token
+    /// again.
     Transient,
-    /// Too many calls; the same token later.
+    /// Too many calls: send the same token later.
     Throttled,
-    /// The thing, or its parent, is busy or not in the right state: later, as a new operation.
+    /// The resource, or its parent, is busy or in the wrong state: try later, as a new operation.
     Conflict,
-    /// An earlier send of the same token is still at work: the same token later.
+    /// An earlier send of the same token is still being processed: send the same token later.
     Processing,
-    /// What was asked for is already so.
+    /// The requested state is reached already.
     Done,
-    /// The thing is not there: a code known to mean just that, so that it may count as proof.
+    /// The resource does not exist: a code known to mean just that, so that it may count as proof.
     NotFound,
     /// A quota or the region's stock is used up.
     Quota,
-    /// The account may not: RAM, its keys, its money, risk control.
+    /// The account lacks a right: RAM policy, keys, money, risk control.
     Denied,
-    /// Asking again will give the same answer.
+    /// Permanent: the same request will get the same answer again.
     Permanent,
 }
 
-/// Whom a refusal concerns: what else would be refused for the same reason now. Where that is not
-/// known it is [`FailureScope::Change`]: a change that is tried in vain costs a call, one that is
-/// held back for nothing costs a pod its address.
+/// Extent of a refusal: which other changes would be refused for the same reason now. An unknown
+/// extent counts as [`FailureScope::Change`]: a change that is tried in vain costs a call, a change
+/// that is deferred without need costs a pod its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureScope {
-    /// This change alone: what it asks for, or the EIP, interface, address pool or bandwidth
+    /// The change alone, for its parameters, or for the EIP, interface, address pool or bandwidth
     /// package that it names.
     Change,
-    /// A forward entry: this one, or at a gateway that waits until all of them are at rest, another
-    /// one.
+    /// A forward entry, the same or another one, at a gateway that waits until none of its entries
+    /// is changing.
     Entry,
     /// Every change at the NAT gateway.
     Gateway,
-    /// Every call of the account, or every one of this action: its rate, quota, rights, keys and
-    /// money, its region, and the cloud itself.
+    /// Every call of the account, or every call of this action: rate, quota, rights, keys, money,
+    /// region, and the cloud itself.
     Account,
 }
 
 /// A change that the cloud did not confirm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallFailure {
-    /// What it means.
+    /// Class of the failure.
     pub class: FailureClass,
-    /// Whether the cloud surely did not, and will not, carry the change out.
+    /// True if the cloud certainly has not carried the change out, and will not.
     pub definite: bool,
-    /// Whether the request left this process; a refusal before that says nothing of earlier sends.
+    /// True if the request left this process; a refusal before that proves nothing about earlier
+    /// sends.
     pub sent: bool,
-    /// Whom it concerns, this change or more; none where no answer came that says so.
+    /// Extent of the refusal; none if no answer came that says so.
     pub scope: Option<FailureScope>,
-    /// One word in CamelCase for a condition.
+    /// CamelCase reason for the pod's condition.
     pub reason: &'static str,
-    /// For people; the same for every try, so that a repeated refusal does not change the pod's
-    /// condition.
+    /// Message for people; the same for every try, so that a repeated refusal does not change the
+    /// pod's condition.
     pub message: String,
-    /// How long the cloud asks us to wait, where it said so.
+    /// Time that the cloud asks its caller to wait, if the answer names one.
     pub retry_after: Option<Duration>,
 }
 
 impl CallFailure {
-    /// Whether nothing was sent, because the account's rate left no call in time.
+    /// True if nothing was sent because the account's rate had no permit free in time.
     pub fn lacks_permit(&self) -> bool {
         !self.sent && self.class == FailureClass::Throttled
     }
 
-    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that
-    /// are not at rest yet.
+    /// True if a NAT gateway refused the change only because other changes are under way or entries
+    /// are still changing.
     pub fn is_gateway_busy(&self) -> bool {
         self.class == FailureClass::Conflict
             && matches!(self.scope, Some(FailureScope::Gateway | FailureScope::Entry))

@@ -1,5 +1,5 @@
-//! Names of things in the cloud, in the cluster and in the store, each a type of its own so that
-//! none is taken for another.
+//! Identifiers of resources in the cloud, the cluster and the store, each of its own type, so that
+//! one cannot be passed for another.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,7 +12,7 @@ macro_rules! ids {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the ID as it is; whether the thing exists is for its owner to say.
+            /// Takes the ID unchecked; only its owner can say if the resource exists.
             pub fn new(id: impl Into<String>) -> Self {
                 Self(id.into())
             }
@@ -38,13 +38,13 @@ ids! {
     NatGatewayId,
     /// The DNAT table of a gateway, `ftb-…`.
     ForwardTableId,
-    /// One DNAT entry, `fwd-…`.
+    /// A DNAT entry of a gateway, `fwd-…`.
     ForwardEntryId,
     /// An elastic network interface, `eni-…`.
     EniId,
     /// A virtual private cloud, `vpc-…`.
     VpcId,
-    /// A vSwitch, `vsw-…`.
+    /// A vSwitch of a VPC, `vsw-…`.
     VSwitchId,
     /// A zone such as `cn-hangzhou-j`.
     ZoneId,
@@ -52,12 +52,12 @@ ids! {
     RegionId,
     /// A shared bandwidth package, `cbwp-…`.
     BandwidthPackageId,
-    /// `metadata.uid` of a pod.
+    /// UID of a pod, `metadata.uid`.
     PodUid,
 }
 
-/// A lease in the store. Random, so that it, and every name made of it, stays unique after a
-/// restore.
+/// ID of a lease in the store. Random, so that the ID, and every name made of it, stays unique
+/// after a restore of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseId(pub uuid::Uuid);

@@ -1,5 +1,5 @@
-//! What the store knows of one lease: what is held, where it points, and what has been asked of the
-//! cloud and not been answered.
+//! Leases as the store holds them: the EIP or ports held, the target, and the constraints between
+//! leases.
 
 use crate::facts::Eni;
 use crate::ids::{
@@ -12,71 +12,72 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-/// One thing held for one pod, as the store has it.
+/// An EIP, or a set of ports, held for one pod; a row of the store, which is the job, too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
-    /// Its ID.
+    /// Random ID, part of every tag and entry name.
     pub id: LeaseId,
-    /// EIP or DNAT.
+    /// Kind of address: EIP or DNAT.
     pub kind: Kind,
-    /// The pod's namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// The pod's name, and that of the custom resource.
+    /// Name of the pod, and of the custom resource.
     pub pod_name: String,
-    /// The pod it is for: a pod of the same name with another UID is another pod.
+    /// UID of the pod that holds the lease: a pod of the same name with another UID is another pod.
     pub pod_uid: PodUid,
-    /// `Kind/name` of the pod's controller: only its pods succeed one another.
+    /// `Kind/name` of the pod's controller: only pods of the same controller succeed one another.
     pub controller: Option<String>,
-    /// What the pod asks for, as last taken over.
+    /// Request that the lease follows, as last taken from the pod's annotations.
     pub request: Request,
-    /// Where it stands in its life.
+    /// Phase of the lease's life.
     pub phase: Phase,
-    /// The EIP held; none for DNAT.
+    /// EIP that the lease has; none for DNAT.
     pub eip: Option<LeasedEip>,
-    /// The ports held; none for an EIP.
+    /// Ports that the lease has; none for an EIP.
     pub ports: Vec<LeasedPort>,
-    /// Where it points; set before the first call that binds or forwards, cleared when nothing can
-    /// point there any more.
+    /// Private address that the EIP or the entries point at; set before the first call that binds
+    /// or forwards, cleared when nothing can point there any more.
     pub target: Option<Target>,
-    /// Grows with every target.
+    /// Generation of the target: grows by one with every target.
     pub generation: i32,
-    /// Whether this lease is the one that writes the custom resource of its name.
+    /// True if this lease is the one that writes the custom resource of its name.
     pub resource: bool,
     /// Definite reads in a row that did not show what was published.
     pub doubts: i32,
-    /// Its gateway had no room for all its entries: what it has there is given back.
+    /// Vacating: the gateway had no room for all entries, and those that exist there are being
+    /// deleted.
     pub spilling: bool,
-    /// What it has was published, to this pod or to a former one.
+    /// True if the address was published, to this pod or to a former one.
     pub told: bool,
-    /// `namespace/name` of the pod that took its given EIP over, for good.
+    /// `namespace/name` of the pod that preempted this one and has its given EIP for good.
     pub lost_to: Option<String>,
-    /// Since when its pod is gone while its entries stand for a successor to take them over; until
-    /// they point elsewhere.
+    /// Start of the handover: the pod is gone, its entries stay for a successor; none before, and
+    /// after the entries point elsewhere.
     pub parted_at: Option<Timestamp>,
-    /// When it was made, or taken over by its pod.
+    /// Creation time, or the time when the present pod took the lease over.
     pub created_at: Timestamp,
-    /// While kept: when it ends; none while only a person can end it.
+    /// End of the retention; none if only a person can end it, and in the other phases.
     pub ends_at: Option<Timestamp>,
 }
 
-/// Where a lease stands in its life.
+/// Phase of a lease's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Announced at admission; no pod has been seen yet, and perhaps none will be.
+    /// Announced at admission; no pod has been observed yet, and perhaps none will be.
     Headstart,
-    /// A pod asks for it; not all of it is there yet.
+    /// A pod asks for the address; some of it is still missing.
     Wanted,
     /// The address works and was published.
     Held,
-    /// The pod is gone; what it had waits, bound to nothing, for a successor of its name.
+    /// The pod is gone; the EIP or the ports wait, unbound, for a successor of its name.
     Kept,
-    /// On its way out, for good.
+    /// Releasing: everything is given back; final.
     Ending,
 }
 
 impl Phase {
-    /// As the store writes it.
+    /// Phase as the store writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Headstart => "headstart",
@@ -88,92 +89,94 @@ impl Phase {
     }
 }
 
-/// The EIP of a lease.
+/// EIP of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedEip {
-    /// Its ID.
+    /// Instance ID of the EIP, `eip-…`.
     pub allocation_id: AllocationId,
-    /// Its address.
+    /// Public IPv4 address of the EIP.
     pub ip_address: Ipv4Addr,
-    /// Allocated by us, and so ours to release. A given one is not.
+    /// True if managed: allocated by Waygate, so Waygate's to release. A given EIP is not.
     pub ours: bool,
 }
 
-/// One port of a lease, with a forward entry of its own or as part of one that covers several.
+/// A port of a lease, with a forward entry of its own or as part of one that covers several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasedPort {
-    /// The gateway's EIP.
+    /// EIP of the gateway, `eip-…`.
     pub allocation_id: AllocationId,
-    /// Its address.
+    /// Public address of that EIP.
     pub external_ip: Ipv4Addr,
-    /// The external port.
+    /// External port of this one port.
     pub external_port: u16,
-    /// The first external port of its entry: its own, unless the entry covers adjacent ports.
+    /// First external port of the entry that covers this port; equal to `external_port` unless the
+    /// entry covers adjacent ports.
     pub head: u16,
-    /// The pod's port, and the protocol of both.
+    /// The pod's port, and the protocol of both ends.
     pub exposed: ExposedPort,
-    /// The gateway.
+    /// NAT gateway that forwards the port, `ngw-…`.
     pub gateway_id: NatGatewayId,
-    /// Its DNAT table.
+    /// DNAT table of the gateway, `ftb-…`.
     pub table_id: ForwardTableId,
-    /// The entry, once the cloud has named it.
+    /// Forward entry, once an answer or a read has named it.
     pub entry_id: Option<ForwardEntryId>,
-    /// The cloud has accepted the entry's deletion.
+    /// True if the cloud has accepted the deletion of the entry.
     pub deleted: bool,
 }
 
 impl LeasedPort {
-    /// The protocol of both ends.
+    /// Protocol of both ends of the port.
     pub fn protocol(&self) -> Protocol {
         self.exposed.protocol
     }
 
-    /// Whether one forward entry covers both.
+    /// True if one forward entry covers both ports.
     fn shares_entry_with(&self, other: &Self) -> bool {
         (self.head, self.protocol(), &self.allocation_id)
             == (other.head, other.protocol(), &other.allocation_id)
     }
 }
 
-/// What one forward entry covers: a port, or adjacent ones that are mapped position by position.
+/// Port range of one forward entry: a port, or adjacent ports that are mapped position by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'a> {
-    /// The first port, outside and inside.
+    /// First port of the range, with its external and internal end.
     pub head: &'a LeasedPort,
-    /// How many there are.
+    /// Number of ports in the range, at least 1.
     pub ports: u16,
 }
 
 impl Run<'_> {
-    /// The external ports.
+    /// External ports of the range.
     pub fn external(&self) -> RangeInclusive<u16> {
         self.head.external_port
             ..=self.head.external_port.saturating_add(self.ports.saturating_sub(1))
     }
 
-    /// The pod's ports.
+    /// Pod's ports of the range.
     pub fn internal(&self) -> RangeInclusive<u16> {
         self.head.exposed.port..=self.head.exposed.port.saturating_add(self.ports.saturating_sub(1))
     }
 }
 
-/// How long entries stand for a successor: a StatefulSet makes it within a second, and until it has
-/// an IP they forward to one that may soon be another pod's.
+/// Duration of a handover: a StatefulSet makes the successor within a second, and until the
+/// successor has an IP the entries forward to an address that may soon be another pod's.
 const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
 
 impl Lease {
-    /// `namespace/name` of its pod.
+    /// `namespace/name` of the pod.
     pub fn pod(&self) -> String {
         format!("{}/{}", self.namespace, self.pod_name)
     }
 
-    /// Until when its entries stand for a successor to take them over; none while its pod is there,
-    /// or once they point elsewhere.
+    /// End of the handover, up to which the entries stay for a successor; none while the pod
+    /// exists, and after the entries point elsewhere.
     pub fn handover_until(&self) -> Option<Timestamp> {
         self.parted_at.map(|since| since + HANDOVER)
     }
 
-    /// The forward entries that the lease's ports make, in the order of their first ports.
+    /// Port ranges that the lease's ports make, one per forward entry, in the order of their first
+    /// ports.
     pub fn runs(&self) -> Vec<Run<'_>> {
         let heads = self.ports.iter().filter(|port| port.external_port == port.head);
         let count = |head: &LeasedPort| {
@@ -185,26 +188,25 @@ impl Lease {
     }
 }
 
-/// The private address a lease points at, and the interface that owns it.
+/// The private address that a lease points at, with the interface that owns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The interface.
+    /// Interface that owns `private_ip`, `eni-…`.
     pub eni_id: EniId,
-    /// Its vSwitch.
+    /// vSwitch of the interface, `vsw-…`.
     pub vswitch_id: VSwitchId,
-    /// Its zone.
+    /// Zone of the interface.
     pub zone_id: ZoneId,
-    /// Its VPC.
+    /// VPC of the interface.
     pub vpc_id: VpcId,
-    /// The pod's address.
+    /// IPv4 address of the pod.
     pub private_ip: Ipv4Addr,
-    /// Whether that is the interface's primary address, which the API leaves out where it shows a
-    /// binding.
+    /// True if it is the interface's primary address, which the API leaves out of a binding.
     pub primary: bool,
 }
 
 impl Target {
-    /// The pod's address on the interface that owns it.
+    /// Target for `private_ip` on the interface that owns it.
     pub fn of(eni: &Eni, private_ip: Ipv4Addr) -> Self {
         Self {
             eni_id: eni.eni_id.clone(),
@@ -217,91 +219,93 @@ impl Target {
     }
 }
 
-/// The ports of one forward entry, by the first of them.
+/// Identifies the ports of one forward entry by the first of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortKey {
-    /// The gateway's EIP.
+    /// EIP of the gateway, `eip-…`.
     pub allocation_id: AllocationId,
-    /// TCP or UDP.
+    /// TCP or UDP, on both ends.
     pub protocol: Protocol,
-    /// The first external port.
+    /// First external port of the entry.
     pub port: u16,
 }
 
-/// Adjacent ports of a pool, whoever has them.
+/// Adjacent external ports of an EIP, free or in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpan {
-    /// The gateway's EIP.
+    /// EIP of the gateway, `eip-…`.
     pub allocation_id: AllocationId,
-    /// None: both.
+    /// TCP or UDP; none stands for both.
     pub protocol: Option<Protocol>,
-    /// The external ports.
+    /// External ports of the span.
     pub ports: RangeInclusive<u16>,
 }
 
-/// What others leave for a lease that has no EIP yet.
+/// Addresses that other leases leave or hold for a lease that has no EIP yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EipSources {
-    /// The configuration lets a younger pod take a given EIP from an older one, or from another
-    /// interface (`eipController.allowTakeover`).
+    /// True if the configuration lets a younger pod take a given EIP from an older one, or from a
+    /// foreign interface (`eipController.allowTakeover`).
     pub takeover: bool,
-    /// The lease that has the given EIP.
+    /// Current holder: the lease that has the given EIP.
     pub holder: Option<Holder>,
-    /// A lease on its way out that leaves a PrePaid EIP, bought just like the one asked for, unused
-    /// until it expires.
+    /// Reusable prepaid EIP: a lease in phase releasing that leaves a PrePaid EIP with the same
+    /// settings unused until it expires.
     pub spare: Option<LeaseId>,
-    /// The address that time took from a former lease of this pod's name less than seven days ago.
+    /// Former address: the EIP address of a lease of this pod's name whose retention expired less
+    /// than seven days ago.
     pub former: Option<Ipv4Addr>,
 }
 
-/// Who has the given EIP.
+/// Current holder of the given EIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// `namespace/name` of its pod.
+    /// `namespace/name` of the holder's pod.
     pub pod: String,
-    /// Whether it will have it much longer.
+    /// State that decides if the holder can be preempted.
     pub standing: Standing,
 }
 
-/// Whether the holder of a given EIP can be asked for it.
+/// State of the given EIP's holder, as seen from a pod that names the same EIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Its pod is older, and was given the EIP as this one is.
+    /// The holder's pod is older, and names the EIP as this pod does; preemption is possible.
     Older,
-    /// Its pod is the younger one, or did not name the EIP.
+    /// The holder's pod is younger, or did not name the EIP.
     Younger,
-    /// It is giving it up.
+    /// The holder's lease is giving the EIP up.
     Leaving,
 }
 
-/// What earlier reads and refusals told of the gateway on which a lease's ports stand.
+/// Facts from earlier reads and refusals about the gateway on which a lease's ports lie.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayFact {
-    /// How many entries stood when it last refused another; none once that is long ago.
+    /// Number of entries at the gateway's last quota refusal; none if that is long ago.
     pub full_at: Option<usize>,
-    /// SNAT uses the lease's EIP, too.
+    /// True if SNAT uses the lease's EIP, too.
     pub snat: bool,
-    /// Why it takes no changes, for people.
+    /// Unavailable reason: why the gateway or the EIP takes no changes, as text for people.
     pub trouble: Option<String>,
-    /// We may not modify entries, only create and delete them.
+    /// True if the account may not modify entries, only create and delete them.
     pub modify_denied: bool,
-    /// So many of its pods have lost their entries within a few minutes that no more are told: one
-    /// mistake hit all, or the reads are wrong. Services inside the cluster need no forward entry,
-    /// and would lose all their pods at once.
+    /// True while the loss limit holds: many pods of the gateway have lost their entries within a
+    /// few minutes, so no more conditions go False. Either one mistake hit all pods or the reads
+    /// are wrong; Services inside the cluster need no forward entry, and would lose all their
+    /// endpoints at once.
     pub losses_held: bool,
 }
 
 macro_rules! constraints {
     ($($(#[$doc:meta])* $name:ident = $index:literal),+ $(,)?) => {
-        /// What the store lets only one lease have: its unique indexes that one lease's write can
-        /// meet because of another's.
+        /// Unique index of the store that a write of one lease can violate because of another
+        /// lease.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Constraint { $($(#[$doc])* $name),+ }
         impl Constraint {
-            /// All of them.
+            /// Every constraint, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The index's name in the store's schema.
+            /// Name of the index in the store's schema.
             pub fn index(self) -> &'static str {
                 match self { $(Self::$name => $index),+ }
             }
@@ -312,27 +316,27 @@ macro_rules! constraints {
 constraints! {
     /// A pod has one live lease of a kind.
     LeaseOfPod = "lease_pod",
-    /// One lease writes the custom resource of a name.
+    /// A custom resource of a name is written by one lease.
     CustomResource = "lease_name",
     /// An EIP is held by one lease.
     HeldEip = "lease_eip",
-    /// One EIP is bound to a private address.
+    /// A private address has one EIP bound to it.
     BoundIp = "lease_target",
-    /// One lease is kept for a name and controller.
+    /// A name and controller have one retained lease.
     KeptLease = "lease_kept",
-    /// One entry forwards to a port of a private address.
+    /// A port of a private address has one entry that forwards to it.
     ForwardedPort = "port_internal",
-    /// One change of a thing in the cloud is unresolved at a time.
+    /// A resource in the cloud has one unresolved change at a time.
     OpenOperation = "operation_unresolved",
 }
 
-/// Whether there was room for a lease's ports.
+/// Result of reserving a lease's ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// The lease has its ports.
+    /// All of the lease's ports are reserved.
     Yes,
-    /// No EIP has room for all of them.
+    /// No EIP has enough free ports for all of them.
     NoRoom,
-    /// Nor would it help: these gateways, at least, take no more forward entries.
+    /// No EIP has room, and the gateways in this list, at least, take no more forward entries.
     QuotaFull(Vec<NatGatewayId>),
 }

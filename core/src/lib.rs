@@ -1,5 +1,5 @@
-//! What a pod asks for and what it holds, and the plan between the two. Pure: no runtime, no
-//! database, no client, no clock.
+//! Waygate's domain: a pod's request, the lease that answers it, and the plan between the two.
+//! Pure: no runtime, no database, no client, no clock.
 //!
 //! ```text
 //! annotations ─▶ request ─┐

@@ -1,30 +1,30 @@
-//! How ownership is written where the cloud lets us write: tags on EIPs, names of forward entries.
+//! Ownership marks in the cloud: tags on EIPs, names of forward entries.
 
 use crate::ids::LeaseId;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Tag key: the store that owns the EIP.
+/// Tag key: the store that owns the EIP, by its UUID.
 pub const TAG_STORE: &str = "waygate.dev/store";
 /// Tag key: the cluster, by the UID of its kube-system namespace.
 pub const TAG_CLUSTER: &str = "waygate.dev/cluster";
-/// Tag key: the lease.
+/// Tag key: the lease that the EIP was allocated for.
 pub const TAG_LEASE: &str = "waygate.dev/lease";
-/// Tag key: the pool of EIPs bought beforehand that people put the EIP into; its value is the
-/// pool's name.
+/// Tag key: the EIP pool that an operator puts an EIP into; the value is the pool's name.
 pub const TAG_POOL: &str = "waygate.dev/eip-pool";
 
-/// On whose behalf things are made in the cloud.
+/// Owner of what Waygate makes in the cloud: a store and a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The lease store.
+    /// UUID of the lease store.
     pub store: Uuid,
     /// UID of the cluster's kube-system namespace.
     pub cluster: Uuid,
 }
 
 impl Owner {
-    /// The tags an EIP is born with; they find it again when the answer to its allocation was lost.
+    /// Tags that an EIP is allocated with; by them the EIP is found when the answer to its
+    /// allocation was lost.
     pub fn tags(&self, lease: LeaseId) -> BTreeMap<String, String> {
         [(TAG_STORE, self.store), (TAG_CLUSTER, self.cluster), (TAG_LEASE, lease.0)]
             .map(|(key, id)| (key.to_owned(), id.to_string()))
@@ -42,19 +42,19 @@ impl Owner {
         )
     }
 
-    /// Reads an entry's name; none if it is not one of this store's and cluster's.
+    /// Reads an entry's name; none if it is not of this store and cluster.
     pub fn read_entry_name(&self, name: &str) -> Option<EntryName> {
         read_entry_name(name).filter(|name| name.owner == *self)
     }
 
-    /// Whether an entry's name is of a lease of this store, whichever cluster's; another store's
-    /// entries are a stranger's.
+    /// True if an entry's name is of a lease of this store, in any cluster; the entries of another
+    /// store are foreign.
     pub fn shares_store(&self, name: &str) -> bool {
         read_entry_name(name).is_some_and(|name| name.owner.store == self.store)
     }
 }
 
-/// Reads an entry's name, whichever store's and cluster's it is; none if it is not Waygate's.
+/// Reads an entry's name, of any store and cluster; none if the name is not Waygate's.
 pub fn read_entry_name(name: &str) -> Option<EntryName> {
     let parts: Vec<_> = name.split('.').collect();
     let ["wg2", store, cluster, lease, generation] = parts[..] else { return None };
@@ -63,14 +63,14 @@ pub fn read_entry_name(name: &str) -> Option<EntryName> {
     Some(EntryName { owner, lease: LeaseId(id(lease)?), generation: generation.parse().ok()? })
 }
 
-/// What a forward entry's name tells.
+/// The parts of a forward entry's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryName {
-    /// On whose behalf it was made.
+    /// Store and cluster that made the entry.
     pub owner: Owner,
-    /// The lease it was made for.
+    /// Lease that the entry was made for.
     pub lease: LeaseId,
-    /// The target it was made for.
+    /// Generation of the target that the entry was made for.
     pub generation: i32,
 }
 

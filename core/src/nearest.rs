@@ -1,12 +1,11 @@
-//! Which known name somebody meant who wrote an unknown one.
+//! Finds the known name that the author of an unknown one probably meant.
 
-/// The known name closest to `word`, if it is close enough to be a slip of the keyboard rather than
-/// another word.
+/// The known name closest to `word`, if the two are close enough for a typing slip.
 ///
-/// Letter case, `_` and `-` do not count as differences, so that `portRangeBegin`'s neighbours and
-/// `natgw_id` are found too.
+/// Letter case, `_` and `-` do not count as differences, so that `natgw_id` finds `natgwId`, too.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Longer words are no slip, and comparing them costs time that a hostile author decides over.
+    /// Longer words are no slip, and their comparison would cost time that a hostile author decides
+    /// over.
     const LONGEST: usize = 64;
     let word = folded(word);
     if word.is_empty() || word.len() > LONGEST {
@@ -25,7 +24,7 @@ fn folded(word: &str) -> Vec<char> {
     word.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
-/// Edits between two words: a letter too many, too few, wrong, or two swapped (optimal string
+/// Edits between two words: a letter too many, missing, wrong, or two swapped (optimal string
 /// alignment).
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();

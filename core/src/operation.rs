@@ -1,5 +1,5 @@
-//! One change of the cloud on its way: intended, queued at its gateway or sent, and settled once
-//! its end is known.
+//! Operations: changes on their way to the cloud. Intended, queued at a gateway or sent, and
+//! settled once the outcome is known.
 
 use crate::change::Change;
 use crate::retry::Patience;
@@ -7,73 +7,73 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A change to ask of the cloud.
+/// A change that the plan asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
-    /// What is changed: at most one unresolved operation stands on it.
+    /// Resource that is changed: at most one unresolved operation exists for it.
     pub resource: String,
-    /// The change.
+    /// Change to send, with all its parameters.
     pub change: Change,
 }
 
-/// A change that was intended and whose end is not known yet.
+/// A change that was intended and whose outcome is not known yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// Its ID, which is its `ClientToken`.
+    /// Operation ID, which is the `ClientToken` of every send.
     pub id: Uuid,
-    /// What it changes.
+    /// Resource that the operation changes.
     pub resource: String,
-    /// The change, as every send of it carries it.
+    /// Change, as every send of the operation carries it.
     pub change: Change,
-    /// Whether it is on its way to the cloud.
+    /// Progress on its way to the cloud.
     pub sending: Sending,
-    /// No send of it is expected to take effect after this.
+    /// Fence: no send of the operation is expected to take effect after this time.
     pub fence_until: Timestamp,
-    /// Reads after the fence that showed no effect.
+    /// Reads without effect: reads after the fence that showed none.
     pub misses: i32,
-    /// Its last send was refused for sure, and an earlier one may still take effect: it is not sent
-    /// again, and ends when that can arrive no more.
+    /// True if the operation awaits its fence: the cloud definitely refused the last send, but an
+    /// earlier one may still take effect. No more sends follow; the operation ends at the fence.
     pub waits_out: bool,
 }
 
-/// Where an unresolved operation is on its way to the cloud.
+/// Progress of an unresolved operation on its way to the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// It waits in its gateway's lane, and may be withdrawn.
+    /// Queued at its gateway, not sent yet; the plan may take it back.
     Queued,
-    /// It was sent, and somebody waits for the answer.
+    /// Sent; a worker waits for the answer.
     Sent,
-    /// It was sent, and whoever waited for the answer did not get one, or is no more.
+    /// Sent, and the answer was lost: the worker that waited got none, or has died.
     Unanswered,
 }
 
-/// Why a queued operation was not carried out, for the lease to tell and to wait for; written by
-/// the lane that asked.
+/// Rejection: why a queued operation was not carried out, and how long to wait; written to the
+/// lease by the gateway sender, published in the pod's condition by the claim holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// For programs.
+    /// Reason in CamelCase, for programs.
     pub reason: String,
-    /// For people.
+    /// Message for people, with the cloud's own words.
     pub message: String,
-    /// When to try again.
+    /// Back-off curve until the next try.
     pub patience: Patience,
-    /// Not before so many seconds have passed.
+    /// Least wait before the next try, in seconds.
     pub at_least_seconds: u32,
 }
 
-/// How an operation ended.
+/// Outcome of a settled operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The cloud said so, or a read shows its effect.
+    /// Carried out: the cloud said so, or a read shows the effect.
     Done,
-    /// A definite refusal, with no other send unanswered.
+    /// Definitely refused, with no other send unanswered.
     Refused,
-    /// Its fence has passed and two reads show no effect.
+    /// Without effect: the fence has passed and two reads showed none.
     Void,
 }
 
 impl Outcome {
-    /// As the store writes it.
+    /// Outcome as the store writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",

@@ -1,11 +1,11 @@
-//! What a pod asks for, after its annotations were read and found right.
+//! The address that a pod requests, after its annotations were parsed and found valid.
 
 use crate::ids::{AllocationId, BandwidthPackageId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// All that a pod asks for. Each thing is a lease of its own.
+/// All addresses that a pod requests; each becomes a lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// The pod's public IPv4 address.
@@ -13,48 +13,48 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// One by one.
+    /// All requests, at most one today.
     pub fn iter(&self) -> impl Iterator<Item = &Request> {
         self.address.iter()
     }
 
-    /// The one of this kind.
+    /// The request of this kind, if there is one.
     pub fn of_kind(&self, kind: Kind) -> Option<&Request> {
         self.iter().find(|request| request.kind() == kind)
     }
 
-    /// The kinds asked for.
+    /// The kinds of all requests.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> {
         self.iter().map(Request::kind)
     }
 }
 
-/// The one public address a pod asks for. An EIP and DNAT exclude each other: the cloud refuses to
+/// A pod's request for a public address. An EIP and DNAT exclude each other: the cloud refuses to
 /// bind an EIP to an address that has a forward entry (`BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// An Elastic IP of its own.
+    /// An Elastic IP for this pod alone.
     Eip(EipRequest),
-    /// Ports on a NAT gateway.
+    /// Forwarded ports on a shared NAT gateway.
     Dnat(DnatRequest),
 }
 
-/// Which of the two kinds a lease is of. Closed: it is a column, a metric label and part of names.
+/// The kind of a lease. Closed, because it is a column, a metric label and part of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// An Elastic IP of the pod's own.
+    /// Elastic IP of a single pod.
     Eip,
     /// Ports on a NAT gateway.
     Dnat,
 }
 
 impl Kind {
-    /// Both, for loops.
+    /// Both kinds, for iteration.
     pub const ALL: [Self; 2] = [Self::Eip, Self::Dnat];
 
-    /// `eip` or `dnat`.
+    /// Lower-case name, `eip` or `dnat`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eip => "eip",
@@ -62,7 +62,8 @@ impl Kind {
         }
     }
 
-    /// The readiness gate, and the pod condition that answers it.
+    /// The readiness gate of this kind, which is also the type of the pod condition that Waygate
+    /// writes.
     pub fn gate(self) -> &'static str {
         match self {
             Self::Eip => "k8s.aliyun.com/eip",
@@ -71,19 +72,19 @@ impl Kind {
     }
 }
 
-/// How long what was given outlives its pod, for a successor of the same name.
+/// Time that an address outlives its pod, for a successor of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Not at all.
+    /// Released with the pod.
     Not,
-    /// So many seconds.
+    /// Retained for this many seconds.
     Seconds(u64),
-    /// Until a person deletes the custom resource.
+    /// Retained until an operator deletes the custom resource.
     Always,
 }
 
 impl Request {
-    /// How long it is kept. A given EIP is its owner's to keep.
+    /// The retention that the request asks for; none for a given EIP, which Waygate never releases.
     pub fn keep(&self) -> Keep {
         match self {
             Self::Eip(EipRequest { source: EipSource::Given(_), .. }) => Keep::Not,
@@ -97,7 +98,8 @@ impl Request {
         }
     }
 
-    /// Whether a pod that had this and now asks for `wanted` needs another address or other ports.
+    /// True if a pod that had this request and now has `wanted` needs another address or other
+    /// ports.
     pub fn needs_another_lease(&self, wanted: &Self) -> bool {
         match (self, wanted) {
             (Self::Eip(had), Self::Eip(wanted)) => match (&had.source, &wanted.source) {
@@ -111,7 +113,7 @@ impl Request {
         }
     }
 
-    /// Its kind.
+    /// The kind of address requested.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Eip(_) => Kind::Eip,
@@ -120,53 +122,53 @@ impl Request {
     }
 }
 
-/// An EIP for one pod.
+/// A request for an EIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EipRequest {
-    /// Where the EIP comes from.
+    /// The source of the EIP.
     pub source: EipSource,
-    /// What becomes of it when the pod goes.
+    /// The fate of the EIP when the pod is gone.
     pub release: ReleaseStrategy,
 }
 
-/// Where a pod's EIP comes from.
+/// The source of a pod's EIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EipSource {
-    /// Bought for this pod.
+    /// Allocated for this pod, with these settings.
     Allocate(EipSpec),
-    /// Named by the pod; one pod at a time, never modified, never released.
+    /// Given by instance ID: one pod at a time, never modified, never released.
     Given(AllocationId),
-    /// Any of those that people bought beforehand and tagged with this pool's name; never modified,
-    /// never released.
+    /// Any EIP that was bought beforehand and tagged with this pool's name; never modified, never
+    /// released.
     Pool(String),
 }
 
-/// What an EIP to be allocated should be like. Absent means the cloud's default, except where the
-/// original set another.
+/// Settings of an EIP to be allocated. Absent means the cloud's default, except where the original
+/// controller set another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EipSpec {
     /// Peak bandwidth in Mbit/s.
     pub bandwidth: u32,
-    /// How traffic is billed; the original's default is `PayByTraffic`, the cloud's is not.
+    /// Billing of traffic; the original's default is `PayByTraffic`, the cloud's is not.
     pub internet_charge_type: InternetChargeType,
-    /// How the instance is billed.
+    /// Billing of the EIP itself; `PostPaid` by default.
     pub instance_charge_type: InstanceChargeType,
-    /// Line type.
+    /// Line type, such as `BGP`; the cloud's default if absent.
     pub isp: Option<String>,
-    /// `pippool-…`
+    /// Address pool to allocate from, `pippool-…`; the cloud's own pool if absent.
     pub public_ip_address_pool_id: Option<String>,
-    /// `rg-…`
+    /// Resource group, `rg-…`; the account's default group if absent.
     pub resource_group_id: Option<String>,
-    /// Joined after allocation, left before release.
+    /// Shared bandwidth package, joined after allocation and left before release.
     pub bandwidth_package: Option<BandwidthPackageId>,
-    /// Name; the cloud takes none for PrePaid.
+    /// Name in the cloud; the cloud accepts none for PrePaid.
     pub name: Option<String>,
-    /// Description.
+    /// Description in the cloud's console.
     pub description: Option<String>,
-    /// Such as `AntiDDoS_Enhanced`.
+    /// Security protections, such as `AntiDDoS_Enhanced`.
     pub security_protection_types: Vec<String>,
-    /// The user's own tags.
+    /// The user's tags, without those of Waygate.
     pub tags: BTreeMap<String, String>,
 }
 
@@ -188,17 +190,17 @@ impl Default for EipSpec {
     }
 }
 
-/// How an EIP's traffic is billed.
+/// Billing of an EIP's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InternetChargeType {
-    /// By data moved.
+    /// Billed by data transferred.
     PayByTraffic,
-    /// By peak bandwidth.
+    /// Billed by peak bandwidth.
     PayByBandwidth,
 }
 
 impl InternetChargeType {
-    /// As the API writes it.
+    /// The spelling of the cloud's API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PayByTraffic => "PayByTraffic",
@@ -207,17 +209,17 @@ impl InternetChargeType {
     }
 }
 
-/// How an EIP itself is billed.
+/// Billing of the EIP itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstanceChargeType {
-    /// Until released.
+    /// Pay-as-you-go, billed until released.
     PostPaid,
-    /// By the month; cannot be released before it expires.
+    /// Subscription by the month; cannot be released before it expires.
     PrePaid,
 }
 
 impl InstanceChargeType {
-    /// As the API writes it.
+    /// The spelling of the cloud's API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PostPaid => "PostPaid",
@@ -226,41 +228,41 @@ impl InstanceChargeType {
     }
 }
 
-/// What becomes of an allocated EIP when its pod goes.
+/// The fate of an allocated EIP when its pod is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseStrategy {
     /// Released with the pod.
     #[default]
     Follow,
-    /// Kept until a person deletes the PodEIP.
+    /// Retained until an operator deletes the PodEIP.
     Never,
-    /// Kept for a while.
+    /// Retained for a time after the pod's end.
     Ttl {
-        /// How long, in seconds (fractions of a second are rounded up).
+        /// Retention in seconds; fractions of a second are rounded up.
         seconds: u64,
-        /// As the user wrote it, a Go duration such as `5m30s`.
+        /// The user's spelling, a Go duration such as `5m30s`.
         text: String,
     },
 }
 
-/// Ports on a NAT gateway for one pod.
+/// A request for ports on a NAT gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnatRequest {
-    /// The pod's ports, in the order asked for; never empty, never twice the same.
+    /// Ports of the pod in the order requested; never empty, without duplicates.
     pub ports: Vec<ExposedPort>,
-    /// External address and ports are kept over restarts of a stateful pod.
+    /// True if a stateful pod keeps its external address and ports over restarts.
     pub fixed: bool,
-    /// The external port must equal the internal one.
+    /// True if each external port must equal the internal one.
     pub same_port: bool,
 }
 
-/// One port of the pod.
+/// A port of the pod to expose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ExposedPort {
-    /// 1–65535.
+    /// Port number from 1 to 65535.
     pub port: u16,
-    /// TCP or UDP.
+    /// Transport protocol, TCP or UDP.
     pub protocol: Protocol,
 }
 
@@ -270,18 +272,18 @@ impl fmt::Display for ExposedPort {
     }
 }
 
-/// What a forwarded port speaks.
+/// Transport protocol of a forwarded port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// TCP.
+    /// TCP, IP protocol 6.
     Tcp,
-    /// UDP.
+    /// UDP, IP protocol 17.
     Udp,
 }
 
 impl Protocol {
-    /// Lower case, as annotations and custom resources write it.
+    /// Lower-case name, as in annotations and custom resources.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",

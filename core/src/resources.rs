@@ -1,8 +1,8 @@
 //! The custom resources that other programs read: `PodEIP` and `PodDNAT` of group
-//! `alibabacloud.com`, field by field as the original controller wrote them. Served at `v1beta1`
-//! (stored, because OpenKruiseGame reads that and ships its own PodDNAT at only that) and `v1` with
-//! one schema. No field is required and unknown ones are preserved: objects written by others must
-//! stay valid.
+//! `alibabacloud.com`, field by field as the original controller wrote them. Version `v1beta1` is
+//! stored, because OpenKruiseGame reads it and ships its own PodDNAT at only that version; `v1` has
+//! the same schema. No field is required and unknown ones are preserved: objects written by other
+//! programs must stay valid.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -11,24 +11,25 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Finalizer of PodEIP: the object stays until its EIP is unbound.
+/// Finalizer of PodEIP: keeps the object until its EIP is unbound.
 pub const POD_EIP_FINALIZER: &str = "podeip-controller.alibabacloud.com/finalizer";
-/// Finalizer of PodDNAT: the object stays until its entries are deleted.
+/// Finalizer of PodDNAT: keeps the object until its entries are deleted.
 pub const POD_DNAT_FINALIZER: &str = "natgw-controller";
-/// Annotation on a custom resource: the lease that writes it.
+/// Annotation on a custom resource with the ID of the lease that writes it.
 pub const LEASE_ANNOTATION: &str = "waygate.dev/lease";
-/// Annotation by which a person says that a deleted custom resource means it: `"true"` releases
-/// what it stands for.
+/// Annotation by which an operator confirms the deletion of a custom resource: `"true"` also
+/// releases the address it describes.
 pub const RELEASE_ANNOTATION: &str = "waygate.dev/release";
-/// Annotation on a custom resource: the pod it speaks of. A pod of the same name may be another.
+/// Annotation on a custom resource with the UID of its pod; a later pod of the same name has
+/// another UID.
 pub const POD_UID_ANNOTATION: &str = "waygate.dev/pod-uid";
 
-/// Annotation by which Helm leaves an object standing that is no longer in a chart.
-/// OpenKruiseGame's charts up to 0.9 brought these definitions, its later ones do not: without the
-/// annotation an upgrade deletes them, and every custom resource with them.
+/// Annotation that makes Helm keep an object that is no longer in a chart. OpenKruiseGame's charts
+/// up to 0.9 contained these definitions, later ones do not: without the annotation an upgrade
+/// deletes the definitions and every custom resource with them.
 const HELM_KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
-/// What a pod's EIP is, and what becomes of it.
+/// The EIP of a pod, its source and its release.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "alibabacloud.com",
@@ -49,25 +50,25 @@ const HELM_KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PodEipSpec {
-    /// The EIP's instance ID.
+    /// Instance ID of the EIP, `eip-…`.
     #[serde(rename = "allocationID", default, skip_serializing_if = "Option::is_none")]
     pub allocation_id: Option<String>,
-    /// The shared bandwidth package it joins.
+    /// Shared bandwidth package that the EIP joins, `cbwp-…`.
     #[serde(rename = "bandwidthPackageID", default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_package_id: Option<String>,
-    /// Where it comes from and when it is released.
+    /// Source of the EIP, and time of its release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_type: Option<AllocationType>,
 }
 
-/// Where an EIP comes from and when it is released.
+/// Source of an EIP, and time of its release.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllocationType {
     /// `Auto`: allocated for the pod. `Static`: named by the pod.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// `Follow`, `TTL` or `Never`.
+    /// Release strategy: `Follow`, `TTL` or `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_strategy: Option<String>,
     /// For `TTL`: a Go duration, counted from the pod's end.
@@ -75,35 +76,35 @@ pub struct AllocationType {
     pub release_after: Option<String>,
 }
 
-/// What the EIP of a pod shows.
+/// Observed state of a pod's EIP.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodEipStatus {
-    /// The interface it is bound to.
+    /// Network interface that the EIP is bound to, `eni-…`.
     #[serde(rename = "networkInterfaceID", default, skip_serializing_if = "Option::is_none")]
     pub network_interface_id: Option<String>,
-    /// The pod's address.
+    /// Private IPv4 address of the pod.
     #[serde(rename = "privateIPAddress", default, skip_serializing_if = "Option::is_none")]
     pub private_ip_address: Option<String>,
-    /// The public address. OpenKruiseGame takes the pod for ready when this is not empty.
+    /// Public IPv4 address. OpenKruiseGame considers the pod ready when this is not empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eip_address: Option<String>,
-    /// Line type.
+    /// Line type, such as `BGP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isp: Option<String>,
-    /// `PayByTraffic` or `PayByBandwidth`.
+    /// Billing of traffic: `PayByTraffic` or `PayByBandwidth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub internet_charge_type: Option<String>,
-    /// Resource group.
+    /// Resource group of the EIP, `rg-…`.
     #[serde(rename = "resourceGroupID", default, skip_serializing_if = "Option::is_none")]
     pub resource_group_id: Option<String>,
-    /// The EIP's name.
+    /// Name of the EIP in the cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Address pool.
+    /// Address pool of the EIP, `pippool-…`.
     #[serde(rename = "publicIpAddressPoolID", default, skip_serializing_if = "Option::is_none")]
     pub public_ip_address_pool_id: Option<String>,
-    /// Shared bandwidth package.
+    /// Shared bandwidth package of the EIP, `cbwp-…`.
     #[serde(rename = "bandwidthPackageID", default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_package_id: Option<String>,
     /// Peak bandwidth in Mbit/s.
@@ -115,12 +116,12 @@ pub struct PodEipStatus {
     /// The EIP's status in the cloud, such as `InUse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// When the pod was last known to be there, RFC 3339.
+    /// Time when the pod was last known to exist, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_last_seen: Option<String>,
 }
 
-/// What ports of a gateway forward to a pod.
+/// The ports of a NAT gateway that are forwarded to a pod.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "alibabacloud.com",
@@ -140,49 +141,49 @@ pub struct PodEipStatus {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PodDnatSpec {
-    /// The interface that owns the pod's address.
+    /// Network interface that has the pod's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eni: Option<String>,
-    /// Its vSwitch.
+    /// vSwitch of the network interface, `vsw-…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vswitch: Option<String>,
-    /// Its zone.
+    /// Zone of the network interface, such as `cn-hangzhou-j`.
     #[serde(rename = "zoneID", default, skip_serializing_if = "Option::is_none")]
     pub zone_id: Option<String>,
-    /// The public address.
+    /// Public IPv4 address, an EIP of the gateway.
     #[serde(rename = "externalIP", default, skip_serializing_if = "Option::is_none")]
     pub external_ip: Option<String>,
-    /// The pod's address.
+    /// Private IPv4 address of the pod.
     #[serde(rename = "internalIP", default, skip_serializing_if = "Option::is_none")]
     pub internal_ip: Option<String>,
     /// The protocol of the first port; each entry of the status names its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// The NAT gateway's ID: so the original fills it, whatever the field is called.
+    /// ID of the NAT gateway, despite the field name: the original controller fills it like this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_id: Option<String>,
-    /// Which external port leads to which port of the pod.
+    /// External ports and the pod's ports behind them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_mapping: Option<Vec<PortMapping>>,
-    /// Retired.
+    /// Retired; Waygate never sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_port: Option<String>,
-    /// Retired.
+    /// Retired; Waygate never sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub internal_port: Option<String>,
-    /// Retired.
+    /// Retired; Waygate never sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_id: Option<String>,
 }
 
-/// An external port and the pod's port behind it; ports are strings, as the original has them.
+/// An external port and the pod's port behind it; both are strings, as in the original.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
-    /// On the gateway.
+    /// Port on the gateway's EIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_port: Option<String>,
-    /// On the pod.
+    /// Port of the pod, forwarded to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub internal_port: Option<String>,
 }
@@ -191,39 +192,39 @@ pub struct PortMapping {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodDnatStatus {
-    /// One for each exposed port, in the order asked for. OpenKruiseGame counts them.
+    /// One entry for each exposed port, in the order requested. OpenKruiseGame counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<Vec<PodDnatEntry>>,
-    /// When the entries were first complete, RFC 3339.
+    /// Time when the entries were first complete, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
 }
 
-/// One forward entry that works.
+/// A forward entry that works.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodDnatEntry {
-    /// The public address.
+    /// Public IPv4 address, an EIP of the gateway.
     #[serde(rename = "externalIP", default, skip_serializing_if = "Option::is_none")]
     pub external_ip: Option<String>,
-    /// On the gateway.
+    /// Port on the gateway's EIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_port: Option<String>,
-    /// The pod's address.
+    /// Private IPv4 address of the pod.
     #[serde(rename = "internalIP", default, skip_serializing_if = "Option::is_none")]
     pub internal_ip: Option<String>,
-    /// On the pod.
+    /// Port of the pod, forwarded to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub internal_port: Option<String>,
-    /// `tcp` or `udp`.
+    /// Protocol in lower case: `tcp` or `udp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_protocol: Option<String>,
-    /// The entry's ID.
+    /// ID of the forward entry, `fwd-…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward_entry_id: Option<String>,
 }
 
-/// Both definitions, each served at both versions and kept by Helm.
+/// Both definitions, served at both versions and protected from Helm.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
     [PodEIP::crd(), PodDNAT::crd()].map(|definition| kept_by_helm(both_versions(definition)))
 }

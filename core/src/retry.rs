@@ -1,32 +1,32 @@
-//! When a lease that must wait is looked at again.
+//! Back-off: the time until a waiting lease is looked at again.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// When to look again. The worker turns it into a time, growing with the number of waits in a row,
-/// with jitter.
+/// Class of a wait, each with a back-off curve. The worker turns it into a time that grows with the
+/// number of waits in a row, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patience {
-    /// The cloud is at it: fractions of a second, then seconds.
+    /// The cloud applies a change: fractions of a second, then seconds.
     Poll,
-    /// Somebody else must act, and we shall be told: seconds.
+    /// Another actor must do something, and an event will wake the lease: seconds.
     Event,
-    /// A gateway's lane must get to it, and wakes the lease: a second, then a minute.
+    /// The gateway sender must send the change, and wakes the lease: a second, then a minute.
     Turn,
-    /// A person must act, or others must give something back: seconds, then a minute.
+    /// A person must act, or other pods must free something: seconds, then a minute.
     Person,
-    /// The pod must exit, and we shall be told: half a minute.
+    /// The pod must exit, and an event will wake the lease: half a minute.
     Exit,
-    /// All is well: minutes.
+    /// No change is awaited; a periodic check: minutes.
     Idle,
-    /// At this moment.
+    /// Until this moment, without growth.
     Until(Timestamp),
 }
 
 impl Patience {
-    /// Whether what is waited for is under way and mostly over before anyone could read of it.
+    /// True if the awaited change is under way and usually over before a person could read of it.
     pub fn is_short(self) -> bool {
         matches!(self, Self::Poll | Self::Turn)
     }
@@ -36,16 +36,17 @@ impl Patience {
 /// seconds.
 const fn curve(patience: Patience) -> (f64, f64, f64) {
     match patience {
-        // A bind or an entry takes one to three seconds; a describe is shared by all that wait, so
-        // looking often costs little.
+        // A bind or an entry takes one to three seconds; all waiting leases share one describe
+        // call, so frequent reads cost little.
         Patience::Poll => (0.15, 1.5, 3.0),
-        // Events wake the lease; this is for those that are lost, and for what sends none (another
+        // Events wake the lease; the timer covers lost events, and changes that send none (another
         // pod's EIP, a free port).
         Patience::Event => (0.5, 1.7, 10.0),
-        // A turn at a gateway may take minutes, and its answer wakes the lease: the second look
-        // says what is awaited, the others are for an answer that was not recorded.
+        // A change may wait minutes in a gateway's queue, and its answer wakes the lease: the
+        // second look reports what is awaited, the later ones are for an answer that was not
+        // recorded.
         Patience::Turn => (1.0, 60.0, 60.0),
-        // A quota, a right, a setting: every try costs a call, and what helps takes a person
+        // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
         Patience::Person => (2.0, 1.7, 60.0),
         Patience::Exit => (30.0, 1.0, 30.0),
@@ -53,31 +54,32 @@ const fn curve(patience: Patience) -> (f64, f64, f64) {
     }
 }
 
-/// The time until the next look, after `tries` waits in a row; `spread` around 1 keeps leases out
-/// of step with one another.
+/// The time until the next look, after `tries` waits in a row; `spread`, a factor around 1, keeps
+/// leases from waking in step.
 pub fn delay(patience: Patience, tries: i32, now: Timestamp, spread: f64) -> Duration {
     if let Patience::Until(moment) = patience {
         return moment.duration_since(now).try_into().unwrap_or_default();
     }
     let (first, growth, longest) = curve(patience);
+    // Every curve reaches its longest wait within 30 waits; the bound keeps the power finite.
     let seconds = (first * growth.powi(tries.clamp(0, 30))).min(longest);
     Duration::try_from_secs_f64(seconds * spread).unwrap_or_default()
 }
 
-/// What a lease waited for before, and how often in a row.
+/// The lease's previous waits: their reason and their number in a row.
 #[derive(Clone, Copy, Debug)]
 pub struct History<'a> {
-    /// The reason of its last wait.
+    /// Reason of the lease's last wait.
     pub reason: Option<&'a str>,
-    /// Waits in a row for that reason.
+    /// Number of waits in a row for that reason.
     pub tries: i32,
-    /// How often in a row a queued change of it was refused, while one such refusal is being told:
-    /// between two of them the change waited in a queue, for another reason.
+    /// Number of refusals in a row of a queued change, set while a rejection is reported: between
+    /// two refusals the change waited in a queue, for another reason.
     pub refusals: Option<i32>,
 }
 
 impl History<'_> {
-    /// Waits in a row for `reason`, before the one that begins now.
+    /// Number of waits in a row for `reason`, before the wait that begins now.
     pub fn tries_for(&self, reason: &str) -> i32 {
         match self.refusals {
             Some(refusals) => refusals,

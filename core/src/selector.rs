@@ -1,39 +1,39 @@
-//! Kubernetes' label selector, decided here, so that registrations, policy and worker agree on whom
-//! we serve.
+//! Kubernetes' label selector, evaluated locally, so that admission registrations, the policy and
+//! the worker select the same namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Selects by labels; all requirements must hold. The empty selector selects everything.
+/// Selects objects by labels; all requirements must hold. The empty selector selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    /// What must hold.
+    /// Conditions on single labels, all required.
     pub requirements: Vec<Requirement>,
 }
 
-/// One thing that must hold of a label.
+/// A condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
-    /// The label.
+    /// Key of the label.
     pub key: String,
-    /// What must hold of it.
+    /// Test of the label's value or presence.
     pub operator: Operator,
 }
 
-/// What must hold of a label.
+/// Test of a label's value or presence, with the names of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
     /// Present, with one of these values.
     In(BTreeSet<String>),
     /// Absent, or with another value.
     NotIn(BTreeSet<String>),
-    /// Present.
+    /// Present, with any value.
     Exists,
-    /// Absent.
+    /// Absent, with no value at all.
     DoesNotExist,
 }
 
 impl LabelSelector {
-    /// Whether an object with these labels is selected.
+    /// True if an object with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|requirement| requirement.holds(labels.get(&requirement.key)))
     }

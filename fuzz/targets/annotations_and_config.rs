@@ -1,6 +1,6 @@
-//! What a pod's author and an administrator may write.
+//! Fuzzes the parsers of annotations and of the configuration file.
 //!
-//! Input: annotations, one `key=value` a line with `\n` for a line end in a value, then a line
+//! Input: annotations, one `key=value` per line with `\n` for a line end in a value, then a line
 //! `---`, then a configuration file.
 #![no_main]
 
@@ -12,7 +12,7 @@ use waygate_core::annotations::{Context, gate_for, read, wanted_kind};
 use waygate_core::config::Config;
 use waygate_core::request::Request;
 
-/// Shorter ones stand in other words by chance.
+/// In characters; shorter secrets occur in other words by chance.
 const SHORTEST_SECRET: usize = 8;
 
 fuzz_target!(|input: &str| {
@@ -65,7 +65,7 @@ fn check_reading(
     );
 }
 
-/// A secret that stands in the file once must not stand in what is logged of it.
+/// A secret that occurs once in the file must not occur in its logged form.
 fn check_secrets(config: &Config, file: &str) {
     let Some(credential) = &config.credential else { return };
     let shown = format!("{config:?}");

@@ -1,18 +1,18 @@
-//! What the client makes of any answer.
+//! Fuzzes the client with arbitrary answers of the cloud.
 //!
-//! Input: a line `ACTION STATUS HEADER`, where `HEADER` is what the headers say that tell how long
-//! to wait; the rest is the body.
+//! Input: a line `ACTION STATUS HEADER`, where `HEADER` is the value of the headers that give a
+//! waiting time; the rest is the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use waygate_cloud::fuzzing::{read_as_everything, read_as_refusal};
 use waygate_cloud::{Class, Error};
 
-/// Some codes mean different things for different actions.
+/// Actions for which some codes have different meanings.
 const ACTIONS: [&str; 3] = ["CreateForwardEntry", "UnassociateEipAddress", "DescribeEipAddresses"];
 
-/// Action, code, message and request ID are cut to 100, 100, 300 and 100 characters; the rest are
-/// our words.
+/// In characters: action, code, message and request ID are cut to 100, 100, 300 and 100; the rest
+/// is fixed text.
 const LONGEST_TEXT: usize = 800;
 
 fuzz_target!(|input: &[u8]| {
@@ -35,7 +35,7 @@ fn check(error: &Error, status: u16) {
     let text = error.to_string();
     assert!(
         text.chars().count() < LONGEST_TEXT && !text.chars().any(char::is_control),
-        "{text:?} is not fit for a condition"
+        "{text:?} cannot be shown in a condition"
     );
     assert!(
         !error.reason().is_empty() && error.reason().chars().all(char::is_alphanumeric),
@@ -44,11 +44,11 @@ fn check(error: &Error, status: u16) {
     );
     assert!(
         !error.is_definite() || (status < 500 && error.code().is_some()),
-        "{text}: what nobody refused was not refused for good"
+        "{text}: a failure that the cloud did not answer is not definite"
     );
     assert!(
         error.class() != Class::NotFound || error.code().is_some(),
-        "{text}: only the cloud's own word proves absence"
+        "{text}: only an error code of the cloud proves absence"
     );
     assert!(error.retry_after().is_none_or(|wait| !wait.is_zero()));
 }

@@ -1,10 +1,9 @@
-//! What the simulator makes of any sequence of requests, signed or not, through its own front
-//! doors.
+//! Fuzzes the simulator with sequences of requests, signed or not, through its public routers.
 //!
-//! Input: requests as HTTP writes them (`METHOD TARGET`, headers, an empty line, a body), parted by
-//! lines of `---`. Targets that begin with `/admin` go to the admin without that prefix, so that
-//! clocks move and faults are set. Every other request is sent twice: as it stands, then with its
-//! signature made good, so that both the verifier and the actions behind it are reached.
+//! Input: requests as HTTP writes them (`METHOD TARGET`, headers, an empty line, a body), separated
+//! by lines of `---`. Targets that begin with `/admin` go to the admin router without that prefix,
+//! so that clocks move and faults are set. Every other request is sent twice: unchanged, then with
+//! a valid signature, so that both the verifier and the actions behind it are reached.
 #![no_main]
 
 use axum::Router;
@@ -23,10 +22,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tower::ServiceExt as _;
 
-/// Sequences that find more in one input than this are found as two.
+/// Requests of one input that are sent, at most; a longer sequence is found as two inputs.
 const MOST_REQUESTS: usize = 12;
 
-/// In the runtime's own time, which jumps: a held answer costs nothing.
+/// In the runtime's paused time, which jumps: a delayed answer costs nothing.
 const PATIENCE: Duration = Duration::from_hours(1);
 
 const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -69,7 +68,7 @@ fuzz_target!(|input: &str| {
     check_state(&simulator.cloud().state());
 });
 
-/// A request before it is one.
+/// A request before it is sent.
 struct Sent {
     method: Method,
     target: String,
@@ -100,8 +99,8 @@ impl Sent {
         }
     }
 
-    /// Makes the signature good with the key, its nonce new and its date now; false where no
-    /// signature can be.
+    /// Signs the request with the key, a new nonce and the current date; false if it cannot be
+    /// signed.
     fn sign(&mut self, (id, secret): &(String, String), number: usize) -> bool {
         let Ok(uri) = self.target.parse::<Uri>() else { return false };
         let params =
@@ -144,8 +143,8 @@ impl Sent {
     }
 }
 
-/// The answer's status and body; none where the connection was hung up, nothing was answered in
-/// time, or nothing could be asked.
+/// The answer's status and body; none if the connection was closed, no answer came in time, or the
+/// request could not be built.
 async fn send(router: &Router, sent: &Sent) -> Option<(u16, Value)> {
     let mut request = Request::new(Body::from(sent.body.clone()));
     *request.uri_mut() = sent.target.parse().ok()?;
@@ -170,7 +169,7 @@ fn check_answer(answer: Option<&(u16, Value)>, is_signed: bool) {
     assert!(!is_signed || !forged || injected, "a good signature was refused: {body}");
 }
 
-/// Whatever was asked for, no address is shared and no port is forwarded twice.
+/// Checks that no address is shared and no port is forwarded twice, after any sequence of requests.
 fn check_state(state: &Value) {
     let rows = |name: &str| state[name].as_array().into_iter().flatten();
     let mut addresses = BTreeSet::new();

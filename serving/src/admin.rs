@@ -1,7 +1,8 @@
 //! The admin endpoints, plain HTTP on an address of their own: `/livez`, `/readyz` and `/metrics`.
 //!
-//! Invariant: readiness never lies. It is the conjunction of named checks, each held by whoever can
-//! tell, and an answer that says no names what is missing. A draining process is not ready.
+//! Invariant: the process is ready only if all named checks pass. Each check is set by the part of
+//! the process that it describes, and a negative answer names the failing checks. A draining
+//! process is not ready.
 
 use axum::Router;
 use axum::extract::State;
@@ -24,24 +25,24 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Check>>>);
 
-/// One named check: failing until set.
+/// A named check; fails until it is set.
 #[derive(Clone, Debug, Default)]
 pub struct Check(Arc<AtomicBool>);
 
 impl Check {
-    /// Says whether the check passes now.
+    /// Records the current result of the check.
     pub fn set(&self, passes: bool) {
         self.0.store(passes, Ordering::Release);
     }
 }
 
 impl Readiness {
-    /// The check of this name, failing at first.
+    /// The check of this name, registered on first use; fails until set.
     pub fn check(&self, name: &'static str) -> Check {
         self.0.lock().entry(name).or_default().clone()
     }
 
-    /// The checks that do not pass; empty means ready.
+    /// Names of the checks that fail; empty means ready.
     pub fn missing(&self) -> Vec<&'static str> {
         let checks = self.0.lock();
         checks
@@ -59,7 +60,7 @@ struct Shared {
     token: CancellationToken,
 }
 
-/// Serves until `token` is cancelled.
+/// Serves the admin endpoints until `token` is cancelled.
 pub async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
@@ -70,7 +71,7 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
 }
 
-/// The endpoints as a router, for servers that add endpoints of their own.
+/// The admin endpoints as a router, for servers that add endpoints to them.
 pub fn router(registry: Arc<Registry>, readiness: Readiness, token: CancellationToken) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

@@ -1,9 +1,9 @@
-//! A certificate and its key, read from files and read again when they change.
+//! A certificate and its key, read from files and reloaded when they change.
 //!
 //! The kubelet replaces a mounted Secret by swapping the symlink `..data`, so the files themselves
 //! never change and a watch on them sees nothing: the content is read again every few seconds
-//! instead. A pair that cannot be used, as when the two files were read on either side of a swap,
-//! is reported, and the old one serves on.
+//! instead. An unusable pair, as when the two files were read on either side of a swap, is
+//! reported, and the previous pair stays in use.
 
 use crate::admin::Check;
 use axum_server::tls_rustls::RustlsConfig;
@@ -24,28 +24,28 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::error::chain;
 
-/// How often the files are read. A renewed certificate has 30 days to be picked up, but a rotated
-/// authority only as long as its predecessor stays in the registrations' bundle.
+/// Interval between two reads of the files. A renewed certificate has 30 days to be loaded, but a
+/// rotated authority only as long as its predecessor stays in the registrations' bundle.
 pub const EVERY: Duration = Duration::from_secs(5);
 
-/// Why a pair of files cannot be served.
+/// Reason that a pair of files cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
     #[error("cannot read {0}")]
     File(PathBuf, #[source] io::Error),
-    /// A file holds no PEM text of this sort.
+    /// A file holds no PEM text of the expected kind.
     #[error("cannot read {0} as PEM")]
     Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
     /// The certificate file is empty.
-    #[error("{0} holds no certificate")]
+    #[error("{0} contains no certificate")]
     Empty(PathBuf),
-    /// Certificate and key do not fit each other, or are of no use.
+    /// The certificate and the key do not match, or TLS cannot use them.
     #[error("certificate and key cannot be used together")]
     Unfit(#[source] rustls::Error),
 }
 
-/// What became of a pair of files that had changed.
+/// Metric label: result of reading a changed pair of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
     Loaded,
@@ -66,19 +66,19 @@ struct Labels {
     outcome: Outcome,
 }
 
-/// A pair of files and what was last read from them.
+/// A pair of files and the state of their last read.
 #[derive(Debug)]
 pub struct Certificates {
     cert: PathBuf,
     key: PathBuf,
     reads: Family<Labels, Counter>,
-    /// Of the content last tried, good or bad, so that each is tried and reported once.
+    /// Hash of the content last tried, usable or not, so that each is tried and reported once.
     tried: Option<u64>,
     ready: Check,
 }
 
 impl Certificates {
-    /// Files that may not be there yet; `ready` passes once they have been read.
+    /// Watches files that may not exist yet; `ready` passes once they have been loaded.
     pub fn new(
         cert: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
@@ -88,7 +88,7 @@ impl Certificates {
         let counted = Family::<Labels, Counter>::default();
         registry.register(
             "certificate_reads",
-            "Changed certificate files, by whether they could be used",
+            "Changed certificate files by outcome of loading them",
             counted.clone(),
         );
         Self { cert: cert.into(), key: key.into(), reads: counted, tried: None, ready }
@@ -108,7 +108,7 @@ impl Certificates {
         }
     }
 
-    /// Lets `config` serve what the files hold from now on; returns once `token` is cancelled.
+    /// Keeps `config` up to date with the files; returns once `token` is cancelled.
     pub async fn keep(mut self, config: RustlsConfig, every: Duration, token: CancellationToken) {
         while token.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             if let Some(changed) = self.changed().await {
@@ -117,10 +117,11 @@ impl Certificates {
         }
     }
 
-    /// What the files hold, if that is new and can be used.
+    /// The content of the files; none if unchanged or unusable.
     async fn changed(&mut self) -> Option<Arc<ServerConfig>> {
         let read =
             async { Ok::<_, Error>((read(&self.cert).await?, read(&self.key).await?)) }.await;
+        // Errors are hashed too: a lasting read error is reported once.
         let content = read.as_ref().map_err(ToString::to_string).map(|(cert, key)| (cert, key));
         let hash = hash(&content);
         if self.tried == Some(hash) {
@@ -140,7 +141,7 @@ impl Certificates {
                 Some(config)
             }
             Err(error) => {
-                tracing::warn!(tls.cert = %self.cert.display(), error = chain(&error), "certificate not loaded, any earlier one serves on");
+                tracing::warn!(tls.cert = %self.cert.display(), error = chain(&error), "certificate not loaded; keeping the previous one, if any");
                 self.reads.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
                 None
             }

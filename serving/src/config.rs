@@ -1,28 +1,28 @@
-//! The configuration file, as both servers read it when they start.
+//! Loading of the configuration file at the start of a server.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use waygate_core::config::{Config, Errors};
 
-/// Why a server cannot start with a configuration file.
+/// Reason that a server cannot start with a configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
     #[error("cannot read {}", .0.display())]
     File(PathBuf, #[source] io::Error),
-    /// The file says something wrong; what, belongs to the first thing that its author is told.
+    /// The file has errors; all are in the message, since an operator may see only its first line.
     #[error("{}: {_1}", _0.display())]
     Wrong(PathBuf, Errors),
 }
 
-/// Reads and checks a configuration file. Warnings go to the log.
+/// Reads and checks a configuration file; warnings go to the log.
 pub fn load(file: &Path) -> Result<Config, Error> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Error::File(file.to_owned(), error))?;
     let (config, warnings) =
         Config::parse(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
     for warning in warnings {
-        tracing::warn!(config.file = %file.display(), config.path = warning.path, "configuration: {warning}");
+        tracing::warn!(config.file = %file.display(), config.path = warning.path, %warning, "configuration warning");
     }
     Ok(config)
 }

@@ -1,5 +1,5 @@
-//! What both servers share: configuration, logs, signals, admin endpoints, TLS with reload, and the
-//! supervision of tasks.
+//! Parts that both servers share: configuration, logs, signals, admin endpoints, TLS with reload,
+//! and the supervision of tasks.
 //!
 //! ```text
 //! signals ─▶ CancellationToken ─▶ every task drains ─▶ Supervisor::run returns

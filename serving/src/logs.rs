@@ -1,4 +1,4 @@
-//! Logs, on standard error: one readable sentence a line, with dotted fields.
+//! Logs on standard error: one event per line, with dotted field names.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Readable text, for people.
     #[default]
     Text,
-    /// For log collectors.
+    /// JSON objects, for log collectors.
     Json,
 }
 
@@ -37,12 +37,12 @@ impl fmt::Display for Format {
     }
 }
 
-/// The word is no log format.
+/// The text names no log format.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("must be text or json")]
 pub struct UnknownFormat;
 
-/// Starts logging, from level `info` on; `RUST_LOG` changes that, as for every Rust program. A
+/// Starts logging from level `info` on; `RUST_LOG` overrides the level, as in most Rust programs. A
 /// second call changes nothing.
 pub fn init(format: Format) {
     let filter =
@@ -56,6 +56,6 @@ pub fn init(format: Format) {
         Format::Json => lines.json().flatten_event(true).try_init(),
     };
     if started.is_err() {
-        tracing::debug!("logging was started before");
+        tracing::debug!("logging already started");
     }
 }

@@ -1,13 +1,13 @@
-//! The first SIGTERM or SIGINT drains, the second ends.
+//! Signal handling: the first SIGTERM or SIGINT drains the process, the second exits at once.
 
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Exit status of a process that was told twice: 128 + SIGTERM, as shells count.
+/// Exit status after a second signal: 128 + SIGTERM, as shells count.
 const TOLD_TWICE: i32 = 143;
 
-/// A token that the first signal cancels. The second ends the process there and then.
+/// A token that the first signal cancels. The second signal exits the process at once.
 pub fn drain() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -15,10 +15,10 @@ pub fn drain() -> io::Result<CancellationToken> {
     let draining = token.clone();
     tokio::spawn(async move {
         either(&mut terminate, &mut interrupt).await;
-        tracing::info!("told to stop: draining; a second signal ends at once");
+        tracing::info!("stop signal received; draining, a second signal exits at once");
         draining.cancel();
         either(&mut terminate, &mut interrupt).await;
-        tracing::warn!("told to stop again: ending at once");
+        tracing::warn!("second stop signal received; exiting at once");
         std::process::exit(TOLD_TWICE);
     });
     Ok(token)

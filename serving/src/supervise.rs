@@ -1,4 +1,4 @@
-//! A dead task ends the process: nothing runs on with a part missing.
+//! Supervision of tasks: if one dies, the process ends rather than run with a part missing.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,27 +6,27 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// An error of any task.
+/// Error type of supervised tasks.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the process ends.
+/// Reason that the process ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// A task returned although nobody had asked it to.
-    #[error("the task \"{0}\" ended by itself")]
+    /// A task returned before the token was cancelled.
+    #[error("task \"{0}\" ended unexpectedly")]
     Early(&'static str),
-    /// A task failed.
-    #[error("the task \"{0}\" failed")]
+    /// A task returned an error.
+    #[error("task \"{0}\" failed")]
     Failed(&'static str, #[source] BoxError),
-    /// A task panicked.
-    #[error("the task \"{0}\" panicked")]
+    /// A task panicked; the error has the message.
+    #[error("task \"{0}\" panicked")]
     Panicked(&'static str, #[source] JoinError),
-    /// Tasks did not end in time after they were told to.
-    #[error("still at work after {} s of draining: {}", .0.as_secs(), .1.join(", "))]
+    /// Tasks were still running when the time for draining was over.
+    #[error("tasks still running after {} s of draining: {}", .0.as_secs(), .1.join(", "))]
     Late(Duration, Vec<&'static str>),
 }
 
-/// Runs the tasks of a process until one ends or all are told to.
+/// Runs the tasks of a process until one ends or the token is cancelled.
 #[derive(Debug)]
 pub struct Supervisor {
     token: CancellationToken,
@@ -40,7 +40,7 @@ impl Supervisor {
         Self { token, tasks: JoinSet::new(), names: HashMap::new() }
     }
 
-    /// Starts a task. It must return soon after the token is cancelled, and not before.
+    /// Starts a task, which must return soon after the token is cancelled and not before.
     pub fn spawn<E: Into<BoxError>>(
         &mut self,
         name: &'static str,
@@ -55,13 +55,14 @@ impl Supervisor {
     pub async fn run(mut self, drain: Duration) -> Result<(), Ended> {
         let token = self.token.clone();
         let outcome = match token.run_until_cancelled(self.next()).await {
-            // It ended because it was told to, and was heard of before the word itself.
+            // The token was cancelled, and the task's end was noticed first.
             Some(Some((_, None))) if token.is_cancelled() => Ok(()),
             Some(Some((name, failure))) => Err(failure.unwrap_or(Ended::Early(name))),
             Some(None) | None => Ok(()),
         };
         token.cancel();
         match tokio::time::timeout(drain, self.drained()).await {
+            // The first error is the cause; later ones usually follow from it.
             Ok(Some(ended)) if outcome.is_ok() => Err(ended),
             Err(_) if outcome.is_ok() => {
                 Err(Ended::Late(drain, self.names.into_values().collect()))
@@ -70,7 +71,7 @@ impl Supervisor {
         }
     }
 
-    /// The first failure among the tasks that remain.
+    /// Waits for the remaining tasks, and returns the first failure.
     async fn drained(&mut self) -> Option<Ended> {
         let mut first = None;
         while let Some((_, ended)) = self.next().await {
@@ -79,7 +80,7 @@ impl Supervisor {
         first
     }
 
-    /// The next task to end, and its failure.
+    /// The next task to end, and its failure if it failed.
     async fn next(&mut self) -> Option<(&'static str, Option<Ended>)> {
         let joined = self.tasks.join_next_with_id().await?;
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
@@ -105,7 +106,7 @@ mod tests {
         (Supervisor::new(token.clone()), token)
     }
 
-    /// A task that drains as it should.
+    /// A task that drains as required.
     async fn obedient(token: CancellationToken) -> Result<(), Infallible> {
         token.cancelled().await;
         Ok(())
@@ -145,6 +146,6 @@ mod tests {
         supervisor.spawn::<Infallible>("deaf", std::future::pending());
         token.cancel();
         let ended = supervisor.run(DRAIN).await.unwrap_err();
-        assert_eq!(ended.to_string(), "still at work after 5 s of draining: deaf");
+        assert_eq!(ended.to_string(), "tasks still running after 5 s of draining: deaf");
     }
 }

@@ -1,4 +1,4 @@
-//! The TLS listener, and the one place where the TLS provider is chosen.
+//! The TLS listener, and the choice of the TLS provider.
 
 use axum::Router;
 use axum_server::Handle;
@@ -10,20 +10,21 @@ use std::net::TcpListener;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A client that has not sent its request's head by then is cut off.
+/// Time for a client to send the head of a request; slower connections are closed.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// An idle HTTP/2 connection is asked so often whether anybody is there.
+/// Interval between two pings on an idle HTTP/2 connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Makes ring the provider of every TLS client and server of this process that does not name one.
+/// Installs ring as the provider of every TLS client and server of this process that does not name
+/// another.
 pub fn install_provider() {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("a TLS provider was installed before");
+        tracing::debug!("TLS provider already installed");
     }
 }
 
-/// Serves `router` until `token` is cancelled; then no connection is taken any more, and those at
-/// work have `drain` to finish.
+/// Serves `router` until `token` is cancelled. From then on no connection is accepted, and open
+/// ones have `drain` to finish.
 pub async fn serve(
     listener: TcpListener,
     config: RustlsConfig,

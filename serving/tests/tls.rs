@@ -80,7 +80,7 @@ impl Server {
         Self { address, token, readiness, registry, serving }
     }
 
-    /// Asks as a client that trusts only `authority`, under `name`.
+    /// Sends a request as a client that trusts only `authority`, under `name`.
     async fn ask(&self, authority: &Authority, name: &str) -> std::io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.ca_pem().as_bytes()).unwrap()).unwrap();
@@ -101,7 +101,7 @@ impl Server {
                 tokio::time::sleep(EVERY).await;
             }
         });
-        assert!(waited.await.is_ok(), "waited in vain: {what}");
+        assert!(waited.await.is_ok(), "timed out waiting: {what}");
     }
 
     fn refused_reads(&self) -> bool {
@@ -134,7 +134,7 @@ async fn a_certificates_rotation_blocks_no_pod() {
     mount_pair(files.path(), "1", &old_pair);
     let server = Server::start(files.path()).await;
 
-    // As when certificate and key were read on either side of a swap.
+    // Simulates a read of certificate and key on either side of a swap.
     mount(files.path(), "2", &new_pair.cert_pem, old_pair.key_pem.expose_secret());
     server.until("the misfit is noticed", async || server.refused_reads()).await;
     assert!(server.ask(&old, NAME).await.unwrap().contains("hello"));

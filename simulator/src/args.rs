@@ -18,22 +18,22 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Where the API listens.
+    /// Address of the signed API.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Where the admin listens: state, counts, faults, the console's hand.
+    /// Address of the admin interface: state, counts, faults, console.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub admin_listen: SocketAddr,
-    /// Where the metadata service of the nodes listens.
+    /// Address of the nodes' metadata service.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub metadata_listen: SocketAddr,
-    /// What it speaks.
+    /// Metadata protocol versions that are answered.
     #[arg(long, value_enum, default_value_t = Protocols::Both)]
     pub metadata_protocols: Protocols,
-    /// How slow and strict the cloud is.
+    /// Latencies, rates and strictness of the cloud.
     #[arg(long, value_enum, default_value_t = Profile::Realistic)]
     pub profile: Profile,
-    /// What exists from the start, as YAML or JSON; without it a built-in one serves.
+    /// Resources that exist from the start, as YAML or JSON; a built-in topology by default.
     #[arg(long)]
     pub topology: Option<PathBuf>,
     /// Seed of ids, latencies and chances.
@@ -62,17 +62,17 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {path}")]
     Unreadable {
-        /// Which file.
+        /// Path given on the command line.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
     /// The file is no topology.
-    #[error("{path} is no topology")]
+    #[error("{path} is not a valid topology")]
     Refused {
-        /// Which file.
+        /// Path given on the command line.
         path: PathBuf,
-        /// Why.
+        /// Fault found in the topology.
         source: TopologyError,
     },
 }

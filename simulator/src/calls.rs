@@ -1,4 +1,4 @@
-//! How often each action was called, and how often each refused with which code.
+//! Counts of each action's calls, and of its refusals by code.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Counts an arrival.
+    /// Counts a call that arrived.
     pub fn came(&mut self, action: &str) {
         *self.calls.entry(action.to_owned()).or_default() += 1;
     }
 
-    /// Counts a refusal.
+    /// Counts a refusal by action and code.
     pub fn refused(&mut self, action: &str, code: &str) {
         *self.errors.entry(action.to_owned()).or_default().entry(code.to_owned()).or_default() += 1;
     }

@@ -23,17 +23,17 @@ impl Cidr {
         u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
     }
 
-    /// Whether the address lies inside.
+    /// True if the address lies inside.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         address.to_bits() & Self::mask(self.length) == self.base
     }
 
-    /// Whether the whole of `other` lies inside.
+    /// True if the whole of `other` lies inside.
     pub fn covers(self, other: Self) -> bool {
         self.length <= other.length && self.contains(Ipv4Addr::from_bits(other.base))
     }
 
-    /// How many addresses it has.
+    /// Returns the number of addresses, network and broadcast address included.
     pub fn size(self) -> u64 {
         1 << (32 - u32::from(self.length))
     }
@@ -43,7 +43,7 @@ impl Cidr {
         (u64::from(offset) < self.size()).then(|| Ipv4Addr::from_bits(self.base + offset))
     }
 
-    /// How far into the network the address lies.
+    /// Returns the address' distance from the network's first address.
     pub fn offset(self, address: Ipv4Addr) -> u32 {
         address.to_bits().wrapping_sub(self.base)
     }

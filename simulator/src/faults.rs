@@ -1,9 +1,9 @@
 //! Things that go wrong on demand.
 //!
-//! A fault waits for calls of its action and does its kind to them, `times` times or without end,
-//! each time with its probability. What a fault does *before* a call (error, throttle, reset,
-//! delay) leaves the cloud untouched until the call is applied; what it does *after*
-//! (lost-response, hold) never changes what was applied.
+//! A fault waits for calls of its action and applies its kind to them, `times` times or without
+//! end, each time with its probability. Faults *before* a call (error, throttle, reset, delay)
+//! leave the cloud untouched until the call is applied; faults *after* it (lost-response, hold)
+//! never change the call's effect.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{cloud::Cloud, dice::Dice};
 
-/// What can go wrong.
+/// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -37,9 +37,9 @@ pub enum Kind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Wanted {
-    /// The action, or `*`.
+    /// Name of an action, or `*` for all.
     pub action: String,
-    /// What goes wrong.
+    /// Effect on the calls that are hit.
     pub kind: Kind,
     /// The error code, for `error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,13 +50,13 @@ pub struct Wanted {
     /// The HTTP status, for `error`; there is one for each code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How many calls it hits; without it, all.
+    /// Number of calls to hit; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// How likely it hits a call; 1 without it.
+    /// Probability of hitting a call; 1 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// How long, for `delay`; the advised wait, for `throttle`.
+    /// Milliseconds of the delay for `delay`, or of the advised wait for `throttle`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
 }
@@ -71,7 +71,7 @@ struct Fault {
     past: Option<Arc<Cloud>>,
 }
 
-/// What one fault does to one call.
+/// Effect of one fault on one call.
 pub struct Hit {
     /// As it was asked for.
     pub wanted: Wanted,
@@ -82,8 +82,8 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Withholds the answer until the fault is released or removed. Whoever waits here is counted
-    /// as held.
+    /// Withholds the answer until the fault is released or removed. Each waiting call counts as
+    /// held.
     pub async fn hold(&self) {
         let mut released = self.released.subscribe();
         if released.wait_for(|released| *released).await.is_err() {
@@ -100,7 +100,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// None yet.
+    /// Makes an empty list; `seed` decides which calls are hit.
     pub fn new(seed: u64) -> Self {
         Self { in_force: BTreeMap::new(), next: 1, dice: Dice::new(seed ^ 0xFA17) }
     }
@@ -154,14 +154,14 @@ impl Faults {
         true
     }
 
-    /// Ends a fault; what it holds goes.
+    /// Removes a fault and lets its held answers go.
     pub fn remove(&mut self, id: u64) -> bool {
         let Some(fault) = self.in_force.remove(&id) else { return false };
         fault.released.send_replace(true);
         true
     }
 
-    /// Ends all faults.
+    /// Removes all faults and lets their held answers go.
     pub fn clear(&mut self) {
         let ids: Vec<u64> = self.in_force.keys().copied().collect();
         for id in ids {
@@ -192,7 +192,7 @@ impl Faults {
     }
 }
 
-/// Whether the action only looks.
+/// True if the action changes nothing.
 fn is_read(action: &str) -> bool {
     ["Describe", "List", "Get"].iter().any(|start| action.starts_with(start))
 }

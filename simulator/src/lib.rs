@@ -1,13 +1,13 @@
-//! The VPC, ECS and STS API on localhost, true enough that the official SDKs cannot tell.
+//! The VPC, ECS and STS API on localhost, true enough that the official SDKs see no difference.
 //!
 //! ```text
 //! connection ─▶ server::api ─▶ signature ─▶ faults ─▶ cloud (pure state machine) ─▶ latency ─▶ answer
 //!               server::admin ──────────────▶ faults, counts, cloud::state, the console's hand
 //! ```
 //!
-//! It owns no knowledge of Waygate and depends on none of its crates: it is what everything else is
-//! tested against, so it follows the API's documentation and nothing else. [`topology`] documents
-//! the file that says what exists at the start.
+//! The simulator knows nothing of Waygate and depends on none of its crates. Waygate is tested
+//! against it, so it follows the API's documentation and nothing else. [`topology`] documents the
+//! file that lists the resources at the start.
 
 pub mod args;
 pub mod calls;

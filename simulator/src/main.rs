@@ -1,4 +1,4 @@
-//! The simulator's process: arguments in, one JSON line out, then serving until it is told to stop.
+//! The simulator's process: arguments in, one JSON line out, then serving until a signal ends it.
 
 use std::io::Write;
 

@@ -42,7 +42,7 @@ impl Params {
             .collect()
     }
 
-    /// Whether `name` or any of `name.1`, `name.1.Key` was sent.
+    /// True if `name` or any of `name.1`, `name.1.Key` was sent.
     pub fn has(&self, name: &str) -> bool {
         let start = format!("{name}.");
         self.get(name).is_some()
@@ -117,7 +117,7 @@ impl Params {
     }
 }
 
-/// One page of the page family.
+/// A page of the actions with `PageNumber` and `PageSize`.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     number: u32,

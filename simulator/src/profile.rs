@@ -1,5 +1,5 @@
-//! How slow and how strict the cloud is. A profile changes times, rates and which quirks show,
-//! never what is legal.
+//! Latencies and strictness of the cloud. A profile changes times, rates and which quirks show,
+//! never the rules of the API.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Profile {
     /// State changes take 0–5 ms, gateways take parallel changes, no rate limits.
     Instant,
-    /// Latencies and rates as published; one writer a gateway at a time.
+    /// Latencies and rates as published; a gateway takes one writer at a time.
     Realistic,
     /// Realistic, and a gateway takes no change while any entry is Pending or Deleting.
     Strict,
@@ -35,11 +35,11 @@ pub struct Pace {
     pub call: Span,
     /// Associating → InUse and Unassociating → Available.
     pub association: Span,
-    /// Releasing → gone.
+    /// Time from Releasing to gone.
     pub release: Span,
-    /// Pending → Available.
+    /// Time from Pending to Available.
     pub entry_pending: Span,
-    /// Deleting → gone.
+    /// Time from Deleting to gone.
     pub entry_deleting: Span,
     /// BINDING → BINDED in a bandwidth package.
     pub package: Span,
@@ -47,13 +47,13 @@ pub struct Pace {
     pub interface_visible: Duration,
     /// InUse on a gateway → entries may use the address.
     pub in_binding: Duration,
-    /// Whether a second change on a gateway or address during the first call is refused.
+    /// True if a second change on a gateway or address during the first call is refused.
     pub one_writer: bool,
-    /// Whether a gateway refuses changes while one of its entries is not Available.
+    /// True if a gateway refuses changes while one of its entries is not Available.
     pub stable_entries_only: bool,
-    /// Whether an association with a network interface must name the private address.
+    /// True if an association with a network interface must name the private address.
     pub private_address_required: bool,
-    /// Whether answers vary where the documentation and the real API disagree: protocols in lower
+    /// True if answers vary where the documentation and the real API disagree: protocols in lower
     /// case, interfaces that name their instance only in `Attachment`, as members of a trunk do.
     pub quirks: bool,
     /// Calls allowed per account in 60 s.
@@ -87,7 +87,7 @@ const fn span(from_ms: u64, to_ms: u64) -> Span {
 }
 
 impl Profile {
-    /// What this profile decides.
+    /// Returns the profile's latencies, rates and strictness.
     pub fn pace(self) -> Pace {
         match self {
             Self::Instant => Pace {

@@ -1,4 +1,4 @@
-//! The error envelope: what the API answers when it does not do what was asked.
+//! The error envelope: the API's answer to a call that it refuses.
 //!
 //! A [`Refusal`] is data, not control flow of this program: the state machine returns it, the token
 //! store replays it, and only the HTTP shell turns it into bytes.
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
-    /// HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
     /// The API's error code, misspellings included.
     pub code: String,
@@ -38,7 +38,7 @@ impl Refusal {
         Self::new(400, code, message)
     }
 
-    /// 404.
+    /// Refuses with status 404.
     pub fn not_found(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(404, code, message)
     }
@@ -84,8 +84,8 @@ impl Refusal {
         Self::new(status, code, format!("The request was refused with {code}."))
     }
 
-    /// Whether a token store keeps this answer: definite business refusals are replayed, passing
-    /// trouble is not.
+    /// True if a token store keeps this answer: definite business refusals are replayed, transient
+    /// errors are not.
     pub fn is_definite(&self) -> bool {
         self.status < 500
             && !self.code.starts_with("Throttling")

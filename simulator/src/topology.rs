@@ -1,5 +1,5 @@
-//! What exists before the first call: a region, one VPC, its zones, vSwitches, nodes and NAT
-//! gateways.
+//! Resources that exist before the first call: a region, one VPC, its zones, vSwitches, nodes and
+//! NAT gateways.
 //!
 //! A topology is YAML or JSON; `simulator --print-topology` prints the effective one as JSON in the
 //! same format, so that others make the same nodes from it:
@@ -35,9 +35,9 @@ use crate::cidr::Cidr;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Topology {
-    /// Such as `cn-hangzhou`.
+    /// Region ID, such as `cn-hangzhou`.
     pub region: String,
-    /// The one VPC.
+    /// The only VPC of the region.
     pub vpc: Vpc,
     /// Zones of the region.
     pub zones: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Topology {
     /// ECS instances that are Kubernetes nodes.
     #[serde(default)]
     pub nodes: Vec<Node>,
-    /// Internet NAT gateways.
+    /// Internet NAT gateways, in any zone.
     #[serde(default)]
     pub nat_gateways: Vec<NatGateway>,
     /// Common bandwidth packages, empty at the start.
@@ -58,62 +58,62 @@ pub struct Topology {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BandwidthPackage {
-    /// `cbwp-…`.
+    /// ID of the package, `cbwp-…`.
     pub id: String,
-    /// In Mbit/s.
+    /// Shared bandwidth in Mbit/s.
     pub bandwidth: u32,
 }
 
-/// A VPC.
+/// The VPC of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vpc {
-    /// `vpc-…`.
+    /// ID of the VPC, `vpc-…`.
     pub id: String,
-    /// Its addresses.
+    /// Address range of the VPC.
     pub cidr: Cidr,
 }
 
-/// A vSwitch.
+/// A vSwitch (subnet) of the VPC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VSwitch {
-    /// `vsw-…`.
+    /// ID of the vSwitch, `vsw-…`.
     pub id: String,
-    /// Its zone.
+    /// Zone that the vSwitch is in.
     pub zone: String,
-    /// Its addresses, within the VPC's.
+    /// Address range, within the VPC's.
     pub cidr: Cidr,
 }
 
-/// How a node's pods get their addresses.
+/// Method by which a node's pods get their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EniKind {
     /// Primary and secondary private addresses.
     Secondary,
-    /// /28 prefixes besides.
+    /// /28 prefixes besides private addresses.
     Prefix,
     /// Overlay: the VPC knows no pod of this node.
     None,
 }
 
-/// A Kubernetes node.
+/// A Kubernetes node on an ECS instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Node {
     /// The Kubernetes node's name.
     pub name: String,
-    /// `i-…`.
+    /// ID of the instance, `i-…`.
     pub instance_id: String,
-    /// Its zone.
+    /// Zone that the node is in.
     pub zone: String,
     /// The vSwitch its interfaces sit in.
     pub v_switch: String,
-    /// Where its pods' addresses come from.
+    /// Range of the pods' addresses.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: Cidr,
-    /// How they come.
+    /// Kind of the network interfaces that carry the pods' addresses.
     pub eni: EniKind,
 }
 
@@ -121,11 +121,11 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NatGateway {
-    /// `ngw-…`.
+    /// ID of the gateway, `ngw-…`.
     pub id: String,
-    /// Its DNAT table, `ftb-…`.
+    /// ID of the DNAT table, `ftb-…`.
     pub table: String,
-    /// Its zone.
+    /// Zone that the gateway is in.
     pub zone: String,
     /// EIPs bound from the start.
     pub eips: Eips,
@@ -135,19 +135,19 @@ pub struct NatGateway {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Eips {
-    /// So many, with ids and addresses of the simulator's choice.
+    /// This number, with ids and addresses of the simulator's choice.
     Count(u32),
-    /// Exactly these.
+    /// Exactly these EIPs, with their ids.
     Listed(Vec<BoundEip>),
 }
 
-/// One EIP of the topology.
+/// An EIP of the topology, bound to a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BoundEip {
-    /// `eip-…`.
+    /// ID of the EIP, `eip-…`.
     pub allocation_id: String,
-    /// The public address.
+    /// Public IPv4 address of the EIP.
     pub ip_address: Ipv4Addr,
 }
 

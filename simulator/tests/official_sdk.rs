@@ -1,8 +1,8 @@
 //! The proof that the simulator passes for the real thing: the official Python SDKs, changed in
 //! nothing but the endpoint.
 //!
-//! The SDKs come from PyPI into a virtual environment under `target/python-sdk`, made once. Where
-//! there is no Python the test fails and says so; it does not pass unproven.
+//! The SDKs come from PyPI into a virtual environment under `target/python-sdk`, made once. Without
+//! Python the test fails and says why; it never passes unproven.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 use std::{
@@ -29,7 +29,7 @@ fn run(command: &mut Command, what: &str) {
     );
 }
 
-/// The environment's Python; whoever comes first makes it, the others wait.
+/// Returns the environment's Python; the first test makes the environment, the others wait.
 fn python() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let home = target.join("python-sdk");

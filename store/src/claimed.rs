@@ -1,28 +1,30 @@
 //! The claim on a lease: the fence of every decision.
 //!
 //! ```text
-//! Store::claim ─▶ Claim ─ Store::claimed ─▶ Claimed: load, decide … finish        (owner, epoch) in every statement
+//! due lease ─ claim ─▶ Claim ─ Store + Claim ─▶ Claimed: load, decide … finish
+//!                                               (owner, epoch) in every statement
 //! ```
 //!
-//! What to do next is written by [`Claimed`] only, where its subject is: a write under a claim that
-//! has passed on touches no row, and says [`Error::ClaimLost`]. Facts are the store's: they are
-//! recorded whoever holds the claim.
+//! Decisions (the next step of a lease) are written by [`Claimed`] only, in the file of their
+//! subject: a write under a claim that has passed to another worker touches no row and returns
+//! [`Error::ClaimLost`]. Facts (the cloud's answers) are written by [`Store`] without a claim.
 
 use crate::error::Error;
 use crate::store::Store;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
 
-/// A lease that is ours for a while. Every decision is written under it, or not at all.
+/// The right of one worker to decide on a lease, until it expires or another worker claims the
+/// lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The lease.
+    /// The lease that was claimed; the fence is (owner, epoch).
     pub lease_id: LeaseId,
     pub(crate) owner: Uuid,
     pub(crate) epoch: i64,
 }
 
-/// The store as the holder of a claim has it: the only way to write a decision.
+/// The store under a claim: the only way to write a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed<'a> {
     pub(crate) store: &'a Store,
@@ -30,19 +32,20 @@ pub struct Claimed<'a> {
 }
 
 impl Store {
-    /// What the holder of this claim may do, as long as it holds.
+    /// Gives access to everything that needs this claim. Each write checks again that the claim
+    /// holds.
     pub fn claimed(&self, claim: &Claim) -> Claimed<'_> {
         Claimed { store: self, claim: *claim }
     }
 }
 
-/// A fenced write that touched no row came too late.
+/// Turns "no row matched the fence" into [`Error::ClaimLost`].
 pub(crate) fn fenced(rows: u64) -> Result<(), Error> {
     if rows == 0 { Err(Error::ClaimLost) } else { Ok(()) }
 }
 
-/// A write under a claim, as the value of the method that makes it. `$1`, `$2` and `$3` are the
-/// claim's lease, owner and epoch, the arguments come after them, and every statement compares all
+/// Runs a write under a claim and returns the method's result. `$1`, `$2` and `$3` are the claim's
+/// lease, owner and epoch, the arguments come after them, and every statement must compare all
 /// three.
 macro_rules! write_fenced {
     ($claimed:expr, $statement:literal $(, $argument:expr)* $(,)?) => {{

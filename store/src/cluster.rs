@@ -1,4 +1,4 @@
-//! Which cluster we are, and which store this is.
+//! Registers the cluster and identifies the store.
 
 use crate::error::Error;
 use crate::store::Store;
@@ -6,17 +6,18 @@ use sqlx::error::DatabaseError;
 use uuid::Uuid;
 use waygate_core::names::Owner;
 
-/// A registered cluster.
+/// A cluster that is registered in this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
     pub(crate) id: i32,
-    /// On whose behalf this cluster's things are made in the cloud.
+    /// Store and cluster, as written into tags and names of resources in the cloud.
     pub owner: Owner,
 }
 
 impl Store {
-    /// Registers the cluster, or finds it again. The UID of its kube-system namespace is what
-    /// identifies it; the configured ID is its name.
+    /// Registers the cluster, or finds it again by `uid`, the UID of its kube-system namespace.
+    /// `name` is the configured cluster ID: changing it renames the cluster. Fails if another
+    /// cluster is registered under that name.
     pub async fn register_cluster(&self, uid: Uuid, name: &str) -> Result<Cluster, Error> {
         sqlx::query!(
             "INSERT INTO cluster (cluster_uid, name) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -25,7 +26,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        // Renaming is allowed, taking another's name is not.
+        // Renaming is allowed; using another cluster's name is not.
         let renamed =
             sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name)
                 .execute(&self.pool)

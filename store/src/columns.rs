@@ -1,4 +1,4 @@
-//! Columns as types, and types as columns.
+//! Conversion between columns and the core's types.
 
 use crate::error::Error;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ pub(crate) fn port(number: i32) -> Result<u16, Error> {
     u16::try_from(number).map_err(|_| Error::corrupt(format_args!("port {number}")))
 }
 
-/// Both kinds are all that the schema allows.
+/// The schema allows no third kind, so this cannot fail.
 pub(crate) fn kind(text: &str) -> Kind {
     if text == Kind::Eip.as_str() { Kind::Eip } else { Kind::Dnat }
 }
@@ -36,12 +36,12 @@ pub(crate) fn phase(text: &str) -> Result<Phase, Error> {
         .ok_or_else(|| Error::corrupt(format_args!("phase \"{text}\"")))
 }
 
-/// The columns that name an entry's port rows.
+/// The key columns (allocation_id, proto, range start) of an entry's port rows.
 pub(crate) fn key(port: &PortKey) -> (&str, i16, i32) {
     (port.allocation_id.as_str(), port.protocol.number(), i32::from(port.port))
 }
 
-/// Whether a successor of the same name may come for it.
+/// True if the lease outlives its pod: a successor of the same name may get it.
 pub(crate) fn keeps(request: &Request) -> bool {
     request.keep() != Keep::Not
 }

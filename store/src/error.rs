@@ -1,4 +1,4 @@
-//! What can go wrong between us and Postgres, and what it means.
+//! The store's errors, and which of them are transient.
 
 use sqlx::Error as Cause;
 use waygate_core::lease::Constraint;
@@ -6,68 +6,67 @@ use waygate_core::lease::Constraint;
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another worker has the lease now, or nobody: whatever was decided on it is void.
-    #[error("the claim on the lease was lost; whoever holds it now decides")]
+    /// The claim expired or passed to another worker: decisions made under it are void.
+    #[error("the claim on the lease expired or passed to another worker; this decision is void")]
     ClaimLost,
-    /// Another process has the gateway's lane now, or nobody: nothing more is sent from here.
-    #[error("the gateway's lane was lost; whoever holds it now sends")]
+    /// The gateway lock expired or passed to another process, which alone sends from now on.
+    #[error("the gateway lock expired or passed to another process, which sends from now on")]
     LaneLost,
-    /// A unique index says no: another lease holds the thing.
-    #[error("conflict: another lease has what is unique by {}", .0.index())]
+    /// A unique index rejected the write: another lease holds the resource.
+    #[error("conflict: another lease holds the resource (unique index {})", .0.index())]
     Conflict(Constraint),
-    /// The cluster has not been registered by its worker yet.
+    /// No worker has registered the cluster yet.
     #[error(
         "cluster \"{name}\" is not registered in this lease store; its worker registers it when it first starts"
     )]
     UnknownCluster {
-        /// The configured cluster ID.
+        /// The configured cluster ID (`clusterID`).
         name: String,
     },
-    /// Two clusters with one configured ID.
+    /// Two clusters are configured with the same cluster ID.
     #[error(
         "clusterID \"{name}\" belongs to another cluster in this lease store (kube-system UID {uid}); give each cluster its own clusterID"
     )]
     ClusterNameTaken {
-        /// The configured cluster ID.
+        /// The configured cluster ID (`clusterID`).
         name: String,
-        /// The UID it is registered for.
+        /// UID of the kube-system namespace of the cluster that has the ID.
         uid: uuid::Uuid,
     },
-    /// The database's schema is not the one this program was built for.
+    /// The database's schema is older than this program needs.
     #[error(
         "the lease store's schema is at version {found}, this program needs {needed}: run `waygate-worker migrate`"
     )]
     Schema {
-        /// What the database has.
+        /// The version of the newest migration applied to the database.
         found: i64,
-        /// What we were built with.
+        /// The version of the newest migration in this program.
         needed: i64,
     },
-    /// The server may lose what it has acknowledged.
+    /// The server may lose transactions that it has acknowledged.
     #[error(
         "PostgreSQL runs with fsync=off and may lose leases that were acknowledged; turn fsync on"
     )]
     Unsafe,
-    /// The URL cannot be read. It is not shown: it holds a password.
+    /// The URL cannot be parsed. The message leaves it out because it contains a password.
     #[error("DATABASE_URL cannot be read as postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     BadUrl,
-    /// What stands in the store cannot be read.
+    /// A stored value cannot be converted to the type that this program expects.
     #[error("lease store holds what this program cannot read: {what}")]
     Corrupt {
-        /// Column and value.
+        /// The value, and what it should be.
         what: String,
     },
-    /// Postgres is away, or refused.
+    /// Postgres cannot be reached, or rejected the statement.
     #[error("lease store")]
     Database(#[source] Cause),
-    /// A migration failed.
+    /// A migration could not be applied.
     #[error("migration")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
 impl Error {
-    /// Whether the same call may go through later. What Postgres refuses for its content, it
-    /// refuses for ever.
+    /// True if the same call may succeed later. Errors about the statement or its values are final.
     pub fn is_transient(&self) -> bool {
         let Self::Database(cause) = self else { return false };
         match cause {
@@ -85,7 +84,7 @@ impl Error {
         }
     }
 
-    /// The constraint that said no, if one did.
+    /// The violated constraint, if the error is a conflict with another lease.
     pub fn conflict(&self) -> Option<Constraint> {
         if let Self::Conflict(constraint) = self { Some(*constraint) } else { None }
     }
@@ -95,12 +94,12 @@ impl Error {
     }
 }
 
-/// Whether a SQLSTATE speaks of the server or the moment, not of the statement and what is in it.
+/// True if a SQLSTATE is about the server or the moment, not about the statement or its values.
 fn is_passing(sqlstate: &str) -> bool {
-    /// Connections, logins, databases that are not there (yet), rollbacks for others' sake,
-    /// resources, locks, shutdowns and timeouts, disks.
+    /// Connections, logins, databases that do not exist (yet), rollbacks after a serialization
+    /// failure or a deadlock, resources, locks, shutdowns and timeouts, disks.
     const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
-    /// A standby, or a primary that was one; transactions that idled or took too long.
+    /// A server in recovery that takes no writes; transactions that idled or took too long.
     const CODES: [&str; 3] = ["25006", "25P03", "25P04"];
     CODES.contains(&sqlstate) || CLASSES.iter().any(|class| sqlstate.starts_with(class))
 }
@@ -118,7 +117,7 @@ impl From<Cause> for Error {
     }
 }
 
-/// The constraint that an index is; none for one that no other lease's write can meet.
+/// The constraint of this index. None for an index that no other lease's write can violate.
 fn find_constraint(index: &str) -> Option<Constraint> {
     Constraint::ALL.iter().copied().find(|constraint| constraint.index() == index)
 }
@@ -130,7 +129,7 @@ mod tests {
     use std::borrow::Cow;
     use std::error::Error as StdError;
 
-    /// A refusal with this SQLSTATE.
+    /// A database error with this SQLSTATE.
     #[derive(Debug, thiserror::Error)]
     #[error("refused: {0}")]
     struct Refusal(&'static str);

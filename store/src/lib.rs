@@ -1,17 +1,16 @@
 //! Leases and operations in Postgres: the only place with SQL.
 //!
 //! ```text
-//! webhook ─ hand_off ─▶ lease ◀─ sight, wake ─ watch
+//! webhook ─ announce ─▶ lease ◀─ observe, wake ─ watch
 //!                         │
 //!          claim ─▶ load ─┴▶ intend ─▶ (the cloud) ─▶ settle ─▶ … ─▶ finish
-//!                         └▶ queue ─▶ next_in_lane ─▶ (a gateway) ─▶ settle
+//!                         └▶ queue ─▶ dequeue ─▶ (a gateway) ─▶ settle
 //! ```
 //!
-//! What holds, by constraint and not by checks in code: a port and an EIP have one holder, a pod
-//! has one live lease of a kind, one private address is bound to one EIP, one change of a cloud
-//! resource is unresolved at a time. What the cloud answered is recorded whoever brings it, by
-//! [`Store`]; what to do next is written only under a live claim (owner, epoch), by [`Claimed`], or
-//! not at all.
+//! Constraints, not checks in code, guarantee that a port and an EIP have one holder, a pod has one
+//! live lease of a kind, one private address is bound to one EIP, and one change of a cloud
+//! resource is unresolved at a time. The cloud's answers are facts: [`Store`] records them without
+//! a claim. Decisions are written by [`Claimed`] under a live claim (owner, epoch), or not at all.
 
 mod claimed;
 mod cluster;

@@ -1,28 +1,29 @@
-//! The account's rates: every process takes its calls' turns from one row an action.
+//! The account's call rates: all processes reserve their calls in one row for each action.
 
 use crate::error::Error;
 use crate::store::Store;
 use std::time::{Duration, Instant};
 
-/// No turn is further ahead. A row that says so comes from a clock that was set back, or from a
-/// version that took turns for everyone who asked: it is begun anew, since waiting for it would
-/// hold every call up.
+/// Furthest time ahead that a row may say. A row beyond comes from a clock that was set back, or
+/// from an earlier version that reserved without a deadline: it is started anew, because waiting
+/// for it would hold up every call.
 const FARTHEST: Duration = Duration::from_mins(1);
-/// No caller waits longer, so that a row that was moved for one is never taken for such a row.
+/// Longest wait of a caller; shorter than the limit above, so that no regular reservation reaches
+/// it.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What came of asking for a turn.
+/// The answer to a request for a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateTurn {
-    /// It was taken, and comes after this.
+    /// The permit is reserved and valid after this time.
     Taken(Duration),
-    /// None comes in time, and none was taken. One may for a process that asks again after this.
+    /// No permit is free before the deadline, and none was reserved. Ask again after this time.
     Later(Duration),
 }
 
 impl Store {
-    /// Takes the next turn to call `action`, at `per_minute` calls a minute with `burst` calls at
-    /// once after a pause, where it comes by then. A turn that was taken and is not used is lost.
+    /// Reserves the next permit to call `action`, if one is free before `by`: `per_minute` calls a
+    /// minute, with `burst` calls at once after a pause. An unused permit is lost.
     pub async fn take_turn(
         &self,
         action: &str,
@@ -30,14 +31,14 @@ impl Store {
         burst: u32,
         by: Instant,
     ) -> Result<RateTurn, Error> {
-        // What flows in after a burst leaves room for it, so that no minute holds more than the
+        // The permits that accrue after a burst leave room for it, so that no minute exceeds the
         // rate.
         let apart = 60.0 / f64::from(per_minute.saturating_sub(burst).max(1));
         let mut connection = self.pool.acquire().await?;
-        // Counted only now: the caller's time goes by while it waits for a connection.
+        // Computed only now: time passes for the caller while it waits for a connection.
         let within = by.saturating_duration_since(Instant::now()).min(LONGEST);
-        // Not waiting for the disk: what a crash of Postgres may lose is a turn or two, and every
-        // call of every worker passes here.
+        // Without waiting for the disk: a crash of Postgres loses a permit or two, and every call
+        // of every worker passes through this statement.
         let asked = sqlx::query!(
             r#"WITH taken AS (
                INSERT INTO rate (action, free_at)
@@ -60,7 +61,8 @@ impl Store {
         )
         .fetch_optional(&mut *connection)
         .await?;
-        // No row: another process made it after this statement had begun, and took what there was.
+        // No row: another process inserted it after this statement began, and took the permits
+        // there were.
         let Some(asked) = asked else { return Ok(RateTurn::Later(Duration::from_secs_f64(apart))) };
         let wait = Duration::try_from_secs_f64(asked.wait).unwrap_or_default();
         Ok(if asked.taken { RateTurn::Taken(wait) } else { RateTurn::Later(wait) })

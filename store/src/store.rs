@@ -1,12 +1,12 @@
-//! The connection pool. Facts and queries are [`Store`]'s, in the files of their subjects; what
-//! only a claim holder may write is [`crate::Claimed`]'s.
+//! The connection pool. Facts and queries are methods of [`Store`], in the files of their subjects;
+//! decisions of a claim holder are methods of [`crate::Claimed`].
 
 use crate::error::Error;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::time::Duration;
 
-/// How long a statement may wait for a connection. Longer, and the caller's own deadline is past.
+/// Longest wait for a connection. After that the caller's own deadline has passed.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// A connection pool to the lease store; cheap to clone.
@@ -16,8 +16,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Prepares a pool without connecting: a process starts, and says what it lacks, while Postgres
-    /// is away.
+    /// Prepares the pool without connecting, so that a process can start, and report what it lacks,
+    /// while Postgres is away.
     pub fn connect_lazy(
         url: &SecretString,
         max_connections: u32,
@@ -28,7 +28,7 @@ impl Store {
             // The allocator's LIMIT makes the planner prefer custom plans for ever: 0.22 of the
             // insert rate instead of 0.39.
             ("plan_cache_mode", "force_generic_plan"),
-            // A lease that is acknowledged is a lease that survives a crash.
+            // An acknowledged lease must survive a crash.
             ("synchronous_commit", "on"),
             // sqlx can leave a transaction open on a connection whose `begin` was cancelled.
             ("idle_in_transaction_session_timeout", "10s"),
@@ -41,7 +41,7 @@ impl Store {
         Ok(Self { pool })
     }
 
-    /// Whether Postgres answers.
+    /// Checks that Postgres answers a query.
     pub async fn ping(&self) -> Result<(), Error> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
         Ok(())

@@ -116,7 +116,7 @@ func clusterRoleAggregation(_ context.Context, m *manager) (loop, error) {
 
 func namespaces(ctx context.Context, m *manager) (loop, error) {
 	config := m.clients.ConfigOrDie("namespace-controller")
-	// It asks for every kind there is, for each namespace that ends.
+	// For each namespace that ends, this controller lists every kind there is.
 	config.QPS, config.Burst = config.QPS*20, config.Burst*100
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

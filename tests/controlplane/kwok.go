@@ -24,10 +24,10 @@ import (
 	"sigs.k8s.io/kwok/pkg/utils/client"
 )
 
-// managedNodes tells the nodes that kwok plays from those of others.
+// managedNodes is the annotation that marks the nodes kwok plays.
 const managedNodes = "kwok.x-k8s.io/node=fake"
 
-// stages is how the testbed's pods and nodes live; kwok plays it. The file explains itself.
+// stages describes the life of the testbed's pods and nodes for kwok; its own comments explain it.
 //
 //go:embed stages.yaml
 var stages []byte
@@ -55,8 +55,8 @@ func runKwok(args []string) error {
 	return nil
 }
 
-// kwokConfig is what kwok's own command makes of no flags but --kubeconfig, --manage-nodes-with-annotation-selector and
-// --node-lease-duration-seconds.
+// kwokConfig equals the configuration of kwok's own command with the flags --kubeconfig,
+// --manage-nodes-with-annotation-selector and --node-lease-duration-seconds.
 func kwokConfig(kubeconfig string) (kwok.Config, error) {
 	config := kwok.Config{
 		Clock:                             clock.RealClock{},

@@ -1,8 +1,8 @@
 // Command controlplane is the testbed's Kubernetes and PostgreSQL in one binary.
 //
 // Called as etcd, kube-apiserver, kube-controller-manager, kube-scheduler or kwok it is that program, built from
-// its own Go module. Called as `controlplane serve` it starts all of them and PostgreSQL, says where they are, and ends them
-// when it is told to or when whoever started it is gone.
+// its own Go module. Called as `controlplane serve` it starts all of them and PostgreSQL, prints their addresses, and ends
+// them on a signal or when its parent is gone.
 //
 // Build tags leave out what is on the machine: `assets` etcd and kube-apiserver, `postgres` everything but PostgreSQL.
 package main
@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 )
 
-// usage is what a person sees who calls the binary without knowing it.
+// usage is printed when the command is unknown.
 const usage = `controlplane: the testbed's Kubernetes and PostgreSQL
 
   controlplane serve --dir DIR [--kubeconfig FILE] [--assets DIR]
@@ -48,7 +48,7 @@ func runOwn(args []string) error {
 	}
 }
 
-// exitCode says what went wrong, if anything did.
+// exitCode prints an error, if there is one, and returns the program's exit code.
 func exitCode(name string, err error) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)

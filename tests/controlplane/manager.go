@@ -28,21 +28,21 @@ import (
 )
 
 const (
-	// controllerQPS and controllerBurst bound each controller's requests: a test shall wait for Waygate, not for these.
+	// controllerQPS and controllerBurst bound each controller's requests, high enough that tests wait for Waygate only.
 	controllerQPS   = 500
 	controllerBurst = 1000
 
-	// informerResync is how often every controller looks at everything again, as in kube-controller-manager.
+	// informerResync is the interval at which each controller processes all objects again, as in kube-controller-manager.
 	informerResync = 12 * time.Hour
 
-	// discoveryRefresh is how often the kinds of the API are asked for anew, so that those of new definitions are known.
+	// discoveryRefresh is the interval at which the kinds of the API are read again, so that new definitions are known.
 	discoveryRefresh = 30 * time.Second
 )
 
 // manager runs Kubernetes' own controllers, those of them that pods, their owners and their Services need.
 //
-// kube-controller-manager's own command imports every controller and, by the volumes' ones, half of the kubelet: what is
-// not named in controllers.go is not compiled.
+// kube-controller-manager's own command imports every controller and, by the volumes' ones, half of the kubelet. Here only
+// the controllers that controllers.go names are compiled.
 type manager struct {
 	clients  clientbuilder.ControllerClientBuilder // every controller is a service account of its own
 	root     kubernetes.Interface                  // for what is there before the service accounts are
@@ -109,7 +109,7 @@ func newManager(ctx context.Context, config *rest.Config) (*manager, error) {
 	}, nil
 }
 
-// trim drops what no controller reads and most of the memory would go to.
+// trim drops fields that no controller reads and that would take most of the memory.
 func trim(object any) (any, error) {
 	if accessor, err := meta.Accessor(object); err == nil {
 		accessor.SetManagedFields(nil)
@@ -117,7 +117,7 @@ func trim(object any) (any, error) {
 	return object, nil
 }
 
-// run makes all controllers, then starts what they watch, then them, and never returns on its own.
+// run makes all controllers, starts their informers, then the controllers, and never returns on its own.
 func (m *manager) run(ctx context.Context) error {
 	loops := make([]loop, 0, len(controllers))
 	for _, controller := range controllers {

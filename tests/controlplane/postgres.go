@@ -35,8 +35,8 @@ const (
 	// restartPause lies between the end of a PostgreSQL and its next start.
 	restartPause = 200 * time.Millisecond
 
-	// shortLife is how long a PostgreSQL lives at least that could be started at all. So many shorter lives in a row are
-	// the end: it will not get better.
+	// shortLife is the shortest run of a PostgreSQL that could be started at all. After shortLives shorter runs in
+	// a row it is not started again.
 	shortLife  = time.Second
 	shortLives = 5
 )

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// stopPatience is how long a process may take to end on its own. Nothing it holds is worth more: all data is thrown away.
+// stopPatience is the time limit for a process to end on its own. It is short because all data is thrown away.
 const stopPatience = 5 * time.Second
 
 // logTail is how many lines of a dead process' log are shown.
@@ -26,7 +26,7 @@ const logTail = 15
 type processes struct {
 	dir   string        // logs are DIR/logs/NAME.log, process IDs DIR/pids/NAME
 	spawn chan func()   // work for the one thread that starts children
-	died  chan struct{} // closed when a process ended though nobody asked it to; failure says which
+	died  chan struct{} // closed when a process ended unexpectedly; failure names it
 
 	once     sync.Once
 	failure  error
@@ -42,10 +42,10 @@ type process struct {
 	stop syscall.Signal
 	born time.Time
 	done chan struct{} // closed when it has ended
-	end  string        // how; valid once done is closed
+	end  string        // exit status or signal; valid once done is closed
 }
 
-// program says how a child is started.
+// program describes a child process and its end.
 type program struct {
 	name      string
 	path      string
@@ -53,7 +53,7 @@ type program struct {
 	env       []string            // beside our own
 	owner     *syscall.Credential // nil: our own user
 	stop      syscall.Signal      // what ends it in good order, also sent by the kernel if we are killed
-	supervise func(*process)      // what happens when it ends by itself; nil: everything ends
+	supervise func(*process)      // called when it ends by itself; nil: all programs end
 }
 
 // newProcesses prepares DIR and the starting thread.
@@ -78,7 +78,7 @@ func newProcesses(dir string) (*processes, error) {
 func (p *processes) logFile(name string) string { return filepath.Join(p.dir, "logs", name+".log") }
 func (p *processes) pidFile(name string) string { return filepath.Join(p.dir, "pids", name) }
 
-// heldDown tells whether a test wants this process to stay down for a while: it created the file DIR/stopped/NAME.
+// heldDown reports whether a test keeps this process down for a while, by the file DIR/stopped/NAME.
 func (p *processes) heldDown(name string) bool {
 	_, err := os.Stat(filepath.Join(p.dir, "stopped", name))
 	return err == nil
@@ -114,9 +114,9 @@ func (p *processes) start(program program) (*process, error) {
 	return child, os.WriteFile(p.pidFile(program.name), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
 }
 
-// await notices the end of a child and decides whether it was wanted.
+// await waits for the end of a child and fails if the end was not requested.
 func (p *processes) await(child *process, program program) {
-	_ = child.cmd.Wait() // what it would say is in the state as well
+	_ = child.cmd.Wait() // the process state has the same information
 	child.end = child.cmd.ProcessState.String()
 	close(child.done)
 	_ = os.Remove(p.pidFile(child.name))

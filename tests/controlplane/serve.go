@@ -17,18 +17,18 @@ import (
 // readyPatience is how long a program may take to come up on a busy machine; two seconds are usual.
 const readyPatience = 2 * time.Minute
 
-// foreign are the programs that are taken from a folder of them where it has them. The others are called as only ours can
-// be.
+// foreign are the programs that are taken from the ASSETS folder if it has them. The others are called with flags that
+// only our build has.
 var foreign = []string{"etcd", "kube-apiserver"}
 
-// announcement is the one line on standard output that says everything is ready.
+// announcement is the line on standard output that is printed when all programs are ready.
 type announcement struct {
 	Kubeconfig  string `json:"kubeconfig"`
 	DatabaseURL string `json:"databaseURL"`
 	BinDir      string `json:"binDir"`
 }
 
-// serve starts everything, announces it, and returns when it shall end (nil) or cannot go on (the reason).
+// serve starts all programs and prints the announcement. It returns nil when asked to end, or an error when a program failed.
 func serve(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	dir := flags.String("dir", "", "where logs, data and kubeconfigs go; created if need be")
@@ -46,7 +46,7 @@ func serve(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	go func() {
-		// Whoever started us holds the other end: when it is gone, however it went, so are we.
+		// Our parent holds the other end of standard input, which closes however the parent ends.
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()

@@ -1,4 +1,4 @@
-//! What is built once per machine by `tests/controlplane/build`, which says how, and how far it is.
+//! Programs built once per machine by `tests/controlplane/build`, which prints its progress.
 
 use std::{
     os::unix::fs::symlink,
@@ -48,7 +48,7 @@ async fn build(machine: &Machine, part: &str) -> Result<PathBuf> {
         .wait_with_output()
         .await?;
     ensure!(output.status.success(), "{part} does not build ({})", output.status);
-    let path = String::from_utf8(output.stdout).with_context(|| format!("where {part} is"))?;
+    let path = String::from_utf8(output.stdout).with_context(|| format!("the path of {part}"))?;
     Ok(path.trim_end().into())
 }
 

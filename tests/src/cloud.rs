@@ -1,4 +1,4 @@
-//! The simulator as a process, and its administrator's hand.
+//! The simulator as a process, and a client of its admin interface.
 
 use std::{fs::OpenOptions, path::Path, process::Stdio, time::Duration};
 
@@ -14,13 +14,13 @@ use tokio::{
 
 use crate::{cluster, layout, process};
 
-/// How long the simulator may take to say where it is.
+/// Time limit for the simulator's announcement.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A cloud of a test's own.
+/// A simulated cloud of a test's own.
 #[derive(Debug)]
 pub struct Cloud {
-    /// What it said when it was ready.
+    /// Endpoints, access key and gateways, as the simulator announced them when it was ready.
     pub account: Account,
     http: reqwest::Client,
     child: Child,
@@ -30,18 +30,18 @@ pub struct Cloud {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
-    /// The API.
+    /// Base URL of the VPC, ECS and STS API.
     pub endpoint: String,
-    /// The administrator's interface.
+    /// Base URL of the unsigned admin interface: state, faults, console.
     pub admin: String,
     /// An access key that may do everything.
     pub access_key_id: String,
-    /// Its secret.
+    /// The secret of that access key.
     #[serde(deserialize_with = "secret")]
     pub access_key_secret: SecretString,
-    /// The one region.
+    /// The simulator's only region, such as `cn-hangzhou`.
     pub region_id: String,
-    /// The one VPC.
+    /// ID of the simulator's only VPC.
     pub vpc_id: String,
     /// The gateways, one a zone.
     pub nat_gateways: Vec<NatGateway>,
@@ -51,11 +51,11 @@ pub struct Account {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NatGateway {
-    /// `ngw-…`.
+    /// ID of the gateway, `ngw-…`.
     pub nat_gateway_id: String,
-    /// `ftb-…`.
+    /// ID of its DNAT table, `ftb-…`.
     pub forward_table_id: String,
-    /// Its zone.
+    /// Zone that the gateway is in.
     pub zone_id: String,
     /// The EIPs bound to it.
     pub eips: Vec<GatewayEip>,
@@ -65,9 +65,9 @@ pub struct NatGateway {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayEip {
-    /// `eip-…`.
+    /// ID of the EIP, `eip-…`.
     pub allocation_id: String,
-    /// Its public address.
+    /// Public IPv4 address of the EIP.
     pub ip_address: String,
 }
 
@@ -80,7 +80,7 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D:
 pub struct FaultId(u64);
 
 impl Cloud {
-    /// Starts a simulator; its log is `dir/logs/simulator.log`, its process ID in
+    /// Starts a simulator, with its log in `dir/logs/simulator.log` and its process ID in
     /// `dir/pids/simulator`.
     pub async fn start(dir: &Path, arguments: &[String]) -> Result<Self> {
         cluster::install_tls();
@@ -121,19 +121,19 @@ impl Cloud {
         self.get("state").await
     }
 
-    /// One list of [`Self::state`].
+    /// Returns one list of the simulator's state, such as `eips`.
     pub async fn list(&self, what: &str) -> Result<Vec<Value>> {
         let mut state = self.state().await?;
         serde_json::from_value(state[what].take())
             .with_context(|| format!("the simulator's state has no list {what}"))
     }
 
-    /// How often each action was called, and how often with which error.
+    /// Counts the calls of each action, and its refusals by error code.
     pub async fn calls(&self) -> Result<Value> {
         self.get("calls").await
     }
 
-    /// How often one action was called.
+    /// Counts the calls of one action.
     pub async fn calls_of(&self, action: &str) -> Result<u64> {
         Ok(self.calls().await?["calls"][action].as_u64().unwrap_or_default())
     }
@@ -152,7 +152,7 @@ impl Cloud {
         self.get("faults").await
     }
 
-    /// How many calls one fault of kind `hold` holds right now.
+    /// Counts the calls that one fault of kind `hold` holds right now.
     pub async fn held_by(&self, fault: FaultId) -> Result<u64> {
         let faults = self.faults().await?;
         let found =
@@ -165,24 +165,24 @@ impl Cloud {
         self.post::<Value>(&format!("faults/{}/release", fault.0), &json!({})).await.map(drop)
     }
 
-    /// Removes all faults.
+    /// Removes all faults, which lets held calls go.
     pub async fn clear_faults(&self) -> Result<()> {
         self.http.delete(self.url("faults")).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// What somebody does in the cloud's console behind our back, such as `("release-eip",
-    /// json!({"allocationId": …}))`.
+    /// Changes the cloud as an operator at its console would, behind Waygate's back, such as
+    /// `("release-eip", json!({"allocationId": …}))`.
     pub async fn console(&self, what: &str, body: Value) -> Result<Value> {
         self.post(&format!("console/{what}"), &body).await
     }
 
-    /// Whether the process has ended, which nobody should have asked of it.
+    /// Reports that the process has ended by itself.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Ends it.
+    /// Ends the simulator: SIGTERM, then SIGKILL.
     pub async fn stop(&mut self) -> Result<()> {
         process::end(&mut self.child, process::TERM_PATIENCE).await.map(drop)
     }

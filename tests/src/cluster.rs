@@ -1,4 +1,4 @@
-//! The shared cluster: clients for it, and what is applied to it once.
+//! The shared cluster: clients for it, and the objects applied to it once.
 
 use std::{path::Path, time::Duration};
 
@@ -14,16 +14,16 @@ use tokio::time::timeout;
 
 use crate::{manifests, nodes::Topology};
 
-/// How long a definition may take to be served; 100 ms are usual.
+/// Time limit until a definition is served; 100 ms are usual.
 const ESTABLISH_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A client by a kubeconfig file. Where the API server has too much to do, it asks again.
+/// Makes a client from a kubeconfig file. Where the API server is too busy, the client asks again.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     Ok(Client::try_from(config(kubeconfig).await?)?)
 }
 
-/// A client that tells of every refusal: an eviction is refused with the very code that others ask
-/// again for, for minutes.
+/// Makes a client that returns every refusal to its caller. An eviction that a budget forbids is
+/// refused with 429, and the usual client would repeat that for minutes.
 pub async fn impatient_client(kubeconfig: &Path) -> Result<Client> {
     let mut config = config(kubeconfig).await?;
     config.default_retry = false;
@@ -36,7 +36,7 @@ async fn config(kubeconfig: &Path) -> Result<Config> {
     Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
-/// Makes ring the process' TLS provider; who came first does not matter.
+/// Makes ring the process' TLS provider; a second call changes nothing.
 pub(crate) fn install_tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// Runs Waygate against real parts on this machine: Kubernetes (kube-apiserver, etcd, controllers,
-/// scheduler, and kwok for nodes), PostgreSQL, and a simulator of the cloud. Nothing needs to be
-/// installed but Rust and Go; what must be built is built once. Usually called by `make`.
+/// scheduler, and kwok for nodes), PostgreSQL, and a simulator of the cloud. Needs only Rust and
+/// Go; all other programs are built once. Usually called by `make`.
 ///
-/// What is on this machine is used instead, and said: etcd, kube-apiserver and kubectl of
+/// Programs that this machine has are used instead, and named: etcd, kube-apiserver and kubectl of
 /// KUBEBUILDER_ASSETS (the controllers, the scheduler and kwok are built all the same), a
 /// PostgreSQL's binaries, the server of DATABASE_URL, and with `run --kubeconfig` a whole cluster.
 #[derive(Debug, Parser)]
@@ -33,14 +33,14 @@ enum Command {
     /// Run a command with a control plane and a Postgres of its own, and stop them after.
     ///
     /// The command finds KUBECONFIG and DATABASE_URL (both an administrator's) in its environment
-    /// and `kubectl` in its PATH; its exit code is passed on.
+    /// and `kubectl` in its PATH; the exit code is passed on.
     ///
     ///   testbed run -- cargo test --workspace
     ///   testbed run -- kubectl get nodes
     #[command(verbatim_doc_comment)]
     Run(run::Options),
-    /// Show the whole way of a few pods, told as it happens, in a control plane of its own; ends by
-    /// itself.
+    /// Show how a few pods get their addresses and give them back, in a control plane of the demo's
+    /// own; ends by itself.
     Demo,
     /// The story itself, under `run`.
     #[command(hide = true)]

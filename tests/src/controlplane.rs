@@ -1,4 +1,4 @@
-//! The control plane as one child process: it starts, says where it is, and ends when we let go of
+//! The control plane as one child process: started, asked for its addresses, and ended by closing
 //! its standard input.
 
 use std::{
@@ -17,32 +17,32 @@ use tokio::{
 
 use crate::machine::Machine;
 
-/// How long everything may take to come up; 4 seconds are usual.
+/// Time limit for the start of all programs; 4 seconds are usual.
 const START_PATIENCE: Duration = Duration::from_mins(5);
 
-/// How long everything may take to end; 3 seconds are usual.
+/// Time limit for the end of all programs; 3 seconds are usual.
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running control plane with its Postgres.
 #[derive(Debug)]
 pub struct ControlPlane {
-    /// Where it is.
+    /// Kubeconfig, database and programs of this control plane.
     pub address: Address,
     child: Child,
-    // Its end is the child's order to stop, also when we are killed.
+    // Closed when we end, also when we are killed; the child then stops.
     stdin: ChildStdin,
 }
 
-/// Where a control plane is: the one line it prints.
+/// Addresses of a control plane: the one line that the Go program prints.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// The administrator's.
+    /// Kubeconfig file of an administrator.
     pub kubeconfig: PathBuf,
-    /// The superuser's.
+    /// Postgres as superuser, with the password.
     #[serde(rename = "databaseURL")]
     pub database_url: String,
-    /// Where `kubectl` is.
+    /// Folder with the `kubectl` to use.
     pub bin_dir: PathBuf,
 }
 
@@ -62,7 +62,8 @@ impl ControlPlane {
         if let Some(kubeconfig) = kubeconfig {
             command.arg("--kubeconfig").arg(kubeconfig);
         }
-        // A process group of its own: Ctrl-C in the terminal is ours to handle, in order.
+        // A process group of its own: Ctrl-C in the terminal reaches only us, and we end the child
+        // in order.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("the control plane does not start")?;
         let stdin = child.stdin.take().context("the control plane's standard input")?;
@@ -87,7 +88,7 @@ impl ControlPlane {
         }
     }
 
-    /// Its process ID while it runs.
+    /// Returns the process ID while the control plane runs.
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.child.id()

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::proxy::Link;
 
-/// How many connections a test itself may hold.
+/// Connections that a test itself may hold.
 const POOL: u32 = 4;
 
 /// A new, migrated database.

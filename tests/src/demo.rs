@@ -1,7 +1,8 @@
-//! `testbed demo`: the whole way of a few pods, told as it happens.
+//! `testbed demo`: a few pods get their addresses and give them back, each change printed as it
+//! happens.
 //!
-//! It runs under `testbed run`, in a control plane of its own, against a cloud with the real one's
-//! latencies, and ends by itself.
+//! The demo runs under `testbed run`, in a control plane of its own, against a cloud with the real
+//! one's latencies, and ends by itself.
 
 mod narrator;
 mod text;
@@ -30,10 +31,10 @@ use crate::{
 
 /// Pods of the Deployment and of the StatefulSets.
 const PODS: usize = 5;
-/// Those that get their address back.
+/// Pods whose successors get the same address.
 const STATEFUL: [&str; 2] = ["db-0", "game-0"];
 
-/// Tells the story. Exit code 0: everything happened as told.
+/// Runs the demo. Exit code 0: every printed step happened.
 pub async fn tell() -> Result<ExitCode> {
     heading("A Waygate of its own: Postgres, simulated cloud, webhook, worker");
     let mut stand = Stand::start_with(Options {
@@ -103,7 +104,7 @@ async fn apply(stand: &Stand) -> Result<Vec<Pod>> {
     let ready = || async {
         let pods = stand.pods().list(&ListParams::default()).await?.items;
         let count = pods.iter().filter(|pod| condition(pod, "Ready") == Some("True")).count();
-        ensure!(count == PODS, "{count} of {PODS} are");
+        ensure!(count == PODS, "{count} of {PODS} are ready");
         Ok(Some(pods))
     };
     let pods = stand.eventually(ready, "all pods are ready", PATIENCE).await?;

@@ -31,10 +31,11 @@ pub async fn entries_to(stand: &Stand, pod_ip: &str) -> Result<Vec<Value>> {
         .collect())
 }
 
-/// Starts a stand with one gateway, so many of its EIPs and these external ports; the worker looks
-/// at the gateway once a second.
+/// Starts a stand with one gateway, this number of its EIPs and these external ports; the worker
+/// reads the gateway once a second.
 pub async fn one_gateway(simulator: &str, eips: usize, first: u16, last: u16) -> Result<Stand> {
-    // The simulator's addresses are drawn by its seed: a first one tells which they are.
+    // The simulator draws addresses by its seed, so a first simulator shows which ones there will
+    // be.
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let looks =
         Cloud::start(&layout::scratch().join("logs").join("addresses"), &words(simulator)).await?;

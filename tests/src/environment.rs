@@ -1,5 +1,4 @@
-//! What `testbed run` tells its command, and tests read back: the environment variables between
-//! them.
+//! The environment variables that `testbed run` sets for its command and tests read.
 
 use std::{
     ffi::OsString,
@@ -10,16 +9,16 @@ use anyhow::{Context as _, Result};
 
 use crate::controlplane::Address;
 
-/// The variable that says: this is the testbed's cluster. Tests ask for it, so that they never
-/// touch a cluster that happens to be in somebody's KUBECONFIG.
+/// The variable that marks the testbed's cluster. Tests require the mark, so that they never touch
+/// another cluster that a developer's KUBECONFIG names.
 const MARK: &str = "WAYGATE_TESTBED";
 
-/// What a test needs to know of the testbed that it runs in.
+/// Kubeconfig and database of the testbed that a test runs in.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// The administrator's.
+    /// Kubeconfig file of an administrator.
     pub kubeconfig: PathBuf,
-    /// The superuser's.
+    /// Postgres as superuser, with the password.
     pub database_url: String,
 }
 
@@ -36,7 +35,7 @@ pub fn exports(address: &Address, dir: &Path) -> Result<Vec<(&'static str, OsStr
 }
 
 impl Environment {
-    /// Reads what [`exports`] wrote.
+    /// Reads the variables that `testbed run` set.
     pub fn read() -> Result<Self> {
         const HOW: &str = "this test needs the testbed's control plane: use `make test`, or `target/debug/testbed run -- cargo test …`";
         std::env::var_os(MARK).context(HOW)?;

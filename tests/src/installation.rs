@@ -21,22 +21,22 @@ use crate::{
     wait::eventually,
 };
 
-/// How long a namespace may take until pods can be created in it; 50 ms are usual.
+/// Time limit until pods can be created in a new namespace; 50 ms are usual.
 const NAMESPACE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the API server may take to heed policy and registrations; 1 s is usual.
+/// Time limit until the API server applies policy and registrations; 1 s is usual.
 const ADMISSION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The worker's service account.
 const WORKER: &str = "waygate-worker";
 
-/// How long a worker's token is good: longer than any run.
+/// Lifetime of a worker's token: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// What is applied before the webhook runs.
+/// Files applied before the webhook runs.
 const BEFORE: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
 
-/// One Waygate in the cluster.
+/// A Waygate in the cluster.
 #[derive(Clone)]
 pub struct Installation {
     client: Client,
@@ -73,8 +73,8 @@ impl Installation {
         Ok(())
     }
 
-    /// Applies policy and registrations, now that somebody answers, and waits until the API server
-    /// heeds them: it reads policies once a second.
+    /// Applies policy and registrations, now that the webhook answers, and waits until the API
+    /// server applies them; policies are read once a second.
     pub async fn register(&self, webhook: &WebhookAddress, namespace: &str) -> Result<()> {
         const FORGED: &str = "k8s.aliyun.com/allocated-eipAddress";
         let force = PatchParams::apply("testbed").force();
@@ -84,7 +84,7 @@ impl Installation {
         self.apply("policy.yaml", None, &force).await?;
         self.admits(namespace, &asking, gated).await.context("the policy")?;
 
-        // The policy leaves such a pod alone; the webhook takes the address off that nobody
+        // The policy leaves such a pod alone; the webhook removes the address, which Waygate never
         // allocated.
         let forging = pods::annotated(
             "probe",

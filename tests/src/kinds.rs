@@ -14,15 +14,15 @@ use crate::{
 /// A kind of address, and a pod that asks for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// The pod's name.
+    /// Name of the example pod.
     pub pod: &'static str,
     /// The readiness gate, and the condition that answers it.
     pub gate: &'static str,
     /// The annotations by which a pod asks.
     pub asks: &'static [(&'static str, &'static str)],
-    /// The annotation that tells it.
+    /// The annotation with the allocated address.
     pub tells: &'static str,
-    /// How many things of the cloud then lead to it.
+    /// Number of EIPs or forward entries that lead to a pod that asks like this.
     pub things: usize,
 }
 
@@ -42,7 +42,7 @@ pub const DNAT: Kind = Kind {
     tells: "k8s.aliyun.com/allocated-dnat",
     things: 2,
 };
-/// Both kinds.
+/// EIP and DNAT, for tests that run on each.
 pub const BOTH: [Kind; 2] = [EIP, DNAT];
 
 /// Counts the bound EIPs and working forward entries that lead to an IP.
@@ -107,8 +107,8 @@ impl Kind {
         Ok(looks - 1)
     }
 
-    /// Nothing while the pod runs and has its address; what is wrong if it has not; nothing wrong
-    /// once it has exited.
+    /// Returns `None` while the pod runs and has its address, `Some(Some(fault))` if the address is
+    /// missing before the exit, `Some(None)` once the pod has exited.
     async fn has_exited(&self, stand: &Stand, before: &Pod) -> Result<Option<Option<String>>> {
         let ip = ip(before);
         // Looked at before the pod: if that runs afterwards, it ran then.
@@ -124,7 +124,7 @@ impl Kind {
             return Ok(None);
         }
         Ok(Some(Some(format!(
-            "{things} things lead to {ip}, {shown} are shown, told as before: {told}, the gate is {gate:?}"
+            "{things} resources lead to {ip}, {shown} are shown, same annotation: {told}, gate {gate:?}"
         ))))
     }
 }

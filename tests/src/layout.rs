@@ -1,5 +1,5 @@
-//! Where everything is: the project, its programs, what was built once for this machine, and what a
-//! run leaves behind.
+//! Folders of the testbed: the project, its programs, third-party programs built once for this
+//! machine, and the files that a run leaves behind.
 //!
 //! ```text
 //! PROJECT/target/debug/…              the project's programs
@@ -34,7 +34,8 @@ pub fn programs() -> Result<PathBuf> {
         .to_path_buf())
 }
 
-/// One of the project's programs, or how to build it.
+/// Returns the path of one of the project's programs; the error names the command that builds the
+/// program.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = programs()?.join(name);
     anyhow::ensure!(

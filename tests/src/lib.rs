@@ -6,9 +6,9 @@
 //! testbed up                         one stand for the whole cluster, in the background, supervised
 //! ```
 //!
-//! Invariant: nothing that the testbed starts outlives it. Its children die with it (parent-death
-//! signals, standard input that ends), and nothing it does depends on what an earlier run left
-//! behind.
+//! Invariant: nothing that the testbed starts outlives it. Children die with their parent
+//! (parent-death signals, standard input that ends), and no run depends on an earlier run's
+//! leftovers.
 
 pub mod answers;
 pub mod artifacts;

@@ -1,19 +1,19 @@
-//! What differs from one developer's machine to the next.
+//! Settings that differ from one developer's machine to the next.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// What the testbed needs to know of this machine.
+/// Folders of this machine that the testbed uses.
 #[derive(Debug, Clone, Args)]
 pub struct Machine {
-    /// Where programs built once for this machine are kept (default: ~/.cache).
+    /// Folder for programs built once for this machine (default: ~/.cache).
     #[arg(long, global = true, env = "XDG_CACHE_HOME", hide_env_values = true)]
     cache: Option<PathBuf>,
     #[arg(long, global = true, env = "HOME", hide = true, default_value = "/")]
     home: PathBuf,
-    /// A folder of Kubernetes' programs: its etcd, kube-apiserver (1.36 or newer) and kubectl are
-    /// used, where it has them.
+    /// A folder of Kubernetes' programs: etcd, kube-apiserver (1.36 or newer) and kubectl from
+    /// there are used if present.
     #[arg(long, global = true, env = "KUBEBUILDER_ASSETS", hide_env_values = true)]
     assets: Option<PathBuf>,
 }

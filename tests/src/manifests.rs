@@ -17,12 +17,12 @@ pub const NAMESPACE: &str = "waygate-system";
 /// The label by which a stand's namespaces are selected.
 pub const STAND_LABEL: &str = "waygate.dev/testbed";
 
-/// Where a webhook on this machine is.
+/// Address of a webhook on this machine.
 #[derive(Clone, Debug)]
 pub struct WebhookAddress {
     /// `https://127.0.0.1:PORT`.
     pub url: String,
-    /// What its certificate is checked by.
+    /// Certificate authority that signed the webhook's certificate.
     pub ca_pem: String,
 }
 
@@ -55,7 +55,7 @@ pub fn belong_to(stand: &str, document: &mut Value) {
     document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
 }
 
-/// What a stand has in place of [`NAMESPACE`].
+/// Name of a stand's namespace in place of `waygate-system`.
 #[must_use]
 pub fn namespace_of(stand: &str) -> String {
     format!("{NAMESPACE}-{stand}")
@@ -70,7 +70,7 @@ pub fn call(webhook: &WebhookAddress, document: &mut Value) {
     }
 }
 
-/// The single webhooks of a registration; of anything else, none.
+/// Lists the single webhooks of a registration; any other object has none.
 fn registrations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     document.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten()
 }
@@ -118,8 +118,8 @@ mod tests {
         );
     }
 
-    /// Registrations are called in the order of their names: what OpenKruiseGame writes onto a pod,
-    /// ours must see.
+    /// The API server calls registrations in the order of their names, and Waygate's must see what
+    /// OpenKruiseGame writes onto a pod.
     #[test]
     fn our_webhooks_are_called_after_openkruisegames() {
         let documents = read("webhook.yaml").unwrap();

@@ -1,4 +1,4 @@
-//! The cluster's nodes: those of the simulator's topology, so that the cloud knows every pod's
+//! The cluster's nodes: the ones of the simulator's topology, so that the cloud knows every pod's
 //! address.
 
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use tokio::process::Command;
 
 use crate::layout;
 
-/// How many of a node's addresses are never used at the same time: kwok hands out addresses in
-/// order and loses one now and then, and must not run past the end of the node's podCIDR.
+/// Addresses of a node that are never used at the same time: kwok hands out addresses in order and
+/// loses one now and then, and must not run past the end of the node's podCIDR.
 const SPARE_ADDRESSES: u32 = 56;
 
-/// The index of a test's own node; nobody asks for its address.
+/// The index of a test's own node. Tests read no node's address, so the number only has to be free.
 const AFTER_THE_OTHERS: usize = 100;
 
-/// What we need of `simulator --print-topology`.
+/// The part of `simulator --print-topology` that nodes are made from.
 #[derive(Debug, Deserialize)]
 pub struct Topology {
     region: String,
@@ -93,7 +93,7 @@ impl TopologyNode {
     }
 }
 
-/// What `simulator --print-topology` says.
+/// Runs `simulator --print-topology` and returns its JSON.
 async fn printed(file: Option<&Path>) -> Result<Value> {
     let mut command = Command::new(layout::program("simulator")?);
     command.arg("--print-topology");
@@ -109,11 +109,11 @@ async fn printed(file: Option<&Path>) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("the simulator's topology")
 }
 
-/// A node that one test has for itself: it may hold more pods than the others, and it may go.
-/// Nothing is scheduled there; pods name it.
+/// A node that only one test uses: the node may hold more pods than the others, and may go. Nothing
+/// is scheduled there; pods name the node.
 #[derive(Debug)]
 pub struct OwnNode {
-    /// What its pods name.
+    /// Value of `spec.nodeName` in its pods.
     pub name: String,
     /// The built-in network with this node, for the test's simulator.
     pub topology: PathBuf,
@@ -156,7 +156,7 @@ impl OwnNode {
         Ok(())
     }
 
-    /// Takes it away. What becomes of its pods is the control plane's business.
+    /// Deletes the node. The control plane then collects its pods.
     pub async fn leave(&self, client: &Client) -> Result<()> {
         Api::<Node>::all(client.clone()).delete(&self.name, &DeleteParams::default()).await?;
         Ok(())

@@ -1,4 +1,5 @@
-//! What must be true once everything was deleted: nothing of ours is left anywhere.
+//! The check after every object was deleted: no resource of Waygate's is left in cloud, store or
+//! cluster.
 
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use waygate_core::resources::{PodDNAT, PodEIP};
 
 use crate::stand::Stand;
 
-/// Lists the EIPs that the stand's worker allocated: they carry its store's tag.
+/// Lists the EIPs that the stand's worker allocated, by their store's tag.
 pub async fn eips_of_ours(stand: &Stand) -> Result<Vec<serde_json::Value>> {
     let tagged = |eip: &serde_json::Value| eip["Tags"].to_string().contains("waygate.dev/lease");
     Ok(stand.cloud.list("eips").await?.into_iter().filter(tagged).collect())
 }
 
-/// Waits until neither cloud, store nor cluster hold anything of ours.
+/// Waits until neither cloud, store nor cluster hold a resource of the stand's.
 pub async fn nothing_is_left(stand: &Stand) -> Result<()> {
     let (eips, dnats) = (
         Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace),

@@ -1,17 +1,17 @@
-//! How one stand differs from another.
+//! Options by which one stand differs from another.
 
 use serde_json::{Value, json};
 
-/// How a stand differs from the usual one.
+/// Arguments and configuration of a stand, beside the usual ones.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The simulator's arguments.
+    /// Command-line arguments of the simulator.
     pub simulator: Vec<String>,
     /// The worker's arguments, beside those every stand has.
     pub worker: Vec<String>,
     /// Merged into the configuration file.
     pub config: Value,
-    /// Whether all namespaces of the cluster are served, instead of the stand's own.
+    /// True if all namespaces of the cluster are served, instead of the stand's own.
     pub whole_cluster: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What a stand's webhook and worker are started with: configuration, certificates, credentials,
-//! addresses.
+//! Configuration, certificates, credentials and addresses that a stand's webhook and worker are
+//! started with.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::{
     service::{Program, Service},
 };
 
-/// What a stand's programs are made from.
+/// Inputs for a stand's programs.
 pub(crate) struct Parts<'a> {
     pub(crate) id: &'a str,
     pub(crate) dir: &'a Path,
@@ -122,8 +122,8 @@ impl Parts<'_> {
             admin.clone().into(),
         ];
         if !self.options.whole_cluster {
-            // What serves the whole cluster has its registrations' own names, and the worker would
-            // have them trust its authority.
+            // A stand for the whole cluster keeps the registrations' own names, and its worker
+            // would replace their authority by its own.
             arguments
                 .extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
         }
@@ -144,8 +144,8 @@ impl Parts<'_> {
     }
 }
 
-/// A loopback address that is free now, and that nobody is given who asks for any port: those that
-/// the kernel chooses are higher.
+/// Returns a loopback address that is free now and stays free: the kernel chooses higher ports for
+/// programs that ask for any port.
 pub(crate) fn free_address() -> Result<String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Processes that run at the same time begin at different ones.

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec};
 use kube::api::ObjectMeta;
 
-/// The testbed's own annotations: what its nodes do with a pod. `controlplane/stages.yaml` explains
-/// them.
+/// The testbed's own annotations, by which a test directs the node's treatment of a pod.
+/// `controlplane/stages.yaml` explains them.
 pub mod ask {
     /// `Initializing`, `CrashLoop`, `Succeeded` or `Failed`; absent: it runs.
     pub const STATE: &str = "testbed.waygate.dev/state";
     /// A number above the containers' restart count: a new sandbox, a new IP, the same UID.
     pub const SANDBOX: &str = "testbed.waygate.dev/sandbox";
-    /// How long until the pod has an IP.
+    /// Time until the pod has an IP, such as `30s`.
     pub const START_AFTER: &str = "testbed.waygate.dev/start-after";
-    /// How long the pod takes to end once its deletion is asked for.
+    /// Time that the pod takes to end after its deletion is requested, such as `30s`.
     pub const STOP_AFTER: &str = "testbed.waygate.dev/stop-after";
 }
 
@@ -34,7 +34,7 @@ pub fn annotated(name: &str, annotations: &[(&str, &str)]) -> Pod {
     }
 }
 
-/// The container that stands for all: nothing runs, so its image is never pulled.
+/// A container for every test pod; nothing runs, so its image is never pulled.
 #[must_use]
 pub fn container() -> Container {
     Container {
@@ -44,7 +44,7 @@ pub fn container() -> Container {
     }
 }
 
-/// One of a pod's conditions.
+/// Finds a pod's condition of this type.
 #[must_use]
 pub fn whole_condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
@@ -56,8 +56,7 @@ pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
     whole_condition(pod, kind).map(|condition| condition.status.as_str())
 }
 
-/// What one of a pod's conditions says and where the pod is: for whoever waited for something else
-/// in vain.
+/// Describes a pod's phase, IP and condition, for the error of a wait that timed out.
 #[must_use]
 pub fn said(pod: &Pod, kind: &str) -> String {
     let found = whole_condition(pod, kind).map(|condition| {
@@ -72,7 +71,7 @@ pub fn said(pod: &Pod, kind: &str) -> String {
     format!("it is {}, with {ip} on {node}", found.unwrap_or_else(|| "not there".to_owned()))
 }
 
-/// One of a pod's annotations.
+/// Finds a pod's annotation of this key.
 #[must_use]
 pub fn annotation<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
@@ -84,7 +83,7 @@ pub fn ip(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default()
 }
 
-/// A pod's phase.
+/// Returns the pod's phase, empty if unset.
 #[must_use]
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()

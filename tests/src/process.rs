@@ -9,17 +9,17 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a process may take to end after SIGTERM.
+/// Time limit for a process to end after SIGTERM.
 pub const TERM_PATIENCE: Duration = Duration::from_secs(20);
 
-/// How many lines of a dead process' log are shown.
+/// Lines of a dead process' log that are shown.
 const LOG_TAIL: usize = 25;
 
-/// A command whose process the kernel kills when the *thread* that spawned it ends, however that
-/// happens; so spawn it from a test's own thread or from `main`, not from a pool.
+/// A command whose process the kernel kills when the *thread* that spawned it ends, for any reason.
+/// Spawn it from a test's own thread or from `main`, not from a pool.
 ///
-/// util-linux' `setpriv` asks the kernel for it and becomes the program, process ID included; where
-/// it is missing, only an orderly end of ours ends the child.
+/// util-linux' `setpriv` sets the parent-death signal and becomes the program, process ID included.
+/// Where `setpriv` is missing, the child ends only if we end in order.
 #[must_use]
 pub fn tethered(program: impl AsRef<OsStr>) -> Command {
     static TETHER: OnceLock<bool> = OnceLock::new();
@@ -62,7 +62,7 @@ pub fn send(id: u32, signal: Signal) -> Result<()> {
     }
 }
 
-/// Whether a process of this ID runs.
+/// True if a process of this ID runs.
 #[must_use]
 pub fn runs(id: u32) -> bool {
     // A zombie still has an ID, but nothing of it runs.

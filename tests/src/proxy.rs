@@ -13,10 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What happens on a link.
+/// State of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
-    /// Everything passes.
+    /// Bytes pass both ways.
     Flows,
     /// Connections stay open and nothing passes: a partition, or a machine that is paused.
     Stalled,
@@ -44,7 +44,7 @@ impl Link {
         Ok(Self { address, traffic, listening, task })
     }
 
-    /// Where to connect.
+    /// Address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -55,12 +55,12 @@ impl Link {
         self.order(Traffic::Cut, false).await
     }
 
-    /// Nothing passes, nothing breaks.
+    /// Stops all bytes and keeps connections open.
     pub async fn stall(&self) -> Result<()> {
         self.order(Traffic::Stalled, true).await
     }
 
-    /// Everything passes again.
+    /// Ends a cut or a stall.
     pub async fn restore(&self) -> Result<()> {
         self.order(Traffic::Flows, true).await
     }

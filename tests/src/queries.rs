@@ -1,5 +1,4 @@
-//! `testbed queries`: what the compiler knows of the store's statements without a database, renewed
-//! or checked.
+//! `testbed queries` renews or checks the files with which the store compiles without a database.
 //!
 //! ```text
 //! migrations/ ─▶ a database of its own ─▶ cargo check of the store ─▶ one file a statement ─▶ store/.sqlx, or compared with it
@@ -21,7 +20,7 @@ use url::Url;
 
 use crate::{layout, process};
 
-/// What `testbed queries` can be told.
+/// Options of `testbed queries`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Change nothing; fail if store/.sqlx is not what the statements and the migrations give.
@@ -35,7 +34,7 @@ pub struct Options {
 /// The files of one folder, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// Describes all statements of the store anew, and renews `store/.sqlx` or compares it.
+/// Describes all statements of the store again, and renews `store/.sqlx` or compares it.
 pub async fn run(options: Options) -> Result<ExitCode> {
     let described = describe(&options.database_url).await?;
     let committed = committed_folder();
@@ -64,8 +63,7 @@ fn committed_folder() -> PathBuf {
     layout::project().join("store/.sqlx")
 }
 
-/// What sqlx' macros write down of every statement of the store, asked of a database with our
-/// migrations.
+/// Lets sqlx' macros describe every statement of the store, from a database with our migrations.
 async fn describe(admin: &Url) -> Result<Files> {
     let name = format!("waygate_queries_{}", std::process::id());
     let mut own = admin.clone();
@@ -116,8 +114,9 @@ async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A file that seems changed to cargo, which does not know that macros ask a database. Its time is
-/// put back afterwards: nothing that was built from it before has to be built again.
+/// A source file with a new modification time, so that cargo compiles it again: cargo does not know
+/// that macros ask a database. The old time is put back afterwards, which keeps earlier builds
+/// valid.
 struct Touched {
     file: fs::File,
     before: SystemTime,
@@ -157,7 +156,7 @@ fn replace(folder: &Path, files: &Files) -> Result<()> {
         .context("writing store/.sqlx")
 }
 
-/// What is wrong with the committed files, a line each.
+/// Lists the differences between the committed files and the statements, a line each.
 fn differences(committed: &Files, described: &Files) -> Vec<String> {
     let missing = described
         .iter()

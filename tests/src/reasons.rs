@@ -1,4 +1,4 @@
-//! What a pod's condition says while it waits.
+//! Waits for reason and message of a pod's condition.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,11 +14,11 @@ pub async fn told(
 ) -> Result<()> {
     let probe = || async {
         let found = stand.pods().get(pod).await?;
-        let condition = whole_condition(&found, gate).context("it has no such condition")?;
+        let condition = whole_condition(&found, gate).context("the pod has no such condition")?;
         let message = condition.message.as_deref().unwrap_or_default();
         let right = condition.reason.as_deref() == Some(reason)
             && words.iter().all(|word| message.contains(word));
-        ensure!(right, "it says {:?}: {message}", condition.reason);
+        ensure!(right, "the condition says {:?}: {message}", condition.reason);
         Ok(Some(()))
     };
     stand.eventually(probe, &format!("pod {pod} says {reason}"), PATIENCE).await

@@ -22,20 +22,21 @@ use crate::{
     process,
 };
 
-/// How the folders of runs are called, before the process ID.
+/// Prefix of the runs' folders, before the process ID.
 const RUN: &str = "run-";
 
-/// What `testbed run` can be told.
+/// Options of `testbed run`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Use this cluster instead of starting one. It gets our resource definitions, but no nodes.
+    /// Use this cluster instead of starting one. The cluster gets our resource definitions, but no
+    /// nodes.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
     /// The network that nodes are made from, as the simulator takes it (default: the simulator's
     /// built-in one).
     #[arg(long)]
     topology: Option<PathBuf>,
-    /// Whether the command may call kubectl.
+    /// True if the command may call kubectl.
     #[arg(skip = true)]
     kubectl: bool,
     /// The command and its arguments.
@@ -44,7 +45,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// One of our own subcommands as the command. It calls no kubectl.
+    /// Runs one of testbed's own subcommands. None of them calls kubectl.
     pub(crate) fn of_ourselves(subcommand: &str) -> Result<Self> {
         Ok(Self {
             kubeconfig: None,
@@ -77,7 +78,7 @@ pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
     plane.stop().await?;
     let status = result?;
     if status.success() {
-        // Logs of a run that went well tell nothing.
+        // Logs of a successful run are not needed.
         std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
     } else {
         eprintln!("testbed: the control plane's logs are in {}", dir.join("logs").display());
@@ -166,7 +167,7 @@ impl Signals {
     }
 }
 
-/// The command's exit code as ours; ended by a signal, 1.
+/// Passes the command's exit code on; 1 if a signal ended it.
 fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,4 +1,4 @@
-//! One of our servers as a process that a test can stop, kill, pause and start again, always under
+//! A server of ours as a process that a test can stop, kill, pause and start again, always under
 //! the same addresses.
 
 use std::{ffi::OsString, fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
@@ -9,27 +9,27 @@ use tokio::{process::Child, sync::Mutex};
 
 use crate::{process, wait::eventually};
 
-/// How long a server may take to be ready on a busy machine.
+/// Time limit until a server is ready on a busy machine.
 const READY_PATIENCE: Duration = Duration::from_mins(1);
 
-/// How a server is started.
+/// Command line and environment of a server.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What people call it: also the name of its log and of the file with its process ID.
+    /// Name in messages, of the log and of the file with the process ID.
     pub name: &'static str,
-    /// Its binary.
+    /// Path of the executable.
     pub binary: PathBuf,
-    /// Its arguments.
+    /// Command-line arguments, without the program.
     pub arguments: Vec<OsString>,
-    /// Its environment, beside ours.
+    /// Environment variables added to the test's own.
     pub environment: Vec<(&'static str, OsString)>,
-    /// Where logs and process IDs go.
+    /// Folder for logs and process IDs.
     pub dir: PathBuf,
     /// Answers 200 when it is ready.
     pub ready_url: String,
 }
 
-/// A server.
+/// A server that a test starts and ends.
 #[derive(Debug)]
 pub struct Service {
     program: Program,
@@ -56,13 +56,13 @@ impl Service {
         Self::new(program)
     }
 
-    /// What people call it.
+    /// Returns the name used in messages and file names.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.program.name
     }
 
-    /// Its log file, which all its lives share.
+    /// Returns the path of the log, which all restarts share.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.program.dir.join("logs").join(format!("{}.log", self.program.name))
@@ -121,7 +121,7 @@ impl Service {
         format!("the end of {}:\n{}", self.log().display(), process::tail(&self.log()))
     }
 
-    /// Whether it was started and has ended.
+    /// True if the server was started and has ended.
     pub async fn has_ended(&self) -> Result<bool> {
         match self.child.lock().await.as_mut() {
             Some(child) => Ok(child.try_wait()?.is_some()),
@@ -137,7 +137,7 @@ impl Service {
         Ok(())
     }
 
-    /// Kills it in the middle of whatever it does.
+    /// Kills the server in the middle of its work.
     pub async fn kill(&self) -> Result<()> {
         if let Some(mut child) = self.child.lock().await.take() {
             child.kill().await?;
@@ -145,7 +145,7 @@ impl Service {
         Ok(())
     }
 
-    /// Stops its clock: it holds its connections and does nothing.
+    /// Pauses the process (SIGSTOP): connections stay open and nothing is answered.
     pub async fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP).await
     }

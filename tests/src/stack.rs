@@ -1,9 +1,9 @@
 //! `testbed up` and `testbed down`: the whole stack in the background.
 //!
-//! `up` starts a supervisor that outlives it, and waits until that has written
-//! `target/testbed/env`. The supervisor owns everything: the control plane with Postgres, the
-//! simulator, the webhook and the worker. It starts the last two again when they end, as a kubelet
-//! would. `down` ends the supervisor, and it everything else.
+//! `up` starts a supervisor that outlives it, and waits until the supervisor has written
+//! `target/testbed/env`. The supervisor owns all processes: the control plane with Postgres, the
+//! simulator, the webhook and the worker. Webhook and worker are started again when they end, as a
+//! kubelet would. `down` ends the supervisor, which ends the rest.
 //!
 //! A part stays down while `target/testbed/up/stopped/PART` exists: `touch` it, then end the
 //! process in `target/testbed/up/pids/PART`. Parts are postgres, webhook and worker.
@@ -35,17 +35,17 @@ use crate::{
     wait::eventually,
 };
 
-/// How long `up` waits: a cold build of the control plane is part of it.
+/// Time limit of `up`, a cold build of the control plane included.
 const UP_PATIENCE: Duration = Duration::from_mins(20);
 
-/// How long `down` waits until everything has ended.
+/// Time limit of `down` until all processes have ended.
 const DOWN_PATIENCE: Duration = Duration::from_mins(2);
 
-/// How often the supervisor looks at webhook and worker, and so the shortest pause before a
+/// Interval at which the supervisor checks webhook and worker, and so the shortest pause before a
 /// restart.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How the stack is made.
+/// Simulator and topology of the stack.
 #[derive(Debug, Clone, Args)]
 pub struct StackOptions {
     /// The simulator's arguments: by default the latencies of the real cloud, and the quotas of an
@@ -90,14 +90,14 @@ fn supervisor() -> Option<u32> {
 /// Starts the stack, unless it is up, and returns when it is ready.
 pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     if supervisor().is_some() && env_file().is_file() {
-        println!("testbed: it is already up; its addresses are in {}", env_file().display());
+        println!("testbed: the stack is already up; its addresses are in {}", env_file().display());
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(supervisor().is_none(), "it is being started or stopped right now");
+    ensure!(supervisor().is_none(), "the stack is being started or stopped by another command");
     artifacts::tell_assets(machine)?;
     artifacts::build_control_plane(machine, true).await?;
     artifacts::build_kubectl(machine).await?;
-    // What a killed supervisor left would look like an answer.
+    // The file of a killed supervisor would look like an answer.
     if env_file().exists() {
         std::fs::remove_file(env_file())?;
     }
@@ -125,7 +125,7 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
         supervisor.id().unwrap_or_default().to_string(),
     )?;
     tokio::select! {
-        ended = supervisor.wait() => bail!("it did not come up ({}):\n{}", ended?, process::tail(&log)),
+        ended = supervisor.wait() => bail!("the stack did not come up ({}):\n{}", ended?, process::tail(&log)),
         ready = eventually(|| async { Ok(env_file().is_file().then_some(())) }, "the stack is up", UP_PATIENCE) => ready?,
     }
     println!(
@@ -138,7 +138,7 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
 /// Ends the stack, and says so also if there was none.
 pub async fn down() -> Result<ExitCode> {
     let Some(id) = supervisor() else {
-        println!("testbed: it is not up");
+        println!("testbed: the stack is not up");
         return Ok(ExitCode::SUCCESS);
     };
     process::send(id, Signal::TERM)?;
@@ -148,7 +148,7 @@ pub async fn down() -> Result<ExitCode> {
         DOWN_PATIENCE,
     )
     .await?;
-    println!("testbed: it is down");
+    println!("testbed: the stack is down");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,8 +166,8 @@ pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<Exit
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// Runs what runs in the cluster until a signal ends it, in order, or something ends that nobody
-/// asked to.
+/// Supervises webhook and worker until a signal ends the stack in order, or one of its other
+/// processes ends unexpectedly.
 async fn serve(
     plane: &mut ControlPlane,
     options: &StackOptions,

@@ -1,8 +1,8 @@
-//! One Waygate of a test's own: its own cloud, database, registrations, rights, webhook and worker,
-//! in its own namespaces of the shared cluster.
+//! A Waygate of a test's own: cloud, database, registrations, rights, webhook and worker, in
+//! namespaces of its own in the shared cluster.
 //!
-//! Dropping a stand ends its processes. What it made in the cluster stays: the selectors keep it
-//! from everybody else, and the control plane ends with the test run.
+//! Dropping a stand ends its processes. Objects in the cluster stay: selectors keep them away from
+//! other stands, and the control plane ends with the test run.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -35,37 +35,37 @@ pub use crate::options::Options;
 /// Between two annotations of a pod that nothing else happens to.
 const NEWS: Duration = Duration::from_secs(1);
 
-/// A running Waygate.
+/// A running Waygate with its cloud and database.
 pub struct Stand {
-    /// What tells this stand from others.
+    /// Suffix of names and value of labels that separate this stand from others.
     pub id: String,
-    /// The administrator's client.
+    /// Client with an administrator's rights.
     pub client: Client,
     /// The namespace for pods.
     pub namespace: String,
-    /// The cloud.
+    /// The stand's simulated cloud.
     pub cloud: Cloud,
     /// The test's own way to the database.
     pub database: PgPool,
     /// The way of webhook and worker to the database.
     pub database_link: Link,
-    /// The admission server.
+    /// Process of the admission server.
     pub webhook: Service,
-    /// The controller.
+    /// Process of the worker.
     pub worker: Service,
-    /// Where it is in the cluster.
+    /// Objects of Waygate in the cluster.
     pub installation: Installation,
-    /// Where the webhook is.
+    /// URL and certificate authority of the webhook.
     pub webhook_address: WebhookAddress,
     /// Logs, process IDs, configuration.
     pub dir: PathBuf,
     /// The test's own way to the database, as a URL.
     pub direct_database_url: String,
-    /// Where the worker's `/livez`, `/readyz` and `/metrics` are.
+    /// Base URL of the worker's `/livez`, `/readyz` and `/metrics`.
     pub worker_admin: String,
-    /// Where the webhook's are.
+    /// Base URL of the webhook's `/livez`, `/readyz` and `/metrics`.
     pub webhook_admin: String,
-    /// It was ended in order.
+    /// True after an end in order.
     stopped: bool,
 }
 
@@ -106,7 +106,7 @@ impl Stand {
             if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
         installation.serve_namespace(&namespace).await?;
 
-        // What serves the whole cluster is measured as well: nothing stands between it and its
+        // A stand for the whole cluster is also measured, so nothing stands between it and its
         // database.
         let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
         let parts = Parts {
@@ -151,7 +151,7 @@ impl Stand {
         Ok(())
     }
 
-    /// Changes the configuration file. Who runs already does not read it anew.
+    /// Changes the configuration file. Running processes do not read it again.
     pub fn reconfigure(&self, over: &Value) -> Result<()> {
         let file = self.dir.join("config.yaml");
         let mut config = serde_json::from_slice(&std::fs::read(&file)?)?;
@@ -171,7 +171,7 @@ impl Stand {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates a pod.
+    /// Creates a pod in the stand's namespace.
     pub async fn create(&self, pod: &Pod) -> Result<Pod> {
         Ok(self.pods().create(&PostParams::default(), pod).await?)
     }
@@ -241,9 +241,9 @@ impl Stand {
         wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), patience).await
     }
 
-    /// The same as [`Self::condition`], while there is news of the pod again and again: nobody
-    /// waits minutes for the worker's next look, and one look may share a list of entries that is
-    /// some seconds old.
+    /// Waits for a condition's status while annotations of the pod change again and again. Each
+    /// change wakes the worker, which would otherwise look minutes later, and one look may share a
+    /// list of entries that is some seconds old.
     pub async fn condition_after_news(
         &self,
         pod: &str,
@@ -260,7 +260,7 @@ impl Stand {
         };
         tokio::select! {
             found = self.condition(pod, kind, status, patience) => found,
-            ended = news => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("the news ended"))),
+            ended = news => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("the annotations ended"))),
         }
     }
 
@@ -279,7 +279,7 @@ impl Stand {
         wait::eventually(probe, &format!("pod {pod} is gone"), patience).await
     }
 
-    /// Waits until a Service has just so many ready endpoints.
+    /// Waits until a Service has exactly this number of ready endpoints.
     pub async fn ready_endpoints(
         &self,
         service: &str,
@@ -300,7 +300,7 @@ impl Stand {
                 .flat_map(|slice| &slice.endpoints)
                 .filter(|endpoint| is_ready(endpoint))
                 .count();
-            anyhow::ensure!(ready == count, "{ready} are");
+            anyhow::ensure!(ready == count, "{ready} are ready");
             Ok(Some(()))
         };
         wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), patience)

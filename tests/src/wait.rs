@@ -1,15 +1,15 @@
-//! Waiting for a condition with a deadline: what tests do instead of sleeping.
+//! Waiting for a condition with a deadline, used by tests instead of sleeping.
 
 use std::{future::Future, time::Duration};
 
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a test waits for a pod, a lease or the cloud: some seconds are enough, and a busy
-/// machine takes longer.
+/// Time limit for a pod, a lease or the cloud: some seconds are enough, and a busy machine takes
+/// longer.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a condition is looked at.
+/// Interval between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is `Some`, and says what was awaited and what went wrong last if it is not
@@ -32,7 +32,7 @@ where
             Ok(Ok(Some(answer))) => return Ok(answer),
             Ok(Ok(None)) => last.clear(),
             Ok(Err(error)) => last = format!(", lastly: {error:#}"),
-            // Cut off by the deadline: what was wrong before says more.
+            // Cut off by the deadline: the last error says more.
             Err(_) if !last.is_empty() => {}
             Err(_) => ", lastly: no answer in time".clone_into(&mut last),
         }

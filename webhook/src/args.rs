@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line of the admission server.
 
 use clap::Parser;
 use secrecy::SecretString;
@@ -6,38 +6,38 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use waygate_serving::logs::Format;
 
-/// Waygate's admission server: checks the annotations of pods, adds readiness gates, and hands jobs
-/// to the worker.
+/// Waygate's admission server: checks the annotations of pods, adds readiness gates, and announces
+/// pods to the worker.
 #[derive(Debug, Parser)]
 #[command(name = "waygate-webhook", version)]
 pub struct Args {
-    /// The configuration file, as ack-extend-network-controller has it.
+    /// Configuration file, in the format of ack-extend-network-controller.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Where admission reviews are served, over TLS.
+    /// Address of the admission endpoints, served over TLS.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// The serving certificate; it is read again when it changes.
+    /// Serving certificate, PEM; reloaded when it changes.
     #[arg(long, value_name = "FILE")]
     pub tls_cert: PathBuf,
-    /// Its private key.
+    /// Private key of the certificate, PEM.
     #[arg(long, value_name = "FILE")]
     pub tls_key: PathBuf,
-    /// Where /livez, /readyz and /metrics are served, over plain HTTP.
+    /// Address of /livez, /readyz and /metrics, served over plain HTTP.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_listen: SocketAddr,
-    /// The lease store. While it is away, pods are admitted all the same.
+    /// URL of the lease store. Pods are admitted even while it is unavailable.
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// Who may write allocated addresses onto pods, beside the accounts of kube-system; may be
-    /// repeated.
+    /// User that may write allocated addresses onto pods, in addition to the service accounts of
+    /// kube-system; may be repeated.
     #[arg(
         long,
         value_name = "USER",
         default_value = "system:serviceaccount:waygate-system:waygate-worker"
     )]
     pub worker_user: Vec<String>,
-    /// How log lines look: text or json.
+    /// Format of log lines: text or json.
     #[arg(long, value_name = "FORMAT", default_value_t)]
     pub log_format: Format,
 }

@@ -1,7 +1,6 @@
-//! Hands jobs to the worker through the store, without ever standing in a pod's way.
+//! Announces admitted pods to the worker through the store, without delaying a pod's admission.
 //!
-//! A job is a head start, never the truth: one that fails is counted, and the worker's watch finds
-//! the pod.
+//! An announcement only saves time: a failed one is counted, and the worker's watch finds the pod.
 
 use crate::metrics::{Metrics, Outcome};
 use crate::objects::Metadata;
@@ -14,28 +13,28 @@ use waygate_core::request::Request;
 use waygate_core::text::find_control;
 use waygate_store::{HandOff, Store};
 
-/// What a pod waits for its job to be written: a tenth of the API server's deadline of 3 s, a
-/// hundred times what it takes.
+/// Limit of the delay that an announcement adds to a pod's admission: a tenth of the API server's
+/// deadline of 3 s, a hundred times the usual duration.
 const DEADLINE: Duration = Duration::from_millis(300);
-/// Jobs under way at most. While Postgres hangs they pile up to here; from then on reviews are
-/// answered at once.
+/// Announcements in progress at most. While Postgres hangs they accumulate up to this number; from
+/// then on reviews are answered without one.
 const AT_ONCE: usize = 256;
 
-/// A pod to announce.
+/// An admitted pod and its request, to be announced.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) namespace: String,
     pub(crate) pod_name: String,
     pub(crate) pod_uid: Uuid,
-    /// `Kind/name` of its controller.
+    /// Kind and name of the pod's controller, `Kind/name`.
     pub(crate) controller: Option<String>,
     pub(crate) request: Request,
 }
 
 impl Job {
-    /// The job of a pod; none if the pod has no name or UID yet, by which its job would be found,
-    /// or is named as no object can be: the API server checks the names of pods and namespaces, and
-    /// not those of owners.
+    /// The announcement of a pod. None without a name and UID, by which the worker finds the row,
+    /// and none if a name holds control characters: the API server checks the names of pods and
+    /// namespaces, but not those of owners.
     pub(crate) fn of(namespace: &str, metadata: &Metadata, request: Request) -> Option<Self> {
         let pod_name = metadata.name.clone()?;
         let pod_uid = Uuid::try_parse(metadata.uid.as_deref()?).ok()?;
@@ -49,7 +48,7 @@ impl Job {
     }
 }
 
-/// Writes jobs into the store; clones share its limits.
+/// Writes announcements into the store; clones share the limit.
 #[derive(Clone, Debug)]
 pub struct HandOffs {
     store: Store,
@@ -59,7 +58,7 @@ pub struct HandOffs {
 }
 
 impl HandOffs {
-    /// Jobs for the cluster of this name.
+    /// Writes announcements for the cluster of this name.
     pub fn new(store: Store, cluster_name: String, metrics: Metrics) -> Self {
         Self {
             store,
@@ -69,7 +68,7 @@ impl HandOffs {
         }
     }
 
-    /// Writes a job, and waits for it, but not for long.
+    /// Writes an announcement and waits for it, but at most 300 ms.
     ///
     /// The write runs in a task of its own, which ends by the store's own deadlines: cancelling it
     /// half-way would leave a connection in an unknown state.
@@ -81,6 +80,7 @@ impl HandOffs {
         let this = self.clone();
         let writing = tokio::spawn(async move {
             let outcome = this.write(&job).await;
+            // Only now: a write that its caller no longer waits for still occupies a connection.
             drop(slot);
             outcome
         });
@@ -111,7 +111,7 @@ impl HandOffs {
                     pod.namespace = namespace,
                     pod.name = pod_name,
                     error = chain(&error),
-                    "job not handed off"
+                    "pod not announced"
                 );
                 Outcome::Failed
             }

@@ -1,11 +1,12 @@
-//! What all three endpoints judge by: the configuration, and who may write addresses.
+//! The admission policy of all three endpoints: the configuration, and the users that may write
+//! addresses.
 
 use crate::objects::{Map, Pod};
 use waygate_core::annotations::{Problem, Reading};
 use waygate_core::config::{AdmissionMode, Config};
 use waygate_core::request::Kind;
 
-/// The rules that hold for every review.
+/// Rules by which every review is decided.
 #[derive(Debug)]
 pub struct Judge {
     config: Config,
@@ -13,18 +14,18 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Rules by a configuration; `writers` are the users that may write allocated addresses onto
+    /// Policy from a configuration; `writers` are the users that may write allocated addresses onto
     /// pods.
     pub fn new(config: Config, writers: Vec<String>) -> Self {
         Self { config, writers }
     }
 
-    /// What a pod's annotations say in a namespace, controlled by an object of `controller`'s kind.
+    /// Parses a pod's annotations, for a namespace and the kind of the pod's controller.
     pub(crate) fn read(&self, pod: &Pod, namespace: &str, controller: Option<&str>) -> Reading {
         self.read_as(pod.metadata.annotations(), pod, namespace, controller)
     }
 
-    /// What these annotations would say on this pod.
+    /// Parses other annotations as if they were on this pod.
     pub(crate) fn read_as(
         &self,
         annotations: &Map,
@@ -44,7 +45,7 @@ impl Judge {
         controller.is_some_and(|kind| self.config.is_stateful(kind))
     }
 
-    /// Whether addresses of this kind are switched on.
+    /// True if addresses of this kind are switched on.
     pub(crate) fn serves(&self, kind: Kind) -> bool {
         self.config.serves(kind)
     }
@@ -53,15 +54,15 @@ impl Judge {
         self.config.admission == AdmissionMode::Reject
     }
 
-    /// Whether a user may write allocated addresses onto a living pod: the worker, and what is
-    /// installed in kube-system, such as the original beside which Waygate may be tried.
+    /// True if a user may write allocated addresses onto a living pod: the worker, and service
+    /// accounts of kube-system, such as the original controller, beside which Waygate may be tried.
     pub(crate) fn may_write_addresses(&self, user: &str) -> bool {
         user.starts_with("system:serviceaccount:kube-system:")
             || self.writers.iter().any(|writer| writer == user)
     }
 }
 
-/// Says that addresses of a kind are switched off in the configuration.
+/// Warning that addresses of a kind are switched off in the configuration.
 pub(crate) fn not_served(kind: Kind) -> String {
     let (what, controller) = match kind {
         Kind::Eip => ("EIPs", "eip"),
@@ -72,7 +73,7 @@ pub(crate) fn not_served(kind: Kind) -> String {
     )
 }
 
-/// Problems as warnings.
+/// Renders problems as warning texts.
 pub(crate) fn as_warnings(problems: &[Problem]) -> impl Iterator<Item = String> {
     problems.iter().map(ToString::to_string)
 }

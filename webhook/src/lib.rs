@@ -1,15 +1,15 @@
-//! The admission server: checks what pods ask for, adds gate and label, and hands the job off.
+//! The admission server: checks a pod's annotations, adds gate and label, and announces the pod.
 //!
 //! ```text
 //! /mutate    review ─▶ mutate ──────────────────────▶ patch
-//! /validate  review ─▶ validate ─▶ hand off (≤ 300 ms) ─▶ allowed or refused, warnings
+//! /validate  review ─▶ validate ─▶ announce (≤ 300 ms) ─▶ allowed or refused, warnings
 //! /warn      review ─▶ warn ─────────────────────────▶ allowed, warnings
 //! ```
 //!
-//! It holds no cloud credentials and no client of the cluster, and it informs only: the worker
-//! decides again.
+//! The server holds no cloud credentials and no client of the cluster. Announcements only inform
+//! the worker, which checks every pod again.
 //!
-//! Invariant: a review that can be read is answered within a second, whatever Postgres does.
+//! Invariant: a well-formed review is answered within a second, in any state of Postgres.
 
 pub mod args;
 mod hand_off;
@@ -37,14 +37,14 @@ use tokio_util::sync::CancellationToken;
 use waygate_serving::{Certificates, Readiness, Supervisor, admin, certificates, config, tls};
 use waygate_store::Store;
 
-/// Two suffice: a hand-off is one statement of a millisecond.
+/// Connections to the store: two suffice, as an announcement is one statement of a millisecond.
 const CONNECTIONS: u32 = 2;
-/// Reviews under way when told to stop are answered within the API server's own deadline of 3 s.
+/// Time for reviews in progress when draining starts; the API server's own deadline is 3 s.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Draining, and whatever else has to end.
+/// Time for all tasks to end, draining included.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Runs the server until `token` is cancelled or a part of it dies.
+/// Runs the server until `token` is cancelled or one of its tasks dies.
 pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
     tls::install_provider();
     let config = config::load(&args.config)?;
@@ -57,6 +57,7 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
         &mut registry,
         readiness.check("certificate"),
     );
+    // Lazy: the server starts and admits pods while Postgres is unavailable.
     let store = Store::connect_lazy(&args.database_url, CONNECTIONS, "waygate-webhook")
         .context("--database-url")?;
     let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
@@ -74,7 +75,7 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
     Ok(supervisor.run(STOP).await?)
 }
 
-/// Serves as soon as there is a certificate, and keeps up with its renewal.
+/// Serves as soon as there is a certificate, and reloads the certificate when it is renewed.
 async fn serve(
     listener: TcpListener,
     mut files: Certificates,

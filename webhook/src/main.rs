@@ -1,4 +1,4 @@
-//! Starts the admission server.
+//! Entry point of the admission server.
 
 use clap::Parser;
 use waygate_serving::{logs, signals};

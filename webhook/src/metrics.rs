@@ -1,4 +1,4 @@
-//! What is counted. Labels are closed.
+//! Prometheus metrics of the admission server; all labels have closed sets of values.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -23,15 +23,15 @@ macro_rules! label {
 }
 
 label! {
-    /// Which endpoint.
+    /// Endpoint of a review.
     Path { Mutate = "mutate", Validate = "validate", Warn = "warn" }
 }
 label! {
-    /// What became of a review; of one that was never read whole, `Unread`.
+    /// Outcome of a review; `Unread` if its body was never read completely.
     Verdict { Allowed = "allowed", Warned = "warned", Refused = "refused", Malformed = "malformed", Unread = "unread" }
 }
 label! {
-    /// What became of a job: `Late` ones may still arrive, `Busy` ones were never tried.
+    /// Outcome of an announcement: `Late` ones may still be written, `Busy` ones were never tried.
     Outcome { Done = "done", Failed = "failed", Late = "late", Busy = "busy" }
 }
 
@@ -51,7 +51,7 @@ struct ByOutcome {
     outcome: Outcome,
 }
 
-/// The counters of the server; clones share them.
+/// Metrics of the server; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reviews: Family<ByVerdict, Counter>,
@@ -61,9 +61,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics in a registry.
     pub fn new(registry: &mut Registry) -> Self {
-        // 0.1 ms, which a review takes, to 3.3 s, beyond the API server's patience.
+        // From 0.1 ms, a usual review, to 3.3 s, beyond the API server's deadline of 3 s.
         let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let durations = Family::new_with_constructor(buckets);
         let metrics = Self {
@@ -72,21 +72,21 @@ impl Metrics {
             hand_offs: Family::default(),
             missing_gates: Counter::default(),
         };
-        registry.register("reviews", "Reviews by endpoint and verdict", metrics.reviews.clone());
+        registry.register("reviews", "Reviews by endpoint and outcome", metrics.reviews.clone());
         registry.register_with_unit(
             "review_duration",
-            "Time from request to answer",
+            "Time from the request of a review to its response",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register(
             "hand_offs",
-            "Jobs handed to the worker by outcome",
+            "Pods announced to the worker, by outcome",
             metrics.hand_offs.clone(),
         );
         registry.register(
             "missing_gates",
-            "Pods admitted without the gate they should have",
+            "Pods admitted without the readiness gate they should have",
             metrics.missing_gates.clone(),
         );
         metrics

@@ -1,8 +1,8 @@
-//! `/mutate`: label and gate for pods that ask for an address, and no forged addresses. Writes
-//! nothing anywhere.
+//! `/mutate`: adds label and gate to pods that request an address, and removes forged addresses.
+//! Writes nothing itself.
 //!
-//! Invariant: its patch, applied, leaves nothing to patch; and it only ever appends to
-//! `readinessGates`.
+//! Invariant: after its patch is applied, nothing is left to patch; `readinessGates` is only ever
+//! appended to.
 
 #[cfg(test)]
 mod properties;
@@ -31,16 +31,17 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Pod>) -> Answer {
     if created {
         patch.extend(gates(judge, pod, &reading));
     }
-    // Whoever creates a pod only copies what its template's author wrote: a new pod has no address
-    // yet, whoever says so.
+    // A new pod has no address yet, so even an authorized user who creates one only copies an
+    // annotation of the template.
     if created || !judge.may_write_addresses(&request.user_info.username) {
         patch.extend(guarded_addresses(pod, request.old_object.as_ref()));
     }
     Answer { patch: Patch(patch), ..Answer::default() }
 }
 
-/// The label by which the worker's watch sees the pod: also where the annotations are wrong, or
-/// only a gate of ours is there, since every such pod gets a verdict.
+/// Adds the label by which the worker's watch selects the pod. Pods with invalid annotations and
+/// pods that only have one of our gates are labelled too, since the worker writes a condition on
+/// each of them.
 fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let gated = || Kind::ALL.into_iter().find(|kind| pod.has_gate(kind.gate()));
     let kind = reading
@@ -56,12 +57,12 @@ fn label(pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     }
 }
 
-/// The gates that the pod lacks for what it asks for.
+/// Adds the gate that the pod lacks for its request.
 fn gates(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> {
     let stateful = judge.is_stateful(pod.controller_kind());
     let mut kinds =
         reading.requests.iter().filter_map(|request| gate_for(request, reading.gate, stateful));
-    // A pod asks for one address, so for one gate at most.
+    // A pod requests one address, so it gets at most one gate.
     let kind = kinds.find(|kind| !pod.has_gate(kind.gate()) && judge.serves(*kind))?;
     let gate = json!({ "conditionType": kind.gate() });
     Some(match pod.spec.readiness_gates {
@@ -70,11 +71,12 @@ fn gates(judge: &Judge, pod: &Pod, reading: &Reading) -> Option<PatchOperation> 
     })
 }
 
-/// Puts back the allocated addresses of the old object, and removes every other: one that a pod's
-/// author wrote would open a start barrier before there is an address.
+/// Restores the allocated addresses of the old object and removes all others: a forged address
+/// would open a start barrier before the real one exists.
 fn guarded_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<PatchOperation> {
     let new = pod.metadata.annotations();
     let held: Map = allocated(old.map(|old| old.metadata.annotations())).collect();
+    // A JSON patch cannot add to a map that is absent.
     if pod.metadata.annotations.is_none() && !held.is_empty() {
         return vec![add(["metadata", "annotations"], json!(held))];
     }

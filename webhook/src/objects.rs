@@ -1,13 +1,12 @@
-//! The few fields of pods and of the workloads that make them which decide anything here.
-//! Everything else stays undecoded.
+//! Fields of pods and workloads that decide about an admission. All other fields stay undecoded.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Names and values of labels or annotations.
+/// Labels or annotations by key.
 pub(crate) type Map = BTreeMap<String, String>;
 
-/// A pod.
+/// A pod or pod template.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Pod {
@@ -55,14 +54,14 @@ impl Metadata {
         self.annotations.as_ref().unwrap_or(&NO_MAP)
     }
 
-    /// The object's controller.
+    /// The owner reference of the object's controller.
     pub(crate) fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
     }
 }
 
 impl Pod {
-    /// The kind of the object that controls this pod.
+    /// The kind of the pod's controller.
     pub(crate) fn controller_kind(&self) -> Option<&str> {
         self.metadata.controller().map(|owner| owner.kind.as_str())
     }
@@ -71,8 +70,8 @@ impl Pod {
         self.spec.readiness_gates.iter().flatten().any(|present| present.condition_type == gate)
     }
 
-    /// Whether the pod is none of our business: on its way out, or a static pod's mirror, which
-    /// nobody can change.
+    /// True if the webhook must leave the pod alone: it is being deleted, or it is the mirror of a
+    /// static pod, which cannot be changed through the API.
     pub(crate) fn is_untouchable(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
             || self.metadata.annotations().contains_key("kubernetes.io/config.mirror")
@@ -106,7 +105,7 @@ struct JobSpec {
 }
 
 impl Workload {
-    /// The pods it makes.
+    /// The template of the workload's pods.
     pub(crate) fn template(&self) -> Option<&Pod> {
         let nested = || self.spec.job_template.as_ref().and_then(|job| job.spec.template.as_ref());
         self.spec.template.as_ref().or_else(nested)

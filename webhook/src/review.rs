@@ -1,4 +1,4 @@
-//! AdmissionReview v1: the question read, the answer written.
+//! AdmissionReview v1: decoding of requests and encoding of responses.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
-/// Why a body is no review.
+/// Reason that a body is no valid review.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("the body is not an AdmissionReview: {0}")]
     Json(serde_json::Error),
     #[error("the body is not an AdmissionReview of admission.k8s.io/v1")]
     Version,
-    #[error("the review holds no request")]
+    #[error("the AdmissionReview contains no request")]
     Empty,
 }
 
@@ -28,7 +28,7 @@ struct Review<O> {
     request: Option<Request<O>>,
 }
 
-/// What the API server asks about.
+/// The request of a review, with the objects decoded as `O`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", bound = "O: DeserializeOwned")]
 pub(crate) struct Request<O> {
@@ -55,7 +55,7 @@ pub(crate) struct Request<O> {
 pub(crate) enum Operation {
     Create,
     Update,
-    /// Nothing here is registered for these, and nothing is done about them.
+    /// Not among the registrations; allowed without a check.
     Delete,
     Connect,
 }
@@ -79,10 +79,10 @@ pub(crate) fn decode<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Mal
     review.request.ok_or(Malformed::Empty)
 }
 
-/// What the API server is told.
+/// The response to a review.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Why the object is refused; none if it is allowed.
+    /// Message of the refusal; none if the object is allowed.
     pub(crate) refusal: Option<String>,
     pub(crate) patch: Patch,
     pub(crate) warnings: Vec<String>,
@@ -143,10 +143,11 @@ impl Answer {
     }
 }
 
-/// Warnings as Kubernetes advises: at most 256 characters each, and 4096 together, beyond which it
-/// cuts them off itself.
+/// Limits warnings as Kubernetes advises: at most 256 characters each and 4096 together, beyond
+/// which the API server truncates them itself.
 fn bounded(warnings: &[String]) -> Vec<String> {
     const EACH: usize = 256;
+    // Leaves room for the note about omitted warnings.
     const TOGETHER: usize = 4096 - EACH;
     let mut kept = Vec::new();
     let mut length = 0;
@@ -154,7 +155,7 @@ fn bounded(warnings: &[String]) -> Vec<String> {
         let warning = shortened(warning, EACH);
         length += warning.len();
         if length > TOGETHER {
-            kept.push(format!("{} more warnings do not fit here", warnings.len() - i));
+            kept.push(format!("{} more warnings omitted", warnings.len() - i));
             break;
         }
         kept.push(warning);
@@ -162,7 +163,7 @@ fn bounded(warnings: &[String]) -> Vec<String> {
     kept
 }
 
-/// At most so many bytes, cut between characters.
+/// Cuts a text to at most `longest` bytes, between two characters.
 fn shortened(text: &str, longest: usize) -> String {
     const MARK: &str = "…";
     if text.len() <= longest {
@@ -182,7 +183,7 @@ mod tests {
         let kept = bounded(&long);
         assert!(kept.iter().all(|warning| warning.len() <= 256));
         assert!(kept.iter().map(String::len).sum::<usize>() <= 4096);
-        assert_eq!(kept.last().map(String::as_str), Some("85 more warnings do not fit here"));
+        assert_eq!(kept.last().map(String::as_str), Some("85 more warnings omitted"));
         assert_eq!(bounded(&["short".to_owned()]), ["short"]);
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP: routes, limits, and the way from a request's body to an answer.
+//! HTTP server: routes, limits, and the handling of a review.
 
 use crate::hand_off::HandOffs;
 use crate::judge::Judge;
@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// The API server takes objects of 3 MiB, and a review of an update holds two.
+/// In bytes: the API server accepts objects of 3 MiB, and a review of an update holds two.
 const LONGEST_BODY: usize = 7 << 20;
-/// Bodies read at once at most: with the longest, 448 MiB. A usual review is read in 0.1 ms.
+/// Bodies read at the same time, at most: with the longest, 448 MiB. A usual review is read in 0.1
+/// ms.
 const BODIES_AT_ONCE: usize = 64;
-/// The API server gives a review 3 s and sends its body at once; who is slower is not the API
-/// server.
+/// Time to read a body. The API server has 3 s for a review and sends its body at once, so a slower
+/// client is not the API server.
 const BODY_DEADLINE: Duration = Duration::from_secs(2);
 
 struct Server {
@@ -31,7 +32,7 @@ struct Server {
     bodies: Semaphore,
 }
 
-/// The three endpoints.
+/// The admission endpoints: `/mutate`, `/validate` and `/warn`.
 pub fn router(judge: Judge, hand_offs: HandOffs, metrics: Metrics) -> Router {
     let server = Server { judge, hand_offs, metrics, bodies: Semaphore::new(BODIES_AT_ONCE) };
     Router::new()
@@ -75,7 +76,7 @@ impl Server {
         let (verdict, response) = match self.read(body).await {
             Ok(request) => answered(&request.uid.clone(), &decide(request).await),
             Err((verdict, status, why)) => {
-                tracing::warn!(review.path = ?path, "review not answered: {why}");
+                tracing::warn!(review.path = ?path, error = why.trim_end(), "review not answered");
                 (verdict, (status, why).into_response())
             }
         };
@@ -87,6 +88,7 @@ impl Server {
         &self,
         body: Body,
     ) -> Result<Request<O>, (Verdict, StatusCode, String)> {
+        // The wait for a slot counts toward the deadline.
         let read = async {
             let slot = self.bodies.acquire().await;
             let bytes = to_bytes(body, LONGEST_BODY).await;
@@ -106,7 +108,7 @@ impl Server {
                 return Err((
                     Verdict::Unread,
                     StatusCode::REQUEST_TIMEOUT,
-                    "the body did not come in time\n".to_owned(),
+                    "the body was not received in time\n".to_owned(),
                 ));
             }
         };
@@ -126,7 +128,7 @@ fn answered(uid: &str, answer: &Answer) -> (Verdict, Response) {
         Ok(body) => (verdict, ([(header::CONTENT_TYPE, "application/json")], body).into_response()),
         Err(error) => (
             Verdict::Malformed,
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the answer: {error}\n"))
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the response: {error}\n"))
                 .into_response(),
         ),
     }

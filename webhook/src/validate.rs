@@ -1,5 +1,5 @@
-//! `/validate`: judges the final object and says which job is to be handed off. Decides only; the
-//! hand-off is the server's.
+//! `/validate`: decides on the final object and names the pods to announce. The server writes the
+//! announcements.
 
 use crate::hand_off::Job;
 use crate::judge::{Judge, as_warnings, not_served};
@@ -8,13 +8,13 @@ use crate::review::{Answer, Operation, Request};
 use waygate_core::annotations::{Problem, Reading, gate_for, is_ours};
 use waygate_core::request::{Kind, Request as Asked};
 
-/// The answer, and what follows from it.
+/// The response to a review, and its consequences.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) answer: Answer,
-    /// The jobs of an admitted pod; none where nothing may be written.
+    /// Announcements of an admitted pod; empty for a dry run.
     pub(crate) jobs: Vec<Job>,
-    /// The pod should have a gate and reached us without.
+    /// True if the pod should have a gate and arrived without it.
     pub(crate) gate_is_missing: bool,
 }
 
@@ -47,7 +47,7 @@ fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
         .map(Kind::gate);
     let missing: Vec<_> = gates.filter(|gate| !pod.has_gate(gate)).collect();
     answer.warnings.extend(missing.iter().map(|gate| {
-        format!("this pod lacks the readiness gate {gate}: it may count as ready before its address works; is another webhook called after zz-waygate?")
+        format!("this pod lacks the readiness gate {gate} and may become Ready before its address works; check for a webhook that runs after zz-waygate")
     }));
     let job = |asked: &&Asked| Job::of(&request.namespace, &pod.metadata, (*asked).clone());
     let jobs = if request.dry_run == Some(true) {
@@ -58,8 +58,8 @@ fn created(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     Judgement { answer, jobs, gate_is_missing: !missing.is_empty() }
 }
 
-/// Judges what the change brought about: what was wrong before is not the change's fault, and a pod
-/// that was admitted without us must still take other changes.
+/// Decides on the changed annotations only. Earlier problems are not the change's fault, and a pod
+/// that was admitted without a review must still accept other changes.
 fn updated(judge: &Judge, request: &Request<Pod>, pod: &Pod) -> Judgement {
     let Some(old) = request.old_object.as_ref().filter(|old| ours_changed(old, pod)) else {
         return Judgement::default();

@@ -1,6 +1,6 @@
-//! `/warn`: tells whoever applies a workload what will become of its pods. Always allows: a bad
-//! template is accepted by `kubectl apply` with exit code 0, and its pods' refusal would only be an
-//! event on the ReplicaSet.
+//! `/warn`: warns the author of a workload about its pod template. Always allows: `kubectl apply`
+//! exits with 0 even for a bad template, and the refusal of its pods would only be an event on the
+//! ReplicaSet.
 
 use crate::judge::{Judge, as_warnings, not_served};
 use crate::objects::Workload;

@@ -1,5 +1,5 @@
-//! The registrations and the policy say in CEL what the code says in Rust: here they are held
-//! together. That the API server accepts them is for the end-to-end tests.
+//! Checks that registrations and policy say in CEL what the code says in Rust. End-to-end tests
+//! check that the API server accepts them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use serde_json::Value;
@@ -14,12 +14,12 @@ fn manifest(name: &str) -> (String, Vec<Value>) {
     (text, documents)
 }
 
-/// Everything between single quotes that is a key under the original's prefixes.
+/// All texts in single quotes that are keys under the original's prefixes.
 fn quoted_keys(text: &str) -> BTreeSet<&str> {
     text.split('\'').filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
-/// The namespaces that are never reviewed: ours, and the one without which there is no cluster.
+/// The namespaces that are never reviewed: Waygate's own, and kube-system.
 fn excluded(selector: &Value) -> &Value {
     let namespaces = &selector["matchExpressions"][0];
     assert_eq!(
@@ -113,8 +113,8 @@ fn the_policy_knows_every_key_that_switches_an_address_on() {
     assert!(text.contains(&format!("escapeKey('{LABEL}')")));
 }
 
-/// Its webhook adds our keys only after the policy's conditions were looked at, and what did not
-/// match then is not asked again.
+/// OpenKruiseGame's webhook adds the annotations only after the policy's conditions were evaluated,
+/// and the API server does not evaluate failed conditions again.
 #[test]
 fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
     let (_, documents) = manifest("policy.yaml");
@@ -127,7 +127,7 @@ fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
     );
 }
 
-/// The instructions of the image itself, after those of the stage that builds the programs.
+/// The instructions of the final image, after those of the build stage.
 fn image() -> Vec<String> {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Dockerfile")).unwrap();

@@ -1,4 +1,4 @@
-//! The whole server as it runs: files, sockets, TLS, readiness, and its end.
+//! The whole server as a process: files, sockets, TLS, readiness, and shutdown.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use clap::Parser;
@@ -33,7 +33,7 @@ struct Process {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// An address nobody listens on.
+/// An address without a listener.
 fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -56,7 +56,7 @@ fn args(files: &Path, listen: SocketAddr, admin: SocketAddr) -> Args {
         &key,
     ];
     Args::try_parse_from(
-        words.into_iter().chain(["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]),
+        words.into_iter().chain(["--database-url", "postgres://waygate@127.0.0.1:1/nothing"]),
     )
     .unwrap()
 }
@@ -138,7 +138,7 @@ async fn a_review_is_answered_over_tls_once_there_is_a_certificate_and_finished_
     stream.read_exact(&mut goes_on).await.unwrap();
     assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
-    // The review is under way now: it is answered although the process was told to stop.
+    // The review is in progress now: the server must answer it although draining has begun.
     process.token.cancel();
     stream.write_all(review.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;

@@ -1,5 +1,5 @@
-//! The real router, asked with the reviews of `tests/reviews/`. Each file holds the path, the
-//! review and the answer expected, with its patch decoded; its name says what it shows.
+//! Sends the reviews of `tests/reviews/` to the real router. Each file holds the path, the review
+//! and the expected answer, with its patch decoded; the file's name says what the case shows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod server;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use server::{CONFIG, Server};
 use std::path::PathBuf;
 
-/// All the files, by name.
+/// All case files, by name.
 fn cases() -> Vec<(String, Value)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reviews");
     let read = |path: PathBuf| {
@@ -98,14 +98,14 @@ async fn a_pod_is_admitted_in_time_while_postgres_is_away() {
     server.expect_metric("hand_offs_total", 1);
 }
 
-/// It takes connections and never answers: neither an error nor an end. Twice as many reviews as
-/// there may be jobs under way.
+/// Postgres accepts connections and never answers, neither with an error nor with an end. The test
+/// sends twice as many reviews as there may be announcements in progress.
 #[tokio::test]
 async fn a_postgres_that_hangs_does_not_block_scheduling() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Server::start_with_store(
         CONFIG,
-        &format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap()),
+        &format!("postgres://waygate@{}/nothing", silent.local_addr().unwrap()),
     );
     let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
     review["request"]["dryRun"] = json!(false);
@@ -137,7 +137,7 @@ async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
     }
 }
 
-/// Postgres would refuse it, each time. The API server lets an owner have any name.
+/// Postgres would refuse such a row each time. The API server allows any name for an owner.
 #[tokio::test]
 async fn nothing_is_handed_off_under_a_name_that_holds_a_control_character() {
     let server = Server::start(CONFIG);
@@ -176,7 +176,7 @@ async fn what_is_no_review_gets_a_clear_error() {
             r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview"}"#,
             "admission.k8s.io/v1",
         ),
-        (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "holds no request"),
+        (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "contains no request"),
         (
             r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"EAT"}}"#,
             "unknown variant",

@@ -1,12 +1,12 @@
-//! The webhook's certificate: issued here, kept in a Secret that the webhook mounts, trusted by the
-//! registrations.
+//! Issues and renews the webhook's serving certificate: stored in a Secret that the webhook mounts,
+//! trusted by the webhook registrations.
 //!
 //! ```text
 //! Secret waygate-authority ─▶ Secret waygate-webhook-tls ─▶ (mounted by the webhook)
 //!             └─▶ caBundle of the registrations
 //! ```
 //!
-//! Every write holds only for the object as it was read, so that any number of workers may do this
+//! Every write is conditional on the object as it was read, so any number of workers may run this
 //! at once.
 
 use crate::errors::{Error, chain};
@@ -25,25 +25,25 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_certs::{Authority, needs_renewal};
 
-/// The authority's own Secret; only the worker reads it.
+/// Secret with the certificate authority and its key; only the worker reads it.
 const AUTHORITY: &str = "waygate-authority";
-/// The Secret that the webhook mounts.
+/// Secret with the serving certificate; the webhook mounts it.
 const SERVING: &str = "waygate-webhook-tls";
-/// The registrations whose `caBundle` is ours to fill in.
+/// Webhook registrations whose `caBundle` the worker fills in.
 const MUTATING: &str = "zz-waygate";
 const VALIDATING: [&str; 2] = ["zz-waygate", "zz-waygate-warn"];
-/// A certificate is renewed a month before it expires; a registration that was applied anew has
-/// lost its bundle and waits for this.
+/// Interval between two checks. A certificate is renewed a month before it expires; the short
+/// interval serves a registration that an operator applied again, which has lost its `caBundle`.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Why a certificate could not be brought about.
+/// Reasons why the certificate is not in place.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Cluster(#[from] Error),
-    #[error("issuing")]
+    #[error("cannot issue a certificate")]
     Issue(#[from] waygate_certs::Error),
-    #[error("Secret {0} lacks {1}")]
+    #[error("Secret {0} lacks the key {1}; restore it, or delete the Secret to have it made again")]
     Incomplete(&'static str, &'static str),
 }
 
@@ -53,7 +53,8 @@ impl From<kube::Error> for Failure {
     }
 }
 
-/// Issues, renews and distributes until `token` is cancelled.
+/// Checks the certificate at once and every half minute, and issues, renews and distributes it,
+/// until `token` is cancelled.
 pub(crate) async fn run(
     kube: Client,
     namespace: String,
@@ -61,11 +62,11 @@ pub(crate) async fn run(
 ) -> Result<(), Infallible> {
     while !token.is_cancelled() {
         match keep(&kube, &namespace, Timestamp::now()).await {
-            // Another worker was quicker; the next look sees its work.
+            // Another worker wrote first; the next check reads its work.
             Ok(()) | Err(Failure::Cluster(Error::Changed)) => {}
             Err(error) => tracing::error!(
                 error = chain(&error),
-                "the webhook's certificate could not be looked after; it is tried again"
+                "maintaining the webhook's certificate failed; retrying"
             ),
         }
         token.run_until_cancelled(tokio::time::sleep(PERIOD)).await;
@@ -80,7 +81,7 @@ async fn keep(kube: &Client, namespace: &str, now: Timestamp) -> Result<(), Fail
     trust(kube, authority.ca_pem()).await
 }
 
-/// The authority as its Secret has it, made when there is none.
+/// Loads the authority from its Secret, or creates both where the Secret does not exist.
 async fn authority(secrets: &Api<Secret>, now: Timestamp) -> Result<Authority, Failure> {
     if let Some(secret) = secrets.get_opt(AUTHORITY).await? {
         let ca = text(&secret, "ca.crt").ok_or(Failure::Incomplete(AUTHORITY, "ca.crt"))?;
@@ -93,11 +94,11 @@ async fn authority(secrets: &Api<Secret>, now: Timestamp) -> Result<Authority, F
         ("ca.key", authority.key_pem().expose_secret().to_owned()),
     ];
     secrets.create(&PostParams::default(), &secret(AUTHORITY, "Opaque", data)).await?;
-    tracing::info!(secret = AUTHORITY, "a certificate authority was made");
+    tracing::info!(secret = AUTHORITY, "certificate authority created");
     Ok(authority)
 }
 
-/// The serving certificate, made or renewed where that is due.
+/// Issues the serving certificate where it is missing, due for renewal, or from another authority.
 async fn serving(
     secrets: &Api<Secret>,
     authority: &Authority,
@@ -121,17 +122,18 @@ async fn serving(
     ];
     let mut renewed = secret(SERVING, "kubernetes.io/tls", data);
     if let Some(existing) = existing {
+        // Makes the replace conditional: two workers must not overwrite each other's pair.
         renewed.metadata.resource_version = existing.metadata.resource_version;
         secrets.replace(SERVING, &PostParams::default(), &renewed).await?;
     } else {
         secrets.create(&PostParams::default(), &renewed).await?;
     }
-    tracing::info!(secret = SERVING, "the webhook's certificate was issued");
+    tracing::info!(secret = SERVING, "webhook certificate issued");
     Ok(())
 }
 
-/// Registrations trust the authority. One that is not there is not applied yet, or is being
-/// uninstalled.
+/// Writes the authority's certificate into the registrations' `caBundle`. A missing registration is
+/// skipped: an operator has not applied it yet, or is uninstalling Waygate.
 async fn trust(kube: &Client, ca_pem: &str) -> Result<(), Failure> {
     let bundle = Some(ByteString(ca_pem.as_bytes().to_vec()));
     let mutating = Api::<MutatingWebhookConfiguration>::all(kube.clone());

@@ -1,4 +1,4 @@
-//! What every task of the worker shares.
+//! The context that every task of the worker shares.
 
 use crate::gateway::port_pool::Pool;
 use crate::gateway::wakeups::Lanes;
@@ -15,43 +15,43 @@ use waygate_core::config::Config;
 use waygate_core::request::Kind;
 use waygate_store::{Cluster, Store};
 
-/// The parts of a running worker.
+/// Configuration, clients and shared state of a running worker.
 pub(crate) struct Worker {
-    /// The configuration.
+    /// Configuration as read at startup; a change needs a restart.
     pub config: Config,
-    /// The lease store.
+    /// Client of the lease store, which all workers share.
     pub store: Store,
-    /// Which cluster this is.
+    /// The served cluster as registered in the lease store.
     pub cluster: Cluster,
-    /// Random per process start: the owner of our claims.
+    /// Owner of this process' claims and gateway locks; random, new at every start.
     pub owner: Uuid,
-    /// The cluster's API.
+    /// Client of the cluster's API, without retries of its own.
     pub kube: Client,
-    /// The cloud's API.
+    /// Client of the cloud's API, paced by the account's rates.
     pub cloud: Cloud,
-    /// Which namespaces are served.
+    /// Namespaces that the configured selector selects.
     pub namespaces: Namespaces,
-    /// The gateways' EIPs.
+    /// EIPs of the usable NAT gateways, on which ports are reserved.
     pub pool: Pool,
-    /// The gateways' lanes that are served here.
+    /// Wake-ups of the gateway senders of this process.
     pub lanes: Lanes,
-    /// What people are told.
+    /// Writer of Kubernetes events on pods.
     pub events: Events,
-    /// What dashboards are told.
+    /// Prometheus metrics, served at `/metrics`.
     pub metrics: Metrics,
-    /// Something may be due before the next poll.
+    /// Notified when a lease may be due before the claim loop's next poll.
     pub due: Notify,
-    /// How long a freed port stays unused.
+    /// Cooldown: time for which a freed port stays unused (`--quiet-seconds`).
     pub quiet: Duration,
 }
 
 impl Worker {
-    /// The pods of a namespace.
+    /// Client of the pods of a namespace.
     pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.kube.clone(), namespace)
     }
 
-    /// Whether the configuration switches a kind on.
+    /// True if the configuration switches this kind of address on.
     pub(crate) fn serves(&self, kind: Kind) -> bool {
         self.config.serves(kind)
     }

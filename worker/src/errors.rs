@@ -1,34 +1,35 @@
-//! What can stop a step, and what it means for the lease: whose turn it is, and what the pod's
-//! owner is told.
+//! Errors that stop a step of a lease, with the reason that the lease records and the policy by
+//! which it retries.
 
 pub(crate) use waygate_core::error::chain;
 
 use std::time::Duration;
 use waygate_core::retry::Patience;
 
-/// Why a step could not be taken.
+/// Failure of a step, by the system that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The lease store.
+    /// Failure of a statement at the lease store.
     #[error(transparent)]
     Store(#[from] waygate_store::Error),
-    /// The cluster.
-    #[error("Kubernetes")]
+    /// Failure of a request to the Kubernetes API.
+    #[error("Kubernetes API request failed")]
     Kube(#[source] Box<kube::Error>),
-    /// The cloud, while reading.
+    /// Failure of a read of the cloud; a failed change is recorded instead.
     #[error(transparent)]
     Cloud(#[from] waygate_cloud::Error),
-    /// What we were about to change has changed: read again.
-    #[error("the object changed meanwhile")]
+    /// The object to be written has changed or gone since it was read.
+    #[error("the object has changed since it was read; reading it again")]
     Changed,
 }
 
 impl From<kube::Error> for Error {
-    /// A write whose precondition (UID, resource version) no longer holds, or whose object is gone,
-    /// means "read again".
+    /// Maps a write whose precondition (UID, resource version) no longer holds, or whose object is
+    /// gone, to [`Error::Changed`]; all else to [`Error::Kube`].
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Changed,
+            // The API server takes a patch of another UID for an attempt to change the UID.
             kube::Error::Api(status)
                 if status.code == 422 && status.message.contains("metadata.uid") =>
             {
@@ -40,7 +41,7 @@ impl From<kube::Error> for Error {
 }
 
 impl Error {
-    /// For programs.
+    /// CamelCase reason that the lease records and pod conditions show.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Store(_) => "LeaseStoreUnavailable",
@@ -50,12 +51,12 @@ impl Error {
         }
     }
 
-    /// Not before this has passed.
+    /// Shortest wait before a retry, where the cloud's answer names one.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         if let Self::Cloud(error) = self { error.retry_after() } else { None }
     }
 
-    /// When to try again.
+    /// Retry policy: at once where the object changed, else with growing pauses.
     pub(crate) fn patience(&self) -> Patience {
         match self {
             Self::Changed => Patience::Poll,

@@ -1,12 +1,12 @@
-//! The controller: sees pods, claims leases, drives the cloud, publishes addresses.
+//! The controller: watches pods, claims leases, changes the cloud, publishes addresses.
 //!
 //! ```text
 //! watch ─▶ (store) ─▶ reconcile ─▶ the cloud (EIPs), the cluster
 //!                        └▶ (store's queue) ─▶ gateway ─▶ the cloud (forward entries)
 //! ```
 //!
-//! It decides nothing: what is read, what is done next and what an answer means stands in
-//! `waygate_core::{plan, rules}`.
+//! Decisions are made in `waygate_core::{plan, rules}`: the next step of a lease, the reads it
+//! needs, and the meaning of the cloud's answers. This crate carries them out.
 
 mod args;
 mod certificates;
@@ -23,7 +23,11 @@ mod watch;
 
 pub use args::Args;
 
-/// Carries out the command line, and returns when that is done or the process was told to stop.
+/// Runs the subcommand; returns when it is done, or after the drain that SIGTERM or SIGINT begins.
+///
+/// # Errors
+/// Fails where the configuration, the lease store, the cluster or the cloud's credentials cannot be
+/// used, or where a task of the worker ends.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         args::Command::Run(run) => startup::run(run).await,

@@ -1,4 +1,4 @@
-//! `waygate-worker`: gives pods the public addresses they ask for.
+//! `waygate-worker`: gives pods the public addresses that their annotations request.
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the worker ends");
+            tracing::error!(error = format!("{error:#}"), "worker stopped by an error");
             eprintln!("waygate-worker: {error:#}");
             ExitCode::FAILURE
         }

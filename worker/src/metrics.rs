@@ -1,4 +1,4 @@
-//! What dashboards are told. Every label is a closed set.
+//! Prometheus metrics. Every label has a closed set of values.
 
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Lease;
 
-/// The worker's metrics.
+/// The worker's metric families; clones share their values.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
@@ -32,25 +32,25 @@ struct KindLabels {
     kind: &'static str,
 }
 
-/// The gateways of the pool: few, and named by people.
+/// Labels by NAT gateway: those of the configuration, a handful.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GatewayLabels {
     gateway: String,
 }
 
-/// How a call to the cloud ended.
+/// Outcome of a call to the cloud, as the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum CallOutcome {
-    /// The cloud did it.
+    /// The cloud reported success.
     Done,
-    /// The cloud definitely did not.
+    /// The cloud definitely did not carry the change out.
     Refused,
-    /// Nobody knows.
+    /// No answer, or one that leaves the effect open.
     Unknown,
 }
 
 impl CallOutcome {
-    /// Of an answer.
+    /// Classifies the client's result of a call.
     pub(crate) fn of<T>(answer: &Result<T, waygate_cloud::Error>) -> Self {
         match answer {
             Ok(_) => Self::Done,
@@ -61,73 +61,73 @@ impl CallOutcome {
 }
 
 impl Metrics {
-    /// Registers the worker's metrics.
+    /// Creates the families and registers them in `registry`.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let calls = Family::default();
-        // 0.1 s to 27 min: an EIP takes a few seconds, a thousand of them the account's rate of 120
-        // a minute.
+        // 0.1 s to 27 min: one EIP takes a few seconds, a thousand EIPs take minutes at the
+        // account's rate of 120 calls a minute.
         let ready = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram,
         );
         registry.register(
             "waygate_cloud_changes",
-            "Changes asked of the cloud, by action and how they ended",
+            "Changes requested of the cloud, by action and outcome",
             calls.clone(),
         );
         registry.register(
             "waygate_ready_seconds",
-            "From the sighting of a pod to its published address",
+            "Time from the first observation of a pod to its published address",
             ready.clone(),
         );
-        // 10 ms to half an hour: at once at a free gateway; behind a table's worth of entries at a
-        // strict one two minutes.
+        // 10 ms to half an hour: a free gateway takes a change at once; behind a full table of
+        // entries at a gateway that takes one at a time, a change waits two minutes.
         let waited = Histogram::new(exponential_buckets(0.01, 2.5, 14));
         let queue = Family::default();
         registry.register(
             "waygate_lane_wait_seconds",
-            "How long changes of forward entries waited for their gateway's turn",
+            "Time that changes of forward entries waited in their gateway's queue",
             waited.clone(),
         );
         registry.register(
             "waygate_lane_queue",
-            "Changes of forward entries that wait for their gateway's turn",
+            "Changes of forward entries waiting in their gateway's queue",
             queue.clone(),
         );
         let losses = Family::default();
         registry.register(
             "waygate_losses_held",
-            "How often a pod stayed ready whose forward entries were lost, because many of its gateway's had lost theirs",
+            "Withdrawals prevented because many pods of the gateway lost their entries",
             losses.clone(),
         );
         Self { calls, ready, waited, queue, losses }
     }
 
-    /// A change was answered, or not.
+    /// Counts one call of a change, answered or not.
     pub(crate) fn calls(&self, action: &'static str, outcome: CallOutcome) {
         self.calls.get_or_create(&CallLabels { action, outcome }).inc();
     }
 
-    /// A change of a forward entry got its turn.
+    /// Records the time that a change of a forward entry waited in its gateway's queue.
     pub(crate) fn waited(&self, time: Duration) {
         self.waited.observe(time.as_secs_f64());
     }
 
-    /// So many wait at a gateway whose lane is served here.
+    /// Sets the queue length of a gateway whose lock this process holds.
     pub(crate) fn queue(&self, gateway: &NatGatewayId, length: i64) {
         self.queue.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).set(length);
     }
 
-    /// Many pods of the gateway lost their entries, and one more was not told.
+    /// Counts one withdrawal that the gateway's loss limit prevented.
     pub(crate) fn losses_held(&self, gateway: &NatGatewayId) {
         self.losses.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).inc();
     }
 
-    /// A gateway's lane is not served here any more.
+    /// Removes the queue length of a gateway whose lock this process has given up.
     pub(crate) fn left(&self, gateway: &NatGatewayId) {
         self.queue.remove(&GatewayLabels { gateway: gateway.to_string() });
     }
 
-    /// An address was published for the first time.
+    /// Records the time from the lease's creation to the first publication of its address.
     pub(crate) fn published(&self, lease: &Lease) {
         let kind = lease.kind.as_str();
         let seconds = Timestamp::now().duration_since(lease.created_at).as_secs_f64().max(0.0);

@@ -1,5 +1,5 @@
-//! The account's rates, shared through the lease store by every worker of every cluster that keeps
-//! its leases there.
+//! The cloud account's call rates, shared through the lease store by the workers of all clusters
+//! that keep their leases there.
 
 use crate::errors::chain;
 use crate::retries::Retries;
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use waygate_cloud::{Draw, LocalPermits, NoPermit, Permits};
 use waygate_store::{RateTurn, Store};
 
-/// Calls of one action a minute, for an account with another agreement than what is published.
-/// Written `ACTION=CALLS`.
+/// Calls of one action a minute, for an account whose quota differs from the published one. Written
+/// `ACTION=CALLS` on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     action: &'static str,
@@ -25,24 +25,25 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, calls) = text.split_once('=').ok_or("it is not ACTION=CALLS")?;
+        let (name, calls) = text.split_once('=').ok_or("not of the form ACTION=CALLS")?;
         let known: Vec<_> = LocalPermits::published_actions().collect();
         let action = known.iter().find(|known| **known == name).copied();
         let action = action.ok_or_else(|| {
-            format!("{name} is none of the actions that have a rate: {}", known.join(", "))
+            format!("{name} has no published rate; actions that have one: {}", known.join(", "))
         })?;
         let per_minute = calls
             .parse()
             .ok()
             .filter(|calls| *calls > 0)
-            .ok_or_else(|| format!("{calls} is no number of calls a minute"))?;
+            .ok_or_else(|| format!("{calls} is not a positive number of calls a minute"))?;
         Ok(Self { action, per_minute })
     }
 }
 
-/// Where the account's turns come from.
+/// Source of the account's call permits: the lease store, or a stand-in of tests.
 pub(crate) trait Turns: Clone + Debug + Send + Sync + 'static {
-    /// See [`Store::take_turn`].
+    /// Reserves a call of `action` at `rate` (calls a minute, burst), unless the next free moment
+    /// is after `by`.
     fn take_turn(
         &self,
         action: &'static str,
@@ -62,13 +63,13 @@ impl Turns for Store {
     }
 }
 
-/// Permits of this process, each with a turn of the account's.
+/// Call permits of this process, each backed by a permit of the account.
 ///
 /// The process' own buckets adapt when the cloud throttles; the store's rows keep all processes
-/// together within what is published, give or take the one turn of some actions that each of them
-/// takes ahead. A caller for whom no turn comes in time takes none, and hears when to ask again.
-/// With Postgres away, reads go on at the process' own rate: nothing can be changed then, and what
-/// is read is not acted on.
+/// together within the published rates, give or take the one permit of some actions that each
+/// process reserves ahead. A caller for whom no permit comes in time takes none, and learns when to
+/// ask again. While Postgres is unreachable, calls go on at the process' own rate: without the
+/// store no change is sent, and reads lead to no action.
 #[derive(Debug)]
 pub(crate) struct AccountRates<T = Store> {
     turns: T,
@@ -77,35 +78,36 @@ pub(crate) struct AccountRates<T = Store> {
     retries: Mutex<HashMap<&'static str, Retries>>,
 }
 
-/// The calls that lanes make one after the other: a gateway that is free must not wait for Postgres
-/// as well. Of other reads more fit into one call while it waits for its turn.
+/// Actions whose next permit is reserved ahead: a gateway sender makes these calls one after the
+/// other, and a free gateway must not wait for Postgres as well. Other reads are batched while they
+/// wait for a permit.
 const AHEAD: [&str; 4] = [
     "CreateForwardEntry",
     "ModifyForwardEntry",
     "DeleteForwardEntry",
     "DescribeForwardTableEntries",
 ];
-/// No turn is taken ahead that comes later than this: its user would wait for more than Postgres,
-/// and there may be none.
+/// Latest moment, from now, of a permit reserved ahead: a later one would delay its user by more
+/// than Postgres does, and might never be used.
 const AHEAD_BY: Duration = Duration::from_secs(1);
 
-/// A turn that is being asked for. Asked for in a task: a query that its caller gives up could
-/// spoil its connection.
+/// A pending request for a permit. A task runs the query, because one cancelled with its caller
+/// could leave its connection unusable.
 type Asked = JoinHandle<Answer>;
 
-/// What the store says of a turn.
+/// Answer of the store to a request for a permit.
 #[derive(Debug)]
 enum Answer {
-    /// It is this process', from then on.
+    /// Granted: the call may be sent from this moment on.
     Taken(Instant),
-    /// None comes in time; one is likely then.
+    /// No permit in time; the next is likely at this moment.
     Likely(Instant),
-    /// The store does not answer.
+    /// The store could not be reached.
     Away,
 }
 
 impl<T: Turns> AccountRates<T> {
-    /// The published rates, but for those that are another agreement's.
+    /// Starts from the published rates, with those of `others` in their place.
     pub(crate) fn new(turns: T, others: &[Rate]) -> Self {
         let local = others.iter().fold(LocalPermits::published(), |local, rate| {
             local.with_rate(rate.action, rate.per_minute)
@@ -123,7 +125,7 @@ impl<T: Turns> AccountRates<T> {
                     tracing::debug!(
                         cloud.action = action,
                         error = chain(&error),
-                        "the account's rate is not shared right now"
+                        "call permit not shared; the process' own rate applies"
                     );
                     Answer::Away
                 }
@@ -131,10 +133,10 @@ impl<T: Turns> AccountRates<T> {
         })
     }
 
-    /// The turn that was taken ahead, or a new one.
+    /// Uses the permit reserved ahead, or requests a new one.
     async fn turn(&self, action: &'static str, by: Instant) -> Answer {
         let ahead = self.ahead.lock().remove(action);
-        // One taken ahead that comes a little too late is used all the same: it would be lost.
+        // A permit reserved ahead is used even if it comes a little too late: else it is lost.
         if let Some(ahead) = ahead
             && let Ok(Answer::Taken(turn)) = ahead.await
         {
@@ -144,7 +146,7 @@ impl<T: Turns> AccountRates<T> {
     }
 
     async fn draw_both(&self, action: &'static str, by: Instant) -> Result<(), NoPermit> {
-        // Given back where the account has no turn.
+        // Dropped, and so given back, where the account has no permit in time.
         let reservation = self.local.reserve(action, by)?;
         let turn = match self.turn(action, by).await {
             Answer::Taken(turn) => Some(turn),
@@ -165,7 +167,7 @@ impl<T: Turns> AccountRates<T> {
         Ok(())
     }
 
-    /// When a caller that found no turn asks again; see [`Retries`].
+    /// Replaces the refusal's retry time by one of the caller's own; see [`Retries`].
     fn retry(&self, action: &'static str, refused: NoPermit) -> NoPermit {
         let (per_minute, burst) = self.local.best_rate(action);
         let apart = Duration::from_mins(1) / per_minute.saturating_sub(burst).max(1);
@@ -203,16 +205,16 @@ mod tests {
             Ok(Rate { action: "AllocateEipAddress", per_minute: 240 })
         );
         for (text, why) in [
-            ("AllocateEipAddress", "not ACTION=CALLS"),
-            ("AllocateEip=240", "none of the actions"),
-            ("AllocateEipAddress=0", "no number of calls"),
-            ("AllocateEipAddress=many", "no number of calls"),
+            ("AllocateEipAddress", "the form ACTION=CALLS"),
+            ("AllocateEip=240", "no published rate"),
+            ("AllocateEipAddress=0", "not a positive number"),
+            ("AllocateEipAddress=many", "not a positive number"),
         ] {
             assert!(text.parse::<Rate>().unwrap_err().contains(why), "{text}");
         }
     }
 
-    /// A row that says the same to everyone, and what it was asked.
+    /// A source that gives every caller the same answer and records the deadlines it was given.
     #[derive(Clone, Debug)]
     struct Fixed {
         says: RateTurn,
@@ -242,20 +244,20 @@ mod tests {
         let (rates, asked) = rates(RateTurn::Later(Duration::from_secs(1)));
         let by = Instant::now() + Duration::from_hours(1);
         let mut told = Vec::new();
-        // More than the process' own bucket holds: what is refused takes nothing from it.
+        // More than the process' own bucket holds: a refused caller takes nothing from it.
         for _ in 0..40 {
             let now = Instant::now();
             told.push(now + rates.draw("AllocateEipAddress", by).await.unwrap_err().retry_after);
         }
         assert!(
             asked.lock().iter().all(|asked| *asked == by),
-            "the row is asked with the caller's own deadline"
+            "the store is asked with the caller's own deadline"
         );
         // 110 a minute, but for the time that passes between two lines of this test.
         assert!(told.is_sorted() && told[39] - told[0] > Duration::from_secs(20), "{told:?}");
         assert!(
             rates.local.reserve("AllocateEipAddress", Instant::now()).is_ok(),
-            "a refused caller gives its own place back"
+            "a refused caller gives its local permit back"
         );
     }
 
@@ -266,7 +268,7 @@ mod tests {
         for _ in 0..3 {
             rates.draw("CreateForwardEntry", by).await.unwrap();
         }
-        // The last one taken ahead may not have been asked for yet.
+        // The last permit ahead may not have been requested yet.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let asked = asked.lock().clone();
         assert_eq!(asked.len(), 4, "one a call, and one ahead");

@@ -1,22 +1,23 @@
-//! When callers that found no turn of the account's rate ask again: one after the other, as turns
-//! come. All at once they would ask Postgres in vain, and too late they would let turns go by.
+//! Retry times of callers that found no permit within the account's rate: one after the other, at
+//! the pace of the permits. All at once they would query Postgres in vain; later, permits would
+//! stay unused.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// No caller is sent away for longer: others may have gone meanwhile. Where more wait than have
-/// turns in that time, those who come back together are so many rounds.
+/// Longest wait of a caller, because the queue may shorten meanwhile. Where more callers wait than
+/// get permits in this time, several return at the same moment, one per round of this length.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// The times given to the callers of one action.
+/// Retry times given to the callers of one action.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     last: Option<Instant>,
 }
 
 impl Retries {
-    /// The time for one more caller: not before a turn is likely, and `apart` from the caller
-    /// before.
+    /// Returns the time for one more caller: not before `likely`, when the next permit is, and
+    /// `apart` after the previous caller.
     pub(crate) fn next(&mut self, now: Instant, likely: Instant, apart: Duration) -> Instant {
         let next = self.last.map_or(likely, |last| likely.max(last + apart));
         let next = if next > now + LONGEST { likely } else { next };
@@ -36,10 +37,10 @@ mod tests {
     /// 120 calls a minute, ten of them at once, as `LocalPermits::best_rate` has it.
     const APART: Duration = Duration::from_nanos(545_454_545);
     const BURST: u32 = 10;
-    /// A call's deadline, less its answer's time.
+    /// Deadline of a call, less the time of its answer.
     const WITHIN: Duration = Duration::from_secs(7);
 
-    /// The account's row, as `Store::take_turn` moves it.
+    /// The account's row of one action, advanced as the store does.
     struct Row(Instant);
 
     impl Row {
@@ -53,20 +54,19 @@ mod tests {
         }
     }
 
-    /// What became of a crowd.
+    /// Figures of one simulated crowd of callers.
     struct Played {
-        /// From the first call to the last.
+        /// Time from the first call to the last.
         took: Duration,
         asks: u32,
-        /// Of one lease.
+        /// Largest number of requests by one lease.
         most_asks: u32,
-        /// After the first ten seconds, in which everyone asks for the first time.
+        /// Requests after the first ten seconds, in which each lease makes its first.
         asks_later: u32,
     }
 
-    /// Leases that want one turn each, claimed by one or another of several workers that know
-    /// nothing of each other. What a refused lease tells its pod is an event of the pod, and wakes
-    /// it once.
+    /// Simulates leases that need one permit each, claimed by several workers that do not share
+    /// their retry times. A refused lease writes its pod's condition, and that event wakes it once.
     fn play(leases: u32, workers: usize) -> Played {
         let begun = Instant::now() + Duration::from_hours(1);
         let mut row = Row(begun - Duration::from_mins(1));
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(
             retries.next(later, later, Duration::from_millis(500)),
             later,
-            "what is past holds nobody up"
+            "times in the past delay no caller"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Puts the worker together and runs it until it is told to stop.
+//! Builds the worker from its arguments and runs its tasks until SIGTERM or SIGINT.
 
 use crate::args::{Cloud, Database, Migrate, Run};
 use crate::certificates;
@@ -29,26 +29,27 @@ use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, config, logs, signals, tls};
 use waygate_store::{Error as StoreError, Store};
 
-/// Connections to Postgres: the database is a thousand times faster than the cloud's quota.
+/// Connections to Postgres; few suffice, as the database is a thousand times faster than the
+/// cloud's quota.
 const CONNECTIONS: u32 = 4;
-/// Between two attempts to reach what we cannot start without.
+/// Pause between two attempts to reach the lease store at startup.
 const RETRY: Duration = Duration::from_secs(1);
-/// What one read of the cloud may take.
+/// Deadline of one read of the cloud, its permit included.
 const READ: Duration = Duration::from_secs(20);
-/// What the leases at work may take after the first signal: the longest call, and its answer's
-/// record.
+/// Time that reconciled leases have to finish after the first signal: the longest call, and the
+/// record of its answer.
 const DRAIN: Duration = Duration::from_secs(25);
 
-/// `waygate-worker migrate`.
+/// Brings the lease store's schema to this release's version.
 pub(crate) async fn migrate(args: Migrate) -> anyhow::Result<()> {
     logs::init(logs::Format::Text);
     let store = Store::connect_lazy(&args.database.database_url, 1, "waygate-migrate")?;
     store.migrate().await?;
-    tracing::info!("the lease store's schema is up to date");
+    tracing::info!("lease store schema is up to date");
     Ok(())
 }
 
-/// `waygate-worker run`.
+/// Serves a cluster until the first signal, then drains.
 pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     logs::init(logs::Format::Text);
     tls::install_provider();
@@ -79,7 +80,10 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.admin_listen))?;
-    tracing::info!(cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid, admin = %args.admin_listen, "the worker starts");
+    tracing::info!(
+        cluster.name = worker.config.cluster_id, cluster.uid = %cluster_uid,
+        admin = %args.admin_listen, "worker started"
+    );
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
     tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
@@ -123,12 +127,12 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     }
     tasks.spawn("admin", admin::serve(listener, Arc::new(registry), readiness, token.clone()));
     tasks.run(DRAIN).await?;
-    tracing::info!("the worker ends");
+    tracing::info!("worker stopped");
     Ok(())
 }
 
-/// Waits for Postgres, but not for a person: a schema that is too old or a server that may lose
-/// leases ends the start.
+/// Waits until Postgres is reachable. Fails at once where only an operator can help: a schema that
+/// is too old, or a server that may lose committed leases.
 async fn connect(database: &Database) -> anyhow::Result<Store> {
     let store = Store::connect_lazy(&database.database_url, CONNECTIONS, "waygate-worker")?;
     loop {
@@ -137,7 +141,7 @@ async fn connect(database: &Database) -> anyhow::Result<Store> {
             Err(error @ StoreError::Database(_)) => {
                 tracing::warn!(
                     error = crate::errors::chain(&error),
-                    "the lease store cannot be reached yet"
+                    "lease store unreachable; retrying"
                 );
                 tokio::time::sleep(RETRY).await;
             }
@@ -153,22 +157,22 @@ async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
                 .with_context(|| format!("cannot read {}", file.display()))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
         }
-        None => kube::Config::infer()
-            .await
-            .context("no way to reach the cluster: neither a service account nor a kubeconfig")?,
+        None => kube::Config::infer().await.context(
+            "cannot reach the cluster: found neither a service account nor a kubeconfig; \
+                 name one with --kubeconfig",
+        )?,
     };
     asking_once(config)
 }
 
-/// A client that does not ask again by itself: what the API server has no time for is a wait that
-/// the lease knows of, tells the pod's owner, and that holds nobody else up. The client's own
-/// patience is minutes.
+/// A client without retries of its own, which would take minutes: a busy API server makes the lease
+/// pause, show the reason on its pod, and leave its place to other leases.
 fn asking_once(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 
-/// The UID of the kube-system namespace: what identifies a cluster, since a configured ID can be
+/// Reads the UID of the kube-system namespace, which identifies a cluster; a configured ID can be
 /// copied.
 async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
     let namespace = Api::<Namespace>::all(kube.clone())
@@ -176,7 +180,8 @@ async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
         .await
         .context("cannot read namespace kube-system")?;
     let uid = namespace.metadata.uid.context("namespace kube-system has no UID")?;
-    uid.parse().with_context(|| format!("the UID of namespace kube-system is \"{uid}\""))
+    uid.parse()
+        .with_context(|| format!("the UID of namespace kube-system is not a UUID: \"{uid}\""))
 }
 
 fn cloud_client(args: Cloud, config: &Config, rates: AccountRates) -> anyhow::Result<Client> {
@@ -216,13 +221,18 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// Answers every request that it has too much to do.
+    /// Answers every request with 429 Too Many Requests.
     async fn busy(listener: TcpListener) -> std::io::Result<()> {
         loop {
             let (mut connection, _) = listener.accept().await?;
             let mut request = [0; 4096];
             _ = connection.read(&mut request).await?;
-            connection.write_all(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+            connection
+                .write_all(
+                    b"HTTP/1.1 429 Too Many Requests\r\n\
+                      content-length: 0\r\nconnection: close\r\n\r\n",
+                )
+                .await?;
         }
     }
 

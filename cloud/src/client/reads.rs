@@ -1,4 +1,4 @@
-//! What can be read, as the callers see it.
+//! The client's reads.
 
 use super::Cloud;
 use crate::error::Error;
@@ -22,12 +22,12 @@ use tokio::time::Instant;
 use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VSwitchId, VpcId};
 
-/// What most lists give on a page.
+/// Items on a page of most lists, their API's maximum.
 const PAGE: u32 = 50;
 
-/// What all of pods' lives depend on. Batched: many waiters, one call.
+/// Reads on which leases depend. Batched: many waiters share one call.
 impl Cloud {
-    /// The EIP; none when the cloud says that there is none.
+    /// The EIP, or `None` where the cloud says that no such EIP exists.
     pub async fn eip(&self, id: &AllocationId) -> Result<Read<Option<Eip>>, Error> {
         self.0.eips.read(id.clone()).await
     }
@@ -40,7 +40,7 @@ impl Cloud {
         self.list(&EIPS, Params::default().tags(tags)).await
     }
 
-    /// The EIPs that people tagged into a pool (`waygate.dev/eip-pool`).
+    /// The EIPs that operators tagged into a pool (`waygate.dev/eip-pool`).
     pub async fn eips_of_pool(&self, pool: &str) -> Result<Read<Vec<Eip>>, Error> {
         let read = self.0.pools.read(pool.to_owned()).await?;
         Ok(read.map(|eips| eips.map(|eips| eips.to_vec()).unwrap_or_default()))
@@ -53,6 +53,7 @@ impl Cloud {
             let words: Vec<String> = ips.iter().map(Ipv4Addr::to_string).collect();
             let part =
                 self.list(&EIPS, Params::default().with("EipAddress", words.join(","))).await?;
+            // The result is as old as the oldest of its parts.
             if index == 0 {
                 all.began = part.began;
             }
@@ -61,20 +62,20 @@ impl Cloud {
         Ok(all)
     }
 
-    /// The interface in the VPC that owns `ip`, be it as primary, secondary or out of a prefix;
-    /// none while the cloud shows none.
+    /// The interface in the VPC that owns `ip` as primary or secondary address or out of a prefix;
+    /// `None` while the cloud shows no such interface.
     pub async fn eni_by_private_ip(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
         self.0.interfaces.owner(ip).await
     }
 
-    /// The NAT gateway; none when the cloud says that there is none.
+    /// The NAT gateway, or `None` where the cloud says that no such gateway exists.
     pub async fn nat_gateway(&self, id: &NatGatewayId) -> Result<Read<Option<NatGateway>>, Error> {
         let make = || Asking::batcher(&self.0.transport, Gateway(id.clone()), 1, self.0.deadline);
         self.0.gateways.get(id, make).read(()).await
     }
 
-    /// Every DNAT entry of the gateway, each once; none of a gateway that is gone. One listing at a
-    /// time: who comes while one is under way shares the next.
+    /// Every forward entry of the gateway, each once; an empty list for a gateway that no longer
+    /// exists. Listings run one at a time: callers who ask during a listing share the next.
     pub async fn forward_entries(
         &self,
         gateway: &NatGatewayId,
@@ -83,9 +84,9 @@ impl Cloud {
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    /// The same, from a read that began no earlier than `since`: the last one, where that is late
-    /// enough. It may be pieced together: what went through [`Self::turn`] here shows as it was
-    /// since then, what others did as it was some seconds before.
+    /// The forward entries as of `since` or later: the cached list where recent enough, else a new
+    /// read. In a cached list only the changes sent through this client's write slots are that
+    /// recent; changes by other writers may be missing for some seconds more.
     pub async fn forward_entries_since(
         &self,
         gateway: &NatGatewayId,
@@ -108,7 +109,7 @@ impl Cloud {
         Ok(read.map(Option::unwrap_or_default))
     }
 
-    /// One DNAT entry of the gateway; none when the cloud says that there is none.
+    /// A forward entry of the gateway, or `None` where the cloud says that no such entry exists.
     pub(super) async fn entry(
         &self,
         gateway: &NatGatewayId,
@@ -124,9 +125,9 @@ impl Cloud {
     }
 }
 
-/// What is around them: read seldom, one call each.
+/// Reads of the surrounding network: rare, one call each.
 impl Cloud {
-    /// The gateway's SNAT entries.
+    /// All SNAT entries of a gateway.
     pub async fn snat_entries(
         &self,
         gateway: &NatGatewayId,
@@ -139,7 +140,7 @@ impl Cloud {
         self.list(&listing, Params::default().with("NatGatewayId", gateway)).await
     }
 
-    /// One vSwitch; none when the cloud says that there is none.
+    /// The vSwitch, or `None` where the cloud says that no such vSwitch exists.
     pub async fn vswitch(&self, id: &VSwitchId) -> Result<Read<Option<VSwitch>>, Error> {
         Ok(self.vswitches_by("VSwitchId", id.as_str()).await?.map(|mut all| all.pop()))
     }
@@ -158,7 +159,7 @@ impl Cloud {
         self.list(&listing, Params::default().with(filter, id)).await
     }
 
-    /// One VPC; none when the cloud says that there is none.
+    /// The VPC, or `None` where the cloud says that no such VPC exists.
     pub async fn vpc(&self, id: &VpcId) -> Result<Read<Option<Vpc>>, Error> {
         let listing: Listing<_, Vpcs> =
             Listing { action: vpc("DescribeVpcs"), page_size: PAGE, key: |vpc| vpc.vpc_id.clone() };
@@ -175,13 +176,13 @@ impl Cloud {
         self.list(&listing, Params::default().with("VpcId", &self.0.vpc)).await
     }
 
-    /// The routes of a table.
+    /// All routes of a route table.
     pub async fn route_entries(&self, table: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
         let params = Params::default().with("RouteTableId", table).with("MaxResult", 100);
         self.chain::<RouteEntries>(vpc("DescribeRouteEntryList"), params).await
     }
 
-    /// The security groups of an interface; none when the cloud shows no such interface in use.
+    /// The security groups of an interface; `None` where the cloud shows no such interface in use.
     pub async fn security_groups(
         &self,
         interface: &EniId,
@@ -214,7 +215,7 @@ impl Cloud {
         self.chain::<TagResources>(vpc("ListTagResources"), params).await
     }
 
-    /// Who the credentials are, as the cloud sees it.
+    /// The account and the user or role that the credentials belong to.
     pub async fn caller_identity(&self) -> Result<Read<Identity>, Error> {
         let read = self
             .0

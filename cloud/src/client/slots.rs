@@ -1,4 +1,4 @@
-//! When a NAT gateway takes the next change, as the callers see it.
+//! Waiting until a NAT gateway is likely to accept the next change of its forward entries.
 
 use super::Cloud;
 use crate::error::Error;
@@ -7,18 +7,20 @@ use crate::gateway::slot::Turn;
 use crate::gateway::window::Proof;
 use waygate_core::ids::NatGatewayId;
 
-/// So many looks at single entries cost more than a list of all.
+/// Reads of single entries beyond this number cost more than one list of all.
 const MORE_THAN_A_LIST: usize = 2;
 
 impl Cloud {
-    /// Waits until the gateway is likely to take a change; how many at a time, and whether its
-    /// entries must be at rest before and how long that takes, is learned from its answers. What
-    /// may take long is the caller's to bound: dropping this future gives the place up.
+    /// Waits for a write slot: until the gateway is likely to accept a change. The limiter learns
+    /// from answers how many changes the gateway accepts at a time, whether its entries must settle
+    /// first, and how long that takes. The wait has no bound of its own; dropping the future leaves
+    /// the queue.
     pub async fn turn(&self, gateway: &NatGatewayId) -> Turn {
         Turn::new(&self.0.transport, self.enter(gateway, Proof::Trust).await)
     }
 
-    /// Waits until a read has shown the gateway's entries at rest, where it waits for that.
+    /// Waits as for a write slot, but only a read counts as evidence of settled entries, and takes
+    /// no slot.
     pub async fn rest(&self, gateway: &NatGatewayId) {
         drop(self.enter(gateway, Proof::Read).await);
     }
@@ -31,8 +33,8 @@ impl Cloud {
         self.0.gates.of(gateway).enter(proof, look).await
     }
 
-    /// Looks at entries that came to rest before the last change was taken and that nobody has
-    /// looked at, for those who share lists of entries.
+    /// Reads the entries that settled before the last accepted change but were not read since, so
+    /// that the cached list shows them.
     pub async fn catch_up(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         let gate = self.0.gates.of(gateway);
         let overtaken = gate.table().overtaken();
@@ -46,12 +48,12 @@ impl Cloud {
         Ok(())
     }
 
-    /// Whether the gateway takes no change before its entries are at rest.
+    /// True if the gateway accepts no change before its entries are settled.
     pub fn waits_for_rest(&self, gateway: &NatGatewayId) -> bool {
         self.0.gates.of(gateway).is_calm()
     }
 
-    /// Somebody else has changed the gateway's entries: what was read before is not used any more.
+    /// Drops the cached entries of a gateway, because another writer has changed them.
     pub fn forget_entries(&self, gateway: &NatGatewayId) {
         self.0.gates.of(gateway).table().forget();
     }

@@ -1,4 +1,4 @@
-//! What the environment says about credentials, handed in by the caller as values.
+//! Credentials from environment variables, passed in by the caller as values.
 
 use super::metadata::Machine;
 use super::oidc::Role;
@@ -7,46 +7,45 @@ use secrecy::SecretString;
 use std::path::PathBuf;
 use url::Url;
 
-/// A pair of access key and secret, or three with the token of a temporary one.
+/// An access key with its secret, and the security token of a temporary one.
 #[derive(Clone, Debug)]
 pub struct AccessKey {
-    /// `LTAI…` or `STS.…`
+    /// `LTAI…` for a permanent key, `STS.…` for a temporary one.
     pub id: String,
-    /// Its secret.
+    /// The secret that signs; never logged.
     pub secret: SecretString,
-    /// The token that goes with `STS.…`.
+    /// The security token of a temporary key, absent for a permanent one.
     pub token: Option<SecretString>,
 }
 
-/// The variables that the cloud's own clients read, by the names they give them
-/// (`ALIBABA_CLOUD_…`).
+/// The variables that the cloud's official clients read, under the same names.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// `ACCESS_KEY_ID`
+    /// `ALIBABA_CLOUD_ACCESS_KEY_ID`; only valid together with the secret.
     pub access_key_id: Option<String>,
-    /// `ACCESS_KEY_SECRET`
+    /// `ALIBABA_CLOUD_ACCESS_KEY_SECRET`; only valid together with the ID.
     pub access_key_secret: Option<SecretString>,
-    /// `SECURITY_TOKEN`
+    /// `ALIBABA_CLOUD_SECURITY_TOKEN`, the token of a temporary key.
     pub security_token: Option<SecretString>,
-    /// `ROLE_ARN`
+    /// `ALIBABA_CLOUD_ROLE_ARN`, the role of the pod's service account (RRSA).
     pub role_arn: Option<String>,
-    /// `OIDC_PROVIDER_ARN`
+    /// `ALIBABA_CLOUD_OIDC_PROVIDER_ARN`, the cluster's identity provider in RAM.
     pub oidc_provider_arn: Option<String>,
-    /// `OIDC_TOKEN_FILE`
+    /// `ALIBABA_CLOUD_OIDC_TOKEN_FILE`, rotated by the kubelet.
     pub oidc_token_file: Option<PathBuf>,
-    /// `ROLE_SESSION_NAME`
+    /// `ALIBABA_CLOUD_ROLE_SESSION_NAME`, shown in the cloud's audit log; `waygate` if absent.
     pub role_session_name: Option<String>,
-    /// `ECS_METADATA`: the role of the machine; asked for where it is absent.
+    /// `ALIBABA_CLOUD_ECS_METADATA`: the machine's role; the metadata service names it if absent.
     pub ecs_metadata: Option<String>,
-    /// `ECS_METADATA_DISABLED`
+    /// `ALIBABA_CLOUD_ECS_METADATA_DISABLED`: true forbids the machine's role.
     pub ecs_metadata_disabled: bool,
-    /// `IMDSV1_DISABLED`
+    /// `ALIBABA_CLOUD_IMDSV1_DISABLED`: true forbids metadata requests without a session token.
     pub imdsv1_disabled: bool,
-    /// Another place for the instance metadata than the cloud's own.
+    /// Base URL of the metadata service in place of the cloud's, for tests.
     pub metadata_endpoint: Option<Url>,
 }
 
-/// The sources there are.
+/// The sources that the variables configure, in order of precedence.
 pub(super) struct Sources {
     pub(super) pair: Option<AccessKey>,
     pub(super) role: Option<Role>,
@@ -54,30 +53,36 @@ pub(super) struct Sources {
 }
 
 impl Environment {
-    /// What each source needs, where it is there. Half a source is a mistake, and said so.
+    /// Sorts the variables by source. A source with only some of its variables is an error, because
+    /// skipping it would silently use another identity.
     pub(super) fn split(self) -> Result<Sources, Error> {
         let pair = match (present(self.access_key_id), self.access_key_secret) {
             (Some(id), Some(secret)) => Some(AccessKey { id, secret, token: self.security_token }),
             (None, None) => None,
             _ => {
                 return Err(Error::Setup(
-                    "an access key ID or its secret is set, but not both".to_owned(),
+                    "only one of access key ID and access key secret is set; set both or neither"
+                        .to_owned(),
                 ));
             }
         };
-        let role =
-            match (present(self.role_arn), present(self.oidc_provider_arn), self.oidc_token_file) {
-                (Some(arn), Some(provider_arn), Some(token_file)) => {
-                    let session_name =
-                        present(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
-                    Some(Role { arn, provider_arn, token_file, session_name })
-                }
-                (_, None, None) => None,
-                _ => return Err(Error::Setup(
-                    "of role ARN, OIDC provider ARN and OIDC token file, some are set, but not all"
-                        .to_owned(),
-                )),
-            };
+        let role = match (
+            present(self.role_arn),
+            present(self.oidc_provider_arn),
+            self.oidc_token_file,
+        ) {
+            (Some(arn), Some(provider_arn), Some(token_file)) => {
+                let session_name =
+                    present(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
+                Some(Role { arn, provider_arn, token_file, session_name })
+            }
+            // A role ARN alone configures no OIDC source.
+            (_, None, None) => None,
+            _ => return Err(Error::Setup(
+                "role ARN, OIDC provider ARN and OIDC token file are set in part; set all three"
+                    .to_owned(),
+            )),
+        };
         let machine = (!self.ecs_metadata_disabled).then_some(Machine {
             role: present(self.ecs_metadata),
             old_protocol: !self.imdsv1_disabled,

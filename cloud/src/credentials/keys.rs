@@ -1,23 +1,23 @@
-//! What signs a call.
+//! The keys that sign calls.
 
 use crate::wire::required;
 use crate::wire::sts::WireKeys;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-/// Keys that sign.
+/// An access key with its secret, permanent or temporary.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) id: String,
     pub(crate) secret: SecretString,
-    /// Goes with temporary keys.
+    /// Security token, present for temporary keys only.
     pub(crate) token: Option<SecretString>,
-    /// When temporary keys end.
+    /// Expiry of temporary keys; `None` for permanent ones.
     pub(crate) expires: Option<Timestamp>,
 }
 
 impl Keys {
-    /// Temporary keys as an answer brought them.
+    /// Temporary keys from an answer of STS or of the metadata service.
     pub(crate) fn from_wire(keys: WireKeys) -> Result<Self, String> {
         let expires: Timestamp = keys
             .expiration

@@ -1,4 +1,4 @@
-//! The role of the machine we run on, from the metadata service that only the machine can reach.
+//! Keys of the machine's RAM role, from the metadata service that only the machine can reach.
 
 use super::keys::Keys;
 use crate::error::Error;
@@ -14,18 +14,17 @@ const ACTION: &str = "instance metadata";
 const PUBLISHED: &str = "http://100.100.100.200/";
 const TOKEN_PATH: &str = "latest/api/token";
 const ROLE_PATH: &str = "latest/meta-data/ram/security-credentials/";
-/// The service is on the machine itself; the official clients wait a second, too.
+/// The service is on the machine itself; the official clients wait a second as well.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a session token of the newer protocol is good for; one is fetched each time, so it may
-/// be short.
+/// Lifetime of a session token of the newer protocol; short, because each fetch gets a new one.
 const SESSION_SECONDS: &str = "60";
 
-/// What is known about the machine.
+/// The configuration of the metadata source.
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// Its role; asked for where it is not known.
+    /// The machine's role; `None` asks the metadata service.
     pub(super) role: Option<String>,
-    /// Whether the protocol without a session may be used.
+    /// True if requests without a session token (IMDSv1) are allowed.
     pub(super) old_protocol: bool,
     pub(super) endpoint: Option<Url>,
 }
@@ -53,10 +52,11 @@ impl InstanceRole {
             None => self.get(ROLE_PATH, session.as_deref()).await?,
         };
         let role = role.trim();
+        // The role becomes part of a path, so an error page must not pass for its name.
         if role.is_empty()
             || !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
         {
-            return Err(unreadable(ACTION, StatusCode::OK, "the machine has no role"));
+            return Err(unreadable(ACTION, StatusCode::OK, "the machine has no RAM role attached"));
         }
         let body = self.get(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
         let keys: RoleKeys = serde_json::from_str(&body)
@@ -66,8 +66,8 @@ impl InstanceRole {
             .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
-    /// A session of the newer protocol; none where only the older one is spoken, and that is
-    /// allowed.
+    /// A session token of the newer protocol; `None` where the service speaks only the older one
+    /// and that is allowed.
     async fn session(&self) -> Result<Option<String>, Error> {
         let request = self
             .http
@@ -98,8 +98,8 @@ impl InstanceRole {
             let body = read_bounded(ACTION, &mut response).await?;
             match response.status() {
                 StatusCode::OK => String::from_utf8(body)
-                    .map_err(|_| unreadable(ACTION, StatusCode::OK, "not text")),
-                status => Err(unreadable(ACTION, status, "refused")),
+                    .map_err(|_| unreadable(ACTION, StatusCode::OK, "not UTF-8 text")),
+                status => Err(unreadable(ACTION, status, "the metadata service refused")),
             }
         });
         answer.await.unwrap_or(Err(Error::Deadline { action: ACTION }))

@@ -1,7 +1,7 @@
-//! Who we are to the cloud: keys of one source, fetched when needed and kept fresh.
+//! Credentials: the keys of one source, fetched when needed and refreshed ahead of expiry.
 //!
-//! Temporary keys are fetched again well ahead of their end, by one task while all others go on
-//! with the old ones; while fetching fails, the old ones serve to their last minute.
+//! A single task fetches new temporary keys well before the old ones expire, while calls go on with
+//! the old ones. As long as fetching fails, the old keys serve until half a minute before expiry.
 
 mod environment;
 pub(crate) mod keys;
@@ -22,17 +22,16 @@ use secrecy::SecretString;
 use std::sync::Arc;
 use waygate_core::error::chain;
 
-/// Fetched again this long before their end, as the official clients do: a sixth of the shortest
-/// life keys come with.
+/// Keys are refreshed this long before they expire, as the official clients do.
 const AHEAD: SignedDuration = SignedDuration::from_mins(15);
-/// Not used in the last moments: a call signed now may be looked at a little later, by a clock a
-/// little ahead.
+/// Keys are not used this close to expiry: the cloud checks a signature a little later, and by a
+/// clock that may be ahead.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
-/// After a failure, its error answers this long, so that a thousand callers do not ask a thousand
-/// times.
+/// The error of a failed fetch answers all callers for this long, so that a thousand of them do not
+/// cause a thousand fetches.
 const FAILURE_HOLDS: SignedDuration = SignedDuration::from_secs(2);
 
-/// Where keys come from. Cheap to clone; all clones share what was fetched.
+/// A source of keys. Cheap to clone; all clones share the fetched keys.
 #[derive(Clone, Debug)]
 pub struct Credentials(Arc<Inner>);
 
@@ -40,7 +39,7 @@ pub struct Credentials(Arc<Inner>);
 struct Inner {
     source: Source,
     state: Mutex<State>,
-    /// Held while fetching.
+    /// Locked during a fetch, so that one runs at a time.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -58,17 +57,16 @@ struct State {
 }
 
 impl Credentials {
-    /// A pair that does not change.
+    /// Credentials of a permanent access key.
     pub fn access_key(id: impl Into<String>, secret: SecretString) -> Self {
         Self::fixed(AccessKey { id: id.into(), secret, token: None })
     }
 
-    /// The first source there is: the configured pair, then a pair in the environment, then the
-    /// pod's service account (RRSA), then the role of the machine.
+    /// The first configured source of: `configured`, an access key in the environment, the pod's
+    /// service account (RRSA), the role of the machine.
     ///
-    /// The choice is made once and by configuration alone. A source that fails is not replaced by
-    /// the next, which would make calls as somebody else, perhaps in another account, where
-    /// everything we own seems to be gone.
+    /// Configuration alone decides, once. A source that fails is not replaced by the next, whose
+    /// identity may be in another account, where every resource of Waygate would seem absent.
     pub fn chain(
         configured: Option<AccessKey>,
         environment: Environment,
@@ -83,9 +81,10 @@ impl Credentials {
         }
         match machine {
             Some(machine) => Ok(Self::of(Source::InstanceRole(InstanceRole::new(machine)?))),
-            None => {
-                Err(Error::Setup("no credentials: no key, no service account with a role, and instance metadata is disabled".to_owned()))
-            }
+            None => Err(Error::Setup(
+                "no credentials: set an access key or a role (RRSA), or enable instance metadata"
+                    .to_owned(),
+            )),
         }
     }
 
@@ -98,7 +97,7 @@ impl Credentials {
         Self(Arc::new(Inner { source, state: Mutex::default(), fetching: Arc::default() }))
     }
 
-    /// Keys that are valid at `now`.
+    /// Keys that are valid at `now`; waits for a fetch only where no valid keys are cached.
     pub(crate) async fn keys(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
         if let Source::Fixed(keys) = &self.0.source {
             return Ok(Arc::clone(keys));
@@ -114,7 +113,7 @@ impl Credentials {
         }
     }
 
-    /// The cloud no longer takes `keys`: they are not used again.
+    /// Drops `keys`, which the cloud refused as expired; newer keys stay.
     pub(crate) fn refused(&self, keys: &Arc<Keys>) {
         self.state().keys.take_if(|held| Arc::ptr_eq(held, keys));
     }
@@ -137,7 +136,7 @@ impl Credentials {
         }
     }
 
-    /// Fetches in a task of its own, unless one is at it.
+    /// Fetches in a background task, unless a fetch is under way.
     fn fetch_aside(&self, now: Timestamp) {
         if let Ok(turn) = Arc::clone(&self.0.fetching).try_lock_owned() {
             let this = self.clone();
@@ -147,7 +146,7 @@ impl Credentials {
                     tracing::warn!(
                         cloud.reason = error.reason(),
                         error = chain(&error),
-                        "fresh credentials could not be fetched, the old ones go on"
+                        "credentials refresh failed; the current keys stay in use"
                     );
                 }
             });
@@ -156,6 +155,7 @@ impl Credentials {
 
     async fn fetch_and_wait(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
         let _turn = self.0.fetching.lock().await;
+        // Another caller may have fetched while this one waited for the lock.
         match self.held(now) {
             Held::Fresh(keys) | Held::Ageing(keys) => Ok(keys),
             Held::Failed(error) => Err(error),
@@ -188,12 +188,12 @@ impl Credentials {
     }
 }
 
-/// What there is at a moment.
+/// The cached keys or error at a given time.
 enum Held {
     Fresh(Arc<Keys>),
-    /// Valid, but time to fetch new ones.
+    /// Valid, but a refresh is due.
     Ageing(Arc<Keys>),
-    /// Tried a moment ago, in vain.
+    /// The last fetch failed within the last two seconds, and no keys are valid.
     Failed(Error),
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! RRSA: the pod's service account token for a role's keys.
+//! RRSA: exchanges the pod's service account token for keys of a role.
 
 use super::keys::Keys;
 use crate::error::Error;
@@ -17,13 +17,13 @@ use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 const ACTION: &str = "AssumeRoleWithOIDC";
-/// The longest token the API takes is 20,000 characters.
+/// Bytes read of the token file: the API accepts tokens of up to 20,000 characters.
 const LONGEST_TOKEN: u64 = 20_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// As the official clients ask for; every role allows an hour.
+/// Requested lifetime of keys, as the official clients request; every role allows an hour.
 const LIFETIME_SECONDS: u32 = 3600;
 
-/// A role, and the file with the token that proves who may take it.
+/// A role, and the file with the token that proves the right to assume it.
 #[derive(Debug)]
 pub(super) struct Role {
     pub(super) arn: String,
@@ -50,7 +50,8 @@ impl Oidc {
         })
     }
 
-    /// Unsigned: the token is the proof. It goes in the body, because URLs end up in logs.
+    /// Assumes the role by an unsigned call: the token is the proof. The token is sent in the body,
+    /// because URLs end up in logs.
     pub(super) async fn fetch(&self, now: Timestamp) -> Result<Keys, Error> {
         let token = self.token().await?;
         let query = Params::default()
@@ -83,11 +84,11 @@ impl Oidc {
             .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
     }
 
-    /// Read at every refresh: the kubelet rotates the file.
+    /// Reads the token, anew at every refresh because the kubelet rotates the file.
     async fn token(&self) -> Result<SecretString, Error> {
         let path = &self.role.token_file;
         let unreadable = |error: std::io::Error| {
-            Error::Setup(format!("the OIDC token {}: {error}", path.display()))
+            Error::Setup(format!("the OIDC token file {} cannot be read: {error}", path.display()))
         };
         let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let mut token = String::new();

@@ -1,4 +1,4 @@
-//! Every error code the API is known to give, classified once. The misspellings are the API's own.
+//! Classification of every known error code of the API. The misspellings are the API's own.
 
 use waygate_core::failure::FailureClass::{
     self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled,
@@ -6,26 +6,26 @@ use waygate_core::failure::FailureClass::{
 };
 use waygate_core::failure::FailureScope::{self as Scope, Account, Change, Entry, Gateway};
 
-/// What a code means.
+/// The classification of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) class: Class,
     pub(crate) scope: Scope,
-    /// CamelCase, for conditions.
+    /// CamelCase, used as a condition's reason.
     pub(crate) reason: &'static str,
 }
 
 type Row = (&'static str, Class, Scope, &'static str);
 
-/// The only message that decides: this code usually says "not now", but with this text it says "not
-/// there".
+/// The only code whose message decides: usually the entry is not settled yet, but with this text
+/// the entry does not exist.
 const ENTRY_GONE_CODE: &str = "IncorretForwardEntryStatus";
 const ENTRY_GONE_TEXT: &str = "is not exist";
 
-/// Changes of a NAT gateway's forward entries: what others are refused for the thing they name,
-/// these are refused for the gateway.
+/// Changes of a NAT gateway's forward entries. Codes that concern the named resource in other
+/// actions concern the whole gateway in these.
 const ENTRY_ACTIONS: &[&str] = &["CreateForwardEntry", "ModifyForwardEntry", "DeleteForwardEntry"];
-/// Changes of an EIP that is there.
+/// Changes of an EIP that exists already.
 const EIP_ACTIONS: &[&str] = &[
     "AssociateEipAddress",
     "UnassociateEipAddress",
@@ -34,14 +34,14 @@ const EIP_ACTIONS: &[&str] = &[
 ];
 const UNBIND: &[&str] = &["UnassociateEipAddress"];
 
-/// Codes that mean something else for some actions than for the others.
+/// Codes that mean something different in the listed actions.
 const BY_ACTION: &[(&[&str], Row)] = &[
-    // Unassociate names its target: not being bound to it is what was asked for.
+    // Unassociate names its target: not bound to the target is the requested state.
     (UNBIND, ("InvalidInstanceId.NotFound", Done, Change, "NotBound")),
     (UNBIND, ("InvalidBindInstance.NotFound", Done, Change, "NotBound")),
     (UNBIND, ("InvalidInstanId.NotFound", Done, Change, "NotBound")),
     (UNBIND, ("InvalidParams.NotFound", Done, Change, "NotBound")),
-    // The EIP may be bound a moment from now; whether it ever will be is for a read to say.
+    // The EIP may be bound to the gateway a moment later; a read decides.
     (
         &["CreateForwardEntry"],
         ("InvalidExternalIp.NotFound", Conflict, Change, "AddressNotOnGateway"),
@@ -50,8 +50,8 @@ const BY_ACTION: &[(&[&str], Row)] = &[
     (ENTRY_ACTIONS, ("OperationConflict", Conflict, Gateway, "OperationConflict")),
     (ENTRY_ACTIONS, ("TaskConflict", Conflict, Gateway, "OperationConflict")),
     (ENTRY_ACTIONS, ("Forbidden.FinancialLocked", Denied, Gateway, "FinancialLocked")),
-    // Of an EIP it says that this one is another's; where there is none yet, that a right is
-    // missing.
+    // For an existing EIP the code means that another owner has this one; for an allocation, that
+    // the account lacks a permission.
     (EIP_ACTIONS, ("Forbbiden", Denied, Change, "PermissionDenied")),
 ];
 
@@ -78,7 +78,7 @@ const CODES: &[Row] = &[
     ("IdempotentParameterMismatch", Permanent, Change, "TokenReused"),
     ("IdempotentFailed", Conflict, Change, "TokenUnusable"),
     ("IncorrectStatus", Conflict, Change, "NotReady"),
-    // Any action: what was asked.
+    // Any action: parameters.
     ("DryRunOperation", Done, Change, "DryRun"),
     ("MissingParameter", Permanent, Change, "InvalidParameter"),
     ("InvalidParameter", Permanent, Change, "InvalidParameter"),
@@ -93,7 +93,7 @@ const CODES: &[Row] = &[
     ("InvalidAction.NotFound", Permanent, Account, "UnknownAction"),
     ("InvalidApi.NotFound", Permanent, Account, "UnknownAction"),
     ("NoSuchVersion", Permanent, Account, "UnknownAction"),
-    // Any action: who asked.
+    // Any action: identity and permissions.
     ("Forbidden.RAM", Denied, Account, "PermissionDenied"),
     ("Forbidden", Denied, Account, "PermissionDenied"),
     ("Forbbiden", Denied, Account, "PermissionDenied"),
@@ -105,15 +105,14 @@ const CODES: &[Row] = &[
     ("OperationFailed.RiskControl", Denied, Account, "AccountRiskControl"),
     ("InvalidTimeStamp.Expired", Denied, Account, "ClockSkew"),
     ("InvalidTimeStamp.Format", Denied, Account, "ClockSkew"),
-    // A nonce seen before means that some copy of this very request may have arrived: nothing is
-    // known.
+    // A repeated nonce means that a copy of this request may have arrived: the outcome is unknown.
     ("SignatureNonceUsed", Transient, Change, "NonceReused"),
     ("SignatureDoesNotMatch", Denied, Account, "InvalidCredentials"),
     ("IncompleteSignature", Denied, Account, "InvalidCredentials"),
     ("InvalidAccessKeyId.NotFound", Denied, Account, "InvalidCredentials"),
     ("InvalidAccessKeyId.Inactive", Denied, Account, "InvalidCredentials"),
     ("MissingSecurityToken", Denied, Account, "InvalidCredentials"),
-    // Refused at the door, before the token was looked at; the next call signs with fresh ones.
+    // Refused before the `ClientToken` was checked; the next call signs with fresh keys.
     ("InvalidSecurityToken.Expired", Conflict, Account, "CredentialsExpired"),
     ("InvalidSecurityToken.Malformed", Denied, Account, "InvalidCredentials"),
     ("InvalidSecurityToken.MismatchWithAccessKey", Denied, Account, "InvalidCredentials"),
@@ -124,8 +123,8 @@ const CODES: &[Row] = &[
     ("NATGATEWAY_FINANCIALLOCKED", Denied, Gateway, "FinancialLocked"),
     ("InvalidEIPStatus.BizDisabled", Denied, Change, "FinancialLocked"),
     ("BandwidthPackageId.InvalidBizStatus", Denied, Change, "FinancialLocked"),
-    // AllocateEipAddress, AllocateEipAddressPro. A region's stock is of one line or pool; another
-    // may have some.
+    // AllocateEipAddress, AllocateEipAddressPro. Stock is kept per line or pool, so another line or
+    // pool may have addresses: scope Change.
     ("QuotaExceeded.Eip", Quota, Account, "EipQuotaExceeded"),
     ("FrequentPurchase.EIP", Conflict, Account, "FrequentPurchase"),
     ("OrderFailed.ConcurrentOperate", Conflict, Account, "FrequentPurchase"),
@@ -251,7 +250,7 @@ const CODES: &[Row] = &[
     ("AuthenticationFail.OIDCToken.InvalidSignature", Denied, Account, "InvalidCredentials"),
 ];
 
-/// What `code` means as the answer to `action`.
+/// Classifies `code` as the answer to `action`: by message, by action, by table, else by family.
 pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> Verdict {
     if code == ENTRY_GONE_CODE && message.contains(ENTRY_GONE_TEXT) {
         return Verdict { class: NotFound, scope: Entry, reason: "ForwardEntryNotFound" };
@@ -266,11 +265,10 @@ pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> V
     }
 }
 
-/// A code nobody wrote down, judged by the families the API's codes come in. Never as [`NotFound`]:
-/// that is taken as proof that the thing is gone, and of whatever else an unknown code may miss,
-/// nothing is proven.
+/// Classifies an unlisted code by the families of the API's codes. Never as [`NotFound`], which
+/// proves that the resource no longer exists: an unlisted code may miss something else.
 fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
-    // What runs out while entries are changed is the gateway's.
+    // A quota exceeded by a change of entries is the gateway's.
     let quota_of = if ENTRY_ACTIONS.contains(&action) { Gateway } else { Change };
     let (class, scope, reason) = match code {
         _ if code.contains("Throttling") || status == 429 => (Throttled, Account, "Throttled"),
@@ -364,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Class and scope are two columns, but what a class is about bounds whom it can concern.
+    /// Class and scope are two columns, but each class allows only some scopes.
     #[test]
     fn no_row_contradicts_itself() {
         for (code, class, scope, reason) in CODES.iter().chain(BY_ACTION.iter().map(|(_, row)| row))
@@ -372,8 +370,8 @@ mod tests {
             let fits = match class {
                 Throttled => *scope == Account,
                 Processing | Done => *scope == Change,
-                // Rights, keys, clocks and the account's money are not this change's; what is
-                // locked or another's is.
+                // Permissions, keys, clocks and the balance concern the account; a locked resource
+                // or an EIP of another owner concerns the change.
                 Denied => {
                     *scope != Entry
                         && (*scope == Account
@@ -438,16 +436,16 @@ mod tests {
     fn unknown_codes_are_judged_by_their_family() {
         for (status, code, class) in [
             (400, "Throttling.Something", Throttled),
-            (429, "Whatever", Throttled),
-            (502, "Whatever", Transient),
+            (429, "Unlisted", Throttled),
+            (502, "Unlisted", Transient),
             (400, "QuotaExceeded.DnatEntry", Quota),
-            (400, "IncorrectStatus.Whatever", Conflict),
-            (409, "Whatever", Conflict),
-            (404, "Whatever", Conflict),
+            (400, "IncorrectStatus.Unlisted", Conflict),
+            (409, "Unlisted", Conflict),
+            (404, "Unlisted", Conflict),
             (400, "InvalidThing.NotFound", Conflict),
-            (403, "Whatever", Denied),
+            (403, "Unlisted", Denied),
             (400, "PAY.LATER", Denied),
-            (400, "Whatever", Permanent),
+            (400, "Unlisted", Permanent),
         ] {
             assert_eq!(verdict("AnyAction", status, code, "").class, class, "{status} {code}");
         }
@@ -458,11 +456,11 @@ mod tests {
         for (action, status, code, scope) in [
             ("AssociateEipAddress", 400, "Throttling.Something", Account),
             ("AssociateEipAddress", 400, "PAY.LATER", Account),
-            ("AssociateEipAddress", 403, "Whatever", Change),
-            ("AssociateEipAddress", 400, "QuotaExceeded.Whatever", Change),
+            ("AssociateEipAddress", 403, "Unlisted", Change),
+            ("AssociateEipAddress", 400, "QuotaExceeded.Unlisted", Change),
             ("CreateForwardEntry", 400, "QuotaExceeded.DnatEntry", Gateway),
-            ("CreateForwardEntry", 409, "Whatever", Change),
-            ("CreateForwardEntry", 502, "Whatever", Change),
+            ("CreateForwardEntry", 409, "Unlisted", Change),
+            ("CreateForwardEntry", 502, "Unlisted", Change),
         ] {
             assert_eq!(verdict(action, status, code, "").scope, scope, "{action} {status} {code}");
         }

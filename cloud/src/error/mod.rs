@@ -1,8 +1,8 @@
-//! What can go wrong with a call, and what that means for whoever asked.
+//! Errors of calls, and their classification.
 //!
-//! The one distinction everything hangs on: did the cloud *surely not* carry the change out
-//! ([`Error::is_definite`]), or is its outcome unknown? An unknown outcome is settled by the same
-//! `ClientToken` or by a read, never by a new operation.
+//! Callers depend on one distinction: either the cloud definitely did not carry out the change
+//! ([`Error::is_definite`]), or the outcome is unknown. Only the same `ClientToken` or a read
+//! settles an unknown outcome, never a new operation.
 
 mod codes;
 
@@ -13,92 +13,91 @@ use std::sync::Arc;
 use std::time::Duration;
 use waygate_core::failure::CallFailure;
 
-/// Why a call did not give what it was asked for. Cheap to clone, because the waiters of one batch
-/// share it.
+/// Why a call failed. Cheap to clone, because the waiters of one batch share the error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The cloud answered, and the answer was no.
+    /// The cloud answered with an error code.
     #[error("{0}")]
     Refused(Arc<Refusal>),
-    /// The connection failed. Whether the cloud saw the request is unknown.
+    /// The connection failed; the cloud may have received the request.
     #[error("{action}: the connection to the cloud failed")]
     Transport {
-        /// What was called.
+        /// The API action called.
         action: &'static str,
-        /// What the HTTP client saw; without the URL, which may hold parameters.
+        /// The HTTP client's error, without the URL, which may hold parameters.
         #[source]
         source: Arc<reqwest::Error>,
     },
-    /// Sent, and not answered in time.
+    /// Sent, but not answered before the deadline; the outcome is unknown.
     #[error("{action}: no answer from the cloud before the deadline")]
     Deadline {
-        /// What was called.
+        /// The API action called.
         action: &'static str,
     },
-    /// The deadline passed, or something needed was missing, before anything was sent.
+    /// The call was not sent, for lack of a permit or credentials.
     #[error("{action}: not sent: {waiting}")]
     NotSent {
-        /// What would have been called.
+        /// The API action not called.
         action: &'static str,
-        /// What it waited for.
+        /// The missing permit or credentials.
         waiting: Waiting,
     },
-    /// An answer that is none of the API's: not JSON, too long, or without a field that decides.
-    #[error("{action}: HTTP {status} with an answer that cannot be read: {detail}")]
+    /// The answer is not one of the API's: not JSON, too long, or without a required field.
+    #[error("{action}: the answer cannot be read (HTTP {status}): {detail}")]
     Unreadable {
-        /// What was called.
+        /// The API action called.
         action: &'static str,
-        /// The HTTP status.
+        /// HTTP status of the answer, 200 included.
         status: u16,
-        /// What is wrong with it.
+        /// The defect of the answer, for logs.
         detail: String,
     },
-    /// The client cannot be made from these settings.
+    /// The settings, the environment or a credentials file are unusable.
     #[error("the cloud client cannot be set up: {0}")]
     Setup(String),
 }
 
-/// The cloud's own words for a refusal.
+/// An error answer of the cloud, in the cloud's own words.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{action}: the cloud refused: {code}: {message} (HTTP {status}, request {request_id})")]
 pub struct Refusal {
-    /// What was called.
+    /// The API action called.
     pub action: &'static str,
-    /// HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// The API's error code, misspellings and all.
+    /// The API's error code, with the API's misspellings.
     pub code: String,
     /// The API's message, cut to a length fit for a condition.
     pub message: String,
-    /// For the cloud's support.
+    /// The ID that the cloud's support asks for.
     pub request_id: String,
-    /// The RAM action that is not allowed, where the answer names it.
+    /// The RAM action that the policy denies, where the answer names one.
     pub denied_action: Option<String>,
-    /// How long the cloud asks us to wait.
+    /// The delay that the cloud asks for before the next call.
     pub retry_after: Option<Duration>,
 }
 
-/// What a call was waiting for when its time was up, before it was sent.
+/// The reason why a call was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Waiting {
-    /// A permit of the account's rate.
-    #[error("the account's rate leaves no call in time; it is asked for again when one is likely")]
+    /// The account's rate leaves no permit before the deadline.
+    #[error("the account's call rate leaves no permit in time; the call is tried again later")]
     Permit {
-        /// When that is, where it is known.
+        /// Delay after which a permit is likely, where known.
         retry_after: Option<Duration>,
     },
-    /// Credentials.
+    /// No credentials to sign the call.
     #[error("no credentials: {problem}")]
     Credentials {
-        /// Why there are none.
+        /// The failure of the credentials' source.
         problem: String,
-        /// What that means: their source may be away for a moment, or refuse us for good.
+        /// `Transient` for a source that is briefly unavailable, `Denied` for one that refuses.
         class: Class,
     },
 }
 
 impl Error {
-    /// What it means for the one who asked.
+    /// The class, which decides how the caller reacts.
     pub fn class(&self) -> Class {
         match self {
             Self::Refused(refusal) => refusal.verdict().class,
@@ -111,7 +110,7 @@ impl Error {
         }
     }
 
-    /// Whether asking again later, with nothing changed by anybody, may help.
+    /// True if the same call may succeed later without a change of configuration or resources.
     pub fn is_transient(&self) -> bool {
         match self.class() {
             Class::Transient | Class::Throttled | Class::Conflict | Class::Processing => true,
@@ -121,7 +120,7 @@ impl Error {
         }
     }
 
-    /// Whether the cloud surely did not, and will not, carry it out.
+    /// True if the cloud definitely did not carry out the call, and will not.
     pub fn is_definite(&self) -> bool {
         match self {
             Self::NotSent { .. } | Self::Setup(_) => true,
@@ -136,7 +135,8 @@ impl Error {
         }
     }
 
-    /// Whom it concerns, this change or more; none where no answer came that says so.
+    /// The scope that the error concerns: this change, its entry, gateway or account. `None` where
+    /// no readable answer came.
     pub fn scope(&self) -> Option<Scope> {
         match self {
             Self::Refused(refusal) => Some(refusal.verdict().scope),
@@ -145,13 +145,13 @@ impl Error {
         }
     }
 
-    /// Whether a NAT gateway refused it for nothing but other changes under way, or entries that
-    /// are not at rest yet.
+    /// True if a NAT gateway refused only because of other changes under way or entries that are
+    /// not settled yet.
     pub fn is_gateway_busy(&self) -> bool {
         self.failure().is_gateway_busy()
     }
 
-    /// All that is decided on a change that failed like this.
+    /// The facts of the failure that the planner decides on.
     pub fn failure(&self) -> CallFailure {
         CallFailure {
             class: self.class(),
@@ -164,9 +164,9 @@ impl Error {
         }
     }
 
-    /// What a pod is told: without the request's ID, which is another each time. A condition that
-    /// changes with every try is an event of the pod, and that would wake the lease for the next
-    /// try at once.
+    /// The message for the pod's condition, without the request ID, which differs in each attempt.
+    /// A condition that changed with every attempt would be a pod event, and would wake the lease
+    /// for the next attempt at once.
     fn message(&self) -> String {
         if let Self::Refused(refusal) = self {
             return format!(
@@ -177,8 +177,8 @@ impl Error {
         waygate_core::error::chain(self)
     }
 
-    /// How long to wait at least: as the cloud asks, or until the account's rate is likely to leave
-    /// a call.
+    /// The least delay before the next attempt: as the cloud asks, or until the account's rate is
+    /// likely to leave a permit.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NotSent { waiting: Waiting::Permit { retry_after }, .. } => *retry_after,
@@ -186,7 +186,7 @@ impl Error {
         }
     }
 
-    /// One word in CamelCase for a condition.
+    /// The condition's reason, in CamelCase.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.verdict().reason,
@@ -199,17 +199,17 @@ impl Error {
         }
     }
 
-    /// The cloud's error code.
+    /// The cloud's error code, where the cloud answered.
     pub fn code(&self) -> Option<&str> {
         self.refusal().map(|refusal| refusal.code.as_str())
     }
 
-    /// The call's ID, for the cloud's support.
+    /// The request ID for the cloud's support, where the cloud answered.
     pub fn request_id(&self) -> Option<&str> {
         self.refusal().map(|refusal| refusal.request_id.as_str())
     }
 
-    /// The RAM action that is missing, as a policy names it, such as `vpc:CreateForwardEntry`.
+    /// The denied RAM action as a policy names it, such as `vpc:CreateForwardEntry`.
     pub fn denied_action(&self) -> Option<&str> {
         self.refusal().and_then(|refusal| refusal.denied_action.as_deref())
     }

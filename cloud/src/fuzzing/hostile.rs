@@ -1,4 +1,4 @@
-//! No answer, however wrong, may panic the parsers or pass for an empty list.
+//! Property tests: no answer, however malformed, may panic the parsers or pass for an empty list.
 
 use super::read_as_everything;
 use crate::wire::Page;
@@ -105,8 +105,8 @@ proptest! {
         read_as_everything(answer.to_string().as_bytes());
     }
 
-    /// One field of a good answer replaced by anything: it is read, or refused, but no EIP gets
-    /// lost on the way.
+    /// A valid answer with one field replaced by arbitrary JSON parses or is an error, but never
+    /// loses the EIP.
     #[test]
     fn no_item_is_lost_silently(field in prop::sample::select(vec!["AllocationId", "IpAddress", "Status", "Bandwidth", "Tags"]), value in anything()) {
         let mut answer = eip();

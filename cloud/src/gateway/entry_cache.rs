@@ -1,13 +1,12 @@
-//! What is known of a gateway's forward entries: the last list, and what was seen of single entries
-//! since.
+//! The entry cache: the last list of a gateway's forward entries, with single entries merged in.
 //!
 //! ```text
-//! a change is taken ─▶ unseen ─┬─ listed, all of them ─▶ (seen)
-//!                              └─ entered, just this one ─▶ (seen)      the list is as good as new once nothing is unseen
+//! a change is accepted ─▶ unread ─┬─ all entries listed ─▶ read
+//!                                 └─ this entry merged ──▶ read
 //! ```
 //!
-//! Lists are long and leases at a busy gateway many: a single entry is read in one call, and all
-//! share the list that it is entered into.
+//! The list is as good as new once no change is unread. Lists are long and a busy gateway has many
+//! leases: reading a single entry takes one call, and all leases share the list it is merged into.
 
 use crate::transport::Read;
 use std::sync::Arc;
@@ -17,25 +16,25 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
 use waygate_core::ids::ForwardEntryId;
 
-/// How old a list may be into which single entries are still entered: what others do at the gateway
-/// shows after this at the latest.
+/// Oldest list into which single entries are still merged: changes by other writers show after this
+/// time at the latest.
 const ENTERED: Duration = Duration::from_secs(10);
-/// So many changes that nobody looks at are more than a list is worth.
+/// Most unread changes. Reading more entries one by one would cost more than a new list.
 const MOST_UNSEEN: usize = 16;
 
 pub(crate) type Entries = Read<Arc<Vec<ForwardEntry>>>;
 
-/// An entry on its way to something.
+/// A forward entry that an accepted change set in motion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Moving {
-    /// To stand.
+    /// Created or modified: will be in the list as `Available`.
     In(ForwardEntryId),
-    /// To be gone.
+    /// Deleted: will no longer be in the list.
     Out(ForwardEntryId),
 }
 
 impl Moving {
-    /// What a change that was taken has set in motion.
+    /// The pending entry of an accepted change; `None` for changes of EIPs.
     pub(crate) fn by(change: &Change, answer: &Answer) -> Option<Self> {
         match change {
             Change::CreateForwardEntry(_) => answer.entry_id.clone().map(Self::In),
@@ -45,16 +44,16 @@ impl Moving {
         }
     }
 
-    /// The entry.
+    /// ID of the pending entry.
     pub(crate) fn id(&self) -> &ForwardEntryId {
         let (Self::In(id) | Self::Out(id)) = self;
         id
     }
 
-    /// Whether a read that shows the entry so, or not at all, says that it is at rest.
+    /// True if a read with this result shows the entry settled; `None` is a read without the entry.
     pub(crate) fn is_over(&self, shown: Option<&ForwardEntry>) -> bool {
         match (self, shown) {
-            // A new entry may not show at once.
+            // The cloud may list a new entry only after a moment.
             (Self::In(_), None) => false,
             (Self::Out(_), None) => true,
             (_, Some(entry)) => !is_moving(entry),
@@ -66,21 +65,21 @@ pub(crate) fn is_moving(entry: &ForwardEntry) -> bool {
     matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
 }
 
-/// What is known of a gateway's entries.
+/// The known state of one gateway's entries.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     latest: Option<Latest>,
-    /// What was taken and shows in no list yet, the oldest first.
+    /// Accepted changes that no list shows yet, the oldest first.
     unseen: Vec<Unseen>,
-    /// What the last change has set in motion; none where that is not known.
+    /// The entry set in motion by the last change; `None` where unknown.
     moving: Option<Moving>,
 }
 
 #[derive(Debug)]
 struct Latest {
-    /// Whatever went through this process shows as it was when this began, or later.
+    /// Includes every change of this process that was answered before `entries.began`.
     entries: Entries,
-    /// When the list itself was asked for.
+    /// The time the list itself was requested; merges do not move it.
     listed: Instant,
 }
 
@@ -92,12 +91,12 @@ struct Unseen {
 }
 
 impl Table {
-    /// What the last change has set in motion; none where that is not known.
+    /// The entry set in motion by the last change; `None` where unknown.
     pub(crate) fn moving(&self) -> Option<&Moving> {
         self.moving.as_ref()
     }
 
-    /// A change was taken.
+    /// Records an accepted change. An unknown effect (`moving` is `None`) drops everything cached.
     pub(crate) fn taken(&mut self, moving: Option<Moving>, sent: Instant, answered: Instant) {
         let Some(moving) = moving else { return self.forget() };
         self.moving = Some(moving.clone());
@@ -107,17 +106,18 @@ impl Table {
         }
     }
 
-    /// A change was refused because of something that is not known.
+    /// Records a refusal: an unknown change is under way, so only a list can show the entries
+    /// settled.
     pub(crate) fn refused(&mut self) {
         self.moving = None;
     }
 
-    /// Whatever is known may not be so any more.
+    /// Drops everything cached, because an unknown change may have happened.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// A list of all entries.
+    /// Replaces the cached list, unless `entries` is older.
     pub(crate) fn listed(&mut self, entries: &Entries) {
         if self.latest.as_ref().is_none_or(|latest| latest.entries.began <= entries.began) {
             self.unseen.retain(|unseen| unseen.answered > entries.began);
@@ -125,7 +125,7 @@ impl Table {
         }
     }
 
-    /// What a read of one entry showed, where that is at rest.
+    /// Merges the read of one entry into the cached list, if the entry is settled.
     pub(crate) fn entered(&mut self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
         if !moving.is_over(entry.value.as_ref()) {
             return;
@@ -139,12 +139,12 @@ impl Table {
         let entries = Arc::make_mut(&mut latest.entries.value);
         entries.retain(|known| known.entry_id != *moving.id());
         entries.extend(entry.value.clone());
-        // What was sent since and is not entered yet does not show.
+        // The list is no newer than the oldest change that it may lack.
         let until = self.unseen.iter().map(|unseen| unseen.sent).fold(entry.began, Instant::min);
         latest.entries.began = latest.entries.began.max(until);
     }
 
-    /// The list, if it shows whatever went through this process as it was at `since` or later.
+    /// The cached list, if it includes every change of this process answered before `since`.
     pub(crate) fn since(&self, since: Instant) -> Option<Entries> {
         self.latest
             .as_ref()
@@ -152,8 +152,8 @@ impl Table {
             .filter(|entries| entries.began >= since)
     }
 
-    /// What is at rest, because a later change was taken that had to wait for that, and what nobody
-    /// has seen so.
+    /// The unread changes whose entries are settled: a later change that had to wait for them was
+    /// accepted.
     pub(crate) fn overtaken(&self) -> Vec<Moving> {
         self.unseen
             .iter()
@@ -187,7 +187,7 @@ mod tests {
         Moving::In(ForwardEntryId::new(id))
     }
 
-    /// A table whose list began at the first of these seconds, with one entry.
+    /// A cache whose list began at second zero with one entry, and a clock of seconds.
     fn listed() -> (Table, impl Fn(u64) -> Instant) {
         let start = Instant::now();
         let at = move |second| start + Duration::from_secs(second);
@@ -209,7 +209,7 @@ mod tests {
         table.taken(Some(Moving::Out(ForwardEntryId::new("a"))), at(4), at(5));
         table.entered(&Moving::Out(ForwardEntryId::new("a")), &Read { value: None, began: at(6) });
         assert_eq!(shown(&table, at(6)), Some(vec!["b".to_owned()]));
-        assert_eq!(shown(&table, at(7)), None, "nobody has looked since");
+        assert_eq!(shown(&table, at(7)), None, "no read since");
     }
 
     #[test]
@@ -224,8 +224,7 @@ mod tests {
         assert_eq!(shown(&table, at(0)), Some(vec!["a".to_owned()]));
     }
 
-    /// Two changes one after the other: as long as one of them was not seen, the list says nothing
-    /// of the time after it was sent.
+    /// Two changes in a row: as long as one of them is unread, the list is no newer than its send.
     #[test]
     fn a_list_is_no_newer_than_the_oldest_change_that_it_lacks() {
         for order in [["b", "c"], ["c", "b"]] {

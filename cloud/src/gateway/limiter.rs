@@ -1,8 +1,8 @@
-//! Where changes of a gateway's DNAT entries take their turns.
+//! The gateway limiter: holds a change back until its gateway is likely to accept it.
 //!
-//! The gate sends nothing and resends nothing. It keeps a change back until its gateway is likely
-//! to take it, see [`Lane`]; the last list of entries that passed by is kept for those who may do
-//! with it.
+//! The limiter itself sends nothing and resends nothing. The concurrency window decides when a
+//! change may go; the entry cache keeps the last list of entries for callers that accept a slightly
+//! older one.
 
 use super::entry_cache::{Entries, Moving, Table, is_moving};
 use super::window::{End, Lane, Next, Pass, Proof};
@@ -18,7 +18,7 @@ use waygate_core::error::chain;
 use waygate_core::facts::ForwardEntry;
 use waygate_core::ids::NatGatewayId;
 
-/// The gates of all gateways. There are as many as gateways, which are few.
+/// The limiters of all gateways, created at first use and kept: gateways are few.
 #[derive(Debug, Default)]
 pub(crate) struct Gates(Mutex<HashMap<NatGatewayId, Arc<Gate>>>);
 
@@ -28,35 +28,37 @@ impl Gates {
     }
 }
 
-/// One gateway's gate.
+/// The limiter of one gateway, shared by all clones of the client.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// Held by the first in the queue; tokio's mutex is fair.
+    /// Locked by the first change in the queue. Tokio's mutex is fair, so the queue keeps its
+    /// order.
     turn: tokio::sync::Mutex<()>,
     lane: Mutex<Lane>,
     table: Mutex<Table>,
     news: Notify,
 }
 
-/// What must be read to know whether a table is at rest.
+/// The read that shows if a gateway's entries are settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// All entries: something else is under way than what we know of.
+    /// All entries: a change that this process does not know of is under way.
     List,
-    /// Just the one we have changed: one call however long the list is, and nobody else waits for
-    /// it.
+    /// Only the entry this process changed last: one call however long the list is, and no batch to
+    /// wait for.
     Entry(Moving),
 }
 
 impl Gate {
-    /// Waits for a change's turn, on such `proof` that the gateway takes it. `look` reads what is
-    /// needed to know; what it shows comes through [`Self::listed`] and [`Self::shown`].
+    /// Waits until a change may be sent; `proof` is the least evidence that the entries are
+    /// settled. `look` sends a probe, and its result comes back as a recorded list or entry.
     pub(crate) async fn enter<T>(self: Arc<Self>, proof: Proof, look: impl Fn(Look) -> T) -> Entered
     where
         T: Future<Output = Result<(), Error>>,
     {
         let _turn = self.turn.lock().await;
         loop {
+            // Registered before the window is asked, so that no change in between is missed.
             let news = self.news.notified();
             let next = self.lane.lock().next(Instant::now(), proof);
             match next {
@@ -73,7 +75,7 @@ impl Gate {
                         tracing::warn!(
                             cloud.reason = error.reason(),
                             error = chain(&error),
-                            "a DNAT table could not be read before a change"
+                            "gateway entries could not be read before a change"
                         );
                         self.lane.lock().unseen(Instant::now());
                     }
@@ -82,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// Whether the next change waits until everything is at rest.
+    /// True if a change must wait until all entries are settled.
     pub(crate) fn is_calm(&self) -> bool {
         self.lane.lock().is_calm()
     }
@@ -91,18 +93,18 @@ impl Gate {
         self.table.lock().moving().cloned().map_or(Look::List, Look::Entry)
     }
 
-    /// What is known of the gateway's entries.
+    /// Locks the gateway's entry cache.
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock()
     }
 
-    /// Every list of entries is news, whoever asked for it.
+    /// Records a list of all entries, read for any caller.
     pub(crate) fn listed(&self, entries: &Entries) {
         self.seen(entries.began, !entries.value.iter().any(is_moving));
         self.table().listed(entries);
     }
 
-    /// What became of one entry: the only thing that was under way.
+    /// Records a probe of the last changed entry, the only one that was pending.
     pub(crate) fn shown(&self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
         self.table().entered(moving, entry);
         self.seen(entry.began, moving.is_over(entry.value.as_ref()));
@@ -114,28 +116,28 @@ impl Gate {
     }
 }
 
-/// A change's turn. Dropped before it is sent, nothing has happened; dropped after, it counts as
-/// ended with nothing known.
+/// The limiter's slot for one change. Dropped before the send, it leaves no trace; dropped after,
+/// it counts as a change with an unknown outcome.
 #[derive(Debug)]
 pub(crate) struct Entered {
     gate: Arc<Gate>,
     pass: Option<Pass>,
-    /// Since when it may have reached the gateway.
+    /// The time from which the change may have reached the gateway.
     sent: Option<Instant>,
 }
 
 impl Entered {
-    /// Whether a read has just shown everything at rest.
+    /// True if a read has just shown all entries settled.
     pub(crate) fn is_rested(&self) -> bool {
         self.pass.is_some_and(Pass::is_rested)
     }
 
-    /// From here on the change may reach the gateway.
+    /// Marks the change as sent: from now on it may reach the gateway.
     pub(crate) fn sends(&mut self) {
         self.sent = Some(Instant::now());
     }
 
-    /// Tells the gate how the change ended.
+    /// Records the outcome of the change in entry cache and window.
     pub(crate) fn done(mut self, change: &Change, result: &Result<Answer, Error>) {
         let end = end_of(result);
         let trusted = self.pass.is_some_and(Pass::is_trusted);
@@ -146,7 +148,7 @@ impl Entered {
                 self.sent.unwrap_or(answered),
                 answered,
             ),
-            // What moves is what is known to.
+            // The same entry is still pending: nothing was sent, or the estimate was too short.
             Err(_) if end == End::Unsent || (end == End::Unsettled && trusted) => {}
             Err(error) if error.is_definite() => self.gate.table().refused(),
             Err(_) => self.gate.table().forget(),
@@ -165,15 +167,15 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         if self.pass.is_some() && self.sent.is_some() {
-            // Nobody waits for the answer, and what it does to the table is not known.
+            // The caller gave up on the answer, so the change may or may not have taken effect.
             self.gate.table().forget();
         }
         self.end(if self.sent.is_some() { End::Other } else { End::Unsent });
     }
 }
 
-/// What an answer says of the gateway's capacity. Only a conflict does, and whose it is, its code
-/// says.
+/// The outcome of a change for the gateway's capacity. Only a conflict limits the capacity; its
+/// code says if an entry or the gateway causes it.
 fn end_of<T>(result: &Result<T, Error>) -> End {
     let error = match result {
         Ok(_) => return End::Taken,
@@ -221,7 +223,7 @@ mod tests {
             ("InvalidForwardTableId.NotFound", End::Other),
             ("Forbidden.FinancialLocked", End::Other),
             ("Throttling.User", End::Other),
-            ("IncorrectStatus.Whatever", End::Other),
+            ("IncorrectStatus.Unlisted", End::Other),
         ] {
             assert_eq!(end_of(&refused(code, "")), end, "{code}");
         }

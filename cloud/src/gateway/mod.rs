@@ -1,10 +1,11 @@
-//! Changes of a NAT gateway's forward entries: how many it takes at a time, and when.
+//! Paces the changes of each NAT gateway's forward entries: how many at a time, and when.
 //!
 //! ```text
-//! slot (one change's turn) ─▶ limiter (one gateway) ─┬─ window (how many at a time) ─▶ settling (by when an entry is at rest)
-//!                                                    └─ entry_cache (the last list, kept up to date)
+//! slot (one change) ─▶ limiter (one gateway) ─┬─ window (changes at a time) ─▶ settling
+//!                                             └─ entry_cache (last list, kept up to date)
 //! ```
-//! The numbers are explained in `docs/gateway-pacing.md`.
+//! `docs/gateway-pacing.md` explains the numbers. An entry is *settled* when its status is neither
+//! `Pending` nor `Deleting`; a *probe* is a read that finds out.
 
 pub(crate) mod entry_cache;
 pub(crate) mod limiter;

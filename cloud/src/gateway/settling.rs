@@ -1,35 +1,36 @@
-//! By when an entry is surely at rest, learned from looks and from changes that were sent without
-//! one.
+//! The settling estimate: the time after which an entry is almost certainly settled, learned from
+//! probes and from changes that were sent without one.
 //!
-//! A look takes as long as a change, so where nearly all entries are at rest by now the change
-//! itself finds out. How long that takes is learned such that one such change in forty is refused;
-//! after such a refusal only a read will do.
+//! A probe takes as long as a change, so after the estimated time the next change itself serves as
+//! the probe. The estimate adapts such that one of forty such changes is refused; each such refusal
+//! suspends the estimate until a read shows the entry settled.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A first guess, which the first looks correct.
+/// First guess, corrected by the first probes.
 const FIRST_SURELY: Duration = Duration::from_millis(1200);
 const LONGEST_SURELY: Duration = Duration::from_mins(1);
-/// An entry that the first look did not show at rest brings that guess closer to its own time by
-/// this part, until a change was refused on trust.
+/// While the estimate is a guess, a probe after the first moves it this share of the way to the
+/// entry's own time.
 const SURER: f64 = 0.2;
-/// A change that was refused on trust makes trust come later by this part, one that was taken makes
-/// it come earlier by that: of those that go on trust, one in forty is refused …
+/// A change by estimate that is refused lengthens the estimate by the first share, an accepted one
+/// shortens it by the second. In balance one in forty is refused.
 const LATER: f64 = 0.05;
 const EARLIER: f64 = 0.0013;
-/// … and before the first such refusal by that.
+/// The second share before the first such refusal, while the estimate is still a guess.
 const GUESS_EARLIER: f64 = 0.01;
-/// An entry that took so many times as long after a refusal says that nothing was known yet.
+/// An entry that after a refusal takes more than this multiple of the estimate replaces it: the
+/// estimate was far off.
 const MISJUDGED: f64 = 1.4;
 
-/// What is known of how long one gateway's entries take at most.
+/// The estimate of how long one gateway's entries take to settle.
 #[derive(Debug)]
 pub(crate) struct Trust {
     surely: Duration,
-    /// That is no more than a guess yet.
+    /// No change by estimate was refused yet, so the estimate is still a guess.
     guessed: bool,
-    /// A change was refused on trust: only a read tells now.
+    /// A change by estimate was refused: only a read counts until the next answer or read.
     withdrawn: bool,
 }
 
@@ -40,41 +41,43 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// After this time an entry is surely at rest.
+    /// The time from a change's answer after which its entry counts as settled.
     pub(crate) fn surely(&self) -> Duration {
         self.surely
     }
 
-    /// From when on no look is needed after a change that was answered at `touched`; none while
-    /// only a read will do.
+    /// The time from which no probe is needed after a change answered at `touched`; `None` while
+    /// the estimate is suspended.
     pub(crate) fn since(&self, touched: Instant) -> Option<Instant> {
         (!self.withdrawn).then_some(touched + self.surely)
     }
 
-    /// A change was answered: what was refused before it is over.
+    /// Ends the suspension, because a later change was answered.
     pub(crate) fn renew(&mut self) {
         self.withdrawn = false;
     }
 
-    /// A change that was sent on trust was taken; a first look comes after `settling`.
+    /// Shortens the estimate after an accepted change by estimate, but not below `settling`, the
+    /// delay of the first probe.
     pub(crate) fn taken(&mut self, settling: Duration) {
         let earlier = if self.guessed { GUESS_EARLIER } else { EARLIER };
         self.surely = self.surely.mul_f64(1.0 - earlier).max(settling);
     }
 
-    /// A change that was sent on trust was refused: an entry is not at rest.
+    /// Lengthens and suspends the estimate: a change by estimate was refused, since an entry was
+    /// not settled.
     pub(crate) fn refused(&mut self) {
         self.surely = self.surely.mul_f64(1.0 + LATER).min(LONGEST_SURELY);
         (self.guessed, self.withdrawn) = (false, true);
     }
 
-    /// A look showed an entry at rest so long after its change.
+    /// Records a probe that showed an entry settled, `took` after its change was answered.
     pub(crate) fn seen(&mut self, took: Duration, first_look: bool) {
         if std::mem::take(&mut self.withdrawn) && took > self.surely.mul_f64(MISJUDGED) {
             self.surely = took;
         }
         if !first_look && self.guessed {
-            // The slower ones say about how long one must wait to be sure.
+            // Only slow entries need a second probe, and those are the ones to wait for.
             self.surely -= self.surely.saturating_sub(took).mul_f64(SURER);
         }
     }

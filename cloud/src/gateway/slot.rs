@@ -1,5 +1,5 @@
-//! A change of DNAT entries in two moves: first the gateway's turn is waited for, and only then it
-//! is chosen what is sent.
+//! Write slots: permission to send one change of forward entries to a gateway. The sender first
+//! waits for the slot and chooses the change afterwards.
 
 use super::limiter::Entered;
 use crate::change;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::change::{Answer, Change};
 
-/// The turn of one change at a NAT gateway. Dropped, nothing was sent.
+/// Permission to send one change to a NAT gateway now. Dropping an unused slot sends nothing.
 #[must_use]
 #[derive(Debug)]
 pub struct Turn {
@@ -19,17 +19,18 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The turn of a change that was let in.
+    /// A write slot from a slot that the gateway's limiter has given.
     pub(crate) fn new(transport: &Arc<Transport>, entered: Entered) -> Self {
         Self { transport: Arc::clone(transport), entered }
     }
 
-    /// Whether a read has just shown that all entries of the gateway are at rest.
+    /// True if a read has just shown all entries of the gateway settled.
     pub fn is_rested(&self) -> bool {
         self.entered.is_rested()
     }
 
-    /// Sends one change, once, as [`crate::Cloud::change`] does.
+    /// Sends one change, once, and reports the outcome to the gateway's limiter. `deadline` covers
+    /// permit, credentials and call.
     pub async fn change(
         mut self,
         change: &Change,

@@ -1,70 +1,75 @@
-//! How many changes one gateway takes at a time, learned from its answers: a pure state machine.
+//! The concurrency window: the number of changes that one gateway accepts at a time, learned from
+//! its answers. A pure state machine.
 //!
-//! Gateways differ, and the documentation contradicts itself: some take many changes at once, some
-//! one at a time, and some none while any entry is `Pending` or `Deleting`. The limit starts at one
-//! and doubles while all goes well; a refusal for concurrency halves it; a refusal for an entry's
-//! status, or a second one for concurrency while nothing else of ours was under way, makes every
-//! further change wait until the table is at rest.
+//! Gateways differ, and the documentation contradicts itself: some accept many changes at once,
+//! some one at a time, and some none while any entry is `Pending` or `Deleting`. The limit starts
+//! at one and doubles while changes are accepted; a refusal for concurrency halves it. A refusal
+//! for an entry's status, or a second one for concurrency with nothing else of this process under
+//! way, makes every further change wait until the entries are settled (quiescence).
 //!
 //! ```text
-//! answered ── settling ──▶ look ─┬─ at rest ────────────────────────────────▶ next change      a call later than it was at rest
-//!                                └─ not yet ── look again │ surely passes ──▶ next change      right away, and seldom refused
+//! answered ── delay ──▶ probe ─┬─ settled ──────────────────────────────▶ next change  (a)
+//!                              └─ not yet ── next probe │ estimate due ─▶ next change  (b)
 //! ```
 //!
-//! Where a look would tell no sooner, the next change itself finds out: see [`Trust`].
+//! (a) comes a call's time after the entry settled, (b) at once, but is sometimes refused. Where a
+//! probe would be answered no sooner than the estimate is due, no probe is sent.
 
 use super::settling::Trust;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// No gateway is known to take more at a time.
+/// Most changes in flight. No gateway is known to accept more at a time.
 const MOST: u32 = 16;
-/// After a refusal, how long until more is tried again; doubles with each such refusal.
+/// Time after a refusal until a larger limit is tried again; doubles with each such refusal up to
+/// the second.
 const WARY: Duration = Duration::from_mins(2);
 const WARIEST: Duration = Duration::from_hours(1);
-/// First guess of how long an entry is `Pending`.
+/// Delay of the first probe before anything is learned: a guess of how long an entry is `Pending`.
 const FIRST_SETTLING: Duration = Duration::from_millis(800);
-/// A first look that came too early makes the next one later by this part of what was lacking; one
-/// that did not makes it earlier by that part. An early look costs a call, a late one the gateway's
-/// time, which is what everybody waits for: with these more than half come too early.
+/// A first probe that came too early delays the next one by the first share of what was missing;
+/// one in time brings it forward by the second share. An early probe costs a call, a late one time
+/// of the gateway, for which all its pods wait: with these shares more than half come too early.
 const LATER: f64 = 0.06;
 const EARLIER: f64 = 0.04;
-/// A look is worth taking if its answer comes before by a part of the time that it takes.
+/// A probe is sent only if the estimate is due later than this multiple of a probe's duration.
 const WORTHWHILE: f64 = 1.4;
-/// First guess of how long a look takes.
+/// First guess of a probe's duration.
 const FIRST_LOOK_TAKES: Duration = Duration::from_millis(150);
-/// Where nobody saw the entry at rest, the next first look comes later by this part of what is left
-/// until one is not worth taking.
+/// After a change by estimate, the delay of the first probe grows by this share of what is left
+/// until a probe is no longer worthwhile.
 const UNSEEN_LATER: f64 = 0.15;
-/// No call is answered faster, so no look is worth taking earlier.
+/// Least delay of the first probe: no call is answered faster.
 const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
-/// Between two reads of a table that is not at rest, beside the call's own time; grows by half each
-/// time.
+/// Pause between two probes of an entry that is not settled, in addition to the call's own time;
+/// grows by half each time up to the second.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// After a refusal with nothing of ours under way: somebody else is at work there.
+/// Pause after a refusal with nothing else of this process under way, because another writer is
+/// changing the gateway. Doubles up to the second.
 const YIELD: Duration = Duration::from_secs(1);
 const LONGEST_YIELD: Duration = Duration::from_secs(10);
 
-/// What is known about one gateway.
+/// The learned capacity of one gateway, and its changes in flight.
 #[derive(Debug)]
 pub(crate) struct Lane {
     limit: u32,
     in_flight: u32,
     /// Answers in a row since the limit last changed.
     streak: u32,
-    /// No refusal yet: the limit doubles instead of growing by one.
+    /// No refusal yet, so the limit doubles instead of growing by one.
     fresh: bool,
-    /// Changes let in so far: numbers them.
+    /// Number of slots given so far, which is the number of the newest change.
     entered: u64,
-    /// The newest change let in when the limit was last cut: those before it say nothing new.
+    /// Number of the newest change when the limit was last cut. Refusals of changes up to this one
+    /// do not cut it again.
     cut_at: u64,
-    /// The table must be at rest before each change.
+    /// All entries must be settled before each change.
     calm: bool,
-    /// The last answer to a change of ours, or refusal; only a read that began later shows its
-    /// effects.
+    /// Time of the last answer or refusal, until a read shows the entries settled. Only a read that
+    /// began later shows the change's effect.
     touched: Option<Instant>,
-    /// Nothing goes before this.
+    /// No slot is given before this time.
     not_before: Option<Instant>,
     look_at: Option<Instant>,
     look_pause: Duration,
@@ -76,20 +81,20 @@ pub(crate) struct Lane {
     yielding: Duration,
 }
 
-/// What may happen next.
+/// The answer to a waiting change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// A change was let in.
+    /// The change has a slot and may be sent.
     Go(Pass),
-    /// Something under way must end first.
+    /// Wait until a change in flight is answered.
     Wait,
-    /// Not before this.
+    /// Wait until this time, or until a change or read is recorded.
     Until(Instant),
-    /// Read the table and say what it shows.
+    /// Send a probe and record its result.
     Look,
 }
 
-/// A change that was let in.
+/// A change in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
     number: u64,
@@ -98,49 +103,49 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// Whether a read has just shown the table at rest.
+    /// True if a read has just shown all entries settled.
     pub(crate) fn is_rested(self) -> bool {
         self.rest == Rest::Shown
     }
 
-    /// Whether nothing but experience says that the table is at rest.
+    /// True if only the settling estimate says that the entries are settled.
     pub(crate) fn is_trusted(self) -> bool {
         self.rest == Rest::Trusted
     }
 }
 
-/// What is known of the table when a change is let in.
+/// The evidence on which a change got its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
-    /// It is at rest: a read has shown that.
+    /// A read has shown all entries settled.
     Shown,
-    /// So much time has passed that it surely is.
+    /// The settling estimate is due.
     Trusted,
-    /// Nobody asks.
+    /// The gateway accepts changes while entries are pending.
     Unasked,
 }
 
-/// What a change is let in on.
+/// The least evidence that a waiting change accepts for settled entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// A read, where the table must be at rest.
+    /// Only a read counts.
     Read,
-    /// Experience will do.
+    /// The settling estimate suffices.
     Trust,
 }
 
-/// How a change ended, as far as the gateway's capacity goes.
+/// The outcome of a change, as far as it shows the gateway's capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The gateway took it.
+    /// The gateway accepted the change.
     Taken,
-    /// Refused: another change is under way.
+    /// Refused, because another change is under way at the gateway.
     Busy,
-    /// Refused: an entry is not at rest.
+    /// Refused, because an entry is not settled.
     Unsettled,
-    /// Refused for a reason of its own, or nobody knows.
+    /// Refused for another reason, or the outcome is unknown.
     Other,
-    /// Never sent.
+    /// The change was never sent, so nothing is learned.
     Unsent,
 }
 
@@ -169,12 +174,12 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Whether the table must be at rest before each change.
+    /// True if all entries must be settled before each change.
     pub(crate) fn is_calm(&self) -> bool {
         self.calm
     }
 
-    /// Lets a change in, or says what to wait for.
+    /// Gives a waiting change a slot, or says what to wait for.
     pub(crate) fn next(&mut self, now: Instant, proof: Proof) -> Next {
         if self.in_flight >= self.limit || (self.calm && self.in_flight > 0) {
             return Next::Wait;
@@ -189,7 +194,7 @@ impl Lane {
                 let look_at = self.look_at.map_or(now, |at| at.max(now));
                 match self.trust.since(touched).filter(|_| proof == Proof::Trust) {
                     Some(at) if at <= now => Rest::Trusted,
-                    // A look would be answered too late to be of much use.
+                    // A probe would be answered too late to gain much.
                     Some(at) if at <= look_at + self.look_takes.mul_f64(WORTHWHILE) => {
                         return Next::Until(at);
                     }
@@ -204,13 +209,15 @@ impl Lane {
         Next::Go(pass)
     }
 
-    /// A change that was let in has ended. `jitter` is 0.5 to 1.5.
+    /// Records the outcome of a change in flight. `jitter`, 0.5 to 1.5, scales the pause for
+    /// another writer.
     pub(crate) fn end(&mut self, pass: Pass, end: End, now: Instant, jitter: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if end == End::Unsent {
             return;
         }
         if pass.rest == Rest::Trusted && end == End::Unsettled {
+            // The estimate was too short, but the gateway's capacity is as before.
             self.trust.refused();
             self.look_at = Some(now);
             return;
@@ -241,9 +248,9 @@ impl Lane {
         }
     }
 
-    /// Refused with nothing else of ours under way. Once may be chance, such as the last change of
-    /// a process that just ended; twice in a row means that it is not enough to have been answered:
-    /// the table must be at rest.
+    /// Pauses after a refusal with nothing else of this process under way. The first may be chance,
+    /// such as the last change of a process that just ended. A second in a row means that an answer
+    /// is not enough: the entries must be settled before each change.
     fn yield_way(&mut self, pass: Pass, now: Instant, jitter: f64) {
         if self.yielding > YIELD {
             self.shrink(pass, now);
@@ -253,7 +260,7 @@ impl Lane {
         self.yielding = (self.yielding * 2).min(LONGEST_YIELD);
     }
 
-    /// A read that began at `began` shows the table at rest, or not.
+    /// Records a read that began at `began` and showed the entries settled or not.
     pub(crate) fn seen(&mut self, began: Instant, at_rest: bool, now: Instant) {
         let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
             return;
@@ -278,7 +285,7 @@ impl Lane {
         }
     }
 
-    /// The table could not be read.
+    /// Records a probe that failed: the next one follows after a pause.
     pub(crate) fn unseen(&mut self, now: Instant) {
         self.look_later(now);
     }
@@ -292,16 +299,17 @@ impl Lane {
         self.try_more.is_none_or(|at| now >= at)
     }
 
-    /// The limit doubles, or once there was a refusal grows by one, after as many answers as it
-    /// stands for. Two at least, so that a change right behind another is tried alone before two
-    /// are tried together.
+    /// Grows the limit after as many accepted changes in a row as the limit: doubled before the
+    /// first refusal, by one afterwards. At least two changes, so that one change right behind
+    /// another is tried before two together.
     fn grow(&mut self, now: Instant) {
         self.yielding = YIELD;
         if !self.may_try_more(now) {
             return;
         }
         if std::mem::take(&mut self.calm) {
-            // It went well without waiting: perhaps the gateway has changed its ways.
+            // Accepted without the wait for settled entries: the gateway may behave differently
+            // now.
             self.streak = 0;
         }
         self.streak += 1;
@@ -311,7 +319,7 @@ impl Lane {
         }
     }
 
-    /// One cut for all refusals of what was under way together.
+    /// Halves the limit, once for all refusals of changes that were in flight together.
     fn shrink(&mut self, pass: Pass, now: Instant) {
         if pass.number <= self.cut_at {
             return;

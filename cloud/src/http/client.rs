@@ -1,5 +1,5 @@
-//! One exchange over HTTP: one write, one bounded answer, which is what was asked for, the cloud's
-//! refusal, or nonsense.
+//! The HTTP exchange: one request, one bounded answer, read as the result, as the cloud's refusal,
+//! or as an unreadable answer.
 
 use crate::error::{Error, Refusal};
 use crate::wire::error::ErrorBody;
@@ -10,29 +10,28 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A page of 500 interfaces with 10 addresses each is about 2 MB; more than this is not an answer
-/// of the API.
+/// Longest accepted body in bytes. A page of 500 interfaces with 10 addresses each is about 2 MB;
+/// the API answers nothing longer than this.
 const LONGEST_ANSWER: usize = 8 << 20;
 
-/// A TCP and TLS handshake to the next region takes 0.2 s; what takes longer than this will not
-/// come.
+/// A TCP and TLS handshake to the next region takes 0.2 s; one that takes longer than this is
+/// stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than load balancers keep an idle connection, so that a call is not written into one that
-/// is being closed.
+/// Shorter than load balancers keep an idle connection, so that no call is written into a
+/// connection that the other side is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `YYYY-MM-DDThh:mm:ssZ`
+/// UTC as `YYYY-MM-DDThh:mm:ssZ`, the format of the API's date parameters.
 pub(crate) fn api_time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Never the same twice.
+/// A random UUID: the cloud refuses a signature nonce that repeats.
 pub(crate) fn nonce() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Sends what it is given, once, to where it is told, and nowhere else: no proxy, no redirect, no
-/// resend.
+/// An HTTP client that sends each request once, to its URL only: no proxy, no redirect, no resend.
 pub(crate) fn http_client(user_agent_suffix: &str) -> Result<reqwest::Client, Error> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(Error::Setup(
@@ -51,7 +50,7 @@ pub(crate) fn http_client(user_agent_suffix: &str) -> Result<reqwest::Client, Er
         .map_err(|error| Error::Setup(format!("the HTTP client: {error}")))
 }
 
-/// Writes a request and reads its answer.
+/// Sends a request and parses its answer; an answer other than 200 is an error.
 pub(crate) async fn exchange<T: DeserializeOwned>(
     http: &reqwest::Client,
     action: &'static str,
@@ -76,7 +75,7 @@ pub(crate) fn unreadable(
     Error::Unreadable { action, status: status.as_u16(), detail: detail.into() }
 }
 
-/// The body, or an error when it is longer than any answer of the API.
+/// Reads the body; fails where it is longer than any answer of the API.
 pub(crate) async fn read_bounded(
     action: &'static str,
     response: &mut Response,
@@ -91,7 +90,7 @@ pub(crate) async fn read_bounded(
                 return Err(unreadable(
                     action,
                     response.status(),
-                    format!("longer than {LONGEST_ANSWER} bytes"),
+                    format!("the body is longer than {LONGEST_ANSWER} bytes"),
                 ));
             }
             Ok(None) => return Ok(body),
@@ -102,8 +101,8 @@ pub(crate) async fn read_bounded(
     }
 }
 
-/// An answer other than 200. Only one with a code is the cloud's own; the rest may come from
-/// anything on the way.
+/// The error of an answer other than 200. Only a body with an error code is the cloud's own; the
+/// rest may come from a proxy or load balancer on the way.
 pub(crate) fn refusal(
     action: &'static str,
     status: StatusCode,
@@ -115,11 +114,11 @@ pub(crate) fn refusal(
             retry_after: retry_after(headers),
             ..body.refusal(action, status)
         })),
-        _ => unreadable(action, status, "no error code in it"),
+        _ => unreadable(action, status, "no error code in the body"),
     }
 }
 
-/// How long to wait, as the newer and the older header say it, in milliseconds.
+/// The delay that the cloud asks for, in milliseconds in either the newer or the older headers.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let left = |name| {

@@ -1,10 +1,10 @@
-//! Where each product of the cloud answers.
+//! Endpoints: the base URL of each product in each region.
 
 use crate::error::Error;
 use url::Url;
 use waygate_core::ids::RegionId;
 
-/// The products that are called.
+/// The cloud's products that the client calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Product {
     Vpc,
@@ -22,7 +22,7 @@ impl Product {
         }
     }
 
-    /// As hosts and RAM policies name it.
+    /// The product's name in hosts and RAM policies.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Vpc => "vpc",
@@ -32,12 +32,12 @@ impl Product {
     }
 }
 
-/// Which of a product's two doors is used.
+/// The network by which a product is reached: each has a public and a VPC endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// Over the Internet.
+    /// The public endpoint, over the Internet.
     Public,
-    /// From inside a VPC; needs no way to the Internet.
+    /// The VPC endpoint, from inside a VPC of the region; needs no Internet access.
     #[default]
     Vpc,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Those of `region`, or `base` for all of them.
+    /// The published endpoints of `region`, or `base` for all products.
     pub(crate) fn new(
         region: &RegionId,
         network: Network,
@@ -84,16 +84,17 @@ fn based(base: &Url) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// The rule has exceptions for the public door of the oldest region only; every region has its VPC
-/// door under its own name.
+/// The published endpoint by the naming rule. Only the public endpoints of the oldest region,
+/// `cn-hangzhou`, deviate from the rule.
 fn published(region: &RegionId, network: Network, product: Product) -> Result<Url, Error> {
     let (region, name) = (region.as_str(), product.name());
+    // The region becomes part of a host name, so it must not add another host.
     if region.is_empty()
         || !region
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     {
-        return Err(Error::Setup(format!("{region:?} is not a region")));
+        return Err(Error::Setup(format!("{region:?} is not a region ID")));
     }
     let host = match (network, product, region) {
         (Network::Public, Product::Vpc, "cn-hangzhou") => "vpc.aliyuncs.com".to_owned(),

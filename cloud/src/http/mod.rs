@@ -1,5 +1,5 @@
-//! How a call is written and its answer read. It knows neither whose keys sign nor whether the
-//! account may call now.
+//! HTTP: writes a call and reads its answer. Credentials and rate limits stand above, in the
+//! transport.
 
 pub(crate) mod client;
 pub(crate) mod endpoints;

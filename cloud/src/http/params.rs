@@ -1,23 +1,22 @@
 //! Parameters of an RPC call: flattened, sorted and percent-encoded once.
 //!
-//! What goes over the wire is the canonical query itself, so the signed text and the sent text
-//! cannot differ.
+//! The canonical query itself is sent, so the signed text and the sent text cannot differ.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-/// The parameters of one call. Sorted by key, as the signature wants them.
+/// The parameters of one call, sorted by key as the signature requires.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
-    /// `key=value`; an empty value is sent as `key=`.
+    /// Adds `key=value`; an empty value is sent as `key=`.
     pub(crate) fn with(mut self, key: impl Into<String>, value: impl Display) -> Self {
         self.0.insert(key.into(), value.to_string());
         self
     }
 
-    /// `key=value` where there is a value; an unset parameter is not sent.
+    /// Adds `key=value` where there is a value; an unset parameter is not sent.
     pub(crate) fn maybe(self, key: &str, value: Option<impl Display>) -> Self {
         match value {
             Some(value) => self.with(key, value),
@@ -25,7 +24,7 @@ impl Params {
         }
     }
 
-    /// `key.1=…&key.2=…`
+    /// Adds a list as `key.1=…&key.2=…`, counted from one.
     pub(crate) fn list(self, key: &str, values: impl IntoIterator<Item = impl Display>) -> Self {
         values
             .into_iter()
@@ -33,7 +32,7 @@ impl Params {
             .fold(self, |params, (index, value)| params.with(format!("{key}.{}", index + 1), value))
     }
 
-    /// `Tag.1.Key=…&Tag.1.Value=…`
+    /// Adds tags as `Tag.1.Key=…&Tag.1.Value=…`, counted from one.
     pub(crate) fn tags<'a>(self, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         tags.into_iter().enumerate().fold(self, |params, (index, (key, value))| {
             let number = index + 1;
@@ -41,7 +40,7 @@ impl Params {
         })
     }
 
-    /// Keys sorted bytewise, keys and values encoded after RFC 3986.
+    /// The query string: keys sorted bytewise, keys and values encoded by RFC 3986.
     pub(crate) fn canonical(&self) -> String {
         let mut query = String::new();
         for (key, value) in &self.0 {
@@ -56,7 +55,7 @@ impl Params {
     }
 }
 
-/// RFC 3986: everything but `A-Za-z0-9-_.~` as `%XX`.
+/// Appends `text` encoded by RFC 3986: every byte but `A-Za-z0-9-_.~` as `%XX`.
 fn encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {

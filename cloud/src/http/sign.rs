@@ -15,29 +15,29 @@ const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 /// A request before it is signed. RPC calls all go to `/` with an empty body.
 pub(crate) struct Unsigned<'a> {
     pub(crate) method: &'a str,
-    /// As the `Host` header will have it, so with the port where it is not the default one.
+    /// The value of the `Host` header: with the port unless default.
     pub(crate) host: &'a str,
     pub(crate) action: &'a str,
     pub(crate) version: &'a str,
-    /// The canonical query, see [`crate::http::params::Params::canonical`].
+    /// The canonical query, as the parameters write it.
     pub(crate) query: &'a str,
 }
 
-/// What signs: an access key, and with temporary ones the token that belongs to it.
+/// The key that signs: an access key, and the security token of a temporary one.
 pub(crate) struct Key<'a> {
     pub(crate) id: &'a str,
     pub(crate) secret: &'a SecretString,
     pub(crate) token: Option<&'a SecretString>,
 }
 
-/// What makes one attempt differ from the next.
+/// Date and nonce, different in every attempt.
 pub(crate) struct Stamp<'a> {
     /// UTC, `YYYY-MM-DDThh:mm:ssZ`.
     pub(crate) date: &'a str,
     pub(crate) nonce: &'a str,
 }
 
-/// Every header of the request by name, `authorization` included.
+/// All headers of the signed request by name, `authorization` included.
 pub(crate) fn sign<'a>(
     request: &Unsigned<'a>,
     key: &Key<'a>,
@@ -225,7 +225,7 @@ mod tests {
         );
     }
 
-    /// The official Python client signs more headers than ours does; the algorithm is the same over
+    /// The official Python client signs more headers than this one; the algorithm is the same for
     /// any set.
     #[test]
     fn what_the_python_client_signs_is_reproduced() {

@@ -1,13 +1,13 @@
-//! Many waiters, one call.
+//! Batching of reads: many waiters share one call.
 //!
 //! ```text
 //! read(key) ─┐
-//! read(key) ─┼─▶ open batch ── full, or its window is over ─▶ lane ─▶ permit ─▶ closed ─▶ one call ─▶ every waiter
+//! read(key) ─┼─▶ open batch ── full or 5 ms old ─▶ free call ─▶ permit ─▶ close ─▶ call ─▶ waiters
 //! read(key) ─┘
 //! ```
-//! A batch stays open until the very moment its call is sent, so that waiting for a permit makes it
-//! fuller. Invariant: whoever joins a batch has asked before its call was sent, so the answer is
-//! younger than the question.
+//! A batch stays open until just before its call is sent, so that more waiters join during the wait
+//! for a permit. Invariant: every waiter of a batch asked before its call was sent, so the answer
+//! is newer than the request.
 
 use crate::error::Error;
 use crate::transport::Read;
@@ -19,30 +19,30 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-/// How long a batch waits for company: nothing beside a call of 100 ms, enough for a burst to
-/// gather.
+/// Time a batch stays open for more waiters: short beside a call of 100 ms, long enough for a
+/// burst.
 const WINDOW: Duration = Duration::from_millis(5);
 
-/// What one call found.
+/// The values that one call returned, by key.
 pub(crate) type Fetched<S> = Result<Read<HashMap<<S as Source>::Key, <S as Source>::Value>>, Error>;
 
-/// Where a batch's answers come from.
+/// The call behind a batcher.
 pub(crate) trait Source: Send + Sync + 'static {
-    /// What is asked for.
+    /// Identifies a value, such as an EIP's ID; `()` where a call has one value.
     type Key: Clone + Eq + Hash + Send + Sync;
-    /// What is answered.
+    /// The fact that a key's waiters get; cloned for each.
     type Value: Clone + Send + Sync;
-    /// The right to call once.
+    /// Permission to call once.
     type Permit: Send;
 
-    /// The action, for errors.
+    /// The action named in errors.
     fn action(&self) -> &'static str;
-    /// How many keys one call takes.
+    /// Most keys of one call.
     fn most_keys(&self) -> usize;
-    /// Waits until a call may be sent.
+    /// Waits for a permit to call once.
     fn permit(&self, deadline: Instant)
     -> impl Future<Output = Result<Self::Permit, Error>> + Send;
-    /// Asks for all `keys` in one go. A key that the answer lacks is not there.
+    /// Reads all `keys` in one call. A key missing in the answer does not exist in the cloud.
     fn fetch(
         &self,
         permit: Self::Permit,
@@ -54,7 +54,7 @@ pub(crate) trait Source: Send + Sync + 'static {
 type Answer<S> = Result<Read<Option<<S as Source>::Value>>, Error>;
 type Waiters<S> = HashMap<<S as Source>::Key, Vec<oneshot::Sender<Answer<S>>>>;
 
-/// Gathers reads into batches. Cheap to clone.
+/// Collects reads into batches. Cheap to clone.
 pub(crate) struct Batcher<S: Source>(Arc<Inner<S>>);
 
 impl<S: Source> Clone for Batcher<S> {
@@ -65,9 +65,9 @@ impl<S: Source> Clone for Batcher<S> {
 
 struct Inner<S: Source> {
     source: S,
-    /// Calls in flight at a time.
+    /// Free calls: bounds the calls in flight.
     lanes: Semaphore,
-    /// How long a waiter waits, and a call may take.
+    /// Time limit of a waiter's wait, and of a call.
     patience: Duration,
     open: Mutex<Option<Arc<Batch<S>>>>,
 }
@@ -78,7 +78,7 @@ struct Batch<S: Source> {
 }
 
 impl<S: Source> Batcher<S> {
-    /// Batches with `lanes` calls in flight at most, for waiters who wait for `patience`.
+    /// A batcher with at most `lanes` calls in flight, whose waiters time out after `patience`.
     pub(crate) fn new(source: S, lanes: usize, patience: Duration) -> Self {
         Self(Arc::new(Inner {
             source,
@@ -88,8 +88,8 @@ impl<S: Source> Batcher<S> {
         }))
     }
 
-    /// What a call sent after now says about `key`. Needs a tokio runtime, since the batch outlives
-    /// any one of its waiters.
+    /// The value of `key` as of a call sent after now; `None` in the answer where the key does not
+    /// exist. Needs a tokio runtime, because a batch outlives each of its waiters.
     pub(crate) async fn read(&self, key: S::Key) -> Answer<S> {
         let deadline = Instant::now() + self.0.patience;
         match timeout_at(deadline, self.join(key)).await {
@@ -126,17 +126,17 @@ impl<S: Source> Inner<S> {
         let deadline = Instant::now() + self.patience;
         _ = tokio::time::timeout(WINDOW, batch.full.notified()).await;
         let lane = timeout_at(deadline, self.lanes.acquire()).await;
-        // Without a lane nothing is called, and a permit would be lost to everybody.
+        // Without a free call nothing is sent, and a permit would be lost to other callers.
         let permit = match &lane {
             Ok(_) => self.source.permit(deadline).await,
             Err(_) => Err(Error::Deadline { action: self.source.action() }),
         };
-        // From here on nobody joins: the call is about to be sent.
+        // Closed before the call is sent: a later waiter must get a later read.
         let waiters = self.close(&batch);
         let answer = match permit {
             _ if waiters.is_empty() => return,
-            // The last to join may still wait for its whole patience; the others leave by
-            // themselves.
+            // The last waiter to join may still wait for the whole timeout; earlier ones time out
+            // on their own.
             Ok(permit) => {
                 self.source
                     .fetch(
@@ -152,7 +152,7 @@ impl<S: Source> Inner<S> {
         distribute::<S>(waiters, &answer);
     }
 
-    /// Takes the waiters who still wait.
+    /// Closes the batch and takes the waiters that have not timed out.
     fn close(&self, batch: &Arc<Batch<S>>) -> Waiters<S> {
         let mut open = self.open.lock();
         if open.as_ref().is_some_and(|current| Arc::ptr_eq(current, batch)) {
@@ -172,14 +172,13 @@ fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
             Err(error) => Err(error.clone()),
         };
         for sender in senders {
-            // A waiter that has given up wants no answer.
+            // A waiter may have timed out meanwhile.
             _ = sender.send(answer.clone());
         }
     }
 }
 
-/// One batcher a thing, made when it is first asked for. There are as many as gateways, which are
-/// few.
+/// A batcher for each key, created at its first use and kept: keys are gateways, which are few.
 pub(crate) struct Shelf<K, S: Source>(Mutex<HashMap<K, Batcher<S>>>);
 
 impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
@@ -201,7 +200,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
     const CALL: Duration = Duration::from_millis(100);
 
-    /// Answers every even number with its double, after a while.
+    /// Answers every even number with its double, after the time of a call.
     struct Doubler {
         calls: Arc<AtomicUsize>,
         permits: Arc<AtomicUsize>,
@@ -301,7 +300,7 @@ mod tests {
         assert!(early.await.unwrap().unwrap().began < asked);
         assert!(late.unwrap().began >= asked);
         assert!(later.unwrap().began >= asked);
-        assert_eq!(calls.load(Ordering::Relaxed), 2, "those who waited for the lane share it");
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "the two later readers share a call");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
-//! Which interface owns a pod's address.
+//! Finds the interface that owns a pod's address.
 //!
-//! The API finds primary and secondary addresses by filter. An address out of a prefix is in no
-//! filter: the VPC's interfaces are listed for it, remembered for a moment as an index from prefix
-//! to interface, and the one found is read afresh by its ID, so that what is returned is never
-//! older than the question.
+//! The API finds primary and secondary addresses by filter. No filter matches an address out of a
+//! prefix: the VPC's interfaces are listed and kept for some seconds as an index from prefix to
+//! interface, and the found one is read again by its ID, so that the result is never older than
+//! the request.
 
 use super::batch::Batcher;
 use super::queries::{Asking, InterfacesByAddress, InterfacesById, InterfacesWithPrefixes};
@@ -18,15 +18,15 @@ use tokio::time::Instant;
 use waygate_core::facts::Eni;
 use waygate_core::ids::{EniId, VpcId};
 
-/// How long a list of prefixes answers for addresses it does not have: nodes and their prefixes
-/// come by the minute, but a pod that waits for its own should not wait long.
+/// Time for which a list of prefixes proves that an address is in none of them. Nodes add prefixes
+/// by the minute, but a pod that waits for a new one should not wait long.
 const INDEX_AGE: Duration = Duration::from_secs(3);
-/// The same where the VPC was seen to use no prefixes at all.
+/// Longer for a VPC whose list showed no prefixes at all.
 const EMPTY_INDEX_AGE: Duration = Duration::from_secs(30);
-/// Calls in flight for single addresses; a burst of a thousand pods is ten calls.
+/// Most calls in flight for single addresses; a burst of a thousand pods takes ten calls.
 const LANES: usize = 8;
 
-/// The interfaces of one VPC.
+/// Finds interfaces of one VPC.
 pub(crate) struct Interfaces {
     by_address: Batcher<Asking<InterfacesByAddress>>,
     by_id: Batcher<Asking<InterfacesById>>,
@@ -56,7 +56,7 @@ impl Interfaces {
         }
     }
 
-    /// The interface that owns `ip`; none while the cloud shows none.
+    /// The interface that owns `ip`; `None` while the cloud shows no such interface.
     pub(crate) async fn owner(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
         let direct = self.by_address.read(ip).await?;
         if direct.value.is_some() {
@@ -67,7 +67,7 @@ impl Interfaces {
         };
         let fresh = self.by_id.read(id).await?;
         if !fresh.value.as_ref().is_some_and(|interface| interface.owns(ip)) {
-            // The prefix has moved: what was remembered is wrong.
+            // The prefix has moved to another interface: the index is stale.
             *self.index() = None;
         }
         Ok(fresh.map(|found| {
@@ -75,7 +75,7 @@ impl Interfaces {
         }))
     }
 
-    /// The security groups of an interface; none when the cloud shows no such interface in use.
+    /// The security groups of an interface; `None` where the cloud shows no such interface in use.
     pub(crate) async fn security_groups(
         &self,
         id: &EniId,
@@ -87,7 +87,7 @@ impl Interfaces {
             .map(|found| found.map(|interface| interface.security_groups)))
     }
 
-    /// The interface whose prefix holds `ip`, as far as is remembered or can be listed.
+    /// The interface whose prefix contains `ip`, by the index or by a new list.
     async fn holder(&self, ip: Ipv4Addr) -> Result<Option<EniId>, Error> {
         let remembered = self.index().clone();
         if let Some(index) = &remembered {

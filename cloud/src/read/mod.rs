@@ -1,8 +1,8 @@
-//! Reads: what can be asked, and how many who ask share one call.
+//! Reads of the cloud, batched: waiters for the same kind of fact share one call.
 //!
 //! ```text
-//! interfaces ─▶ queries (what) ─┬─ batch (for how many at once)
-//!                              └─ pages (how long the answer is) ─▶ transport
+//! interfaces ─▶ queries ─┬─ batch (waiters sharing a call)
+//!                        └─ pages (lists longer than a page) ─▶ transport
 //! ```
 
 pub(crate) mod batch;

@@ -1,4 +1,4 @@
-//! Lists longer than a page.
+//! Reads lists that are longer than a page.
 
 use crate::error::Error;
 use crate::http::client::unreadable;
@@ -9,26 +9,27 @@ use reqwest::StatusCode;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// Pages are no snapshot: an item that goes while pages are read shifts the rest, and one may slip
-/// through. A list whose length changed under way is read again, this often at most.
+/// Pages are no snapshot: an item deleted between pages shifts the rest, and a read may miss one. A
+/// list whose length changed between pages is read again, up to this many attempts in all.
 const ATTEMPTS: usize = 3;
 
-/// No list of the API is longer than this many pages; a server that says otherwise is not believed.
+/// Most pages read of one list, as a guard against an answer that never ends. No list of the API
+/// is longer.
 const MOST_PAGES: u32 = 2_000;
 
-/// What is listed, where, and how many fit on a page.
+/// A numbered list of the API: its action and page size.
 pub(crate) struct Listing<K, P: Page> {
     pub(crate) action: Action,
     pub(crate) page_size: u32,
-    /// What tells one item from another.
+    /// The ID that tells one item from another.
     pub(crate) key: fn(&P::Item) -> K,
 }
 
 impl<K: Ord, P: Page> Listing<K, P> {
-    /// All pages, each item once. `first` is the permit for the first call.
+    /// Reads all pages, each item once. `first` is the permit for the first call.
     ///
-    /// When the list will not hold still, the result is the union of what was seen: an item in no
-    /// attempt is not there, and one that went meanwhile may still show.
+    /// Where the length changes in every attempt, the result is the union of all attempts: an item
+    /// in no attempt does not exist, and an item deleted meanwhile may still be included.
     pub(crate) async fn all(
         &self,
         transport: &Transport,
@@ -42,7 +43,7 @@ impl<K: Ord, P: Page> Listing<K, P> {
         for _ in 0..ATTEMPTS {
             let attempt = self.once(transport, permit.take(), &params, deadline).await?;
             if attempt.steady {
-                // Whatever an earlier, shakier attempt saw: this one alone is the list.
+                // Without the items of earlier attempts: some may be deleted by now.
                 return Ok(Read {
                     value: attempt.items.into_values().collect(),
                     began: attempt.began,
@@ -94,11 +95,11 @@ impl<K: Ord, P: Page> Listing<K, P> {
 struct Attempt<K, T> {
     items: BTreeMap<K, T>,
     began: Instant,
-    /// The length stayed the same over all pages, and as many items were seen.
+    /// The length stayed the same over all pages, and as many items were read.
     steady: bool,
 }
 
-/// All links of a list that goes on at a token, with its page-size parameters already in `params`.
+/// Reads all pages of a list that continues at a token. `params` has the page size already.
 pub(crate) async fn chain<C: Chain>(
     transport: &Transport,
     first: Permit,
@@ -119,5 +120,5 @@ pub(crate) async fn chain<C: Chain>(
         };
         read = transport.call(action, params.clone().with("NextToken", token), deadline).await?;
     }
-    Err(unreadable(action.name, StatusCode::OK, "a list without an end"))
+    Err(unreadable(action.name, StatusCode::OK, "the list does not end"))
 }

@@ -1,4 +1,4 @@
-//! What is read in batches, and how: one [`Question`] each.
+//! The queries that are batched, one for each kind of read.
 
 use super::batch::{Batcher, Fetched, Source};
 use super::pages::{Listing, chain};
@@ -24,7 +24,7 @@ const DESCRIBE_GATEWAYS: Action = vpc("DescribeNatGateways");
 const DESCRIBE_ENTRIES: Action = vpc("DescribeForwardTableEntries");
 const DESCRIBE_INTERFACES: Action = ecs("DescribeNetworkInterfaces");
 
-/// EIPs, as many to a page as the API gives.
+/// The list of EIPs, with the API's maximum page size.
 pub(crate) const EIPS: Listing<AllocationId, Eips> =
     Listing { action: DESCRIBE_EIPS, page_size: 100, key: |eip| eip.allocation_id.clone() };
 const GATEWAYS: Listing<NatGatewayId, NatGateways> = Listing {
@@ -35,23 +35,23 @@ const GATEWAYS: Listing<NatGatewayId, NatGateways> = Listing {
 pub(crate) const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
     Listing { action: DESCRIBE_ENTRIES, page_size: 50, key: |entry| entry.entry_id.clone() };
 
-/// How many IDs or addresses one DescribeEipAddresses takes.
+/// Most IDs or addresses in one DescribeEipAddresses.
 pub(crate) const EIPS_A_CALL: usize = 50;
-/// How many addresses or IDs one DescribeNetworkInterfaces takes.
+/// Most addresses or IDs in one DescribeNetworkInterfaces.
 const INTERFACES_A_CALL: usize = 100;
 
-/// A kind of question, and how many of them are asked in one call.
+/// A kind of read, and the number of keys that one call reads.
 pub(crate) trait Question: Send + Sync + Sized + 'static {
-    /// What is asked for.
+    /// Identifies a value; `()` where a call reads one value.
     type Key: Clone + Eq + Hash + Send + Sync;
-    /// What is answered.
+    /// The fact read for a key; cloned for each waiter.
     type Value: Clone + Send + Sync;
-    /// The action that answers.
+    /// The API action called.
     const ACTION: Action;
-    /// How many keys one call takes.
+    /// Most keys of one call.
     const MOST_KEYS: usize;
 
-    /// Asks for all `keys` in one go.
+    /// Reads all `keys`; `permit` is for the first call.
     fn ask(
         &self,
         transport: &Transport,
@@ -61,14 +61,14 @@ pub(crate) trait Question: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Fetched<Asking<Self>>> + Send;
 }
 
-/// A question, and whom to ask.
+/// A query with the transport that sends it.
 pub(crate) struct Asking<Q> {
     transport: Arc<Transport>,
     question: Q,
 }
 
 impl<Q: Question> Asking<Q> {
-    /// A batcher of such questions, see [`Batcher::new`].
+    /// A batcher of this query, see [`Batcher::new`].
     pub(crate) fn batcher(
         transport: &Arc<Transport>,
         question: Q,
@@ -101,7 +101,7 @@ impl<Q: Question> Source for Asking<Q> {
     }
 }
 
-/// EIPs by ID.
+/// Reads EIPs by ID, 50 in a call.
 pub(crate) struct EipsById;
 
 impl Question for EipsById {
@@ -125,7 +125,7 @@ impl Question for EipsById {
     }
 }
 
-/// EIPs by the pool that people tagged them into: a call a pool, however many ask for it.
+/// Reads the EIPs that operators tagged into a pool: one call per pool for all its waiters.
 pub(crate) struct EipsByPool;
 
 impl Question for EipsByPool {
@@ -162,7 +162,7 @@ impl Question for EipsByPool {
     }
 }
 
-/// Interfaces in use in a VPC, by any of their private addresses that the API's filter knows.
+/// Reads interfaces in use in a VPC by primary or secondary address, which the API's filter finds.
 pub(crate) struct InterfacesByAddress(pub(crate) VpcId);
 
 impl Question for InterfacesByAddress {
@@ -193,7 +193,7 @@ impl Question for InterfacesByAddress {
     }
 }
 
-/// Interfaces in use in a VPC, by ID.
+/// Reads interfaces in use in a VPC by ID.
 pub(crate) struct InterfacesById(pub(crate) VpcId);
 
 impl Question for InterfacesById {
@@ -225,7 +225,7 @@ impl Question for InterfacesById {
     }
 }
 
-/// Every interface in use in a VPC that holds prefixes.
+/// Lists the interfaces in use in a VPC that have prefixes.
 pub(crate) struct InterfacesWithPrefixes(pub(crate) VpcId);
 
 impl Question for InterfacesWithPrefixes {
@@ -262,7 +262,7 @@ async fn interfaces(
     chain::<Interfaces>(transport, permit, DESCRIBE_INTERFACES, params, deadline).await
 }
 
-/// One NAT gateway.
+/// Reads one NAT gateway with its EIPs.
 pub(crate) struct Gateway(pub(crate) NatGatewayId);
 
 impl Question for Gateway {
@@ -291,7 +291,7 @@ impl Question for Gateway {
     }
 }
 
-/// Every DNAT entry of one gateway. What it shows is news for the gateway's gate.
+/// Lists all forward entries of one gateway, and passes each list to the gateway's limiter.
 pub(crate) struct Forwards {
     pub(crate) gateway: NatGatewayId,
     pub(crate) gate: Arc<Gate>,
@@ -313,8 +313,8 @@ impl Question for Forwards {
         let params = Params::default().with("NatGatewayId", &self.gateway);
         let began = Instant::now();
         let read = match ENTRIES.all(transport, permit, params, deadline).await {
-            // The gateway is gone, and its entries with it: whoever has ports there must see that
-            // to give them back.
+            // A deleted gateway has no entries. An error instead would keep the leases with ports
+            // there from giving the ports back.
             Err(error) if error.class() == Class::NotFound => Read { value: Vec::new(), began },
             listed => listed?,
         };

@@ -1,4 +1,4 @@
-//! Elastic IPs.
+//! Answers about elastic IPs (EIPs).
 
 use super::{Page, address, list, maybe_address, number, present, required, text};
 use serde::Deserialize;
@@ -88,7 +88,7 @@ struct WireEip {
     tags: Vec<KeyValue>,
 }
 
-/// A tag the way EIPs, vSwitches and VPCs write it.
+/// A tag in the form of EIPs, vSwitches and VPCs.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct KeyValue {
@@ -115,7 +115,7 @@ impl WireEip {
             bandwidth: self.bandwidth,
             internet_charge_type: self.internet_charge_type,
             charge_type: self.charge_type,
-            // Written with seconds and without; no EIP is worth losing for a third way.
+            // Comes with seconds or without. Another format must not make the EIP unreadable.
             expires_at: self.expired_time.parse().ok(),
             isp: self.isp,
             resource_group_id: self.resource_group_id,

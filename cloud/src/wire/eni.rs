@@ -1,4 +1,4 @@
-//! Network interfaces, and which private addresses each of them owns.
+//! Answers about network interfaces and the private addresses they own.
 
 use super::{Chain, address, list, present, required, text, texts};
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use waygate_core::facts::Eni;
 use waygate_core::ids::{AllocationId, EniId, VSwitchId, VpcId, ZoneId};
 
-/// An interface with all that it owns.
+/// An interface with the addresses, prefixes and security groups it has.
 #[derive(Clone, Debug)]
 pub(crate) struct Interface {
     pub(crate) eni: Eni,
@@ -23,7 +23,7 @@ impl Interface {
     }
 }
 
-/// A block of addresses lent to an interface.
+/// A CIDR block assigned to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix {
     network: u32,

@@ -1,4 +1,4 @@
-//! The error envelope.
+//! The error body of the API.
 
 use super::text;
 use crate::error::Refusal;
@@ -6,7 +6,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Long enough for every message of the API but those that echo the request.
+/// Characters kept of a message: enough for every message of the API but those that echo the
+/// request.
 const LONGEST_MESSAGE: usize = 300;
 const LONGEST_WORD: usize = 100;
 

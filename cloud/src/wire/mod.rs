@@ -1,9 +1,8 @@
-//! The API's answers as they come: PascalCase, lists in wrappers of irregular names, numbers that
-//! are sometimes strings.
+//! The API's answers in their JSON form: PascalCase, lists in wrappers of irregular names, numbers
+//! that are sometimes strings.
 //!
-//! What is missing but optional reads as empty. What is missing and decides something, such as the
-//! list that was asked for, makes the answer unreadable: an answer that cannot be read must not
-//! look like an empty one.
+//! A missing optional field reads as empty. A missing required field, such as the requested list,
+//! makes the answer unreadable: an unreadable answer must not look like an empty one.
 
 pub(crate) mod eip;
 pub(crate) mod eni;
@@ -19,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::net::Ipv4Addr;
 
-/// An answer of which nothing but its coming matters.
+/// An answer without content beyond its request ID.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Plain {
@@ -27,7 +26,7 @@ pub(crate) struct Plain {
     pub(crate) request_id: String,
 }
 
-/// A scalar as text, however it is written: `"5"`, `5`, `true`; nothing as the empty text.
+/// Reads a scalar in any form (`"5"`, `5`, `true`) as text, `null` as the empty text.
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(String::new()),
@@ -35,22 +34,22 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(truth) => Ok(truth.to_string()),
         Value::Array(_) | Value::Object(_) => {
-            Err(D::Error::custom("a list or an object where a word should be"))
+            Err(D::Error::custom("expected a scalar, found a list or an object"))
         }
     }
 }
 
-/// A number, however it is written; nothing as zero.
+/// Reads a number, plain or as a string; `null` and the empty string as zero.
 pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = text(deserializer)?;
     if text.is_empty() {
         Ok(0)
     } else {
-        text.parse().map_err(|_| D::Error::custom(format!("{text:.40?} is no count")))
+        text.parse().map_err(|_| D::Error::custom(format!("{text:.40?} is not a number")))
     }
 }
 
-/// A list: plain, or in an object with one member, whatever that is called.
+/// Reads a list, plain or as the only member of an object, under any name; `null` as empty.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -62,12 +61,12 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
             Some((_, Value::Array(items))) => items,
             Some((name, _)) => return Err(D::Error::custom(format!("{name:.40} is not a list"))),
         },
-        _ => return Err(D::Error::custom("a word where a list should be")),
+        _ => return Err(D::Error::custom("expected a list, found a scalar")),
     };
     items.into_iter().map(|item| serde_json::from_value(item).map_err(D::Error::custom)).collect()
 }
 
-/// A list of words.
+/// Reads a list of scalars as text.
 pub(crate) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(transparent)]
@@ -75,42 +74,42 @@ pub(crate) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     Ok(list::<D, Word>(deserializer)?.into_iter().map(|word| word.0).collect())
 }
 
-/// An address that must be there.
+/// Parses a required IPv4 address.
 pub(crate) fn address(field: &str, text: &str) -> Result<Ipv4Addr, String> {
     text.trim().parse().map_err(|_| format!("{field} is {text:.40?}, not an IPv4 address"))
 }
 
-/// An address, where there is one.
+/// Parses an optional IPv4 address, empty for none.
 pub(crate) fn maybe_address(field: &str, text: &str) -> Result<Option<Ipv4Addr>, String> {
     if text.trim().is_empty() { Ok(None) } else { address(field, text).map(Some) }
 }
 
-/// A word that must be there.
+/// A required text; an empty one is an error.
 pub(crate) fn required(field: &str, text: String) -> Result<String, String> {
     if text.is_empty() { Err(format!("{field} is missing")) } else { Ok(text) }
 }
 
-/// The word, unless it is empty.
+/// The text, or `None` if empty.
 pub(crate) fn present(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// One page of a numbered list.
+/// A page of a list whose pages are numbered.
 pub(crate) trait Page: DeserializeOwned + Send {
-    /// What is listed, as the callers see it.
+    /// The fact read from each item.
     type Item: Send;
-    /// How many there are over all pages.
+    /// Number of items over all pages.
     fn total(&self) -> u32;
-    /// This page's items.
+    /// Converts the items of this page; fails where one of them cannot be read.
     fn items(self) -> Result<Vec<Self::Item>, String>;
 }
 
-/// One page of a list that goes on at a token.
+/// A page of a list that continues at a token.
 pub(crate) trait Chain: DeserializeOwned + Send {
-    /// What is listed, as the callers see it.
+    /// The fact read from each item.
     type Item: Send;
-    /// Where the next page begins; none at the end. Taken before the items.
+    /// Takes the token of the next page, `None` on the last. Called before the items are converted.
     fn next(&mut self) -> Option<String>;
-    /// This page's items.
+    /// Converts the items of this page; fails where one of them cannot be read.
     fn items(self) -> Result<Vec<Self::Item>, String>;
 }

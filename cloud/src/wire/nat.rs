@@ -1,4 +1,4 @@
-//! NAT gateways, their DNAT entries and their SNAT entries.
+//! Answers about NAT gateways, their forward entries and their SNAT entries.
 
 use super::{Page, address, list, number, present, required, text, texts};
 use crate::network::SnatEntry;
@@ -217,7 +217,7 @@ struct WireSnat {
 
 impl WireSnat {
     fn fact(self) -> Result<SnatEntry, String> {
-        // Several addresses come in one word.
+        // Several addresses come in one string, separated by commas.
         let ips = self.snat_ip.split(',').filter(|ip| !ip.trim().is_empty());
         Ok(SnatEntry {
             snat_entry_id: required("SnatEntryId", self.snat_entry_id)?,

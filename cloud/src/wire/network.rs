@@ -1,4 +1,4 @@
-//! VPCs, vSwitches and routes.
+//! Answers about VPCs, vSwitches and routes.
 
 use super::{Chain, Page, list, number, present, required, text, texts};
 use crate::network::{NextHop, RouteEntry, RouteTable, VSwitch, Vpc};

@@ -1,4 +1,4 @@
-//! Security groups.
+//! Answers about security groups.
 
 use super::{Chain, list, number, present, text};
 use crate::network::SecurityRule;

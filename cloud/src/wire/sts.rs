@@ -1,4 +1,4 @@
-//! Identities and temporary keys.
+//! Answers about identities and temporary keys.
 
 use super::text;
 use crate::network::Identity;
@@ -26,7 +26,7 @@ pub(crate) struct Assumption {
     pub(crate) credentials: WireKeys,
 }
 
-/// What the metadata service says about a role.
+/// The metadata service's answer about a role.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct RoleKeys {
@@ -37,16 +37,16 @@ pub(crate) struct RoleKeys {
 }
 
 impl RoleKeys {
-    /// The keys, where the service says that it grants them.
+    /// The keys, where the answer's code is `Success`.
     pub(crate) fn granted(self) -> Result<WireKeys, String> {
         match self.keys {
             Some(keys) if self.code == "Success" => Ok(keys),
-            _ => Err(format!("the role's keys come with code {:.40?}", self.code)),
+            _ => Err(format!("the metadata service granted no keys: code {:.40?}", self.code)),
         }
     }
 }
 
-/// No Debug: secrets as they come, wrapped in the next step.
+/// Temporary keys in plain text, so without `Debug`; the keys wrap them as secrets.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct WireKeys {

@@ -1,4 +1,4 @@
-//! Tags as ListTagResources writes them.
+//! The answer to ListTagResources.
 
 use super::{Chain, list, present, text};
 use crate::network::ResourceTag;

@@ -1,4 +1,4 @@
-//! Many readers, few calls.
+//! Batching: many readers share few calls.
 
 use crate::harness::{PATIENCE, Simulator, token};
 use anyhow::Result;
@@ -72,7 +72,7 @@ async fn two_hundred_pods_that_wait_for_a_pool_share_its_readings() -> Result<()
     }
     let mut readers = JoinSet::new();
     for number in 0..200 {
-        let (cloud, pool) = (cloud.clone(), if number % 2 == 0 { "games" } else { "nobody's" });
+        let (cloud, pool) = (cloud.clone(), if number % 2 == 0 { "games" } else { "unknown" });
         readers.spawn(async move { (pool, cloud.eips_of_pool(pool).await.unwrap().value.len()) });
     }
     let all = readers.join_all().await;

@@ -1,7 +1,7 @@
-//! Every error code of the actions this client uses, and what the client makes of it.
+//! The classification of every error code of the actions that this client uses.
 //!
-//! The simulator answers each code once for each action that can get it; whether it also comes to
-//! the code by itself is shown in `refusals.rs` and in the simulator's own tests.
+//! The simulator answers each code once for each action that can return it. `refusals.rs` and the
+//! simulator's own tests show which codes the simulator also returns by itself.
 
 use crate::harness::{PATIENCE, Simulator, Unlimited, token};
 use anyhow::Result;
@@ -16,7 +16,7 @@ use waygate_core::change::Change;
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId};
 use waygate_core::request::EipSpec;
 
-/// What the codes of one action mean: class, whom they concern, reason for a condition, codes.
+/// The codes of one action with their class, scope and the condition's reason.
 struct Answers {
     action: &'static str,
     mean: &'static [(Class, Scope, &'static str, &'static [&'static str])],
@@ -24,7 +24,7 @@ struct Answers {
 
 #[rustfmt::skip]
 const TABLE: &[Answers] = &[
-    // What any action can answer.
+    // Codes of any action.
     Answers {
         action: "TagResources",
         mean: &[
@@ -114,7 +114,7 @@ const TABLE: &[Answers] = &[
         ],
     },
     Answers {
-        // On a gateway, as an operator binds one there.
+        // For a gateway as target, where an operator binds the EIP.
         action: "AssociateEipAddress",
         mean: &[
             (Quota, Gateway, "TargetEipQuotaExceeded", &["QuotaExceeded.NumberOfEip", "QuotaExceeded.NumberOfTrafficEip"]),
@@ -197,7 +197,7 @@ const TABLE: &[Answers] = &[
         ],
     },
     Answers {
-        // That its gateway is gone is an answer to this, and no error.
+        // A deleted gateway is an empty list here, and no error.
         action: "DescribeForwardTableEntries",
         mean: &[
             (Conflict, Entry, "EntryNotReady", &["IncorretForwardEntryStatus"]),
@@ -258,8 +258,8 @@ async fn every_code_means_what_the_table_says() -> Result<()> {
         }) {
             simulator.fault(action, "error", json!({"code": code})).await;
             *expected.entry(action).or_default().entry(code).or_default() += 1;
-            // A client of its own for each: what one answer teaches must not hold the next call
-            // back.
+            // A new client for each, so that the pacing learned from one answer does not delay the
+            // next call.
             let error = ask(&simulator.cloud_with(Unlimited), &simulator, action).await;
             let seen =
                 (error.code(), error.class(), error.scope(), error.reason(), error.is_definite());
@@ -280,7 +280,7 @@ async fn every_code_means_what_the_table_says() -> Result<()> {
     Ok(())
 }
 
-/// Calls an action once; whom it concerns does not matter, because it is refused at the door.
+/// Calls an action once. The resource does not matter, because the injected fault refuses first.
 async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
     let outcome = match action {
         "TagResources" => {

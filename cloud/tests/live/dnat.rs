@@ -1,4 +1,4 @@
-//! DNAT entries.
+//! The life of a forward entry, and lists of many.
 
 use crate::harness::{PATIENCE, Simulator, eventually, token};
 use anyhow::Result;
@@ -52,7 +52,7 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
         cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())
     })
     .await;
-    // The cloud has two ways to say that it is gone.
+    // The cloud has two codes for an entry that no longer exists.
     for _ in 0..4 {
         let gone = cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
         assert_eq!(
@@ -81,8 +81,8 @@ async fn a_list_of_many_pages_comes_whole() -> Result<()> {
     Ok(())
 }
 
-/// Pages are no snapshot: what goes while they are read shifts the rest, and what stands throughout
-/// must show all the same.
+/// Pages are no snapshot: entries deleted between pages shift the rest, and entries that exist
+/// throughout must be listed all the same.
 #[tokio::test]
 async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "200"]).await?;
@@ -93,7 +93,7 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
         let entry_id = cloud.change(&change, Some(&token()), PATIENCE).await?.entry_id.unwrap();
         if number % 2 == 0 { stand.push(entry_id) } else { go.push(entry_id) }
     }
-    // Time enough between pages for something to go.
+    // Slow pages leave time for deletions between them.
     let slow = json!({"action": "DescribeForwardTableEntries", "kind": "delay", "delayMs": 10, "times": 10_000});
     simulator.post("/faults", slow).await;
     let all_gone = AtomicBool::new(false);
@@ -131,8 +131,8 @@ async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
     Ok(())
 }
 
-/// What a list by a gateway's ID says of a gateway that is gone is not documented: an empty list,
-/// or one of these refusals. A lease whose gateway is gone must be able to end either way.
+/// The API does not document the list of a deleted gateway: empty, or one of these refusals. A
+/// lease of a deleted gateway must be able to end either way.
 #[tokio::test]
 async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_so() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
@@ -153,7 +153,7 @@ async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_
     assert_eq!(
         cloud.forward_entries(&gateway).await.unwrap_err().class(),
         Class::Denied,
-        "no right to look is no look"
+        "a denied read proves nothing"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! EIPs for pods.
+//! The life of an EIP: allocation, binding, attributes, release.
 
 use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
 use anyhow::Result;

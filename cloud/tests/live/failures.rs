@@ -1,4 +1,4 @@
-//! Lost answers, servers in trouble, refusals.
+//! Failures of calls: lost answers, server errors, deadlines, throttling.
 
 use crate::harness::{PATIENCE, Simulator, eventually, token};
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! How close changes of one gateway come to what it takes.
+//! Pacing of changes at one gateway: calls, reads and time per entry.
 
 use crate::harness::{PATIENCE, Simulator, token};
 use anyhow::Result;
@@ -10,7 +10,7 @@ use waygate_core::change::{Change, Forward};
 use waygate_core::facts::ForwardEntryStatus;
 use waygate_core::ids::NatGatewayId;
 
-/// What creating entries cost.
+/// The cost of creating entries.
 #[derive(Debug)]
 struct Cost {
     calls: u64,
@@ -18,8 +18,8 @@ struct Cost {
     took: Duration,
 }
 
-/// Creates an entry the way the worker does: a refusal for being busy is followed by a new
-/// operation, with a new token.
+/// Creates an entry as the worker does: after a refusal of a busy gateway with a new operation and
+/// a new token.
 async fn create(cloud: Cloud, gateway: NatGatewayId, forward: Forward) {
     let change = Change::CreateForwardEntry(forward);
     loop {
@@ -73,7 +73,7 @@ async fn strict(entries: u16, most_calls: u64) -> Result<()> {
 async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_next() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
-    // The first one stands, and the second learns that a pending entry bars the gateway.
+    // The second one learns that the gateway refuses changes while an entry is pending.
     create(cloud.clone(), gateway.clone(), simulator.forward(0)).await;
     create(cloud.clone(), gateway.clone(), simulator.forward(1)).await;
     assert!(cloud.waits_for_rest(&gateway));
@@ -110,7 +110,7 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
     for number in 0..3 {
         create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
     }
-    // From here on the table must be at rest before each change.
+    // From here on all entries must be settled before each change.
     simulator
         .fault(
             "CreateForwardEntry",
@@ -137,15 +137,15 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
         "the new one"
     );
     let looks = simulator.calls("DescribeForwardTableEntries").await - reads;
-    assert_eq!(looks, 2, "one for each change, and no list");
+    assert_eq!(looks, 2, "one probe for each change, and no list");
     cloud.forget_entries(&gateway);
     cloud.forward_entries_since(&gateway, asked).await?;
     assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 3);
     Ok(())
 }
 
-/// Where the gateway took a change because the one before was surely at rest, nobody has looked at
-/// that one: the list says so until somebody does.
+/// After a change by estimate the entry before is settled but unread, and the cached list stays
+/// older than that entry's change until it is read.
 #[tokio::test]
 async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
@@ -153,7 +153,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
     for number in 0..2 {
         create(cloud.clone(), gateway.clone(), simulator.forward(number)).await;
     }
-    // So slow that no look tells in time.
+    // So slow that a probe is answered later than the estimate is due.
     simulator
         .post(
             "/console/pace",
@@ -184,7 +184,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
         assert_eq!(
             simulator.calls("DescribeForwardTableEntries").await - reads,
             1,
-            "one look and no list"
+            "one probe and no list"
         );
         let entry = entries.value.iter().find(|entry| entry.name == before.name);
         assert!(
@@ -192,7 +192,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
             "{number}: {entry:?}"
         );
     }
-    assert!(sure >= 2, "{sure} of 4 went on trust");
+    assert!(sure >= 2, "{sure} of 4 went by estimate");
     Ok(())
 }
 
@@ -224,7 +224,7 @@ async fn two_writers_get_by_without_knowing_of_each_other() -> Result<()> {
 #[tokio::test]
 async fn a_gateway_that_takes_parallel_changes_gets_them() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
-    // As slow as the real one, so that doing things at the same time shows.
+    // As slow as the real cloud, so that parallel calls save time.
     simulator.post("/faults", serde_json::json!({"action": "CreateForwardEntry", "kind": "delay", "delayMs": 150, "times": 1000})).await;
     let (cloud, started) = (simulator.hasty_cloud(), Instant::now());
     let mut creators = JoinSet::new();

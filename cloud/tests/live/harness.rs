@@ -1,4 +1,4 @@
-//! Starts a simulator for one test and ends it with the test.
+//! A simulator process that lives as long as one test, and clients for it.
 
 use anyhow::{Context as _, Result, bail};
 use secrecy::SecretString;
@@ -15,10 +15,10 @@ use waygate_core::change::{Change, Forward};
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, RegionId, VpcId};
 use waygate_core::request::{EipSpec, Protocol};
 
-/// Longer than anything here takes on a busy machine.
+/// Time limit of every wait, longer than any test takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Permits without end, for tests of what answers mean.
+/// Unlimited permits, for tests of answers.
 #[derive(Debug)]
 pub(crate) struct Unlimited;
 
@@ -28,7 +28,7 @@ impl Permits for Unlimited {
     }
 }
 
-/// A running simulator. Its standard input is held open: when this is dropped, it ends.
+/// A running simulator. The process ends when dropping this closes its standard input.
 pub(crate) struct Simulator {
     _child: Child,
     ready: Value,
@@ -151,8 +151,7 @@ impl Simulator {
     }
 }
 
-/// Builds the simulator once a test process, which costs nothing when it is up to date, and finds
-/// it beside this test.
+/// Builds the simulator once per test process and returns its path, beside this test's binary.
 fn binary() -> Result<PathBuf> {
     static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let build = || {
@@ -171,7 +170,7 @@ fn binary() -> Result<PathBuf> {
     }
 }
 
-/// Waits until `check` gives something.
+/// Waits until `check` returns a value; fails after a minute.
 pub(crate) async fn eventually<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

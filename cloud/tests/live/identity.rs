@@ -1,4 +1,4 @@
-//! Who the client is, by every source of credentials.
+//! The client's identity with every source of credentials.
 
 use crate::harness::{Simulator, eventually};
 use anyhow::Result;
@@ -19,7 +19,7 @@ async fn arn(cloud: &Cloud) -> Result<String> {
     Ok(cloud.caller_identity().await?.value.arn)
 }
 
-/// A service account's token, as far as anybody here looks at it.
+/// A service account's token, with the claims that the simulator checks.
 fn service_account_token(lifetime: SignedDuration) -> String {
     let expires = (Timestamp::now() + lifetime).as_second();
     let claims = serde_json::json!({"iss": "https://kubernetes.example", "aud": ["sts.aliyuncs.com"], "sub": "worker", "exp": expires});
@@ -27,7 +27,7 @@ fn service_account_token(lifetime: SignedDuration) -> String {
     format!("{}.{}.{}", part("{}"), part(&claims.to_string()), part("signature"))
 }
 
-/// The pod of a service account that may take the role `pods`.
+/// The environment of a pod whose service account may assume the role `pods`.
 fn service_account(account: &str, token_file: &Path) -> Environment {
     Environment {
         role_arn: Some(format!("acs:ram::{account}:role/pods")),
@@ -70,7 +70,7 @@ async fn many_callers_fetch_keys_once_and_keys_that_ended_early_are_renewed() ->
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let folder = tempfile::tempdir()?;
     let token_file = folder.path().join("token");
-    // Longer than the keys live, for the cloud's clock goes ahead below.
+    // Valid for longer than the keys, because the cloud's clock is advanced below.
     std::fs::write(&token_file, service_account_token(SignedDuration::from_hours(12)))?;
     let environment = service_account(&simulator.text("/accountId"), &token_file);
     let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
@@ -82,7 +82,7 @@ async fn many_callers_fetch_keys_once_and_keys_that_ended_early_are_renewed() ->
     assert!(callers.join_all().await.into_iter().all(|answered| answered));
     assert_eq!(simulator.calls("AssumeRoleWithOIDC").await, 1);
 
-    // The cloud's clock goes on, ours does not know.
+    // Only the cloud's clock advances: the client still takes its keys for valid.
     simulator.post("/console/time", json!({"advanceMs": 2 * 3_600_000})).await;
     let ended = cloud.caller_identity().await.unwrap_err();
     assert_eq!(
@@ -129,7 +129,7 @@ async fn an_old_machine_and_a_hardened_one_are_understood_where_that_is_allowed(
 #[tokio::test]
 async fn a_source_that_is_away_is_a_passing_trouble_and_nothing_was_sent() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
-    // Nobody listens on the discard port.
+    // No process listens on the discard port.
     let environment = Environment {
         metadata_endpoint: Some("http://127.0.0.1:9/".parse()?),
         ..Environment::default()

@@ -1,4 +1,4 @@
-//! What is around the pods, and changes that belong to none of them.
+//! Reads of the network around the pods, and changes that belong to no pod.
 
 use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! Refusals the simulator comes to by itself, and what the client makes of each.
+//! Refusals that the simulator returns by itself, and their classification.
 
 use crate::harness::{PATIENCE, Simulator, Unlimited, allocate, eventually, token};
 use anyhow::Result;
@@ -12,7 +12,7 @@ use waygate_core::facts::{EipStatus, ForwardEntryStatus};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
 use waygate_core::request::{EipSpec, InstanceChargeType, InternetChargeType};
 
-/// Two free EIPs, one that is bound to `BOUND`, one that is paid for a month, and an entry to
+/// Two unbound EIPs, one bound to `BOUND`, one prepaid for a month, and a forward entry to
 /// `FORWARDED`.
 struct Scene {
     simulator: Simulator,
@@ -114,7 +114,7 @@ impl Scene {
         outcome.expect_err(&format!("{change:?}"))
     }
 
-    /// Each of these changes is refused with this code, which means that.
+    /// Checks code, class and reason of the refusal of each change.
     async fn check(&self, rows: Vec<(Change, &str, Class, &str)>) {
         for (change, code, class, reason) in rows {
             let error = self.refused(&change).await;

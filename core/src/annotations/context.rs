@@ -1,15 +1,15 @@
-//! What annotations are judged by.
+//! Facts about a pod, beside its annotations, that validation needs.
 
 use std::ops::RangeInclusive;
 
-/// What must be known of a pod, beside its annotations, to judge them.
+/// The facts about a pod and its namespace that annotations are validated against.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
-    /// The pod uses its node's network: no address of its own could be bound.
+    /// The pod uses its node's network, so it has no address of its own to bind.
     pub host_network: bool,
-    /// Controlled by a StatefulSet or one of the configuration's `customStatefulWorkloadKinds`.
+    /// True if controlled by a StatefulSet or a kind of `customStatefulWorkloadKinds`.
     pub stateful: bool,
-    /// The external ports of every gateway that serves the pod's namespace. While they are not
-    /// known, nothing is judged by them.
+    /// The external port range of every gateway that serves the pod's namespace; none disables the
+    /// checks against them.
     pub port_ranges: Option<&'a [RangeInclusive<u16>]>,
 }

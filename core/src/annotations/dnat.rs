@@ -1,4 +1,4 @@
-//! The keys of DNAT: which ports, and how they are forwarded.
+//! Parses the DNAT keys: the ports to expose and how they are forwarded.
 
 use super::context::Context;
 use super::keys::Key;
@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 const PORTS: &str = "ports 1–65535 with commas between, each once, such as 80,443 or 443,53/udp";
 
-/// The ports asked for; none if none are, or if they cannot be read.
+/// The DNAT request; none if DNAT is off, or if the ports cannot be parsed.
 pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<DnatRequest> {
     reader.parse(Key::PodDnat, values::flag);
     if !reader.on(Kind::Dnat) {
@@ -36,7 +36,7 @@ fn fixed(reader: &mut Reader, context: &Context) -> bool {
     if fixed && !context.stateful {
         reader.warn(
             Key::Fixed,
-            "has no effect on a pod that is not stateful: it has no name to come back to",
+            "has no effect on a pod that is not stateful: its replacement gets another name",
         );
     }
     fixed && context.stateful
@@ -49,10 +49,10 @@ fn protocol(text: &str) -> Result<Protocol, Refusal> {
     )
 }
 
-/// `80,443`, or `PORT/PROTOCOL` where a port differs from `usual`. Names every wrong item, not the
-/// first alone.
+/// Parses `80,443`, or `PORT/PROTOCOL` where a port's protocol differs from `usual`. The error
+/// names several wrong items, not only the first.
 fn ports(text: &str, usual: Protocol) -> Result<Vec<ExposedPort>, Refusal> {
-    /// So many wrong items are named; the author sees the pattern.
+    /// At most this many wrong items are named; the pod's author sees the pattern.
     const NAMED: usize = 5;
     let mut ports = Vec::new();
     let mut wrong = Vec::new();
@@ -67,10 +67,10 @@ fn ports(text: &str, usual: Protocol) -> Result<Vec<ExposedPort>, Refusal> {
     wrong.truncate(NAMED);
     let mut faults = Vec::new();
     if !wrong.is_empty() {
-        faults.push(format!("holds what is not a port: {}", wrong.join(", ")));
+        faults.push(format!("contains invalid ports: {}", wrong.join(", ")));
     }
     if !twice.is_empty() {
-        faults.push(format!("holds the same port twice: {}", twice.join(", ")));
+        faults.push(format!("contains duplicate ports: {}", twice.join(", ")));
     }
     if faults.is_empty() { Ok(ports) } else { refusal(faults.join(" and "), PORTS) }
 }
@@ -80,20 +80,21 @@ fn port(item: &str, usual: Protocol) -> Option<ExposedPort> {
         Some((number, word)) => (number, protocol(word).ok()?),
         None => (item, usual),
     };
+    // `parse` alone would accept a leading `+`.
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
     let port = number.parse().ok().filter(|port| digits && *port > 0)?;
     Some(ExposedPort { port, protocol })
 }
 
-/// Whether any gateway of the pool could ever hold these ports. All of a pod's ports share one
-/// external address, where TCP and UDP have port ranges of their own.
+/// Checks that some gateway could hold these ports at all. All ports of a pod share one external
+/// address, on which TCP and UDP have separate port ranges.
 fn fits(
     ports: &[ExposedPort],
     same_port: bool,
     ranges: &[RangeInclusive<u16>],
 ) -> Result<(), Refusal> {
     if ranges.is_empty() {
-        let why = "cannot be given in this namespace: every NAT gateway of the pool is for other namespaces";
+        let why = "cannot be given in this namespace: every NAT gateway of the pool serves other namespaces";
         return refusal(why, "a namespace that networkController.natGwPool serves");
     }
     if same_port {
@@ -101,7 +102,7 @@ fn fits(
             Ok(())
         } else {
             refusal(
-                "cannot keep its numbers outside (waygate.dev/same-port): no gateway forwards all of them",
+                "cannot keep the same external ports (waygate.dev/same-port): no gateway has all of them",
                 shown_ranges(ranges),
             )
         };
@@ -111,7 +112,7 @@ fn fits(
         .map(|protocol| ports.iter().filter(|port| port.protocol == protocol).count());
     match asked.into_iter().max() {
         Some(asked) if asked > most => refusal(
-            format!("asks for {asked} ports of one protocol, more than any address has"),
+            format!("requests {asked} ports of one protocol, more than any address has"),
             format!("at most {most}"),
         ),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! The keys of an EIP: allocated for the pod, or given by it.
+//! Parses the EIP keys: an EIP allocated for the pod, taken from a pool, or given by instance ID.
 
 use super::context::Context;
 use super::keys::Key;
@@ -9,7 +9,7 @@ use crate::request::{
     EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, Kind, ReleaseStrategy,
 };
 
-/// The EIP asked for; none if none is, or if what was asked for cannot be read at all.
+/// The EIP request; none if no EIP is requested, or if its source cannot be parsed.
 pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest> {
     let allocate = reader.parse(Key::PodWithEip, values::boolean);
     if !reader.on(Kind::Eip) {
@@ -21,6 +21,7 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest>
         beside_given(reader, allocate);
         return Some(EipRequest {
             source: EipSource::Given(AllocationId::new(given?)),
+            // No other strategy applies: a given EIP is never released.
             release: ReleaseStrategy::Follow,
         });
     }
@@ -32,8 +33,9 @@ pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest>
     Some(EipRequest { source: EipSource::Allocate(spec(reader)), release })
 }
 
-/// What stands beside an instance ID. `pod-with-eip` only asks for allocation, so the ID counts
-/// whatever it says; but while it does not forbid allocation, settings for it contradict the ID.
+/// Checks the keys beside an instance ID. `pod-with-eip` requests an allocation only, so the ID
+/// counts even where that key is false. Unless that key is false, allocation settings contradict
+/// the ID.
 fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
     for key in Key::ALLOCATION {
         if !reader.has(key) {
@@ -64,7 +66,7 @@ fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
     }
 }
 
-/// The pool's EIPs are as they were bought.
+/// Refuses allocation settings beside a pool: pool EIPs stay as they were bought.
 fn beside_pool(reader: &mut Reader) {
     for key in Key::ALLOCATION.into_iter().filter(|key| reader.has(*key)).collect::<Vec<_>>() {
         reader.refuse(
@@ -80,7 +82,7 @@ fn release_strategy(reader: &mut Reader, context: &Context) -> ReleaseStrategy {
     if strategy != ReleaseStrategy::Follow && !context.stateful {
         reader.refuse(
             Key::ReleaseStrategy,
-            "needs a stateful pod: others have no name to come back to",
+            "needs a stateful pod: other pods get a new name when replaced",
             "Follow",
         );
     }
@@ -93,11 +95,12 @@ fn strategy(text: &str) -> Result<ReleaseStrategy, Refusal> {
         "Never" => Ok(ReleaseStrategy::Never),
         _ => match values::duration(text) {
             Ok(ttl) => {
+                // Rounded up, so that the EIP is never released early.
                 let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
                 Ok(ReleaseStrategy::Ttl { seconds, text: text.to_owned() })
             }
             Err(_) => refusal(
-                "is no release strategy",
+                "is not a release strategy",
                 "Follow, Never, or a positive Go duration such as 5m30s",
             ),
         },
@@ -112,6 +115,7 @@ fn spec(reader: &mut Reader) -> EipSpec {
     let internet_charge_type = reader
         .parse(Key::InternetChargeType, internet_charge_type)
         .unwrap_or(usual.internet_charge_type);
+    // The charge types are read first, since the limit of the bandwidth depends on them.
     let most = most_bandwidth(instance_charge_type, internet_charge_type);
     let bandwidth =
         reader.parse(Key::Bandwidth, |text| bandwidth(text, most)).unwrap_or(usual.bandwidth);
@@ -142,19 +146,19 @@ fn check_prepaid(reader: &mut Reader, internet: InternetChargeType) {
     if internet != InternetChargeType::PayByBandwidth {
         reader.refuse(
             Key::InternetChargeType,
-            "must be PayByBandwidth where the instance is PrePaid",
+            "must be PayByBandwidth for a PrePaid EIP",
             "PayByBandwidth",
         );
     }
     if reader.has(Key::BandwidthPackage) {
         reader.refuse(
             Key::BandwidthPackage,
-            "takes no PrePaid EIP",
+            "cannot be joined by a PrePaid EIP",
             "a PostPaid EIP, or no package",
         );
     }
     if reader.has(Key::Name) {
-        reader.warn(Key::Name, "has no effect: the cloud takes no name for a PrePaid EIP");
+        reader.warn(Key::Name, "has no effect: the cloud accepts no name for a PrePaid EIP");
     }
 }
 
@@ -174,7 +178,8 @@ fn internet_charge_type(text: &str) -> Result<InternetChargeType, Refusal> {
     )
 }
 
-/// The most that AllocateEipAddress takes, in Mbit/s, and of what.
+/// The largest bandwidth that AllocateEipAddress accepts, in Mbit/s, and the charge type that
+/// limits it.
 fn most_bandwidth(
     instance: InstanceChargeType,
     internet: InternetChargeType,

@@ -1,34 +1,34 @@
-//! The keys Waygate reads and writes, in all their spellings.
+//! The annotation keys that Waygate reads and writes, with all their spellings.
 
 use crate::nearest::nearest;
 use crate::request::Kind;
 
-/// The prefixes of the original's keys; the first is the one its documents use.
+/// Key prefixes of the original controller; the first is the documented one.
 pub const PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
-/// The prefix of the keys that are only ours.
+/// Prefix of the keys that Waygate adds to the original's.
 pub const OURS: &str = "waygate.dev/";
-/// The label by which a watch selects the pods that have, or ask for, an address; its value is the
+/// Label on pods that have or request an address, by which the watch selects them; the value is the
 /// kind.
 pub const LABEL: &str = "waygate.dev/pod";
-/// Written onto a pod whose EIP works.
+/// Annotation with the public IP of a pod's EIP, written once the EIP is bound.
 pub const ALLOCATED_EIP: &str = "k8s.aliyun.com/allocated-eipAddress";
-/// Written onto a pod whose DNAT entries work.
+/// Annotation with a pod's external addresses and ports, written once its DNAT entries work.
 pub const ALLOCATED_DNAT: &str = "k8s.aliyun.com/allocated-dnat";
 
-/// Whether a key is one of those Waygate reads.
+/// True if Waygate reads this annotation key, in any spelling.
 pub fn is_ours(key: &str) -> bool {
     Key::of(key).is_some()
 }
 
-/// Whether a key is an output, `allocated-…`: only a controller may write it, since start barriers
-/// wait for it.
+/// True for output keys, `allocated-…`: only a controller may write them, since start barriers wait
+/// for them.
 pub fn is_allocated(key: &str) -> bool {
     PREFIXES
         .iter()
         .any(|prefix| key.strip_prefix(prefix).is_some_and(|name| name.starts_with("allocated-")))
 }
 
-/// A key Waygate reads. Each stands for all its spellings.
+/// An annotation key that Waygate reads; one variant stands for all spellings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     PodDnat,
@@ -87,7 +87,7 @@ impl Key {
         Self::Paused,
     ];
 
-    /// What EIPs to be allocated should be like.
+    /// Settings of an EIP to be allocated; refused beside a given EIP or a pool.
     pub(super) const ALLOCATION: [Self; 11] = [
         Self::Bandwidth,
         Self::InternetChargeType,
@@ -102,7 +102,7 @@ impl Key {
         Self::Tags,
     ];
 
-    /// Names after the prefix; the first is the one to tell people.
+    /// Accepted names after the prefix; messages use the first.
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::PodDnat => &["pod-dnat"],
@@ -146,7 +146,7 @@ impl Key {
         }
     }
 
-    /// The kind of address a key belongs to; none for those that serve both.
+    /// The kind of address that a key configures; none for keys of both kinds.
     pub(super) fn feature(self) -> Option<Kind> {
         match self {
             Self::PodDnat
@@ -163,22 +163,22 @@ impl Key {
         }
     }
 
-    /// Whether the key itself switches an address on.
+    /// True if the key itself switches an address on.
     pub(super) fn is_switch(self) -> bool {
         matches!(self, Self::PodDnat | Self::PodWithEip | Self::PodEipInstanceId)
     }
 
-    /// Whether its value is a list or an object, which people write in several lines.
+    /// True if the value is a list or an object, which people write on several lines.
     pub(super) fn is_spaced(self) -> bool {
         matches!(self, Self::ExposePort | Self::SecurityProtection | Self::Tags)
     }
 
-    /// The spelling to tell people.
+    /// The spelling that messages and documents use.
     pub(super) fn canonical(self) -> String {
         format!("{}{}", self.prefixes()[0], self.names()[0])
     }
 
-    /// Every spelling.
+    /// All accepted spellings, for tests.
     #[cfg(test)]
     pub(super) fn spellings(self) -> Vec<String> {
         self.prefixes()
@@ -187,7 +187,7 @@ impl Key {
             .collect()
     }
 
-    /// The key that a pod's annotation spells.
+    /// The key that an annotation spells; none for other annotations.
     pub(super) fn of(annotation: &str) -> Option<Self> {
         let (prefix, name) = split(annotation)?;
         Self::ALL
@@ -195,8 +195,8 @@ impl Key {
             .find(|key| key.prefixes().contains(&prefix) && key.names().contains(&name))
     }
 
-    /// The key that a misspelt annotation probably means. Keys of other products under our prefixes
-    /// mean none.
+    /// The key that a misspelt annotation probably means; none for keys of other products under the
+    /// same prefixes.
     pub(super) fn meant_by(annotation: &str) -> Option<Self> {
         let (_, name) = split(annotation)?;
         let close =

@@ -1,18 +1,18 @@
-//! One thing that is wrong with a pod's annotations, said so that its author can mend it.
+//! A problem with one annotation, as a message its author can act on.
 
 use std::fmt;
 
-/// What is wrong, or odd, with one annotation. `Display` makes it one sentence, safe to show
-/// whatever the pod's author wrote.
+/// An error or a warning about one annotation. `Display` writes one sentence in which the author's
+/// text is escaped and shortened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key as the pod spells it; the documented spelling if it is missing.
     pub key: String,
     /// The value as the pod has it; empty if it is missing.
     pub value: String,
-    /// What is wrong with it.
+    /// The fault, as the predicate of a sentence about the key.
     pub why: String,
-    /// What is allowed instead; empty if there is nothing to add.
+    /// Allowed values; empty if there is nothing to add.
     pub allowed: String,
 }
 
@@ -30,10 +30,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A text from a pod's author as it may stand in a message: control characters escaped, and no
-/// longer than a line.
+/// Makes text from a pod's author fit for a message: control characters escaped, length limited.
 pub(super) fn shown(text: &str) -> String {
-    /// Characters; names of cloud resources fit whole.
+    /// In characters; names of cloud resources fit whole.
     const LONGEST: usize = 64;
     let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONGEST).is_some() {

@@ -1,4 +1,4 @@
-//! What must hold for every pod, whatever its annotations say.
+//! Properties that hold for any annotations.
 
 use super::keys::Key;
 use super::*;
@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
 
-/// Annotations that are mostly ours, and mostly nearly right.
+/// Mostly keys that Waygate reads, with mostly valid values.
 fn anything() -> impl Strategy<Value = BTreeMap<String, String>> {
     let ours = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical());
     let other = (0..2usize, 0..Key::ALL.len()).prop_map(|(prefix, i)| {

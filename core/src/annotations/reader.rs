@@ -1,4 +1,4 @@
-//! Gathers the annotations that are ours, and the problems and warnings found while they are read.
+//! Collects the annotations that Waygate reads, and the problems and warnings found in them.
 
 use super::keys::{Key, OURS, is_allocated};
 use super::problem::{Problem, shown};
@@ -6,7 +6,7 @@ use super::values::{self, Refusal};
 use crate::request::Kind;
 use std::collections::BTreeMap;
 
-/// The annotations of one pod, by key, as the pod spells them.
+/// The recognized annotations of one pod: for each key, the spelling found and the value.
 pub(super) struct Reader<'a> {
     found: BTreeMap<Key, (&'a str, &'a str)>,
     problems: Vec<Problem>,
@@ -23,6 +23,7 @@ impl<'a> Reader<'a> {
                 None => reader.warn_if_misspelt(spelling, value),
             }
         }
+        // Only now: an empty value still has to be compared with those of other spellings.
         reader.forget_empty();
         reader
     }
@@ -39,15 +40,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An empty value, as charts render it, is as good as none, except where empty means on, or is
-    /// no bool.
+    /// Drops empty values, which charts render for unset settings, and warns of each. Kept are the
+    /// keys for which empty means on, and `pod-with-eip`, where empty is an error.
     fn forget_empty(&mut self) {
         let Self { found, warnings, .. } = self;
         found.retain(|key, (spelling, value)| {
             let kept =
                 !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
             if !kept {
-                warnings.push(problem(spelling, value, "is empty and taken as not set", ""));
+                warnings.push(problem(spelling, value, "is empty and treated as not set", ""));
             }
             kept
         });
@@ -70,14 +71,15 @@ impl<'a> Reader<'a> {
         self.found.contains_key(&key)
     }
 
-    /// The value read by `parse`; none if it is absent, or wrong, which is then noted.
+    /// The value converted by `parse`; none if the key is absent. A value that `parse` refuses is
+    /// recorded as a problem.
     pub(super) fn parse<T>(
         &mut self,
         key: Key,
         parse: impl FnOnce(&str) -> Result<T, Refusal>,
     ) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
-        // Noted when it was found.
+        // The problem was recorded when the annotation was collected.
         values::check_controls(value, key.is_spaced()).ok()?;
         match parse(value) {
             Ok(read) => Some(read),
@@ -88,8 +90,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the pod asks for an address of this kind. A switch that cannot be read counts as on,
-    /// so that everything wrong beside it is found in the same go.
+    /// True if the pod requests an address of this kind. An unreadable switch counts as on, so that
+    /// all problems beside it are reported in the same pass.
     pub(super) fn on(&self, kind: Kind) -> bool {
         match kind {
             Kind::Dnat => self.switched_on_by(Key::PodDnat),
@@ -99,7 +101,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether this very key switches an address on.
+    /// True if this one key switches an address on.
     pub(super) fn switched_on_by(&self, key: Key) -> bool {
         self.found.get(&key).is_some_and(|(_, value)| match key {
             Key::PodDnat => values::flag(value).unwrap_or(true),
@@ -125,7 +127,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Problems and warnings.
+    /// The problems and the warnings, in this order.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
         (self.problems, self.warnings)
     }

@@ -642,7 +642,7 @@ fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which()
                     .collect();
                 pairs.insert(spelling.clone(), value.clone());
                 let reading = read(&pairs, &STATEFUL);
-                let why = format!("holds the control character U+{:04X}", u32::from(control));
+                let why = format!("contains the control character U+{:04X}", u32::from(control));
                 let named = |problem: &&Problem| {
                     problem.key == spelling && problem.value == *value && problem.why == why
                 };

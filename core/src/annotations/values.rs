@@ -1,11 +1,11 @@
-//! How single values are written: each function reads one text and knows nothing of its neighbours.
+//! Parsers of single annotation values; none of them looks at other annotations.
 
 use super::problem::shown;
 use crate::text::find_control;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Why a value is refused, and what is allowed instead.
+/// The reason to refuse a value, and the allowed values.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) why: String,
@@ -16,19 +16,19 @@ pub(super) fn refusal<T>(why: impl Into<String>, allowed: impl Into<String>) -> 
     Err(Refusal { why: why.into(), allowed: allowed.into() })
 }
 
-/// A value without control characters. Where it is `spaced`, it may be written in several lines.
+/// Refuses control characters. In a `spaced` value, tabs and line ends are allowed.
 pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), Refusal> {
     let blank = |c: char| spaced && matches!(c, '\t' | '\n' | '\r');
     match find_control(&text.replace(blank, "")) {
         None => Ok(()),
         Some(control) => refusal(
-            format!("holds the control character U+{:04X}", u32::from(control)),
+            format!("contains the control character U+{:04X}", u32::from(control)),
             "no control characters",
         ),
     }
 }
 
-/// A bool as Go's `strconv.ParseBool` reads it, and as the original does.
+/// Parses a bool as the original controller does, with the spellings of Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
@@ -37,13 +37,13 @@ pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// A bool that is on by its mere presence: the original's documents say of these keys that an empty
-/// value, or adding the annotation, enables them.
+/// Parses a bool that an empty value switches on: the original's documents say of these keys that
+/// an empty value, or adding the annotation, enables them.
 pub(super) fn flag(text: &str) -> Result<bool, Refusal> {
     if text.is_empty() { Ok(true) } else { boolean(text) }
 }
 
-/// One word of a closed list.
+/// Parses one word of a closed list into its meaning.
 pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Refusal> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
@@ -52,12 +52,12 @@ pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Refu
     refusal("is not known", allowed.join(", "))
 }
 
-/// What becomes of a pod whose address does not come in time.
+/// Parses the policy for a pod whose address is late: hold, release or fail.
 pub(super) fn on_timeout(text: &str) -> Result<&'static str, Refusal> {
     one_of(text, &[("hold", "hold"), ("release", "release"), ("fail", "fail")])
 }
 
-/// The cloud's line types.
+/// Parses a line type of the cloud (`ISP` of AllocateEipAddress).
 pub(super) fn isp(text: &str) -> Result<&'static str, Refusal> {
     const LINES: [&str; 9] = [
         "BGP",
@@ -73,9 +73,9 @@ pub(super) fn isp(text: &str) -> Result<&'static str, Refusal> {
     one_of(text, &LINES.map(|line| (line, line)))
 }
 
-/// The ID of a cloud resource: its prefix, then letters, digits and hyphens.
+/// Parses the ID of a cloud resource. After the prefix come lower-case letters, digits and hyphens.
 pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
-    /// Characters; the cloud's IDs have 20 to 30.
+    /// In characters; the cloud's IDs have 20 to 30.
     const LONGEST: usize = 64;
     let rest = text.strip_prefix(prefix).unwrap_or_default();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -90,7 +90,7 @@ pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
-/// A name or description: at most so many characters, and no address of a web page.
+/// Parses a name or description of at most `longest` characters; the cloud refuses web addresses.
 pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
     let allowed =
         || format!("at most {longest} characters, not beginning with http:// or https://");
@@ -98,12 +98,12 @@ pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
         return refusal("is too long", allowed());
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return refusal("begins like a web address, which the cloud refuses", allowed());
+        return refusal("begins with a web address, which the cloud refuses", allowed());
     }
     Ok(text.to_owned())
 }
 
-/// The value of a tag: what names a pool of EIPs.
+/// Parses the value of a tag, which names a pool of EIPs.
 pub(super) fn tag_value(text: &str) -> Result<String, Refusal> {
     let fits = (1..=128).contains(&text.chars().count())
         && !text.contains("http://")
@@ -111,30 +111,31 @@ pub(super) fn tag_value(text: &str) -> Result<String, Refusal> {
     if fits {
         Ok(text.to_owned())
     } else {
-        refusal("is no tag value", "1–128 characters, without http:// or https://")
+        refusal("is not a tag value", "1–128 characters, without http:// or https://")
     }
 }
 
-/// Protection beyond the basic one.
+/// Parses the list of security protections beyond the basic one.
 pub(super) fn security_protection(text: &str) -> Result<Vec<String>, Refusal> {
     let mut kinds = Vec::new();
     for kind in text.split(',').map(str::trim) {
         kinds.push(one_of(kind, &[("AntiDDoS_Enhanced", "AntiDDoS_Enhanced")])?.to_owned());
     }
+    // Duplicates are adjacent, as there is only one kind.
     kinds.dedup();
     Ok(kinds)
 }
 
-/// The user's own tags, a JSON object of texts.
+/// Parses the user's tags for an EIP: a JSON object of strings.
 pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
-    /// The cloud allows 20 a resource; three are ours.
+    /// The cloud allows 20 tags per resource; Waygate needs three of them.
     const MOST: usize = 17;
-    /// Characters of a key or a value.
+    /// In characters, for a key or a value.
     const LONGEST: usize = 128;
-    const ALLOWED: &str = "a JSON object of at most 17 texts such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
+    const ALLOWED: &str = "a JSON object of at most 17 strings such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
                            characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://; no control characters";
     let Ok(tags) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
-        return refusal("is not a JSON object of texts", ALLOWED);
+        return refusal("is not a JSON object of strings", ALLOWED);
     };
     if tags.len() > MOST {
         return refusal(format!("has {} tags", tags.len()), ALLOWED);
@@ -149,12 +150,12 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
             ));
         }
         if ["aliyun", "acs:", "waygate.dev/"].iter().any(|reserved| folded.starts_with(reserved)) {
-            faults.push(format!("tag {} begins with a reserved word", shown(key)));
+            faults.push(format!("tag {} begins with a reserved prefix", shown(key)));
         }
         if folded.contains("http://") || folded.contains("https://") {
             faults.push(format!("tag {} contains a web address", shown(key)));
         }
-        // Escaped, as JSON writes them, they do not show in the annotation itself.
+        // JSON escapes hide control characters from the check of the whole annotation.
         if let Err(Refusal { why, .. }) =
             check_controls(key, false).and(check_controls(value, false))
         {
@@ -168,7 +169,7 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     }
 }
 
-/// A positive duration as Go writes it: `5m30s`, `1.5h`, `300ms`.
+/// Parses a positive Go duration, such as `5m30s`, `1.5h` or `300ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
     match nanoseconds(text) {
         Some(nanoseconds) if nanoseconds > 0 => Ok(Duration::from_nanos(nanoseconds)),
@@ -176,8 +177,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
-/// Go's `time.ParseDuration` without its sign; none if it is malformed or beyond Go's range of 292
-/// years.
+/// Go's `time.ParseDuration` without a minus sign, in nanoseconds; none if malformed or beyond Go's
+/// range of 292 years.
 fn nanoseconds(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total: u64 = 0;
@@ -199,7 +200,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
 fn unit_nanoseconds(unit: &str) -> Option<u64> {
     Some(match unit {
         "ns" => 1,
-        // Both of Unicode's signs, micro and mu.
+        // Unicode has two characters for micro: the micro sign and the Greek letter mu.
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
@@ -209,9 +210,9 @@ fn unit_nanoseconds(unit: &str) -> Option<u64> {
     })
 }
 
-/// `amount`, a decimal such as `1.5`, `1.` or `.5`, times `unit`.
+/// Multiplies a decimal `amount`, such as `1.5`, `1.` or `.5`, by `unit`.
 fn scaled(amount: &str, unit: u64) -> Option<u64> {
-    /// Digits after the point that can still be a nanosecond; Go drops the rest as well.
+    /// Digits after the point that can still add a nanosecond; Go ignores the rest as well.
     const DIGITS: usize = 14;
     let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
@@ -228,7 +229,7 @@ fn scaled(amount: &str, unit: u64) -> Option<u64> {
     whole.checked_mul(unit)?.checked_add(u64::try_from(fraction).ok()?)
 }
 
-/// A list's items that stand in it more than once.
+/// The items that occur more than once, sorted.
 pub(super) fn repeated<T: Ord + Copy>(items: &[T]) -> Vec<T> {
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<T> = items.iter().copied().filter(|item| !seen.insert(*item)).collect();

@@ -1,16 +1,16 @@
-//! A place in the file, and what was found wrong there.
+//! A position in the configuration file, and the findings at it.
 
 use crate::nearest::nearest;
 use serde_json::Value;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// One thing found in a configuration file: an error or a warning.
+/// An error or a warning about one place in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where, such as `networkController.natGwPool[0].natgwId`.
+    /// The place, such as `networkController.natGwPool[0].natgwId`.
     pub path: String,
-    /// What is wrong there.
+    /// The fault, as the predicate of a sentence about the path.
     pub what: String,
 }
 
@@ -20,7 +20,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything found so far.
+/// The errors and warnings collected so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<Finding>,
@@ -37,7 +37,7 @@ impl Findings {
     }
 }
 
-/// A place in the file. Absent and `null` are the same, as in Go.
+/// A position in the file: its path and value. Absent and `null` are the same, as in Go.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     path: String,
@@ -66,13 +66,13 @@ impl<'a> Cursor<'a> {
         if self.path.is_empty() { "file".to_owned() } else { self.path.clone() }
     }
 
-    /// Whether what stands here must not be shown.
+    /// True under `credential`, where no value may be shown.
     fn is_secret(&self) -> bool {
         self.path.starts_with("credential")
     }
 
     fn shown(&self) -> String {
-        /// Characters; IDs and addresses fit whole.
+        /// In characters; IDs and addresses fit whole.
         const LONGEST: usize = 64;
         let Some(value) = self.value.filter(|_| !self.is_secret()) else {
             return "its value".to_owned();
@@ -82,8 +82,8 @@ impl<'a> Cursor<'a> {
         if short.len() < text.len() { format!("{short}…") } else { short }
     }
 
-    /// Checks that this is a mapping, and its keys: close to a known one is an error, another is a
-    /// warning.
+    /// Checks that this is a mapping with known keys. A key close to a known one is an error, any
+    /// other unknown key a warning.
     pub(super) fn check_keys(&self, known: &[&str], tolerated: &[&str], findings: &mut Findings) {
         let Some(value) = self.value else { return };
         let Some(mapping) = value.as_object() else {
@@ -94,6 +94,7 @@ impl<'a> Cursor<'a> {
             let meant =
                 nearest(key, known.iter().copied()).filter(|_| !tolerated.contains(&key.as_str()));
             match meant {
+                // Not shown under `credential`: a misplaced secret may be the key itself.
                 Some(meant) if self.is_secret() => {
                     findings.error(self, format!("has a misspelt key; did you mean {meant}?"));
                 }
@@ -107,7 +108,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The path of a key that somebody made up: escaped, and cut to a readable length.
+    /// The path of an unknown key, escaped and cut to a readable length.
     fn at_unknown(&self, key: &str) -> Self {
         self.at(&key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
     }
@@ -115,7 +116,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn text(&self, findings: &mut Findings) -> Option<&'a str> {
         let value = self.value?;
         if value.as_str().is_none() {
-            findings.error(self, format!("is {}: must be text; quote it", self.shown()));
+            findings.error(self, format!("is {}: must be a string; quote it", self.shown()));
         }
         value.as_str()
     }
@@ -148,7 +149,7 @@ impl<'a> Cursor<'a> {
         number
     }
 
-    /// A text that must be there and have a shape.
+    /// A required text that `is_right` accepts; `allowed` describes it in the error.
     pub(super) fn shaped(
         &self,
         is_right: impl Fn(&str) -> bool,
@@ -166,7 +167,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// One word of a few; none if absent or wrong.
+    /// A text from a closed list; none if absent or wrong.
     pub(super) fn word<'w>(&self, known: &[&'w str], findings: &mut Findings) -> Option<&'w str> {
         let text = self.text(findings)?;
         let word = known.iter().copied().find(|word| *word == text);
@@ -181,7 +182,7 @@ impl<'a> Cursor<'a> {
         word
     }
 
-    /// The items of a list; none if absent.
+    /// The elements of a list; empty if absent.
     pub(super) fn items(&self, findings: &mut Findings) -> Vec<Self> {
         let Some(value) = self.value else { return Vec::new() };
         let Some(items) = value.as_array() else {
@@ -192,7 +193,7 @@ impl<'a> Cursor<'a> {
         items.iter().enumerate().map(item).collect()
     }
 
-    /// The items of a list of words, with their places.
+    /// The elements of a list that are in a closed list of words, with their positions.
     pub(super) fn words<'w>(
         &self,
         known: &[&'w str],
@@ -205,7 +206,7 @@ impl<'a> Cursor<'a> {
             .collect()
     }
 
-    /// The items of a list of texts of one shape, with their places.
+    /// The elements of a list that `is_right` accepts, with their positions.
     pub(super) fn shaped_items(
         &self,
         is_right: impl Fn(&str) -> bool,
@@ -219,11 +220,11 @@ impl<'a> Cursor<'a> {
             .collect()
     }
 
-    /// The entries of a mapping from text to text.
+    /// The entries of a mapping from string to string.
     pub(super) fn texts(&self, findings: &mut Findings) -> Vec<(&'a str, &'a str)> {
         let Some(value) = self.value else { return Vec::new() };
         let Some(mapping) = value.as_object() else {
-            findings.error(self, "must be a mapping of texts");
+            findings.error(self, "must be a mapping of strings");
             return Vec::new();
         };
         mapping

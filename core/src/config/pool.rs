@@ -1,4 +1,4 @@
-//! The pool of NAT gateways.
+//! Pool of NAT gateways (`networkController.natGwPool`).
 
 use super::cursor::{Cursor, Findings};
 use super::shapes::{is_id, is_place};
@@ -8,25 +8,25 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-/// One NAT gateway whose EIPs and ports pods share.
+/// A NAT gateway whose EIPs and ports pods share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// Its ID.
+    /// Instance ID of the gateway, `ngw-…`.
     pub nat_gateway_id: NatGatewayId,
-    /// What people call it.
+    /// Optional name for messages, unique in the pool.
     pub name: Option<String>,
-    /// Its zone: pods of the same zone prefer it.
+    /// Zone of the gateway, such as `cn-hangzhou-j`; pods of the same zone prefer it.
     pub zone_id: ZoneId,
-    /// The external ports that may be handed out.
+    /// External ports that may be given to pods.
     pub ports: RangeInclusive<u16>,
-    /// Which of its addresses to use; empty means all.
+    /// EIPs of the gateway to use; empty means all.
     pub eips: Vec<Ipv4Addr>,
-    /// Whose pods alone get ports there; empty means those of every namespace that no entry of the
-    /// pool names.
+    /// Namespaces served exclusively by the entries that name them; empty means every namespace
+    /// that no entry of the pool names.
     pub namespaces: BTreeSet<String>,
 }
 
-/// As messages show it: its name, if it has one, and its ID.
+/// Shown in messages as name, if there is one, and ID.
 impl fmt::Display for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -36,8 +36,8 @@ impl fmt::Display for Gateway {
     }
 }
 
-/// The entries of the pool that serve a namespace: those that name it; those that name none where
-/// no entry does.
+/// The pool entries that serve a namespace. Entries that name the namespace come first; only if
+/// there are none, the entries without namespaces serve it.
 pub(super) fn serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gateway> {
     let own: Vec<_> =
         pool.iter().filter(|gateway| gateway.namespaces.contains(namespace)).collect();
@@ -65,14 +65,14 @@ pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
     gateways
 }
 
-/// What may stand in the pool only once.
+/// Texts that may occur only once in the pool, such as IDs, names and addresses.
 #[derive(Default)]
 struct Seen<'a>(BTreeSet<&'a str>);
 
 impl<'a> Seen<'a> {
     fn check(&mut self, at: &Cursor, text: &'a str, findings: &mut Findings) {
         if !self.0.insert(text) {
-            findings.error(at, format!("names {text} a second time"));
+            findings.error(at, format!("is a duplicate of {text}"));
         }
     }
 }
@@ -97,6 +97,7 @@ fn gateway<'a>(
     let eips = eips(&cursor.at("eips"), seen, findings);
     let name = name(&cursor.at("name"), seen, findings);
     let namespaces = namespaces(&cursor.at("namespaces"), findings);
+    // All fields are read before the first `?`, so that every error is reported at once.
     let (start, end) = (start?, end?);
     if start > end {
         findings.error(
@@ -124,8 +125,8 @@ fn name<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -
     Some(name.to_owned())
 }
 
-/// An entry may share its namespaces with others; one that is named twice in it is a slip of the
-/// pen, mostly for another.
+/// Different entries may name the same namespace; a repetition within one entry is probably a
+/// typing error for another namespace.
 fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
     let mut seen = Seen::default();
     let named = cursor.shaped_items(
@@ -139,7 +140,7 @@ fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
     named.into_iter().map(|(_, namespace)| namespace.to_owned()).collect()
 }
 
-/// As Kubernetes names namespaces.
+/// True for a DNS label, the format of namespace names.
 fn is_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len())
@@ -160,9 +161,9 @@ fn eips<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -
     for item in cursor.items(findings) {
         let Some(text) = item.text(findings) else { continue };
         if text.is_empty() || text.starts_with('<') {
-            // The documents' sample as it is: "<auto config all nat gateway eips if not config.
-            // 0.0.0.0 >".
-            findings.warn(&item, "is a placeholder and taken as empty: all EIPs of the gateway, unless others are named");
+            // The documents' sample contains such a placeholder:
+            // "<auto config all nat gateway eips if not config. 0.0.0.0 >".
+            findings.warn(&item, "is a placeholder and ignored: all EIPs of the gateway are used, unless others are listed");
         } else if let Ok(eip) = text.parse() {
             seen.check(&item, text, findings);
             eips.push(eip);

@@ -1,4 +1,4 @@
-//! `serve`: which namespaces are served.
+//! The `serve` section: a selector of the namespaces to serve.
 
 use super::cursor::{Cursor, Findings};
 use crate::selector::{LabelSelector, Operator, Requirement};

@@ -1,13 +1,14 @@
-//! What a value must look like.
+//! Formats of configuration values.
 
-/// A region or a zone, such as `cn-hangzhou` or `cn-hangzhou-j`.
+/// True for a region or zone, such as `cn-hangzhou` or `cn-hangzhou-j`.
 pub(super) fn is_place(text: &str) -> bool {
     text.len() <= 64
         && text.contains('-')
         && text.split('-').all(|part| !part.is_empty() && is_lower(part))
 }
 
-/// An ID of the cloud, such as `ngw-…`: its prefix, then lower-case letters and digits.
+/// True for an ID of the cloud, such as `ngw-…`. After the prefix come lower-case letters and
+/// digits.
 pub(super) fn is_id(text: &str, prefix: &str) -> bool {
     text.len() <= 64
         && text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && is_lower(rest))

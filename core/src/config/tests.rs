@@ -1,8 +1,8 @@
 use super::*;
 use secrecy::ExposeSecret;
 
-/// The first document's file, with the placeholders a user replaces replaced, and the one he may
-/// leave left.
+/// The configuration of the first document. All placeholders are replaced except the one that a
+/// user may leave.
 const DNAT: &str = r#"
 clusterID: "c11ba338192xxxxxxx"          # Replace with the actual value.
 regionID: "cn-hangzhou"                  # Replace with the actual value.
@@ -24,7 +24,7 @@ credential:
   accessSecret: ""
 "#;
 
-/// The fourth document's.
+/// The configuration of the fourth document.
 const EIP: &str = r#"
 clusterID: "c11ba338192xxxxxxx"
 regionID: "cn-hangzhou"
@@ -51,7 +51,7 @@ fn good(text: &str) -> (Config, Vec<String>) {
     }
 }
 
-/// The paths of the errors.
+/// The paths at which errors are reported.
 fn errors(text: &str) -> Vec<String> {
     match Config::parse(text) {
         Ok(_) => panic!("accepted: {text}"),
@@ -101,7 +101,7 @@ fn a_pool_nobody_uses_may_keep_its_placeholders() {
     assert!(config.gateways.is_empty() && config.port_ranges("default").is_none());
 }
 
-/// A pool of two entries, with this added to each.
+/// A pool of two entries, each with these extra keys.
 fn pool_of_two(first: &str, second: &str) -> String {
     let entry = |id: u8, more: &str| {
         format!(

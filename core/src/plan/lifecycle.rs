@@ -1,8 +1,8 @@
-//! Where a lease stands in its life, and what that asks for: begun, kept, ended.
+//! Phases of a lease, and the step that each asks for while no operation is unresolved.
 //!
 //! ```text
-//! headstart ─▶ wanted ⇄ held ─▶ kept ─▶ (wanted, for a successor)
-//!                  └──────┴───────┴──▶ ending ─▶ forgotten
+//! announced ─▶ provisioning ⇄ bound ─▶ retained ─▶ (provisioning, for a successor)
+//!     └──────────────┴──────────┴─────────┴──▶ releasing ─▶ deleted
 //! ```
 
 use super::publication::{remove_resource, withdrawal};
@@ -14,7 +14,7 @@ use crate::lease::Phase;
 use crate::request::Kind;
 use crate::retry::Patience;
 
-/// The step if no operation were under way.
+/// The step that the plan would take if no operation were under way.
 pub(super) fn next(s: &Situation<'_>) -> Step {
     match s.lease.phase {
         Phase::Headstart => headstart(s),
@@ -30,19 +30,19 @@ pub(super) fn next(s: &Situation<'_>) -> Step {
     }
 }
 
-/// A head start is looked at when it expires: by then its pod is there and the watch missed it, or
-/// it never came.
+/// Plans an announced lease, which is due when it expires: by then the watch has missed its pod, or
+/// the pod never came.
 fn headstart(s: &Situation<'_>) -> Step {
     match s.pod {
         PodFact::Here(_) => Step::Want,
-        // Ending first: until then it stands for the next pod of its name, too, which may have been
-        // seen since this read.
+        // Releasing first: until then the announcement also serves the next pod of the name, which
+        // may have been observed since this read.
         PodFact::Gone => Step::End(EndReason::PodGone),
     }
 }
 
-/// Why the lease must end; none while it must not. Terminated containers alone prove nothing: only
-/// the phase, or absence by a live read.
+/// Reason why the lease must end; none while its pod is there and asks for it. Terminated
+/// containers alone prove nothing: only the pod's phase does, or its absence in a live read.
 fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
     let PodFact::Here(pod) = s.pod else { return Some(EndReason::PodGone) };
     if pod.exited {
@@ -52,7 +52,7 @@ fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
         Asks::For(request) if s.lease.request.needs_another_lease(request) => {
             Some(EndReason::RequestChanged)
         }
-        // Wrong annotations on a running pod are reported, not punished: what it has, it keeps.
+        // Invalid annotations on a running pod are reported only: the pod keeps what it has.
         Asks::For(_) | Asks::Wrong(_) => None,
         Asks::Nothing => Some(EndReason::NotRequested),
     }
@@ -60,16 +60,18 @@ fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
 
 fn live(s: &Situation<'_>) -> Step {
     let PodFact::Here(pod) = s.pod else { return Step::End(EndReason::PodGone) };
+    // First of all: a preempted pod gives the EIP up even while terminating, since the younger pod
+    // waits for it.
     if let Some(winner) = &s.lease.lost_to {
         return eip::lose(s, pod, winner);
     }
     if let ResourceFact::Foreign { what } = s.resource {
-        // Before anything is bought or reserved for a pod that another controller serves.
+        // Checked before anything is bought or reserved for a pod that another controller serves.
         return Step::wait(Reason::ResourceTaken, Patience::Person, what.clone());
     }
     if pod.terminating {
-        // Its address stays until it has exited: connections drain through it. And it is given
-        // nothing new.
+        // A terminating pod keeps its address until it has exited, since connections drain through
+        // it, and gets nothing new.
         return Step::wait(
             Reason::PodTerminating,
             Patience::Exit,
@@ -96,8 +98,8 @@ fn ending(s: &Situation<'_>) -> Step {
         Kind::Dnat => dnat::ending(s),
     };
     match left {
-        // Its custom resource stands for nothing any more, and a successor of the name needs not
-        // wait for the end of what is paid for.
+        // The custom resource is of no use any more, and a successor of the name need not wait
+        // until the prepaid time is over.
         Some(Step::Wait(wait)) if wait.reason == Reason::PrePaid => match remove_resource(s) {
             Step::Forget if s.lease.resource => Step::YieldResource,
             Step::Forget => Step::Wait(wait),

@@ -1,17 +1,17 @@
-//! The plan: from what is known of a lease, its pod, its custom resource and the cloud, the one
-//! next step.
+//! The planner: from the facts about a lease, its pod, its custom resource and the cloud to the
+//! single next step.
 //!
 //! ```text
-//! Situation ─▶ next() ─▶ Step      not served? left alone
-//!                                  lifecycle: pod gone or asks no more? retention, or ending … Forget
-//!                                             else eip::live / dnat::live … Publish
-//!                                  operations: unresolved ones? what becomes of them comes first
+//! Situation ─▶ plan ─▶ Step      not served: left alone
+//!                                lifecycle: pod gone, or asks no more: retention or release
+//!                                           otherwise: the plan of its kind, eip or dnat
+//!                                operations: if any is unresolved, its step goes first
 //! ```
 //!
-//! Pure: the same situation gives the same step. It never publishes what a read after the last
-//! answer does not prove, never frees what may still exist, and asks for at most one change at a
-//! time of any one thing in the cloud. Nothing but waiting, asking again and taking back is decided
-//! while an operation is unresolved.
+//! Pure: the same situation gives the same step. The plan never publishes an address that a read
+//! after the last answer does not prove, never frees what may still exist in the cloud, and asks
+//! for at most one change at a time of any resource in the cloud. While an operation is unresolved,
+//! the plan only waits, sends the change again or takes it back.
 
 mod dnat;
 mod eip;
@@ -33,7 +33,7 @@ pub use step::{Content, EndReason, Publication, Step, Wait, Withdrawal};
 use crate::condition::Reason;
 use crate::retry::Patience;
 
-/// The one next step.
+/// Plans the single next step of a lease.
 pub fn next(s: &Situation<'_>) -> Step {
     if !s.served {
         return leave_alone();
@@ -45,19 +45,20 @@ pub fn next(s: &Situation<'_>) -> Step {
     operations::resolve(s, &fresh).unwrap_or(fresh)
 }
 
-/// What is switched off is paused: nothing is made, repaired, taken back or told.
+/// Pauses a lease of a kind that is switched off: no change, no repair, no release, no report.
 fn leave_alone() -> Step {
-    let message = "the configuration's enableControllers switches addresses of this kind off; what the lease has stays as it is";
+    let message = "enableControllers in the configuration switches addresses of this kind off; \
+                   the pod's address stays as it is until the kind is switched on again";
     Step::wait(Reason::NotServed, Patience::Idle, message.to_owned())
 }
 
-/// Whether what was read serves for the next step, too: this one only writes to the store, and no
-/// answer was awaited that could have come since. Lists of forward entries are none of it: they
-/// have an age of their own.
+/// True if the facts that gave `step` are still good for the step after it: `step` only writes to
+/// the store, and no answer was awaited that could have arrived since. Lists of forward entries are
+/// exempt: an age limit of their own decides when they are read again.
 pub fn still_stands(s: &Situation<'_>, step: &Step) -> bool {
     let only_store = match step {
         Step::ReservePorts { .. } | Step::SetTarget(_) | Step::Queue { .. } => true,
-        // Another lease's may have gone while this one waited for its name.
+        // The custom resource of another lease may be gone by the time this lease owns the name.
         Step::ClaimResource => matches!(s.resource, ResourceFact::Absent | ResourceFact::Mine(..)),
         _ => false,
     };

@@ -1,14 +1,14 @@
-//! Operations whose end is not known.
+//! Operations whose outcome is not known.
 //!
 //! ```text
-//! queued ─▶ sent ─▶ (settled)         queued: still what the plan would ask for? wait; else take it back
+//! queued ─▶ sent ─▶ (settled)         queued: wait while the plan asks for it, or take it back
 //!   ▲         └▶ unanswered           sent: wait for the answer
-//!   └──────────────┘                  unanswered: a read tells how it ended, or it is sent again, or it must be waited out
+//!   └──────────────┘                  unanswered: settle by a read, send again, or await the fence
 //! ```
 //!
-//! Sending again is safe (same token, same parameters) as long as its effect is still wanted. Where
-//! it is not, or the cloud has said no to it, nothing is sent: what a late send may still do is
-//! waited for until the fence has passed, and taken back after.
+//! Sending again is safe (same token, same parameters) as long as the effect is still wanted. If
+//! the effect is unwanted, or the cloud has refused the change, the plan sends nothing, waits for
+//! the fence, until which an earlier send may take effect, and then undoes the effect.
 
 use super::situation::{PodFact, Seen, Situation};
 use super::step::Step;
@@ -21,13 +21,13 @@ use crate::operation::{Operation, Outcome, Sending};
 use crate::retry::Patience;
 use std::net::Ipv4Addr;
 
-/// What becomes of them; none once all are settled. An operation is still wanted if `fresh`, the
-/// step were none under way, would ask for it.
+/// Plans the step for the unresolved operations; none once all are settled. An operation is still
+/// wanted if `fresh`, the step without operations, would ask for the same change.
 pub(super) fn resolve(s: &Situation<'_>, fresh: &Step) -> Option<Step> {
     if let Some(operation) = unwanted(s, fresh) {
         return Some(Step::Unqueue(operation.id));
     }
-    // Those without an answer first: what is queued or on its way needs nothing of us.
+    // Unanswered operations first: queued and sent ones need no decision.
     let worst = s.operations.iter().max_by_key(|operation| match operation.sending {
         Sending::Queued => 0,
         Sending::Sent => 1,
@@ -38,20 +38,21 @@ pub(super) fn resolve(s: &Situation<'_>, fresh: &Step) -> Option<Step> {
             let gateway =
                 s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
             let message = format!(
-                "the pod's forward entries wait for their turn at {gateway}, which takes changes one after the other"
+                "the pod's forward entries are queued at {gateway}, which takes changes one after \
+                 the other; they follow without further action"
             );
             Step::wait(Reason::WaitingForGateway, Patience::Turn, message)
         }
         Sending::Sent => {
-            let message = format!("{} is under way", worst.change.action());
+            let message = format!("the cloud's answer to {} is awaited", worst.change.action());
             Step::wait(Reason::Unanswered, Patience::Turn, message)
         }
         Sending::Unanswered => resolve_unanswered(worst, s, fresh),
     })
 }
 
-/// A queued operation that would not be asked for as things are now. What takes away is never one:
-/// taken away twice is taken away.
+/// Finds a queued operation that the plan would not ask for now. A deletion always stays queued:
+/// deleting twice does no harm.
 fn unwanted<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
     let gives =
         |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
@@ -61,7 +62,7 @@ fn unwanted<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
         .find(|operation| operation.sending == Sending::Queued && !asks_for(fresh, operation))
 }
 
-/// Whether this step asks for just what the operation does.
+/// True if `fresh` asks for exactly the operation's change.
 fn asks_for(fresh: &Step, operation: &Operation) -> bool {
     matches!(fresh, Step::Queue { asks, .. } if asks.iter().any(|ask| ask.change == operation.change))
 }
@@ -93,9 +94,9 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
         }
         Change::UnassociateEipAddress { .. } => match &s.cloud.eip {
             Seen::There(eip) if eip.status == EipStatus::Unassociating => {
-                poll("the EIP is being unbound")
+                poll("the cloud is unbinding the EIP")
             }
-            // Whether it is still bound to our target is for the plan to see, once this is settled.
+            // A binding to another address is the plan's to handle, once this operation is settled.
             Seen::There(eip) if eip.status == EipStatus::Available => done(operation, None),
             Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
         },
@@ -111,12 +112,12 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
             }
             Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
         },
-        // Absolute or one-way: sending again can only confirm it.
+        // Absolute or one-way changes: sending again can only confirm the effect.
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => {
             Step::Resend(operation.id)
         }
-        // One that the lease knew before was made by an earlier creation: this one's may still
-        // come.
+        // An entry that the lease has recorded was made by an earlier creation; the entry of this
+        // one may still appear.
         Change::CreateForwardEntry(forward) => {
             match named(s, forward).filter(|entry| !is_known(s, entry)) {
                 Some(entry) => done(
@@ -130,8 +131,8 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
             Some(_) => done(operation, None),
             None => queued_again_if_wanted(operation, s, fresh),
         },
-        // A list without the entry does not confirm it: an empty one is what wrong credentials
-        // give, too.
+        // Absence from a list does not prove the deletion: wrong credentials give an empty list,
+        // too.
         Change::DeleteForwardEntry { .. } => Step::Requeue(operation.id),
     }
 }
@@ -151,14 +152,15 @@ fn associate(
         .as_ref()
         .is_some_and(|target| target.primary && target.private_ip == private_ip);
     match eip.status {
-        EipStatus::Associating | EipStatus::Unassociating => poll("the EIP is being bound"),
+        EipStatus::Associating | EipStatus::Unassociating => poll("the cloud is binding the EIP"),
         EipStatus::InUse if eip.bound_to(eni_id, private_ip, primary) => done(operation, None),
         EipStatus::Available => again_if_wanted(operation, s),
         EipStatus::InUse | EipStatus::Releasing | EipStatus::Other => missed(operation, s),
     }
 }
 
-/// Again while the pod is there to want it and has not moved; else it is waited out.
+/// Sends again while the pod wants the effect and has not moved; otherwise the operation awaits its
+/// fence.
 fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
     let PodFact::Here(pod) = s.pod else { return missed(operation, s) };
     let aims_elsewhere = matches!(&operation.change, Change::AssociateEipAddress { private_ip, .. } if pod.ip != Some(*private_ip));
@@ -168,18 +170,19 @@ fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
     if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
 }
 
-/// The same for what a lane sends. One rule for what is put back into its queue and what stays
-/// there, or the two would take turns for ever.
+/// Requeues a change of a forward entry while the plan still asks for it. The same rule decides
+/// which queued operations stay: with two rules, requeueing and taking back could alternate for
+/// ever.
 fn queued_again_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     if asks_for(fresh, operation) { Step::Requeue(operation.id) } else { missed(operation, s) }
 }
 
-/// Its effect does not show. Before the fence that says nothing; after it, twice, that nothing came
-/// of it.
+/// Handles an operation whose effect does not show. Before the fence a read proves nothing; after
+/// it, the second read without effect makes the operation void.
 fn missed(operation: &Operation, s: &Situation<'_>) -> Step {
     if s.now <= operation.fence_until {
         let message = format!(
-            "the answer to {} was lost; what became of it is known by {}",
+            "the answer to {} was lost; its outcome is known at {} at the latest",
             operation.change.action(),
             operation.fence_until
         );
@@ -199,12 +202,12 @@ fn poll(message: &str) -> Step {
     Step::wait(Reason::EipChanging, Patience::Poll, message.to_owned())
 }
 
-/// Whether an earlier answer or read has named the entry.
+/// True if an earlier answer or read has recorded the entry on the lease.
 fn is_known(s: &Situation<'_>, entry: &ForwardEntry) -> bool {
     s.lease.ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id))
 }
 
-/// The entry that stands as this one was to stand, by its name and on both sides.
+/// Finds the entry that `forward` describes, by name and by both ends.
 fn named<'a>(s: &'a Situation<'_>, forward: &Forward) -> Option<&'a ForwardEntry> {
     let is = |entry: &&ForwardEntry| {
         entry.name == forward.name

@@ -1,5 +1,5 @@
-//! What others read of an address: custom resource, annotation, condition. Shown once proven, taken
-//! back before anything stops working.
+//! Publication of an address: custom resource, annotation, condition. Published once proven,
+//! withdrawn before the address stops working.
 
 use super::situation::{Asks, PodFact, PodHere, ResourceFact, Situation};
 use super::step::{Content, Publication, Step, Withdrawal};
@@ -7,8 +7,9 @@ use crate::condition::{Reason, Verdict};
 use crate::lease::Phase;
 use crate::retry::Patience;
 
-/// What must be taken back before anything is unbound: an address that is about to stop working is
-/// not to be read. What a pod shows beside another controller's custom resource is that one's.
+/// The withdrawal that must precede any unbinding, so that no client reads an address that is about
+/// to stop working. Beside a foreign custom resource there is none: condition and annotation are
+/// the other controller's there.
 pub(super) fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
     if s.resource.is_foreign() {
         return None;
@@ -30,13 +31,13 @@ pub(super) fn withdrawal(s: &Situation<'_>) -> Option<Withdrawal> {
         return (resource || pod.announced.is_some() || !answered)
             .then(|| Withdrawal::not_requested(message));
     }
-    // A lease that never became the writer of its resource has published nothing: what the pod
-    // announces is its successor's.
+    // A lease that never wrote the custom resource has published nothing: the pod's annotation is
+    // from the lease of its successor.
     let shown = resource || (s.lease.resource && pod.announced.is_some());
     shown.then(|| {
         Withdrawal::ending(
             Reason::Replacing,
-            "the pod asks for something else now; its former address is being released",
+            "the pod asks for another address now; its former one is being released",
         )
     })
 }
@@ -50,8 +51,8 @@ pub(super) fn remove_resource(s: &Situation<'_>) -> Step {
     }
 }
 
-/// Makes the lease the one writer of its custom resource, and the resource what `spec` says; none
-/// when that is so.
+/// Makes the lease the only writer of its custom resource, and the resource equal to `content`;
+/// none once both hold.
 pub(super) fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step> {
     if !s.lease.resource {
         return Some(Step::ClaimResource);
@@ -70,8 +71,8 @@ pub(super) fn resource_step(s: &Situation<'_>, content: Content) -> Option<Step>
     }
 }
 
-/// Publishes what is proven, unless it stands everywhere already; then the lease is looked at again
-/// after a while.
+/// Publishes what is proven, unless all of it is published already; then the lease is idle for
+/// minutes.
 pub(super) fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication) -> Step {
     let announced = pod.announced.as_deref() == Some(publication.annotation.as_str());
     let says = |v: &Verdict| {
@@ -86,8 +87,8 @@ pub(super) fn publish(s: &Situation<'_>, pod: &PodHere, publication: Publication
     Step::Publish(publication)
 }
 
-/// What was published does not show any more. One read may be wrong: the second in a row withdraws,
-/// and the plan then repairs.
+/// Reacts to a read that does not show what was published. The first such read may be wrong and is
+/// only counted; the second in a row withdraws the address, and the plan then repairs it.
 pub(super) fn doubt(s: &Situation<'_>, pod: &PodHere, why: String) -> Option<Step> {
     if s.lease.phase != Phase::Held && !shows_address(s, pod) {
         return None;
@@ -104,12 +105,12 @@ pub(super) fn shows_address(s: &Situation<'_>, pod: &PodHere) -> bool {
     s.resource.shows_address() || (told && !s.resource.is_foreign())
 }
 
-/// The pod has another IP under the same UID (a new sandbox): the kubelet kept our condition, so it
-/// goes first.
+/// Withdraws if the pod has another IP under the same UID (a new sandbox): the kubelet has kept the
+/// condition, which must go before the target changes.
 pub(super) fn moved(s: &Situation<'_>, pod: &PodHere) -> Option<Step> {
     let (target, ip) = (s.lease.target.as_ref()?, pod.ip?);
     let why =
-        format!("the pod's IP changed from {} to {ip}; its address follows", target.private_ip);
+        format!("the pod's IP changed from {} to {ip}; its address will follow", target.private_ip);
     (target.private_ip != ip && shows_address(s, pod))
         .then(|| Step::Withdraw(Withdrawal::lost(why)))
 }

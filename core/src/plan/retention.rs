@@ -1,6 +1,6 @@
-//! What outlives its pod: an EIP with a release strategy, fixed ports. Unbound when the pod is
-//! gone, kept for a successor of the same name and controller, released when its time is over or a
-//! person deletes its custom resource.
+//! Retention: an EIP with a release strategy and fixed ports outlive their pod. Unbound when the
+//! pod is gone, retained for a successor of the same name and controller, released when the
+//! retention expires or a person deletes the custom resource.
 
 use super::publication::withdrawal;
 use super::situation::{Removal, ResourceFact, Situation, Successor};
@@ -10,16 +10,16 @@ use crate::condition::Reason;
 use crate::request::{Keep, Kind, Request};
 use crate::retry::Patience;
 
-/// The pod is gone or has exited: what is to be kept is unbound and kept, everything else ends.
+/// Plans for a pod that is gone or has exited: unbinds and retains what is to be retained, and
+/// releases the rest.
 pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     let seconds = match s.lease.request.keep() {
         Keep::Not => return Step::End(reason),
         Keep::Seconds(seconds) => Some(seconds),
         Keep::Always => None,
     };
-    // What never had a custom resource was bound to nothing, and nobody was told of it; kept,
-    // nobody could see or release it. What is being given back for want of room nobody was told of,
-    // either.
+    // Without a custom resource nothing was ever bound or published; if the address were retained,
+    // no person could see or release it. Ports of a vacating lease were not published, either.
     let shown = s.lease.resource
         && !matches!(s.resource, ResourceFact::Another { .. } | ResourceFact::Foreign { .. });
     let nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
@@ -39,9 +39,9 @@ pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
     unbound.unwrap_or(Step::Keep(seconds))
 }
 
-/// Fixed ports' entries are pointed at the successor as they stand, if it comes soon: one change an
-/// entry instead of two, and ports that are never seen free. None where that cannot be, or not any
-/// more.
+/// Begins the handover of fixed ports and waits for a successor, at which the existing entries are
+/// pointed. An entry takes one change instead of two, and the ports never look free. None if a
+/// handover is impossible or over.
 fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
     if s.lease.kind != Kind::Dnat
         || reason != EndReason::PodGone
@@ -55,20 +55,21 @@ fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
         return (!s.lease.request.needs_another_lease(&successor.request))
             .then(|| Step::Succeed(Box::new(successor.clone())));
     }
-    let message = || "the entries stand for the pod's successor".to_owned();
+    let message = || "the forward entries stay for the pod's successor".to_owned();
     (s.now < until).then(|| Step::wait(Reason::Kept, Patience::Until(until), message()))
 }
 
-/// The pod that what is kept is kept for.
+/// The successor that the lease may pass to: a pod of the same controller.
 fn heir<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
     s.successor.filter(|pod| pod.controller == s.lease.controller)
 }
 
-/// Kept: a successor takes it, time ends it, or a person does.
+/// Plans a retained lease: a successor takes it, or the end of its time or a person releases it.
 pub(super) fn kept(s: &Situation<'_>) -> Step {
     if matches!(s.resource, ResourceFact::Mine(object, Removal::Asked) if object.is_owned()) {
-        // Made before its pod asked for this to be kept, and deleted with that pod, by nobody: the
-        // next one has no owner.
+        // The resource was made before the pod asked for retention, so the pod owns it and
+        // Kubernetes deleted it along with the pod, not a person; the next resource gets no owner
+        // reference.
         return Step::RemoveResource;
     }
     if let Some(successor) = heir(s) {
@@ -81,30 +82,31 @@ pub(super) fn kept(s: &Situation<'_>) -> Step {
     match (s.resource, s.lease.ends_at) {
         (ResourceFact::Mine(_, Removal::Asked), _) => Step::ReleaseKept,
         (ResourceFact::Mine(_, Removal::Swept), _) => {
-            let message = "the custom resource is deleted along with its namespace or definition; what it stands for is kept until somebody sets \
-                           waygate.dev/release to \"true\" on it";
+            let message = "the custom resource is being deleted along with its namespace or \
+                           definition; its address is retained until an operator sets the \
+                           annotation waygate.dev/release to \"true\" on it";
             Step::wait(Reason::ReleaseHeld, Patience::Person, message.to_owned())
         }
         (_, Some(end)) if end <= s.now => Step::End(EndReason::Expired),
-        // Its writer died before it wrote it, or somebody took it away by force: what people cannot
-        // see they cannot release.
+        // The writer died before the write, or a person removed the finalizer by force: without the
+        // resource no person could release the address.
         (ResourceFact::Absent, _) => {
             content(s).map_or(Step::End(EndReason::PodGone), Step::WriteResource)
         }
         (_, Some(end)) => Step::wait(
             Reason::Kept,
             Patience::Until(end),
-            format!("kept for a successor of the same name until {end}"),
+            format!("retained for a successor of the same name until {end}"),
         ),
         (_, None) => Step::wait(
             Reason::Kept,
             Patience::Idle,
-            "kept for a successor until its custom resource is deleted".to_owned(),
+            "retained for a successor until the custom resource is deleted".to_owned(),
         ),
     }
 }
 
-/// What the custom resource of a kept lease says; none where nothing is left to keep.
+/// Content of a retained lease's custom resource; none if the lease holds nothing.
 fn content(s: &Situation<'_>) -> Option<Content> {
     match &s.lease.request {
         Request::Eip(request) => {

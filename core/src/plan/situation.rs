@@ -1,4 +1,4 @@
-//! What the plan looks at.
+//! The planner's input.
 
 use crate::condition::Verdict;
 use crate::facts::{Eip, Eni, ForwardEntry};
@@ -13,117 +13,118 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-/// Everything known of one lease at one moment. The reads of pod and cloud began after the last
-/// answer to any of its operations; only what waits in a queue or is under way may have changed the
-/// cloud since `operations` was loaded.
+/// All facts about a lease at one moment. The reads of pod and cloud began after the last answer to
+/// any of its operations; only queued and sent operations may have changed the cloud since
+/// `operations` was loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// On whose behalf things are made.
+    /// Owner of what the lease makes in the cloud.
     pub owner: Owner,
-    /// The configuration switches leases of this kind on (`enableControllers`).
+    /// True if the configuration serves leases of this kind (`enableControllers`).
     pub served: bool,
-    /// The lease.
+    /// Lease to plan for, as claimed.
     pub lease: &'a Lease,
-    /// Its operations whose end is not known.
+    /// Operations of the lease whose outcome is not known.
     pub operations: &'a [Operation],
-    /// Why a queued change of it was not carried out, while its pod has not been told.
+    /// Rejection of a queued change, until the pod's condition reports it.
     pub rejection: Option<&'a Refused>,
-    /// Its pod, by a live read.
+    /// Pod of the lease, by a live read.
     pub pod: &'a PodFact,
-    /// The custom resource of its name.
+    /// Custom resource of the lease's name, by a live read.
     pub resource: &'a ResourceFact,
-    /// A pod of the same name with another UID, while the lease's own is gone.
+    /// Pod of the same name with another UID, while the lease's own pod is absent.
     pub successor: Option<&'a Successor>,
-    /// Where its EIP may come from, while it has none.
+    /// Sources of an EIP, while the lease has none.
     pub sources: &'a EipSources,
-    /// The cloud.
+    /// Results of the cloud reads.
     pub cloud: &'a CloudFacts,
-    /// Postgres' clock.
+    /// Present time, by Postgres' clock.
     pub now: Timestamp,
 }
 
-/// The pod of a lease, by a live read.
+/// Pod of a lease, by a live read.
 #[derive(Clone, Debug)]
 pub enum PodFact {
-    /// Its name is absent, or stands for another UID.
+    /// The name is absent, or belongs to a pod with another UID.
     Gone,
-    /// It is there.
+    /// The pod with the lease's UID is there.
     Here(Box<PodHere>),
 }
 
-/// A pod that is there.
+/// The planner's view of a pod that is there.
 #[derive(Clone, Debug)]
 pub struct PodHere {
-    /// Its IPv4 address.
+    /// IPv4 address of the pod; none until its sandbox has one.
     pub ip: Option<Ipv4Addr>,
-    /// Its node, once scheduled.
+    /// Node of the pod, once scheduled.
     pub node: Option<String>,
-    /// Phase `Succeeded` or `Failed`.
+    /// True in phase `Succeeded` or `Failed`.
     pub exited: bool,
-    /// It has a deletion timestamp.
+    /// True if the pod has a deletion timestamp.
     pub terminating: bool,
-    /// It has the readiness gate of the lease's kind.
+    /// True if the pod has the readiness gate of the lease's kind.
     pub gated: bool,
-    /// What it asks for now.
+    /// Desired address: the request that the annotations make now.
     pub asks: Asks,
-    /// What our condition on it says.
+    /// State of Waygate's condition on the pod; none if the pod has none.
     pub verdict: Option<Verdict>,
-    /// What our annotation on it says.
+    /// Value of Waygate's `allocated-…` annotation on the pod.
     pub announced: Option<String>,
 }
 
-/// A pod of the lease's name that is not the lease's.
+/// A pod of the lease's name that is not the lease's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Successor {
-    /// Its UID.
+    /// UID of the successor, `metadata.uid`.
     pub uid: PodUid,
-    /// `Kind/name` of its controller.
+    /// `Kind/name` of the successor's controller.
     pub controller: Option<String>,
-    /// What it asks for.
+    /// Request of the successor's annotations.
     pub request: Request,
 }
 
-/// What a pod asks for now.
+/// Desired address of a pod, as its annotations say now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asks {
-    /// This.
+    /// A valid request of this lease's kind.
     For(Box<Request>),
-    /// Nothing of this lease's kind.
+    /// No request of this lease's kind.
     Nothing,
-    /// Something that cannot be; why.
+    /// An invalid request, with the problems as text for people.
     Wrong(String),
 }
 
-/// The custom resource of the lease's name.
+/// Custom resource of the lease's name, by its owner.
 #[derive(Clone, Debug)]
 pub enum ResourceFact {
-    /// There is none.
+    /// No custom resource of the name exists.
     Absent,
-    /// It is this lease's.
+    /// Owned: written by this lease.
     Mine(Object, Removal),
-    /// It is a lease's that the store does not know any more: a write that came too late, by a
-    /// process that had lost its claim.
+    /// Orphaned: the store does not know its lease any more, since a worker that had lost its claim
+    /// wrote it late.
     Stray,
-    /// It is another lease's: of a former pod of this name, or kept for its controller's next one.
+    /// Written by another lease: a former pod's, or one retained for the next pod of another
+    /// controller.
     Another {
-        /// Whose, and what must happen, for people.
+        /// Owner, and what must happen, as text for people.
         what: String,
     },
-    /// It was not made by Waygate: another controller serves the pod, and has told it what its
-    /// condition and annotation say.
+    /// Foreign: another controller made it, serves the pod, and has set the pod's condition and
+    /// annotation.
     Foreign {
-        /// What it is, and what must happen, for people.
+        /// Maker, and what must happen, as text for people.
         what: String,
     },
 }
 
 impl ResourceFact {
-    /// Whether another controller made it.
+    /// True if another controller made the custom resource.
     pub fn is_foreign(&self) -> bool {
         matches!(self, Self::Foreign { .. })
     }
 
-    /// Whether its status shows an address.
+    /// True if the resource is this lease's and its status shows an address.
     pub fn shows_address(&self) -> bool {
         match self {
             Self::Absent | Self::Stray | Self::Another { .. } | Self::Foreign { .. } => false,
@@ -139,34 +140,33 @@ impl ResourceFact {
     }
 }
 
-/// What a person, or an uninstallation, has done to a custom resource.
+/// Deletion of a custom resource, by a person or along with its surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Nothing.
+    /// The resource is not being deleted.
     None,
-    /// It was deleted: what it stands for is to be released, once its pod is gone.
+    /// Requested by a person: the address is to be released, once its pod is gone.
     Asked,
-    /// It was deleted along with its namespace or its definition, which says nothing about what it
-    /// stands for.
+    /// Cascaded from the deletion of its namespace or its definition: no decision on the address.
     Swept,
 }
 
-/// A custom resource of either kind.
+/// Custom resource of either kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
-    /// Of an EIP lease.
+    /// PodEIP of an EIP lease.
     Eip(Box<PodEIP>),
-    /// Of a DNAT lease.
+    /// PodDNAT of a DNAT lease.
     Dnat(Box<PodDNAT>),
 }
 
 impl Object {
-    /// The pod it speaks of.
+    /// UID of the pod that the resource describes.
     pub fn pod_uid(&self) -> Option<&str> {
         self.metadata().annotations.as_ref()?.get(POD_UID_ANNOTATION).map(String::as_str)
     }
 
-    /// Whether a pod owns it, so that it is deleted along with that.
+    /// True if a pod owns the resource, so that Kubernetes deletes it along with the pod.
     pub fn is_owned(&self) -> bool {
         self.metadata().owner_references.iter().flatten().any(|owner| owner.kind == "Pod")
     }
@@ -179,40 +179,40 @@ impl Object {
     }
 }
 
-/// What reads of the cloud showed; only what the lease refers to was read.
+/// Results of the cloud reads; only what the lease refers to was read.
 #[derive(Clone, Debug, Default)]
 pub struct CloudFacts {
-    /// The lease's EIP, or the given one it asks for.
+    /// EIP of the lease, or the given EIP that its pod names.
     pub eip: Seen<Eip>,
     /// EIPs that carry the lease's tag; read only while an allocation is unresolved.
     pub tagged: Vec<Eip>,
-    /// EIPs that carry the tag of the pool the pod asks for; read only while the lease has none.
+    /// EIPs that carry the tag of the pod's EIP pool; read only while the lease has none.
     pub pool: Vec<Eip>,
-    /// The interface that owns the pod's IP.
+    /// Interface that owns the pod's IP.
     pub eni: Seen<Eni>,
-    /// All entries of the gateway on which the lease's ports stand.
+    /// All entries of the gateway on which the lease's ports lie.
     pub entries: Vec<ForwardEntry>,
-    /// That gateway.
+    /// State of that gateway, from earlier reads and refusals.
     pub gateway: GatewayFact,
-    /// Leases named by entries that are in our way and that the store knows: their own claimants
-    /// will delete them.
+    /// Leases that blocking entries name and that the store knows: the claim holders of those
+    /// leases will delete the entries.
     pub known_leases: BTreeSet<LeaseId>,
 }
 
-/// A thing that was looked for.
+/// Result of looking for one resource in the cloud.
 #[derive(Clone, Debug, Default)]
 pub enum Seen<T> {
-    /// Not looked for.
+    /// No read was needed or made.
     #[default]
     NotRead,
-    /// The cloud says there is none.
+    /// The read showed no such resource.
     Absent,
-    /// There it is.
+    /// The read showed the resource.
     There(T),
 }
 
 impl<T> Seen<T> {
-    /// What a read gave.
+    /// Turns the result of a read into an observation.
     pub fn from_read(value: Option<T>) -> Self {
         value.map_or(Self::Absent, Self::There)
     }

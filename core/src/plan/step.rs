@@ -1,4 +1,4 @@
-//! What the plan can say.
+//! The planner's output.
 
 use super::situation::{Object, Successor};
 use crate::change::{Answer, Change};
@@ -12,157 +12,160 @@ use crate::retry::Patience;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
-/// One step. Decisions on the lease, then changes in the cloud, then writes to the cluster, then
-/// waiting.
+/// The next step of a lease. Variants in this order: decisions on the lease, changes in the cloud,
+/// writes to the cluster, waits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// The pod of a head start is there: phase `wanted`.
+    /// Moves an announced lease to phase provisioning, since its pod is there.
     Want,
-    /// Nothing is left of it: the row goes.
+    /// Deletes the lease's row: the cloud and the cluster hold nothing of the lease any more.
     Forget,
-    /// Phase `ending`, for good.
+    /// Moves the lease to phase releasing, for good.
     End(EndReason),
-    /// The pod asks for something else that the lease can become.
+    /// Takes over a changed request that the lease can follow.
     Adjust(Box<Request>),
-    /// Phase `kept`: nothing points anywhere, and a successor may come within so many seconds, or
-    /// ever.
+    /// Moves the lease to phase retained: everything is unbound; the retention ends after this many
+    /// seconds, or never.
     Keep(Option<u64>),
-    /// The pod is gone; its entries stand for a while, for a successor to take them over.
+    /// Begins the handover: the pod is gone, and the entries stay a while for a successor.
     Part,
-    /// A kept lease, or one whose entries stand, becomes the successor's.
+    /// Transfers a retained lease, or one in handover, to the successor.
     Succeed(Box<Successor>),
-    /// A person deleted the custom resource of a kept lease: phase `ending`, unless suspiciously
-    /// many go at once.
+    /// Releases a retained lease whose custom resource a person deleted, unless suspiciously many
+    /// are deleted at once.
     ReleaseKept,
-    /// Names an EIP that was not bought for it as the lease's: the first of these that no other
-    /// lease has; the wait is for where all have one.
+    /// Adopts an EIP that was not allocated for the lease: the first in the list that no other
+    /// lease has; the wait applies if all are in use.
     TakeEip(Vec<(AllocationId, Ipv4Addr)>, Wait),
-    /// Asks the older pod that holds the given EIP to give it up, for good.
+    /// Preempts the older pod that has the given EIP, for good.
     TakeOver(AllocationId),
-    /// Takes the PrePaid EIP that this lease, on its way out, leaves unused.
+    /// Adopts the reusable prepaid EIP of this lease, which is in phase releasing.
     TakeSpare(LeaseId),
-    /// The lease's EIP is proven gone.
+    /// Removes the EIP from the lease: proven gone, or not bound here any more.
     ForgetEip,
-    /// Reserves all ports on one EIP, gateways of this zone first.
+    /// Reserves all ports on one EIP, gateways of the given zone first.
     ReservePorts {
-        /// The pod's zone.
+        /// Zone of the pod's interface.
         zone: ZoneId,
     },
-    /// Somebody else's entry stands on these ports: nobody is given them, and the lease reserves
-    /// others for those it had among them.
+    /// Marks ports that a foreign entry occupies, so that no lease is given them; the lease
+    /// reserves others for those it had among them.
     MarkForeign(PortSpan),
-    /// Records the entry that a read showed on a run of ports.
+    /// Records the entry that a read showed on a port range.
     NoteEntry(PortKey, ForwardEntryId),
-    /// The entry of a run of ports is proven gone: the ports are quiet for a while, then free.
+    /// Starts the cooldown of a port range whose entry is proven gone; the ports are free
+    /// afterwards.
     QuietPort(PortKey),
-    /// Its gateway has no room for all its entries: from here on it gives back what it has there,
-    /// to start anew elsewhere.
+    /// Marks the lease as vacating, since its gateway has no room for all entries: everything is
+    /// given back there and reserved anew elsewhere.
     Spill,
-    /// From here on something may be bound or forwarded to this address.
+    /// Sets the target; from this step on something may be bound or forwarded to the address.
     SetTarget(Target),
-    /// Nothing is bound or forwarded any more, and nothing can be.
+    /// Clears the target, since nothing is bound or forwarded any more, and nothing can be.
     ClearTarget,
-    /// Becomes the one lease that writes the custom resource of this name.
+    /// Makes the lease the only writer of the custom resource of its name.
     ClaimResource,
-    /// Its custom resource is gone: another lease may write one of this name.
+    /// Frees the custom resource's name for another lease: the resource is gone.
     YieldResource,
-    /// A published address did not show in a definite read; the next read decides.
+    /// Counts a definite read that did not show a published address; the next read decides.
     Doubt,
 
-    /// Asks for a change, as a new operation.
+    /// Asks the cloud for a change, as a new operation.
     Change {
-        /// What is changed: at most one unresolved operation stands on it.
+        /// Resource that is changed: at most one unresolved operation exists for it.
         resource: String,
-        /// The change.
+        /// Change to send, with all its parameters.
         change: Change,
     },
-    /// Puts changes of forward entries into the queue of their gateway's lane, each as a new
-    /// operation.
+    /// Queues changes of forward entries at their gateway, each as a new operation; the gateway
+    /// sender sends them.
     Queue {
-        /// The gateway.
+        /// Gateway whose sender sends the changes.
         gateway: NatGatewayId,
-        /// The changes: of different entries, so that none contradicts another.
+        /// Changes of different entries, so that no change contradicts another.
         asks: Vec<Ask>,
     },
-    /// Takes an operation back that waits in a queue: it is not wanted any more.
+    /// Takes back a queued operation that is not wanted any more.
     Unqueue(Uuid),
-    /// Puts an unresolved operation back into its gateway's queue: same token, same parameters.
+    /// Puts an unanswered operation back into its gateway's queue: same token, same parameters.
     Requeue(Uuid),
-    /// Sends an unresolved operation again: same token, same parameters.
+    /// Sends an unanswered operation again: same token, same parameters.
     Resend(Uuid),
-    /// A read shows how an operation ended.
+    /// Settles an operation whose outcome reads have shown.
     Settle {
-        /// Which.
+        /// ID of the operation.
         operation: Uuid,
-        /// How.
+        /// Outcome that the reads prove.
         outcome: Outcome,
-        /// What the read showed in place of the lost answer.
+        /// Content of the lost answer, as far as the read showed it.
         answer: Option<Answer>,
     },
-    /// A read after its fence shows no effect of an operation; the second makes it void.
+    /// Counts a read after the fence that showed no effect of an operation; the second makes the
+    /// operation void.
     Miss(Uuid),
 
     /// Writes the custom resource with finalizer and spec, before anything is bound or forwarded.
     WriteResource(Content),
-    /// Custom resource status, pod annotation, pod condition True, in this order.
+    /// Writes custom resource status, pod annotation and pod condition True, in this order.
     Publish(Publication),
-    /// Custom resource status, pod annotation and condition taken back, in this order.
+    /// Takes back custom resource status, pod annotation and condition, in this order.
     Withdraw(Withdrawal),
-    /// The same for entries that a gateway does not show any more; unless many of its pods are told
-    /// so at once.
+    /// Withdraws for entries that a gateway does not show any more, under the loss limit: not if
+    /// many of its pods lose their entries at once.
     WithdrawLost(Withdrawal),
     /// Takes the finalizer off the custom resource and deletes it.
     RemoveResource,
 
-    /// Tells the pod why a queued change was not carried out, and waits as the refusal asks.
+    /// Reports the rejection of a queued change in the pod's condition, and waits as the rejection
+    /// says.
     Report(Refused),
-    /// Nothing can be done now.
+    /// Waits: no other step is possible now.
     Wait(Wait),
 }
 
 impl Step {
-    /// A wait that shows in the pod's condition.
+    /// Builds a wait that shows in the pod's condition.
     pub fn wait(reason: Reason, patience: Patience, message: String) -> Self {
         Self::Wait(Wait { reason, message, patience })
     }
 }
 
-/// Why a lease ends.
+/// Reason why a lease enters phase releasing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// Its pod is gone, by a live read.
+    /// A live read showed that the pod is gone.
     PodGone,
-    /// Its pod succeeded or failed.
+    /// The pod has succeeded or failed.
     PodExited,
-    /// Its pod asks for nothing of the kind any more.
+    /// The pod does not ask for an address of the kind any more.
     NotRequested,
-    /// Its pod, or the successor it was kept for, asks for what this lease cannot become.
+    /// The pod, or the successor of a retained lease, asks for what this lease cannot become.
     RequestChanged,
-    /// It was kept as long as it was asked to be.
+    /// The retention time is over.
     Expired,
 }
 
-/// What a custom resource should say.
+/// Desired content of a custom resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// Of an EIP lease.
+    /// PodEIP of an EIP lease.
     Eip {
-        /// Its spec.
+        /// Desired spec of the PodEIP.
         spec: PodEipSpec,
-        /// Its status; none until it works.
+        /// Desired status; none until the EIP works.
         status: Option<Box<PodEipStatus>>,
     },
-    /// Of a DNAT lease.
+    /// PodDNAT of a DNAT lease.
     Dnat {
-        /// Its spec.
+        /// Desired spec of the PodDNAT.
         spec: Box<PodDnatSpec>,
-        /// Its status; none until it works.
+        /// Desired status; none until all entries work.
         status: Option<PodDnatStatus>,
     },
 }
 
 impl Content {
-    /// Whether the object's spec says this.
+    /// True if the object's spec equals this one.
     pub fn spec_is(&self, object: &Object) -> bool {
         match (self, object) {
             (Self::Eip { spec, .. }, Object::Eip(object)) => *spec == object.spec,
@@ -171,7 +174,7 @@ impl Content {
         }
     }
 
-    /// Whether the object says this, spec and status; times in the status aside.
+    /// True if the object's spec and status equal these; times in the status do not count.
     pub fn is(&self, object: &Object) -> bool {
         self.spec_is(object)
             && match (self, object) {
@@ -189,27 +192,27 @@ impl Content {
     }
 }
 
-/// An address that works, for everyone to read.
+/// A proven address, in all places where it is published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
-    /// The custom resource.
+    /// Content of the custom resource.
     pub content: Content,
     /// Value of the pod's `allocated-…` annotation.
     pub annotation: String,
-    /// Reason of the condition, which is True.
+    /// Reason of the condition, whose status is True.
     pub reason: Reason,
-    /// Message of the condition.
+    /// Message of the condition, with the address.
     pub message: String,
 }
 
-/// What is said when an address is taken back.
+/// Condition that goes with the withdrawal of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Status of the condition: True only where the pod asks for nothing.
+    /// Status of the condition: True only if the pod asks for no address.
     pub status: bool,
-    /// Its reason.
+    /// Reason of the condition.
     pub reason: Reason,
-    /// Its message.
+    /// Message of the condition.
     pub message: String,
 }
 
@@ -227,13 +230,13 @@ impl Withdrawal {
     }
 }
 
-/// Why nothing can be done now.
+/// A wait of the lease, with its reason and its back-off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// For programs.
+    /// Reason of the wait, for programs.
     pub reason: Reason,
-    /// For people.
+    /// Message for people, with what is awaited and what the reader can do.
     pub message: String,
-    /// When to look again.
+    /// Back-off curve until the next look.
     pub patience: Patience,
 }

@@ -1,4 +1,4 @@
-//! Where an address points: the network interface behind the pod's IP.
+//! Targets: the network interface behind the pod's IP.
 
 use super::situation::PodHere;
 use super::step::Step;
@@ -6,12 +6,13 @@ use crate::condition::Reason;
 use crate::retry::Patience;
 use std::net::Ipv4Addr;
 
-/// The cloud does not show an interface with the pod's IP yet.
+/// Waits until the cloud shows an interface with the pod's IP.
 pub(super) fn waiting_for_interface(pod: &PodHere, ip: Ipv4Addr, what: &str) -> Step {
     let node = pod.node.as_deref().unwrap_or("?");
     let message = format!(
-        "{what} waits for the network interface of pod IP {ip} on node {node}: the cloud does not show one yet; nodes whose pods have no \
-         address in the VPC (virtual nodes, overlay networks) are not supported"
+        "{what} waits for the network interface of pod IP {ip} on node {node}: the cloud does not \
+         show one yet; nodes whose pods have no address in the VPC (virtual nodes, overlay \
+         networks) are not supported"
     );
     Step::wait(Reason::WaitingForInterface, Patience::Poll, message)
 }

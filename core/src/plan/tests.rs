@@ -1,4 +1,4 @@
-//! One decision, one test: a scene of everything known, and the step that follows from it.
+//! Tests of the plan, one decision each: a scene with all facts, and the step that follows.
 
 mod dnat;
 mod eip;
@@ -38,7 +38,7 @@ const LEASE: LeaseId = LeaseId(Uuid::from_u128(1));
 const OWNER: Owner = Owner { store: Uuid::from_u128(2), cluster: Uuid::from_u128(3) };
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// Everything known of one lease.
+/// All facts about a lease.
 #[derive(Clone)]
 struct Scene {
     served: bool,
@@ -52,7 +52,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A new lease of a running pod that asks for just that.
+    /// A new lease of a running pod, with that pod's request.
     fn new(request: Request) -> Self {
         let lease = Lease {
             id: LEASE,
@@ -120,7 +120,7 @@ impl Scene {
         })
     }
 
-    /// The same with something else in it.
+    /// A copy of the scene after `change`.
     fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut scene = self.clone();
         change(&mut scene);
@@ -134,7 +134,7 @@ impl Scene {
         }
     }
 
-    /// The operation whose answer was lost, a minute before its fence.
+    /// The scene with an operation whose answer was lost, a minute before its fence.
     fn unresolved(&self, change: Change) -> Self {
         let operation = Operation {
             id: Uuid::from_u128(9),
@@ -148,7 +148,7 @@ impl Scene {
         self.with(|s| s.operations = vec![operation])
     }
 
-    /// The custom resource stands as `publication` says, and so do annotation and condition.
+    /// The scene after the planned publication: custom resource, annotation, condition and phase.
     fn published(&self) -> Self {
         let Step::Publish(publication) = self.next() else {
             panic!("nothing to publish: {:?}", self.next())
@@ -170,7 +170,7 @@ fn told(publication: &Publication) -> Verdict {
     }
 }
 
-/// Our custom resource with this content.
+/// Owned custom resource with this content.
 fn resource(content: &Content) -> ResourceFact {
     let annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
     let object = match content {
@@ -225,7 +225,7 @@ fn eni() -> Eni {
     }
 }
 
-/// The lease's EIP in the cloud.
+/// EIP of the lease, as the cloud shows it.
 fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
     Eip {
         allocation_id: AllocationId::new("eip-1"),
@@ -250,8 +250,8 @@ fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
     }
 }
 
-/// A pod whose EIP is allocated (or given), aimed at it and shown by the cloud as `shown`; its
-/// custom resource is written.
+/// A pod whose EIP is allocated (or given), targeted at the pod and shown by the cloud as `shown`;
+/// the custom resource is written.
 fn bound(request: Request, shown: Eip) -> Scene {
     let mut scene = Scene::new(request);
     let ours = matches!(
@@ -268,17 +268,17 @@ fn bound(request: Request, shown: Eip) -> Scene {
     scene
 }
 
-/// The same, working.
+/// A pod whose EIP works, not published yet.
 fn in_use(request: Request) -> Scene {
     bound(request, eip(EipStatus::InUse, Some(POD_IP)))
 }
 
-/// The reason of a wait.
+/// Reason of a wait; none for other steps.
 fn waits(step: &Step) -> Option<Reason> {
     if let Step::Wait(Wait { reason, .. }) = step { Some(*reason) } else { None }
 }
 
-/// The action of a change.
+/// API action of the first change; none for other steps.
 fn action(step: &Step) -> Option<&'static str> {
     match step {
         Step::Change { change, .. } => Some(change.action()),
@@ -308,7 +308,7 @@ fn a_pod_that_is_terminating_is_given_nothing_new() {
         let scene = Scene::new(request).with(|s| s.pod().terminating = true);
         assert_eq!((waits(&scene.next()), scene.lease.kind), (Some(Reason::PodTerminating), kind));
     }
-    // What it has, it keeps, also while the cloud does not show it: Ready False would end its
+    // The pod keeps what it has, also while the cloud does not show it: Ready False would end its
     // drain.
     let scene = in_use(auto()).published().with(|s| {
         s.pod().terminating = true;

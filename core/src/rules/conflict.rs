@@ -1,32 +1,32 @@
-//! What it means for a lease that a unique constraint of the store said no: another lease holds the
-//! thing.
+//! Conflicts: another lease holds what a unique constraint of the store gives to one lease only.
 
 use crate::condition::Reason;
 use crate::lease::Constraint;
 use crate::plan::Wait;
 use crate::retry::Patience;
 
-/// What the lease waits for; none where the conflict is not one that another lease's end resolves.
+/// Wait of a lease after a conflict; none if the end of another lease does not resolve it.
 pub fn wait_for(constraint: Constraint) -> Option<Wait> {
     let (reason, message) = match constraint {
         Constraint::BoundIp | Constraint::ForwardedPort => (
             Reason::PrivateIpTaken,
-            "the pod's IP is still bound to a former pod's address, which is being taken from it",
+            "the pod's IP is still bound to a former pod's address, which is being unbound",
         ),
         Constraint::LeaseOfPod => {
-            (Reason::Kept, "the successor has a lease of its own that is ending")
+            (Reason::Kept, "the successor has a lease of its own, which is being released")
         }
         Constraint::CustomResource => (
             Reason::ResourceTaken,
-            "the custom resource of this name is still held by a former pod's address",
+            "the custom resource of this name still describes a former pod's address; it is free \
+             once that address is released",
         ),
         Constraint::HeldEip | Constraint::KeptLease | Constraint::OpenOperation => return None,
     };
     Some(Wait { reason, message: message.to_owned(), patience: Patience::Poll })
 }
 
-/// Whether a former pod's forward entries stand in the way: what takes them away then goes before
-/// everything else that waits.
+/// True if a former pod's forward entries are in the way; their removal then goes before all other
+/// queued changes.
 pub fn expedites_removal(constraint: Constraint) -> bool {
     constraint == Constraint::ForwardedPort
 }

@@ -1,14 +1,14 @@
-//! The rules around the plan: what is read for it, and what an answer, a conflict or a wait means
-//! for the lease and its pod.
+//! Rules around the plan: which reads it needs, and what an answer, a conflict or a wait means for
+//! the lease and its pod.
 //!
 //! ```text
-//! lease ─▶ reads ─▶ Situation ─▶ plan::next ─▶ Step ─▶ (worker) ─┬▶ response, conflict, reservation ─▶ what to record, what to wait for
-//!                                                               ├▶ publishing ─▶ writes to the cluster, in order
-//!                                                               └▶ report, retry ─▶ what the pod is told, when to look again
+//! lease ─▶ reads ─▶ plan ─▶ (worker) ─┬▶ response, conflict, reservation ─▶ records and waits
+//!                                     ├▶ publishing ─▶ writes to the cluster, in order
+//!                                     └▶ report, retry ─▶ condition or event, next look
 //! ```
 //!
 //! Pure, as the plan is: the worker carries out what these functions return, and the model that
-//! proves the protocol calls the same ones.
+//! proves the protocol calls the same functions.
 
 pub mod conflict;
 pub mod publishing;

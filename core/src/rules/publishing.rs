@@ -1,51 +1,51 @@
-//! The writes that show an address or take it back, in the order in which others look: custom
-//! resource status, then annotation (which wakes OpenKruiseGame), then the condition. Taken back in
-//! the same order, so that an address that is about to stop working is not read.
+//! Writes that publish or withdraw an address, in the order in which clients read: custom resource
+//! status, then the annotation (which wakes OpenKruiseGame), then the condition. Withdrawn in the
+//! same order, so that no client reads an address that is about to stop working.
 
 use crate::condition::{Reason, Verdict};
 use crate::lease::Phase;
 use crate::plan::{Content, PodFact, Publication, ResourceFact, Withdrawal};
 
-/// One write. A list of these is carried out in its order, and ends where one finds that its object
-/// has changed.
+/// A write to the cluster or to the lease. A list of writes is carried out in order, and ends at
+/// the first whose object has changed meanwhile.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// The custom resource's status; none clears it.
+    /// Status of the custom resource; none clears it.
     Status(Option<Content>),
-    /// The pod's `allocated-…` annotation; none removes it.
+    /// Pod's `allocated-…` annotation; none removes it.
     Annotation(Option<String>),
-    /// The pod's condition.
+    /// Condition of the pod for the lease's kind.
     Condition(Verdict),
-    /// An event of the pod.
+    /// Kubernetes event about the pod.
     Event(Event),
-    /// The lease's phase.
+    /// New phase of the lease.
     Phase(Phase),
 }
 
-/// An event of a pod.
+/// Kubernetes event about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `Normal` or `Warning`.
+    /// Event type: `Normal` or `Warning`.
     pub kind: EventKind,
-    /// CamelCase.
+    /// Reason of the event, in CamelCase.
     pub reason: &'static str,
-    /// For people.
+    /// Message of the event, for people.
     pub message: String,
 }
 
-/// Kubernetes' two types of events.
+/// The two types of Kubernetes events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// `Normal`.
+    /// Event type `Normal`, for information.
     Normal,
-    /// `Warning`.
+    /// Event type `Warning`, for a lost address.
     Warning,
 }
 
-/// Reason of the event that tells of an address that has begun to work.
+/// Reason of the event about an address that has begun to work.
 const ADDRESS_READY: &str = "AddressReady";
 
-/// Shows an address. What stands already is not written again.
+/// Writes that publish an address; an object that shows it already is not written again.
 pub fn publication(
     phase: Phase,
     pod: &PodFact,
@@ -66,6 +66,7 @@ pub fn publication(
     };
     writes.extend((!announced).then(|| Write::Annotation(Some(publication.annotation.clone()))));
     writes.extend((!answered).then_some(Write::Condition(condition)));
+    // After the writes that it stands for: a worker that dies in between publishes again.
     writes.push(Write::Phase(Phase::Held));
     if phase != Phase::Held {
         let message = publication.message.clone();
@@ -78,8 +79,8 @@ pub fn publication(
     writes
 }
 
-/// Takes an address back. A pod that has exited is left as it is, and one that is terminating keeps
-/// its condition: Ready False would end its drain.
+/// Writes that withdraw an address. A pod that has exited is left alone, and a terminating pod
+/// keeps its condition: Ready False would end its drain.
 pub fn withdrawal(
     phase: Phase,
     pod: &PodFact,
@@ -110,6 +111,7 @@ pub fn withdrawal(
             message: withdrawal.message.clone(),
         }));
     }
+    // Last: the claim holder that follows a dead worker finds phase bound, and withdraws again.
     if phase == Phase::Held {
         writes.push(Write::Phase(Phase::Wanted));
     }

@@ -1,4 +1,4 @@
-//! What is read of the cloud for one lease, and how fresh a shared list must be.
+//! Reads of the cloud for one lease, and the age limit of shared lists.
 
 use super::timing::{POLLED_LIST, RESTING_LIST};
 use crate::change::Change;
@@ -13,22 +13,23 @@ use crate::request::{EipRequest, EipSource, Request};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// The reads that a lease's plan needs; each is none where it is not needed.
+/// Reads that a lease's plan needs; each is none or false where it is not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloudReads<'a> {
-    /// The EIP that the lease has, or the one its pod names.
+    /// EIP that the lease has, or the one that its pod names.
     pub eip: Option<&'a AllocationId>,
-    /// The EIPs that carry the lease's tag: the effect of an allocation whose answer was lost.
+    /// True to read the EIPs that carry the lease's tag: the effect of an allocation whose answer
+    /// was lost.
     pub tagged: bool,
-    /// The EIPs of the pool that the pod takes one from.
+    /// Name of the EIP pool that the pod takes an EIP from.
     pub pool: Option<&'a str>,
-    /// The interface that owns the pod's address.
+    /// Pod's address, to find the interface that owns it.
     pub interface: Option<Ipv4Addr>,
-    /// The entries of the gateway on which the lease's ports stand.
+    /// Gateway on which the lease's ports lie, to read its entries.
     pub entries: Option<&'a NatGatewayId>,
 }
 
-/// What must be read for this lease.
+/// Reads that this lease needs now.
 pub fn needed<'a>(lease: &'a Lease, operations: &[Operation], pod: &PodFact) -> CloudReads<'a> {
     let source = match &lease.request {
         Request::Eip(EipRequest { source, .. }) if lease.eip.is_none() => Some(source),
@@ -51,14 +52,14 @@ pub fn needed<'a>(lease: &'a Lease, operations: &[Operation], pod: &PodFact) -> 
     }
 }
 
-/// The pod's address, while it is there.
+/// IPv4 address of the pod; none if the pod is gone or has none yet.
 pub fn pod_ip(pod: &PodFact) -> Option<Ipv4Addr> {
     if let PodFact::Here(here) = pod { here.ip } else { None }
 }
 
-/// How old a list of entries may be that this lease shares with others: lists are long, and leases
-/// at a busy gateway many. Zero: one of its own, since an answer was lost or a read was doubted,
-/// and the next read decides. `reason` is what the lease waited for last.
+/// Greatest age of an entry list that this lease shares with others: lists are long, and a busy
+/// gateway has many leases. Zero asks for a list of its own: an answer was lost or a read was
+/// missed, and the next read decides. `reason` is the reason of the lease's last wait.
 pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str>) -> Duration {
     let only_queued = operations.iter().all(|operation| operation.sending == Sending::Queued);
     let polls = [Reason::EntriesPending, Reason::PortForwardedElsewhere]
@@ -71,12 +72,12 @@ pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str
     }
 }
 
-/// The entries of a gateway that are not this store's.
+/// Foreign entries of a gateway: not made by this store, in any cluster.
 pub fn foreign_entries(owner: Owner, entries: &[ForwardEntry]) -> Vec<&ForwardEntry> {
     entries.iter().filter(|entry| !owner.shares_store(&entry.name)).collect()
 }
 
-/// The ports that these entries occupy on the given addresses.
+/// External ports that these entries occupy on the given EIPs.
 pub fn occupied_ports(
     entries: &[&ForwardEntry],
     eips: &[(&AllocationId, Ipv4Addr)],

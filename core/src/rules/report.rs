@@ -1,35 +1,35 @@
-//! Whether a pod is told what it waits for.
+//! Reports of a wait: by condition, by event, or not at all.
 
 use crate::condition::{Reason, Verdict};
 use crate::lease::Phase;
 use crate::plan::{PodFact, PodHere, ResourceFact};
 use crate::retry::Patience;
 
-/// What a wait is told by.
+/// Form in which a wait is reported to the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Nothing.
+    /// No report: the pod already says so, or the wait is not worth one.
     Nothing,
-    /// An event alone: the pod stays ready.
+    /// An event only: the condition stays as it is.
     Event,
-    /// The pod's condition.
+    /// The pod's condition only.
     Condition,
-    /// The pod's condition, and an event beside it.
+    /// The pod's condition, with an event beside it.
     ConditionAndEvent,
 }
 
-/// What the lease waited for before.
+/// Previous wait of the lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Before<'a> {
-    /// The reason of its last wait.
+    /// Reason of the last wait.
     pub reason: Option<&'a str>,
-    /// How often in a row a queued change of it was refused.
+    /// Number of refusals in a row of a queued change.
     pub refusals: i32,
 }
 
-/// How the pod is told of a wait. Not where it is terminating (Ready False would end its drain) or
-/// has exited, not where all is well, and not of the short waits that are over before anyone has
-/// read of them.
+/// Decides how the pod hears of a wait. No report goes to a pod that is terminating (Ready False
+/// would end its drain) or has exited, nor for an idle lease, nor for short waits that are over
+/// before a person has read of them.
 pub fn of_wait(
     phase: Phase,
     pod: &PodFact,
@@ -47,12 +47,13 @@ pub fn of_wait(
         return Report::Nothing;
     }
     if phase == Phase::Held || resource.is_foreign() {
-        // Its address works, and something else does not: only a withdrawal sets the condition back
-        // to False. Or another controller serves the pod, whose word its condition is.
+        // The address works and something else does not: only a withdrawal sets the condition back
+        // to False. Beside a foreign custom resource the condition is the other controller's.
         return if before.reason == Some(&told.reason) { Report::Nothing } else { Report::Event };
     }
     let new =
         pod.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
+    // No event for a missing IP, with which every pod starts.
     if new && !patience.is_short() && told.reason != Reason::WaitingForPodIp.as_str() {
         return Report::ConditionAndEvent;
     }
@@ -61,7 +62,7 @@ pub fn of_wait(
 
 fn is_lasting(pod: &PodHere, before: Before<'_>, patience: Patience, told: &Verdict) -> bool {
     match patience {
-        // It is asked for once more; why it was refused is what people want to read.
+        // A rejected change is queued again; the reason of its rejection is more useful to people.
         Patience::Turn if before.refusals > 0 => false,
         Patience::Poll | Patience::Turn => {
             before.reason == Some(&told.reason) || pod.verdict.is_none()

@@ -1,4 +1,4 @@
-//! What a pod waits for whose ports could not be reserved.
+//! Waits of a pod whose ports could not be reserved.
 
 use crate::condition::Reason;
 use crate::config::Gateway;
@@ -7,21 +7,21 @@ use crate::lease::Reserved;
 use crate::plan::Wait;
 use crate::retry::Patience;
 
-/// Where ports were looked for.
+/// Extent of a search for free ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Searched<'a> {
-    /// The gateways that serve the pod's namespace.
+    /// Gateways that serve the pod's namespace.
     pub gateways: &'a [&'a Gateway],
-    /// All gateways of the configuration: those that a lease's ports stand on may serve other
-    /// namespaces by now.
+    /// All gateways of the configuration: the gateway of a lease's ports may serve other namespaces
+    /// by now.
     pub configured: &'a [Gateway],
-    /// The EIPs that were tried, in groups.
+    /// EIPs that were tried, in groups of equal preference.
     pub candidates: &'a [Vec<AllocationId>],
-    /// How many ports the pod asks for.
+    /// Number of ports that the pod asks for.
     pub ports: usize,
 }
 
-/// What the lease waits for; none where it has its ports.
+/// Wait of the lease after the search; none if its ports are reserved.
 pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
     let gateways = listed(searched.gateways.iter().copied());
     let (reason, message) = match reserved {
@@ -29,13 +29,15 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
         Reserved::NoRoom if searched.candidates.is_empty() => (
             Reason::GatewayUnavailable,
             format!(
-                "none of the pool's NAT gateways is there, takes changes and has an EIP that may be used: {gateways}"
+                "no NAT gateway of the pool exists, takes changes and has a usable EIP; check them \
+                 in the console and in natGwPool: {gateways}"
             ),
         ),
         Reserved::NoRoom => (
             Reason::NoFreePort,
             format!(
-                "no EIP of {gateways} has {} free ports ({} looked at); add EIPs or widen the port range, or wait until others are freed",
+                "no EIP of {gateways} has {} free ports ({} checked); add EIPs or widen the port \
+                 range, or wait until ports are freed",
                 searched.ports,
                 searched.candidates.iter().map(Vec::len).sum::<usize>(),
             ),
@@ -45,8 +47,9 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
                 searched.configured.iter().filter(|gateway| full.contains(&gateway.nat_gateway_id)),
             );
             let message = format!(
-                "no gateway of the pool has room for the pod's forward entries, and those that have the ports are at their quota ({full}); \
-                 raise it (natgw_quota_dnat_entry_num) or add a gateway, or wait until others are freed"
+                "no gateway of the pool has room for the pod's forward entries, and those with \
+                 free ports are at their quota ({full}); raise it (natgw_quota_dnat_entry_num) or \
+                 add a gateway, or wait until entries are freed"
             );
             (Reason::QuotaExceeded, message)
         }
@@ -54,7 +57,7 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
     Some(Wait { reason, message, patience: Patience::Event })
 }
 
-/// Entries of the pool as people are told of them.
+/// Gateways by the names that messages use, separated by commas.
 fn listed<'a>(gateways: impl Iterator<Item = &'a Gateway>) -> String {
     gateways.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,8 +1,8 @@
-//! What a failed change means for its operation, and for the lease that asked.
+//! Consequences of a failed change for its operation, and for the lease that asked.
 //!
 //! ```text
-//! claimant:  settle? ─▶ learn? ─▶ nothing more, or await the fence? ─▶ reject
-//! sender:    requeue, or learn? ─▶ reject? ─▶ settle, or await the fence? ─▶ mark unanswered
+//! claim holder:    settle? ─▶ learn? ─▶ done, or await the fence? ─▶ reject
+//! gateway sender:  requeue, or learn? ─▶ reject? ─▶ settle, or await the fence? ─▶ mark unanswered
 //! ```
 
 use super::timing::FENCE;
@@ -13,50 +13,50 @@ use crate::retry::Patience;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// A change that is refused this often because its gateway is busy has something of its own, and
-/// one that finds no permit this often waits long: from then on its lease hears of it.
+/// Limit of busy retries. A change that its gateway refuses as busy this often has a problem of its
+/// own, and a change that finds no permit this often waits long: from then on the lease reports it.
 pub const MOST_BUSY_RETRIES: i32 = 3;
 
-/// What is to be recorded of a failure. A list of these is carried out in its order.
+/// A record of a failed change, in the store. A list of records is carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Back into its gateway's queue, in its place; its lease is not told. Only the sender that
-    /// holds the gateway's lock may do so: where it has lost the lock, [`after_busy_retries`] says
-    /// what is recorded instead.
+    /// Puts the operation back into its gateway's queue, in its place, without a report. Only the
+    /// gateway sender that holds the gateway lock may do so; without the lock,
+    /// [`after_busy_retries`] gives the records instead.
     Requeue,
-    /// The operation has ended.
+    /// Settles the operation with this outcome.
     Settle(Outcome, LeaseEffect),
-    /// The plan can go by what the refusal told.
+    /// Records a fact from the refusal that the plan can use.
     Learn(Lesson),
-    /// The operation stays open until no earlier send of it can arrive any more.
+    /// Keeps the operation open until its fence, when no earlier send can arrive any more.
     AwaitFence,
-    /// The operation stays open, and its lease finds out what became of it.
+    /// Keeps the operation open as unanswered; the lease's plan finds out the outcome by a read.
     MarkUnanswered,
-    /// The lease tells its pod, and tries again later.
+    /// Records a rejection, which the lease reports to its pod before it tries again.
     Reject(Refused),
 }
 
-/// What the end of an operation means for what its lease holds.
+/// Effect of a settled operation on what its lease holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseEffect {
-    /// What the answer says.
+    /// No effect beyond the content of the answer.
     Plain,
     /// The lease's EIP, or its binding, is proven gone.
     EipGone,
 }
 
-/// What a refusal tells beyond the operation.
+/// A fact that a refusal proves beyond its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lesson {
-    /// The address that a former pod had is not to be had again.
+    /// The cloud does not give the former address back.
     AddressNotReclaimable,
     /// The gateway takes no more entries.
     GatewayFull,
-    /// Entries of the gateway may not be modified, only created and deleted.
+    /// The account may not modify entries of the gateway, only create and delete them.
     ModifyDenied,
 }
 
-/// What the claim holder records of a failed change of its own. A list without [`Record::Reject`]
+/// Records of the claim holder for a failed change of its own. A list without [`Record::Reject`]
 /// means: plan the next step.
 pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Vec<Record> {
     let ended = end_of(change, failure, may_still_arrive);
@@ -75,7 +75,7 @@ pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: boo
     records
 }
 
-/// What a gateway's sender records of a failed change that was refused `busy_retries` times before
+/// Records of the gateway sender for a failed change that was refused `busy_retries` times before
 /// because the gateway was busy.
 pub fn of_sender(
     change: &Change,
@@ -89,7 +89,7 @@ pub fn of_sender(
     after_busy_retries(change, failure, may_still_arrive)
 }
 
-/// The same for a change that does not go back into the queue.
+/// Records of the gateway sender for a change that does not go back into the queue.
 pub fn after_busy_retries(
     change: &Change,
     failure: &CallFailure,
@@ -99,6 +99,7 @@ pub fn after_busy_retries(
     let fenced = ended.is_none() && must_await_fence(failure);
     let lesson = lesson(change, failure).filter(|lesson| *lesson != Lesson::AddressNotReclaimable);
     let mut records: Vec<_> = lesson.map(Record::Learn).into_iter().collect();
+    // Before the settlement, which wakes the lease to find the rejection.
     if lesson.is_none() && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
         records.push(Record::Reject(rejection(failure, fenced)));
     }
@@ -111,13 +112,14 @@ pub fn after_busy_retries(
     records
 }
 
-/// Whether an earlier send of this operation is unanswered and may still take effect: then the
-/// refusal of a later one does not end it. `known` are the lease's operations before this send.
+/// True if an earlier send of this operation is unanswered and may still take effect: the refusal
+/// of a later send does not end the operation then. `known` are the lease's operations before this
+/// send.
 pub fn may_still_arrive(operation: &Operation, known: &[Operation], now: Timestamp) -> bool {
     now <= operation.fence_until && known.iter().any(|earlier| earlier.id == operation.id)
 }
 
-/// How an operation ended that was answered with a failure; none where that is not known.
+/// Outcome of an operation whose send failed; none if it is still unknown.
 fn end_of(
     change: &Change,
     failure: &CallFailure,
@@ -131,8 +133,8 @@ fn end_of(
     }
 }
 
-/// What it means when the cloud says that the thing to be taken away is not there: it is gone, and
-/// this is the proof.
+/// Effect of a `NotFound` answer to a change that takes something away: the answer proves that the
+/// resource is gone. None for other changes.
 fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
     match change {
         Change::ReleaseEipAddress { .. } | Change::UnassociateEipAddress { .. } => {
@@ -151,8 +153,8 @@ fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
     }
 }
 
-/// Whether a refusal that does not end the operation is one for sure: then it ends once no earlier
-/// send of it can arrive.
+/// True for a definite refusal that leaves the operation open: the operation then ends at its
+/// fence, when no earlier send can arrive any more.
 fn must_await_fence(failure: &CallFailure) -> bool {
     failure.definite && failure.sent
 }
@@ -178,8 +180,8 @@ fn lesson(change: &Change, failure: &CallFailure) -> Option<Lesson> {
     }
 }
 
-/// What the lease tells its pod, and when it tries again: where the fence is awaited, once no
-/// earlier send of it can arrive.
+/// Rejection for the lease to report, with the time of its next try: the fence if it is awaited,
+/// when no earlier send can arrive any more.
 fn rejection(failure: &CallFailure, fenced: bool) -> Refused {
     let at_least = if fenced { Some(FENCE) } else { failure.retry_after };
     Refused {
@@ -190,16 +192,16 @@ fn rejection(failure: &CallFailure, fenced: bool) -> Refused {
     }
 }
 
-/// Not less than that.
+/// Whole seconds, rounded up.
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-/// When a failed call is tried again.
+/// Back-off curve after a failed call.
 pub fn policy_for(failure: &CallFailure) -> Patience {
     match failure.class {
-        // Being bound, which takes seconds; or not bound at all, which the next look at the gateway
-        // tells.
+        // The EIP is being bound, which takes seconds; or is not bound at all, which the next read
+        // of the gateway shows.
         FailureClass::Conflict if failure.reason == "AddressNotOnGateway" => Patience::Event,
         FailureClass::Transient
         | FailureClass::Processing

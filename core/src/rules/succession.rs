@@ -1,11 +1,11 @@
-//! Which pod must have a lease beside one that is on its way out: while that lived, seeing the pod
-//! only woke it.
+//! Succession: the pod that must get a lease beside one in phase releasing. As long as that one
+//! lived, an observation of the pod only woke it.
 
 use crate::lease::{Lease, Phase};
 use crate::plan::{Asks, PodFact, Successor};
 use crate::retry::Patience;
 
-/// The lease's own pod if it still asks, or asks again; else the next of its name.
+/// The lease's own pod if its request stands, or is made anew; otherwise the successor.
 pub fn pod_to_observe(
     lease: &Lease,
     pod: &PodFact,
@@ -22,7 +22,7 @@ pub fn pod_to_observe(
     }
 }
 
-/// Whether that pod is looked for when the lease pauses: its end may take a month.
+/// True if the worker looks for that pod when the lease pauses: the lease's end may take a month.
 pub fn observes_at_pause(served: bool, phase: Phase, patience: Patience) -> bool {
     served && phase == Phase::Ending && !patience.is_short()
 }

@@ -1,39 +1,37 @@
-//! Times that worker, store and model must agree on.
+//! Durations on which worker, store and model must agree.
 
 use std::time::Duration;
 
-/// How long a claim holds without a sign of life: what a pod waits longer when its worker is
-/// killed.
+/// Duration of a claim without a renewal: the extra wait of a pod whose worker was killed.
 pub const CLAIM: Duration = Duration::from_secs(15);
-/// How long a gateway's lock holds without a sign of life.
+/// Duration of a gateway lock without a renewal.
 pub const GATEWAY_LOCK: Duration = Duration::from_secs(15);
-/// What one call to the cloud may take, its permit included; less than a claim or a gateway's lock
-/// holds.
+/// Longest call to the cloud, its permit included; shorter than a claim and a gateway lock.
 pub const CALL: Duration = Duration::from_secs(10);
-/// After this nothing that was sent is expected to take effect any more. A request that hung in the
-/// network longer than this is what remains of the window: the cloud accepts a signature for 15
+/// Length of the fence after a send: later the send is not expected to take effect. A request that
+/// hangs in the network for longer remains a risk, since the cloud accepts a signature for 15
 /// minutes.
 pub const FENCE: Duration = Duration::from_mins(1);
-/// Two reads that show no effect of an operation count as two only this far apart.
+/// Least distance of two reads that count as two reads without effect.
 pub const MISSED_READS_APART: Duration = Duration::from_secs(30);
-/// How long a head start waits for its pod. The watch sees a pod within a second of its admission;
-/// quota and AlreadyExists come after us.
+/// Life of an announcement without its pod. The watch observes a pod within a second of its
+/// admission; quota and AlreadyExists are checked after the webhook and may still refuse the pod.
 pub const HEAD_START: Duration = Duration::from_secs(30);
-/// How long the cloud sells a released address back to the account that had it
+/// Time in which the cloud sells a released address back to the account that had it
 /// (AllocateEipAddressPro).
 pub const RECLAIMABLE: Duration = Duration::from_hours(7 * 24);
-/// How long a gateway that refused an entry for its quota is not asked for another.
+/// Time in which a gateway that refused an entry for its quota gets no further one.
 pub const GATEWAY_FULL: Duration = Duration::from_mins(10);
-/// How long the right to modify entries is not asked for again once it was denied.
+/// Time in which entries are not modified after the right to do so was denied.
 pub const MODIFY_DENIED: Duration = Duration::from_hours(1);
-/// Where entries must come to rest before anything else, the gateway's sender wakes the lease when
-/// they have; should that be missed, the lease looks by itself after this.
+/// Fallback check of a lease whose entries must settle before its next change: the gateway sender
+/// wakes the lease when they have, and a missed wake-up costs at most this.
 pub const ENTRIES_AT_REST: Duration = Duration::from_secs(10);
-/// The period in which losses of entries at one gateway, and releases of kept leases in one
-/// cluster, are counted together.
+/// Window in which lost entries at a gateway, and releases of retained leases in a cluster, are
+/// counted against their limits.
 pub const LOSSES_COUNTED: Duration = Duration::from_mins(10);
-/// How old a list of entries may be that shows a lease what came of its own changes: others'
-/// entries are looked out for, and that takes turns at the gateway, which are longer than this.
+/// Age limit of the entry list by which a lease at rest looks for foreign entries and for its own
+/// changes, which take longer than this in a gateway's queue.
 pub const RESTING_LIST: Duration = Duration::from_secs(10);
-/// And for a lease that looks again and again for something to change.
+/// Age limit of the entry list for a lease that polls for a change.
 pub const POLLED_LIST: Duration = Duration::from_millis(300);

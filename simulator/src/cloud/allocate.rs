@@ -13,7 +13,7 @@ use crate::{params::Params, refusal::Refusal};
 /// Orders are numbered from here.
 const FIRST_ORDER: u64 = 200_000_000_000_000;
 
-/// What an EIP costs, and until when it is paid for.
+/// Price of an EIP, and until when it is paid for.
 struct Terms {
     bandwidth: u32,
     internet_charge_type: String,
@@ -31,7 +31,7 @@ impl Cloud {
         }
         let order = terms.expires_at.map(|_| self.order());
         if order.is_some() && !params.flag("AutoPay") {
-            // The order waits for somebody to pay it at the console; until then there is no EIP.
+            // The order waits to be paid at the console; until then there is no EIP.
             return Ok(json!({"OrderId": order}));
         }
         let eip = Eip {
@@ -41,7 +41,7 @@ impl Cloud {
             binding: None,
             tags,
             membership: None,
-            // Nothing takes a name for what is paid by the month.
+            // No action takes a name for an EIP that is paid by the month.
             name: if order.is_some() { String::new() } else { params.text("Name") },
             description: params.text("Description"),
             bandwidth: terms.bandwidth,
@@ -105,8 +105,8 @@ impl Cloud {
         now.checked_add(i64::from(months).months()).map_or(Timestamp::MAX, |then| then.timestamp())
     }
 
-    /// The address asked for by itself or by the id it last had: nobody's now, and ours not long
-    /// ago. It comes back under a new id.
+    /// Returns the address asked for, by itself or by the id it last had: free now, and held by
+    /// this account not long ago. The new EIP has a new id.
     fn certain_address(&mut self, params: &Params) -> Result<Option<Ipv4Addr>, Refusal> {
         let (address, id) =
             (params.address("IpAddress", "InvalidParameter")?, params.get("InstanceId"));
@@ -135,7 +135,7 @@ impl Cloud {
     }
 }
 
-/// How long is paid for: 1 to 9 months, or 1 to 5 years.
+/// Reads the months paid for: 1 to 9 months, or 1 to 5 years.
 fn months(params: &Params) -> Result<u32, Refusal> {
     let period = params.number("Period")?.ok_or_else(|| Refusal::missing("Period"))?;
     match params.get("PricingCycle").unwrap_or("Month") {

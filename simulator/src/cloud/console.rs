@@ -1,5 +1,5 @@
-//! The hand of somebody at the console: changes that take effect at once and ask neither rates,
-//! policies nor tokens.
+//! Changes made at the cloud's console, which take effect at once and ask neither rates, policies
+//! nor tokens.
 
 use serde_json::json;
 
@@ -32,7 +32,7 @@ impl Cloud {
         outcome
     }
 
-    /// The gateway goes, with its entries; its EIPs stay, bound to nothing.
+    /// Deletes the gateway with its entries; EIPs stay, bound to nothing.
     pub fn delete_nat_gateway(&mut self, id: &str) -> Outcome {
         let gateway = self.gateways.remove(id).ok_or_else(no_such_gateway)?;
         self.entries.retain(|_, entry| entry.table != gateway.table);
@@ -50,12 +50,12 @@ impl Cloud {
         Ok(json!({}))
     }
 
-    /// How slow and strict it is from now on; what is under way keeps its time.
+    /// Gives access to latencies and strictness from now on; changes under way keep their times.
     pub fn pace_mut(&mut self) -> &mut Pace {
         &mut self.pace
     }
 
-    /// What quotas there are.
+    /// Returns the quotas in force.
     pub fn quotas(&self) -> Quotas {
         self.quotas
     }

@@ -9,16 +9,16 @@ use serde_json::Value;
 use super::{Cloud, Outcome};
 use crate::{params::Params, refusal::Refusal};
 
-/// A verified call.
+/// A call with a verified signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// `CreateForwardEntry`.
+    /// Name of the action, such as `CreateForwardEntry`.
     pub action: &'a str,
-    /// `2016-04-28`.
+    /// API version, such as `2016-04-28`.
     pub version: &'a str,
-    /// Everything else.
+    /// All other parameters, query and form together.
     pub params: &'a Params,
-    /// The access key that signed; nobody for anonymous actions.
+    /// The access key that signed; none for anonymous actions.
     pub caller: Option<&'a str>,
 }
 
@@ -27,11 +27,11 @@ pub struct Call<'a> {
 pub struct Reply {
     /// The body without its `RequestId`, or the refusal.
     pub outcome: Outcome,
-    /// How long the call takes.
+    /// Time from the call's arrival to its answer.
     pub latency: Duration,
 }
 
-/// What an action gets to see of its call.
+/// The call as its action sees it.
 pub(super) struct Context<'a> {
     pub(super) params: &'a Params,
     /// The key that signed.
@@ -65,7 +65,7 @@ pub const META_PARAMS: &[&str] = &[
     "ResourceOwnerAccount",
 ];
 
-/// What the documentation's tables say of an action.
+/// A row of the documentation's tables of actions.
 struct Spec {
     name: &'static str,
     product: (&'static str, &'static str),
@@ -74,7 +74,7 @@ struct Spec {
     run: fn(&mut Cloud, &Context<'_>) -> Outcome,
 }
 
-/// Whether an action knows `ClientToken` and `DryRun`, or needs no signature.
+/// Which of `ClientToken` and `DryRun` an action accepts, or that it needs no signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extras {
     Neither,
@@ -218,8 +218,8 @@ impl Cloud {
         Reply { outcome: self.answer(call, latency), latency }
     }
 
-    /// Answers from a copy made earlier, as if no time had passed since; who may ask is not part of
-    /// the past.
+    /// Answers from a copy made earlier, as if no time had passed since. The caller's rights are
+    /// checked against the present.
     pub fn handle_in_the_past(&self, past: &Self, call: &Call<'_>) -> Reply {
         let mut past = past.clone();
         past.keys.clone_from(&self.keys);

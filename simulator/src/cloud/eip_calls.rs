@@ -235,7 +235,7 @@ impl Cloud {
         Ok(json!({}))
     }
 
-    /// Entries on the address keep it on its gateway; by force they go with it.
+    /// Entries on the address keep it on its gateway; with force they are deleted too.
     fn free_gateway_address(&mut self, address: Ipv4Addr, by_force: bool) -> Result<(), Refusal> {
         if by_force {
             self.entries.retain(|_, entry| entry.external_ip != address);

@@ -66,7 +66,7 @@ impl Cloud {
         self.eips.values().filter(move |eip| eip.is_on(instance_id))
     }
 
-    /// The next public address nobody has.
+    /// Returns the next public address that no EIP has.
     pub(super) fn free_address(&mut self) -> Ipv4Addr {
         loop {
             let address = Ipv4Addr::from_bits(self.next_address);

@@ -1,4 +1,4 @@
-//! NAT gateways: what the topology says of them, and who may write on them.
+//! NAT gateways: their state in the topology, and the rule for writing to them.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -94,7 +94,7 @@ impl Cloud {
         })
     }
 
-    /// Whether the gateway takes a change now.
+    /// Refuses a change while the gateway takes none.
     pub(super) fn check_writable(&self, gateway: &Gateway) -> Result<(), Refusal> {
         if gateway.is_locked {
             return Err(Refusal::bad(
@@ -203,7 +203,7 @@ impl Cloud {
         };
         let gateway = self.gateways.get(id).ok_or_else(not_found)?;
         let addresses = self.eips_on(id).map(|eip| {
-            // Another quirk: here "Idle" is spelt in lower case.
+            // A second quirk: the API spells "Idle" in lower case in this field.
             let using = self.using_status(eip.address);
             json!({"AllocationId": eip.id, "IpAddress": eip.address, "UsingStatus": if using == "Idle" { "idle" } else { using }})
         });

@@ -1,8 +1,8 @@
 //! Network interfaces, which own the pods' addresses.
 //!
 //! Interfaces are not stored but derived: an address of a pod CIDR falls into a slot of its node,
-//! and the slot is the interface. What is stored is which addresses were asked for, and when each
-//! may be seen: a new pod's address takes a moment to appear. A detached slot comes back as another
+//! and the slot is the interface. Stored are the addresses asked for, and when each may be seen,
+//! because a new pod's address takes a moment to appear. A detached slot comes back as another
 //! interface, so every address resolves in the end.
 
 use std::{
@@ -51,7 +51,7 @@ impl Cloud {
         }
     }
 
-    /// Notes that somebody knows of this address; it can be seen from then on.
+    /// Notes an address that a caller asked for; the API shows it from `visible_from` on.
     fn announce(&mut self, address: Ipv4Addr, visible_from: Timestamp) {
         let Some(slot) = self.slot_of(address) else { return };
         self.interfaces.visible_from.entry(address).or_insert(visible_from);
@@ -60,8 +60,8 @@ impl Cloud {
         }
     }
 
-    /// The admin's word that a pod has this address now: it becomes visible after the profile's
-    /// delay.
+    /// Notes that a pod has this address now, as the admin interface announces. The API shows the
+    /// address after the profile's delay.
     pub fn announce_pod(&mut self, address: Ipv4Addr) {
         self.announce(address, self.now + self.pace.interface_visible);
     }
@@ -230,8 +230,8 @@ impl Cloud {
         })
     }
 
-    /// The interface is taken off its node and deleted: its EIPs come loose but stay allocated. Its
-    /// addresses, asked for again, turn up on a new interface.
+    /// Takes the interface off its node and deletes it. EIPs on it are unbound but stay allocated;
+    /// its addresses, asked for again, turn up on a new interface.
     pub fn detach_interface(&mut self, id: &str) -> Result<(), Refusal> {
         let not_found = || {
             Refusal::not_found(

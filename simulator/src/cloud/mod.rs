@@ -56,8 +56,8 @@ use crate::{
     topology::Topology,
 };
 
-/// Where the simulator's public addresses begin: the benchmarking range of RFC 2544, which nobody
-/// routes.
+/// First of the simulator's public addresses, in the benchmarking range of RFC 2544, which is not
+/// routed on the Internet.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 impl Cloud {
@@ -98,7 +98,7 @@ impl Cloud {
         }
     }
 
-    /// What was there at the start.
+    /// Returns the resources that exist from the start.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }

@@ -1,4 +1,4 @@
-//! The VPC and its vSwitches, as the topology has them. Nothing here ever changes.
+//! The VPC and its vSwitches, as the topology has them. They never change.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What an observer sees: everything that exists, with the API's field names, not paged and without
-//! its quirks.
+//! The observer's view: all resources, with the API's field names, not paged and without its
+//! quirks.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ impl Cloud {
         self.gateways.get(gateway).map(|gateway| gateway.table.as_str())
     }
 
-    /// How many entries a gateway that is there takes.
+    /// Returns the number of entries that an existing gateway may have.
     pub fn entry_quota(&self, gateway: &str) -> Option<usize> {
         Some(self.gateways.get(gateway)?.entry_quota.unwrap_or(self.quotas.entries_per_gateway))
     }

@@ -34,7 +34,7 @@ impl Cloud {
         Ok(json!({}))
     }
 
-    /// The same for up to ten; what is not found is 400 here.
+    /// Adds up to ten EIPs; an unknown one is refused with status 400, not 404.
     pub(super) fn add_many_to_package(&mut self, context: &Context<'_>) -> Outcome {
         let package = context.params.required("BandwidthPackageId")?;
         let eips = context.params.list("IpInstanceIds");

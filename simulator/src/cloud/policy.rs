@@ -7,7 +7,7 @@ use super::resources::AccessKey;
 use super::{Cloud, network::ACCOUNT};
 use crate::refusal::Refusal;
 
-/// How long an ended key is still told from an unknown one.
+/// Time during which an expired key is distinguished from an unknown one.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 impl Cloud {
@@ -77,7 +77,7 @@ impl Cloud {
         self.keys.values().find(|key| key.security_token.is_none())
     }
 
-    /// Whether the key's policy lets it do this.
+    /// Refuses an action that the key's policy denies.
     pub(super) fn authorise(
         &self,
         key_id: &str,

@@ -11,12 +11,12 @@ pub enum Ports {
     Range(u16, u16),
 }
 
-/// What a forward entry forwards.
+/// Protocol of the forwarded traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// TCP.
+    /// Forwards TCP segments only.
     Tcp,
-    /// UDP.
+    /// Forwards UDP datagrams only.
     Udp,
     /// Everything; only with ports `Any`.
     Any,
@@ -27,7 +27,7 @@ pub enum Protocol {
 pub struct Malformed;
 
 impl Ports {
-    /// How many ports; an `Any` has length zero and equals only another.
+    /// Counts the ports; `Any` counts as zero and equals only another `Any`.
     pub fn count(self) -> usize {
         match self {
             Self::Any => 0,
@@ -35,12 +35,12 @@ impl Ports {
         }
     }
 
-    /// Whether the whole address is meant.
+    /// True if the whole address is mapped.
     pub fn is_any(self) -> bool {
         self == Self::Any
     }
 
-    /// Whether a port is in both.
+    /// True if the two share a port.
     pub fn overlaps(self, other: Self) -> bool {
         match (self, other) {
             (Self::Range(from, to), Self::Range(start, end)) => from <= end && start <= to,
@@ -48,7 +48,7 @@ impl Ports {
         }
     }
 
-    /// The last port.
+    /// Returns the last port of the range.
     pub fn highest(self) -> u16 {
         match self {
             Self::Any => u16::MAX,
@@ -58,7 +58,7 @@ impl Ports {
 }
 
 impl Protocol {
-    /// Whether one packet could be both.
+    /// True if one packet could match both.
     pub fn overlaps(self, other: Self) -> bool {
         self == other || self == Self::Any || other == Self::Any
     }

@@ -1,4 +1,4 @@
-//! What an account has: plain values, on which the calls in the other files act.
+//! Resources of an account: plain values, on which the calls in the other files act.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::ports::{Ports, Protocol};
 use crate::{cidr::Cidr, refusal::Refusal};
 
-/// How long a released address is kept for the account that had it.
+/// Retention of a released address for the account that had it.
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Addresses that were released not long ago, and the ids they had.
@@ -41,14 +41,14 @@ impl Released {
     }
 }
 
-/// Where in its life an EIP is.
+/// State of an EIP, as in the API's `Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EipStatus {
-    /// Bound to nothing.
+    /// Allocated and bound to nothing.
     Available,
     /// On its way to its target.
     Associating,
-    /// Bound.
+    /// Bound and in effect.
     InUse,
     /// On its way off its target.
     Unassociating,
@@ -57,7 +57,7 @@ pub enum EipStatus {
 }
 
 impl EipStatus {
-    /// The API's word.
+    /// Returns the API's spelling of the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Available => "Available",
@@ -69,10 +69,10 @@ impl EipStatus {
     }
 }
 
-/// What an EIP can be bound to.
+/// Kind of resource that an EIP can be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An ECS instance.
+    /// An ECS instance, by its `i-…`.
     EcsInstance,
     /// An internet NAT gateway.
     Nat,
@@ -81,7 +81,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The API's word.
+    /// Returns the API's spelling of the type.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EcsInstance => "EcsInstance",
@@ -91,34 +91,34 @@ impl Target {
     }
 }
 
-/// What an EIP is bound to.
+/// Binding of an EIP to its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The kind of target.
     pub target: Target,
-    /// Its id.
+    /// ID of the target, such as `ngw-…` or `eni-…`.
     pub instance_id: String,
     /// Which private address of an interface.
     pub private_address: Option<Ipv4Addr>,
-    /// Whether that address is its interface's primary one, which DescribeEipAddresses does not
-    /// tell.
+    /// True if that address is its interface's primary one, which DescribeEipAddresses does not
+    /// show.
     pub is_primary: bool,
     /// `NAT`, `MULTI_BINDED` or `BINDED`.
     pub mode: String,
 }
 
-/// An elastic IP.
+/// An allocated elastic IP address.
 #[derive(Clone, Debug)]
 pub struct Eip {
-    /// `eip-…`.
+    /// ID of the EIP, `eip-…`.
     pub id: String,
-    /// The public address.
+    /// Public IPv4 address of the EIP.
     pub address: Ipv4Addr,
-    /// Where in its life it is.
+    /// Current state of the EIP.
     pub status: EipStatus,
-    /// What it is bound to, from Associating to the end of Unassociating.
+    /// Target, from Associating to the end of Unassociating.
     pub binding: Option<Binding>,
-    /// Its tags.
+    /// Tags by their keys.
     pub tags: BTreeMap<String, String>,
     pub(super) membership: Option<Membership>,
     pub(super) name: String,
@@ -138,7 +138,7 @@ pub struct Eip {
 }
 
 impl Eip {
-    /// Whether it is bound, or nearly, to this target.
+    /// True if the EIP is bound, or about to be bound, to this target.
     pub(super) fn is_on(&self, instance_id: &str) -> bool {
         self.binding.as_ref().is_some_and(|binding| binding.instance_id == instance_id)
     }
@@ -147,25 +147,25 @@ impl Eip {
         if self.expires_at.is_some() { "PrePaid" } else { "PostPaid" }
     }
 
-    /// Whether what was paid for is used up: it is locked then, and may be released.
+    /// True if the paid time is over: the EIP is then locked, and may be released.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|expires| expires <= now)
     }
 }
 
-/// Where in its life a forward entry is.
+/// State of a forward entry, as in the API's `Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryStatus {
     /// Being made or changed.
     Pending,
-    /// In effect.
+    /// In effect: traffic is forwarded.
     Available,
-    /// Being removed.
+    /// Being removed; traffic may still pass.
     Deleting,
 }
 
 impl EntryStatus {
-    /// The API's word.
+    /// Returns the API's spelling of the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -175,28 +175,28 @@ impl EntryStatus {
     }
 }
 
-/// One DNAT rule.
+/// A DNAT rule of a gateway's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardEntry {
-    /// `fwd-…`.
+    /// ID of the entry, `fwd-…`.
     pub id: String,
     /// The table it is in.
     pub table: String,
     /// The only place for a mark of ownership.
     pub name: String,
-    /// The EIP's address.
+    /// Public address of the EIP that receives the traffic.
     pub external_ip: Ipv4Addr,
-    /// Ports on it.
+    /// Ports on the public address.
     pub external_ports: Ports,
-    /// The pod's address.
+    /// Private address that traffic is forwarded to.
     pub internal_ip: Ipv4Addr,
     /// As many ports on that.
     pub internal_ports: Ports,
-    /// What is forwarded.
+    /// Protocol of the forwarded traffic.
     pub protocol: Protocol,
-    /// Whether ports above 1024 may be shared with SNAT.
+    /// True if ports above 1024 may be shared with SNAT.
     pub port_break: bool,
-    /// Where in its life it is.
+    /// Current state of the entry.
     pub status: EntryStatus,
     pub(super) settles_at: Option<Timestamp>,
 }
@@ -224,7 +224,7 @@ pub(super) struct Slot {
     pub(super) index: u32,
 }
 
-/// What is remembered about interfaces.
+/// Addresses asked for and slots detached, from which interfaces are derived.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interfaces {
     pub(super) visible_from: BTreeMap<Ipv4Addr, Timestamp>,
@@ -233,7 +233,7 @@ pub(super) struct Interfaces {
     pub(super) generations: BTreeMap<Slot, u32>,
 }
 
-/// One interface as it can be seen now.
+/// An interface as the API shows it now.
 #[derive(Clone, Debug)]
 pub(super) struct Interface {
     pub(super) id: String,
@@ -245,7 +245,7 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Whether the address is its primary one, a secondary one, or within its prefix.
+    /// True if the address is the interface's primary one, a secondary one, or within its prefix.
     pub(super) fn has(&self, address: Ipv4Addr) -> bool {
         self.primary == address
             || self.secondary.contains(&address)
@@ -265,7 +265,8 @@ pub(super) struct Membership {
 pub struct AccessKey {
     /// `LTAI…`, or `STS.…` where temporary.
     pub id: String,
-    /// The secret. Invented by the simulator and printed at its start; still kept out of `Debug`.
+    /// Secret of the key. Invented by the simulator and printed at its start; still left out of
+    /// `Debug`.
     pub secret: String,
     /// The token that goes with a temporary key.
     pub security_token: Option<String>,
@@ -273,9 +274,9 @@ pub struct AccessKey {
     pub expires: Option<Timestamp>,
     /// Denied actions, such as `vpc:ReleaseEipAddress` or `vpc:*`.
     pub denied: Vec<String>,
-    /// Whether the key is switched off.
+    /// True if the key is switched off.
     pub is_inactive: bool,
-    /// Whose key it is.
+    /// ARN of the user or role session that the key belongs to.
     pub arn: String,
 }
 
@@ -298,5 +299,5 @@ pub(super) struct SnatEntry {
     pub(super) source_v_switch: String,
 }
 
-/// What an action answers, without its `RequestId`.
+/// Answer of an action without its `RequestId`, or its refusal.
 pub type Outcome = Result<serde_json::Value, Refusal>;

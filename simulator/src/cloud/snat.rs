@@ -1,4 +1,4 @@
-//! SNAT entries: who else uses a gateway's addresses. Only the console makes them.
+//! SNAT entries, which share a gateway's addresses with DNAT. Only the console makes them.
 
 use std::net::Ipv4Addr;
 
@@ -52,7 +52,7 @@ impl Cloud {
         Ok(answer)
     }
 
-    /// The console's hand.
+    /// Deletes an SNAT entry, as an operator at the console does.
     pub fn delete_snat_entry(&mut self, params: &Params) -> Outcome {
         let removed = self.snat.remove(params.required("SnatEntryId")?);
         removed.map(|_| json!({})).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! One account's resources in one region, and when everything that happens later happens.
+//! An account's resources in one region, and its scheduled changes.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{dice::Dice, profile::Pace, topology::Topology};
 
-/// How many there may be.
+/// Upper limits of an account's resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quotas {
     /// EIPs per account, those of the gateways included.
@@ -23,29 +23,29 @@ pub struct Quotas {
     pub eips_per_gateway: usize,
 }
 
-/// Published defaults.
+/// Defaults that the documentation publishes.
 impl Default for Quotas {
     fn default() -> Self {
         Self { eips: 20, entries_per_gateway: 100, eips_per_gateway: 20 }
     }
 }
 
-/// What a cloud is made from.
+/// Inputs that a cloud is made from.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What exists from the start.
+    /// Resources that exist from the start.
     pub topology: Topology,
-    /// How slow and strict it is.
+    /// Latencies, rates and strictness.
     pub pace: Pace,
-    /// How many there may be.
+    /// Upper limits of the account's resources.
     pub quotas: Quotas,
     /// Seed of ids and latencies.
     pub seed: u64,
-    /// When it starts.
+    /// The cloud's time at its start.
     pub start: Timestamp,
 }
 
-/// One account's resources in one region.
+/// An account's resources in one region.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     pub(super) topology: Topology,
@@ -68,7 +68,7 @@ pub struct Cloud {
     pub(super) next_address: u32,
 }
 
-/// Whether a resource's previous change is still being taken in: the second writer is refused.
+/// True while a resource's previous change is still being applied; a second writer is refused.
 pub(super) fn is_busy(busy_until: Timestamp, cloud: &Cloud) -> bool {
     cloud.pace.one_writer && cloud.now < busy_until
 }

@@ -11,7 +11,7 @@ use crate::{params::Params, refusal::Refusal};
 const AUDIENCE: &str = "sts.aliyuncs.com";
 
 impl Cloud {
-    /// The account's number.
+    /// Returns the number of the simulated account.
     pub fn account(&self) -> &'static str {
         ACCOUNT
     }
@@ -21,8 +21,8 @@ impl Cloud {
         self.session_answer(&role, context.params)
     }
 
-    /// Unsigned: the token is the proof. Its signature is not checked (nobody published a key
-    /// here), its claims are.
+    /// Unsigned: the token is the proof. The simulator publishes no key, so the token's signature
+    /// is not checked; the claims are.
     pub(super) fn assume_role_with_oidc(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
         let role = role_of(params.required("RoleArn")?)?;
@@ -121,7 +121,7 @@ impl Cloud {
         }))
     }
 
-    /// What a node's metadata service hands out for its RAM role.
+    /// Makes the credentials that a node's metadata service returns for its RAM role.
     pub fn metadata_credentials(&mut self, role: &str, lifetime: SignedDuration) -> Value {
         let key = self.issue_temporary_key(role, "metadata", self.now + lifetime);
         let mut answer = credentials(&key);

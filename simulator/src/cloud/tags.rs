@@ -92,7 +92,7 @@ impl Cloud {
     }
 }
 
-/// One page of the token family: the token is the number of rows already given.
+/// Pages as the actions with `NextToken` do; the token is the number of rows already given.
 pub(super) fn after_token(
     rows: Vec<Value>,
     params: &Params,
@@ -144,7 +144,7 @@ fn names_a_site(text: &str) -> bool {
     text.contains("http://") || text.contains("https://")
 }
 
-/// Whether the resource has every wanted tag; one without value asks for the key alone.
+/// True if the resource has every wanted tag; a wanted tag without value matches by its key alone.
 pub(super) fn matches_tags(tags: &Tags, wanted: &[(&str, Option<&str>)]) -> bool {
     wanted.iter().all(|(key, value)| {
         tags.get(*key).is_some_and(|own| value.is_none_or(|value| value.is_empty() || value == own))

@@ -1,4 +1,4 @@
-//! What will happen, in order of time.
+//! Scheduled events, in order of time.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -7,11 +7,11 @@ use jiff::Timestamp;
 /// Something that leaves a passing state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// This EIP's association, or its release, is through.
+    /// The association, or the release, of this EIP ends.
     Eip(String),
-    /// This EIP's entry into a bandwidth package is through.
+    /// The entry of this EIP into a bandwidth package ends.
     Member(String),
-    /// This forward entry is made, changed or gone.
+    /// The creation, change or deletion of this forward entry ends.
     Entry(String),
 }
 

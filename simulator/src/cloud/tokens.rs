@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Outcome;
 use crate::refusal::Refusal;
 
-/// How long a token is remembered. The VPC documents no figure; ECS implies a day.
+/// Retention of a token. The VPC documents no figure; ECS implies a day.
 const RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Clone, Debug)]
@@ -25,7 +25,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The stored answer for this token, or the refusal of its reuse; nothing for a new token.
+    /// Returns the stored answer for this token, the refusal of its reuse, or `None` for a new
+    /// token.
     pub(super) fn recall(
         &mut self,
         action: &str,

@@ -1,11 +1,11 @@
-//! The tests' side door: state, counts, faults, and the hand of somebody at the console. Unsigned,
-//! on a port of its own.
+//! The admin interface for tests: state, counts, faults, and changes as made at the cloud's
+//! console. Unsigned, on a port of its own.
 //!
 //! | route | |
 //! | --- | --- |
 //! | `GET /state` | everything that exists, with the API's field names |
 //! | `GET /calls`, `POST /calls/reset` | how often each action was called, and refused with which code |
-//! | `POST /faults` | sets a [`Wanted`] fault, answers `{"id"}` |
+//! | `POST /faults` | sets a fault, as `faults.rs` describes it, answers `{"id"}` |
 //! | `GET /faults`, `DELETE /faults[/{id}]` | faults with their `hits`, `left` and `held` calls; ends them, and releases what they hold |
 //! | `POST /faults/{id}/release` | lets the held answers of a fault go; it holds no further ones |
 //! | `POST /console/…` | changes by another hand, see `console.rs`, whose routes share the port |

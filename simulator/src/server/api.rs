@@ -1,4 +1,4 @@
-//! The signed API: one path, any action.
+//! The signed API: a single path for every action.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Re
     }
 }
 
-/// Actions nobody knows count as one, so that no caller can grow the counts without end.
+/// Unknown actions count as one, so that no caller can grow the counts without end.
 fn counted(action: &str) -> &str {
     product_of(action).map_or("(unknown)", |_| action)
 }
@@ -139,11 +139,11 @@ impl Simulator {
         if let Some(early) = before(&hits) {
             return early;
         }
-        tracing::debug!(action = call.action, request_id, "applying");
+        tracing::debug!(action = call.action, request_id, "call applied");
         let delay: Duration =
             hits.iter().filter(|hit| hit.wanted.kind == Kind::Delay).map(pause).sum();
         let past = hits.iter().find_map(|hit| hit.past.clone());
-        // A task of its own: what has arrived is applied, whether or not the caller is still there.
+        // In a task of its own, so that an arrived call is applied even if the caller has left.
         let applied = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             self.apply(&call, past.as_deref())

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 pub(super) enum Hangup {
     /// Closed in good order.
     Close,
-    /// Reset.
+    /// Connection reset (RST).
     Reset,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn hang_up(how: Hangup) -> Response {
     response
 }
 
-/// Accepts until the task is dropped; its connections end with it.
+/// Accepts connections until the task is dropped, which ends them.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {

@@ -1,4 +1,5 @@
-//! `POST /console/…`: what somebody else does to the account while Waygate is at work.
+//! `POST /console/…`: changes that another user makes at the cloud's console while Waygate is at
+//! work.
 //!
 //! Bodies are JSON with the API's parameter names in lower camel case; the answer has the API's own
 //! fields, or the code and message it refused with. Changes take effect at once, passing states
@@ -38,7 +39,7 @@ use crate::{
 
 type Shared = State<Arc<Simulator>>;
 
-/// The console's routes.
+/// Routes under `/console`.
 pub(super) fn router() -> Router<Arc<Simulator>> {
     Router::new()
         .route("/console/quota", post(quota))
@@ -56,7 +57,7 @@ pub(super) fn router() -> Router<Arc<Simulator>> {
         .route("/console/{deed}", post(deed))
 }
 
-/// Deeds that are the API's own actions.
+/// Maps the console operations that are actions of the API.
 fn action_of(deed: &str) -> Option<&'static str> {
     Some(match deed {
         "allocate-eip" => "AllocateEipAddress",
@@ -160,7 +161,7 @@ async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Respons
     })
 }
 
-/// Milliseconds; what is not named stays as it is.
+/// Spans in milliseconds; omitted fields stay as they are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PaceWish {

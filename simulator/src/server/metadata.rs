@@ -18,17 +18,17 @@ use crate::profile::Protocols;
 /// The role of every node.
 pub(super) const ROLE: &str = "waygate-worker";
 
-/// How long its keys live.
+/// Lifetime of the role's keys.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
 
 /// The longest a session token may be asked to live, in seconds.
 const LONGEST_TTL: u32 = 21_600;
 
-/// The one token there is. It proves that the caller can set a header, which is all it proves in
-/// the original.
+/// The only session token. As in the original, a token proves only that the caller can set a
+/// header.
 const TOKEN: &str = "simulated-metadata-token";
 
-/// The service's routes.
+/// Routes of the metadata service.
 pub(super) fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
     let sessions = Router::new().route("/latest/api/token", put(token));
     let roles = Router::new()

@@ -34,7 +34,7 @@ pub fn admin_router(simulator: Arc<Simulator>) -> Router {
 /// Why the simulator does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No topology.
+    /// The topology cannot be loaded.
     #[error("the topology cannot be loaded")]
     Topology(#[from] LoadError),
     /// No port, or no signals.
@@ -46,11 +46,11 @@ pub enum StartError {
 pub struct Serving {
     /// The shared state, for tests in the same process.
     pub simulator: Arc<Simulator>,
-    /// Where the API listens.
+    /// Address of the signed API.
     pub endpoint: SocketAddr,
-    /// Where the admin listens.
+    /// Address of the admin interface.
     pub admin: SocketAddr,
-    /// Where the metadata service listens.
+    /// Address of the metadata service.
     pub metadata: SocketAddr,
     terminate: Signal,
     interrupt: Signal,
@@ -89,7 +89,7 @@ impl Serving {
         })
     }
 
-    /// What scripts read to find everything.
+    /// Returns the JSON line by which scripts find addresses, key and gateways.
     pub fn ready_line(&self) -> String {
         let cloud = self.simulator.cloud();
         let (id, secret) = cloud
@@ -127,6 +127,6 @@ async fn end_of_stdin() {
         ended.send(())
     });
     if end.await.is_err() {
-        tracing::debug!("the reader of standard input has ended without a word");
+        tracing::debug!("the reader of standard input has ended without a result");
     }
 }

@@ -1,4 +1,4 @@
-//! How admin and console say no.
+//! Error responses of admin interface and console.
 
 use axum::{
     Json,

@@ -1,5 +1,5 @@
-//! What the listeners share: one cloud, its faults, counts and clock, each behind a lock of its
-//! own.
+//! State that the listeners share: one cloud, its faults, counts and clock, each behind a lock of
+//! its own.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{
@@ -24,7 +24,7 @@ pub struct Simulator {
     pub(super) calls: Mutex<Calls>,
     pub(super) nonces: Mutex<Nonces>,
     request_ids: Mutex<Dice>,
-    /// How far the console has moved the cloud's clock ahead of the wall's.
+    /// Milliseconds by which the console has moved the cloud's clock ahead of the wall clock.
     ahead_ms: AtomicI64,
 }
 

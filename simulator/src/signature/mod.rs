@@ -1,6 +1,6 @@
-//! Who is calling: signatures verified as the gateway in front of the real API does it.
+//! Authentication: signatures verified as the gateway in front of the real API does.
 //!
-//! Nothing here trusts the client's idea of what it signed: the text is rebuilt from the received
+//! The verifier does not trust the client's own text to sign: the text is rebuilt from the received
 //! request, with the query decoded and encoded again. Order of the checks: algorithm, key, token,
 //! clock, content hash, signature, nonce. The nonce is last, so that a forged request cannot use up
 //! another caller's.
@@ -16,21 +16,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{params::Params, refusal::Refusal};
 
-/// How far a caller's clock may be off.
+/// Largest difference between the caller's clock and ours.
 const SKEW: SignedDuration = SignedDuration::from_mins(15);
 
 /// A request as it came in, body included.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// `POST` or `GET`.
+    /// HTTP method, `POST` or `GET`.
     pub method: &'a str,
-    /// The path, undecoded.
+    /// Path of the URL, undecoded.
     pub path: &'a str,
     /// The query string, undecoded.
     pub query: &'a str,
-    /// All headers.
+    /// Headers as received.
     pub headers: &'a HeaderMap,
-    /// The whole body.
+    /// Body as received, not decoded.
     pub body: &'a [u8],
 }
 
@@ -50,7 +50,7 @@ impl Received<'_> {
     }
 }
 
-/// What a signature claims, extracted before anything is believed.
+/// Claims of a signature, extracted before any of them is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The access key's id.
@@ -59,7 +59,7 @@ pub struct Claim {
     pub security_token: Option<String>,
     /// When the caller says it signed.
     pub signed_at: Timestamp,
-    /// The nonce.
+    /// Nonce that the caller sent.
     pub nonce: String,
     /// The text that was to be signed.
     pub string_to_sign: String,
@@ -70,11 +70,11 @@ pub struct Claim {
 /// The key's side of the check.
 #[derive(Clone, Debug)]
 pub struct Secrets<'a> {
-    /// The secret.
+    /// Secret of the access key.
     pub secret: &'a str,
     /// The token that belongs to a temporary key.
     pub security_token: Option<&'a str>,
-    /// Whether a temporary key has ended.
+    /// True if a temporary key has expired.
     pub is_expired: bool,
 }
 

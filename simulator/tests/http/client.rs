@@ -1,5 +1,5 @@
-//! A client of a few lines: one connection a call, signed by the verifier's own reading of the
-//! request.
+//! A client of a few lines, with a connection for each call, that signs by the verifier's own
+//! reading of the request.
 
 use std::{
     fmt::Write as _,
@@ -21,7 +21,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What came back.
+/// HTTP answer of the simulator.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -108,7 +108,7 @@ impl Stand {
         self.admin("GET", "/state", "").await.body
     }
 
-    /// Waits until `/faults` says so many calls are held.
+    /// Waits until `/faults` says that this number of calls is held.
     pub(super) async fn held(&self, wanted: u64) {
         let reached = async {
             while self.admin("GET", "/faults", "").await.body["held"] != wanted {

@@ -1,4 +1,4 @@
-//! The hand of somebody at the console.
+//! Changes at the cloud's console.
 
 use serde_json::{Value, json};
 

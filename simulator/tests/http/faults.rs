@@ -1,4 +1,4 @@
-//! What goes wrong on demand, and what of it was applied.
+//! Faults on demand, and their effect on the calls they hit.
 
 use super::client::{Key, Stand};
 
@@ -78,7 +78,7 @@ async fn a_caller_that_dies_while_held_is_held_no_more_and_its_call_stays_applie
     {
         let doomed = stand.call("AllocateEipAddress", "");
         tokio::select! {
-            _ = doomed => unreachable!("nobody released it"),
+            _ = doomed => unreachable!("the fault was not released"),
             () = stand.held(1) => {}
         }
     }

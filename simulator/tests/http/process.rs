@@ -1,4 +1,4 @@
-//! The process itself: its one line, its signals, the end of its standard input.
+//! The process itself: ready line, signals, end of standard input.
 
 use std::{
     io::{BufRead, BufReader},

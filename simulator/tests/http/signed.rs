@@ -1,4 +1,4 @@
-//! What the gate lets in.
+//! Signed requests: accepted and refused ones, and temporary keys.
 
 use jiff::{SignedDuration, Timestamp};
 use simulator::{params::encode, signature::v2};
@@ -37,7 +37,7 @@ async fn a_request_is_good_for_one_time_one_secret_and_fifteen_minutes() {
     let stranger = Key { secret: "wrong".to_owned(), ..stand.key.clone() };
     let answer = stand.try_call(&stranger, "DescribeVpcs", "").await.unwrap();
     assert_eq!((answer.status, answer.code()), (400, "SignatureDoesNotMatch"));
-    let nobody = Key { id: "LTAInobody".to_owned(), ..stand.key.clone() };
+    let nobody = Key { id: "LTAIunknown".to_owned(), ..stand.key.clone() };
     assert_eq!(
         stand.try_call(&nobody, "DescribeVpcs", "").await.unwrap().code(),
         "InvalidAccessKeyId.NotFound"
@@ -183,5 +183,5 @@ async fn the_metadata_service_hands_out_keys_that_work() {
         403
     );
     assert_eq!(request(&address, "PUT", "/latest/api/token", &[], "").await.status, 400);
-    assert_eq!(request(&address, "GET", &format!("{path}nobody"), &with, "").await.status, 404);
+    assert_eq!(request(&address, "GET", &format!("{path}unknown"), &with, "").await.status, 404);
 }

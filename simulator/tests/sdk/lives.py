@@ -72,7 +72,7 @@ def check_item(annotation, item, where):
 
 
 def is_optional(where):
-    """A reservation nobody made, and the public address of a private one that has none."""
+    """An unknown reservation, and the EIP of a private address that has none."""
     return ".reservation_" in where or "AssociatedPublicIp." in where
 
 

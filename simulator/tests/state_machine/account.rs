@@ -1,4 +1,4 @@
-//! What all actions have in common: tokens, quotas, rates, policies, keys.
+//! Rules for all actions: tokens, quotas, rates, policies, keys.
 
 use serde_json::Value;
 use simulator::{

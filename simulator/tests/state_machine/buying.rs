@@ -1,4 +1,4 @@
-//! What EIPs are bought for, what comes back, and how they are found.
+//! Buying EIPs, buying a former address back, and finding EIPs.
 
 use simulator::{cloud::Quotas, profile::Profile};
 
@@ -128,7 +128,7 @@ fn eips_are_found_by_a_tags_key_alone_or_with_its_value_and_by_closed_filters() 
         ("Tag.1.Key=owner&Tag.1.Value=", 2),
         ("Tag.1.Key=owner&Tag.1.Value=b", 1),
         ("Tag.1.Key=owner&Tag.2.Key=pod", 1),
-        ("Tag.1.Key=nobody", 0),
+        ("Tag.1.Key=absent", 0),
         ("ChargeType=PrePaid", 0),
         ("LockReason=security", 0),
     ] {

@@ -1,4 +1,4 @@
-//! Network interfaces, which nobody makes: they follow from the addresses asked for.
+//! Network interfaces, which no action makes: they are derived from the addresses asked for.
 
 use std::collections::BTreeSet;
 

@@ -8,11 +8,11 @@ use simulator::{cloud::Cloud, profile::Profile};
 
 use super::stand::Stand;
 
-/// One random call: which action, for which of a few things, with which of a few tokens, and how
-/// much later.
+/// A random call: its action, a resource and a token out of a few, and the time until the next
+/// call.
 type Step = (u8, u8, u8, u8, u16);
 
-/// What holds after every step, whatever was called.
+/// Invariants that hold after every step.
 #[derive(Default)]
 struct Watch {
     statuses: BTreeMap<String, String>,
@@ -98,8 +98,8 @@ impl Watch {
     }
 }
 
-/// One observation to the next: between two of them either time passed or a call was made, so no
-/// state is skipped.
+/// True if a state may follow the other. Between two observations either time passed or a call was
+/// made, so no state is skipped.
 fn is_legal(before: &str, after: &str) -> bool {
     let life = [
         ("Available", "Associating"),

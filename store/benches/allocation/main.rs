@@ -1,17 +1,17 @@
-//! How fast ports are allocated and freed, from an empty pool to a nearly full one, and from a
-//! thousand leases to a million.
+//! Benchmark: how fast ports are allocated and freed, from an empty pool to a nearly full one, and
+//! from a thousand leases to a million.
 //!
 //! ```text
-//! a life    reserve_ports ─▶ load ─▶ quiet_port, twice ─▶ end_quiet     two ports, by the store's own functions
+//! a cycle   reserve ports ─▶ load ─▶ release ports, twice ─▶ end cooldowns     two ports, by the store's own functions
 //! ```
 //!
-//! 64 clients lead such lives on the stage, whose pool and store grow fuller, and by turns in
-//! another database of the same server, with an empty pool and a thousand leases: what others do to
-//! the machine meanwhile hits both. (A plain insert and delete to compare with would wait for the
-//! disk where a life waits for processors.) Judged are the ratio of the two rates, and the
-//! processor time that a life takes of the server, which shows more where the machine is busy; each
-//! by its median over slices. It fails where those medians differ by more than a factor of 1.5,
-//! where Postgres has seen a deadlock, and where a free port is not found.
+//! 64 clients run such cycles on the stage, whose pool and store grow fuller, and alternately in
+//! another database of the same server, with an empty pool and a thousand leases: disturbances of
+//! the machine hit both. (A plain insert and delete to compare with would wait for the disk where a
+//! cycle waits for processors.) Two figures are judged, each by its median over slices: the ratio
+//! of the two rates, and the processor time of the server for a cycle, which shows more where the
+//! machine is busy. The benchmark fails if those medians differ by more than a factor of 1.5, if
+//! Postgres has seen a deadlock, or if a free port is not found.
 
 mod race;
 mod stage;
@@ -20,25 +20,25 @@ use anyhow::{Result, ensure};
 use race::Race;
 use stage::Stage;
 
-/// Leases in the store, and how much of the pool is held, in percent; in an order in which little
-/// has to be changed between them.
+/// Leases in the store, and percentage of the pool that is held; in an order in which little has to
+/// be changed between steps.
 const LEASES: [i64; 3] = [1_000, 100_000, 1_000_000];
 const FILLS: [i32; 4] = [0, 50, 90, 98];
 
-/// The largest median ratio may be so many times the smallest.
+/// Upper limit of the largest median ratio, as a multiple of the smallest.
 const BOUND: f64 = 1.5;
 
 // A thread for each client: fewer would have to wait for a processor on a busy machine, and the
-// server would look as fast as they are.
+// server would look only as fast as they are.
 #[tokio::main(worker_threads = 64)]
 async fn main() -> Result<()> {
-    // `cargo test --all-targets` starts benchmarks with this, to see that they start.
+    // `cargo test --all-targets` starts benchmarks with this argument, to see that they start.
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(());
     }
     stage::in_databases(async |stage: &Stage, other: &Stage| {
         other.fill_store(LEASES[0]).await?;
-        println!("| leases in the store | of the pool's ports are held | lives a second | beside, with 1,000 leases and an empty pool | ratio | in its slices | work |");
+        println!("| leases in the store | held ports of the pool | cycles a second | beside, with 1,000 leases and an empty pool | ratio | ratio in the slices | work |");
         println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
         let before = deadlocks(stage, other).await?;
         let mut races = Vec::new();
@@ -74,13 +74,13 @@ fn judge(races: &[Race], deadlocks: i64) -> Result<()> {
     );
     ensure!(
         spread(&ratios) <= BOUND && spread(&works) <= BOUND,
-        "more than {BOUND}: it depends on how full the pool or the store is"
+        "more than {BOUND}: the cost depends on how full the pool or the store is"
     );
     ensure!(deadlocks == 0, "Postgres has seen deadlocks");
     Ok(())
 }
 
-/// How many times the smallest the largest is.
+/// The largest value as a multiple of the smallest.
 fn spread(values: &[f64]) -> f64 {
     let most = values.iter().copied().fold(f64::MIN, f64::max);
     let least = values.iter().copied().fold(f64::MAX, f64::min);

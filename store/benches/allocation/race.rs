@@ -1,4 +1,4 @@
-//! 64 clients on one stage and 64 on another, by turns.
+//! Runs 64 clients on one stage and 64 on another, alternately.
 
 use crate::stage::{CLIENTS, Stage};
 use anyhow::{Result, ensure};
@@ -13,31 +13,31 @@ use waygate_core::lease::{PortKey, Reserved};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
 use waygate_store::{Claim, Sighting, Store};
 
-/// Long enough for a few lives of each client, short enough that the machine is the same for both
-/// stages.
+/// Long enough for a few cycles of each client, short enough that the machine's state is the same
+/// for both stages.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// Slices on each stage that count.
+/// Measured slices on each stage.
 const SLICES: usize = 11;
 
-/// Slices before those, until caches are warm, and pages that a checkpoint has written are in the
-/// log again.
+/// Slices before the measured ones, until caches are warm, and until pages written by a checkpoint
+/// are in the log again.
 const WARM_UP: usize = 4;
 
-/// Longer than everything.
+/// Longer than the whole benchmark.
 const CLAIM: Duration = Duration::from_hours(2);
 
-/// How often quiet ports are freed: so that few are quiet at a time.
+/// Interval at which cooldowns are ended, so that few ports are in cooldown at a time.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// What was measured on a stage, and on the one it is compared with, by turns.
+/// Measurements of a stage and of the one it is compared with, alternately.
 pub(crate) struct Race(Vec<(Slice, Slice)>);
 
-/// What was done on a stage for a while.
+/// The measurement of one slice.
 struct Slice {
-    /// Lives a second.
+    /// Cycles a second.
     rate: f64,
-    /// Processor time of the server for one; none where its processes cannot be seen.
+    /// Processor time of the server for one cycle; none if its processes cannot be seen.
     work: Option<f64>,
 }
 
@@ -51,7 +51,7 @@ impl Race {
         Ok(Self(slices.split_off(WARM_UP)))
     }
 
-    /// The rate on the stage as a part of the other's.
+    /// The rate on the stage as a fraction of the other's.
     pub(crate) fn ratio(&self) -> f64 {
         median(self.ratios())
     }
@@ -60,7 +60,7 @@ impl Race {
         self.0.iter().map(|(here, there)| here.rate / there.rate).collect()
     }
 
-    /// The work of a life on the stage, in seconds.
+    /// Processor time of a cycle on the stage, in seconds.
     pub(crate) fn work(&self) -> Option<f64> {
         self.0.iter().map(|(here, _)| here.work).collect::<Option<Vec<_>>>().map(median)
     }
@@ -85,13 +85,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// What each client's pod asks for.
+/// The request of each client's pod.
 fn asked() -> DnatRequest {
     let ports = [80, 443].map(|port| ExposedPort { port, protocol: Protocol::Tcp });
     DnatRequest { ports: ports.to_vec(), fixed: false, same_port: false }
 }
 
-/// A claimed lease for each client.
+/// Makes and claims a lease for each client.
 async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
     let request = Request::Dnat(asked());
     for _ in 0..CLIENTS {
@@ -112,7 +112,7 @@ async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// Lives on a stage for a slice, by all clients.
+/// Runs cycles on a stage for a slice, by all clients.
 async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
     let (began, before) = (Instant::now(), stage.processor_time().await?);
     let mut clients = JoinSet::new();
@@ -149,11 +149,11 @@ async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
     Ok(Slice { rate, work })
 }
 
-/// Two ports, allocated and freed.
+/// One cycle: two ports, allocated and freed.
 async fn life(store: &Store, claim: &Claim, mut eips: Vec<AllocationId>) -> Result<()> {
     eips.shuffle(&mut rand::rng());
     let reserved = store.claimed(claim).reserve_ports(&asked(), &[eips]).await?;
-    ensure!(reserved == Reserved::Yes, "ports are free, and were not found: {reserved:?}");
+    ensure!(reserved == Reserved::Yes, "free ports were not found: {reserved:?}");
     let lease = store.claimed(claim).load(CLAIM).await?.lease;
     for run in lease.runs() {
         let head = run.head;

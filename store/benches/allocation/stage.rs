@@ -1,5 +1,5 @@
-//! A database with so many leases, and a pool so full. Rows are made by SQL, many at once, as the
-//! store's functions would leave them.
+//! A database with a given number of leases, and a pool filled to a given part. Rows are inserted
+//! by SQL, many at once, as the store's functions would leave them.
 
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
@@ -16,16 +16,16 @@ use waygate_store::{Cluster, GatewayEip, PortRange, Store};
 /// Clients at a time, on each stage.
 pub(crate) const CLIENTS: u32 = 64;
 
-/// What the server calls the clients.
+/// The clients' application name on the server.
 const CLIENT: &str = "allocation bench";
 
-/// EIPs in the pool, each of a gateway of its own.
+/// EIPs in the pool, each on its own gateway.
 const POOL: u8 = 4;
 
-/// What each of them offers.
+/// Ports offered on each EIP.
 const PORTS: PortRange = PortRange { first: 10_001, last: 30_000 };
 
-/// Leases from one number to another, with two ports each on EIPs that the clients do not use.
+/// Inserts leases numbered from $1 to $2, with two ports each on EIPs that the clients do not use.
 const ELSEWHERE: &str = "
   WITH made AS (
     INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase, due_at,
@@ -38,7 +38,7 @@ const ELSEWHERE: &str = "
          CASE i WHEN 0 THEN 80 ELSE 443 END, private_ip, 'fwd-' || n || '-' || i
   FROM made, generate_series(0, 1) i";
 
-/// Ports of the pool that are held, spread as chance spreads them, by leases that are there.
+/// Holds ports of the pool, spread at random, by existing leases.
 const HELD: &str = "
   WITH holder AS MATERIALIZED (SELECT lease_id, row_number() OVER () - 1 AS n FROM (SELECT lease_id FROM lease WHERE phase = 'held' LIMIT 1000) l),
    wanted AS MATERIALIZED (
@@ -48,24 +48,24 @@ const HELD: &str = "
   WHERE port.allocation_id = wanted.allocation_id AND port.port = wanted.port AND port.proto = 6 AND port.state = 'free'
     AND abs(h % 1000) < $2 * 10 AND holder.n = abs(h / 1000 % 1000)";
 
-/// The others of them are free.
+/// Frees the other ports of the pool.
 const FREE: &str = "
   UPDATE port SET state = 'free', lease_id = NULL, head = NULL, target = NULL, entry_id = NULL
   WHERE allocation_id = ANY($1) AND proto = 6 AND state = 'held' AND abs(hashtext(allocation_id || port) % 1000) >= $2 * 10";
 
-/// What the benchmark runs in.
+/// The environment of the benchmark.
 pub(crate) struct Stage {
-    /// What is measured.
+    /// The store under test.
     pub store: Store,
-    /// Whose leases they are.
+    /// The cluster that has the leases.
     pub cluster: Cluster,
-    /// The benchmark's own way in.
+    /// Direct access, for statements outside the store.
     pool: PgPool,
-    /// The pool.
+    /// The offered EIPs.
     pub eips: Vec<AllocationId>,
 }
 
-/// Runs in two databases of its own, which go with it: the stage, and the one it is compared with.
+/// Runs in two new databases, dropped afterwards: the stage, and the one it is compared with.
 pub(crate) async fn in_databases(
     run: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
 ) -> Result<()> {
@@ -96,7 +96,7 @@ async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
 }
 
 impl Stage {
-    /// An empty store, and the pool.
+    /// An empty store that offers the pool's EIPs.
     async fn new(url: &str) -> Result<Self> {
         let store = Store::connect_lazy(&url.into(), CLIENTS, CLIENT)?;
         store.migrate().await?;
@@ -119,7 +119,7 @@ impl Stage {
         Ok(Self { store, cluster, pool, eips })
     }
 
-    /// Makes leases, with two ports each elsewhere, until there are so many.
+    /// Inserts leases, with two ports each elsewhere, up to this number.
     pub(crate) async fn fill_store(&self, leases: i64) -> Result<()> {
         let there: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'")
             .fetch_one(&self.pool)
@@ -135,7 +135,7 @@ impl Stage {
         self.settle().await
     }
 
-    /// Holds so much of the pool, in percent of its TCP ports.
+    /// Holds this percentage of the pool's TCP ports.
     pub(crate) async fn fill_pool(&self, percent: i32) -> Result<()> {
         let eips: Vec<_> = self.eips.iter().map(|eip| eip.as_str().to_owned()).collect();
         for statement in [FREE, HELD] {
@@ -144,7 +144,7 @@ impl Stage {
         self.settle().await
     }
 
-    /// What autovacuum and the checkpointer would get done in time.
+    /// Does the work that autovacuum and the checkpointer would do in time.
     async fn settle(&self) -> Result<()> {
         for statement in ["VACUUM (ANALYZE) port", "VACUUM (ANALYZE) lease", "CHECKPOINT"] {
             sqlx::query(statement).execute(&self.pool).await?;
@@ -152,8 +152,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Processor time that the server's processes for this database have had, as Linux tells it;
-    /// none where they are not on this machine.
+    /// Processor time that the server's processes for this database have used, from Linux'
+    /// scheduler; none if they are not on this machine.
     pub(crate) async fn processor_time(&self) -> Result<Option<Duration>> {
         let processes = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1";
         let processes: Vec<i32> =
@@ -165,7 +165,7 @@ impl Stage {
         Ok(processes.iter().map(of).sum())
     }
 
-    /// Deadlocks in this database, ever. A victim would fail the run, too.
+    /// Counts all deadlocks in this database. A victim would fail the run as well.
     pub(crate) async fn deadlocks(&self) -> Result<i64> {
         let seen = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
         Ok(sqlx::query_scalar(seen).fetch_one(&self.pool).await?)

@@ -1,5 +1,5 @@
-//! How a lease begins: announced at admission, sighted by the watch. Whichever comes first makes
-//! the row.
+//! The beginning of a lease: announced by the webhook at admission, or made when the watch observes
+//! the pod. The earlier of the two inserts the row.
 
 use crate::cluster::Cluster;
 use crate::columns::{keeps, to_json};
@@ -10,45 +10,47 @@ use uuid::Uuid;
 use waygate_core::request::{Kind, Request};
 use waygate_core::rules::timing::HEAD_START;
 
-/// A job that admission hands over: a head start, never the truth.
+/// The webhook's notice of an admitted pod. The pod may never be created: only an observation
+/// proves that it exists.
 #[derive(Clone, Copy, Debug)]
 pub struct HandOff<'a> {
-    /// `clusterID` of the configuration.
+    /// `clusterID` of the webhook's configuration; the worker must have registered it.
     pub cluster_name: &'a str,
-    /// EIP or DNAT.
+    /// Kind of the lease: EIP or DNAT.
     pub kind: Kind,
-    /// The pod's namespace.
+    /// Namespace of the pod.
     pub namespace: &'a str,
-    /// The pod's name.
+    /// Name of the pod; the custom resource gets the same name.
     pub pod_name: &'a str,
-    /// The pod's UID, which it keeps once it is stored.
+    /// UID from the admission request, which the pod keeps when it is stored.
     pub pod_uid: Uuid,
-    /// `Kind/name` of its controller.
+    /// `Kind/name` of the pod's controller: only its pods are successors of this one.
     pub controller: Option<&'a str>,
-    /// What it asks for.
+    /// The resources that the pod's annotations ask for.
     pub request: &'a Request,
 }
 
-/// A pod that the watch saw, asking.
+/// A pod that the watch has seen and that asks for an address or ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting<'a> {
-    /// The pod's namespace.
+    /// Namespace of the pod.
     pub namespace: &'a str,
-    /// Its name.
+    /// Name of the pod; the custom resource gets the same name.
     pub pod_name: &'a str,
-    /// Its UID.
+    /// `metadata.uid` of the pod.
     pub pod_uid: Uuid,
-    /// `Kind/name` of its controller.
+    /// `Kind/name` of the pod's controller: only its pods are successors of this one.
     pub controller: Option<&'a str>,
-    /// When the API server made it; none where that is not known.
+    /// `metadata.creationTimestamp`; none if the API server did not say.
     pub pod_created_at: Option<Timestamp>,
-    /// What it asks for.
+    /// The resources that the pod's annotations ask for.
     pub request: &'a Request,
 }
 
 impl Store {
-    /// Announces a pod. Repeating it changes nothing. A pod for which a lease is kept needs no
-    /// announcement: that lease becomes its own.
+    /// Writes the announcement of a pod as a lease in phase announced. Repeating it changes
+    /// nothing. A pod for which a lease is retained needs no announcement: that lease becomes the
+    /// pod's own. [`Error::UnknownCluster`]: no worker has registered the cluster yet.
     pub async fn hand_off(&self, job: &HandOff<'_>) -> Result<(), Error> {
         let cluster =
             sqlx::query_scalar!("SELECT cluster_id FROM cluster WHERE name = $1", job.cluster_name)
@@ -72,8 +74,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one kept for
-    /// it.
+    /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one retained
+    /// for it.
     pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
         let sighted = sqlx::query_file!(
@@ -91,7 +93,8 @@ impl Store {
         .execute(&self.pool)
         .await
         .map_err(Error::from);
-        // A lease is kept for it, whatever the pod asks for itself: that one is woken.
+        // A lease is retained for this pod, even if the pod itself asks for something else: wake
+        // that one.
         let kept = match sighted {
             Ok(done) => done.rows_affected() == 0,
             Err(Error::Conflict(_)) => true,

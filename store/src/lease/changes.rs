@@ -1,4 +1,4 @@
-//! What becomes of a lease: its phase, its request, its end.
+//! Decisions about a lease as a whole: its phase, its request, its end.
 
 use crate::claimed::{Claimed, write_fenced};
 use crate::columns::{keeps, to_json};
@@ -8,8 +8,8 @@ use waygate_core::lease::Phase;
 use waygate_core::request::Request;
 
 impl Claimed<'_> {
-    /// Sets the phase. `Ending` is for good: the row is written only while it is not ending. What
-    /// is held has its successor, if it had to wait for one.
+    /// Sets the phase. Releasing is final: a lease in that phase accepts no other. Binding a lease
+    /// also ends its handover: the successor, if one was awaited, has taken the entries over.
     pub async fn set_phase(&self, phase: Phase) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -19,7 +19,7 @@ impl Claimed<'_> {
         )
     }
 
-    /// The pod asks for something else that the lease can become.
+    /// Replaces the request by one that the pod asks for now and that this lease can satisfy.
     pub async fn adjust(&self, request: &Request) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -29,8 +29,8 @@ impl Claimed<'_> {
         )
     }
 
-    /// Nothing points anywhere: kept for a successor, for `seconds` by Postgres' clock or until a
-    /// person ends it.
+    /// Sets the phase to retained: an unbound lease waits for a successor, for `seconds` by
+    /// Postgres' clock, or until a person ends it.
     pub async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
         // A hundred years are as good as the longest Go duration, and no interval overflows.
         let seconds = seconds.map(|seconds| f64::from(u32::try_from(seconds).unwrap_or(u32::MAX)));
@@ -42,7 +42,7 @@ impl Claimed<'_> {
         )
     }
 
-    /// The pod is gone, and its entries stand for a while for its successor.
+    /// Begins the handover: the pod is gone, and its entries stand a little for its successor.
     pub async fn part(&self) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -51,8 +51,8 @@ impl Claimed<'_> {
         )
     }
 
-    /// A lease that is kept, or whose entries stand for it, becomes the successor's.
-    /// [`Error::Conflict`] by `LeaseOfPod`: the successor has one.
+    /// Transfers a lease that is retained, or in its handover, to the successor.
+    /// [`Error::Conflict`] by `LeaseOfPod`: the successor already has a lease.
     pub async fn succeed(&self, pod: Uuid, request: &Request) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -64,7 +64,7 @@ impl Claimed<'_> {
         )
     }
 
-    /// One definite read did not show what was published.
+    /// Counts one definite read that did not show the published state.
     pub async fn doubt(&self) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -72,8 +72,8 @@ impl Claimed<'_> {
         )
     }
 
-    /// Deletes a lease that holds nothing. One that still has something is kept, whatever the
-    /// caller believed.
+    /// Deletes a lease that holds nothing. A lease that still has an EIP, a target, a port or an
+    /// unresolved operation is not deleted, and the call returns [`Error::ClaimLost`].
     pub async fn forget(&self) -> Result<(), Error> {
         write_fenced!(
             self,

@@ -1,5 +1,5 @@
-//! The lease as a job: claimed by one worker for a while, renewed as it is worked on, finished with
-//! the time of the next look.
+//! The lease as a job: claimed by one worker for a while, renewed during the work, finished with
+//! the time at which it is due again.
 
 use crate::claimed::{Claim, Claimed, write_fenced};
 use crate::cluster::Cluster;
@@ -10,26 +10,27 @@ use uuid::Uuid;
 use waygate_core::ids::LeaseId;
 use waygate_core::operation::Refused;
 
-/// How a claim ends: what is awaited, and when somebody looks again.
+/// The end of a claim: the reason of the wait, and the time at which the lease is due again.
 #[derive(Clone, Debug)]
 pub struct Finish<'a> {
-    /// The `wake` the last step knew of: news that came later makes the lease due at once.
+    /// Value of `lease.wake` that the last step had read. If the column has grown since, the lease
+    /// is due at once.
     pub wake: i64,
-    /// When to look again.
+    /// Time until the lease is due again.
     pub again: Duration,
     /// Waits in a row for the same reason.
     pub tries: i32,
-    /// For programs.
+    /// The reason of the wait, as in the pod condition, for programs.
     pub reason: &'a str,
-    /// For people.
+    /// The message of the pod condition, for people.
     pub message: &'a str,
-    /// Word of a lane that was told and is waited for now.
+    /// The rejection that was published in the condition and is waited for now.
     pub heard: Option<&'a Refused>,
 }
 
 impl Store {
-    /// Claims up to `limit` leases that are due, the longest due first. A claim lapses after
-    /// `period`, and anyone may claim again.
+    /// Claims up to `limit` due leases, the longest due first. A claim expires after `period`; then
+    /// any worker may claim the lease again.
     pub async fn claim(
         &self,
         cluster: Cluster,
@@ -56,7 +57,8 @@ impl Store {
             .collect())
     }
 
-    /// Extends claims that are still held by `period`. Those that have lapsed stay lapsed.
+    /// Extends those of the owner's claims that still hold by `period`. Expired claims stay
+    /// expired.
     pub async fn renew(
         &self,
         owner: Uuid,
@@ -77,8 +79,9 @@ impl Store {
 }
 
 impl Claimed<'_> {
-    /// Gives a claim back.
+    /// Gives the claim back and sets the time at which the lease is due again.
     pub async fn finish(&self, finish: &Finish<'_>) -> Result<(), Error> {
+        // A rejection recorded during the claim differs from the acknowledged one, and stays.
         write_fenced!(
             self,
             "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, refusals = refusals + ($9::jsonb IS NOT NULL)::int,

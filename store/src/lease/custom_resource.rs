@@ -5,17 +5,17 @@ use crate::error::Error;
 use crate::store::Store;
 use waygate_core::ids::LeaseId;
 
-/// Whether a lease writes the custom resource of its name.
+/// Says if a lease writes the custom resource of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// It does.
+    /// This lease writes the custom resource.
     Yes,
-    /// It does not, or no more.
+    /// The lease does not write it, or no longer does.
     No,
 }
 
 impl Store {
-    /// Which of these leases the store knows.
+    /// Filters the leases that exist in the store, to recognize custom resources of deleted ones.
     pub async fn known(&self, leases: &[LeaseId]) -> Result<Vec<LeaseId>, Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         let rows = sqlx::query_scalar!("SELECT lease_id FROM lease WHERE lease_id = ANY($1)", &ids)
@@ -27,7 +27,7 @@ impl Store {
 
 impl Claimed<'_> {
     /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by
-    /// `CustomResource`: a predecessor still is.
+    /// `CustomResource`: an earlier pod's lease still writes it.
     pub async fn set_resource(&self, writes: Writes) -> Result<(), Error> {
         write_fenced!(
             self,

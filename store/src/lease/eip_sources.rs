@@ -1,8 +1,9 @@
-//! Where a lease's EIP comes from when it is not bought for it: named by its pod, from a pool, from
-//! an older pod, left over, bought back.
+//! Sources of an EIP other than a purchase: given by the pod, from a pool, preempted from an older
+//! pod, a reusable prepaid EIP, a former address that the cloud sells back.
 //!
-//! One lease has an EIP at a time, by unique index (`lease_eip`); whoever gives one up does so
-//! under its own claim, or loses the claim first.
+//! One lease has an EIP at a time, by unique index (`lease_eip`). A lease gives its EIP up under
+//! its own claim; only a reusable prepaid EIP is taken from a lease by ending that lease's claim
+//! first.
 
 use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::columns::address;
@@ -15,7 +16,7 @@ use waygate_core::request::{EipSource, Request};
 use waygate_core::rules::timing::RECLAIMABLE;
 
 impl Store {
-    /// What others leave for a lease that has no EIP yet.
+    /// Reads which EIPs other leases have or leave for a lease that has none yet.
     pub async fn eip_sources(&self, lease: &Lease) -> Result<EipSources, Error> {
         let Request::Eip(request) = &lease.request else { return Ok(EipSources::default()) };
         match &request.source {
@@ -27,7 +28,7 @@ impl Store {
         }
     }
 
-    /// Which lease has the EIP, if another than this one.
+    /// Finds the other lease that has the EIP now, if any.
     async fn holder(&self, lease: &Lease, id: &AllocationId) -> Result<Option<Holder>, Error> {
         let row = sqlx::query!(
             r#"SELECT h.namespace, h.pod_name, h.phase = 'ending' OR h.lost_to IS NOT NULL AS "leaving!",
@@ -64,7 +65,7 @@ impl Store {
         })
     }
 
-    /// Forgets addresses that the cloud gives back to nobody any more.
+    /// Deletes former addresses that are past the time in which the cloud sells them back.
     pub async fn prune_former(&self) -> Result<u64, Error> {
         let done = sqlx::query!(
             "DELETE FROM former_address WHERE released_at < now() - make_interval(secs => $1)",
@@ -77,8 +78,8 @@ impl Store {
 }
 
 impl Claimed<'_> {
-    /// Takes the first of these EIPs that no lease has, as one that is not ours to release; says
-    /// whether there was one. One that another lease takes in this very moment was none.
+    /// Adopts the first of these EIPs that no lease has, as one that is not managed. False if there
+    /// was none, which includes the case that another lease adopts it at the same moment.
     pub async fn take_eip(&self, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, Error> {
         let ids: Vec<_> = candidates.iter().map(|(id, _)| id.as_str().to_owned()).collect();
         let addresses: Vec<_> = candidates.iter().map(|(_, address)| address.to_string()).collect();
@@ -101,8 +102,8 @@ impl Claimed<'_> {
         Ok(row.taken)
     }
 
-    /// Tells the lease that has the given EIP to give it up to this one's pod, for good, and wakes
-    /// it. Nothing happens where that lease's pod is not the older one, or did not name the EIP.
+    /// Marks the lease that has the given EIP as preempted by this lease's pod, for good, and wakes
+    /// it. No effect if that lease's pod is not the older one, or did not name the EIP.
     pub async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
         let row = sqlx::query_file!(
             "src/queries/preempt_eip.sql",
@@ -116,8 +117,9 @@ impl Claimed<'_> {
         fenced(u64::from(row.is_some()))
     }
 
-    /// Takes the PrePaid EIP that a lease on its way out leaves unused; says whether it still did.
-    /// That lease's claim ends with it: what its worker had in mind for the EIP is fenced off.
+    /// Adopts the unused PrePaid EIP of a lease that is releasing; false if that lease no longer
+    /// has it, or has an unresolved operation. The other lease's claim ends: a decision of its
+    /// worker about the EIP comes too late.
     pub async fn take_spare(&self, spare: LeaseId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         let locked = sqlx::query_scalar!(
@@ -129,8 +131,8 @@ impl Claimed<'_> {
         .fetch_optional(&mut *transaction)
         .await?;
         fenced(u64::from(locked.is_some()))?;
-        // Locked in a statement of its own: the next one sees every operation that was intended
-        // before.
+        // A statement of its own, after the lock: the next one sees every operation that was
+        // intended before. SKIP LOCKED: no waiting for a second lease while this one is locked.
         let left = sqlx::query!(
             r#"SELECT allocation_id AS "allocation_id!", host(eip_address) AS "address!" FROM lease
              WHERE lease_id = $1 AND phase = 'ending' AND ours AND private_ip IS NULL AND NOT resource AND allocation_id IS NOT NULL
@@ -162,7 +164,7 @@ impl Claimed<'_> {
         Ok(true)
     }
 
-    /// The lease's EIP is given back, or is nothing of ours.
+    /// Clears the lease's EIP: the cloud has released it, or it is not managed and was unbound.
     pub async fn forget_eip(&self) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -170,7 +172,8 @@ impl Claimed<'_> {
         )
     }
 
-    /// The cloud does not give the former address of a lease's name back: a new one is bought.
+    /// Deletes the former address of the lease's name: the cloud does not sell it back, so a new
+    /// EIP is allocated.
     pub async fn forget_former(&self) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS MATERIALIZED (

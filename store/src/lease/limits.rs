@@ -1,5 +1,5 @@
-//! What must not befall many leases at once: kept ones that are released, entries that are lost.
-//! Counted under a lock, one at a time, since many come together.
+//! Limits on what may happen to many leases at once: releases of retained leases, and withdrawals.
+//! Counted one at a time under a row lock, because many requests arrive together.
 
 use crate::claimed::Claimed;
 use crate::columns::phase;
@@ -9,16 +9,16 @@ use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Phase;
 use waygate_core::rules::timing::LOSSES_COUNTED;
 
-/// So many kept leases of a cluster end within [`LOSSES_COUNTED`] because their custom resources
-/// were deleted, or a twentieth of those kept.
+/// Retained leases of a cluster that may end within ten minutes because their custom resources were
+/// deleted; or a twentieth of the retained ones, if that is more.
 const RELEASES: i64 = 20;
-/// So many pods of a gateway are told within [`LOSSES_COUNTED`] that their entries are lost, or a
-/// twentieth of those that have some.
+/// Pods of a gateway for which lost entries may be reported within ten minutes; or a twentieth of
+/// the bound ones, if that is more.
 const LOSSES: i64 = 5;
 
 impl Claimed<'_> {
-    /// Holds the lease's row, so that its claim cannot pass to somebody else before this commits;
-    /// says in which phase it is.
+    /// Locks the lease's row, so that the claim cannot pass to another worker before this
+    /// transaction commits, and returns its phase.
     async fn lock_claim(&self, connection: &mut PgConnection) -> Result<Phase, Error> {
         let locked = sqlx::query_scalar!(
             "SELECT phase FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE",
@@ -31,15 +31,17 @@ impl Claimed<'_> {
         phase(&locked.ok_or(Error::ClaimLost)?)
     }
 
-    /// A person deleted the custom resource of a kept lease: it ends, unless more than 20 of the
-    /// cluster, or 5 % of those kept, went within ten minutes: nobody deletes so many one by one,
-    /// but uninstalling another controller does. Says whether it ends.
+    /// Ends a retained lease whose custom resource a person deleted. Returns false, and changes
+    /// nothing, if more than 20 leases of the cluster, or 5 % of those retained, were ended so
+    /// within ten minutes: uninstalling another controller deletes all custom resources at once, a
+    /// person does not.
     pub async fn release_kept(&self) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         if self.lock_claim(&mut transaction).await? != Phase::Kept {
             return Err(Error::ClaimLost);
         }
-        // Counted one at a time: many are deleted together.
+        // The store's only row is the lock: counts of parallel transactions would not see each
+        // other.
         sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
         let done = sqlx::query_file!(
             "src/queries/release_kept.sql",
@@ -55,13 +57,13 @@ impl Claimed<'_> {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Whether the pod may be told that its entries at the gateway are lost; it is counted then,
-    /// once in ten minutes. False: so many were told that no more are for now, see
-    /// [`waygate_core::lease::GatewayFact::losses_held`].
+    /// Counts the withdrawal of the pod's entries at the gateway, once in ten minutes, and returns
+    /// true if the condition may be set to False. Returns false while withdrawals at the gateway
+    /// are limited: an error that hits all pods of a gateway must not make all of them unready.
     pub async fn lose(&self, gateway: &NatGatewayId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         self.lock_claim(&mut transaction).await?;
-        // Counted one at a time: many are lost together.
+        // The gateway's row is the lock: counts of parallel transactions would not see each other.
         sqlx::query!(
             "INSERT INTO gateway (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING",
             gateway.as_str()

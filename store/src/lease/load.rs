@@ -1,5 +1,5 @@
-//! A lease as a whole, read under a claim: what it holds, what is unresolved, what is known of its
-//! gateway.
+//! Loads a lease as a whole, under a claim: what it holds, its unresolved operations, and the facts
+//! about its gateway.
 
 use crate::claimed::Claimed;
 use crate::columns::{address, kind, moment, phase, port, protocol};
@@ -16,29 +16,29 @@ use waygate_core::operation::{Operation, Refused, Sending};
 use waygate_core::request::{ExposedPort, Kind, Request};
 use waygate_core::rules::timing::LOSSES_COUNTED;
 
-/// A lease under a claim, with its unresolved operations.
+/// A lease under a claim, with its unresolved operations and its gateway's facts.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The lease.
+    /// The lease with the EIP or the ports that it holds.
     pub lease: Lease,
-    /// Its operations whose end is not known, the oldest first.
+    /// Unresolved operations of the lease, the oldest first.
     pub operations: Vec<Operation>,
-    /// What is known of the gateway on which its ports stand.
+    /// Known facts about the gateway that has the lease's ports.
     pub gateway: GatewayFact,
-    /// News so far; see [`crate::Finish::wake`].
+    /// Number of wake-ups at the time of the read; see [`crate::Finish::wake`].
     pub wake: i64,
     /// Waits in a row for `reason`.
     pub tries: i32,
-    /// What it waited for last.
+    /// The reason of the last wait.
     pub reason: Option<String>,
-    /// Why a queued change was not carried out; not told yet.
+    /// The rejection of a queued change that has not been published yet.
     pub refused: Option<Refused>,
-    /// How often that has happened in a row.
+    /// Rejections in a row without a change that succeeded.
     pub refusals: i32,
-    /// How long ago its last operation was settled, or there was news of its gateway: a read that
-    /// began since then shows what came of it.
+    /// Time since the lease's last operation settled or its gateway changed, whichever is later. A
+    /// read that began after that shows the result.
     pub stirred_ago: Option<Duration>,
-    /// Postgres' clock.
+    /// The time of the read, by Postgres' clock.
     pub now: Timestamp,
 }
 
@@ -115,7 +115,8 @@ impl LeaseRow {
         (ports, mut gateway): LoadedPorts,
         operations: Vec<Operation>,
     ) -> Result<Loaded, Error> {
-        // What was begun is not left half-done: its pod is one of those that are told.
+        // A withdrawal that has begun is finished: this pod was already counted, so the limit does
+        // not apply.
         gateway.losses_held &= !self.told_of_loss;
         let lease = Lease {
             id,
@@ -160,7 +161,7 @@ impl LeaseRow {
     }
 }
 
-/// The ports of a lease, and what is known of their gateway.
+/// The ports of a lease, and the facts about their gateway.
 type LoadedPorts = (Vec<LeasedPort>, GatewayFact);
 
 impl Claimed<'_> {
@@ -188,13 +189,13 @@ impl Claimed<'_> {
         row.into_loaded(self.claim.lease_id, request, ports, operations)
     }
 
-    /// The ports of a lease, in the order the pod asked for them, and what is known of their
+    /// The ports of a lease, in the order in which the pod lists them, with the facts about their
     /// gateway.
     async fn load_ports(&self, request: &Request) -> Result<LoadedPorts, Error> {
         let rows = sqlx::query_file!("src/queries/load_ports.sql", self.claim.lease_id.0,)
             .fetch_all(&self.store.pool)
             .await?;
-        // All are on one EIP.
+        // All ports of a lease are on one EIP, so any row has the gateway's facts.
         let gateway = rows.first().map_or_else(GatewayFact::default, |row| GatewayFact {
             full_at: row.full_at.and_then(|most| usize::try_from(most).ok()),
             snat: row.snat,
@@ -244,7 +245,8 @@ impl Claimed<'_> {
                     sending: match (row.queued, row.under_way) {
                         (true, _) => Sending::Queued,
                         (false, true) => Sending::Sent,
-                        // What a claimant sent is loaded by whoever claimed after it.
+                        // A claim holder waits for its own answer, so an unresolved operation that
+                        // is loaded here was sent under an earlier claim.
                         (false, false) => Sending::Unanswered,
                     },
                     fence_until: moment(row.fence_until)?,

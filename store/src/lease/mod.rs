@@ -1,4 +1,4 @@
-//! Leases: announced or seen, claimed, loaded, changed, forgotten.
+//! Leases: announced or observed, claimed, loaded, changed, deleted.
 
 pub(crate) mod announce;
 mod changes;

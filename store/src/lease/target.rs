@@ -1,14 +1,15 @@
-//! Where a lease points. Set before the first call that binds or forwards, cleared when nothing can
-//! point there any more.
+//! The private address a lease points to. Set before the first call that binds or forwards, cleared
+//! when nothing can point there any longer.
 
 use crate::claimed::{Claimed, fenced};
 use crate::error::Error;
 use waygate_core::lease::Target;
 
 impl Claimed<'_> {
-    /// From here on something may point at this address. Forward entries may be pointed there from
-    /// another as they stand; an EIP has one binding, which must be gone. [`Error::Conflict`] by
-    /// `BoundIp` or `ForwardedPort`: an earlier pod's lease still does.
+    /// Sets the target before the first call that may bind or forward to it. Forward entries may be
+    /// modified to the new address while they stand; an EIP has one binding, so its old target must
+    /// be cleared first. [`Error::Conflict`] by `BoundIp` or `ForwardedPort`: the lease of an
+    /// earlier pod still has this address.
     pub async fn set_target(&self, target: &Target) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (
@@ -32,7 +33,7 @@ impl Claimed<'_> {
         fenced(u64::from(done.is_some()))
     }
 
-    /// Nothing points there any more, and nothing can.
+    /// Clears the target once no binding or entry points there and no call under way can make one.
     pub async fn clear_target(&self) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (

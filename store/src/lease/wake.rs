@@ -1,4 +1,4 @@
-//! News: a lease for which there is some is due at once, or once its claim holder is done with it.
+//! Wakes leases: due at once, or, while a worker has the lease, as soon as its claim is finished.
 
 use crate::cluster::Cluster;
 use crate::columns::kind;
@@ -8,9 +8,9 @@ use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::request::Kind;
 
-/// The statement that wakes the leases of which a condition holds. One that is at work is due as
-/// soon as it is done, since its `wake` has grown. What `after` says is written in the same
-/// statement, before; `set` adds columns.
+/// The statement that wakes the leases for which a condition holds. A claimed lease becomes due
+/// when its claim is finished, because `wake` has grown. `after` is a CTE that writes something
+/// else first, in the same statement; `set` adds columns.
 macro_rules! wake_leases {
     ($(after = $first:literal,)? $(set = $more:literal,)? $which:literal, $($argument:expr),+ $(,)?) => {
         sqlx::query!(
@@ -23,13 +23,13 @@ macro_rules! wake_leases {
 pub(crate) use wake_leases;
 
 impl Store {
-    /// There is news of one lease.
+    /// Wakes one lease, for example after its custom resource changed.
     pub async fn wake_lease(&self, lease: LeaseId) -> Result<(), Error> {
         wake_leases!("lease_id = $1", lease.0).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// There is news of a pod: its leases are due. Says of which kinds they are.
+    /// Wakes the leases of a pod and returns their kinds.
     pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<Vec<Kind>, Error> {
         let woken =
             wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid)
@@ -38,8 +38,8 @@ impl Store {
         Ok(woken.iter().map(|lease| kind(&lease.kind)).collect())
     }
 
-    /// Every lease of the cluster is due, those at work once they are done: after a start or a gap
-    /// in the watch nobody knows what was missed.
+    /// Wakes every lease of the cluster except announced ones. After a start, or a gap in the
+    /// watch, it is unknown which events were missed.
     pub async fn wake_all(&self, cluster: Cluster) -> Result<u64, Error> {
         let done = wake_leases!("cluster_id = $1 AND phase <> 'headstart'", cluster.id)
             .execute(&self.pool)
@@ -47,7 +47,7 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// The gateway takes no more entries: leases that wait to make some there look for themselves.
+    /// Wakes the leases with queued creations at a gateway that has no room for more entries.
     pub async fn wake_queue(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         wake_leases!(
             "lease_id IN (SELECT lease_id FROM operation
@@ -59,7 +59,7 @@ impl Store {
         Ok(())
     }
 
-    /// What these leases asked for has come to rest; those that wait for nothing else look.
+    /// Wakes those of these leases that have no queued operation left.
     pub async fn wake_rested(&self, leases: &[LeaseId]) -> Result<(), Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         wake_leases!(

@@ -1,12 +1,12 @@
-//! Lanes: one process at a time changes a gateway's entries.
+//! Gateway locks: one process at a time changes a gateway's entries.
 //!
 //! ```text
-//! free ─ take_lanes ─▶ held ─ renew_lanes ─▶ held … ─ leave_lanes, or no sign of life ─▶ free
+//! free ─ acquire ─▶ held ─ renew ─▶ held … ─ release, or expiry ─▶ free
 //! ```
 //!
-//! A lane lapses like a claim. Whoever takes it next sends nothing before every send of the former
-//! holder has been answered or given up: [`Store::next_in_lane`] makes the lane outlast what it
-//! marks.
+//! A gateway lock expires like a claim. The next holder sends nothing before every send of the
+//! former holder has been answered or its answer is no longer awaited: marking a change as sent
+//! extends the lock beyond the time for which the answer is awaited.
 
 use crate::error::Error;
 use crate::lease::wake::wake_leases;
@@ -16,10 +16,10 @@ use uuid::Uuid;
 use waygate_core::ids::NatGatewayId;
 use waygate_core::rules::timing::GATEWAY_LOCK;
 
-/// A gateway's lane that is ours for a while.
+/// The right of one process to send changes to a gateway, until the lock expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// The gateway.
+    /// The gateway that the lock is for; the fence is (owner, epoch).
     pub gateway_id: NatGatewayId,
     pub(crate) owner: Uuid,
     pub(crate) epoch: i64,
@@ -31,14 +31,14 @@ impl Lane {
     }
 }
 
-/// How long a gateway that is in nobody's configuration any more waits for somebody who has it
-/// there.
+/// Time for which the queue of a gateway waits for a process that has the gateway in its
+/// configuration, before any process may serve it.
 const ORPHANED: Duration = Duration::from_mins(1);
 
 impl Store {
-    /// Takes the free lanes of these gateways, and of those with a queue that nobody has served for
-    /// a minute: they are in no configuration any more, and what stands there must go. Leases whose
-    /// changes were under way when a lane lapsed are woken.
+    /// Acquires the free locks of these gateways, and of gateways with a queue that no process has
+    /// served for a minute: they are in no configuration any longer, and their entries must still
+    /// be removed. Wakes leases whose changes were unanswered when a lock expired.
     pub async fn take_lanes(
         &self,
         owner: Uuid,
@@ -61,14 +61,15 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let taken: Vec<_> = rows.iter().map(|row| row.gateway_id.clone()).collect();
+        // The former holder may be dead, with answers that no process will record.
         wake_leases!("lease_id IN (SELECT lease_id FROM operation WHERE lane = ANY($1) AND outcome IS NULL AND NOT queued)", &taken)
             .execute(&self.pool)
             .await?;
         Ok(rows.into_iter().map(|row| Lane::of(row.gateway_id, owner, row.epoch)).collect())
     }
 
-    /// Extends those of these lanes of `owner` that still hold, and says which these are. Those
-    /// that have lapsed stay lapsed.
+    /// Extends those of the owner's locks on these gateways that still hold, and returns them.
+    /// Expired locks stay expired.
     pub async fn renew_lanes(
         &self,
         owner: Uuid,
@@ -87,7 +88,8 @@ impl Store {
         Ok(rows.into_iter().map(|row| Lane::of(row.gateway_id, owner, row.epoch)).collect())
     }
 
-    /// Gives lanes back: the next process need not wait until they lapse.
+    /// Releases all gateway locks of the owner, so that the next process need not wait until they
+    /// expire.
     pub async fn leave_lanes(&self, owner: Uuid) -> Result<(), Error> {
         sqlx::query!("UPDATE lane SET owner = NULL, until = now() WHERE owner = $1", owner)
             .execute(&self.pool)
@@ -95,7 +97,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets turns taken longer ago than `age`: a namespace without one comes first.
+    /// Deletes fair queue entries last served longer ago than `age`. A namespace without one comes
+    /// first.
     pub async fn prune_turns(&self, age: Duration) -> Result<u64, Error> {
         let done = sqlx::query!(
             "DELETE FROM turn WHERE taken_at < now() - make_interval(secs => $1)",

@@ -1,5 +1,5 @@
-//! Operations that the claim holder sends itself: intended before the call, with the fence after
-//! which nothing of it takes effect.
+//! Operations that the claim holder sends itself: intended before the call, each with a fence after
+//! which none of its sends takes effect.
 
 use crate::claimed::{Claimed, write_fenced};
 use crate::columns::moment;
@@ -11,9 +11,9 @@ use waygate_core::operation::{Operation, Sending};
 use waygate_core::rules::timing::MISSED_READS_APART;
 
 impl Claimed<'_> {
-    /// Commits the intent to change a resource, before the call. Refused when the claim's rest is
-    /// shorter than `call`. [`Error::Conflict`] by `OpenOperation`: an earlier change of this
-    /// resource has no known end yet.
+    /// Commits the intent to change a resource, before the call. [`Error::ClaimLost`]: the claim
+    /// ends earlier than `call` from now. [`Error::Conflict`] by `OpenOperation`: an earlier change
+    /// of this resource is unresolved.
     pub async fn intend(
         &self,
         resource: &str,
@@ -53,8 +53,8 @@ impl Claimed<'_> {
         })
     }
 
-    /// Commits the intent to send an operation once more: the same operation, whoever sends it,
-    /// with a later fence.
+    /// Commits the intent to send an operation once more. The operation stays the same, with the
+    /// same client token, and its fence moves later.
     pub async fn intend_again(
         &self,
         operation: Uuid,
@@ -74,8 +74,8 @@ impl Claimed<'_> {
         )
     }
 
-    /// A read after the fence showed no effect. The next one that counts is [`MISSED_READS_APART`]
-    /// later: what made this one blind may last.
+    /// Counts a read after the fence that showed no effect, and moves the fence: the next read that
+    /// counts comes half a minute later, because one disturbance may hide the effect for a while.
     pub async fn miss(&self, operation: Uuid) -> Result<(), Error> {
         write_fenced!(
             self,

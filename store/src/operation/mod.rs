@@ -1,5 +1,4 @@
-//! Changes of the cloud: intended before the call, or queued for their gateway's lane; settled
-//! once.
+//! Changes asked of the cloud: intended before the call or queued at their gateway, settled once.
 
 pub(crate) mod gateway_lock;
 mod intend;

@@ -1,16 +1,15 @@
-//! The queues of the gateways' lanes: what waits there are unresolved operations that were not sent
-//! yet, or must be sent again.
+//! The gateways' queues: unresolved operations that were not sent yet, or must be sent again.
 //!
 //! ```text
-//! queue ─▶ queued ─ next_in_lane ─▶ sent ─ settle ─▶ (settled)
-//!            │ ▲                     │ └─ again ─▶ (settled, and queued anew)
-//!            │ └────── requeue ──────┴─ lost ─▶ unanswered
-//!            └ unqueue ─▶ void; unanswered where it was sent before
+//! queue ─▶ queued ─ dequeue ─▶ sent ─ settle ─▶ (settled)
+//!            │ ▲                │ └─ gateway busy ─▶ (settled, and queued anew)
+//!            │ └─── requeue ────┴─ no answer ─▶ unanswered
+//!            └ cancel ─▶ void; unanswered if it was sent before
 //! ```
 //!
-//! What is queued and taken back is a lease's decision, written under its claim; what is sent is
-//! the lane's, written under the lane. Of a taking back and a sending at the same time one goes
-//! through.
+//! Queueing and cancelling are decisions about a lease, written under its claim. Sending is the
+//! gateway sender's, written under the gateway lock. If a cancellation meets a send, exactly one
+//! takes effect.
 
 use crate::claimed::{Claimed, fenced};
 use crate::columns::moment;
@@ -24,33 +23,33 @@ use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::operation::{Ask, Operation, Sending};
 use waygate_core::rules::timing::GATEWAY_LOCK;
 
-/// What a lane sends next, marked as sent.
+/// The next change of a gateway's queue, marked as sent.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// The operation.
+    /// The operation, with the fence of this send.
     pub operation: Operation,
-    /// Its lease.
+    /// The lease that the change belongs to.
     pub lease_id: LeaseId,
-    /// An earlier send of it was not answered and may still take effect: a refusal of this one does
-    /// not end it.
+    /// True if an earlier send was not answered and may still take effect: then a refusal of this
+    /// send does not settle the operation.
     pub may_still_arrive: bool,
-    /// How often the same change was refused before, because the gateway was busy.
+    /// Earlier refusals of the same change because the gateway was busy.
     pub agains: i32,
-    /// How long it waited.
+    /// Time since the change was queued first.
     pub waited: Duration,
 }
 
-/// What a lane looks for in its queue.
+/// The kinds of changes that the gateway sender dequeues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Whatever comes next.
+    /// Every change in the queue.
     Anything,
-    /// No new entries: the gateway has just refused one for its quota.
+    /// Every change except creations: the gateway has just refused one for its quota.
     NoCreation,
 }
 
 impl Store {
-    /// How many changes wait at a gateway.
+    /// Counts the changes queued at a gateway.
     pub async fn waiting_in_lane(&self, gateway: &NatGatewayId) -> Result<i64, Error> {
         let count = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM operation WHERE lane = $1 AND queued"#,
@@ -59,9 +58,10 @@ impl Store {
         Ok(count.fetch_one(&self.pool).await?)
     }
 
-    /// Marks what comes next as sent: urgent deletions, then the namespace whose last turn is
-    /// longest ago, then the oldest. `call` is how long its answer is waited for, and the lane
-    /// holds at least that long; after `fence` nothing of it is expected to take effect any more.
+    /// Marks the next change as sent and returns it: urgent removals first, then the namespace that
+    /// was served longest ago, then the oldest change. The sender waits for the answer for `call`,
+    /// and the lock holds at least that long; after `fence` the send is no longer expected to take
+    /// effect. Fails if the gateway lock has expired or passed to another process.
     pub async fn next_in_lane(
         &self,
         lane: &Lane,
@@ -106,9 +106,9 @@ impl Store {
         }))
     }
 
-    /// The gateway was busy: what was refused for that is queued anew, as another operation in its
-    /// old place, and its lease hears nothing of it. What may still arrive stays the same
-    /// operation.
+    /// Settles a change that was refused because the gateway was busy and queues it anew, as
+    /// another operation in its old place, without waking the lease. A change with an earlier send
+    /// that may still take effect stays the same operation.
     pub async fn again(&self, lane: &Lane, taken: &Taken, error: &str) -> Result<(), Error> {
         let row = sqlx::query_file!(
             "src/queries/requeue_busy_change.sql",
@@ -124,9 +124,9 @@ impl Store {
         if row.held == 0 { Err(Error::LaneLost) } else { Ok(()) }
     }
 
-    /// Another pod has an address that other leases' entries still point to: what takes those away
-    /// goes first, and holders that have not asked for it look for themselves; one that waits for a
-    /// successor waits no longer. Gives the gateways concerned.
+    /// Makes removals of other leases' entries for this private address urgent, because another pod
+    /// has the address now. Wakes those leases if they have not asked for the removal, and ends
+    /// their handover. Returns the gateways whose queues changed.
     pub async fn hurry(
         &self,
         waiting: LeaseId,
@@ -144,8 +144,8 @@ impl Store {
 }
 
 impl Claimed<'_> {
-    /// Queues changes at a gateway, each as a new operation; says how many. Those of things that
-    /// another operation changes already are left.
+    /// Queues changes at a gateway, each as a new operation, and returns how many. Changes of a
+    /// resource with an unresolved operation are skipped.
     pub async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<usize, Error> {
         let resources: Vec<_> = asks.iter().map(|ask| ask.resource.clone()).collect();
         let changes: Result<Vec<_>, _> =
@@ -165,8 +165,8 @@ impl Claimed<'_> {
         Ok(usize::try_from(row.queued).unwrap_or(0))
     }
 
-    /// Takes an operation back before it is sent; nothing happens if it has been. Where an earlier
-    /// send went unanswered, it waits for that.
+    /// Cancels a queued operation; no effect if it has been sent. An operation with an earlier
+    /// unanswered send stays unresolved until the end of that send is known.
     pub async fn unqueue(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
@@ -185,8 +185,8 @@ impl Claimed<'_> {
         fenced(held.unsigned_abs())
     }
 
-    /// Queues an operation once more whose answer was lost: the same operation, in its old place.
-    /// Nothing happens if its end is known by now.
+    /// Queues an operation with a lost answer once more: the same operation, in its old place. No
+    /// effect if it is settled by now.
     pub async fn requeue(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (

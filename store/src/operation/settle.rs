@@ -1,4 +1,4 @@
-//! How operations end: facts, recorded once, by whoever has the answer.
+//! The end of operations: facts, recorded once, by the process that has the answer.
 
 use crate::claimed::Claim;
 use crate::error::Error;
@@ -11,16 +11,16 @@ use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
 use waygate_core::operation::{Operation, Outcome, Refused};
 use waygate_core::rules::response::LeaseEffect;
 
-/// Who brings an answer.
+/// The process that has the answer to an operation.
 #[derive(Clone, Copy, Debug)]
 pub enum Bringer<'a> {
-    /// The lease's claimant, who goes on with it.
+    /// The lease's claim holder, which goes on with the lease and is not woken.
     Claimant(&'a Claim),
-    /// A gateway's lane; the lease looks after this time.
+    /// The gateway sender; the lease is due after this time.
     Lane(Duration),
 }
 
-/// How an operation ended, and what that means for its lease; recorded in one statement.
+/// The end of an operation and its effect on the lease, recorded in one statement.
 #[derive(Clone, Copy, Debug)]
 pub struct Settlement<'a> {
     outcome: Outcome,
@@ -30,34 +30,34 @@ pub struct Settlement<'a> {
 }
 
 impl<'a> Settlement<'a> {
-    /// The cloud answered that it is done. What the answer brings (a new EIP, a new entry) is the
+    /// The cloud answered that the change succeeded. A new EIP or entry in the answer becomes the
     /// lease's.
     pub fn succeeded(answer: &'a Answer) -> Self {
         Self::observed(Outcome::Done, Some(answer))
     }
 
-    /// A read shows how it ended, and what the answer would have brought.
+    /// A read shows the outcome; `answer` is what the cloud would have answered.
     pub fn observed(outcome: Outcome, answer: Option<&'a Answer>) -> Self {
         Self { outcome, answer, error: None, effect: LeaseEffect::Plain }
     }
 
-    /// A definite refusal, while no other send of it may still arrive.
+    /// The cloud refused the change, and no other send of it may still take effect.
     pub fn rejected(error: &'a str) -> Self {
         Self { error: Some(error), ..Self::observed(Outcome::Refused, None) }
     }
 
-    /// The thing that was to be taken away is not there. So it is done, and the lease has lost what
+    /// The resource to remove does not exist, so the removal is done, and the lease has lost what
     /// `effect` says.
     pub fn absent(error: &'a str, effect: LeaseEffect) -> Self {
         Self { error: Some(error), effect, ..Self::observed(Outcome::Done, None) }
     }
 
-    /// Its fence has passed, and reads show no effect.
+    /// The fence has passed, and reads show no effect.
     pub fn void() -> Self {
         Self::observed(Outcome::Void, None)
     }
 
-    /// It was answered with a failure, and [`waygate_core::rules::response`] says what that means.
+    /// The cloud answered with an error, interpreted by [`waygate_core::rules::response`].
     pub fn failed(outcome: Outcome, effect: LeaseEffect, error: &'a str) -> Self {
         match outcome {
             Outcome::Done => Self::absent(error, effect),
@@ -68,24 +68,25 @@ impl<'a> Settlement<'a> {
 }
 
 impl Bringer<'_> {
-    /// Owner and epoch of the claim that need not be woken, and when any other lease looks.
+    /// Owner and epoch of the claim that need not be woken, and the time until any other lease is
+    /// due.
     fn identity(self) -> (Uuid, i64, Duration) {
         match self {
             Self::Claimant(claim) => (claim.owner, claim.epoch, Duration::ZERO),
-            // No process has this ID: the lease is somebody else's.
+            // No process has this ID, so the lease is woken in any case.
             Self::Lane(look) => (Uuid::nil(), 0, look),
         }
     }
 }
 
-/// What a change of a forward entry that is done writes on its ports.
+/// Writes of a finished change to its ports.
 #[derive(Default)]
 struct EntryWrites<'a> {
-    /// The new entry's ID, for the ports of this head and protocol.
+    /// The new entry's ID, for the ports of this range start and protocol.
     created: Option<&'a str>,
     head: Option<i32>,
     protocol: Option<i16>,
-    /// The entry whose deletion was accepted.
+    /// The entry whose deletion the cloud has accepted.
     deleted: Option<&'a str>,
 }
 
@@ -109,9 +110,9 @@ impl<'a> EntryWrites<'a> {
 }
 
 impl Store {
-    /// Records how an operation ended: a fact, so not fenced, and written once. What the answer
-    /// brought goes onto the lease in the same statement; whoever holds the lease now, if not the
-    /// bringer, is woken.
+    /// Records the end of an operation: a fact, so not fenced, and written once. The answer's
+    /// content goes onto the lease in the same statement. The lease is woken unless its claim
+    /// holder settles.
     pub async fn settle(
         &self,
         by: Bringer<'_>,
@@ -146,7 +147,8 @@ impl Store {
         Ok(())
     }
 
-    /// No answer will come, or none that ends it: a fact, told to the lease at once.
+    /// Records that no answer to the last send will come, or none that settles it, and wakes the
+    /// lease.
     pub async fn lost(&self, operation: Uuid) -> Result<(), Error> {
         wake_leases!(
             after = "WITH o AS (UPDATE operation SET answer_by = now() WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id) ",
@@ -158,8 +160,8 @@ impl Store {
         Ok(())
     }
 
-    /// A send was refused for sure, and an earlier one of the same operation may still take effect:
-    /// it is not sent again, but waited out.
+    /// Records that a send was refused while an earlier one of the same operation may still take
+    /// effect: the operation is not sent again and awaits its fence.
     pub async fn wait_out(&self, operation: Uuid) -> Result<(), Error> {
         let waits = sqlx::query!(
             "UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL",
@@ -169,8 +171,8 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves word for the lease's next claimant why its change was not carried out. It is not
-    /// woken: the end of the operation does that.
+    /// Records for the lease's next claim holder why a queued change was refused. Settling the
+    /// operation wakes the lease; this does not.
     pub async fn leave_word(&self, lease: LeaseId, refused: &Refused) -> Result<(), Error> {
         let word = serde_json::to_value(refused).map_err(Error::corrupt)?;
         sqlx::query!("UPDATE lease SET refused = $2 WHERE lease_id = $1", lease.0, word)
@@ -179,8 +181,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes operations settled longer ago than `age`: they are history, kept for those who ask
-    /// what happened.
+    /// Deletes operations settled longer ago than `age`: a history for operators, not read by the
+    /// program.
     pub async fn prune_operations(&self, age: Duration) -> Result<u64, Error> {
         let done = sqlx::query!(
             "DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)",

@@ -1,14 +1,14 @@
-//! The allocator: free rows of one EIP become a lease's, and say which forward entries they make.
+//! The port allocator: turns free rows of one EIP into a lease's ports, grouped by forward entry.
 //!
 //! ```text
-//! targets  80  443  7000 7001 7002           one protocol of one lease
-//! runs     80  443  7000 ───────▶            adjacent targets: one entry, if adjacent ports are free
-//! rows     [80] [443] [7000 7001 7002]       head = the first external port of each entry
+//! target ports   80  443  7000 7001 7002      one protocol of one lease
+//! ranges         80  443  7000 ───────▶       adjacent ones: one entry, if adjacent ports are free
+//! rows           [80] [443] [7000 7001 7002]  range start = the first external port of an entry
 //! ```
 //!
-//! A run for which no adjacent ports are free is halved, down to single ports. Rows that others are
-//! taking are passed over, so nobody waits; who takes too few takes none. Measured on slot rows:
-//! the rate stays within a tenth from empty to 98.8 % full.
+//! A range for which no adjacent ports are free is halved, down to single ports. Rows that another
+//! transaction has locked are skipped, so no allocation waits; one that finds too few takes none.
+//! Measured on slot rows: the rate stays within a tenth from empty to 98.8 % full.
 
 use crate::error::Error;
 use rand::RngExt as _;
@@ -16,14 +16,14 @@ use sqlx::PgConnection;
 use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::request::Protocol;
 
-/// Where free ports are taken from, and for whom.
+/// The EIP and protocol to allocate from, and the lease to allocate for.
 pub(crate) struct Take<'a> {
     pub lease_id: LeaseId,
     pub eip: &'a AllocationId,
     pub protocol: Protocol,
 }
 
-/// Adjacent ports of a pod.
+/// Adjacent target ports of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Targets {
     first: i32,
@@ -31,7 +31,7 @@ struct Targets {
 }
 
 impl Take<'_> {
-    /// A free port for each target, whichever; says whether there were enough.
+    /// Allocates any free port for each target port; false if there were too few.
     pub(crate) async fn any(
         &self,
         connection: &mut PgConnection,
@@ -51,7 +51,7 @@ impl Take<'_> {
         Ok(singles.is_empty() || self.anywhere(connection, &Wanted::Singles(singles)).await?)
     }
 
-    /// From a random place of the range on offer upwards, then from its beginning.
+    /// Searches from a random place of the offered range upwards, then from its beginning.
     async fn anywhere(
         &self,
         connection: &mut PgConnection,
@@ -70,9 +70,9 @@ impl Take<'_> {
         Ok(false)
     }
 
-    /// Adjacent free ports for adjacent targets, from `start` (a fraction of the range on offer)
-    /// upwards; all or none. A thousand free ports are looked through: where those hold no run, the
-    /// EIP is nearly full or cut into pieces, and single ports do as well.
+    /// Allocates adjacent free ports for adjacent target ports, from `start` (a fraction of the
+    /// offered range) upwards; all or none. Looks at a thousand free ports: where those hold no
+    /// such range, the EIP is nearly full or fragmented, and single ports do as well.
     async fn run(
         &self,
         connection: &mut PgConnection,
@@ -93,7 +93,7 @@ impl Take<'_> {
         Ok(done.rows_affected())
     }
 
-    /// As many free ports as there are targets, from `start` upwards; all or none.
+    /// Allocates one free port for each target port, from `start` upwards; all or none.
     async fn singles(
         &self,
         connection: &mut PgConnection,
@@ -113,7 +113,7 @@ impl Take<'_> {
         Ok(done.rows_affected())
     }
 
-    /// The ports with the targets' own numbers; says whether all of them were free.
+    /// Allocates the ports with the target ports' own numbers; false if one of them was not free.
     pub(crate) async fn equal(
         &self,
         connection: &mut PgConnection,
@@ -143,7 +143,7 @@ enum Wanted {
     Singles(Vec<i32>),
 }
 
-/// The targets as the longest runs of adjacent ones.
+/// Groups target ports into the longest ranges of adjacent ones.
 fn adjacent(targets: &[u16]) -> Vec<Targets> {
     let mut sorted: Vec<i32> = targets.iter().map(|target| i32::from(*target)).collect();
     sorted.sort_unstable();

@@ -1,25 +1,26 @@
-//! Which of two EIPs has more room.
+//! Picks the one of two EIPs that has more room.
 //!
-//! Counted, because whatever is counted on the side costs a lock that every reservation waits for;
-//! and counted only so far as it decides anything, because an EIP may hold 65,535 runs. Two random
-//! EIPs, and not all: nearly as even, and the cost of a reservation does not grow with the pool.
+//! Room is counted, because a stored counter would be a lock that every reservation waits for; and
+//! counted only as far as the choice needs, because an EIP may hold 65,535 entries. Comparing two
+//! random EIPs instead of all is nearly as even, and the cost of a reservation does not grow with
+//! the pool.
 
 use crate::error::Error;
 use sqlx::PgConnection;
 use waygate_core::ids::AllocationId;
 use waygate_core::request::{ExposedPort, Protocol};
 
-/// Entries that a gateway is supposed to take until it refuses one: what the cloud gives an account
-/// to begin with. Nothing is barred by it.
+/// Entries that a gateway is assumed to take until it refuses one: the cloud's initial quota of an
+/// account. Used for the order only; no reservation is rejected because of it.
 const USUAL_QUOTA: i32 = 100;
 
-/// So many entries of a gateway are counted: beyond, chance alone spreads well enough.
+/// Entries of a gateway that are counted at most: beyond, chance alone spreads well enough.
 const ENTRIES_COUNTED: i64 = 256;
 
-/// So many free ports of an EIP are counted: below, few pods find all of theirs there.
+/// Free ports of an EIP that are counted at most: with fewer, few pods find all of theirs there.
 const FREE_COUNTED: i64 = 64;
 
-/// How many ports are missing, by protocol.
+/// Number of missing ports by protocol.
 pub(crate) struct Asked {
     protocols: Vec<i16>,
     most: i64,
@@ -37,8 +38,8 @@ impl Asked {
     }
 }
 
-/// The two, the better first: the one that has ports enough, then the one on the gateway that takes
-/// more entries yet, then the one that has more free ports. An EIP that is not known is left out.
+/// Orders two EIPs, the better first: enough free ports, then the gateway with room for more
+/// entries, then more free ports. Unknown EIPs are left out.
 pub(crate) async fn better_first(
     connection: &mut PgConnection,
     two: &[AllocationId],

@@ -1,4 +1,4 @@
-//! What stands on a lease's ports: an entry of its own, somebody else's, or nothing any more.
+//! Forward entries on a lease's ports: its own, foreign, or removed.
 
 use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::columns::key;
@@ -9,7 +9,7 @@ use waygate_core::lease::{PortKey, PortSpan};
 use waygate_core::request::Protocol;
 
 impl Claimed<'_> {
-    /// Records the entry that a read showed on a run of ports.
+    /// Records the entry that a read showed on a range of ports.
     pub async fn note_entry(&self, run: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
         let (eip, proto, head) = key(run);
         write_fenced!(
@@ -24,9 +24,9 @@ impl Claimed<'_> {
         )
     }
 
-    /// Somebody else's entry stands on these ports: nobody is given them while it does. Those of
-    /// the lease are no longer its own; what is left of a run they were in is an entry, or two, to
-    /// be made anew.
+    /// Marks ports as foreign: they carry a foreign entry, and no lease gets them while it exists.
+    /// The lease loses those that it had; the rest of their range becomes one or two entries to
+    /// create anew.
     pub async fn mark_foreign(&self, span: &PortSpan) -> Result<(), Error> {
         let (first, last) = (i32::from(*span.ports.start()), i32::from(*span.ports.end()));
         let marked = sqlx::query_file_scalar!(
@@ -44,8 +44,8 @@ impl Claimed<'_> {
         fenced(marked.unsigned_abs())
     }
 
-    /// The entry of a run is proven gone: nobody gets its ports for `quiet`, so that late packets
-    /// of old clients meet nobody new.
+    /// Releases the ports of a range after its entry is proven gone. No lease gets them during
+    /// `quiet`, so that late packets of old clients do not reach another pod.
     pub async fn quiet_port(&self, run: &PortKey, quiet: Duration) -> Result<(), Error> {
         let (eip, proto, head) = key(run);
         write_fenced!(

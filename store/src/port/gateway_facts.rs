@@ -1,5 +1,5 @@
-//! What reads and refusals tell of a gateway: others' entries, its room for more, whether they may
-//! be modified.
+//! Facts about a gateway from reads and refusals: foreign entries, room for more, permission to
+//! modify.
 
 use crate::error::Error;
 use crate::store::Store;
@@ -8,21 +8,22 @@ use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::PortSpan;
 use waygate_core::request::Protocol;
 
-/// One look at all entries of a gateway.
+/// The result of one read of all entries of a gateway.
 #[derive(Clone, Debug, Default)]
 pub struct EntriesSeen {
-    /// How many there are, whosever.
+    /// Number of entries, foreign ones included.
     pub standing: usize,
-    /// How many are not of this store.
+    /// Number of foreign entries, which this store did not make.
     pub others: usize,
-    /// The ports under those.
+    /// The ports that the foreign entries cover.
     pub foreign: Vec<PortSpan>,
 }
 
 impl Store {
-    /// Marks what others' entries stand on, before anybody is given it, and frees what they have
-    /// stood on and no look has shown for `grace`. Ports that are held are their lease's to look
-    /// after. More entries than the gateway once refused to go beyond: its quota was raised.
+    /// Marks the ports of foreign entries before a lease gets them, and frees those whose foreign
+    /// entry no read has shown for `grace`. Held ports are left to their lease. If there are more
+    /// entries than the gateway once refused to exceed, its quota was raised, and the limit is
+    /// dropped.
     pub async fn saw_entries(
         &self,
         gateway: &NatGatewayId,
@@ -74,8 +75,8 @@ impl Store {
         Ok(())
     }
 
-    /// The gateway refused another entry while `standing` stood. Believed for `period`: quotas are
-    /// raised, and the cloud tells nobody.
+    /// Records that the gateway refused another entry while it had `standing`. Believed for
+    /// `period`: quotas are raised without notice.
     pub async fn gateway_full(
         &self,
         gateway: &NatGatewayId,
@@ -94,8 +95,8 @@ impl Store {
         Ok(())
     }
 
-    /// The account may not modify entries, at this gateway or any other. Believed for `period`:
-    /// rights are granted, and nobody tells us.
+    /// Records that the account may not modify entries, at this gateway or any other. Believed for
+    /// `period`: rights are granted without notice.
     pub async fn modify_denied(
         &self,
         gateway: &NatGatewayId,
@@ -107,6 +108,7 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        // No WHERE: the right belongs to the account, so it is missing at every gateway.
         sqlx::query!(
             "UPDATE gateway SET modify_denied_until = now() + make_interval(secs => $1)",
             period.as_secs_f64()

@@ -1,11 +1,12 @@
-//! Ports of gateways' EIPs: on offer, held by one lease, quiet, or under somebody else's entry.
+//! Ports of the gateways' EIPs: free, held by one lease, in cooldown, or under a foreign entry.
 //!
 //! ```text
-//! free ─ reserve ─▶ held ─ quiet ─▶ quiet ─ end_quiet ─▶ free        held, free, quiet ─ mark_foreign ─▶ foreign
+//! free ─ reserve ─▶ held ─ release ─▶ cooldown ─ time ─▶ free
+//! free, held, cooldown ─ foreign entry seen ─▶ foreign ─ not seen for a while ─▶ free
 //! ```
 //!
 //! Each write locks its lease's row before the port's: a claim that was read but not locked could
-//! pass to another while the write waits.
+//! pass to another worker while the write waits.
 
 mod allocate;
 mod choose;

@@ -1,4 +1,4 @@
-//! What gateways offer: their EIPs, one row for each port.
+//! The port pool: the gateways' EIPs, with one row for each offered port.
 
 use crate::error::Error;
 use crate::lease::wake::wake_leases;
@@ -6,39 +6,39 @@ use crate::store::Store;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
 
-/// An EIP of a gateway in the pool.
+/// An EIP of a gateway whose ports are offered to pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayEip {
-    /// Its ID.
+    /// `eip-…`; the address can be given to another allocation later, the ID cannot.
     pub allocation_id: AllocationId,
-    /// Its address.
+    /// The public IPv4 address.
     pub address: Ipv4Addr,
-    /// The gateway.
+    /// The NAT gateway that the EIP is bound to.
     pub gateway_id: NatGatewayId,
-    /// The gateway's DNAT table.
+    /// The gateway's DNAT table, which holds its forward entries.
     pub table_id: ForwardTableId,
-    /// The gateway's zone.
+    /// The zone of the gateway's vSwitch.
     pub zone_id: ZoneId,
-    /// SNAT uses it, too.
+    /// True if the gateway's SNAT uses this EIP as well.
     pub snat: bool,
 }
 
-/// External ports on offer, both ends included.
+/// External ports offered on an EIP, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
-    /// The first.
+    /// The lowest port offered.
     pub first: u16,
-    /// The last.
+    /// The highest port offered.
     pub last: u16,
 }
 
-/// Ports freed by one statement: some 20 ms of work.
+/// Ports freed by one statement: about 20 ms of work.
 const FREED_AT_ONCE: i64 = 1000;
 
 impl Store {
-    /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only what is missing. An EIP
-    /// that has come from another gateway brings its ports along, held ones too: nothing can be
-    /// forwarded from it by the gateway it has left.
+    /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only missing rows. An EIP
+    /// that has moved from another gateway brings all its ports along, held ones included: the
+    /// former gateway cannot forward from it any more.
     pub async fn offer(&self, eip: &GatewayEip, ports: PortRange) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
@@ -79,9 +79,9 @@ impl Store {
         Ok(())
     }
 
-    /// Which EIPs the gateway has; none if it is not there, or cannot be changed, for the reason
-    /// `trouble`. Leases on EIPs that came or went are woken: they say so, or go on. Says how many
-    /// EIPs those were.
+    /// Records the EIPs that a gateway has; none if it does not exist, or cannot be changed because
+    /// of `trouble`. Wakes the leases on EIPs that became available or unavailable, so that they
+    /// report it or go on, and returns the number of those EIPs.
     pub async fn bound(
         &self,
         gateway: &NatGatewayId,
@@ -114,9 +114,9 @@ impl Store {
         Ok(changed.len())
     }
 
-    /// Frees all ports whose quiet time is over; says how many. A batch at a time, so that no lock
-    /// is held for long; and not one batch a call, or a pool whose pods come and go faster would
-    /// run out of ports that nobody has.
+    /// Frees all ports whose cooldown is over and returns how many. Works in batches, so that no
+    /// lock is held for long, and until none is left: with one batch a call, a pool whose pods come
+    /// and go faster would run out of ports.
     pub async fn end_quiet(&self) -> Result<u64, Error> {
         let mut freed = 0;
         loop {

@@ -1,4 +1,4 @@
-//! Ports of a lease: taken all or none, on one EIP.
+//! Reserves the ports of a lease: all or none, on one EIP.
 
 use crate::claimed::{Claimed, fenced, write_fenced};
 use crate::error::Error;
@@ -9,7 +9,7 @@ use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId};
 use waygate_core::lease::Reserved;
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
 
-/// What came of one EIP.
+/// The result of trying one EIP.
 enum Tried {
     Taken,
     NoPorts,
@@ -17,16 +17,17 @@ enum Tried {
 }
 
 impl Claimed<'_> {
-    /// Reserves what the lease still lacks, all on one EIP: on the one it has ports of already,
-    /// else on one of `candidates`. Those come in groups, the preferred first, each in random
-    /// order; within a group the better of two is tried first, and so on until one has room.
+    /// Reserves the ports that the lease still lacks, all on one EIP: the one that has its other
+    /// ports, else one of `candidates`. Candidates come in groups, the preferred first, each in
+    /// random order; within a group the better of each two is tried first, until one has room.
     pub async fn reserve_ports(
         &self,
         request: &DnatRequest,
         candidates: &[Vec<AllocationId>],
     ) -> Result<Reserved, Error> {
         let mut transaction = self.store.pool.begin().await?;
-        // The claim's row is locked, so that it cannot pass to somebody else before this commits.
+        // Locks the claim's row, so that the claim cannot pass to another worker before this
+        // commits.
         let locked = sqlx::query_scalar!(
             "UPDATE lease SET spilling = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase <> 'ending' RETURNING lease_id",
             self.claim.lease_id.0,
@@ -80,7 +81,8 @@ impl Claimed<'_> {
         Ok(if full.is_empty() { Reserved::NoRoom } else { Reserved::QuotaFull(full) })
     }
 
-    /// The lease gives back what it has on its gateway. Over once it reserves again.
+    /// Starts vacating: the lease gives back its ports on its gateway. Ends when the lease reserves
+    /// again.
     pub async fn spill(&self) -> Result<(), Error> {
         write_fenced!(
             self,
@@ -89,8 +91,8 @@ impl Claimed<'_> {
     }
 }
 
-/// All of `missing` on this EIP, or none: a savepoint takes back what was found of them, and the
-/// lock on the gateway.
+/// Allocates all of `missing` on this EIP, or none: the savepoint undoes a partial allocation, and
+/// releases the lock on the gateway.
 async fn take_all(
     connection: &mut PgConnection,
     lease_id: LeaseId,
@@ -99,6 +101,7 @@ async fn take_all(
     same_port: bool,
 ) -> Result<Tried, Error> {
     let mut savepoint = sqlx::Connection::begin(connection).await?;
+    // Locked before the ports are taken: no other reservation may count until this one commits.
     let limit = entry_limit(&mut savepoint, eip).await?;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let targets: Vec<u16> =
@@ -127,15 +130,15 @@ async fn take_all(
     Ok(Tried::Taken)
 }
 
-/// How many entries of this store a gateway has room for. While this lives, nobody else reserves on
-/// the gateway.
+/// The number of this store's entries that a gateway has room for. The gateway's row stays locked
+/// until the transaction ends, so that no other reservation counts at the same time.
 struct EntryLimit {
     gateway_id: NatGatewayId,
     most: i64,
 }
 
-/// The limit of an EIP's gateway; none while the cloud has never refused one there, or not lately.
-/// Then nothing is locked either.
+/// Reads and locks the limit of an EIP's gateway. None, and nothing locked, if the cloud has never
+/// refused an entry there, or not lately.
 async fn entry_limit(
     connection: &mut PgConnection,
     eip: &AllocationId,
@@ -151,8 +154,8 @@ async fn entry_limit(
 }
 
 impl EntryLimit {
-    /// The entries that are held, made or not. A statement of its own: it must see what was
-    /// committed before the lock was had.
+    /// Counts the held entries, created in the cloud or not. A statement of its own: it must see
+    /// what was committed before the gateway's row was locked.
     async fn entries(&self, connection: &mut PgConnection) -> Result<i64, Error> {
         let held = sqlx::query_scalar!(
             r#"SELECT count(*) AS "held!" FROM port WHERE gateway_id = $1 AND head = port"#,

@@ -1,5 +1,6 @@
--- Gives a claimed lease without an EIP the first of the candidates that no lease has, as one that is
--- not ours to release. Of two that adopt the same one at once the second meets the index lease_eip.
+-- Gives a claimed lease without an EIP the first of the candidates that no lease has, as one that
+-- is not managed. If two leases adopt the same one at once, the second violates the index
+-- lease_eip.
 WITH l AS MATERIALIZED (
     SELECT lease_id FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL FOR UPDATE),

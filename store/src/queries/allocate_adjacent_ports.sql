@@ -1,6 +1,6 @@
--- As many adjacent free ports as there are adjacent targets, from a place of the range on offer
--- upwards; all or none. Rows that others are taking are passed over, so no allocation waits for
--- another. A thousand free ports are looked through.
+-- Allocates adjacent free ports for adjacent target ports, from a place in the offered range
+-- upwards; all or none. Rows that another transaction has locked are skipped, so no allocation
+-- waits for another. Looks at a thousand free ports at most.
 WITH r AS MATERIALIZED (
     SELECT first_port + floor($3::float8 * (last_port - first_port + 1))::int AS start, last_port
     FROM gateway_eip WHERE allocation_id = $1),

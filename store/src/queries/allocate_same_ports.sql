@@ -1,5 +1,5 @@
--- The ports with the targets' own numbers, within the range on offer; all or none. Rows that others
--- are taking are passed over, so no allocation waits for another.
+-- Allocates the ports with the target ports' own numbers, within the offered range; all or none.
+-- Rows that another transaction has locked are skipped, so no allocation waits for another.
 WITH c AS MATERIALIZED (
     SELECT allocation_id, proto, port FROM port
     WHERE allocation_id = $1 AND proto = $2 AND state = 'free' AND port = ANY($3)

@@ -1,5 +1,5 @@
--- As many free ports as there are targets, from a place of the range on offer upwards; all or none.
--- Rows that others are taking are passed over, so no allocation waits for another.
+-- Allocates one free port for each target port, from a place in the offered range upwards; all or
+-- none. Rows that another transaction has locked are skipped, so no allocation waits for another.
 WITH r AS MATERIALIZED (
     SELECT first_port + floor($3::float8 * (last_port - first_port + 1))::int AS start, last_port
     FROM gateway_eip WHERE allocation_id = $1),

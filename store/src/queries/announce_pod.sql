@@ -1,4 +1,4 @@
--- A head start for a pod at its admission, unless a lease is kept for it.
+-- Announces a pod at its admission, unless a lease is retained for it.
 INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase, due_at)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, 'headstart', now() + make_interval(secs => $9)
 WHERE NOT EXISTS (

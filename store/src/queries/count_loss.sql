@@ -1,6 +1,6 @@
--- Counts a lease among those whose pods are told of a loss, or holds the gateway's losses back until
--- the oldest that counts counts no more. Exact while the caller holds the gateway's row locked. A
--- lease that was counted already is not counted against itself.
+-- Counts a lease among those whose entries are reported lost, or limits the gateway's withdrawals
+-- until the oldest counted loss no longer counts. Exact while the caller holds the lock on the
+-- gateway's row. A lease that was counted already is not counted against itself.
 WITH l AS MATERIALIZED (
     SELECT lease_id, phase,
       CASE WHEN lost_at > now() - make_interval(secs => $4) THEN lost_at END AS lost_at

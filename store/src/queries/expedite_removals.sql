@@ -1,6 +1,7 @@
--- Another pod has an address that other leases' entries still forward to: queued changes that take
--- those away become urgent, and holders that sleep without having asked for that are woken; one that
--- waits for a successor waits no longer. The address is looked for on each gateway, as its index has it.
+-- Another pod has an address that other leases' entries still forward to: queued changes that
+-- remove those entries become urgent, and leases that sleep without having asked for the removal
+-- are woken; their handover ends. The address is looked up at each gateway, because the index
+-- starts with it.
 WITH h AS MATERIALIZED (
     SELECT DISTINCT p.lease_id
     FROM (SELECT DISTINCT gateway_id FROM gateway_eip) g

@@ -1,6 +1,6 @@
--- What former leases leave for one that has no EIP: the address that time took from its pod's name,
--- while the cloud gives it back, and a PrePaid EIP bought just like the one asked for that its lease,
--- on its way out, has no use for. A hint: what takes one checks again.
+-- Finds EIPs that earlier leases leave for a lease without one: the former address of its pod's
+-- name, while the cloud sells it back, and a PrePaid EIP that was bought with the same request and
+-- that its releasing lease does not use. A hint only: adopting the EIP checks again.
 SELECT
   (SELECT host(f.address) FROM former_address f
    WHERE f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name

@@ -1,6 +1,6 @@
--- Ports of a gateway that others' entries stood on are free once no look has shown such an entry
--- for a while; where one shows again the while begins anew. Rows whose entries simply still stand
--- are not written.
+-- Frees foreign ports of a gateway once no read has shown the foreign entry for a while; if a read
+-- shows the entry again, the while begins anew. Rows whose entries simply still exist are not
+-- written.
 WITH f AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::int[], $4::int[], $5::int[])
       f (allocation_id, proto, first, last)),

@@ -1,5 +1,5 @@
--- The ports of a lease, all on one EIP, with what is known of that EIP and of its gateway. What was
--- believed for a time only is left out once that time is over.
+-- Reads the ports of a lease, all on one EIP, with the facts about that EIP and its gateway. Facts
+-- that were believed for a limited time are left out once that time is over.
 SELECT p.allocation_id, p.proto, p.port, p.head AS "head!", p.gateway_id, p.target AS "target!",
   p.entry_id, p.deleted, host(e.address) AS "address!", e.table_id, e.snat, e.trouble,
   CASE WHEN g.full_until > now() THEN g.full_at END AS full_at,

@@ -1,6 +1,6 @@
--- Others' entries stand on these ports: they are given to no lease, and those of the claimed lease
--- are no longer its own. What is left of a run below and above them is an entry each, to be made anew.
--- Ports that another lease holds are left to that lease.
+-- Marks ports as foreign: no lease gets them, and the claimed lease loses those it has. The parts
+-- of a range below and above them become an entry each, to be created anew. Ports that another
+-- lease holds are left to that lease.
 WITH l AS MATERIALIZED (
     SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
   rest AS (

@@ -1,4 +1,5 @@
--- A lease for a pod that the watch saw, unless one is kept for it; its own, where it has one, is woken.
+-- Inserts a lease for a pod that the watch has seen, unless one is retained for it; wakes the pod's
+-- own lease if there is one.
 INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, pod_created_at, phase)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), 'wanted'
 WHERE NOT EXISTS (

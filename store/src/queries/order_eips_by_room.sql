@@ -1,6 +1,6 @@
--- EIPs, the one with more room first: ports enough for what is asked, then the gateway that takes
--- more entries yet, then more free ports. Nothing is locked, and counting stops where it decides
--- nothing any more: the cost does not grow with what an EIP holds.
+-- Orders EIPs by room: first by enough free ports for the request, then by the room for entries at
+-- the gateway, then by free ports. Nothing is locked, and counting stops where it no longer changes
+-- the order: the cost does not grow with the number of held ports.
 SELECT e.allocation_id
 FROM unnest($1::text[]) WITH ORDINALITY AS c (allocation_id, place)
   JOIN gateway_eip e USING (allocation_id)

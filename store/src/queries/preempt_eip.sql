@@ -1,5 +1,6 @@
--- Tells the lease that has a given EIP which pod gets it, for good, and wakes it. Only an older pod's
--- lease that was itself given the EIP is told: of two pods never each takes it from the other.
+-- Marks the lease that has a given EIP as preempted by the claimed lease's pod, for good, and wakes
+-- it. Only the lease of an older pod that was itself given the EIP is marked: two pods never take
+-- it from each other in turns.
 WITH l AS MATERIALIZED (
     SELECT lease_id, namespace, pod_name, pod_created_at, pod_uid FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL FOR UPDATE),

@@ -1,5 +1,5 @@
--- Queues changes of a claimed lease at a gateway, each as an operation that was not sent yet. A thing
--- that another unresolved operation changes already is left out: one change of it at a time.
+-- Queues changes of a claimed lease at a gateway, each as an operation that was not sent yet. A
+-- resource that another unresolved operation changes is skipped: one change of it at a time.
 WITH l AS MATERIALIZED (
     SELECT lease_id, cluster_id, namespace FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() FOR UPDATE),

@@ -1,5 +1,6 @@
--- Ends a kept lease, and counts that, unless too many of its cluster went within the time that is
--- counted. Exact while the caller holds the store's row locked: it counts what earlier ones committed.
+-- Ends a retained lease, and counts that, unless too many of its cluster ended within the counted
+-- period. Exact while the caller holds the lock on the store's row: the count sees all that earlier
+-- callers committed.
 WITH l AS MATERIALIZED (
     SELECT lease_id, cluster_id FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase = 'kept'),

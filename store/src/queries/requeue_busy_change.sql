@@ -1,6 +1,6 @@
 -- Queues a change once more that was refused because its gateway was busy, in its old place: as
--- another operation, since the refused one has ended; as the same one while an earlier send of it
--- may still take effect ($6). Only under the gateway's lock.
+-- another operation, since the refused one is settled; as the same one while an earlier send of it
+-- may still take effect ($6). Only under the gateway lock.
 WITH l AS MATERIALIZED (
     SELECT gateway_id FROM lane
     WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND until > now() FOR UPDATE),

@@ -1,7 +1,7 @@
--- Marks what a gateway's lock holder sends next as sent, and extends the lock, which outlasts the
--- answer: no later holder sends while it may still be on its way. Urgent removals come first, then the
--- namespace whose last turn is longest ago, then the oldest. What a claim holder is taking back right
--- now is passed over.
+-- Marks the next change of a gateway's queue as sent, and extends the gateway lock beyond the
+-- answer: no later holder sends while this answer may still be on its way. Urgent removals come
+-- first, then the namespace served longest ago, then the oldest. A change that its claim holder is
+-- cancelling at this moment is skipped.
 WITH l AS MATERIALIZED (
     UPDATE lane SET until = now() + make_interval(secs => $7)
     WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND until > now() RETURNING gateway_id),

@@ -1,13 +1,14 @@
--- Records how an operation ended, once: a later answer changes nothing. What the answer brought or
--- took goes onto the lease and its ports in the same statement, so that no crash in between leaks
--- it. The lease is woken, unless its claim holder ($12, $13) brings the answer itself.
+-- Records the outcome of an operation, once: a later answer changes nothing. The effects of the
+-- answer on the lease and its ports are written in the same statement, so that no crash in between
+-- leaks a resource. The lease is woken, unless its claim holder ($12, $13) settles the operation
+-- itself.
 WITH o AS (
     UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now(), queued = false
     WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
   created AS (
     UPDATE port SET entry_id = $7, deleted = false FROM o
     WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.head = $8 AND port.proto = $9),
-  -- An address that time released can be had back.
+  -- The address of a managed EIP whose retention ended can be bought back for seven days.
   former AS (
     INSERT INTO former_address (cluster_id, namespace, pod_name, controller, address)
     SELECT l.cluster_id, l.namespace, l.pod_name, l.controller, l.eip_address

@@ -1,6 +1,6 @@
--- Takes the free lanes of the gateways that are asked for, and of those with a queue that no
--- process has served for a while: no configuration has them any more. A lane has one holder: of
--- two that take it at once the second passes it over.
+-- Acquires the free locks of the given gateways, and of gateways with a queue that no process has
+-- served for a while, because no configuration has them any longer. Of two processes that acquire a
+-- lock at once, the second skips it.
 WITH free AS MATERIALIZED (
     SELECT gateway_id FROM lane l
     WHERE l.until <= now() AND (l.gateway_id = ANY($2) OR (

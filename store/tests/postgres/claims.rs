@@ -1,4 +1,4 @@
-//! A lease is a job: one worker has it at a time, for a while, and no news of it is lost.
+//! Claims: one worker at a time has a lease, for a while, and no wake-up is lost.
 
 use crate::database::{Bench, CLAIM, bought, finish, in_database, leases};
 use anyhow::Result;
@@ -72,7 +72,7 @@ async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> 
         bench.pass(CLAIM).await?;
         assert!(
             matches!(bench.store.claimed(&former).load(CLAIM).await, Err(Error::ClaimLost)),
-            "a lapsed claim is no claim, reclaimed or not"
+            "an expired claim is void, claimed anew or not"
         );
         let now = bench.claim_one().await?;
         assert_eq!(now.lease_id, former.lease_id);
@@ -109,9 +109,9 @@ async fn a_sign_of_life_extends_the_owners_claims_that_still_hold_and_no_others(
         assert_eq!(bench.due().await?, 0, "renewed");
         bench.store.renew(Uuid::new_v4(), &leases(&held), CLAIM).await?;
         bench.pass(CLAIM / 2).await?;
-        assert_eq!(bench.due().await?, 1, "another's sign of life is not ours");
+        assert_eq!(bench.due().await?, 1, "renewals of another owner do not extend it");
         bench.store.renew(owner, &leases(&held), CLAIM).await?;
-        assert_eq!(bench.due().await?, 1, "what has lapsed stays lapsed");
+        assert_eq!(bench.due().await?, 1, "an expired claim stays expired");
         Ok(())
     })
     .await
@@ -136,7 +136,7 @@ async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_fo
     .await
 }
 
-/// Every way in which news comes, each while a claimant is between its read and its end.
+/// Every wake-up, each while a claim holder is between its read and the end of its claim.
 #[tokio::test]
 async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -151,7 +151,7 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
                 "all woken" => assert_eq!(bench.store.wake_all(bench.cluster).await?, 1),
                 _ => {}
             }
-            assert_eq!(bench.due().await?, 0, "{news}: the claim stands");
+            assert_eq!(bench.due().await?, 0, "{news}: the claim still holds");
             bench.load(&claim).await?;
             bench.store.claimed(&claim).finish(&finish(loaded.wake, LATER)).await?;
             assert_eq!(bench.due().await?, i64::from(news != "nothing"), "{news}");
@@ -197,10 +197,14 @@ async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
         bench.store.claimed(&claim).part().await?;
-        let since = bench.load(&claim).await?.lease.parted_at.expect("it is parted");
+        let since = bench.load(&claim).await?.lease.parted_at.expect("its handover has begun");
         bench.store.claimed(&claim).part().await?;
         bench.store.claimed(&claim).set_phase(Phase::Wanted).await?;
-        assert_eq!(bench.load(&claim).await?.lease.parted_at, Some(since), "it is parted once");
+        assert_eq!(
+            bench.load(&claim).await?.lease.parted_at,
+            Some(since),
+            "a handover begins once"
+        );
         bench.store.claimed(&claim).set_phase(Phase::Held).await?;
         assert_eq!(bench.load(&claim).await?.lease.parted_at, None);
         Ok(())

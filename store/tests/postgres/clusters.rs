@@ -1,4 +1,4 @@
-//! Several clusters share one store and keep out of each other's way.
+//! Several clusters share one store without affecting each other.
 
 use crate::database::{Bench, CLAIM, bought, dnat, finish, in_database, leases, ports, target};
 use anyhow::Result;
@@ -14,7 +14,7 @@ use waygate_store::Error;
 async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
     in_database(async |bench: &Bench| {
         let other = bench.store.register_cluster(Uuid::new_v4(), "c2").await?;
-        // A copied cluster has pods of the same UIDs.
+        // A copied cluster has pods with the same UIDs.
         let pod = Uuid::new_v4();
         bench.sight_in(bench.cluster, pod, &bought()).await?;
         bench.sight_in(other, pod, &bought()).await?;

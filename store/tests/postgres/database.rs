@@ -1,4 +1,4 @@
-//! A database for one test, and the few moves that nearly every test makes.
+//! A database for one test, and the operations that nearly every test needs.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::FutureExt as _;
@@ -20,21 +20,21 @@ use waygate_core::request::{
 };
 use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
 
-/// Longer than any test works on one claim.
+/// Longer than any test works under one claim.
 pub(crate) const CLAIM: Duration = Duration::from_mins(1);
-/// Connections of one test: enough that races are races, few enough that several tests fit into a
-/// server's hundred.
+/// Connections of one test: enough for real races, few enough that several tests fit into the
+/// hundred connections of a server.
 const CONNECTIONS: u32 = 16;
 
-/// A new database that has no schema yet.
+/// A new database without a schema.
 pub(crate) struct Database {
-    /// What is tested.
+    /// The store under test.
     pub store: Store,
-    /// The test's own way in, for what the store has no words for.
+    /// Direct access, for rows that the store has no function to write or read.
     pub pool: PgPool,
 }
 
-/// Runs a test in an empty database, which goes with it, also when the test fails.
+/// Runs a test in an empty database, which is dropped afterwards, even if the test fails.
 pub(crate) async fn in_empty_database(
     test: impl AsyncFnOnce(&Database) -> Result<()>,
 ) -> Result<()> {
@@ -61,10 +61,10 @@ async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
     Ok(())
 }
 
-/// A migrated database with one cluster.
+/// A migrated database with one registered cluster.
 pub(crate) struct Bench {
     database: Database,
-    /// The cluster.
+    /// The cluster registered as `c1`.
     pub cluster: Cluster,
 }
 
@@ -88,12 +88,12 @@ pub(crate) async fn in_database(test: impl AsyncFnOnce(&Bench) -> Result<()>) ->
 }
 
 impl Bench {
-    /// A pod is seen, asking.
+    /// Observes a pod of the cluster `c1` with this request.
     pub(crate) async fn sight(&self, pod_uid: Uuid, request: &Request) -> Result<()> {
         self.sight_in(self.cluster, pod_uid, request).await
     }
 
-    /// A pod is seen in a cluster.
+    /// Observes a pod of the given cluster with this request.
     pub(crate) async fn sight_in(
         &self,
         cluster: Cluster,
@@ -117,25 +117,25 @@ impl Bench {
             .await?)
     }
 
-    /// The only lease that is due, claimed by somebody new.
+    /// Claims the only due lease, as a new worker.
     pub(crate) async fn claim_one(&self) -> Result<Claim> {
         let claims = self.store.claim(self.cluster, Uuid::new_v4(), 100, CLAIM).await?;
         ensure!(claims.len() == 1, "{} leases are due", claims.len());
         claims.into_iter().next().context("no lease is due")
     }
 
-    /// A new lease under a claim.
+    /// Makes a lease and claims it.
     pub(crate) async fn claimed(&self, request: &Request) -> Result<Claim> {
         self.sight(Uuid::new_v4(), request).await?;
         self.claim_one().await
     }
 
-    /// The lease as its claimant sees it.
+    /// Loads the lease as its claim holder.
     pub(crate) async fn load(&self, claim: &Claim) -> Result<Loaded> {
         Ok(self.store.claimed(claim).load(CLAIM).await?)
     }
 
-    /// Commits an intent.
+    /// Commits the intent of a change, for a call of one second with a fence of a minute.
     pub(crate) async fn intend(
         &self,
         claim: &Claim,
@@ -148,15 +148,14 @@ impl Bench {
             .await
     }
 
-    /// How many leases are due.
+    /// Counts the due leases.
     pub(crate) async fn due(&self) -> Result<i64> {
         Ok(sqlx::query_scalar("SELECT count(*) FROM lease WHERE due_at <= now()")
             .fetch_one(&self.pool)
             .await?)
     }
 
-    /// Lets time pass for leases and operations: everything that waits for a moment has come that
-    /// much closer to it.
+    /// Moves due times and fences back by `time`, as if that time had passed.
     pub(crate) async fn pass(&self, time: Duration) -> Result<()> {
         sqlx::query("UPDATE lease SET due_at = due_at - make_interval(secs => $1)")
             .bind(time.as_secs_f64())
@@ -167,14 +166,14 @@ impl Bench {
         Ok(())
     }
 
-    /// Lets time pass for quiet ports; claims stand.
+    /// Moves the end of port cooldowns back by `time`; claims stay as they are.
     pub(crate) async fn pass_quietly(&self, time: Duration) -> Result<()> {
         let quiet = "UPDATE port SET quiet_until = quiet_until - make_interval(secs => $1) WHERE state = 'quiet'";
         sqlx::query(quiet).bind(time.as_secs_f64()).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Everything leases, ports and operations hold, to compare.
+    /// Returns all rows of leases, ports and operations, to compare.
     pub(crate) async fn contents(&self) -> Result<Vec<String>> {
         let rows = "SELECT to_jsonb(l)::text FROM lease l UNION ALL SELECT to_jsonb(o)::text FROM operation o
                     UNION ALL SELECT to_jsonb(p)::text FROM port p WHERE state <> 'free' ORDER BY 1";
@@ -186,7 +185,7 @@ impl Bench {
         self.offer_on("ngw-1", eip, first, last).await
     }
 
-    /// Offers ports on an EIP of a gateway.
+    /// Offers ports on an EIP of the given gateway.
     pub(crate) async fn offer_on(
         &self,
         gateway: &str,
@@ -208,12 +207,12 @@ impl Bench {
     }
 }
 
-/// An address for an EIP's name, the same for the same name.
+/// An address derived from the EIP's name.
 fn address_of(eip: &str) -> Ipv4Addr {
     Ipv4Addr::from_bits(eip.bytes().fold(0xC612_0000, |bits, byte| bits + u32::from(byte)))
 }
 
-/// Asks for an EIP to be bought.
+/// A request for an EIP that is allocated for the pod.
 pub(crate) fn bought() -> Request {
     Request::Eip(EipRequest {
         source: EipSource::Allocate(EipSpec::default()),
@@ -221,12 +220,12 @@ pub(crate) fn bought() -> Request {
     })
 }
 
-/// Asks for ports.
+/// A request for these ports.
 pub(crate) fn ports(tcp: &[u16], udp: &[u16]) -> Request {
     Request::Dnat(dnat(tcp, udp))
 }
 
-/// The same, as the store takes it.
+/// A DNAT request for these ports.
 pub(crate) fn dnat(tcp: &[u16], udp: &[u16]) -> DnatRequest {
     let of = |ports: &[u16], protocol| {
         ports.iter().map(|port| ExposedPort { port: *port, protocol }).collect::<Vec<_>>()
@@ -238,7 +237,7 @@ pub(crate) fn dnat(tcp: &[u16], udp: &[u16]) -> DnatRequest {
     }
 }
 
-/// A target at this address.
+/// A target with this last octet in its address.
 pub(crate) fn target(last: u8) -> Target {
     Target {
         eni_id: EniId::new("eni-1"),
@@ -250,12 +249,12 @@ pub(crate) fn target(last: u8) -> Target {
     }
 }
 
-/// The change that gives an EIP back.
+/// The change that releases an EIP.
 pub(crate) fn release(eip: &str) -> Change {
     Change::ReleaseEipAddress { allocation_id: AllocationId::new(eip) }
 }
 
-/// The port rows of a lease.
+/// The keys of the lease's forward entries.
 pub(crate) fn keys(loaded: &Loaded) -> Vec<PortKey> {
     let key = |port: &waygate_core::lease::LeasedPort| PortKey {
         allocation_id: port.allocation_id.clone(),
@@ -265,7 +264,7 @@ pub(crate) fn keys(loaded: &Loaded) -> Vec<PortKey> {
     loaded.lease.ports.iter().map(key).collect()
 }
 
-/// Only this port.
+/// The span of this one port.
 pub(crate) fn span(key: &PortKey) -> PortSpan {
     PortSpan {
         allocation_id: key.allocation_id.clone(),
@@ -274,12 +273,12 @@ pub(crate) fn span(key: &PortKey) -> PortSpan {
     }
 }
 
-/// A claim ends; the lease is looked at again after `again`.
+/// The end of a claim; the lease is due again after `again`.
 pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
     Finish { wake, again, tries: 0, reason: "Test", message: "a test said so", heard: None }
 }
 
-/// The leases of these claims, in order.
+/// The lease IDs of these claims, sorted.
 pub(crate) fn leases(claims: &[Claim]) -> Vec<LeaseId> {
     let mut ids: Vec<_> = claims.iter().map(|claim| claim.lease_id).collect();
     ids.sort();

@@ -1,4 +1,4 @@
-//! One holder for everything a lease can hold, by constraint.
+//! By constraint, everything that a lease can hold has one holder.
 
 use crate::database::{Bench, CLAIM, bought, dnat, in_database, ports, release, target};
 use anyhow::Result;
@@ -10,7 +10,7 @@ use waygate_store::{Bringer, Error, Settlement, Sighting, Writes};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
-/// The constraint that said no.
+/// The constraint that the call violated.
 fn conflict<T>(result: &Result<T, Error>) -> Option<Constraint> {
     result.as_ref().err().and_then(Error::conflict)
 }
@@ -24,7 +24,7 @@ async fn a_reused_pod_ip_gets_no_second_eip_before_the_first_is_off() -> Result<
             conflict(&bench.store.claimed(&second).set_target(&target(1)).await),
             Some(Constraint::BoundIp)
         );
-        assert_eq!(bench.load(&second).await?.lease.generation, 0, "a refused target is no target");
+        assert_eq!(bench.load(&second).await?.lease.generation, 0, "a refused target is not set");
         let lease = bench.load(&first).await?.lease;
         assert_eq!((lease.target, lease.generation), (Some(target(1)), 1));
         assert!(
@@ -116,7 +116,7 @@ async fn no_eip_or_port_is_leaked_by_forgetting_its_lease() -> Result<()> {
         let kept = async |what: &str| -> Result<()> {
             assert!(
                 matches!(store.claimed(&claim).forget().await, Err(Error::ClaimLost)),
-                "it was forgotten with {what}"
+                "the lease was deleted with {what}"
             );
             bench.load(&claim).await?;
             Ok(())

@@ -1,5 +1,5 @@
-//! What other controllers were seen to do wrong, where it is the store's to prevent;
-//! `docs/faults.md` has all of it.
+//! Known faults of other controllers that the store has to prevent; `docs/faults.md` lists all of
+//! them.
 
 use crate::database::{Bench, CLAIM, bought, dnat, in_database, keys, ports};
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ use waygate_core::lease::{LeasedPort, Reserved};
 use waygate_core::request::{DnatRequest, Request};
 use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Sighting, Store};
 
-/// Reserves for a new lease.
+/// Reserves ports for a new lease.
 async fn reserve(
     bench: &Bench,
     asked: &DnatRequest,
@@ -25,7 +25,7 @@ async fn reserve(
     Ok((claim, reserved))
 }
 
-/// Another process on the same database.
+/// Connects to the same database as another process would.
 fn another_process(bench: &Bench) -> Result<Store> {
     Ok(Store::connect_lazy(
         &bench.pool.connect_options().to_url_lossy().as_str().into(),
@@ -42,7 +42,7 @@ async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
         assert_eq!(reserved, Reserved::Yes);
         let before = bench.load(&claim).await?.lease.ports;
 
-        // Whoever reserved them is gone, and all that it had in memory.
+        // The process that reserved them is gone, with all its memory.
         bench.pass(CLAIM * 2).await?;
         let next = another_process(bench)?;
         let claims = next.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
@@ -51,13 +51,13 @@ async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
         assert_eq!(after.len(), 2);
         assert_eq!(after, before);
         let (_, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        assert_eq!(reserved, Reserved::NoRoom, "nobody else is given them");
+        assert_eq!(reserved, Reserved::NoRoom, "no other lease gets them");
         Ok(())
     })
     .await
 }
 
-/// What each forward entry of a lease is known by.
+/// The keys of the forward entries on these ports.
 fn runs(ports: &[LeasedPort]) -> Vec<PortKey> {
     let heads = ports.iter().filter(|port| port.external_port == port.head);
     heads
@@ -74,7 +74,8 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1009).await?];
         let (claim, _) = reserve(bench, &dnat(&[80, 7000, 7001, 7002], &[7000]), &pool).await?;
-        // It is on another gateway now, under another address, and other ports of it are on offer.
+        // The EIP is now on another gateway, with another address, and other ports of it are
+        // offered.
         let moved = GatewayEip {
             allocation_id: pool[0].clone(),
             address: Ipv4Addr::new(198, 18, 9, 9),
@@ -100,7 +101,7 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
     .await
 }
 
-/// A pod of the name `same-0` is admitted and seen.
+/// A pod of the name `same-0` is admitted and observed.
 async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
     let (pod_uid, namespace, pod_name, controller) =
         (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
@@ -139,7 +140,7 @@ async fn a_fast_recreate_is_not_refused() -> Result<()> {
             }
             assert_eq!(
                 leased, pods,
-                "each has a lease of its own, though its predecessors' have not ended"
+                "each has its own lease, though the leases before it have not ended"
             );
         }
         Ok(())

@@ -14,7 +14,7 @@ use waygate_core::lease::PortKey;
 use waygate_core::operation::Operation;
 use waygate_store::{Claim, Error, Writes};
 
-/// Every fenced function of the store, called under `claim`. Who adds one, adds it here.
+/// Every fenced function of the store, called under `claim`. Add new ones here.
 async fn every_decision(
     bench: &Bench,
     claim: &Claim,
@@ -73,7 +73,7 @@ async fn all_are_refused(
     for (name, result) in every_decision(bench, claim, port, operation).await {
         assert!(matches!(result, Err(Error::ClaimLost)), "{when}: {name} gave {result:?}");
     }
-    assert_eq!(bench.contents().await?, before, "{when}: something was written all the same");
+    assert_eq!(bench.contents().await?, before, "{when}: a write took effect");
     Ok(())
 }
 
@@ -116,7 +116,7 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
     .await
 }
 
-/// The operation and the port exist and are sound: only their lease is another's.
+/// The operation and the port exist and are valid; only their lease is another one's.
 #[tokio::test]
 async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -168,8 +168,8 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
     .await
 }
 
-/// Somebody else has the rows locked that the write needs. While it waits, its claim, which has
-/// lapsed, must not pass to another; or if it does, the write is refused.
+/// Another transaction has locked the rows that the write needs. While the write waits, its expired
+/// claim must not pass to another worker; if it does, the write is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -205,9 +205,9 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
             let written = write.await?.is_ok();
             assert!(
                 !written || passed.is_empty(),
-                "{name}: written by the former owner after the claim had passed on"
+                "{name}: written by the former owner after another worker had claimed the lease"
             );
-            assert!(written || !passed.is_empty(), "{name}: neither went through");
+            assert!(written || !passed.is_empty(), "{name}: neither took effect");
             sqlx::query("DELETE FROM lease").execute(&bench.pool).await?;
         }
         Ok(())
@@ -219,7 +219,7 @@ async fn until_one_waits_for_a_lock(bench: &Bench) -> Result<()> {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&bench.pool).await? == 0 {
-        anyhow::ensure!(tokio::time::Instant::now() < deadline, "nothing waits for a lock");
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "no statement waits for a lock");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A lease begins at admission, at the pod's sighting, or at both at once; it is one lease all the
-//! same.
+//! A lease begins with the announcement or the observation of its pod, in any order or at once;
+//! there is one lease in every case.
 
 use crate::database::{Bench, bought, in_database, ports};
 use anyhow::Result;
@@ -12,7 +12,7 @@ use waygate_core::lease::Phase;
 use waygate_core::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use waygate_store::{Error, Finish, HandOff, Sighting};
 
-/// Admission's word of a pod.
+/// Announces a pod as the webhook does.
 pub(crate) async fn announce(
     bench: &Bench,
     cluster_name: &str,
@@ -181,7 +181,7 @@ async fn what_postgres_refuses_for_its_content_is_no_passing_error() -> Result<(
 async fn a_head_start_that_no_pod_claims_comes_due_and_can_be_forgotten() -> Result<()> {
     in_database(async |bench: &Bench| {
         announce(bench, "c1", Uuid::new_v4(), &bought()).await?;
-        assert_eq!(bench.due().await?, 0, "it waits for its pod first");
+        assert_eq!(bench.due().await?, 0, "an announced lease waits for its pod first");
         bench.pass(Duration::from_secs(29)).await?;
         assert_eq!(bench.due().await?, 0);
         bench.pass(Duration::from_secs(2)).await?;
@@ -216,7 +216,7 @@ async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
         for phase in [Phase::Headstart, Phase::Wanted, Phase::Held] {
             assert!(
                 bench.store.claimed(&ending).set_phase(phase).await.is_err(),
-                "an ending lease became {phase:?}"
+                "a releasing lease became {phase:?}"
             );
         }
         bench.sight(pod, &bought()).await?;
@@ -227,7 +227,7 @@ async fn ending_is_for_good_and_the_pod_gets_a_new_lease() -> Result<()> {
         assert_eq!(
             bench.store.wake_pod(bench.cluster, pod).await?.len(),
             2,
-            "both hear of their pod"
+            "both leases are woken"
         );
         Ok(())
     })
@@ -276,7 +276,7 @@ async fn a_successor_wakes_what_is_kept_for_it_whatever_it_asks_for_itself() -> 
         assert_eq!(
             (bench.due().await?, count(bench).await?),
             (1, 1),
-            "the kept lease hears of it, and the pod needs no other"
+            "the retained lease is woken, and the pod gets no other"
         );
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! One process at a time sends what waits at a gateway, in an order that is fair, and what is taken
-//! back is not sent.
+//! One process at a time sends the changes queued at a gateway, in a fair order, and cancelled
+//! changes are not sent.
 
 use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, target};
 use anyhow::Result;
@@ -23,7 +23,7 @@ pub(crate) fn gateway() -> NatGatewayId {
     NatGatewayId::new("ngw-1")
 }
 
-/// A new entry; which one, the number says.
+/// The creation of an entry on this external port.
 pub(crate) fn creation(number: u16) -> Ask {
     let forward = Forward {
         table_id: ForwardTableId::new("ftb-1"),
@@ -47,7 +47,7 @@ fn deletion(id: &str) -> Ask {
     Ask { resource: id.to_owned(), change }
 }
 
-/// A lane of somebody new.
+/// Acquires the gateway lock as a new process.
 async fn lane(bench: &Bench) -> Result<Lane> {
     Ok(bench.store.take_lanes(Uuid::new_v4(), &[gateway()]).await?.remove(0))
 }
@@ -56,7 +56,7 @@ async fn next(bench: &Bench, lane: &Lane) -> Result<Option<Taken>, Error> {
     bench.store.next_in_lane(lane, Wanted::Anything, CALL, FENCE).await
 }
 
-/// The resources that come next, in order, until the queue is empty.
+/// Dequeues changes until the queue is empty, and returns their resources in order.
 async fn order(bench: &Bench, lane: &Lane) -> Result<Vec<String>> {
     let mut order = Vec::new();
     while let Some(taken) = next(bench, lane).await? {
@@ -65,7 +65,7 @@ async fn order(bench: &Bench, lane: &Lane) -> Result<Vec<String>> {
     Ok(order)
 }
 
-/// A claimed lease of a pod in a namespace.
+/// Makes and claims a lease of a pod in this namespace.
 async fn claimed_in(bench: &Bench, namespace: &str) -> Result<Claim> {
     let pod_uid = Uuid::new_v4();
     let (pod_name, request) = (pod_uid.to_string(), ports(&[80], &[]));
@@ -86,7 +86,7 @@ async fn queue(bench: &Bench, claim: &Claim, ask: Ask) -> Result<()> {
     Ok(())
 }
 
-/// Lanes are closer to their end by `time`.
+/// Moves the expiry of gateway locks closer by `time`.
 async fn pass(bench: &Bench, time: Duration) -> Result<()> {
     sqlx::query("UPDATE lane SET until = until - make_interval(secs => $1)")
         .bind(time.as_secs_f64())
@@ -112,7 +112,7 @@ async fn namespaces_take_turns_and_each_has_its_oldest_first() -> Result<()> {
         }
         let first = next(bench, &lane).await?.map(|taken| taken.operation.resource);
         assert_eq!(first.as_deref(), Some("eip-1/tcp/1"));
-        // Who comes after a crowd waits for one of it, not for all.
+        // A newcomer behind a crowd waits for one of its changes, not for all.
         for number in 11..=12 {
             queue(bench, &claimed_in(bench, "single").await?, creation(number)).await?;
         }
@@ -120,7 +120,7 @@ async fn namespaces_take_turns_and_each_has_its_oldest_first() -> Result<()> {
             order(bench, &lane).await?,
             ["eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/12", "eip-1/tcp/3", "eip-1/tcp/4"]
         );
-        // A turn is remembered though nothing waits, and forgotten in time.
+        // The fair queue remembers a namespace after its queue is empty, and forgets it in time.
         queue(bench, &claimed_in(bench, "crowd").await?, creation(5)).await?;
         queue(bench, &claimed_in(bench, "single").await?, creation(13)).await?;
         assert_eq!(order(bench, &lane).await?, ["eip-1/tcp/13", "eip-1/tcp/5"]);
@@ -175,7 +175,7 @@ async fn a_deletion_whose_address_is_at_another_pod_goes_before_everything() -> 
         assert_eq!(bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?, [gateway()]);
         assert!(
             bench.store.hurry(waiting.lease_id, [10, 0, 0, 7].into()).await?.is_empty(),
-            "once is enough"
+            "the second call changes nothing"
         );
         assert_eq!(order(bench, &lane).await?, ["fwd-2", "eip-1/tcp/1", "eip-1/tcp/2"]);
         Ok(())
@@ -196,15 +196,11 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 8].into()).await?;
         assert_eq!(bench.due().await?, 0, "another address");
         bench.store.hurry(former.lease_id, [10, 0, 0, 7].into()).await?;
-        assert_eq!(bench.due().await?, 0, "it does not wait for itself");
+        assert_eq!(bench.due().await?, 0, "a lease does not expedite its own removal");
         bench.store.hurry(LeaseId(Uuid::new_v4()), [10, 0, 0, 7].into()).await?;
         assert_eq!(bench.due().await?, 1);
         let parted = bench.load(&bench.claim_one().await?).await?.lease.parted_at;
-        assert_eq!(
-            parted,
-            Some(jiff::Timestamp::UNIX_EPOCH),
-            "and it waits no longer for a successor"
-        );
+        assert_eq!(parted, Some(jiff::Timestamp::UNIX_EPOCH), "the handover has ended");
         Ok(())
     })
     .await
@@ -226,7 +222,7 @@ async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Res
             .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
             .await?;
         bench.store.wake_queue(&gateway()).await?;
-        assert_eq!(bench.due().await?, 1, "who waits to make one looks for itself");
+        assert_eq!(bench.due().await?, 1, "a lease with a queued creation is woken");
         Ok(())
     })
     .await
@@ -240,7 +236,7 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
         assert_eq!(
             bench.store.claimed(&claim).queue(&gateway(), &[creation(1), creation(2)]).await?,
             1,
-            "one of them is queued already"
+            "one of the changes is queued already"
         );
         let sending = async || {
             anyhow::Ok(
@@ -249,21 +245,21 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
         };
         assert_eq!(sending().await?, [Sending::Queued, Sending::Queued]);
         assert_eq!(bench.store.waiting_in_lane(&gateway()).await?, 2);
-        let taken = next(bench, &lane).await?.expect("something waits");
+        let taken = next(bench, &lane).await?.expect("a change is queued");
         assert_eq!(sending().await?, [Sending::Sent, Sending::Queued]);
         let again = bench.store.claimed(&claim).requeue(taken.operation.id).await;
         assert!(
             again.is_ok() && sending().await?[0] == Sending::Sent,
-            "nothing is sent twice while its answer may come"
+            "no change is sent twice while its answer may come"
         );
         pass(bench, CALL).await?;
         assert_eq!(sending().await?[0], Sending::Unanswered);
         bench.store.claimed(&claim).requeue(taken.operation.id).await?;
-        let resent = next(bench, &lane).await?.expect("it waits again");
+        let resent = next(bench, &lane).await?.expect("the change is queued again");
         assert_eq!(
             (resent.operation.id, resent.may_still_arrive),
             (taken.operation.id, true),
-            "the same token, in its old place"
+            "same token, same place in the queue"
         );
         Ok(())
     })
@@ -275,7 +271,7 @@ async fn an_answer_lost_is_told_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lane).await?.expect("something waits");
+        let taken = next(bench, &lane).await?.expect("a change is queued");
         bench
             .store
             .claimed(&claim)
@@ -301,21 +297,21 @@ async fn what_a_busy_gateway_refused_is_queued_anew_in_its_old_place() -> Result
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, creation(2)).await?;
-        let first = next(bench, &lane).await?.expect("something waits");
+        let first = next(bench, &lane).await?.expect("a change is queued");
         bench.store.again(&lane, &first, "busy").await?;
-        let second = next(bench, &lane).await?.expect("it waits again");
+        let second = next(bench, &lane).await?.expect("the change is queued again");
         assert_eq!(second.operation.resource, first.operation.resource);
         assert_ne!(
             second.operation.id, first.operation.id,
-            "another token: the first one was refused"
+            "a new token, because the first operation was refused"
         );
         assert_eq!((first.agains, second.agains, second.may_still_arrive), (0, 1, false));
-        // With an earlier send unanswered it stays what it was.
+        // With an earlier send unanswered, the operation stays the same.
         bench.store.lost(second.operation.id).await?;
         bench.store.claimed(&claim).requeue(second.operation.id).await?;
-        let third = next(bench, &lane).await?.expect("it waits again");
+        let third = next(bench, &lane).await?.expect("the change is queued again");
         bench.store.again(&lane, &third, "busy").await?;
-        let fourth = next(bench, &lane).await?.expect("it waits again");
+        let fourth = next(bench, &lane).await?.expect("the change is queued again");
         assert_eq!(
             (third.operation.id, fourth.operation.id),
             (second.operation.id, second.operation.id)
@@ -325,7 +321,8 @@ async fn what_a_busy_gateway_refused_is_queued_anew_in_its_old_place() -> Result
     .await
 }
 
-/// A lease takes back what its lane is about to send: one of them gets it, and both know which.
+/// A lease cancels a change that the gateway sender is about to send: one of them gets it, and both
+/// know which.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_back_is_not_sent_and_what_is_sent_is_not_taken_back() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -378,14 +375,14 @@ async fn what_was_sent_before_is_taken_back_only_from_the_queue() -> Result<()> 
     in_database(async |bench: &Bench| {
         let (lane, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lane).await?.expect("something waits");
+        let taken = next(bench, &lane).await?.expect("a change is queued");
         bench.store.lost(taken.operation.id).await?;
         bench.store.claimed(&claim).requeue(taken.operation.id).await?;
         bench.store.claimed(&claim).unqueue(taken.operation.id).await?;
         assert_eq!(
             bench.load(&claim).await?.operations[0].sending,
             Sending::Unanswered,
-            "its first send may still arrive"
+            "the first send may still take effect"
         );
         assert!(next(bench, &lane).await?.is_none());
         Ok(())
@@ -409,17 +406,17 @@ async fn a_lane_has_one_holder_and_passes_on_when_it_lapses_or_is_given_back() -
         assert_eq!(taken.len(), 1);
         assert!(
             bench.store.renew_lanes(first, &[gateway()]).await?.is_empty(),
-            "what has lapsed stays lapsed"
+            "an expired lock stays expired"
         );
         assert!(
             bench.store.renew_lanes(second, &[]).await?.is_empty(),
-            "only what is still served"
+            "only locks of the given gateways"
         );
         bench.store.leave_lanes(first).await?;
         assert_eq!(
             bench.store.renew_lanes(second, &[gateway()]).await?,
             taken,
-            "only one's own lanes are given back"
+            "only locks of the owner are released"
         );
         bench.store.leave_lanes(second).await?;
         assert_eq!(bench.store.take_lanes(first, &[gateway()]).await?.len(), 1, "at once");
@@ -434,14 +431,14 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         let (former, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, creation(2)).await?;
-        // However short its rest is, what it sends now is answered, or given up, while it still
-        // holds.
+        // However short the rest of the lock: the answer to what the holder sends now comes, or is
+        // no longer awaited, while the lock still holds.
         pass(bench, LIFE.saturating_sub(Duration::from_secs(1))).await?;
-        let taken = next(bench, &former).await?.expect("it sends");
+        let taken = next(bench, &former).await?.expect("a change is queued");
         pass(bench, CALL).await?;
         assert!(
             bench.store.take_lanes(Uuid::new_v4(), &[gateway()]).await?.is_empty(),
-            "it holds as long as a call may take"
+            "the lock holds as long as a call may take"
         );
         bench
             .store
@@ -457,7 +454,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
                 Err(Error::LaneLost)
             ));
             assert_eq!(before, bench.contents().await?);
-            // Taken over, even by the same process.
+            // Acquired anew, even by the same process.
             bench.store.take_lanes(owner(bench).await?, &[gateway()]).await?;
         }
         Ok(())
@@ -476,7 +473,7 @@ async fn who_takes_a_lapsed_lane_wakes_those_whose_changes_were_under_way() -> R
         let (sent, waits) = (claimed_in(bench, "ns").await?, claimed_in(bench, "ns").await?);
         queue(bench, &sent, creation(1)).await?;
         queue(bench, &waits, creation(2)).await?;
-        next(bench, &lane).await?.expect("something waits");
+        next(bench, &lane).await?.expect("a change is queued");
         for claim in [&sent, &waits] {
             bench
                 .store
@@ -504,7 +501,7 @@ async fn a_gateway_in_nobodys_configuration_is_served_after_a_minute() -> Result
         pass(bench, Duration::from_mins(1)).await?;
         assert!(
             others().await?.is_empty(),
-            "what was queued just now waits for whoever has the gateway in its configuration"
+            "a new change waits for a process that has the gateway in its configuration"
         );
         sqlx::query("UPDATE operation SET intended_at = intended_at - interval '1 minute'")
             .execute(&bench.pool)
@@ -526,7 +523,7 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
             at_least_seconds: 0,
         };
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lane).await?.expect("something waits");
+        let taken = next(bench, &lane).await?.expect("a change is queued");
         bench.store.leave_word(claim.lease_id, &word("no")).await?;
         bench
             .store
@@ -538,7 +535,7 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
             heard: loaded.refused.as_ref(),
             ..finish(wake, Duration::ZERO)
         };
-        // Another word came meanwhile: that one was not heard.
+        // Another rejection came meanwhile, which was not acknowledged.
         bench.store.leave_word(claim.lease_id, &word("never")).await?;
         bench.store.claimed(&claim).finish(&heard(loaded.wake)).await?;
         let claim = bench.claim_one().await?;
@@ -549,7 +546,7 @@ async fn word_of_a_lane_is_heard_once_and_counted_until_something_is_done() -> R
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.refused, loaded.refusals), (None, 2));
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lane).await?.expect("something waits");
+        let taken = next(bench, &lane).await?.expect("a change is queued");
         bench
             .store
             .settle(
@@ -575,13 +572,13 @@ async fn what_came_to_rest_wakes_leases_that_wait_for_nothing_else() -> Result<(
             .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
             .await?;
         for (left, due) in [(1, 0), (0, 1)] {
-            let taken = next(bench, &lane).await?.expect("something waits");
+            let taken = next(bench, &lane).await?.expect("a change is queued");
             let by = Bringer::Lane(Duration::from_mins(1));
             bench
                 .store
                 .settle(by, &taken.operation, Settlement::observed(Outcome::Done, None))
                 .await?;
-            assert_eq!(bench.due().await?, 0, "its entry is not at rest yet");
+            assert_eq!(bench.due().await?, 0, "its entry is still pending");
             bench.store.wake_rested(&[claim.lease_id]).await?;
             assert_eq!(
                 (bench.store.waiting_in_lane(&gateway()).await?, bench.due().await?),

@@ -1,5 +1,5 @@
-//! The store on a real Postgres. One binary, so that it is linked once; each test has a database of
-//! its own.
+//! Tests of the store on a real Postgres. One binary, so that it is linked once; each test has its
+//! own database.
 
 #[cfg(test)]
 mod claims;

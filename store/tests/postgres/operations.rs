@@ -1,5 +1,5 @@
-//! Intent first, one unresolved change a resource, and every answer recorded once, whoever brings
-//! it.
+//! Operations: intent first, one unresolved change per resource, every answer recorded once, by any
+//! process.
 
 use crate::database::{Bench, CLAIM, bought, dnat, finish, in_database, ports, release, target};
 use anyhow::Result;
@@ -120,7 +120,7 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
         let sends: i32 =
             sqlx::query_scalar("SELECT sends FROM operation").fetch_one(&bench.pool).await?;
         assert_eq!(sends, 2);
-        // A shorter fence does not take back what an earlier send was promised.
+        // A shorter fence must not shorten the fence of an earlier send.
         bench
             .store
             .claimed(&claim)
@@ -176,7 +176,7 @@ async fn a_settled_operation_is_settled_once() -> Result<()> {
             .claimed(&claim)
             .intend_again(operation.id, Duration::ZERO, Duration::ZERO)
             .await;
-        assert!(matches!(again, Err(Error::ClaimLost)), "what is settled is not sent again");
+        assert!(matches!(again, Err(Error::ClaimLost)), "a settled operation is not sent again");
         Ok(())
     })
     .await
@@ -208,11 +208,7 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
                 .fetch_one(&bench.pool)
                 .await?;
         let leased = bench.load(&claim).await?.lease.eip.map(|eip| eip.allocation_id);
-        assert_eq!(
-            leased,
-            Some(AllocationId::new(answered)),
-            "the lease has what the operation's row says"
-        );
+        assert_eq!(leased, Some(AllocationId::new(answered)), "the lease and the operation agree");
         Ok(())
     })
     .await
@@ -227,7 +223,7 @@ async fn an_answer_is_recorded_though_the_claim_was_lost_and_wakes_the_new_holde
         let holder = bench.claim_one().await?;
         let wake = bench.load(&holder).await?.wake;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
-        assert_eq!(bench.due().await?, 0, "the holder keeps its claim");
+        assert_eq!(bench.due().await?, 0, "the claim holder keeps its claim");
         bench.store.claimed(&holder).finish(&finish(wake, LATER)).await?;
         let loaded = bench.load(&bench.claim_one().await?).await?;
         let eip = loaded.lease.eip.expect("the answer's EIP");
@@ -322,7 +318,7 @@ fn forward(port: &LeasedPort) -> Forward {
 #[tokio::test]
 async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -> Result<()> {
     in_database(async |bench: &Bench| {
-        // Two external ports for the same number: only the protocol tells the rows apart.
+        // Two external ports with the same number: only the protocol distinguishes the rows.
         let pool = [bench.offer("eip-1", 1000, 1000).await?];
         let claim = bench.claimed(&ports(&[80], &[80])).await?;
         bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[80]), &[pool.to_vec()]).await?;

@@ -1,5 +1,4 @@
-//! How Postgres looks for rows where there are many: by the generic plans that the store's
-//! connections use.
+//! The plans by which Postgres finds rows among many: generic plans, as on the store's connections.
 
 use crate::database::{Bench, in_database};
 use anyhow::{Result, ensure};
@@ -12,7 +11,7 @@ const HOT: [(&str, &str); 3] = [
     ("wake_kept", include_str!("../../src/queries/wake_kept.sql")),
 ];
 
-/// Leases of pods with and without a strategy to keep, in a hundred namespaces.
+/// Fills in leases of pods with and without retention, in a hundred namespaces.
 async fn fill(bench: &Bench, connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
         "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase)
@@ -49,7 +48,7 @@ async fn no_event_of_a_pod_reads_all_leases() -> Result<()> {
             ensure!(!plan.contains("Seq Scan on lease"), "{name} reads all leases:\n{plan}");
             ensure!(
                 plan.contains("using lease_kept_by_name"),
-                "{name} does not look by the pod's name:\n{plan}"
+                "{name} does not search by the pod's name:\n{plan}"
             );
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Ports: all or none, on one EIP, one holder each, quiet before the next.
+//! Ports: all or none, on one EIP, one holder each, in cooldown before the next.
 
 use crate::database::{Bench, CLAIM, dnat, in_database, keys, ports, span, target};
 use anyhow::{Context as _, Result};
@@ -16,7 +16,7 @@ use waygate_store::{Claim, EntriesSeen, Error, Store};
 
 const QUIET: Duration = Duration::from_mins(1);
 
-/// Reserves for a new lease.
+/// Reserves ports for a new lease.
 async fn reserve(
     bench: &Bench,
     asked: &DnatRequest,
@@ -33,7 +33,7 @@ async fn held(bench: &Bench) -> Result<i64> {
         .await?)
 }
 
-/// The pods ask for 1 to 5 ports, TCP and UDP in turns.
+/// Requests for 1 to 5 ports, TCP and UDP alternately.
 fn asks(number: u16) -> DnatRequest {
     let ports: Vec<u16> = (0..=number % 5).map(|i| 8000 + i).collect();
     let (tcp, udp): (Vec<u16>, Vec<u16>) =
@@ -41,8 +41,8 @@ fn asks(number: u16) -> DnatRequest {
     dnat(&tcp, &udp)
 }
 
-/// Reserves for 64 leases at once; a reservation that found no room tries again: others' locks may
-/// have hidden what was free.
+/// Reserves for 64 leases at once. A reservation that found no room tries again, because locks of
+/// other transactions may have hidden free ports.
 async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     for number in 0..64 {
         bench.sight(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
@@ -288,7 +288,7 @@ async fn no_port_is_given_out_of_the_bounds_of_its_gateway() -> Result<()> {
         assert_eq!(numbers, BTreeSet::from([1004, 1005]));
         assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::NoRoom);
 
-        // Adjacent ports do not run over the last port there is.
+        // Adjacent ports do not go beyond the last port of the range.
         let last = [bench.offer("eip-2", 65_534, 65_535).await?];
         assert_eq!(
             reserve(bench, &dnat(&[7000, 7001, 7002], &[]), &last).await?.1,
@@ -319,8 +319,8 @@ async fn an_ending_lease_reserves_nothing() -> Result<()> {
     .await
 }
 
-/// The constraint compares addresses, so a port that comes later must know the address its lease
-/// points at.
+/// The constraint compares addresses, so a port that is added later must get the address that its
+/// lease points to.
 #[tokio::test]
 async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result<()> {
     in_database(async |bench: &Bench| {
@@ -434,7 +434,7 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
         bench.store.claimed(&claim).note_entry(&head, &ForwardEntryId::new("fwd-1")).await?;
         assert!(
             bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()),
-            "the run's ports share the entry"
+            "the range's ports share the entry"
         );
         bench
             .store
@@ -448,10 +448,14 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
         assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
         assert!(
             split.lease.ports.iter().all(|port| port.entry_id.is_none()),
-            "their entry cannot stand any more"
+            "their entry cannot exist any more"
         );
         bench.store.claimed(&claim).quiet_port(&PortKey { port: 1002, ..head }, QUIET).await?;
-        assert_eq!(heads(&bench.load(&claim).await?), [(1000, 1000)], "a run is quiet as a whole");
+        assert_eq!(
+            heads(&bench.load(&claim).await?),
+            [(1000, 1000)],
+            "a range cools down as a whole"
+        );
         Ok(())
     })
     .await
@@ -477,7 +481,7 @@ async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> 
         assert_eq!(
             reserve(bench, &dnat(&[1, 3, 5], &[]), &pool).await?.1,
             full,
-            "2 held, 1 of others, 3 more"
+            "2 held, 1 foreign, 3 more"
         );
         assert_eq!(
             reserve(bench, &dnat(&[7, 8, 9], &[7]), &pool).await?.1,
@@ -496,13 +500,13 @@ async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> 
         assert_eq!(
             reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
             Reserved::Yes,
-            "more stand than were refused: the quota was raised"
+            "more entries than at the refusal: the quota was raised"
         );
         bench.store.gateway_full(&gateway, 1, Duration::ZERO).await?;
         assert_eq!(
             reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
             Reserved::Yes,
-            "a refusal long ago says nothing"
+            "an old refusal is no longer believed"
         );
         Ok(())
     })
@@ -559,13 +563,13 @@ async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_
         assert_eq!(
             bench.load(&holder).await?.lease.ports.len(),
             1,
-            "what is held is its lease's to look after"
+            "held ports are left to their lease"
         );
         assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom);
         assert_eq!(
             reserve(bench, &dnat(&[], &[1]), &pool).await?.1,
             Reserved::Yes,
-            "UDP is another matter"
+            "UDP ports are separate"
         );
 
         let nothing = EntriesSeen::default();
@@ -579,7 +583,7 @@ async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_
             assert_eq!(
                 reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
                 Reserved::NoRoom,
-                "not long enough, or it came back, or one look"
+                "not absent for long enough, or seen again, or absent in one read only"
             );
         }
         bench.store.saw_entries(&gateway, &nothing, Duration::ZERO).await?;
@@ -600,14 +604,14 @@ async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywh
         assert_eq!(bench.store.bound(&one, &pool, None).await?, 0);
         assert_eq!(bench.store.bound(&one, &[], None).await?, 1);
         let loaded = bench.load(&claim).await?;
-        assert_eq!(loaded.wake, wake + 1, "its lease looks for itself");
+        assert_eq!(loaded.wake, wake + 1, "its lease is woken");
         assert!(
             loaded
                 .gateway
                 .trouble
                 .is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1"))
         );
-        assert_eq!(bench.store.bound(&one, &[], None).await?, 0, "told once");
+        assert_eq!(bench.store.bound(&one, &[], None).await?, 0, "the lease is woken once");
 
         bench.offer_on("ngw-2", "eip-1", 1000, 1003).await?;
         assert_eq!(bench.store.bound(&two, &pool, None).await?, 1);

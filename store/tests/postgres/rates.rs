@@ -1,4 +1,4 @@
-//! Turns of the account's rates.
+//! Permits of the account's call rates.
 
 use crate::database::{Bench, in_database};
 use anyhow::{Result, ensure};
@@ -10,12 +10,12 @@ use waygate_store::{RateTurn, Store};
 
 const ALLOCATE: &str = "AllocateEipAddress";
 
-/// Asks for a turn at 64 calls a minute, four of them at once: after those one a second.
+/// Asks for a permit at 64 calls a minute with a burst of four: after those, one a second.
 async fn ask(store: &Store, action: &str, patience: Duration) -> Result<RateTurn> {
     Ok(store.take_turn(action, 64, 4, Instant::now() + patience).await?)
 }
 
-/// How far the row is ahead of the clock, in seconds.
+/// Reads how far the row is ahead of the clock, in seconds.
 async fn lead(bench: &Bench) -> Result<f64> {
     Ok(sqlx::query_scalar(
         "SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate",
@@ -65,16 +65,16 @@ async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Resu
         for _ in 0..10 {
             let ahead = lead(bench).await?;
             let refused = ask(&bench.store, ALLOCATE, Duration::from_secs(5)).await?;
-            // The next turn is a second after the last one that was taken, and the asker has five.
+            // The next permit is a second after the last reserved one, and the caller waits five.
             let RateTurn::Later(later) = refused else {
-                anyhow::bail!("{refused:?} with {ahead} s of turns taken")
+                anyhow::bail!("{refused:?} with {ahead} s of permits reserved")
             };
             let meant = ahead + 1.0 - 5.0;
             ensure!((later.as_secs_f64() - meant).abs() < 1.0, "{later:?} instead of {meant} s");
         }
-        ensure!(free_at(bench).await? == before, "the row moved for those who were refused");
+        ensure!(free_at(bench).await? == before, "the row moved for refused requests");
         let patient = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?;
-        ensure!(matches!(patient, RateTurn::Taken(_)), "who waits longer gets it: {patient:?}");
+        ensure!(matches!(patient, RateTurn::Taken(_)), "a longer wait gets a permit: {patient:?}");
         Ok(())
     })
     .await
@@ -105,12 +105,12 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
             taken += asked??;
         }
         let lead = lead(bench).await?;
-        ensure!(lead <= 3.0, "the row is {lead} s ahead; no asker waits longer than 2 s");
-        // Four at once, two seconds' worth ahead, and one for each second that went by.
+        ensure!(lead <= 3.0, "the row is {lead} s ahead; no caller waits longer than 2 s");
+        // Four at once, two seconds' worth ahead, and one for each second that has passed.
         let most = 7.0 + begun.elapsed().as_secs_f64();
         ensure!(
             taken >= 4 && f64::from(taken) <= most,
-            "{taken} of 256 got a turn, {most} at most may"
+            "{taken} of 256 got a permit, at most {most} may"
         );
         Ok(())
     })
@@ -125,7 +125,7 @@ async fn a_row_further_ahead_than_anyone_waits_is_begun_anew() -> Result<()> {
             .execute(&bench.pool)
             .await?;
         let turn = ask(&bench.store, ALLOCATE, Duration::from_secs(2)).await?;
-        // Without a burst: what was called before is not known.
+        // Without a burst, because earlier calls are unknown.
         ensure!(
             matches!(turn, RateTurn::Taken(wait) if wait <= Duration::from_secs(1)),
             "{turn:?}"

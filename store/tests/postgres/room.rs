@@ -1,4 +1,4 @@
-//! Which of the EIPs on offer a pod gets its ports on.
+//! The choice among the EIPs on which a pod can get its ports.
 
 use crate::database::{Bench, dnat, in_database};
 use anyhow::Result;
@@ -14,7 +14,7 @@ use waygate_store::EntriesSeen;
 
 const LONG: Duration = Duration::from_hours(1);
 
-/// On which EIP a new pod gets these ports; none without room.
+/// The EIP on which a new pod gets these ports; none without room.
 async fn chosen(
     bench: &Bench,
     asked: &DnatRequest,
@@ -56,12 +56,12 @@ async fn of_two_eips_the_one_whose_gateway_takes_more_entries_is_taken() -> Resu
         assert_eq!(
             chosen(bench, &pair, &group).await?.as_deref(),
             Some("eip-1"),
-            "both are empty: the first"
+            "both are empty, so the first"
         );
         assert_eq!(
             chosen(bench, &pair, &group).await?.as_deref(),
             Some("eip-2"),
-            "nothing stands there yet, though it has fewer ports"
+            "its gateway has no entries, though it has fewer ports"
         );
         let run: Vec<u16> = (7000..7008).collect();
         assert_eq!(
@@ -77,7 +77,7 @@ async fn of_two_eips_the_one_whose_gateway_takes_more_entries_is_taken() -> Resu
         assert_eq!(
             chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
             Some("eip-1"),
-            "others' entries count, too"
+            "foreign entries count as well"
         );
         bench.store.gateway_full(&ngw_1, 50, LONG).await?;
         assert_eq!(
@@ -130,8 +130,8 @@ async fn of_two_eips_on_one_gateway_the_one_with_more_free_ports_of_the_protocol
     .await
 }
 
-/// Four gateways of the usual quota, exactly filled: how many entries would meet a refusal. No
-/// gateway has refused anything yet, so nothing bars them here.
+/// Four gateways of the usual quota, exactly filled: counts the entries beyond a quota. No gateway
+/// has refused anything yet, so none is excluded here.
 #[tokio::test]
 async fn pods_fill_four_gateways_of_a_hundred_entries_so_evenly_that_hardly_a_call_is_refused()
 -> Result<()> {
@@ -179,7 +179,7 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
                 assert!(
                     bench.store.claimed(claim).lose(&ngw_1).await?
                         && bench.store.claimed(claim).lose(&ngw_1).await?,
-                    "round {round}: each counts once"
+                    "round {round}: each lease counts once"
                 );
                 assert!(!held(claim).await?);
             }
@@ -189,7 +189,7 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
             }
             assert!(
                 !held(&claims[0]).await? && bench.store.claimed(&claims[0]).lose(&ngw_1).await?,
-                "round {round}: it is one of those that are told"
+                "round {round}: a lease that was counted is not limited"
             );
             assert!(
                 bench.store.claimed(&claims[7]).lose(&ngw_2).await? && !held(&claims[7]).await?,

@@ -1,4 +1,4 @@
-//! The schema is brought forward, and checked before it is relied on.
+//! The schema is migrated, and checked before it is used.
 
 use crate::database::{Database, in_empty_database};
 use anyhow::Result;
@@ -25,7 +25,7 @@ async fn migrating_twice_changes_nothing() -> Result<()> {
     .await
 }
 
-/// A violation of an index that is not among the constraints reads like a fault of Postgres.
+/// A violation of an index that is not among the constraints reads like a failure of Postgres.
 #[tokio::test]
 async fn the_constraints_are_the_unique_indexes_of_leases_ports_and_operations() -> Result<()> {
     in_empty_database(async |database: &Database| {
@@ -74,8 +74,8 @@ async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() -
     .await
 }
 
-/// The setting belongs to the whole server, which other tests use too: so this database alone is
-/// made to lie about it.
+/// The setting belongs to the whole server, which other tests use as well: so only this database is
+/// made to report it wrongly.
 #[tokio::test]
 async fn a_server_that_may_lose_what_it_acknowledged_is_refused() -> Result<()> {
     in_empty_database(async |database: &Database| {
@@ -85,7 +85,7 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() -> Result<()> 
         sqlx::query(lie).execute(&database.pool).await?;
         let first = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$";
         sqlx::query(first).execute(&database.pool).await?;
-        // The setting holds for connections made from now on.
+        // The setting applies to connections made from now on.
         let url = sqlx::ConnectOptions::to_url_lossy(&*database.pool.connect_options());
         let store = Store::connect_lazy(&url.as_str().into(), 1, "store test")?;
         assert!(matches!(store.check().await, Err(Error::Unsafe)));
@@ -104,7 +104,8 @@ async fn a_url_that_cannot_be_read_is_refused_without_being_shown() -> Result<()
 
 #[tokio::test]
 async fn a_store_that_is_away_is_a_passing_error() -> Result<()> {
-    let store = Store::connect_lazy(&"postgres://nobody@127.0.0.1:1/none".into(), 1, "store test")?;
+    let store =
+        Store::connect_lazy(&"postgres://waygate@127.0.0.1:1/none".into(), 1, "store test")?;
     let error = store.ping().await.err();
     assert!(error.is_some_and(|error| error.is_transient()));
     Ok(())

@@ -1,4 +1,5 @@
-//! Where EIPs come from: taken, taken over, left over, bought back; each by one lease at a time.
+//! Sources of EIPs: adopted, preempted, reusable prepaid, reclaimed; each used by one lease at a
+//! time.
 
 use crate::database::{Bench, CLAIM, bought, in_database, target};
 use anyhow::Result;
@@ -109,7 +110,7 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
         let pool: Vec<_> = (1..=10).map(eip).collect();
         let mut all: BTreeSet<_> =
             taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
-        // Who was beaten to one looks again, as the worker does.
+        // A lease that lost the race looks again, as the worker does.
         for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
             if bench.store.claimed(&claim).take_eip(&pool).await.unwrap_or(false) {
                 all.extend(holds(bench, &claim).await?.map(|(id, _)| id));
@@ -121,8 +122,8 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
     .await
 }
 
-/// Sixteen leases reach for the first free one at once; what they got. Afterwards those that got
-/// none are due.
+/// Sixteen leases adopt the first free EIP at once; returns what they got. Afterwards the leases
+/// without one are due.
 async fn taken_by_sixteen(
     bench: &Bench,
     candidates: Vec<(AllocationId, Ipv4Addr)>,
@@ -208,7 +209,7 @@ async fn an_eip_that_its_pod_did_not_name_is_taken_over_by_nobody() -> Result<()
     .await
 }
 
-/// A claimed lease whose EIP was bought for it.
+/// A claimed lease with an EIP that was allocated for it.
 async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim> {
     let claim = of_pod(bench, name, 1, request).await?;
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
@@ -234,10 +235,10 @@ async fn a_prepaid_eip_left_unused_goes_to_the_next_pod_that_asks_for_its_like()
         bench.store.claimed(&former).set_phase(Phase::Ending).await?;
         assert_eq!(sources(bench, &next).await?.spare, Some(former.lease_id));
         let other = of_pod(bench, "c", 3, &bought()).await?;
-        assert_eq!(sources(bench, &other).await?.spare, None, "that one is not its like");
+        assert_eq!(sources(bench, &other).await?.spare, None, "the requests differ");
         assert!(bench.store.claimed(&next).take_spare(former.lease_id).await?);
         assert_eq!(holds(bench, &next).await?, Some((AllocationId::new("eip-of-a"), true)));
-        assert!(bench.load(&former).await.is_err(), "its claim ended with it");
+        assert!(bench.load(&former).await.is_err(), "the claim of its former lease has ended");
         let again = bench.claim_one().await?;
         assert_eq!((again.lease_id, holds(bench, &again).await?), (former.lease_id, None));
         bench.store.claimed(&again).forget().await?;
@@ -255,14 +256,14 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
         assert!(!spare().await?, "its pod is there");
         bench.store.claimed(&former).set_target(&target(1)).await?;
         bench.store.claimed(&former).set_phase(Phase::Ending).await?;
-        assert!(!spare().await?, "it may still be bound");
+        assert!(!spare().await?, "the EIP may still be bound");
         bench.store.claimed(&former).clear_target().await?;
         bench.store.claimed(&former).set_resource(Writes::Yes).await?;
-        assert!(!spare().await?, "its custom resource shows it");
+        assert!(!spare().await?, "the custom resource still shows the EIP");
         bench.store.claimed(&former).set_resource(Writes::No).await?;
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
-        assert!(!spare().await?, "it is being released");
+        assert!(!spare().await?, "the EIP is being released");
         bench
             .store
             .settle(Bringer::Claimant(&former), &operation, Settlement::rejected("no"))
@@ -270,14 +271,14 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
         assert!(spare().await?);
         assert!(
             bench.intend(&former, "eip-of-a", &release).await.is_err(),
-            "its former lease releases it no more"
+            "its former lease no longer releases it"
         );
         Ok(())
     })
     .await
 }
 
-/// The lease of pod `db-0`, kept for a second and ended.
+/// A lease of pod `db-0` whose retention of one second has ended.
 async fn expired(bench: &Bench) -> Result<()> {
     let release = ReleaseStrategy::Ttl { seconds: 1, text: "1s".to_owned() };
     let request =
@@ -335,7 +336,11 @@ async fn an_address_bought_back_or_not_to_be_had_is_asked_for_once() -> Result<(
         let back = with_eip(bench, "db-0", &never()).await?;
         bench.store.claimed(&back).set_phase(Phase::Ending).await?;
         gone(bench, &back).await?;
-        assert_eq!(sources(bench, &back).await?.former, None, "it was not time that ended it");
+        assert_eq!(
+            sources(bench, &back).await?.former,
+            None,
+            "the retention had not ended by time"
+        );
 
         bench.store.claimed(&back).forget().await?;
         expired(bench).await?;

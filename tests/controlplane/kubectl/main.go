@@ -1,5 +1,5 @@
-// Command kubectl is Kubernetes' own, for machines that have none. It is no part of the control plane's binary, so that who
-// only watches the demo does not wait for it.
+// Command kubectl is Kubernetes' own, for machines that have none. A binary of its own, so that the demo, which does not
+// call it, need not wait for its build.
 package main
 
 import (

@@ -1,5 +1,5 @@
-//! Tells what happens to the pods of a namespace and to the endpoints of its Services, a line a
-//! change, with the seconds since it began.
+//! Prints each change of a namespace's pods and of its Services' endpoints as a line, with the
+//! seconds since the start.
 
 use std::{
     collections::BTreeMap,
@@ -23,14 +23,14 @@ use crate::{pods::annotation, stand::Stand};
 /// Short enough to see every state that lasts as long as a person would notice.
 const LOOK: Duration = Duration::from_millis(150);
 
-/// Speaks until dropped.
+/// Prints until dropped.
 pub(super) struct Narrator {
     speaks: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Narrator {
-    /// Begins to watch.
+    /// Begins to watch the stand's namespace.
     pub(super) fn start(stand: &Stand) -> Self {
         let speaks = Arc::new(AtomicBool::new(true));
         let story = Story {
@@ -42,13 +42,13 @@ impl Narrator {
         Self { task: tokio::spawn(story.tell(Arc::clone(&speaks))), speaks }
     }
 
-    /// Lets the last changes be told, then is silent.
+    /// Lets the last changes be printed, then is silent.
     pub(super) async fn pause(&self) {
         tokio::time::sleep(LOOK * 3).await;
         self.speaks.store(false, Ordering::Release);
     }
 
-    /// Speaks again.
+    /// Prints again after a pause.
     pub(super) fn resume(&self) {
         self.speaks.store(true, Ordering::Release);
     }
@@ -64,7 +64,7 @@ struct Story {
     pods: Api<Pod>,
     slices: Api<EndpointSlice>,
     began: Instant,
-    /// What was last told of each thing.
+    /// The last printed line, by pod or Service.
     told: BTreeMap<String, String>,
 }
 
@@ -78,7 +78,7 @@ impl Story {
         }
     }
 
-    /// A read that fails tells nothing; the next one does.
+    /// Prints what changed. A read that fails prints nothing; the next one does.
     async fn look(&mut self) {
         let Ok(pods) = self.pods.list(&ListParams::default()).await else { return };
         for pod in &pods {

@@ -1,14 +1,14 @@
-//! How the story is written for people.
+//! Words and colours of the demo's output.
 
 use std::io::IsTerminal as _;
 
 use serde_json::Value;
 
-/// The annotations that tell an address.
+/// The annotations with a pod's addresses.
 pub(super) const ADDRESSES: [&str; 2] =
     ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
 
-/// What a person who has watched can do, to be pasted as it stands.
+/// Commands for a person who has watched the demo, to be pasted as they are.
 pub(super) const TRY_NEXT: &str = r#"What to try next:
 
   A pod of your own, and its address:

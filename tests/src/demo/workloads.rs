@@ -1,4 +1,4 @@
-//! What the demo applies.
+//! Workloads that the demo applies.
 
 use anyhow::Result;
 use k8s_openapi::api::{
@@ -37,8 +37,8 @@ pub(super) fn db() -> Result<StatefulSet> {
     }))?)
 }
 
-/// Two game servers with two ports each on a NAT gateway, theirs for as long as nobody deletes
-/// their PodDNAT.
+/// Two game servers with two ports each on a NAT gateway, which stay theirs until their PodDNAT is
+/// deleted.
 pub(super) fn game() -> Result<StatefulSet> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "game"},

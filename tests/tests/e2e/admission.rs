@@ -1,4 +1,4 @@
-//! What the API server asks before a pod is made.
+//! Requests of the API server to the webhook before a pod is made.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -98,7 +98,7 @@ async fn a_dry_run_shows_the_gate_and_writes_no_row() -> Result<()> {
 #[tokio::test]
 async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
     let stand = Stand::start().await?;
-    // With no worker there is nobody else who could have written the row.
+    // With the worker stopped, only the webhook can have written the row.
     stand.worker.stop().await?;
     let pod = stand.create(&annotated("early", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
     // Admission waits a third of a second for the row and no longer: on a busy machine it stands a

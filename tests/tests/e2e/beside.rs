@@ -51,7 +51,7 @@ async fn is_still_answered(stand: &Stand, kind: Kind) -> Result<()> {
         (said.status.as_str(), said.reason.as_deref()) == ("True", Some("Theirs")),
         "it says {said:?}"
     );
-    ensure!(annotation(&pod, kind.tells).is_none(), "it was told an address");
+    ensure!(annotation(&pod, kind.tells).is_none(), "an address was published");
     Ok(())
 }
 
@@ -82,7 +82,7 @@ async fn for_a_pod_that_the_original_serves_nothing_is_bought_and_its_condition_
         is_still_answered(&stand, kind).await?;
         assert_eq!((lead_to(&stand, ip(&pod)).await?, eips_of_ours(&stand).await?.len()), (0, 0));
 
-        // It takes its leave without a word, and leaves the original's custom resource.
+        // The lease ends without an event, and leaves the original's custom resource.
         stand
             .annotate(
                 kind.pod,
@@ -116,8 +116,8 @@ async fn a_gate_that_the_original_answers_is_not_answered_for_it() -> Result<()>
     made_by_the_original(&stand, EIP).await?;
     stand.create(&gated(EIP.pod)).await?;
     answer(&stand, EIP).await?;
-    // Seen later, and answered: so the first one was seen, too.
-    stand.create(&gated("nobodys")).await?;
-    stand.condition("nobodys", EIP.gate, "True", PATIENCE).await?;
+    // Observed later and answered, which shows that the first pod was observed, too.
+    stand.create(&gated("unowned")).await?;
+    stand.condition("unowned", EIP.gate, "True", PATIENCE).await?;
     is_still_answered(&stand, EIP).await
 }

@@ -1,5 +1,5 @@
-//! What people do to forward entries in the console, and what chance leaves there: seen, said and
-//! put right.
+//! Changes that an operator makes to forward entries at the cloud's console, and stale entries
+//! there: noticed, reported and repaired.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -50,7 +50,7 @@ async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_it
     nothing_is_left(&stand).await
 }
 
-/// Services inside the cluster need no forward entry: they keep most of their pods.
+/// Services inside the cluster need no forward entry, so most of their pods must stay ready.
 #[tokio::test]
 async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_mended() -> Result<()>
 {
@@ -70,7 +70,7 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
             .console("delete-forward-entry", json!({"forwardEntryId": entry["ForwardEntryId"]}))
             .await?;
     }
-    // Nobody waits minutes for the next looks.
+    // Annotations wake the leases, which would otherwise be looked at minutes later.
     let mended = async || {
         for name in &names {
             stand.annotate(name, json!({"example.com/news": uuid::Uuid::new_v4()})).await?;
@@ -96,7 +96,10 @@ async fn where_many_entries_are_deleted_at_once_few_pods_are_told_and_all_are_me
     let log = std::fs::read_to_string(stand.worker.log())?;
     assert_eq!(log.matches("withdrawn").count(), TOLD);
     assert!(flipped <= TOLD, "{flipped} conditions were False for a while");
-    assert!(log.contains("lost their forward entries within ten minutes"), "nobody is alarmed");
+    assert!(
+        log.contains("lost their forward entries within ten minutes"),
+        "the log names the limited losses"
+    );
     for name in &names {
         stand.delete(name).await?;
     }
@@ -132,7 +135,7 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
         .metadata
         .uid
         .context("its UID")?;
-    // Of a lease that nobody knows any more, on every gateway the pod may be given.
+    // An entry of a lease that no longer exists, on every gateway that the pod may get.
     let store = sqlx::query_scalar("SELECT store_id FROM store").fetch_one(&stand.database).await?;
     let name = Owner { store, cluster: cluster.parse()? }.entry_name(LeaseId(Uuid::new_v4()), 1);
     for gateway in stand.cloud.account.nat_gateways.clone() {
@@ -145,7 +148,8 @@ async fn a_recycled_pod_ip_that_meets_a_stale_entry_of_ours_is_rid_of_it_first()
     stand
         .annotate("recycled", json!({ON.0: ON.1, "k8s.aliyun.com/pod-dnat-expose-port": "80"}))
         .await?;
-    // Annotated while it runs, it has no gate: what it was given tells that it works.
+    // Annotated while running, the pod has no gate; the address annotation shows that its entries
+    // work.
     let told = stand.annotation("recycled", ADDRESSES, PATIENCE).await?;
     let told: Vec<Value> = serde_json::from_str(&told)?;
     let external = told[0]["externalIP"].as_str().context("an address")?;

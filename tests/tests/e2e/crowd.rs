@@ -137,9 +137,8 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
     // Each lease is looked at some fifteen times; the slower the machine, the fewer of them at
     // once.
     assert!(all_reads < pods * 4, "{all_reads} reads for {pods} pods are hardly shared");
-    // News of a pod that are written down when it is gone begin a lease only to end it.
-    let ends =
-        std::fs::read_to_string(stand.worker.log())?.matches("nothing is left of it").count();
+    // An observation that is written after its pod is gone makes a lease only to end it.
+    let ends = std::fs::read_to_string(stand.worker.log())?.matches("lease deleted").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");
     node.leave(&stand.client).await.context("the node goes")
 }

@@ -201,7 +201,7 @@ async fn adjacent_ports_share_one_entry_and_have_a_status_entry_each() -> Result
 async fn pods_go_to_the_next_gateway_when_one_is_full_and_say_so_when_all_are() -> Result<()> {
     let simulator = ["--profile", "instant", "--quota-entries", "3"].map(str::to_owned).to_vec();
     let stand = Stand::start_with(Options { simulator, ..Options::default() }).await?;
-    // Two entries each, three a gateway: one pod a gateway.
+    // Each pod needs two entries and a gateway takes three: a gateway for each pod.
     let names = ["one", "two", "three", "four"];
     for name in names {
         stand.create(&annotated(name, &[ON, ports("80,443")])).await?;
@@ -298,7 +298,7 @@ async fn a_port_under_somebody_elses_entry_is_not_tried_and_is_free_once_that_is
     let gateway = stand.cloud.account.nat_gateways.first().context("a gateway")?.clone();
     let foreign = json!({
         "forwardTableId": gateway.forward_table_id, "externalIp": gateway.eips[0].ip_address, "externalPort": "600",
-        "internalIp": "10.0.200.9", "internalPort": "600", "ipProtocol": "TCP", "forwardEntryName": "somebody",
+        "internalIp": "10.0.200.9", "internalPort": "600", "ipProtocol": "TCP", "forwardEntryName": "legacy-entry",
     });
     let entry = stand.cloud.console("create-forward-entry", foreign).await?;
     let probe = || async {
@@ -383,19 +383,14 @@ async fn a_gateway_that_is_locked_or_deleted_is_said_and_its_leases_end_all_the_
 
 #[tokio::test]
 async fn somebody_elses_entry_on_our_port_is_walked_round_and_left_alone() -> Result<()> {
-    let stand = Stand::start_with(Options {
-        // One port on offer beside the one that is taken.
-        config: json!({}),
-        ..Options::default()
-    })
-    .await?;
+    let stand = Stand::start_with(Options { config: json!({}), ..Options::default() }).await?;
     let gateways = stand.cloud.account.nat_gateways.clone();
-    // Somebody's entries stand on the lower half of every EIP's range.
+    // Foreign entries map every EIP as a whole, except the first one.
     for gateway in &gateways {
         for eip in &gateway.eips {
             let foreign = json!({
                 "forwardTableId": gateway.forward_table_id, "externalIp": eip.ip_address, "externalPort": "Any", "internalIp": "10.9.9.9",
-                "internalPort": "Any", "ipProtocol": "Any", "forwardEntryName": "somebody",
+                "internalPort": "Any", "ipProtocol": "Any", "forwardEntryName": "legacy-entry",
             });
             if eip.allocation_id != gateways[0].eips[0].allocation_id {
                 stand.cloud.console("create-forward-entry", foreign).await.ok();

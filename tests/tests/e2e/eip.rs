@@ -109,7 +109,7 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
         ensure!(
             told.contains("EipHeldByAnotherPod")
                 && told.contains(&format!("{}/first", stand.namespace)),
-            "it says {told}"
+            "the condition says {told}"
         );
         Ok(Some(()))
     };
@@ -164,7 +164,7 @@ async fn an_eip_unbound_in_the_console_closes_the_gate_and_is_bound_again() -> R
     let address = annotation(&pod, ADDRESS).context("an address")?.to_owned();
     let id = eip_of(&stand, &address).await?["AllocationId"].clone();
     stand.cloud.console("unassociate-eip", json!({"allocationId": id})).await?;
-    // Nobody waits five minutes here for the next look: any news of the pod makes its lease due.
+    // The annotation wakes the lease, which would otherwise be looked at five minutes later.
     stand.annotate("robbed", json!({"example.com/poke": "1"})).await?;
     stand.condition("robbed", GATE, "False", PATIENCE).await?;
     let probe =

@@ -1,6 +1,5 @@
-//! What other controllers were seen to do wrong, where it takes the whole to show it;
-//! `docs/faults.md` has all of it. Each of these holds for EIPs and for DNAT, and is shown for
-//! both.
+//! Faults seen in other controllers that only a whole installation can show; `docs/faults.md` lists
+//! all of them. Each test runs for EIPs and for DNAT.
 
 mod ending;
 mod gone;
@@ -9,23 +8,23 @@ mod telling;
 
 /// A kind of address, as a pod asks for it.
 pub(crate) struct Kind {
-    /// The pod's name.
+    /// Name of the example pod.
     pub name: &'static str,
-    /// What it asks for.
+    /// Annotations that ask for the address.
     pub asks: &'static [(&'static str, &'static str)],
-    /// Its readiness gate.
+    /// Readiness gate of the pod, and the condition that answers it.
     pub gate: &'static str,
-    /// The annotation that tells it its address.
+    /// The annotation with the allocated address.
     pub told: &'static str,
-    /// What makes its address.
+    /// Action of the API that makes the address.
     pub made_by: &'static str,
-    /// What lets traffic through.
+    /// Action of the API that lets traffic through.
     pub programmed_by: &'static str,
-    /// What shows that it does.
+    /// Action of the API whose answer proves that traffic passes.
     pub proven_by: &'static str,
 }
 
-/// Both kinds.
+/// EIP and DNAT, for tests that run on each.
 pub(crate) const KINDS: [Kind; 2] = [
     Kind {
         name: "with-eip",

@@ -1,4 +1,4 @@
-//! What a real cluster applies beside what every stand does.
+//! Manifests that a real cluster applies and a stand does not.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;

@@ -53,7 +53,7 @@ async fn a_stateful_pod_gets_its_eip_back_after_a_delete_and_time_ends_it() -> R
     );
     scale(&stand, 0).await?;
     phase(&stand, "kept").await?;
-    assert_eq!(eips_of_ours(&stand).await?.len(), 1, "it is kept for its five seconds");
+    assert_eq!(eips_of_ours(&stand).await?.len(), 1, "the EIP is retained for its five seconds");
     nothing_is_left(&stand).await
 }
 
@@ -73,7 +73,7 @@ async fn a_kept_eip_is_released_when_its_custom_resource_is_deleted() -> Result<
     phase(&stand, "kept").await?;
     let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
     let shown = resources.get("db-0").await?.status.unwrap_or_default();
-    assert_eq!(shown.eip_address, None, "a kept EIP is not an address");
+    assert_eq!(shown.eip_address, None, "a retained EIP is no address in the status");
     assert_eq!(eips_of_ours(&stand).await?[0]["Status"], "Available");
 
     scale(&stand, 1).await?;
@@ -102,10 +102,10 @@ async fn a_pod_of_another_owner_does_not_get_a_kept_eip() -> Result<()> {
     stand.create(&annotated("db-0", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
     let probe = || async {
         let told = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
-        ensure!(told.contains("CustomResourceTaken"), "it says {told}");
+        ensure!(told.contains("CustomResourceTaken"), "the condition says {told}");
         Ok(Some(()))
     };
-    stand.eventually(probe, "the stranger's condition says why it waits", PATIENCE).await?;
+    stand.eventually(probe, "the other owner's pod says why it waits", PATIENCE).await?;
     let stranger = stand.pods().get("db-0").await?;
     assert_ne!(stranger.metadata.uid, first.metadata.uid);
     assert!(annotation(&stranger, ADDRESS).is_none());
@@ -170,7 +170,7 @@ async fn ports_fixed_on_a_running_pod_stay_over_its_delete() -> Result<()> {
         ensure!(keeps == Some(true), "its lease keeps: {keeps:?}");
         Ok(Some(()))
     };
-    stand.eventually(probe, "its lease is to be kept", PATIENCE).await?;
+    stand.eventually(probe, "its lease is to be retained", PATIENCE).await?;
     // The garbage collector deletes the custom resource, which the pod owns, with it.
     scale(&stand, 0).await?;
     phase(&stand, "kept").await?;
@@ -183,7 +183,9 @@ async fn ports_fixed_on_a_running_pod_stay_over_its_delete() -> Result<()> {
         );
         Ok(Some(()))
     };
-    stand.eventually(probe, "a custom resource of its own shows what is kept", PATIENCE).await?;
+    stand
+        .eventually(probe, "a custom resource of its own shows the retained ports", PATIENCE)
+        .await?;
     scale(&stand, 1).await?;
     let second = successor(&stand, &first, "k8s.aliyun.com/dnat").await?;
     assert_eq!(annotation(&first, TOLD), annotation(&second, TOLD));

@@ -31,7 +31,7 @@ async fn believed(stand: &Stand, kruise: &Kruise, pod: &Pod) -> Result<Vec<Look>
 
 fn all_right(looks: &[Look]) {
     let wrong: Vec<_> = looks.iter().filter(|look| look.right == Some(false)).collect();
-    assert!(wrong.is_empty(), "it was told of an address that led elsewhere: {wrong:?}");
+    assert!(wrong.is_empty(), "OpenKruiseGame read an address that led elsewhere: {wrong:?}");
 }
 
 /// A pod's exit is known once its object is gone, and its successor may be looked at in that very
@@ -65,8 +65,8 @@ async fn openkruisegame_takes_a_pod_for_ready_when_its_eip_is_announced() -> Res
     nothing_is_left(&stand).await
 }
 
-/// A pod of a set is deleted, and the cloud does not let go of its address: its successor is there
-/// long before it can have it.
+/// Deletes a pod of a set while the cloud refuses to free its address, so that the successor exists
+/// long before the address is its own.
 async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)) -> Result<()> {
     const LOOKS: usize = 6;
     let stand = Stand::start().await?;
@@ -76,11 +76,11 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
     let before = believed(&stand, &kruise, &first).await?;
     stand.cloud.fault(json!({"action": refused, "kind": "error", "code": "TaskConflict"})).await?;
     stand.delete("db-0").await?;
-    // Whatever changes the successor's object makes it look. Its predecessor is left alone: it
-    // could not end while it changes.
+    // Any change of the successor's object makes OpenKruiseGame look. The predecessor is left
+    // alone, because kwok ends no pod that keeps changing.
     let poke = || async {
         let pod = stand.pods().get("db-0").await?;
-        ensure!(pod.metadata.uid != first.metadata.uid, "it is not there");
+        ensure!(pod.metadata.uid != first.metadata.uid, "the successor is not there");
         stand
             .annotate("db-0", json!({"example.com/poke": uuid::Uuid::new_v4().to_string()}))
             .await?;
@@ -89,11 +89,15 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
         Ok(Some(looks))
     };
     let looks = stand
-        .eventually(poke, &format!("it has looked at the successor {LOOKS} times"), PATIENCE)
+        .eventually(
+            poke,
+            &format!("OpenKruiseGame has looked at the successor {LOOKS} times"),
+            PATIENCE,
+        )
         .await?;
     ensure!(
         !after_the_exit(&looks).is_empty(),
-        "nothing leads to the successor, and it saw {looks:?}"
+        "no address leads to the successor, and OpenKruiseGame saw {looks:?}"
     );
     all_right(after_the_exit(&looks));
 
@@ -102,7 +106,7 @@ async fn restarted(kind: Kind, plugin: Plugin, refused: &str, also: (&str, &str)
     let looks = believed(&stand, &kruise, &second).await?;
     all_right(after_the_exit(&looks));
     let (was, is) = (before.last().context("a look")?, looks.last().context("a look")?);
-    assert_eq!(was.external, is.external, "what is kept is what it was");
+    assert_eq!(was.external, is.external, "the retained address is the former one");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The testbed's own nodes: what every other test takes for granted of them.
+//! The testbed's own nodes, on whose behaviour every other test relies.
 
 use std::{net::Ipv4Addr, time::Duration};
 

@@ -1,5 +1,5 @@
-//! One writer a gateway: changes of forward entries wait in a queue that all workers share, and one
-//! of them at a time sends.
+//! The gateway queue: changes of forward entries wait in a queue that all workers share, and a
+//! single worker at a time sends them.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -40,14 +40,14 @@ async fn all_ready(stand: &Stand, patience: Duration) -> Result<()> {
     stand.eventually(probe, "all pods are Ready", patience).await
 }
 
-/// How many changes wait in queues.
+/// Counts the changes in all gateways' queues.
 async fn waiting(stand: &Stand) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE queued")
         .fetch_one(&stand.database)
         .await?)
 }
 
-/// Waits until at least so many do.
+/// Waits until at least this number of changes is queued.
 async fn queue_of(stand: &Stand, least: i64) -> Result<()> {
     let probe = || async {
         let waiting = waiting(stand).await?;
@@ -59,7 +59,7 @@ async fn queue_of(stand: &Stand, least: i64) -> Result<()> {
         .await
 }
 
-/// How many operations ended as `outcome`.
+/// Counts the operations that were settled as `outcome`.
 async fn ended(stand: &Stand, outcome: &str) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM operation WHERE outcome = $1")
         .bind(outcome)
@@ -81,7 +81,8 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
         move || async move { Ok((ended(stand, "done").await? >= count).then_some(())) }
     };
     stand.eventually(some(3), "three entries are made", Duration::from_secs(30)).await?;
-    // Ended in order, the holder gives the lane back, and nobody waits until it lapses.
+    // A holder that ends in order releases the gateway lock, so the other worker need not wait for
+    // its expiry.
     stand.worker.stop().await?;
     let made = ended(&stand, "done").await?;
     stand
@@ -194,9 +195,9 @@ fn four_gateways() -> Value {
     })
 }
 
-/// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each: one entry
-/// after the other is what they take. The times that it prints are those of docs/performance.md;
-/// they depend on what else the machine does, and so nothing is asserted of them.
+/// 200 pods with two ports that are not adjacent, on four gateways of 100 entries each, which take
+/// one entry after the other. The printed times stand in docs/performance.md. Nothing is asserted
+/// of them, as they depend on the machine's other work.
 #[tokio::test]
 async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_gateways_do()
 -> Result<()> {
@@ -258,7 +259,7 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     println!(
         "{PODS} pods were created in {created:.1?} and Ready after {took:.1?}: {ratio:.3} of {PER_GATEWAY} × (call + Pending), {physics:?}"
     );
-    println!("the first entry was taken after {first:.1} s, the last after {last:.1} s");
+    println!("the first entry was accepted after {first:.1} s, the last after {last:.1} s");
     println!(
         "seconds an entry: {paces:.3?}; call and Pending {:.3}; {}",
         ONE_ENTRY.as_secs_f64(),
@@ -266,6 +267,6 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     );
     let needed = 4 * u64::from(PER_GATEWAY);
     assert!(calls * 10 <= needed * 11, "{calls} calls for {needed} entries");
-    assert_eq!(paces.len(), 4, "each gateway had its part");
+    assert_eq!(paces.len(), 4, "each gateway made entries");
     Ok(())
 }

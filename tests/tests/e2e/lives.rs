@@ -1,4 +1,4 @@
-//! How pods begin and end, and what becomes of their addresses.
+//! Beginnings and ends of pods, and the effect on their addresses.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Container;
@@ -59,7 +59,7 @@ async fn a_pod_that_takes_long_to_end_keeps_its_address_until_it_has() -> Result
         stand.create(&kind.asking(&[(ask::STOP_AFTER, "3s")])).await?;
         let before = kind.works(&stand).await?;
         stand.delete(kind.pod).await?;
-        // News of the pod, so that the worker looks at its lease.
+        // An annotation wakes the lease, so that the worker looks at the pod meanwhile.
         stand.annotate(kind.pod, json!({"example.com/poke": "1"})).await?;
         let looks = kind.stays_until_exit(&stand, &before).await?;
         ensure!(looks > 5, "{looks} looks are not enough to tell");
@@ -86,7 +86,7 @@ async fn a_force_deleted_pod_leaves_nothing_and_a_pod_of_its_name_has_its_own_ad
     let stand = Stand::start().await?;
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     for kind in BOTH {
-        // A node that would need an hour to end it: nobody asks it.
+        // The node would take an hour to end the pod, but a forced deletion does not wait for it.
         stand.create(&kind.asking(&[(ask::STOP_AFTER, "1h")])).await?;
         let first = kind.works(&stand).await?;
         stand.pods().delete(kind.pod, &at_once).await?;
@@ -125,8 +125,8 @@ async fn pods_of_a_node_that_is_gone_give_their_addresses_back_when_they_are_col
         }
         stand.create(&pod).await?;
         pods.push(kind.works(&stand).await?);
-        // As the control plane does for a node that does not answer: nobody is there who would end
-        // it.
+        // Deletes as the control plane does for a node that does not answer; no kubelet is there to
+        // end the pod.
         stand.delete(kind.pod).await?;
     }
     node.leave(&stand.client).await?;
@@ -134,7 +134,7 @@ async fn pods_of_a_node_that_is_gone_give_their_addresses_back_when_they_are_col
         assert_eq!(
             lead_to(&stand, ip(pod)).await?,
             kind.things,
-            "it may still run: nobody has said that it does not"
+            "a pod of a silent node may still run"
         );
     }
     for kind in BOTH {

@@ -1,4 +1,4 @@
-//! End-to-end tests on a real control plane. One binary, so that it is linked once.
+//! End-to-end tests on a real control plane. A single binary, so that linking happens once.
 
 mod admission;
 mod beside;

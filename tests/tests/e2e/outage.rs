@@ -1,4 +1,4 @@
-//! What still works while a part of us does not.
+//! Outages of Postgres, webhook or single pods, and the work that goes on meanwhile.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::{
@@ -73,8 +73,8 @@ async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
     nothing_is_left(&stand).await
 }
 
-/// Lets nobody label the pod `frozen` of the stand's namespaces, and waits until the API server
-/// heeds that.
+/// Forbids every user to label the pod `frozen` of the stand's namespaces, and waits until the API
+/// server enforces that.
 async fn freeze(stand: &Stand) -> Result<()> {
     let name = format!("frozen-{}", stand.id);
     let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
@@ -98,7 +98,7 @@ async fn freeze(stand: &Stand) -> Result<()> {
     let (pods, dry) = (stand.pods(), PatchParams { dry_run: true, ..PatchParams::default() });
     let label = Patch::Merge(json!({"metadata": {"labels": {"waygate.dev/pod": "missed"}}}));
     let probe = || async { Ok(pods.patch("frozen", &dry, &label).await.is_err().then_some(())) };
-    stand.eventually(probe, "nobody may label the pod", PATIENCE).await
+    stand.eventually(probe, "no user may label the pod", PATIENCE).await
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn create(stand: &Stand, pod: &str, ports: &str) -> Result<()> {
 #[tokio::test]
 async fn two_namespaces_get_ports_only_from_their_own_gateways() -> Result<()> {
     let simulator = ["--profile", "instant"].map(str::to_owned).to_vec();
-    // The simulator's gateways are the same at every start: a first one tells which they are.
+    // The simulator's gateways are the same at every start, so a first simulator shows their IDs.
     let looks = Cloud::start(&layout::scratch().join("logs").join("addresses"), &simulator).await?;
     let [first, second] = looks.account.nat_gateways.as_slice() else {
         anyhow::bail!("two gateways are expected")

@@ -1,4 +1,4 @@
-//! What a pod's condition says while it waits.
+//! Reasons and messages of a pod's condition while the pod waits.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::PodReadinessGate;
@@ -132,7 +132,7 @@ async fn somebody_elses_entry_to_the_pods_port_is_named_and_left_alone() -> Resu
     for gateway in &stand.cloud.account.nat_gateways {
         let entry = json!({
             "forwardTableId": gateway.forward_table_id, "externalIp": gateway.eips[0].ip_address, "externalPort": "2000", "internalIp": pod_ip,
-            "internalPort": "80", "ipProtocol": "TCP", "forwardEntryName": "somebody",
+            "internalPort": "80", "ipProtocol": "TCP", "forwardEntryName": "legacy-entry",
         });
         theirs.push((
             gateway.forward_table_id.clone(),
@@ -140,7 +140,7 @@ async fn somebody_elses_entry_to_the_pods_port_is_named_and_left_alone() -> Resu
         ));
     }
     stand.worker.start().await?;
-    told(&stand, "shared", DNAT, "PortForwardedElsewhere", &["somebody", "2000"]).await?;
+    told(&stand, "shared", DNAT, "PortForwardedElsewhere", &["legacy-entry", "2000"]).await?;
     assert_eq!(stand.cloud.list("forwardEntries").await?.len(), theirs.len());
     for (table, made) in theirs {
         let id = made["ForwardEntryId"]

@@ -1,4 +1,4 @@
-//! What a pod says of its EIP, and what its custom resources say of its address.
+//! Settings of a pod's EIP, and the fields of its custom resources.
 
 use anyhow::{Context as _, Result, ensure};
 use kube::{

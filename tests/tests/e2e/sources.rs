@@ -1,5 +1,4 @@
-//! Where EIPs come from when they are not bought new: pools, older pods, what was paid for, what
-//! was held before.
+//! Sources of EIPs other than buying: pools, older pods, reusable prepaid EIPs, former addresses.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
@@ -18,7 +17,7 @@ use testbed::{
 };
 use waygate_core::resources::PodEIP;
 
-/// An EIP bought in the console: its ID and its address.
+/// Buys an EIP at the console; returns its ID and its address.
 async fn bought(stand: &Stand, tags: Value) -> Result<(String, String)> {
     let made = stand.cloud.console("allocate-eip", json!({"tag": tags})).await?;
     let text = |key: &str| {
@@ -107,7 +106,7 @@ async fn a_given_eip_passes_to_a_younger_pod_where_that_is_allowed_and_never_bac
     stand.gone("younger", PATIENCE).await?;
     let probe = || async { Ok((status_of(&stand, &id).await? == "Available").then_some(())) };
     stand.eventually(probe, "the EIP is unbound", PATIENCE).await?;
-    // News of the loser makes its lease due: it looks, and still does not take.
+    // An annotation wakes the preempted pod's lease, which still does not take the EIP back.
     stand.annotate("older", json!({"example.com/poke": "1"})).await?;
     let leases = || async {
         let waiting: Option<String> = sqlx::query_scalar(
@@ -129,7 +128,7 @@ async fn strangers_address(stand: &Stand) -> Result<(String, String)> {
     for number in 0..8 {
         let name = format!("stranger-{number}");
         let mut pod = annotated(&name, &[]);
-        // This node's interfaces have addresses of their own instead of a prefix.
+        // Interfaces of this node have secondary addresses instead of a prefix.
         pod.spec.get_or_insert_default().node_name = Some("node-j-1".to_owned());
         stand.create(&pod).await?;
         let ip = stand
@@ -269,7 +268,7 @@ async fn a_kept_pod_that_comes_back_late_gets_its_released_address_again() -> Re
         );
         Ok((named(&after, "Name") == Some(json!("db/front"))).then_some(()))
     };
-    // AllocateEipAddressPro takes no name; it is set once the address works.
+    // AllocateEipAddressPro takes no name, so the worker sets the name once the address works.
     stand.eventually(probe, "the EIP has its name", PATIENCE).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What becomes of addresses whose kind is taken out of `enableControllers`.
+//! Addresses of a kind that is taken out of `enableControllers`.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::PodReadinessGate;
@@ -50,7 +50,7 @@ async fn addresses_of_a_kind_that_is_switched_off_stay_as_they_are() -> Result<(
         assert_eq!(whole_condition(&after, kind.gate), whole_condition(&before, kind.gate));
         assert_eq!(lead_to(&stand, ip(&before)).await?, kind.things);
 
-        // Its pod goes, and what it had is still left alone.
+        // The pod goes, and its address is still left alone.
         stand.delete(kind.pod).await?;
         stand.gone(kind.pod, PATIENCE).await?;
         rests(&stand, "NotServed", claim).await?;

@@ -43,7 +43,7 @@ fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Waits until there are so many pods and every one is Ready, each with an address of its own.
+/// Waits until there are `count` pods and every one is Ready, each with an address of its own.
 async fn all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
     let probe = || async {
         let pods = pods_of(stand, app).await?;
@@ -101,7 +101,7 @@ async fn a_job_is_complete_and_its_pods_eip_given_back() -> Result<()> {
     assert_eq!(
         condition(&pod, GATE),
         Some("True"),
-        "it had its address, and nobody reads the gate of what has exited"
+        "the gate stays True after the exit, as no controller reads it then"
     );
     nothing_is_left(&stand).await
 }
@@ -138,7 +138,7 @@ async fn a_daemon_set_has_an_address_on_every_node() -> Result<()> {
     }))?;
     sets.create(&PostParams::default(), &set).await?;
     let before = all_ready(&stand, "agent", open).await?;
-    // Its successor has another name and an address of its own.
+    // The successor has another name and another address.
     let first = name(&before[0]);
     stand.delete(first).await?;
     stand.gone(first, PATIENCE).await?;

@@ -1,5 +1,5 @@
-//! What `worker/src/reconcile/execute.rs` does with a step: decisions on the lease, changes asked
-//! of the cloud, writes to the cluster.
+//! Executes a step, as `worker/src/reconcile/execute.rs` does: decisions on the lease, changes
+//! asked of the cloud, writes to the cluster.
 
 use crate::operations::Bringer;
 use crate::store::{Asking, Claim, No};
@@ -16,7 +16,7 @@ use waygate_core::rules::response::LeaseEffect;
 use waygate_core::rules::{publishing, succession};
 
 impl World {
-    /// Takes the step.
+    /// Executes a step of the plan.
     #[expect(clippy::too_many_lines, reason = "one arm a step, as in the worker")]
     pub(crate) fn act(
         &mut self,
@@ -113,8 +113,8 @@ impl World {
         Ok(After::then(Stage::Load))
     }
 
-    /// The pod still asks, or asks again, or the next of its name does: it has a lease, be it
-    /// another one.
+    /// Observes the pod that still asks, asks again, or has the lease's name next, so that it has a
+    /// lease, be it another one.
     pub(crate) fn sight_who_asks(&mut self, claim: &Claim, scene: &Scene) {
         let lease = &scene.loaded.lease;
         if let Some(pod) = succession::pod_to_observe(lease, &scene.pod, scene.successor.as_ref()) {

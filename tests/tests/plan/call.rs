@@ -1,5 +1,5 @@
-//! One change is sent, through a network and to a cloud that may fail, and what the rules say of
-//! its answer is recorded: what `worker/src/reconcile/cloud_call.rs` does.
+//! Sends one change, through a network and to a cloud that may fail, and records its answer by the
+//! rules, as `worker/src/reconcile/cloud_call.rs` does.
 
 use crate::cloud::refused_with;
 use crate::operations::Bringer;
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// A change of the claimant's own.
+    /// Sends a change that the claim holder makes itself.
     pub(crate) fn send(
         &mut self,
         claim: &Claim,
@@ -71,7 +71,7 @@ impl World {
         After::then(Stage::Hear(scene, operation, answered))
     }
 
-    /// What the claimant does with an answer.
+    /// Records an answer that the claim holder got.
     pub(crate) fn hear(
         &mut self,
         claim: &Claim,

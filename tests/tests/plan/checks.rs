@@ -1,4 +1,4 @@
-//! What must hold at every moment, whatever happens.
+//! Invariants that hold at every moment.
 
 use crate::call::modifies;
 use crate::cluster::Pod;
@@ -21,8 +21,8 @@ use waygate_core::plan::{Content, EndReason, Object, PodFact, Removal, ResourceF
 use waygate_core::request::{Kind, Protocol, Request};
 
 impl World {
-    /// Before a step is taken. What a process decides that has lost its claim, the store does not
-    /// take.
+    /// Checks a step before it is taken. The store refuses decisions of a process that has lost its
+    /// claim.
     pub(crate) fn planned(&mut self, claim: &Claim, scene: &Scene, step: &Step) {
         let lease = &scene.loaded.lease;
         if !self.store.holds(claim) {
@@ -59,17 +59,18 @@ impl World {
                     resource.removal == Removal::Asked && !resource.object.is_owned()
                 });
                 (!meant).then(|| {
-                    "what is kept is released though nobody deleted its custom resource".to_owned()
+                    "a retained address is released, but its custom resource was not deleted"
+                        .to_owned()
                 })
             }
             Step::QuietPort(port)
                 if lease.phase != Phase::Ending && self.kept.contains_key(&lease.id) =>
             {
-                Some(format!("{port:?}, which was kept, is given up"))
+                Some(format!("{port:?}, which was retained, is freed"))
             }
             Step::Succeed(successor) => self.wrongly_succeeded(claim, lease, &successor.uid),
             Step::TakeOver(id) if !self.takeover => {
-                Some(format!("{id} is taken over, which is not allowed"))
+                Some(format!("{id} is preempted, which is not allowed"))
             }
             _ => None,
         };
@@ -78,7 +79,7 @@ impl World {
         }
         match step {
             Step::Keep(_) | Step::Part => drop(self.kept.insert(lease.id, lease.clone())),
-            // It is not to be kept any more.
+            // The address is no longer to be retained.
             Step::Adjust(request) if !keeps(request) => drop(self.kept.remove(&lease.id)),
             // A person has taken something of it.
             Step::MarkForeign(_) | Step::ForgetEip | Step::End(_) => {
@@ -88,7 +89,7 @@ impl World {
         }
     }
 
-    /// Why the pod must not have the kept lease.
+    /// Reports why the pod must not have the retained lease.
     fn wrongly_succeeded(&self, claim: &Claim, lease: &Lease, uid: &PodUid) -> Option<String> {
         let pods = &self.clusters[claim.cluster].pods;
         if pods.values().any(|pod| pod.uid == lease.pod_uid && !pod.exited) {
@@ -121,11 +122,10 @@ impl World {
                 if keeps(&lease.request) && lease.phase != Phase::Ending =>
             {
                 self.fail(|| {
-                    format!("what is to be kept would be released: {:?}", operation.change)
+                    format!("an address to be retained would be released: {:?}", operation.change)
                 });
             }
-            // One that somebody has moved is none of those that are published; put back, it is
-            // again.
+            // An entry moved at the console is no longer published; put back, it is again.
             Change::DeleteForwardEntry { entry_id, .. }
             | Change::ModifyForwardEntry { entry_id, .. }
                 if self.cloud.ledger.touched.contains(entry_id.as_str()) => {}
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// Before a status is written: it has one entry for each port that is asked for.
+    /// Checks a status before it is written: it has an entry for each port that is asked for.
     pub(crate) fn showing(&mut self, lease: &Lease, content: Option<&Content>) {
         let Some(Content::Dnat { status, .. }) = content else { return };
         let shown = status.as_ref().and_then(|status| status.entries.as_ref()).map_or(0, Vec::len);
@@ -189,7 +189,7 @@ impl World {
             && self.untrue(claim.cluster, &pod, lease.kind).is_none()
         {
             self.fail(|| {
-                format!("the address of pod {} works, and it would be told {told:?}", pod.uid)
+                format!("the address of pod {} works, and {told:?} would be published", pod.uid)
             });
         }
     }
@@ -201,16 +201,16 @@ impl World {
         };
         match self.untrue(claim.cluster, &pod, lease.kind) {
             None => drop(self.excused.remove(&(pod.uid, lease.kind))),
-            // Somebody was quicker than we.
+            // Another user changed the cloud between the read and the write.
             Some(_) if read_at < self.disturbed => drop(self.excused.insert((pod.uid, lease.kind))),
             Some(why) => {
-                self.fail(|| format!("published on pod {} what is not so: {why}", pod.uid));
+                self.fail(|| format!("published on pod {} against the cloud: {why}", pod.uid));
             }
         }
         if let Some(kept) = self.kept.get(&lease.id).cloned().filter(|kept| !had(kept, lease)) {
             self.fail(|| {
                 format!(
-                    "kept: {:?} {:?}, given: {:?} {:?}",
+                    "retained: {:?} {:?}, given: {:?} {:?}",
                     kept.eip, kept.ports, lease.eip, lease.ports
                 )
             });
@@ -281,7 +281,7 @@ impl World {
             .then(|| format!("the pod says {told:?}, its custom resource {shown:?}"))
     }
 
-    /// What holds at any moment.
+    /// Checks the invariants of all tables and of the cloud.
     pub(crate) fn check(&mut self) {
         let reused =
             self.cloud.reused.take().map(|why| format!("reused inside its quiet time: {why}"));
@@ -305,7 +305,8 @@ impl World {
         }
     }
 
-    /// Every EIP of ours is its lease's, and bound to nothing but its lease's target.
+    /// Every EIP that Waygate allocated belongs to a lease, and is bound to nothing but the lease's
+    /// target.
     fn wrong_eip(&mut self) -> Option<String> {
         let elsewhere = self.elsewhere();
         let eips: Vec<_> = self.cloud.at(self.now).eips().cloned().collect();
@@ -323,7 +324,7 @@ impl World {
                     );
                     asked.lease.to_string() == *tag && allocates
                 };
-                // One that is paid for passes from lease to lease.
+                // A prepaid EIP passes from lease to lease.
                 let known = holder.is_some() || self.store.operations.iter().any(allocating);
                 if !known && eip.status != EipStatus::Releasing {
                     return Some(format!(
@@ -351,9 +352,9 @@ impl World {
         None
     }
 
-    /// An entry of ours stands on ports that its lease holds, and on none of a lease that waits for
-    /// a successor. One whose deletion was accepted is on its way: its ports are quiet for longer
-    /// than that takes.
+    /// An entry that Waygate made stands on ports that its lease holds, and on none of a lease that
+    /// waits for a successor. An entry whose deletion was accepted is about to go: the cooldown of
+    /// its ports is longer than that takes.
     fn wrong_entry(&mut self) -> Option<String> {
         let entries: Vec<_> =
             self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
@@ -381,7 +382,7 @@ impl World {
             let row = self.store.rows.get(&name.lease);
             if row.is_some_and(|row| row.lease.phase == Phase::Kept) {
                 return Some(format!(
-                    "entry {} of lease {}, which is kept, points somewhere",
+                    "entry {} of lease {}, which is retained, has a target",
                     entry.entry_id, name.lease
                 ));
             }
@@ -389,7 +390,7 @@ impl World {
         None
     }
 
-    /// No address is told by two pods.
+    /// Reports an address that two pods publish.
     fn told_twice(&self) -> Option<String> {
         let mut told = BTreeMap::new();
         for (_, pod) in self.living_pods() {
@@ -401,7 +402,7 @@ impl World {
                 .chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol)))
             {
                 if let Some(other) = told.insert(address.clone(), pod.uid.clone()) {
-                    return Some(format!("{address:?} is told by {other} and by {}", pod.uid));
+                    return Some(format!("{address:?} is published by {other} and by {}", pod.uid));
                 }
             }
         }
@@ -409,7 +410,7 @@ impl World {
     }
 }
 
-/// One port, as a pod's annotation or its custom resource tells it.
+/// A port, as a pod's annotation or its custom resource shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     external_ip: String,
@@ -458,7 +459,7 @@ fn shown_ports(object: &Object) -> Vec<Told> {
     one.collect()
 }
 
-/// Whether this is what the lease gives: its EIP's address, or a port for each that is asked for.
+/// True if the lease gives this: its EIP's address, or a port for each that is asked for.
 fn gives(lease: &Lease, announced: &str, told: &[Told]) -> bool {
     let has = |told: &Told| {
         let is = |port: &LeasedPort| {
@@ -479,14 +480,14 @@ fn asked_ports(request: &Request) -> usize {
     if let Request::Dnat(request) = request { request.ports.len() } else { 0 }
 }
 
-/// Whether the pod was told of an address of this kind.
+/// True if the pod's condition of this kind is True with an address.
 fn is_told(pod: &Pod, kind: Kind) -> bool {
     pod.verdicts
         .get(&kind)
         .is_some_and(|verdict| verdict.status && verdict.reason != Reason::NotRequested.as_str())
 }
 
-/// Whether a successor has all that was kept.
+/// True if a successor has all that was retained.
 fn had(kept: &Lease, lease: &Lease) -> bool {
     let outside = |lease: &Lease| {
         lease

@@ -44,13 +44,13 @@ pub(crate) struct Cloud {
     machine: Machine,
     key: String,
     late: Vec<Late>,
-    /// Whether gateways take no change before their entries are at rest.
+    /// True if gateways take no change while one of their entries is changing.
     pub strict: bool,
     /// The gateways of the configuration, each with the EIP it has at the beginning.
     pub gateways: Vec<Gateway>,
     /// Bandwidth package of the topology.
     pub package: BandwidthPackageId,
-    /// Who has stood on which port.
+    /// Leases by the external ports that they have used.
     pub ledger: Ledger,
     /// A port that was given on too soon.
     pub reused: Option<String>,
@@ -101,7 +101,7 @@ impl Cloud {
         &self.machine
     }
 
-    /// Whether all entries of the gateway are at rest.
+    /// True if all entries of the gateway are Available.
     pub(crate) fn is_at_rest(&mut self, now: Timestamp, gateway: &NatGatewayId) -> bool {
         let machine = self.at(now);
         let table = machine.forward_table(gateway.as_str());
@@ -110,14 +110,14 @@ impl Cloud {
         entries.all(|entry| entry.status == EntryStatus::Available)
     }
 
-    /// Whether the account may call an action, such as `vpc:ModifyForwardEntry`.
+    /// Forbids the account an action, such as `vpc:ModifyForwardEntry`.
     pub(crate) fn deny(&mut self, action: &str) {
         if let Ok(key) = self.machine.access_key_mut(&self.key) {
             key.denied.push(action.to_owned());
         }
     }
 
-    /// Lets what is on its way arrive; says how much did. Its answer goes to nobody.
+    /// Lets late calls arrive, and counts them. Their answers are lost.
     pub(crate) fn arrive(&mut self, now: Timestamp) -> usize {
         self.machine.advance(now);
         let (due, late) =
@@ -135,7 +135,7 @@ impl Cloud {
         self.late.push(Late { arrives, operation });
     }
 
-    /// Whether anything is still on its way.
+    /// True if no call is still in the network.
     pub(crate) fn is_quiet(&self) -> bool {
         self.late.is_empty()
     }
@@ -161,7 +161,7 @@ impl Cloud {
         )
     }
 
-    /// Somebody at the console does something; whether it was possible is theirs to care about.
+    /// Changes the cloud as an operator at its console would; a refusal is ignored.
     pub(crate) fn by_hand(&mut self, action: &str, parameters: &[(&str, String)]) -> Option<Value> {
         self.machine.by_hand(action, &params(parameters)).ok()
     }
@@ -189,7 +189,7 @@ impl Cloud {
     }
 }
 
-/// What somebody enters in the console.
+/// Parameters of a change at the console.
 pub(crate) fn params(parameters: &[(&str, String)]) -> Params {
     Params::new(parameters.iter().map(|(name, value)| pair(name, value)))
 }

@@ -14,7 +14,7 @@ use waygate_core::plan::{
 use waygate_core::request::{Keep, Kind, Request};
 use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 
-/// A pod.
+/// A pod of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub name: String,
@@ -27,7 +27,7 @@ pub(crate) struct Pod {
     /// `Kind/name` of its controller, where that is a stateful one.
     pub controller: Option<String>,
     pub asks: Option<Request>,
-    /// What we have told it, by kind: condition and annotation.
+    /// Published condition and annotation, by kind.
     pub verdicts: BTreeMap<Kind, Verdict>,
     pub announced: BTreeMap<Kind, String>,
 }
@@ -50,18 +50,18 @@ impl Pod {
     }
 }
 
-/// A custom resource.
+/// A custom resource of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Resource {
     pub version: u64,
     pub lease: LeaseId,
     pub object: Object,
-    /// Its deletion timestamp, and what is behind it: our finalizer keeps it there.
+    /// Deletion timestamp and its cause; our finalizer keeps the object meanwhile.
     pub removal: Removal,
 }
 
 impl Resource {
-    /// Whether this pod owns it, with which the garbage collector deletes it.
+    /// True if this pod owns the resource, so that the garbage collector deletes both.
     fn is_owned_by(&self, pod: &PodUid) -> bool {
         let metadata = match &self.object {
             Object::Eip(object) => &object.metadata,
@@ -132,8 +132,7 @@ impl Cluster {
         (fact, resource.version)
     }
 
-    /// The pod goes, and the garbage collector deletes what it owns; gives the leases that this is
-    /// news to.
+    /// Deletes the pod, and as garbage collector the resources it owns; returns the leases to wake.
     pub(crate) fn remove_pod(&mut self, name: &str) -> Option<(Pod, Vec<LeaseId>)> {
         let pod = self.pods.remove(name)?;
         let owned = self.resources.iter().filter(|(_, resource)| resource.is_owned_by(&pod.uid));
@@ -145,7 +144,8 @@ impl Cluster {
         Some((pod, leases))
     }
 
-    /// Somebody deletes a custom resource, which our finalizer keeps there; gives its lease.
+    /// Deletes a custom resource as a person would; our finalizer keeps the object. Returns the
+    /// lease to wake.
     pub(crate) fn delete_resource(
         &mut self,
         key: &(Kind, String),
@@ -193,7 +193,7 @@ impl Cluster {
         };
         metadata.annotations =
             Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
-        // What may outlive its pod has no owner; who has none gets none later.
+        // A resource that may outlive its pod has no owner; one without an owner gets none later.
         let owned = kind == Kind::Dnat && lease.request.keep() == Keep::Not && version == 0;
         metadata.owner_references = owned.then(|| vec![owner(lease)]);
         let key = (kind, name.to_owned());

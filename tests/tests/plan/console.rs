@@ -1,4 +1,4 @@
-//! Somebody at the console, and what they leave when they go.
+//! An operator at the cloud's console, and the changes left behind.
 
 use crate::cloud::{Gateway, params};
 use crate::reads;
@@ -11,11 +11,12 @@ use waygate_core::names::read_entry_name;
 use waygate_core::plan::Removal;
 use waygate_core::request::Protocol;
 
-/// An address that no pod ever gets: where the console binds EIPs to and points entries at.
+/// Offset of an address that no pod ever gets: the console binds EIPs to it and points entries at
+/// it.
 const ELSEWHERE: u32 = 45;
 /// An external port out of our range.
 const OUTSIDE: u16 = 900;
-/// EIPs that an account may have in the end: enough for all that live and all that are kept.
+/// EIPs that an account may have in the end: enough for all pods and all retained leases.
 const PLENTY: usize = 60;
 
 impl World {
@@ -46,7 +47,7 @@ impl World {
         done.is_some()
     }
 
-    /// EIPs on interfaces.
+    /// Lists the EIPs on interfaces, with their private addresses.
     fn bound_eips(&mut self) -> Vec<(AllocationId, Option<Ipv4Addr>)> {
         let bound =
             self.cloud.at(self.now).eips().filter_map(|eip| Some((eip, eip.binding.as_ref()?)));
@@ -107,7 +108,7 @@ impl World {
         let Some(to) = self.elsewhere() else { return };
         let change = match self.dice_below(5) {
             0 => ("InternalIp", to.to_string()),
-            1 => ("ForwardEntryName", "somebody".to_owned()),
+            1 => ("ForwardEntryName", "legacy-entry".to_owned()),
             _ if entry.external_port.contains('/') => ("InternalIp", to.to_string()),
             _ => ("ExternalPort", self.some_port().to_string()),
         };
@@ -125,7 +126,7 @@ impl World {
         self.one(&keys).unwrap_or(OUTSIDE)
     }
 
-    /// Somebody's own entry, of one port or of a few, stands in our range.
+    /// Makes a foreign entry, of one port or of a few, in our range.
     fn occupy_ports(&mut self) {
         let port = self.some_port();
         let to = self.elsewhere();
@@ -134,7 +135,7 @@ impl World {
         self.enter(port, more, to, 9000 + port, protocol);
     }
 
-    /// Somebody's own entry leads to a pod's port.
+    /// Makes a foreign entry to a pod's port.
     fn forward_to_pod(&mut self) {
         let to = self.some_address();
         self.enter(OUTSIDE, 0, to, 80, Protocol::Tcp);
@@ -156,7 +157,7 @@ impl World {
         let parameters = [
             ("RegionId", "cn-hangzhou".to_owned()),
             ("ForwardTableId", gateway.table_id.to_string()),
-            ("ForwardEntryName", "somebody".to_owned()),
+            ("ForwardEntryName", "legacy-entry".to_owned()),
             ("ExternalIp", gateway.address.to_string()),
             ("ExternalPort", range(external_port)),
             ("InternalIp", to.to_string()),
@@ -219,7 +220,7 @@ impl World {
         self.note(|| format!("console: SNAT {what:?}: {done:?}"));
     }
 
-    /// One gateway is deleted for good; the other one stays.
+    /// Deletes a gateway for good; the other gateway stays.
     fn delete_gateway(&mut self) {
         let gateways = self.cloud.gateways.clone();
         let there = gateways
@@ -231,8 +232,8 @@ impl World {
         drop(self.cloud.console().delete_nat_gateway(gateway.id.as_str()));
     }
 
-    /// Everybody else lets go: faults end, terminating pods go, what the console left in the way is
-    /// taken away.
+    /// Ends all disturbances: faults end, terminating pods go, obstacles made at the console are
+    /// removed.
     pub(crate) fn calm(&mut self) {
         self.note(|| "calm".to_owned());
         self.faults = false;
@@ -305,7 +306,7 @@ impl World {
         }
     }
 
-    /// Where only the console binds to.
+    /// Returns an address that only the console binds to.
     pub(crate) fn elsewhere(&self) -> Option<Ipv4Addr> {
         self.network.and_then(|network| network.nth(ELSEWHERE))
     }

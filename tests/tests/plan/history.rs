@@ -1,4 +1,4 @@
-//! Runs histories, and tells of the one that fails.
+//! Plays random histories, and prints the shortest one that fails.
 
 use crate::world::World;
 use jiff::SignedDuration;
@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many histories.
+/// Number of random histories.
 const HISTORIES: u64 = 10_000;
-/// What happens in each of them before the calm.
+/// Events in each history before the calm.
 const LONGEST: usize = 160;
-/// What happens to pods once all is at rest.
+/// Events of pods after everything is settled.
 const AFTER: usize = 5;
 /// The calm after them: several fences, quiet times and lapsed claims one after the other.
 const CALM: SignedDuration = SignedDuration::from_mins(40);
@@ -19,7 +19,7 @@ const CALM: SignedDuration = SignedDuration::from_mins(40);
 const MOST_ROUNDS: u32 = 5000;
 const WORK: SignedDuration = SignedDuration::from_secs(20);
 
-/// How a history failed.
+/// Failure of a history, with the events before it.
 struct Failure {
     why: String,
     trace: Vec<String>,
@@ -40,13 +40,12 @@ fn play(seed: u64, length: usize, tracing: bool) -> Result<(), Failure> {
         world.check();
         world.calm();
         come_to_rest(&mut world);
-        // Nothing goes wrong any more, and no watch starts anew: what happens now must be enough by
-        // itself.
+        // No faults and no new start of the watch from here on: single events must be enough.
         (0..AFTER).for_each(|_| world.happen_to_pods());
         come_to_rest(&mut world);
     }));
     let failure =
-        world.failure.take().or_else(|| played.err().map(|_| "a panic, told above".to_owned()));
+        world.failure.take().or_else(|| played.err().map(|_| "a panic, printed above".to_owned()));
     failure.map_or(Ok(()), |why| Err(Failure { why, trace: world.trace() }))
 }
 
@@ -63,7 +62,7 @@ fn come_to_rest(world: &mut World) {
             (rounds, idle) = (0, world.now);
         }
         if rounds > MOST_ROUNDS {
-            world.fail(|| "it spins: work without end, and hardly any time passes".to_owned());
+            world.fail(|| "endless work while hardly any time passes".to_owned());
         }
         if busy {
             // Calls take their time, too.
@@ -73,7 +72,7 @@ fn come_to_rest(world: &mut World) {
         if world.now >= look {
             let Some(unmet) = world.unmet() else { break };
             if world.now > until {
-                world.fail(|| format!("it does not come to rest: {unmet}"));
+                world.fail(|| format!("the end state is not reached: {unmet}"));
             }
             look = world.now + SignedDuration::from_secs(10);
         }
@@ -92,13 +91,13 @@ fn come_to_rest(world: &mut World) {
     world.check();
 }
 
-/// The shortest beginning of a failing history that fails, too, told.
+/// Finds the shortest beginning of a failing history that also fails, and describes it.
 fn tell(seed: u64) -> String {
     let Some(shortest) = (0..=LONGEST).find(|length| play(seed, *length, false).is_err()) else {
-        return format!("seed {seed} failed once and does not any more");
+        return format!("seed {seed} failed once and does not fail again");
     };
     let Err(failure) = play(seed, shortest, true) else {
-        return format!("seed {seed} fails only untold");
+        return format!("seed {seed} fails only without tracing");
     };
     format!("seed {seed}, after {shortest} events: {}\n{}", failure.why, failure.trace.join("\n"))
 }

@@ -1,5 +1,5 @@
-//! A process at its lanes: what `worker/src/gateway/sender.rs` and `delivery.rs` do in one go
-//! stands here as stages, between which anything may happen.
+//! The gateway sender in stages, between which any event may happen; `worker/src/gateway/sender.rs`
+//! and `delivery.rs` run them in one go.
 //!
 //! ```text
 //! take the lane ─▶ take what comes next ─▶ send ─▶ hear ─▶ settle, queue anew, or leave word
@@ -22,10 +22,10 @@ use waygate_core::rules::timing::{ENTRIES_AT_REST, MODIFY_DENIED};
 /// Changes that a gateway takes at a time which does not wait for rest.
 const WINDOW: usize = 2;
 
-/// The lanes of a process.
+/// Gateways whose lock a process holds.
 pub(crate) type Lanes = BTreeMap<NatGatewayId, Serving>;
 
-/// A lane at work.
+/// A gateway sender at work.
 pub(crate) struct Serving {
     lane: Lane,
     lost: bool,
@@ -38,7 +38,7 @@ enum Delivery {
 }
 
 impl World {
-    /// Does something at one of a worker's lanes. False: there is nothing to do.
+    /// Does something as one of a worker's gateway senders. False if there is nothing to do.
     pub(crate) fn serve(&mut self, index: usize) -> bool {
         let mut gateways: Vec<_> =
             self.cloud.gateways.iter().map(|gateway| gateway.id.clone()).collect();
@@ -146,7 +146,8 @@ impl World {
         }
     }
 
-    /// An error: the lane was lost, and the change does not go back into its queue.
+    /// Records an answer. An error means that the gateway lock was lost, and the change does not go
+    /// back into its queue.
     fn record_all(&mut self, lane: &Lane, taken: &Taken, records: Vec<Record>) -> Result<(), No> {
         let (now, id, gateway) = (self.now, taken.operation.id, &lane.gateway);
         for record in records {

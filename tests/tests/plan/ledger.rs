@@ -1,5 +1,5 @@
-//! Who has stood on each external port, and until when, as the cloud has it: what the store
-//! believes does not count here.
+//! Leases by the external ports they have used, and until when, as the cloud has it; the store's
+//! own belief does not count here.
 
 use crate::ports::QUIET;
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ struct Stay {
 #[derive(Default)]
 pub(crate) struct Ledger {
     stays: BTreeMap<(Ipv4Addr, &'static str, u16), Stay>,
-    /// Entries that somebody has changed in the console: where they stand is not our doing.
+    /// Entries that were changed at the console, which Waygate does not answer for.
     pub touched: BTreeSet<String>,
 }
 

@@ -2,16 +2,15 @@
 //! database, no waiting.
 //!
 //! ```text
-//! a seed ─▶ world: pods of two clusters come and go, networks lose answers, workers crash, somebody sits at the console
+//! a seed ─▶ world: pods of two clusters come and go, networks lose answers, workers crash, an operator changes the cloud
 //!        ─▶ calm: faults end, time passes ─▶ every pod has what it asks, and nothing else of ours is left
 //!        ─▶ a few pods come and go, and nothing else happens ─▶ the same again
 //! ```
 //!
-//! What must hold at every moment stands in `checks.rs` and `ledger.rs`, what must be so in the end
-//! in `rest.rs`.
+//! The invariants are checked after every event, the ledger of ports included; the required end
+//! state has a module of its own.
 //!
-//! A failing seed is cut to the shortest history that still fails, and that one is told step by
-//! step.
+//! A failing seed is cut to the shortest history that still fails, which is printed step by step.
 
 #[cfg(test)]
 mod act;

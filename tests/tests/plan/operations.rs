@@ -1,5 +1,5 @@
-//! Operations, as the store keeps them: intended before the call, settled once, by whoever has the
-//! answer.
+//! Operations, as the store records them: intended before the call, settled once, by the first
+//! process that has the answer.
 
 use crate::sources::Former;
 use crate::store::{Claim, Done, No, Row, Store, forget_entry, keeps};
@@ -13,28 +13,28 @@ use waygate_core::operation::{Operation, Outcome, Sending};
 use waygate_core::rules::response::LeaseEffect;
 use waygate_core::rules::timing::{CALL, FENCE, MISSED_READS_APART};
 
-/// An unresolved operation, and its place in a lane's queue.
+/// An unresolved operation, and its place in a gateway's queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub lease: LeaseId,
     pub operation: Operation,
-    /// The gateway whose lane sends it; none: its lease's claimant does.
+    /// The gateway whose sender sends it; none: the lease's claim holder does.
     pub lane: Option<NatGatewayId>,
     pub queued: bool,
     pub urgent: bool,
     pub sends: u32,
-    /// How often the same change was refused before, because the gateway was busy.
+    /// Earlier refusals of the same change because the gateway was busy.
     pub agains: i32,
-    /// Until then somebody waits for the answer to the last send.
+    /// Until then a process waits for the answer to the last send.
     pub answer_by: Timestamp,
 }
 
-/// Who brings an answer.
+/// Process that settles an operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bringer<'a> {
-    /// The lease's claimant.
+    /// The claim holder of the lease.
     Claimant(&'a Claim),
-    /// A gateway's lane; the lease looks after this time.
+    /// A gateway sender; the lease looks after this time.
     Lane(Duration),
 }
 
@@ -187,7 +187,7 @@ impl Store {
 }
 
 impl Row {
-    /// Whoever has the lease, if not the bringer, has news.
+    /// Wakes the lease, unless its claim holder settles the operation itself.
     fn answered(&mut self, now: Timestamp, by: Bringer<'_>) {
         let look = match by {
             Bringer::Claimant(claim)
@@ -205,7 +205,7 @@ impl Row {
     }
 }
 
-/// What a change that was done says of the lease's entries.
+/// Applies a change that was done to the lease's entries.
 fn bring(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
     match change {
         Change::CreateForwardEntry(forward) => {

@@ -1,4 +1,4 @@
-//! What happens to pods and to their custom resources.
+//! Events of pods and of their custom resources.
 
 use crate::cluster::Pod;
 use crate::ports::PORTS;
@@ -150,8 +150,8 @@ impl World {
         Request::Dnat(DnatRequest { ports, fixed: stateful && self.chance(0.5), same_port })
     }
 
-    /// An address that no running pod has; whether the cloud is done with its former pod is not the
-    /// network's concern.
+    /// Returns an address that no running pod has. The cloud may still forward to its former pod,
+    /// which the network does not know.
     pub(crate) fn free_address(&mut self) -> Option<Ipv4Addr> {
         let pods = self.clusters.iter().flat_map(|cluster| cluster.pods.values());
         let taken: BTreeSet<_> = pods.filter(|pod| !pod.exited).filter_map(|pod| pod.ip).collect();
@@ -204,7 +204,7 @@ impl World {
         self.disturb();
     }
 
-    /// Somebody edits a running pod's annotations.
+    /// Edits a running pod's annotations, as a person would.
     pub(crate) fn change_request(&mut self) {
         let Some((cluster, name)) = self.some_pod() else { return };
         let Some(pod) = self.clusters[cluster].pods.get(&name) else { return };

@@ -1,5 +1,5 @@
-//! What `worker/src/gateway/discovery.rs` does: looks at the gateways, offers their EIPs, and knows
-//! where to look for room.
+//! The gateways' discovery, as in `worker/src/gateway/discovery.rs`: reads the gateways, offers
+//! their EIPs, and sorts them by their free ports.
 
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use waygate_core::ids::{AllocationId, NatGatewayId};
 use waygate_core::rules::reads;
 
-/// Between two looks.
+/// Interval between two reads of the gateways.
 const PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
-/// The EIPs of all usable gateways, as last seen. All workers see alike here: whoever reserves may
+/// EIPs of all usable gateways at the last read. All workers share this one here; a reservation may
 /// meet a pool that is out of date.
 #[derive(Default)]
 pub(crate) struct Pool {

@@ -1,5 +1,5 @@
-//! Ports, as the store keeps them: what each gateway's EIP offers, who holds which row, and what is
-//! known of room for entries.
+//! Ports, as the store records them: the offer of each gateway's EIP, the holder of each row, and
+//! the room for entries.
 
 use crate::cloud::Gateway;
 use crate::store::{Claim, Done, No, Store, forget_entry};
@@ -17,22 +17,22 @@ use waygate_core::rules::timing::{GATEWAY_FULL, LOSSES_COUNTED};
 /// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of
 /// it.
 pub(crate) const PORTS: RangeInclusive<u16> = 1014..=1037;
-/// How long a port that was freed stays unused.
+/// Cooldown of a freed port.
 pub(crate) const QUIET: SignedDuration = SignedDuration::from_secs(60);
-/// So many pods of a gateway are told within this time that their entries are lost. Few, because
-/// there are few pods.
+/// At most this many pods of a gateway have their entries reported as lost within this time. Few,
+/// because there are few pods.
 const LOSSES: usize = 1;
-/// How long somebody's entry must not show before its ports are given out again: half the time
-/// between two looks.
+/// A foreign entry must be missing this long before its ports are given out again: half the time
+/// between two reads.
 const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
-/// One external port.
+/// State of an external port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Free,
     Held(LeaseId),
     Quiet(Timestamp),
-    /// Somebody else's, and since when no look has shown it.
+    /// Used by a foreign entry, and since when no read has shown the entry.
     Foreign(Option<Timestamp>),
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Offered {
     pub trouble: Option<String>,
 }
 
-/// What is known of a gateway's room.
+/// Limits of a gateway that earlier answers showed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
     full: Option<(usize, Timestamp)>,
@@ -68,7 +68,7 @@ impl Store {
         );
     }
 
-    /// An EIP is where it was seen; one that came from another gateway brings its ports along, held
+    /// Offers an EIP where it was seen. An EIP from another gateway brings its ports along, held
     /// ones too.
     pub(crate) fn offer(&mut self, gateway: &Gateway, snat: bool) -> Done {
         let Some(offered) = self.offers.get(&gateway.eip) else { return Ok(()) };
@@ -137,7 +137,7 @@ impl Store {
         }
     }
 
-    /// A look at all entries of a gateway: under those of others nobody is given a port.
+    /// Notes a list of all entries of a gateway: ports of foreign entries are given to no pod.
     pub(crate) fn saw_entries(
         &mut self,
         now: Timestamp,
@@ -204,7 +204,8 @@ impl Store {
         }
     }
 
-    /// Whether the pod may be told that its entries at the gateway are lost: not if many were.
+    /// Counts a loss. True if the pod's condition may go False, because fewer pods of the gateway
+    /// than the limit have been reported.
     pub(crate) fn lose(
         &mut self,
         now: Timestamp,
@@ -227,7 +228,7 @@ impl Store {
         self.rooms.get(gateway)?.full.filter(|(_, until)| *until > now).map(|(most, _)| most)
     }
 
-    /// Whether there was room: for all that is missing on one EIP, or for none of it.
+    /// Reserves all missing ports on one EIP, or none of them.
     pub(crate) fn reserve_ports(
         &mut self,
         now: Timestamp,
@@ -261,12 +262,11 @@ impl Store {
             self.held(claim)?.lease.spilling = false;
             return Ok(Reserved::Yes);
         }
-        // What was tried is taken back, and that it no longer spills is committed with a success
-        // only.
+        // Nothing is changed without a success, and only a success commits the end of `spilling`.
         Ok(answer)
     }
 
-    /// Whether so many more entries are more than the gateway once took.
+    /// True if `more` entries would exceed the number that the gateway once took.
     fn is_full(&self, now: Timestamp, gateway: &NatGatewayId, more: usize) -> bool {
         let Some(most) = self.full_at(now, gateway) else { return false };
         let others = self.rooms.get(gateway).map_or(0, |room| room.others);

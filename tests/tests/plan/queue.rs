@@ -1,4 +1,5 @@
-//! Lanes and their queues, as the store keeps them: what waits at a gateway, and who sends it.
+//! Gateway locks and queues, as the store keeps them: the changes that wait at a gateway, and the
+//! process that sends them.
 
 use crate::operations::Asked;
 use crate::store::{Claim, Done, No, Row, Store};
@@ -11,7 +12,7 @@ use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::operation::{Ask, Operation, Refused};
 use waygate_core::rules::timing::{CALL, FENCE, GATEWAY_LOCK};
 
-/// A gateway's lane that is somebody's for a while.
+/// A gateway lock that a process holds for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
     pub gateway: NatGatewayId,
@@ -19,7 +20,7 @@ pub(crate) struct Lane {
     epoch: u64,
 }
 
-/// A gateway's lane.
+/// The lock's row: owner, epoch and expiry.
 #[derive(Clone, Debug)]
 pub(crate) struct LaneRow {
     owner: Option<Uuid>,
@@ -27,7 +28,7 @@ pub(crate) struct LaneRow {
     pub until: Timestamp,
 }
 
-/// What a lane sends next.
+/// The change that a gateway sender sends next.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub operation: Operation,
@@ -78,7 +79,7 @@ impl Store {
         Ok(())
     }
 
-    /// What waits at a gateway.
+    /// Lists the changes that wait at a gateway.
     pub(crate) fn waiting<'a>(
         &'a self,
         gateway: &'a NatGatewayId,
@@ -88,13 +89,13 @@ impl Store {
             .filter(move |asked| asked.queued && asked.lane.as_ref() == Some(gateway))
     }
 
-    /// When a queue that waits for its lane may be served.
+    /// Earliest time at which a queue whose gateway lock is held may be served.
     pub(crate) fn lane_due(&self) -> Option<Timestamp> {
         let lanes = self.lanes.iter().filter(|(gateway, _)| self.waiting(gateway).next().is_some());
         lanes.map(|(_, lane)| lane.until).min()
     }
 
-    /// Takes a free lane; leases whose changes were under way in it are woken.
+    /// Takes a free gateway lock; leases whose changes were under way at the gateway are woken.
     pub(crate) fn take_lane(
         &mut self,
         now: Timestamp,
@@ -122,7 +123,7 @@ impl Store {
         Some(lane)
     }
 
-    /// A sign of life: extends the owner's lanes that have not lapsed.
+    /// Renews the owner's gateway locks that have not expired.
     pub(crate) fn renew_lanes(&mut self, now: Timestamp, owner: Uuid) {
         for row in self.lanes.values_mut().filter(|row| row.owner == Some(owner) && row.until > now)
         {
@@ -137,7 +138,7 @@ impl Store {
         self.lanes.get_mut(&lane.gateway).filter(held).ok_or(No::LaneLost)
     }
 
-    /// Marks something as sent: urgent deletions first, and whatever the dice say after.
+    /// Marks a change as sent: urgent deletions first, then one chosen by the dice.
     pub(crate) fn next_in_lane(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! What a worker reads of the cloud.
+//! Reads of the cloud, as a worker makes them.
 
 use crate::cloud::{Cloud, Gateway, Pairs, pair};
 use jiff::Timestamp;
@@ -13,9 +13,9 @@ use waygate_core::ids::{
 
 /// A gateway as a look at it shows it.
 pub(crate) struct Look {
-    /// Whether it takes changes.
+    /// True if the gateway takes changes.
     pub usable: bool,
-    /// Its EIPs, and whether SNAT uses them, too.
+    /// EIPs of the gateway; true if SNAT uses the address, too.
     pub eips: Vec<(Gateway, bool)>,
 }
 

@@ -1,4 +1,4 @@
-//! What must be so in the end, once nothing happens any more.
+//! The state required in the end, after all events.
 
 use crate::cluster::Pod;
 use crate::ports::Slot;
@@ -58,14 +58,15 @@ impl World {
         Some(format!("pod {} has no {kind:?}: {told:?}", pod.uid))
     }
 
-    /// Whether the reason that the pod was told is one that keeps its address from it for good.
+    /// True if the reason in the pod's condition rightly keeps the address from it for good.
     fn is_blocked(&mut self, cluster: usize, lease: &Lease, reason: &str) -> bool {
         let is = |known: Reason| reason == known.as_str();
         if is(Reason::EipTakenOver) {
             return lease.lost_to.is_some();
         }
         if is(Reason::EipHeld) {
-            // One given EIP, several pods: one has it, the others say why they do not.
+            // Several pods name one given EIP: the holder has it, the others report why they do
+            // not.
             return self.is_held_by_another(lease);
         }
         if is(Reason::EipPoolExhausted) {
@@ -78,8 +79,8 @@ impl World {
             return !self.cloud.at(self.now).eips().any(|eip| eip.id == own.allocation_id.as_str());
         }
         if is(Reason::ResourceTaken) {
-            // What is kept for another controller's pod of this name, or was written by a process
-            // that had lost its claim.
+            // The resource is retained for another controller's pod of this name, or a process that
+            // had lost its claim wrote it.
             let resource =
                 self.clusters[cluster].resources.get(&(lease.kind, lease.pod_name.clone()));
             return resource.is_some_and(|resource| {
@@ -98,8 +99,8 @@ impl World {
         is(Reason::NoFreePort) && !self.has_ports(lease)
     }
 
-    /// Whether the EIP that the lease's pod names is another living pod's, whom it may not be taken
-    /// from.
+    /// True if the EIP that the lease's pod names is another living pod's, and must not be taken
+    /// from that pod.
     fn is_held_by_another(&self, lease: &Lease) -> bool {
         let Request::Eip(EipRequest { source: EipSource::Given(id), .. }) = &lease.request else {
             return false;
@@ -113,8 +114,8 @@ impl World {
         holder.lease.id != lease.id && lives && stays
     }
 
-    /// Whether the gateway has room for an entry for each port of the lease, beside others' entries
-    /// and those that other leases may make: what is kept has its room kept, too.
+    /// True if the gateway has room for an entry for each port of the lease, beside foreign entries
+    /// and the ones that other leases, retained leases included, may make.
     fn takes_all_of(&mut self, gateway: &str, lease: &Lease) -> bool {
         let Request::Dnat(request) = &lease.request else { return false };
         let theirs = self.store.rows.values().map(|row| &row.lease).filter(|it| it.id != lease.id);
@@ -136,7 +137,7 @@ impl World {
         others + held + request.ports.len() <= quota
     }
 
-    /// Whether some EIP has all the ports that the lease lacks.
+    /// True if some EIP has all the ports that the lease lacks.
     fn has_ports(&self, lease: &Lease) -> bool {
         let Request::Dnat(request) = &lease.request else { return false };
         let lacks = |asked: &&ExposedPort| lease.ports.iter().all(|port| port.exposed != **asked);
@@ -158,7 +159,7 @@ impl World {
         })
     }
 
-    /// A lease is there for a pod that asks, or kept for one that may come.
+    /// Every lease is for a pod that asks, or retained for one that may come.
     fn lease_is_left(&self, row: &Row) -> Option<String> {
         let lease = &row.lease;
         let cluster = &self.clusters[row.cluster];
@@ -180,27 +181,28 @@ impl World {
                 if asks == Some(lease.kind) {
                     return None;
                 }
-                "is for nobody".to_owned()
+                "is for no living pod".to_owned()
             }
             Phase::Kept if !keeps(&lease.request) => {
-                "is kept though nobody asked for that".to_owned()
+                "is retained without being asked for".to_owned()
             }
-            // What went along with its namespace stays until a person says that this was meant.
+            // A resource deleted along with its namespace stays until a person confirms the
+            // deletion.
             Phase::Kept if resource.is_some_and(|it| it.removal == Removal::Swept) => return None,
             Phase::Kept if lease.ends_at.is_some_and(|end| end <= self.now) => {
-                "is kept for too long".to_owned()
+                "is retained for too long".to_owned()
             }
             Phase::Kept
                 if cluster
                     .successor_of(lease)
                     .is_some_and(|pod| pod.controller == lease.controller) =>
             {
-                "is kept, and its successor is there".to_owned()
+                "is retained, and its successor is there".to_owned()
             }
             Phase::Kept => match resource {
-                None => "is kept, and no custom resource shows it".to_owned(),
+                None => "is retained, and no custom resource shows it".to_owned(),
                 Some(resource) if resource.removal == Removal::Asked => {
-                    "is kept though its custom resource was deleted".to_owned()
+                    "is retained though its custom resource was deleted".to_owned()
                 }
                 Some(_) => return None,
             },
@@ -227,10 +229,10 @@ impl World {
             .at(self.now)
             .eips()
             .find(nobodys)
-            .map(|eip| format!("{} is {:?} and nobody's", eip.id, eip.status))
+            .map(|eip| format!("{} is {:?} and in no lease", eip.id, eip.status))
     }
 
-    /// Every entry of ours is one that its lease knows, and every held port is in a lease.
+    /// Every entry that Waygate made is known to its lease, and every held port is in a lease.
     fn entry_is_left(&mut self) -> Option<String> {
         let entries: Vec<_> =
             self.cloud.at(self.now).forward_entries().map(crate::reads::entry).collect();
@@ -249,8 +251,8 @@ impl World {
         (ports != held).then(|| format!("{held} held ports, of which leases know {ports}"))
     }
 
-    /// What a paused process wrote for a lease that was forgotten meanwhile is taken away by the
-    /// next pod of the name.
+    /// A paused process may have written a resource for a lease that was forgotten meanwhile. The
+    /// next pod of the name deletes such a resource.
     fn resource_is_left(&self) -> Option<String> {
         let mut leases = self
             .clusters

@@ -1,4 +1,4 @@
-//! Where a lease's EIP comes from when it is not bought for it, as the store knows it.
+//! Sources of a lease's EIP other than buying, as the store knows them.
 
 use crate::store::{Claim, Done, No, Row, Store, keeps};
 use jiff::Timestamp;
@@ -137,7 +137,7 @@ impl Store {
     }
 }
 
-/// Whether the one's pod was given its EIP as the other's is, and is older.
+/// True if both pods were given the EIP in the same way, and the first is older.
 pub(crate) fn is_older(one: &Row, other: &Row) -> bool {
     let given =
         matches!(&one.lease.request, Request::Eip(EipRequest { source: EipSource::Given(_), .. }));
@@ -148,7 +148,7 @@ pub(crate) fn is_older(one: &Row, other: &Row) -> bool {
         })
 }
 
-/// Whether the lease leaves its EIP unused.
+/// True if the lease leaves its EIP unused.
 fn is_left(row: &Row) -> bool {
     let lease = &row.lease;
     lease.phase == Phase::Ending

@@ -27,11 +27,11 @@ pub(crate) enum No {
 
 pub(crate) type Done = Result<(), No>;
 
-/// A lease that is somebody's for a while.
+/// A lease that a worker has claimed for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub lease_id: LeaseId,
-    /// The claimant's cluster, which is the lease's.
+    /// Cluster of the claim holder, which is the lease's.
     pub cluster: usize,
     pub owner: Uuid,
     pub epoch: u64,
@@ -50,15 +50,15 @@ pub(crate) struct Row {
     pub reason: Option<String>,
     /// When the pod was made; none before it was seen.
     pub made: Option<Timestamp>,
-    /// Why a queued change was not carried out; not told yet.
+    /// The cloud's refusal of a queued change, not reported yet.
     pub refused: Option<Refused>,
-    /// How often that has happened in a row.
+    /// Number of such refusals in a row.
     pub refusals: i32,
-    /// When its last operation was settled, or there was news of its gateway.
+    /// Time of the last settled operation, or of the last change of its gateway.
     pub stirred: Timestamp,
 }
 
-/// A lease as its claimant reads it.
+/// A lease as its claim holder reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub lease: Lease,
@@ -85,11 +85,11 @@ pub(crate) struct Asking<'a> {
     pub request: &'a Request,
 }
 
-/// All tables.
+/// All tables of the lease store.
 #[derive(Default)]
 pub(crate) struct Store {
     pub rows: BTreeMap<LeaseId, Row>,
-    /// Those that are unresolved, the oldest first.
+    /// Unresolved operations, the oldest first.
     pub operations: Vec<Asked>,
     pub lanes: BTreeMap<NatGatewayId, LaneRow>,
     /// By cluster and pod's name.
@@ -114,14 +114,14 @@ impl Store {
         Uuid::from_u128(0x1000_0000 + self.born)
     }
 
-    /// Announced at admission, unless a lease is kept for it.
+    /// Announces a pod at admission, unless a lease is retained for it.
     pub(crate) fn hand_off(&mut self, now: Timestamp, pod: Asking<'_>) {
         if !self.is_kept_for(pod) && self.live_row(pod).is_none() {
             self.insert(now, pod, Phase::Headstart, now + HEAD_START);
         }
     }
 
-    /// Seen: it has a lease, be it the one that is kept for it, and that is woken.
+    /// Observes a pod: it gets a lease, or the one that is retained for it, which is woken.
     pub(crate) fn sight(&mut self, now: Timestamp, pod: Asking<'_>) {
         let own = self.live_row(pod).map(|row| (row.lease.id, row.lease.phase == Phase::Headstart));
         match own {
@@ -266,7 +266,7 @@ impl Store {
         }
     }
 
-    /// Whether the claim stands.
+    /// True if the claim stands.
     pub(crate) fn holds(&mut self, claim: &Claim) -> bool {
         self.held(claim).is_ok()
     }
@@ -486,19 +486,19 @@ impl Store {
     }
 }
 
-/// How a claim ends.
+/// End of a claim: when to look again, and why.
 pub(crate) struct Finish {
-    /// What the last step knew of.
+    /// Wake counter that the last step knew.
     pub wake: u64,
     pub again: Duration,
     pub tries: i32,
     pub reason: String,
-    /// Word of a lane that was told.
+    /// The refusal of a queued change that was reported.
     pub heard: Option<Refused>,
 }
 
 impl Row {
-    /// News: it is looked at soon, even if somebody is at it.
+    /// Makes the lease due soon, even while a worker holds its claim.
     pub(crate) fn news(&mut self, now: Timestamp) {
         self.wake += 1;
         if self.owner.is_none() {
@@ -512,12 +512,12 @@ pub(crate) fn forget_entry(port: &mut LeasedPort) {
     (port.entry_id, port.deleted) = (None, false);
 }
 
-/// Whether what it asks for outlives its pod.
+/// True if the requested address outlives its pod.
 pub(crate) fn keeps(request: &Request) -> bool {
     request.keep() != Keep::Not
 }
 
-/// Whether the row is of this pod's name and of the kind it asks for.
+/// True if the row is of this pod's name and of the kind it asks for.
 fn named(row: &Row, pod: Asking<'_>) -> bool {
     (row.cluster, row.lease.kind, row.lease.pod_name.as_str())
         == (pod.cluster, pod.request.kind(), pod.name)

@@ -1,5 +1,4 @@
-//! A worker taken apart: what `waygate-worker` does in one go stands here as stages, between which
-//! anything may happen.
+//! The worker in stages, between which any event may happen; `waygate-worker` runs them in one go.
 //!
 //! ```text
 //! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
@@ -7,7 +6,7 @@
 //!                                               reload ◀── wrote to the store only
 //! ```
 //!
-//! Beside its lease it serves lanes: see `lane.rs`.
+//! Beside its lease a worker serves gateways as their gateway sender, in a module of its own.
 
 use crate::cluster::Pod;
 use crate::lane::Lanes;
@@ -33,7 +32,7 @@ use waygate_core::rules::publishing::Write;
 use waygate_core::rules::report::{self, Before, Report};
 use waygate_core::rules::{conflict, reads, succession};
 
-/// What was read, and the versions that writes are bound to.
+/// State read for the plan, and the versions that writes are bound to.
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub loaded: Loaded,
@@ -48,7 +47,7 @@ pub(crate) struct Scene {
     cloud: CloudFacts,
 }
 
-/// What a task does next.
+/// Next action of a task.
 pub(crate) enum Stage {
     Load,
     Reload(Box<Scene>),
@@ -69,7 +68,7 @@ pub(crate) struct Task {
     looks: u32,
 }
 
-/// What came of a stage.
+/// Result of a stage.
 pub(crate) enum After {
     Then(Box<Stage>),
     Pause {
@@ -105,9 +104,9 @@ pub(crate) struct List {
 /// More steps than any lease takes in one go; more than that never end.
 const MOST_LOOKS: u32 = 200;
 
-/// One of several processes.
+/// A worker process.
 pub(crate) struct Worker {
-    /// Whose pods it serves.
+    /// Index of the cluster whose pods it serves.
     pub cluster: usize,
     pub owner: Uuid,
     pub task: Option<Task>,
@@ -115,7 +114,8 @@ pub(crate) struct Worker {
 }
 
 impl World {
-    /// Does the next stage of a worker's lease or of one of its lanes. False: nothing is due.
+    /// Does the next stage of a worker's lease or of one of its gateway senders. False if nothing
+    /// is due.
     pub(crate) fn advance(&mut self, index: usize) -> bool {
         let lanes_first = self.chance(0.4);
         (lanes_first && self.serve(index))
@@ -150,7 +150,7 @@ impl World {
                 let again = retry::delay(patience, tries, self.now, 1.0).max(at_least);
                 let finish =
                     Finish { wake: known.wake, again, tries, reason, heard: known.refused };
-                // A claim that was lost meanwhile is somebody else's to finish.
+                // Another worker finishes a claim that was lost meanwhile.
                 self.store.finish(self.now, &claim, finish).unwrap_or_default();
             }
         }
@@ -230,7 +230,7 @@ impl World {
     fn plan(&mut self, claim: &Claim, scene: Box<Scene>) -> Result<After, No> {
         let situation = Situation {
             owner: self.owners[claim.cluster],
-            // Nothing is switched off here.
+            // The model switches no kind of address off.
             served: true,
             lease: &scene.loaded.lease,
             operations: &scene.loaded.operations,
@@ -265,7 +265,7 @@ impl World {
         EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, &loaded.lease) }
     }
 
-    /// What was read, and the moment at which the oldest of it was.
+    /// Reads the cloud; returns the state, and the moment of its oldest part.
     fn read_cloud(
         &mut self,
         cluster: usize,
@@ -306,9 +306,9 @@ impl World {
         (facts, moment)
     }
 
-    /// A lease that only waits for its turn, or to see that all is well, may do with a list that
-    /// somebody else has read: one from after the last answer to an operation of its own, and not
-    /// too old.
+    /// A lease that only waits, or checks that all is well, may use a list that another lease has
+    /// read, if the list is newer than the last answer to the lease's own operations, and not too
+    /// old.
     fn list_entries(
         &mut self,
         gateway: &NatGatewayId,
@@ -452,7 +452,7 @@ impl World {
     }
 }
 
-/// What the store said when the task last loaded.
+/// State of the store when the task last loaded.
 #[derive(Default)]
 struct Known {
     wake: u64,

@@ -20,15 +20,15 @@ use waygate_core::request::Kind;
 /// Workers of each cluster.
 const WORKERS: usize = 2;
 
-/// All of it.
+/// The whole model and its dice.
 pub(crate) struct World {
     dice: Dice,
-    /// Whether anything goes wrong.
+    /// True while faults happen.
     pub faults: bool,
     pub now: Timestamp,
-    /// Counts what happens.
+    /// Counter of events, used as a logical clock.
     pub moment: u64,
-    /// When somebody else last changed something that we had read.
+    /// Moment of the last change by another user to something that the model had read.
     pub disturbed: u64,
     pub cloud: Cloud,
     /// Two clusters that share cloud, gateways and store.
@@ -43,14 +43,14 @@ pub(crate) struct World {
     pub given: Vec<AllocationId>,
     /// EIPs of the pool, some of which pods may name, too.
     pub pool_eips: Vec<AllocationId>,
-    /// Whether a younger pod may take a given EIP from an older one.
+    /// True if a younger pod may take a given EIP from an older one.
     pub takeover: bool,
-    /// Pods whose published address of this kind somebody else has broken since.
+    /// Pods whose published address of this kind another user has broken since.
     pub excused: BTreeSet<(PodUid, Kind)>,
     /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so
-    /// that cannot be kept from happening: it is found by the next read, and undone.
+    /// the model must allow such a write: the next read finds it, and the plan undoes it.
     pub late_writers: BTreeSet<LeaseId>,
-    /// What leases had that outlive their pods, when they were published or their pods went.
+    /// Addresses of leases that outlive their pods, when they were published or their pods went.
     pub kept: BTreeMap<LeaseId, Lease>,
     /// The first thing that must not be.
     pub failure: Option<String>,
@@ -121,7 +121,7 @@ impl World {
         world
     }
 
-    /// What happened, if it was written down.
+    /// Returns the recorded events.
     pub(crate) fn trace(&self) -> Vec<String> {
         self.trace.iter().flatten().map(|(at, what)| format!("{at} {what}")).collect()
     }
@@ -149,18 +149,18 @@ impl World {
         self.dice.chance(probability)
     }
 
-    /// Dice for somebody else, who throws them as often as they like.
+    /// Returns dice of their own, so that their use does not shift the history.
     pub(crate) fn another_dice(&mut self) -> Dice {
         Dice::new(self.dice.roll())
     }
 
-    /// One of these.
+    /// Picks an element at random.
     pub(crate) fn one<T: Clone>(&mut self, of: &[T]) -> Option<T> {
         let index = self.dice_below(of.len());
         of.get(index).cloned()
     }
 
-    /// Whether this goes wrong.
+    /// True if this fails now, with this probability.
     pub(crate) fn fault(&mut self, probability: f64) -> bool {
         self.faults && self.dice.chance(probability)
     }
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// Whether lists show nothing of what is there.
+    /// True while lists are empty, as wrong credentials make them.
     pub(crate) fn is_blind(&mut self) -> bool {
         if self.fault(0.005) {
             self.blind_until = self.now + SignedDuration::from_secs(2);
@@ -194,13 +194,13 @@ impl World {
         self.faults && self.now < self.blind_until
     }
 
-    /// Whether people have bought the EIP: it is not ours to change or release.
+    /// True if people have bought the EIP, so that Waygate may not change or release it.
     pub(crate) fn is_bought_by_people(&self, id: &AllocationId) -> bool {
         self.given.contains(id) || self.pool_eips.contains(id)
     }
 
-    /// A pod that was told of an address which is not so any more, by no doing of ours, is excused
-    /// until it is told anew.
+    /// Excuses pods whose published address another user has just broken, until they are published
+    /// again.
     pub(crate) fn disturb(&mut self) {
         self.moment += 1;
         self.disturbed = self.moment;
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    /// A worker dies, wherever it is, and starts again as somebody else.
+    /// A worker dies at any stage, and starts again with a new identity.
     fn crash(&mut self) {
         let index = self.dice_below(self.workers.len());
         self.born += 1;

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use arrows::Arrows;
 use std::collections::BTreeMap;
 
-/// Crates in which circles are left; one that is taken out has its circles listed. It only ever gets
-/// shorter.
+/// Crates in which circles are left; removing a crate here makes the test list its circles. The
+/// list only ever gets shorter.
 const STILL_TIED: &[&str] = &[];
 
 /// Below this many crates the search itself is at fault.
@@ -67,7 +67,7 @@ fn find_circles(sources: &BTreeMap<String, String>) -> Result<Vec<String>> {
     Ok(circles)
 }
 
-/// A circle for people: its files, and which names tie them.
+/// Describes a circle for people: its files, and the names that tie them.
 fn describe_circle(ring: &[String], arrows: &Arrows) -> String {
     let mut lines = vec![format!("a circle of {} files", ring.len())];
     for ((from, to), names) in

@@ -4,7 +4,7 @@ use crate::files::{read, root, rust_files};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
-/// What may stand where a row has no test of its own: a dash and the reason.
+/// Prefix of a cell without a test: a dash, then the reason.
 const NONE: &str = "— ";
 
 #[test]
@@ -17,8 +17,8 @@ fn every_fault_names_tests_for_both_kinds_that_are_there() -> Result<()> {
     rows_name_tests("docs/faults.md", 2)
 }
 
-/// In its last `columns` columns every row of the file's tables names tests that are there. One
-/// column may say after a dash why it names none.
+/// Checks that every row of the file's tables names existing tests in its last `columns` columns.
+/// One column may give a reason after a dash instead.
 fn rows_name_tests(file: &str, columns: usize) -> Result<()> {
     let text = read(&root().join(file))?;
     let rows = list_rows(&text);

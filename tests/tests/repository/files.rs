@@ -1,10 +1,10 @@
-//! The repository's files.
+//! Reads the repository's files.
 
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Where the repository is.
+/// Path of the repository's root.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -13,7 +13,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// The texts of all Rust files under a folder, by their paths from there. What cargo builds and
+/// Returns the texts of all Rust files under a folder, by their paths from there. Build output and
 /// hidden folders are left out.
 pub(crate) fn rust_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();

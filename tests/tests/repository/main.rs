@@ -1,5 +1,5 @@
-//! What holds of the repository itself: its documents, and how its modules hang together. Needs
-//! nothing but the files.
+//! Rules for the repository itself: documents name existing tests and files, modules import each
+//! other in no circle. Needs only the files.
 
 mod circles;
 mod documents;

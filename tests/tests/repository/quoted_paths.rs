@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The documents of the project's own folder.
 const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
 
-/// What the names of files end in that documents point to.
+/// File name endings of the paths that are checked.
 const ENDINGS: [&str; 5] = [".rs", ".sql", ".yaml", ".md", ".go"];
 
 /// Below this many paths the search itself is at fault.

@@ -1,4 +1,4 @@
-//! What must hold of every patch, whatever the pod looks like.
+//! Properties that hold for the patch of any pod.
 
 use super::*;
 use proptest::collection::{btree_map, vec};
@@ -41,7 +41,7 @@ fn pod() -> impl Strategy<Value = Value> {
             "metadata": {"name": "a", "ownerReferences": [{"kind": kind, "controller": true}], "annotations": annotations, "labels": labels},
             "spec": {"containers": [], "readinessGates": gates},
         });
-        // The API server leaves absent fields out; null is what other servers may send.
+        // The API server omits absent fields; other servers may send null.
         if stateful {
             for part in ["metadata", "spec"] {
                 if let Some(fields) = pod[part].as_object_mut() {

@@ -1,4 +1,4 @@
-//! The router under test, with a Postgres that is not there.
+//! The router under test, with an unreachable Postgres.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -33,7 +33,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_with_store(config, "postgres://nobody@127.0.0.1:1/nothing")
+        Self::start_with_store(config, "postgres://waygate@127.0.0.1:1/nothing")
     }
 
     pub(crate) fn start_with_store(config: &str, url: &str) -> Self {
@@ -55,7 +55,7 @@ impl Server {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// The answer to a review, as the files write it.
+    /// The response to a review, in the format of the case files.
     pub(crate) async fn review(&self, endpoint: &str, review: &Value) -> Value {
         let (status, text) = self.post(endpoint, review.to_string().into()).await;
         assert_eq!(status, StatusCode::OK, "{text}");
@@ -83,7 +83,7 @@ impl Server {
         read
     }
 
-    /// The sum of the samples whose name begins so.
+    /// The sum of the samples whose name starts with `name`.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();

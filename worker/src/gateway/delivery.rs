@@ -1,5 +1,5 @@
-//! One change sent from a lane: sent once, its answer recorded, and word left for its lease where
-//! it was refused.
+//! Sends one queued change to a gateway: sent once, the cloud's answer recorded, and the rejection
+//! recorded on the lease where the cloud refused the change.
 
 use crate::context::Worker;
 use crate::errors::{Error, chain};
@@ -15,23 +15,23 @@ use waygate_core::rules::response::{self, Lesson, Record};
 use waygate_core::rules::timing::{CALL, ENTRIES_AT_REST, GATEWAY_FULL, MODIFY_DENIED};
 use waygate_store::{Bringer, Error as StoreError, Lane, Settlement, Taken};
 
-/// Since when the gateway is known to be full; shared with its lane, which then lets no creation
-/// go.
+/// The moment when the cloud last refused an entry because the gateway is full. Shared with the
+/// gateway sender, which sends no creation for some seconds after it.
 pub(crate) type FullSince = Arc<Mutex<Option<Instant>>>;
 
-/// What came of it for the lease.
+/// Outcome of a delivery, as the gateway sender has to act on it.
 pub(crate) enum Delivered {
-    /// It knows.
+    /// No further action of the sender: the answer is recorded, or its lease reads the entry.
     Told,
-    /// It looks when the gateway is at rest.
+    /// The change succeeded; the sender wakes this lease once the gateway's entries have settled.
     Rests(LeaseId),
-    /// The account's rate left no call in time: nothing was sent, and what comes next would fare no
-    /// better.
+    /// The account's rate left no permit in time: nothing was sent, and the next change would fare
+    /// no better.
     NoPermit,
 }
 
-/// Sends what was taken from a lane's queue, and records what came of it. What cannot be recorded
-/// is found out by the lease.
+/// Sends a change taken from a gateway's queue and records the answer. If recording fails, the
+/// operation stays unresolved and its lease finds the outcome by reading the entry.
 pub(crate) async fn deliver(
     worker: Arc<Worker>,
     lane: Lane,
@@ -48,7 +48,10 @@ pub(crate) async fn deliver(
     };
     worker.due.notify_one();
     recorded.unwrap_or_else(|error| {
-        tracing::warn!(lease.id = %taken.lease_id, error = chain(&error), "an answer was not recorded; its lease finds out");
+        tracing::warn!(
+            lease.id = %taken.lease_id, error = chain(&error),
+            "cloud answer not recorded; the lease will read the entry"
+        );
         Delivered::Told
     })
 }
@@ -62,10 +65,13 @@ async fn done(
     let action = taken.operation.change.action();
     let waited = taken.waited.as_secs_f32();
     tracing::info!(
-        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = action, cloud.request_id = answer.request_id, waited,
+        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = action,
+        cloud.request_id = answer.request_id, waited,
         "cloud change succeeded"
     );
     let rests = worker.cloud.waits_for_rest(&lane.gateway_id);
+    // At such a gateway the lease must not read before its entries have settled: the sender wakes
+    // it then, and the delay given here is only the fallback should that wake-up be lost.
     let by = Bringer::Lane(if rests { ENTRIES_AT_REST } else { Duration::ZERO });
     worker.store.settle(by, &taken.operation, Settlement::succeeded(answer)).await?;
     Ok(if rests { Delivered::Rests(taken.lease_id) } else { Delivered::Told })
@@ -80,13 +86,16 @@ async fn not_done(
 ) -> Result<Delivered, Error> {
     let (cause, change) = (chain(error), &taken.operation.change);
     tracing::info!(
-        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = change.action(), error = cause, "cloud change failed"
+        gateway.id = %lane.gateway_id, lease.id = %taken.lease_id, cloud.action = change.action(),
+        error = cause, "cloud change failed"
     );
     let failure = error.failure();
     let delivered = if failure.lacks_permit() { Delivered::NoPermit } else { Delivered::Told };
     let records = response::of_sender(change, &failure, taken.may_still_arrive, taken.agains);
     let sender = Sender { worker, lane, taken, cause: &cause, full };
     match sender.record_all(records).await {
+        // Only the holder of the gateway lock may requeue a change; without the lock the failure
+        // is recorded for the lease to decide.
         Err(Error::Store(StoreError::LaneLost)) => {
             sender
                 .record_all(response::after_busy_retries(change, &failure, taken.may_still_arrive))
@@ -97,7 +106,7 @@ async fn not_done(
     Ok(delivered)
 }
 
-/// A failed change, for its record.
+/// One failed change with everything that its records need.
 struct Sender<'a> {
     worker: &'a Worker,
     lane: &'a Lane,
@@ -122,7 +131,8 @@ impl Sender<'_> {
             Record::Learn(Lesson::ModifyDenied) => {
                 store.modify_denied(&self.lane.gateway_id, MODIFY_DENIED).await?;
                 tracing::warn!(
-                    "vpc:ModifyForwardEntry is denied; entries of pods that move are deleted and created, which takes longer"
+                    "vpc:ModifyForwardEntry denied; entries of moved pods are deleted and created, \
+                     which takes longer"
                 );
             }
             Record::Reject(refused) => store.leave_word(self.taken.lease_id, &refused).await?,
@@ -137,7 +147,7 @@ impl Sender<'_> {
             }
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::MarkUnanswered => store.lost(operation.id).await?,
-            // Only a claim holder buys EIPs.
+            // Only a claim holder allocates EIPs, so no queued change brings this lesson.
             Record::Learn(Lesson::AddressNotReclaimable) => {}
         }
         Ok(())
@@ -148,7 +158,10 @@ impl Sender<'_> {
         let standing = self.worker.cloud.forward_entries(gateway).await?.value.len();
         self.worker.store.gateway_full(gateway, standing, GATEWAY_FULL).await?;
         self.worker.store.wake_queue(gateway).await?;
-        tracing::warn!(gateway.id = %gateway, entries = standing, "the NAT gateway takes no more forward entries; others are used");
+        tracing::warn!(
+            gateway.id = %gateway, entries = standing,
+            "NAT gateway is full; new ports are reserved on other gateways"
+        );
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps what is known of the NAT gateways as the cloud has it: their EIPs are offered in the
-//! store, and others' entries on them marked.
+//! Reads the NAT gateways periodically: their EIPs are offered to leases through the store and the
+//! port pool, and ports occupied by foreign entries are marked.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -14,11 +14,11 @@ use waygate_core::rules::reads;
 use waygate_serving::Check;
 use waygate_store::{EntriesSeen, GatewayEip, PortRange};
 
-/// After a failed read.
+/// Pause after a round in which a gateway could not be read.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keeps the pool as the cloud has it until `token` is cancelled, with a look each `period`: people
-/// bind EIPs to gateways, rarely. `known` says whether every gateway has been read once.
+/// Refreshes the port pool from the cloud every `period` until `token` is cancelled: operators bind
+/// EIPs to gateways, rarely. Sets the readiness check `known` once every gateway has been read.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     period: Duration,
@@ -31,7 +31,10 @@ pub(crate) async fn run(
             if let Err(error) = refresh(&worker, gateway, period / 2).await {
                 failed = true;
                 let error = crate::errors::chain(&error);
-                tracing::warn!(gateway.id = %gateway.nat_gateway_id, error, "the NAT gateway could not be read; what is known of it stays");
+                tracing::warn!(
+                    gateway.id = %gateway.nat_gateway_id, error,
+                    "reading the NAT gateway failed; its last known state stays in use"
+                );
             }
         }
         if !failed {
@@ -40,7 +43,7 @@ pub(crate) async fn run(
         if let Err(error) = worker.store.end_quiet().await {
             tracing::warn!(
                 error = crate::errors::chain(&error),
-                "quiet ports were not freed; they stay unused until they are"
+                "freeing ports after their cooldown failed; they stay unused until the next round"
             );
         }
         let pause = if failed { RETRY.min(period) } else { period };
@@ -49,27 +52,34 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Somebody's entry that no look has shown for `grace` is gone: that takes two looks of ours, and
-/// another worker's may follow at once.
+/// Reads one gateway, offers its EIPs and records its foreign entries. A foreign entry counts as
+/// gone once no read has shown it for `grace`: with half a period that takes two reads of this
+/// worker, since another worker's read may follow at once.
 async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<(), Error> {
     let id = &gateway.nat_gateway_id;
     let found = worker.cloud.nat_gateway(id).await?.value;
     let trouble = match &found {
-        None => Some(format!("NAT gateway {id} does not exist any more")),
+        None => Some(format!("NAT gateway {id} does not exist")),
         Some(found) if !found.available => {
-            Some(format!("NAT gateway {id} is locked or being changed, and takes no entries"))
+            Some(format!("NAT gateway {id} is locked or being changed and takes no entries"))
         }
         Some(_) => None,
     };
     let Some(found) = found.filter(|_| trouble.is_none()) else {
-        tracing::error!(gateway.id = %id, trouble, "no new ports are reserved on the NAT gateway, and its pods are told");
+        tracing::error!(
+            gateway.id = %id, trouble,
+            "NAT gateway unavailable; no ports are reserved on it, its pods' conditions say so"
+        );
         worker.pool.replace(id, Vec::new());
         return tell(worker, id, &[], trouble.as_deref()).await;
     };
     for missing in
         gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip))
     {
-        tracing::error!(gateway.id = %id, eip = %missing, "the configured EIP is not bound to this NAT gateway; bind it or take it out of `eips`");
+        tracing::error!(
+            gateway.id = %id, eip = %missing,
+            "configured EIP is not bound to the NAT gateway; bind it or remove it from `eips`"
+        );
     }
     let chosen = found
         .eips
@@ -84,6 +94,8 @@ async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<
     }
     let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
     tell(worker, id, &bound, None).await?;
+    // The pool is replaced last: ports of a newly bound EIP are given only once the store knows
+    // which of them foreign entries occupy.
     let entries = worker.cloud.forward_entries(id).await?.value;
     worker.store.saw_entries(id, &seen(worker.cluster.owner, &entries, &eips), grace).await?;
     worker.pool.replace(id, eips);
@@ -101,7 +113,8 @@ fn offered(gateway: &Gateway, found: &NatGateway, eip: &facts::GatewayEip) -> Ga
     }
 }
 
-/// Writes down which EIPs the gateway has; leases that this concerns look for themselves.
+/// Records which EIPs are bound to the gateway, or why it is unavailable. The store wakes the
+/// leases whose EIP came or went.
 async fn tell(
     worker: &Worker,
     gateway: &NatGatewayId,
@@ -110,13 +123,14 @@ async fn tell(
 ) -> Result<(), Error> {
     let changed = worker.store.bound(gateway, bound, trouble).await?;
     if changed > 0 {
-        tracing::warn!(gateway.id = %gateway, eips = changed, "EIPs came to the NAT gateway, or left it");
+        tracing::warn!(gateway.id = %gateway, eips = changed, "NAT gateway's bound EIPs changed");
         worker.due.notify_one();
     }
     Ok(())
 }
 
-/// What a look at a gateway's entries tells of those that are not ours.
+/// Summarizes a list of a gateway's entries for the store: all entries counted, and the ports that
+/// entries of other owners occupy.
 fn seen(owner: Owner, entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
     let others = reads::foreign_entries(owner, entries);
     let addresses: Vec<_> = eips.iter().map(|eip| (&eip.allocation_id, eip.address)).collect();

@@ -1,5 +1,5 @@
-//! The gateways' lanes that this process holds: taken where they are free, renewed while they are
-//! served, given back at the end.
+//! The gateway locks that this process holds: acquired where they are free, renewed while their
+//! sender runs, released at shutdown.
 
 use super::sender;
 use crate::context::Worker;
@@ -13,25 +13,26 @@ use tokio_util::sync::CancellationToken;
 use waygate_core::request::Kind;
 use waygate_store::Lane;
 
-/// Lanes are renewed three times in their life, as claims are.
+/// Gateway locks are renewed three times within their validity, as claims are.
 const RENEWAL: Duration = Duration::from_secs(4);
-/// Between two looks for free lanes: how long a gateway waits when its worker has ended in order.
+/// Interval between two searches for free locks: the time a gateway waits after its worker has shut
+/// down in order.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A lane that is served here.
+/// A gateway whose lock this process holds, with the task that sends its changes.
 struct Served {
     lane: Lane,
     token: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Serves lanes until `token` is cancelled; then what is in flight is finished and the lanes are
-/// given back.
+/// Acquires gateway locks and runs their senders until `token` is cancelled; then waits for the
+/// changes in flight and releases the locks.
 pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result<(), Infallible> {
     let mut served: Vec<Served> = Vec::new();
     let mut renewed = Instant::now();
     while !token.is_cancelled() {
-        // One whose work has ended is not renewed: it lapses, and is taken again.
+        // A lock whose sender has ended is not renewed: it expires, and is acquired again.
         served.retain(|one| !one.task.is_finished());
         if renewed.elapsed() >= RENEWAL && renew(&worker, &served).await {
             renewed = Instant::now();
@@ -48,19 +49,22 @@ pub(crate) async fn run(worker: Arc<Worker>, token: CancellationToken) -> Result
     }
     for one in served {
         if let Err(error) = one.task.await {
-            tracing::error!(gateway.id = %one.lane.gateway_id, error = chain(&error), "gateway sender task panicked");
+            tracing::error!(
+                gateway.id = %one.lane.gateway_id, error = chain(&error),
+                "gateway sender task panicked"
+            );
         }
     }
     if let Err(error) = worker.store.leave_lanes(worker.owner).await {
         tracing::warn!(
             error = chain(&error),
-            "the gateways' lanes were not given back; they lapse"
+            "releasing gateway locks failed; they expire by themselves"
         );
     }
     Ok(())
 }
 
-/// Extends the lanes, and ends the work on those that were lost; says whether the store answered.
+/// Renews the locks and stops the senders of those that were lost. True if the store answered.
 async fn renew(worker: &Worker, served: &[Served]) -> bool {
     let gateways: Vec<_> = served.iter().map(|one| one.lane.gateway_id.clone()).collect();
     match worker.store.renew_lanes(worker.owner, &gateways).await {
@@ -74,7 +78,7 @@ async fn renew(worker: &Worker, served: &[Served]) -> bool {
         Err(error) => {
             tracing::warn!(
                 error = chain(&error),
-                "the gateways' lanes were not renewed; if they lapse, somebody else takes over"
+                "renewing gateway locks failed; once they expire, another worker takes over"
             );
             false
         }
@@ -82,7 +86,7 @@ async fn renew(worker: &Worker, served: &[Served]) -> bool {
 }
 
 async fn take(worker: &Arc<Worker>, served: &mut Vec<Served>) {
-    // What was queued before forward entries were switched off stays queued.
+    // Changes queued before forward entries were switched off in the configuration stay queued.
     if !worker.serves(Kind::Dnat) {
         return;
     }
@@ -91,11 +95,12 @@ async fn take(worker: &Arc<Worker>, served: &mut Vec<Served>) {
     let lanes = match worker.store.take_lanes(worker.owner, &gateways).await {
         Ok(lanes) => lanes,
         Err(error) => {
-            return tracing::warn!(error = chain(&error), "free lanes cannot be looked for");
+            return tracing::warn!(error = chain(&error), "search for free gateway locks failed");
         }
     };
     for lane in lanes {
-        tracing::info!(gateway.id = %lane.gateway_id, "the gateway's lane is served from here");
+        tracing::info!(gateway.id = %lane.gateway_id, "gateway lock acquired");
+        // Registered before the sender's first look at the queue, so that no wake-up is missed.
         let queued = worker.lanes.wakeups_of(&lane.gateway_id);
         let token = CancellationToken::new();
         let task =

@@ -1,9 +1,11 @@
-//! The NAT gateways: which EIPs they have, and the one process at a time that changes a gateway's
-//! forward entries.
+//! The NAT gateways: the EIPs bound to them, and the one process at a time that changes a
+//! gateway's forward entries.
 //!
 //! ```text
 //! discovery ─▶ port_pool ─▶ (reconcile reserves ports)
-//! (reconcile queues a change) ─▶ wakeups ─▶ leader: holds the gateway's lock ─▶ sender ─▶ delivery ─▶ the cloud
+//! (reconcile queues a change) ─▶ wakeups ─▶ sender ─▶ delivery ─▶ the cloud
+//!                                             ▲
+//!                          leader: holds the gateway's lock
 //! ```
 
 mod delivery;

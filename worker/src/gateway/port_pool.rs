@@ -1,4 +1,4 @@
-//! The EIPs of the usable gateways, and where to look for free ports first.
+//! The EIPs of the usable gateways, in the order in which free ports are looked for.
 
 use parking_lot::RwLock;
 use rand::seq::SliceRandom as _;
@@ -7,15 +7,15 @@ use waygate_core::config::Gateway;
 use waygate_core::ids::{AllocationId, NatGatewayId, ZoneId};
 use waygate_store::GatewayEip;
 
-/// The EIPs of all usable gateways, as last seen.
+/// EIPs of all usable gateways, as discovery last read them.
 #[derive(Default)]
 pub(crate) struct Pool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
 
 impl Pool {
-    /// Where to look for free ports on these gateways: addresses that SNAT does not use, then the
-    /// zone's own gateways, each group in random order. The first EIPs of a group are of different
-    /// gateways, as far as there are: two that are compared should differ in their room for
-    /// entries.
+    /// EIPs on which to look for free ports at these gateways, in groups: first addresses that SNAT
+    /// does not use, within these the zone's own gateways, each group in random order. The first
+    /// EIPs of a group belong to different gateways as far as possible, because the store compares
+    /// the first two by their room for entries.
     pub(crate) fn candidates(
         &self,
         gateways: &[&Gateway],
@@ -40,7 +40,7 @@ impl Pool {
             .collect()
     }
 
-    /// What discovery has found at a gateway; nothing where it takes no entries.
+    /// Replaces the EIPs of a gateway; `eips` is empty while the gateway takes no entries.
     pub(crate) fn replace(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
         self.0.write().insert(gateway.clone(), eips);
     }
@@ -66,8 +66,8 @@ mod tests {
         }
     }
 
-    /// A pool with these EIPs: the first part of a name says which gateway's it is, `snat` that
-    /// SNAT uses it.
+    /// A pool with these EIPs: an EIP's name starts with its gateway's, and ends with `snat` where
+    /// SNAT uses the address.
     fn pool(gateways: &[Gateway], eips: &[&str]) -> Pool {
         let pool = Pool::default();
         for gateway in gateways {
@@ -125,6 +125,6 @@ mod tests {
             );
             firsts.insert(groups[0][0].clone());
         }
-        assert_eq!(firsts.len(), 8, "whichever of them may be the first");
+        assert_eq!(firsts.len(), 8, "any of them may be the first");
     }
 }

@@ -1,14 +1,14 @@
-//! One gateway's lane: changes go out one after the other, or as many at a time as the gateway
-//! takes.
+//! The gateway sender: sends one gateway's queued changes, one after the other, or as many at a
+//! time as the gateway takes.
 //!
 //! ```text
-//! something queued? ─▶ the gateway's turn ─▶ next_in_lane ─▶ send ─▶ settle, and the lease looks
-//!        ▲                (entries at rest)      (order)         (beside the next, where the gateway takes several)
-//!        └───────────────────────────────────────────────────────┘
+//! queued? ─▶ write slot of the gateway ─▶ next of the queue ─▶ send ─▶ settle, wake the lease
+//!    ▲       (entries have settled)          (fair order)        │  (beside the next change, where
+//!    └───────────────────────────────────────────────────────────┘   the gateway takes several)
 //! ```
 //!
-//! What goes next is chosen when the gateway is free, as late as can be: an urgent deletion that
-//! comes now goes before all that waits.
+//! The next change is chosen once the gateway is free, as late as possible: an urgent deletion
+//! queued a moment before goes ahead of all others.
 
 use super::delivery::{Delivered, FullSince, deliver};
 use crate::context::Worker;
@@ -24,34 +24,35 @@ use waygate_core::ids::LeaseId;
 use waygate_core::rules::timing::{CALL, FENCE};
 use waygate_store::{Error as StoreError, Lane, Wanted};
 
-/// After a refusal for the quota no entry is made for so long: those that wait to make one go
-/// elsewhere meanwhile.
+/// Time without creations after the cloud refused one for the gateway's quota; the leases that
+/// wait to create an entry vacate the gateway meanwhile.
 const FULL: Duration = Duration::from_secs(5);
-/// Looks for what other processes have queued this often at first …
+/// First interval of the queue poll, for changes that other processes queued; doubles up to `IDLE`.
 const BUSY: Duration = Duration::from_millis(100);
-/// … and this often when nothing comes. What this process queues does not wait for it.
+/// Longest interval of the queue poll. Changes queued by this process wake the sender at once.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A lane at work.
+/// State of one gateway's sender while it holds the gateway lock.
 struct Serving {
     worker: Arc<Worker>,
     lane: Lane,
     full: FullSince,
     deliveries: JoinSet<Delivered>,
-    /// Their changes were taken; they look once the gateway is at rest.
+    /// Leases whose changes succeeded, to be woken once the gateway's entries have settled.
     resting: Vec<LeaseId>,
-    /// Nothing is sent before this: the account's rate left no call.
+    /// No change is sent before this moment: the account's rate left no permit.
     not_before: Option<Instant>,
 }
 
-/// Serves a lane until it is lost or `token` is cancelled, and finishes what is in flight.
+/// Sends the gateway's changes until the lock is lost or `token` is cancelled, then finishes those
+/// in flight.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
     lane: Lane,
     queued: Arc<Notify>,
     token: CancellationToken,
 ) {
-    // Until now somebody else may have sent.
+    // Another worker may have sent until now, so cached entries prove nothing.
     worker.cloud.forget_entries(&lane.gateway_id);
     let mut serving = Serving {
         worker,
@@ -70,11 +71,17 @@ pub(crate) async fn serve(
             }
             Ok(Round::Idle) => {}
             Err(StoreError::LaneLost) => {
-                tracing::warn!(gateway.id = %serving.lane.gateway_id, "the gateway's lane was lost; it is served elsewhere");
+                tracing::warn!(
+                    gateway.id = %serving.lane.gateway_id,
+                    "gateway lock lost; another worker sends its changes"
+                );
                 break;
             }
             Err(error) => {
-                tracing::warn!(gateway.id = %serving.lane.gateway_id, error = chain(&error), "the gateway's queue cannot be read");
+                tracing::warn!(
+                    gateway.id = %serving.lane.gateway_id, error = chain(&error),
+                    "reading the gateway's queue failed"
+                );
                 pause = IDLE;
             }
         }
@@ -88,6 +95,7 @@ pub(crate) async fn serve(
     while let Some(delivered) = serving.deliveries.join_next().await {
         serving.heard(delivered);
     }
+    // The wake-up is itself spawned among the deliveries, hence the second wait.
     serving.wake_rested();
     while serving.deliveries.join_next().await.is_some() {}
     serving.worker.metrics.left(&serving.lane.gateway_id);
@@ -99,7 +107,7 @@ enum Round {
 }
 
 impl Serving {
-    /// Sends what comes next, once the gateway takes it.
+    /// Waits for the gateway's write slot and sends the next queued change.
     async fn round(&mut self, token: &CancellationToken) -> Result<Round, StoreError> {
         while let Some(delivered) = self.deliveries.try_join_next() {
             self.heard(delivered);
@@ -130,7 +138,7 @@ impl Serving {
     async fn send(&mut self, turn: Turn) -> Result<Round, StoreError> {
         let full = self.full.lock().is_some_and(|since| since.elapsed() < FULL);
         let wanted = if full { Wanted::NoCreation } else { Wanted::Anything };
-        // A turn that is not used is given back when it is dropped.
+        // A write slot that is not used is given back when it is dropped.
         let Some(taken) = self.worker.store.next_in_lane(&self.lane, wanted, CALL, FENCE).await?
         else {
             return Ok(Round::Idle);
@@ -149,12 +157,13 @@ impl Serving {
     fn heard(&mut self, delivered: Result<Delivered, JoinError>) {
         match delivered {
             Ok(Delivered::Rests(lease)) => {
-                // The gateway took this change, so what it took before is at rest.
+                // The gateway accepted this change, so its earlier changes have settled.
                 self.wake_rested();
                 self.resting.push(lease);
             }
             Ok(Delivered::Told) => {}
-            // Else all that waits would be refused in turn, as fast as Postgres can say so.
+            // Without a pause every queued change would be refused for lack of a permit, as fast
+            // as Postgres answers.
             Ok(Delivered::NoPermit) => self.not_before = Some(Instant::now() + IDLE),
             Err(error) => tracing::error!(
                 error = chain(&error),
@@ -163,7 +172,8 @@ impl Serving {
         }
     }
 
-    /// Beside the next change, which need not wait for it.
+    /// Wakes the leases whose entries have settled, in a task beside the next change, which need
+    /// not wait for this.
     fn wake_rested(&mut self) {
         let (worker, leases) = (Arc::clone(&self.worker), std::mem::take(&mut self.resting));
         if leases.is_empty() {
@@ -174,13 +184,13 @@ impl Serving {
             if let Err(error) = worker.cloud.catch_up(&gateway).await {
                 tracing::debug!(
                     error = chain(&error),
-                    "leases whose entries are at rest look for themselves"
+                    "refreshing settled entries failed; their leases read them"
                 );
             }
             if let Err(error) = worker.store.wake_rested(&leases).await {
                 tracing::debug!(
                     error = chain(&error),
-                    "leases whose entries are at rest look a little later"
+                    "waking leases of settled entries failed; they look when due"
                 );
             }
             worker.due.notify_one();

@@ -1,5 +1,5 @@
-//! How the senders of this process hear of what was queued here. What other processes queue they
-//! find by looking.
+//! Wakes this process' gateway senders when this process queues a change. Changes queued by other
+//! processes are found by polling the store.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -7,8 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use waygate_core::ids::NatGatewayId;
 
-/// How the lanes that are served here hear of what was queued here. What others queue they find by
-/// looking.
+/// One wake-up per gateway whose sender runs in this process, and one for all other gateways.
 #[derive(Default)]
 pub(crate) struct Lanes {
     served: Mutex<BTreeMap<NatGatewayId, Arc<Notify>>>,
@@ -16,7 +15,8 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Something was queued at a gateway.
+    /// Wakes the gateway's sender, or the search for free gateway locks where no sender of this
+    /// process serves the gateway.
     pub(crate) fn queued(&self, gateway: &NatGatewayId) {
         match self.served().get(gateway) {
             Some(queued) => queued.notify_one(),
@@ -24,12 +24,12 @@ impl Lanes {
         }
     }
 
-    /// Waits until something was queued at a gateway whose lane is not served here.
+    /// Waits until a change was queued at a gateway that no sender of this process serves.
     pub(crate) async fn freed(&self) {
         self.free.notified().await;
     }
 
-    /// Wakes the sender of a gateway whose lane is served here from now on.
+    /// Registers the gateway as served by this process and returns the wake-up of its sender.
     pub(crate) fn wakeups_of(&self, gateway: &NatGatewayId) -> Arc<Notify> {
         Arc::clone(self.served().entry(gateway.clone()).or_default())
     }

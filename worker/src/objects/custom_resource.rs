@@ -1,7 +1,8 @@
-//! The custom resource of a lease: read, written, its status shown and cleared, removed.
+//! The custom resource (PodEIP or PodDNAT) of a lease: reads it, writes spec and status, removes
+//! it.
 //!
-//! Spoken at `v1beta1`, the stored version: OpenKruiseGame's own definition, where it is installed
-//! over ours, has only that one.
+//! The API version used is `v1beta1`, the stored one: OpenKruiseGame's own definition, where an
+//! operator has installed it over ours, has no other.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -24,7 +25,7 @@ use waygate_core::resources::{
     RELEASE_ANNOTATION,
 };
 
-/// What we ask of a custom resource type.
+/// Bounds that PodEIP and PodDNAT share, so that one function serves both.
 pub(crate) trait Custom:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -50,7 +51,8 @@ fn finalizer(kind: Kind) -> &'static str {
     }
 }
 
-/// The object of the lease's name, and whose it is.
+/// Reads the object of the lease's pod name and classifies it: owned by this lease, orphaned, of
+/// another lease, or foreign.
 pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact, Error> {
     match lease.kind {
         Kind::Eip => {
@@ -74,8 +76,8 @@ pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact,
     }
 }
 
-/// What the object's deletion means. One that goes along with its namespace or its definition was
-/// not meant by itself; who means it says so.
+/// Classifies the object's deletion. A deletion that comes with that of its namespace or definition
+/// does not release a retained address, unless the release annotation says that it should.
 async fn removal<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<Removal, Error> {
     if object.meta().deletion_timestamp.is_none() {
         return Ok(Removal::None);
@@ -109,6 +111,7 @@ async fn whose<K: Custom>(
         return Ok(ResourceFact::Mine(mine(Box::new(object)), removal));
     }
     let speaks_of = object.annotations().get(POD_UID_ANNOTATION);
+    // Orphaned: of a lease that the store no longer has, and of another pod than this lease's.
     if let Some(other) = owner.and_then(|id| id.parse().ok()).map(LeaseId)
         && speaks_of.is_some_and(|uid| uid != lease.pod_uid.as_str())
         && worker.store.known(&[other]).await?.is_empty()
@@ -120,18 +123,21 @@ async fn whose<K: Custom>(
     Ok(match owner {
         Some(_) => ResourceFact::Another {
             what: format!(
-                "{name} is held for a former pod of this name, or kept for its controller's next one; delete it to release what it stands for"
+                "{name} belongs to an earlier pod of this name, or is retained for its \
+                 controller's next pod; delete it to release its address"
             ),
         },
         None => ResourceFact::Foreign {
             what: format!(
-                "{name} was not made by Waygate, which leaves the pod to the controller that made it; delete it if its address is not needed"
+                "{name} was not made by Waygate, which leaves the pod to the controller that made \
+                 it; delete the {kind} if its address is not needed"
             ),
         },
     })
 }
 
-/// Whether another controller made the custom resource of a pod's name.
+/// True if the custom resource of the pod's name lacks the lease annotation: another controller
+/// made it.
 pub(crate) async fn is_foreign(worker: &Worker, pod: &Pod, kind: Kind) -> Result<bool, Error> {
     match kind {
         Kind::Eip => is_foreign_as::<PodEIP>(worker, pod).await,
@@ -145,7 +151,8 @@ async fn is_foreign_as<K: Custom>(worker: &Worker, pod: &Pod) -> Result<bool, Er
     Ok(object.is_some_and(|object| !object.annotations().contains_key(LEASE_ANNOTATION)))
 }
 
-/// Creates the object with finalizer, lease and spec, or brings its spec up to date.
+/// Creates the object with finalizer, lease annotation and spec, or updates the spec of the lease's
+/// own object.
 pub(crate) async fn write(
     worker: &Worker,
     lease: &Lease,
@@ -191,7 +198,8 @@ fn metadata(lease: &Lease) -> ObjectMeta {
         name: Some(lease.pod_name.clone()),
         namespace: Some(lease.namespace.clone()),
         finalizers: Some(vec![finalizer(lease.kind).to_owned()]),
-        // What may outlive its pod has no owner, nor has any PodEIP, as the original's has none.
+        // An owner reference would delete the object with the pod. An object that may outlive its
+        // pod has none, nor has any PodEIP, as in ack-extend-network-controller.
         owner_references: (lease.kind == Kind::Dnat && lease.request.keep() == Keep::Not)
             .then(|| vec![owner]),
         annotations: Some(
@@ -210,14 +218,14 @@ async fn create<K: Custom>(worker: &Worker, lease: &Lease, object: K) -> Result<
     Ok(())
 }
 
-/// A merge patch that holds only for the object as it was read.
+/// Applies a merge patch on condition that the object is unchanged since it was read.
 async fn patch<K: Custom>(
     worker: &Worker,
     lease: &Lease,
     object: &K,
     mut change: Value,
 ) -> Result<(), Error> {
-    // A kept object's pod is another now.
+    // The pod of a retained object changes when a successor takes the lease over.
     change["metadata"]["annotations"] = json!({ POD_UID_ANNOTATION: lease.pod_uid });
     change["metadata"]["uid"] = json!(object.uid());
     change["metadata"]["resourceVersion"] = json!(object.resource_version());
@@ -233,14 +241,18 @@ async fn patch_status<K: Custom>(
     object: &K,
     status: Value,
 ) -> Result<(), Error> {
-    let change = json!({ "metadata": { "uid": object.uid(), "resourceVersion": object.resource_version() }, "status": status });
+    let change = json!({
+        "metadata": { "uid": object.uid(), "resourceVersion": object.resource_version() },
+        "status": status,
+    });
     api::<K>(worker, lease)
         .patch_status(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
         .await?;
     Ok(())
 }
 
-/// Shows an address in the status. Nothing is written where it stands already.
+/// Publishes an address in the status of the lease's own object; no write where the status already
+/// shows it.
 pub(crate) async fn show(
     worker: &Worker,
     lease: &Lease,
@@ -259,7 +271,7 @@ pub(crate) async fn show(
     }
 }
 
-/// Takes the address out of the status; what others may have written beside it stays.
+/// Removes the address from the status; fields that other controllers wrote there stay.
 pub(crate) async fn clear(
     worker: &Worker,
     lease: &Lease,
@@ -267,7 +279,10 @@ pub(crate) async fn clear(
 ) -> Result<(), Error> {
     match fact {
         ResourceFact::Mine(Object::Eip(object), _) => {
-            let nothing = json!({ "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null, "status": null });
+            let nothing = json!({
+                "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null,
+                "status": null,
+            });
             patch_status(worker, lease, &**object, nothing).await
         }
         ResourceFact::Mine(Object::Dnat(object), _) => {
@@ -281,8 +296,8 @@ pub(crate) async fn clear(
     }
 }
 
-/// Deletes the object and takes our finalizer off, in this order: without the finalizer but not
-/// deleted it would be nobody's.
+/// Deletes the object and then removes our finalizer. In the other order, a crash in between would
+/// leave an object that no finalizer and no lease removes.
 pub(crate) async fn remove(
     worker: &Worker,
     lease: &Lease,
@@ -303,7 +318,7 @@ pub(crate) async fn remove(
     }
 }
 
-/// Removes what a lease that is no more left behind, if it is still that.
+/// Removes an orphaned object, provided that a new read shows it still names another pod.
 async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
     match api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
         Some(object)
@@ -321,6 +336,7 @@ async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), E
 async fn remove_object<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<(), Error> {
     let api = api::<K>(worker, lease);
     if object.meta().deletion_timestamp.is_none() {
+        // By UID only: the status may change meanwhile, but an object made anew must stay.
         let same = Preconditions { uid: object.uid(), resource_version: None };
         api.delete(&lease.pod_name, &DeleteParams::background().preconditions(same)).await?;
     }

@@ -1,14 +1,15 @@
-//! Events on pods, for people: what was given, what was taken back, what somebody must do.
+//! Kubernetes events on pods: an address was published, an address was withdrawn, the pod's owner
+//! or an operator must act.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-/// Writes events. Their loss is no fault: conditions say the same.
+/// Writer of events. A failed write is only logged, since the pod's condition says the same.
 pub(crate) struct Events(Recorder);
 
 impl Events {
-    /// Events of this worker.
+    /// Creates a writer that names `waygate-worker` as the reporting controller.
     pub(crate) fn new(client: Client) -> Self {
         Self(Recorder::new(
             client,
@@ -16,12 +17,12 @@ impl Events {
         ))
     }
 
-    /// Something went as it should.
+    /// Writes an event of type Normal.
     pub(crate) async fn normal(&self, pod: &Pod, reason: &str, note: &str) {
         self.write(EventType::Normal, pod, reason, note).await;
     }
 
-    /// Something a person should look at.
+    /// Writes an event of type Warning, which an operator or the pod's owner should read.
     pub(crate) async fn warning(&self, pod: &Pod, reason: &str, note: &str) {
         self.write(EventType::Warning, pod, reason, note).await;
     }
@@ -38,7 +39,7 @@ impl Events {
         };
         let reference: ObjectReference = pod.object_ref(&());
         if let Err(error) = self.0.publish(&event, &reference).await {
-            tracing::debug!(error = crate::errors::chain(&error), "an event was not written");
+            tracing::debug!(error = crate::errors::chain(&error), "writing a pod event failed");
         }
     }
 }

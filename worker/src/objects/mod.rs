@@ -1,5 +1,4 @@
-//! Kubernetes' objects as the worker reads and writes them; each write holds only for the object as
-//! it was read.
+//! Reads and writes of Kubernetes objects; each write is conditional on the object as it was read.
 
 pub(crate) mod custom_resource;
 pub(crate) mod events;

@@ -1,5 +1,5 @@
-//! How a pod is read (what it asks for, what it was told), and how it is told: each write holds
-//! only for the pod as it was read.
+//! Reads a pod's request and state, and writes its annotation and condition; each write is
+//! conditional on the pod as it was read.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -14,7 +14,7 @@ use waygate_core::ids::PodUid;
 use waygate_core::plan::{Asks, PodHere, Successor};
 use waygate_core::request::Kind;
 
-/// The annotation that tells a pod its address.
+/// Key of the annotation that publishes the address of a kind on its pod.
 pub(crate) fn announcement(kind: Kind) -> &'static str {
     match kind {
         Kind::Eip => ALLOCATED_EIP,
@@ -22,15 +22,15 @@ pub(crate) fn announcement(kind: Kind) -> &'static str {
     }
 }
 
-/// `Kind/name` of the pod's controller. Not its UID: a StatefulSet that is made anew under its name
-/// is the same to its pods.
+/// `Kind/name` of the pod's controller. Not its UID: pods of a StatefulSet that an operator deletes
+/// and creates again under the same name are successors all the same.
 pub(crate) fn controller(pod: &Pod) -> Option<String> {
     let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
     Some(format!("{}/{}", owner.kind, owner.name))
 }
 
-/// The pod as a successor of one that is gone; none while it asks for nothing of the kind, or is on
-/// its own way out.
+/// Reads the pod as the successor of an absent one; none while the pod requests nothing of the
+/// kind, has exited or is being deleted.
 pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
     let Asks::For(request) = asks(worker, pod, kind) else { return None };
     let leaving = exited(pod) || pod.metadata.deletion_timestamp.is_some();
@@ -38,8 +38,8 @@ pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Succes
     (!leaving).then(|| Successor { uid, controller: controller(pod), request: *request })
 }
 
-/// Judges a pod's annotations as admission does: admission can be bypassed, so its word is not
-/// taken.
+/// Reads a pod's annotations by the same rules as the webhook. Admission can be bypassed, so its
+/// result is not relied on.
 pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
     )
 }
 
-/// What a pod asks for of one kind, served or not.
+/// Request of a pod for one kind of address, whether or not the configuration serves that kind.
 pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
     let reading = read(worker, pod);
     match reading.requests.of_kind(kind) {
@@ -65,21 +65,21 @@ pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
     }
 }
 
-/// Phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: they crash, and start
-/// again.
+/// True in phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: a container
+/// may crash and start again.
 pub(crate) fn exited(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Whether the pod has the readiness gate of a kind.
+/// True if the pod has the readiness gate of this kind.
 pub(crate) fn gated(pod: &Pod, kind: Kind) -> bool {
     let gates =
         pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
     gates.iter().any(|gate| gate.condition_type == kind.gate())
 }
 
-/// Our condition of a kind.
+/// The condition that answers the readiness gate of this kind, if the pod has one.
 pub(crate) fn condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
     pod.status
         .as_ref()?
@@ -89,7 +89,7 @@ pub(crate) fn condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
         .find(|condition| condition.type_ == kind.gate())
 }
 
-/// The pod as the plan sees it.
+/// Reads the pod into the form that the plan takes as input.
 pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
     let status = pod.status.as_ref();
     let verdict = condition(pod, kind).map(|condition| Verdict {
@@ -98,7 +98,7 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
         message: condition.message.clone().unwrap_or_default(),
     });
     PodHere {
-        // The first IPv4 of a dual-stack pod; EIPs and forward entries know no IPv6.
+        // The first IPv4 address of a dual-stack pod; EIPs and forward entries take no IPv6.
         ip: status
             .into_iter()
             .flat_map(|status| {
@@ -115,8 +115,8 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
     }
 }
 
-/// Writes, or with `None` removes, the annotation that tells the pod its address; gives the pod as
-/// it is then.
+/// Writes, or with `None` removes, the annotation that publishes the address, and returns the pod
+/// with its new resource version.
 pub(crate) async fn write_announcement(
     worker: &Worker,
     pod: &Pod,
@@ -124,13 +124,14 @@ pub(crate) async fn write_announcement(
     value: Option<&str>,
 ) -> Result<Box<Pod>, Error> {
     let patch = json!({ "metadata": {
-        "uid": pod.uid(), "resourceVersion": pod.resource_version(), "annotations": { announcement(kind): value },
+        "uid": pod.uid(), "resourceVersion": pod.resource_version(),
+        "annotations": { announcement(kind): value },
     }});
     let api = worker.pods(&pod.namespace().unwrap_or_default());
     Ok(Box::new(api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?))
 }
 
-/// Writes one condition by strategic merge, so that no other controller's is touched.
+/// Writes one condition by strategic merge, which leaves other controllers' conditions alone.
 pub(crate) async fn write_condition(
     worker: &Worker,
     pod: &Pod,
@@ -146,7 +147,8 @@ pub(crate) async fn write_condition(
     Ok(())
 }
 
-/// The condition to write: its transition time moves only with its status.
+/// Builds the condition to write. As Kubernetes defines it, the transition time changes only with
+/// the status.
 fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
     let status = if verdict.status { "True" } else { "False" };
     let former = condition(pod, kind)
@@ -157,6 +159,7 @@ fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> se
         |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     );
     json!({
-        "type": kind.gate(), "status": status, "reason": verdict.reason, "message": verdict.message, "lastTransitionTime": moved,
+        "type": kind.gate(), "status": status, "reason": verdict.reason,
+        "message": verdict.message, "lastTransitionTime": moved,
     })
 }

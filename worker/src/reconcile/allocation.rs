@@ -1,5 +1,5 @@
-//! Takes what a lease holds: an EIP that was not bought for it, ports; and waits where another
-//! lease has it.
+//! Acquires what a lease holds without a call to the cloud: an existing EIP, ports. Pauses where
+//! another lease holds it.
 
 use super::outcome::{After, Pause};
 use super::pass::Pass;
@@ -14,7 +14,7 @@ use waygate_core::rules::{conflict, reads, reservation, succession};
 use waygate_store::{Error as StoreError, Sighting};
 
 impl Pass<'_> {
-    /// The first of these that no other lease has; the wait is for where each has one.
+    /// Adopts the first candidate that no other lease holds; pauses with `or` where all are held.
     pub(crate) async fn take_eip(
         &self,
         candidates: &[(AllocationId, Ipv4Addr)],
@@ -27,28 +27,34 @@ impl Pass<'_> {
         }
     }
 
-    /// Asks the older pod's lease for its EIP, which gives it up by itself.
+    /// Marks the EIP as preempted by this lease; the older pod's lease, once woken, gives it up.
     pub(crate) async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
         self.claimed().take_over(id).await?;
-        tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), eip.id = %id, "takes the EIP over from an older pod");
+        tracing::info!(
+            lease.id = %self.lease().id, pod = self.pod_name(), eip.id = %id,
+            "preempting the EIP of an older pod"
+        );
         self.worker.due.notify_one();
         Ok(())
     }
 
-    /// Takes the PrePaid EIP that a lease on its way out leaves unused.
+    /// Adopts the paid-up PrePaid EIP of a lease that is being released.
     pub(crate) async fn take_spare(&self, spare: LeaseId) -> Result<After, Error> {
         if !self.claimed().take_spare(spare).await? {
             return Ok(After::reread(
-                "another pod was faster; the next look shows what is left",
+                "another pod adopted the PrePaid EIP first; looking for another EIP",
                 Patience::Poll,
             ));
         }
-        tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %spare, "takes a PrePaid EIP that waited unused");
+        tracing::info!(
+            lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %spare,
+            "PrePaid EIP adopted from a released lease"
+        );
         self.worker.due.notify_one();
         Ok(After::Next)
     }
 
-    /// Reserves all ports on one EIP, of the zone's gateways first.
+    /// Reserves all ports of the lease on one EIP, preferably of a gateway in the pod's zone.
     pub(crate) async fn reserve_ports(&self, zone: &ZoneId) -> Result<After, Error> {
         let Request::Dnat(request) = &self.lease().request else { return Err(Error::Changed) };
         let config = &self.worker.config;
@@ -56,7 +62,7 @@ impl Pass<'_> {
         let candidates = self.worker.pool.candidates(&gateways, zone);
         let reserved = match self.claimed().reserve_ports(request, &candidates).await {
             Ok(reserved) => reserved,
-            // A former pod's entry still forwards to this port of the pod's IP.
+            // An earlier pod's entry may still forward to this port of the pod's IP address.
             Err(error) => return self.wait_on_conflict(Err(error)).await,
         };
         let searched = reservation::Searched {
@@ -71,15 +77,17 @@ impl Pass<'_> {
         }
     }
 
-    /// The lease's gateway has no room for all its entries.
+    /// Gives back all that the lease has at its gateway, which has no room for all its entries.
     pub(crate) async fn spill(&self) -> Result<(), Error> {
         self.claimed().spill().await?;
-        tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "its gateway is full; what it has there is given back");
+        tracing::info!(
+            lease.id = %self.lease().id, pod = self.pod_name(), "vacating a full NAT gateway"
+        );
         Ok(())
     }
 
-    /// Where a unique constraint says that another lease holds the thing: waits for that one, and
-    /// says so.
+    /// Turns a violated unique constraint, by which another lease holds the thing, into a pause
+    /// with the constraint's reason; passes other errors on.
     pub(crate) async fn wait_on_conflict(
         &self,
         done: Result<(), StoreError>,
@@ -90,12 +98,15 @@ impl Pass<'_> {
         if conflict::expedites_removal(constraint) {
             self.expedite_removal().await?;
         }
-        tracing::debug!(lease.id = %self.claim.lease_id, constraint = constraint.index(), "another lease holds it");
+        tracing::debug!(
+            lease.id = %self.claim.lease_id, constraint = constraint.index(),
+            "conflict with another lease"
+        );
         self.wait(wait).await
     }
 
-    /// A former pod's entries still point at this pod's address: what takes them away goes before
-    /// everything else that waits.
+    /// Moves the deletions of entries that other leases still have at this pod's address to the
+    /// front of their gateways' queues: until then, clients of an earlier pod reach this one.
     async fn expedite_removal(&self) -> Result<(), Error> {
         let Some(ip) = reads::pod_ip(&self.observed.pod) else { return Ok(()) };
         for gateway in self.worker.store.hurry(self.lease().id, ip).await? {
@@ -105,7 +116,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Makes sure that the pod which asks next has a lease.
+    /// Observes the pod that requests an address next under this name, so that it has a lease.
     pub(crate) async fn observe_next_pod(&self) -> Result<(), Error> {
         let Some(pod) = succession::pod_to_observe(
             self.lease(),
@@ -125,7 +136,7 @@ impl Pass<'_> {
         request: &Request,
     ) -> Result<(), Error> {
         let Ok(pod_uid) = uid.as_str().parse() else { return Ok(()) };
-        // When it was made is known from its next event.
+        // The creation time follows with the pod's next event.
         let sighting = Sighting {
             namespace: &lease.namespace,
             pod_name: &lease.pod_name,
@@ -139,7 +150,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Waits, and tells the pod.
+    /// Reports the wait on the pod and pauses.
     pub(crate) async fn wait(&self, wait: Wait) -> Result<After, Error> {
         self.report_wait(&wait).await?;
         Ok(After::Pause(Pause::from(wait)))

@@ -1,4 +1,4 @@
-//! Claims leases that are due and works on them, as many at a time as there is room.
+//! Claims due leases and reconciles them, up to `--concurrency` at the same time.
 
 use super::reconcile;
 use crate::context::Worker;
@@ -15,16 +15,17 @@ use waygate_core::ids::LeaseId;
 use waygate_core::rules::timing::CLAIM;
 use waygate_serving::Check;
 
-/// Looks at the store this often when leases are at work or news came in: a lease that polls the
-/// cloud is due within fractions of a second.
+/// Interval between two looks at the store while leases are reconciled or were just woken: a lease
+/// that polls the cloud is due within fractions of a second.
 const BUSY: Duration = Duration::from_millis(100);
-/// And this often when nothing happens. Pod events do not wait for it: they wake the loop.
+/// Longest interval when no lease is due. Pod events do not wait for it: each wakes the loop.
 const IDLE: Duration = Duration::from_secs(1);
-/// Claims are renewed three times in their life, so that one lost renewal does no harm.
+/// Interval between renewals: a third of a claim's validity, so that one failed renewal does no
+/// harm.
 const RENEWAL: Duration = Duration::from_secs(4);
 
-/// The leases at work in this process. Only they are renewed: one that was left because of an error
-/// must lapse.
+/// Leases that this process is reconciling. Only their claims are renewed: the claim of a lease
+/// left after an error must expire.
 #[derive(Clone, Default)]
 pub(crate) struct AtWork(Arc<Mutex<BTreeSet<LeaseId>>>);
 
@@ -39,7 +40,7 @@ impl AtWork {
     }
 }
 
-/// One lease at work, until dropped.
+/// Guard of one reconciled lease; removes the lease from the set when dropped.
 struct Working {
     lease: LeaseId,
     at_work: AtWork,
@@ -51,7 +52,7 @@ impl Drop for Working {
     }
 }
 
-/// Renews the claims of the leases at work until nobody works any more.
+/// Renews claims until `token` is cancelled and the last reconcile has ended.
 pub(crate) async fn renew(
     worker: Arc<Worker>,
     at_work: AtWork,
@@ -67,15 +68,15 @@ pub(crate) async fn renew(
         {
             tracing::warn!(
                 error = chain(&error),
-                "claims were not renewed; if they lapse, somebody else takes over"
+                "renewing claims failed; once they expire, another worker takes over"
             );
         }
     }
     Ok(())
 }
 
-/// Runs until `token` is cancelled, then waits for the leases at work. `reached` says whether the
-/// store answers.
+/// Claims and reconciles due leases until `token` is cancelled, then waits for those in progress.
+/// Sets the readiness check `reached` by whether the store answers.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     at_work: AtWork,
@@ -88,7 +89,8 @@ pub(crate) async fn run(
     let mut pause = BUSY;
     while !token.is_cancelled() {
         let limit = i64::try_from(room.available_permits()).unwrap_or(i64::MAX);
-        // Not under `select!`: a cancelled query can leave a connection inside an open transaction.
+        // Not under `select!`: a cancelled query could leave its connection inside an open
+        // transaction.
         let claims = if limit == 0 {
             Ok(Vec::new())
         } else {
@@ -102,7 +104,7 @@ pub(crate) async fn run(
                     let working = at_work.begin(claim.lease_id);
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
-                        // Boxed: a lease's future is large, and there are many.
+                        // Boxed because the future is large and many run at once.
                         Box::pin(reconcile(&worker, &claim)).await;
                         drop((working, permit));
                     });
@@ -113,7 +115,7 @@ pub(crate) async fn run(
                 reached.set(false);
                 tracing::warn!(
                     error = chain(&error),
-                    "the lease store does not answer; addresses stay as they are"
+                    "claiming leases failed; addresses stay unchanged until the store answers"
                 );
                 pause = IDLE;
             }

@@ -1,8 +1,9 @@
-//! One change asked of the cloud by a lease's claim holder: intent committed, sent once, answer
-//! recorded. Forward entries go another way: see `worker/src/gateway/sender.rs`.
+//! One change that the claim holder itself sends to the cloud: intent committed, sent once, answer
+//! recorded. Forward entries are sent by `worker/src/gateway/sender.rs` instead.
 //!
 //! ```text
-//! intend ─▶ (commit) ─▶ send ─▶ settle: done │ refused        no answer, or not a definite one: unresolved, for the next look
+//! intend ─▶ (commit) ─▶ send ─┬▶ definite answer: settle as done or refused
+//!                             └▶ no definite answer: unresolved, the next read decides
 //! ```
 
 use super::outcome::After;
@@ -16,13 +17,13 @@ use waygate_core::rules::timing::{CALL, FENCE};
 use waygate_store::{Bringer, Settlement};
 
 impl Pass<'_> {
-    /// Asks for a change as a new operation.
+    /// Commits a change as a new operation, then sends it.
     pub(crate) async fn ask_cloud(&self, resource: &str, change: &Change) -> Result<After, Error> {
         let operation = self.claimed().intend(resource, change, CALL, FENCE).await?;
         self.send(&operation).await
     }
 
-    /// Sends an unresolved operation again.
+    /// Renews an unresolved operation's fence, then sends the same change again.
     pub(crate) async fn resend(&self, operation: &Operation) -> Result<After, Error> {
         self.claimed().intend_again(operation.id, CALL, FENCE).await?;
         self.send(operation).await
@@ -42,7 +43,10 @@ impl Pass<'_> {
         worker.metrics.calls(action, CallOutcome::of(&answered));
         let error = match answered {
             Ok(answer) => {
-                tracing::info!(lease.id = %self.claim.lease_id, cloud.action = action, cloud.request_id = answer.request_id, "cloud change succeeded");
+                tracing::info!(
+                    lease.id = %self.claim.lease_id, cloud.action = action,
+                    cloud.request_id = answer.request_id, "cloud change succeeded"
+                );
                 let by = Bringer::Claimant(self.claim);
                 worker.store.settle(by, operation, Settlement::succeeded(&answer)).await?;
                 return Ok(After::Next);
@@ -50,7 +54,10 @@ impl Pass<'_> {
             Err(error) => error,
         };
         let cause = chain(&error);
-        tracing::info!(lease.id = %self.claim.lease_id, cloud.action = action, error = cause, "cloud change failed");
+        tracing::info!(
+            lease.id = %self.claim.lease_id, cloud.action = action, error = cause,
+            "cloud change failed"
+        );
         let may_still_arrive =
             response::may_still_arrive(operation, &self.loaded.operations, self.loaded.now);
         let mut after = After::Next;
@@ -62,7 +69,7 @@ impl Pass<'_> {
         Ok(after)
     }
 
-    /// Records one thing of a failed change; gives what follows, where it is a pause.
+    /// Carries out one record of a failed change; returns the pause where the record causes one.
     async fn record(
         &self,
         operation: &Operation,
@@ -81,12 +88,15 @@ impl Pass<'_> {
                     .await?;
             }
             Record::Learn(Lesson::AddressNotReclaimable) => {
-                tracing::info!(lease.id = %self.claim.lease_id, error = cause, "previous address cannot be reclaimed; a new one is allocated");
+                tracing::info!(
+                    lease.id = %self.claim.lease_id, error = cause,
+                    "previous address cannot be reclaimed; allocating a new one"
+                );
                 self.claimed().forget_former().await?;
             }
             Record::AwaitFence => store.wait_out(operation.id).await?,
             Record::Reject(refused) => return Ok(Some(self.report_rejection(refused).await?)),
-            // A gateway's sender records these.
+            // Only the gateway sender gets these records.
             Record::Learn(Lesson::GatewayFull | Lesson::ModifyDenied)
             | Record::Requeue
             | Record::MarkUnanswered => {}

@@ -1,5 +1,5 @@
-//! Carries out one step. Decides nothing: what to do stands in the step, and what an answer means
-//! in `waygate_core::rules`.
+//! Carries out one step of the plan. Decides nothing: the step says what to do, and
+//! `waygate_core::rules` what an answer means.
 
 use super::outcome::{After, Pause};
 use super::pass::Pass;
@@ -16,7 +16,7 @@ use waygate_core::retry::Patience;
 use waygate_store::{Bringer, Settlement, Writes};
 
 impl Pass<'_> {
-    /// Carries out the step.
+    /// Carries out the step and returns what follows.
     pub(crate) async fn execute(&self, step: Step) -> Result<After, Error> {
         let claimed = self.claimed();
         match step {
@@ -49,7 +49,7 @@ impl Pass<'_> {
             Step::Doubt => {
                 claimed.doubt().await?;
                 return Ok(After::reread(
-                    "what was published did not show in one read; the next decides",
+                    "one read did not show the published address; the next read decides",
                     Patience::Event,
                 ));
             }
@@ -64,7 +64,7 @@ impl Pass<'_> {
             Step::Miss(operation) => {
                 claimed.miss(operation).await?;
                 return Ok(After::reread(
-                    "an answer was lost and no effect shows; the next read decides",
+                    "a change got no answer and one read shows no effect; the next read decides",
                     Patience::Event,
                 ));
             }
@@ -91,7 +91,10 @@ impl Pass<'_> {
 
     async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
         self.claimed().keep(seconds).await?;
-        tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), ?seconds, "kept for a successor");
+        tracing::info!(
+            lease.id = %self.lease().id, pod = self.pod_name(), ?seconds,
+            "address retained for a successor"
+        );
         Ok(())
     }
 
@@ -102,31 +105,41 @@ impl Pass<'_> {
     }
 
     async fn end(&self, why: EndReason) -> Result<(), Error> {
-        tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), ?why, "ending");
+        tracing::info!(
+            lease.id = %self.lease().id, pod = self.pod_name(), ?why, "lease release started"
+        );
         self.claimed().set_phase(Phase::Ending).await?;
-        // The next lease begins beside the end of this one, which may take long.
+        // The next pod's lease begins beside this release, which may take long.
         self.observe_next_pod().await
     }
 
     async fn forget(&self) -> Result<After, Error> {
-        // The next pod may have asked after the read that ended this lease and before it was
-        // ending.
+        // A next pod that the watch recorded between this lease's last read and its release has no
+        // lease yet.
         self.observe_next_pod().await?;
         self.claimed().forget().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "lease deleted");
-        // A successor of the same name may be waiting for this.
+        // A lease of the same pod name may be waiting for this deletion.
         self.worker.due.notify_one();
         Ok(After::Gone)
     }
 
     async fn release_kept(&self) -> Result<After, Error> {
         if self.claimed().release_kept().await? {
-            tracing::info!(lease.id = %self.claim.lease_id, pod = self.pod_name(), "released: its custom resource was deleted");
+            tracing::info!(
+                lease.id = %self.claim.lease_id, pod = self.pod_name(),
+                "retained address released: its custom resource was deleted"
+            );
             return Ok(After::Next);
         }
-        let message = "many kept custom resources were deleted within ten minutes; this one's is kept until somebody sets waygate.dev/release to \
-                       \"true\" on it, or the others are through";
-        tracing::warn!(lease.id = %self.claim.lease_id, pod = self.pod_name(), "{message}");
+        let message = "many retained custom resources were deleted within ten minutes; this \
+                       address stays retained until the earlier releases are ten minutes old; to \
+                       release it now, set the annotation waygate.dev/release to \"true\" on the \
+                       custom resource";
+        tracing::warn!(
+            lease.id = %self.claim.lease_id, pod = self.pod_name(),
+            "release limited: many retained custom resources were deleted within ten minutes"
+        );
         self.wait(Wait {
             reason: Reason::ReleaseHeld,
             message: message.to_owned(),
@@ -142,7 +155,10 @@ impl Pass<'_> {
         answer: Option<&Answer>,
     ) -> Result<(), Error> {
         let operation = self.operation(id)?;
-        tracing::info!(lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome, "operation resolved by a read");
+        tracing::info!(
+            lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome,
+            "operation resolved by a read"
+        );
         self.worker
             .store
             .settle(Bringer::Claimant(self.claim), operation, Settlement::observed(outcome, answer))
@@ -150,18 +166,19 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Hands changes over to the gateway's sender.
+    /// Queues changes for the gateway sender and wakes it.
     async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<After, Error> {
         let queued = self.claimed().queue(gateway, asks).await?;
         self.worker.lanes.queued(gateway);
         if queued > 0 {
             return Ok(After::Next);
         }
-        let message = "another pod's change of the same forward entry is under way";
+        // Zero queued: the store holds an unresolved change of the same entry, of another lease.
+        let message = "waiting for another pod's change of the same forward entry";
         Ok(After::Pause(Pause::new(Reason::EntriesPending.as_str(), message, Patience::Poll)))
     }
 
-    /// Hands one over again.
+    /// Queues an unanswered change again and wakes the gateway sender.
     async fn requeue(&self, id: Uuid) -> Result<(), Error> {
         self.claimed().requeue(id).await?;
         if let Some(port) = self.lease().ports.first() {

@@ -1,9 +1,8 @@
-//! Works on claimed leases: load → observe → plan → execute, step by step, until the plan says
-//! wait.
+//! Reconciles claimed leases: load → observe → plan → execute, step by step, until the plan waits.
 //!
 //! ```text
 //! claims ─▶ reconcile ─▶ observe ─▶ plan::next ─▶ execute ─┬▶ allocation, cloud_call, publication
-//!              ▲                                           └▶ report (what the pod is told of a wait)
+//!              ▲                                           └▶ report (the pod's condition)
 //!              └────────────── next step ──────────────────┘
 //! ```
 
@@ -30,22 +29,23 @@ use waygate_core::rules::succession;
 use waygate_core::rules::timing::CLAIM;
 use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 
-/// Steps in one go. A lease with a hundred ports takes a few hundred; more than this spins.
+/// Steps of one reconcile. A lease with a hundred ports takes a few hundred; a lease that takes
+/// more than this repeats steps without progress.
 const MOST_STEPS: usize = 2000;
-/// Leases that wait for the same thing look again a fifth sooner or later, so that they keep out of
-/// step.
+/// Random factor of a pause: leases that wait for the same event look again up to a fifth sooner or
+/// later, so that they do not return all at once.
 const SPREAD: Range<f64> = 0.8..1.2;
 
-/// Works on a lease until it must wait, is deleted, or another worker has it.
+/// Reconciles one lease until it pauses, is deleted, or another worker holds its claim.
 async fn reconcile(worker: &Worker, claim: &Claim) {
     if let Err(error) = run_steps(worker, claim).await {
         match error {
             Error::Store(StoreError::ClaimLost) => {
-                tracing::debug!(lease.id = %claim.lease_id, "the claim was lost");
+                tracing::debug!(lease.id = %claim.lease_id, "claim lost to another worker");
             }
             error => tracing::warn!(
                 lease.id = %claim.lease_id, error = chain(&error),
-                "reconcile failed; the claim expires and the lease is tried again"
+                "reconcile failed; the claim will expire and the lease be retried"
             ),
         }
     }
@@ -60,6 +60,7 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
         }
         let (after, still_stands) = match run_step(worker, claim, &loaded, carried.take()).await {
             Ok(done) => done,
+            // Without the store neither a pause nor its reason can be recorded.
             Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => (After::Pause(Pause::from(&error)), None),
         };
@@ -69,14 +70,18 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
             After::Pause(pause) => return finish(worker, claim, &loaded, &pause).await,
         }
     }
-    tracing::error!(lease.id = %claim.lease_id, steps = MOST_STEPS, "reconcile did not come to rest; the claim expires and the lease is tried again");
+    tracing::error!(
+        lease.id = %claim.lease_id, steps = MOST_STEPS,
+        "reconcile exceeded its steps; the claim will expire and the lease be retried"
+    );
     Ok(())
 }
 
-/// What was observed before the last step and serves for the next.
+/// Observation made before the last step that still holds for the next one.
 struct Carried {
     observed: Observed,
-    /// The news before it was observed: what came since is not in it.
+    /// The lease's wake counter before the observation: a later wake-up is not covered by it and
+    /// must not be acknowledged.
     wake: i64,
 }
 
@@ -128,8 +133,7 @@ async fn finish(
     };
     worker.store.claimed(claim).finish(&finish).await?;
     if pause.patience == Patience::Poll {
-        // The claim loop sleeps until something is due; a poll is due before it would wake by
-        // itself.
+        // A polling lease is due before the claim loop's next look at the store.
         worker.due.notify_one();
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Reads what a lease refers to: its pod, its custom resource, its things in the cloud. Decides
+//! Observes a lease: reads its pod, its custom resource and its resources in the cloud. Decides
 //! nothing.
 //!
-//! The lease and its operations were loaded before: every read below began after the last answer to
-//! one of them.
+//! Invariant: the lease and its operations are loaded first, so every read below begins after the
+//! last recorded answer to one of them.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -21,24 +21,24 @@ use waygate_core::request::Kind;
 use waygate_core::rules::reads;
 use waygate_store::Loaded;
 
-/// What was read.
+/// Everything read for one lease.
 pub(crate) struct Observed {
-    /// The pod as the API server has it; none when it is gone.
+    /// The lease's pod as the API server has it; none when absent.
     pub live: Option<Box<Pod>>,
-    /// The same for the plan.
+    /// The same pod in the form that the plan takes.
     pub pod: PodFact,
-    /// A pod of the same name that is not the lease's.
+    /// A pod of the same name with another UID that requests the same kind of address.
     pub successor: Option<Successor>,
-    /// The custom resource.
+    /// The custom resource of the pod's name, classified by its owner.
     pub resource: ResourceFact,
-    /// Where its EIP may come from.
+    /// EIPs that the lease may adopt instead of allocating one; empty once it has one.
     pub sources: EipSources,
-    /// The cloud.
+    /// EIP, interface and forward entries, as far as the lease needs them.
     pub cloud: CloudFacts,
 }
 
-/// Reads it all; not again what is `known` from before the last step, where
-/// [`waygate_core::plan::still_stands`] says that it serves for the next.
+/// Observes the lease. Pod, custom resource, EIP and interface are taken from `known`, the
+/// observation before the last step, where the plan allows it to be carried over.
 pub(crate) async fn observe(
     worker: &Worker,
     loaded: &Loaded,
@@ -56,7 +56,7 @@ pub(crate) async fn observe(
         return Ok(Observed { sources, cloud, ..known });
     }
     let named = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
-    // Its name absent, or standing for another UID, is the only proof that a pod is gone.
+    // Only a live read by name proves a pod absent: no pod, or one with another UID.
     let (live, other): (Option<_>, Option<_>) = match named {
         Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => {
             (Some(pod), None)
@@ -113,7 +113,7 @@ async fn cloud_facts(
     Ok(facts)
 }
 
-/// Other leases whose entries forward to the pod's address.
+/// Other leases of this store whose entries forward to the pod's address.
 fn other_leases_at(
     worker: &Worker,
     lease: &Lease,
@@ -127,15 +127,16 @@ fn other_leases_at(
     leases.filter(|other| *other != lease.id).collect()
 }
 
-/// From when on a list of entries tells this lease all it must know: after the last answer to an
-/// operation of its own and the last news of its gateway, and not too long ago.
+/// Earliest start of a shared list of entries that this lease may use: after the last answer to one
+/// of its operations and the last change of its gateway, and no older than the rules allow.
 fn oldest_list(loaded: &Loaded, began: Instant) -> Instant {
     let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
     let age = loaded.stirred_ago.map_or(age, |stirred| stirred.min(age));
     began.checked_sub(age).unwrap_or(began)
 }
 
-/// A read that was sent before the lease was loaded proves nothing about what was answered since.
+/// Rejects a shared read that began before the lease was loaded: it proves nothing about answers
+/// recorded since.
 fn fresh<T>(read: Read<T>, loaded: Instant) -> Result<T, Error> {
     if read.began >= loaded { Ok(read.value) } else { Err(Error::Changed) }
 }

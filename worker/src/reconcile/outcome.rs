@@ -1,4 +1,4 @@
-//! What follows a step of a lease.
+//! Outcome of a step: the next step, or a pause with its reason.
 
 use crate::errors::{Error, chain};
 use std::borrow::Cow;
@@ -7,30 +7,30 @@ use waygate_core::operation::Refused;
 use waygate_core::plan::Wait;
 use waygate_core::retry::Patience;
 
-/// What follows a step.
+/// Outcome of a step, for the loop over a lease's steps.
 pub(crate) enum After {
-    /// The next one.
+    /// Continue: load the lease again and plan its next step.
     Next,
-    /// Nothing: the lease is deleted.
+    /// End: the lease is deleted.
     Gone,
-    /// A pause.
+    /// Give the claim back and look again later.
     Pause(Pause),
 }
 
-/// Why the lease pauses, and how long.
+/// Reason and length of a lease's pause, as the store records them.
 pub(crate) struct Pause {
-    /// CamelCase, for programs.
+    /// CamelCase reason, also that of the pod's condition.
     pub reason: Cow<'static, str>,
-    /// For people.
+    /// Sentence for the pod's owner and operators.
     pub message: String,
-    /// When to look again.
+    /// Retry policy: the back-off curve of the pause.
     pub patience: Patience,
-    /// Not before this has passed.
+    /// Shortest pause, by the cloud's answer or the fence; zero for none.
     pub at_least: Duration,
 }
 
 impl Pause {
-    /// A pause of no least length.
+    /// Creates a pause whose length the retry policy alone determines.
     pub(crate) fn new(
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
@@ -61,7 +61,7 @@ impl From<Refused> for Pause {
 }
 
 impl After {
-    /// Only the next read tells.
+    /// Pauses until another read can decide, with the reason `Doubtful`.
     pub(crate) fn reread(message: &str, patience: Patience) -> Self {
         Self::Pause(Pause::new("Doubtful", message, patience))
     }

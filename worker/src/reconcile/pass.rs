@@ -1,5 +1,5 @@
-//! One pass over a lease: what the store holds of it and what was observed for it. The steps of a
-//! pass are its methods, each in the file of its subject.
+//! One pass over a lease: its stored state and the observation made for it. The steps of a pass are
+//! methods, each in the file of its subject.
 
 use super::observe::Observed;
 use crate::context::Worker;
@@ -7,35 +7,35 @@ use waygate_core::lease::Lease;
 use waygate_core::plan::Situation;
 use waygate_store::{Claim, Claimed, Loaded};
 
-/// A claimed lease, loaded and observed.
+/// Input of one step: a claimed lease, loaded and then observed.
 pub(crate) struct Pass<'a> {
-    /// The worker that holds the claim.
+    /// Context of the worker that holds the claim.
     pub worker: &'a Worker,
-    /// The claim.
+    /// Claim that fences this pass' writes to the store.
     pub claim: &'a Claim,
-    /// The lease and its operations.
+    /// The lease, its operations and its gateway as the store has them.
     pub loaded: &'a Loaded,
-    /// Its pod, its custom resource and its things in the cloud, read after it was loaded.
+    /// Pod, custom resource and cloud resources, read after the lease was loaded.
     pub observed: &'a Observed,
 }
 
 impl<'a> Pass<'a> {
-    /// The lease.
+    /// The lease as loaded at the start of this pass.
     pub(crate) fn lease(&self) -> &'a Lease {
         &self.loaded.lease
     }
 
-    /// The store's writes that hold only under the claim.
+    /// Fenced writes to the lease, which fail once the claim is lost.
     pub(crate) fn claimed(&self) -> Claimed<'a> {
         self.worker.store.claimed(self.claim)
     }
 
-    /// `namespace/name` of its pod, for logs.
+    /// `namespace/name` of the lease's pod, for logs.
     pub(crate) fn pod_name(&self) -> String {
         self.lease().pod()
     }
 
-    /// All of it as the plan looks at it.
+    /// Assembles the input of the plan.
     pub(crate) fn situation(&self) -> Situation<'a> {
         Situation {
             owner: self.worker.cluster.owner,

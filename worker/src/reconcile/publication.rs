@@ -1,5 +1,5 @@
-//! Shows an address, and takes it back: the writes that `waygate_core::rules::publishing` lists, in
-//! their order.
+//! Publishes an address and withdraws it: carries out the writes that
+//! `waygate_core::rules::publishing` lists, in their order.
 
 use super::pass::Pass;
 use crate::errors::Error;
@@ -10,7 +10,7 @@ use waygate_core::plan::{Publication, Withdrawal};
 use waygate_core::rules::publishing::{self, EventKind, Write};
 
 impl Pass<'_> {
-    /// Shows an address that works.
+    /// Publishes an address that has been proven to work.
     pub(crate) async fn publish(&self, publication: &Publication) -> Result<(), Error> {
         if self.observed.live.is_none() {
             return Err(Error::Changed);
@@ -25,12 +25,15 @@ impl Pass<'_> {
         .await?;
         if lease.phase != Phase::Held {
             self.worker.metrics.published(lease);
-            tracing::info!(lease.id = %lease.id, pod = self.pod_name(), address = publication.annotation, "published");
+            tracing::info!(
+                lease.id = %lease.id, pod = self.pod_name(), address = publication.annotation,
+                "address published"
+            );
         }
         Ok(())
     }
 
-    /// Takes an address back that is about to stop working, or has.
+    /// Withdraws an address that is about to stop working, or already has.
     pub(crate) async fn withdraw(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let (lease, observed) = (self.lease(), self.observed);
         self.write_all(publishing::withdrawal(
@@ -40,12 +43,15 @@ impl Pass<'_> {
             withdrawal,
         ))
         .await?;
-        tracing::info!(lease.id = %lease.id, pod = self.pod_name(), reason = withdrawal.reason.as_str(), "withdrawn");
+        tracing::info!(
+            lease.id = %lease.id, pod = self.pod_name(), reason = withdrawal.reason.as_str(),
+            "address withdrawn"
+        );
         Ok(())
     }
 
-    /// Takes back an address that was lost, unless the store says that it happens to many of the
-    /// gateway's pods at once: then the next look finds that it is held back.
+    /// Withdraws an address whose entries vanished, unless the gateway's loss limit is reached: the
+    /// next pass then finds withdrawals limited.
     pub(crate) async fn withdraw_lost(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let Some(port) = self.lease().ports.first() else { return Err(Error::Changed) };
         if self.claimed().lose(&port.gateway_id).await? {
@@ -55,8 +61,10 @@ impl Pass<'_> {
         tracing::error!(
             gateway.id = %port.gateway_id,
             pod = self.pod_name(),
-            "many pods of the NAT gateway lost their forward entries within ten minutes; no more conditions are set to False for now, and the entries are \
-             made again where that takes nothing away: look whether somebody has deleted them, and whether the credentials are those of its account"
+            "withdrawals limited: many pods of the NAT gateway lost their forward entries within \
+             ten minutes; conditions stay True and missing entries are created again where that \
+             is safe; check whether an operator deleted them and whether the credentials belong \
+             to the gateway's account"
         );
         Ok(())
     }
@@ -71,7 +79,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// One write; gives the pod as it is then, where that has changed.
+    /// Carries out one write on `live`; returns the pod anew where the write changed its version.
     async fn write(&self, live: Option<&Pod>, write: Write) -> Result<Option<Box<Pod>>, Error> {
         let (worker, lease, resource) = (self.worker, self.lease(), &self.observed.resource);
         match write {

@@ -1,4 +1,5 @@
-//! Tells the pod what its lease waits for, where `waygate_core::rules::report` says so.
+//! Reports a lease's wait in its pod's condition and events, as `waygate_core::rules::report`
+//! rules.
 
 use super::outcome::{After, Pause};
 use super::pass::Pass;
@@ -11,12 +12,12 @@ use waygate_core::retry::Patience;
 use waygate_core::rules::report::{self, Before, Report};
 
 impl Pass<'_> {
-    /// Tells of a wait.
+    /// Reports the reason of a wait on the pod.
     pub(crate) async fn report_wait(&self, wait: &Wait) -> Result<(), Error> {
         self.report(wait.patience, &Verdict::new(false, wait.reason, wait.message.clone())).await
     }
 
-    /// Tells why a change was not carried out; the lease tries again after a while.
+    /// Reports on the pod why the cloud rejected a change, and pauses by the rejection's policy.
     pub(crate) async fn report_rejection(&self, refused: Refused) -> Result<After, Error> {
         let told = Verdict {
             status: false,

@@ -1,5 +1,5 @@
-//! Watches custom resources for their deletion: that of a kept one is how a person releases what it
-//! stands for. As with pods, an event only wakes the lease.
+//! Watches custom resources for their deletion: an operator deletes one to release a retained
+//! address. As with pods, an event only wakes the lease.
 
 use crate::context::Worker;
 use crate::errors::chain;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use waygate_core::ids::LeaseId;
 use waygate_core::resources::LEASE_ANNOTATION;
 
-/// Runs until `token` is cancelled.
+/// Wakes the lease of each custom resource of type `K` that is being deleted, until `token` is
+/// cancelled.
 pub(crate) async fn run<K: Custom>(
     worker: Arc<Worker>,
     token: CancellationToken,
@@ -31,22 +32,23 @@ pub(crate) async fn run<K: Custom>(
             Ok(_) => {}
             Err(error) => tracing::warn!(
                 error = chain(&error),
-                "the watch of custom resources is interrupted; it starts again"
+                "custom resource watch interrupted; restarting"
             ),
         }
     }
     Ok(())
 }
 
-/// Changes of custom resources, by their metadata alone: what anybody else has written into one, by
-/// whatever definition, stops no watch.
+/// Streams changes of custom resources as metadata alone: a spec that this version cannot decode,
+/// written by another controller or under another definition, does not stop the watch.
 fn changes<K: Custom>(
     kube: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
     watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
 }
 
-/// A wake-up that is lost is made up for by the lease's next look.
+/// Wakes the lease named in the object's annotation. A failed wake-up only delays the release until
+/// the lease is next due.
 async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
     let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok())
     else {
@@ -55,7 +57,10 @@ async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
     match worker.store.wake_lease(LeaseId(lease)).await {
         Ok(()) => worker.due.notify_one(),
         Err(error) => {
-            tracing::warn!(lease.id = %lease, error = chain(&error), "a custom resource's deletion waits for its lease's next look");
+            tracing::warn!(
+                lease.id = %lease, error = chain(&error),
+                "waking the lease of a deleted custom resource failed; it looks when due"
+            );
         }
     }
 }
@@ -68,8 +73,8 @@ mod tests {
     use tokio::net::TcpListener;
     use waygate_core::resources::{PodDNAT, PodEIP};
 
-    /// Answers every list as an API server does: whole objects, or their metadata to those that ask
-    /// for no more.
+    /// Answers every list as an API server does: whole objects, or only their metadata where the
+    /// request asks for that.
     async fn list(listener: TcpListener, objects: Value) -> std::io::Result<()> {
         loop {
             let (mut connection, _) = listener.accept().await?;
@@ -86,14 +91,15 @@ mod tests {
                 .for_each(|object| *object = json!({"metadata": object["metadata"]}));
             let body = json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string();
             let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close",
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\nconnection: close",
                 body.len()
             );
             connection.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
         }
     }
 
-    /// The names of the objects that the watch brings first.
+    /// Names of the objects in the watch's initial list.
     async fn listed<K: Custom>(objects: &Value) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = kube::Config::new(

@@ -1,5 +1,5 @@
-//! Every gate of ours gets a verdict, also where no lease stands behind it: True where nothing is
-//! asked for, False where what is asked for cannot be.
+//! Sets the conditions of our readiness gates on pods without a lease: True where the pod requests
+//! no address of the kind, False where its annotations are invalid.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -9,8 +9,8 @@ use waygate_core::annotations::Problem;
 use waygate_core::condition::{Reason, Verdict};
 use waygate_core::request::Kind;
 
-/// The kinds for which a pod's leases speak: those it asks for, and those that are not served,
-/// whose leases are left alone with what they have told it.
+/// Kinds whose condition a lease of the pod writes: the requested ones, and those switched off in
+/// the configuration, whose leases keep the condition they wrote last.
 pub(crate) fn list_spoken_for(
     leases: Vec<Kind>,
     serves: impl Fn(Kind) -> bool,
@@ -19,8 +19,8 @@ pub(crate) fn list_spoken_for(
     leases.into_iter().filter(|kind| !serves(*kind)).chain(asked).collect()
 }
 
-/// Answers the gates of a pod for which no lease of the gate's kind speaks; `spoken_for` are the
-/// kinds whose leases do.
+/// Writes the condition of a pod's readiness gates that no lease answers; `spoken_for` are the
+/// kinds whose lease writes it.
 pub(crate) async fn answer_gates(
     worker: &Worker,
     pod: &Pod,
@@ -29,16 +29,16 @@ pub(crate) async fn answer_gates(
 ) -> Result<(), Error> {
     let verdict = verdict(problems);
     for kind in list_unanswered(pod, spoken_for, &verdict) {
-        // Where another controller made the custom resource, the gate is that one's to answer.
+        // The controller that made a foreign custom resource answers this gate.
         if !custom_resource::is_foreign(worker, pod, kind).await? {
-            // One condition an event: the write brings the next event.
+            // One condition per event: the write itself causes the next event.
             return pods::write_condition(worker, pod, kind, &verdict).await;
         }
     }
     Ok(())
 }
 
-/// The kinds whose gates wait for this verdict.
+/// Kinds whose gate the pod has, no lease answers, and whose condition does not say this yet.
 fn list_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Vec<Kind> {
     if pods::exited(pod) || pod.metadata.deletion_timestamp.is_some() {
         return Vec::new();
@@ -70,10 +70,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A pod with both gates, of which none is answered.
+    /// A pod with the gates of both kinds and no condition.
     fn gated() -> Pod {
         let gates = Kind::ALL.map(|kind| json!({"conditionType": kind.gate()}));
-        serde_json::from_value(json!({"metadata": {"name": "pod"}, "spec": {"containers": [], "readinessGates": gates}})).unwrap()
+        serde_json::from_value(json!({
+            "metadata": {"name": "pod"}, "spec": {"containers": [], "readinessGates": gates},
+        }))
+        .unwrap()
     }
 
     #[test]
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(
             list_unanswered(&gated(), &Kind::ALL, &nothing_asked),
             [],
-            "one asked for, one left alone"
+            "one requested, one switched off"
         );
     }
 
@@ -99,12 +102,12 @@ mod tests {
         assert_eq!(
             list_spoken_for(vec![Kind::Dnat], serves, None),
             [],
-            "it is on its way out, as its pod asks for nothing"
+            "its lease is being released, as the pod requests nothing"
         );
         assert_eq!(
             list_spoken_for(Vec::new(), serves, None),
             [],
-            "a new pod waits for no address that it does not get"
+            "a new pod does not wait for an address that is not served"
         );
     }
 

@@ -1,5 +1,5 @@
-//! What the cluster tells: events of pods, custom resources and namespaces, and what events miss.
-//! All of it only wakes leases.
+//! Watches on pods, custom resources and namespaces, and a periodic resync for changes that watches
+//! miss. Events decide nothing: they create leases for pods that request one, and wake leases.
 
 pub(crate) mod custom_resources;
 mod gates;

@@ -1,4 +1,4 @@
-//! Which namespaces this worker serves: those whose labels `serve.namespaceSelector` selects.
+//! The namespaces this worker serves: those whose labels `serve.namespaceSelector` selects.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
@@ -16,7 +16,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// With it comes the watch that feeds it, which must run.
+    /// Returns the set and the writer that feeds it; pass the writer to `run` of this module.
     pub(crate) fn new(
         client: &Client,
         selector: LabelSelector,
@@ -25,8 +25,9 @@ impl Namespaces {
         (Self { selector, known, api: Api::all(client.clone()) }, writer)
     }
 
-    /// Whether pods of this namespace are ours to serve. One that the watch has not shown yet is
-    /// asked for; one that cannot be read is not served, and is asked for again at its next event.
+    /// True if the selector selects the namespace. A namespace that the watch has not shown yet is
+    /// read from the API server; if that fails, the answer is false until the next event of the
+    /// pod.
     pub(crate) async fn serves(&self, name: &str) -> bool {
         if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
             return self.selector.matches(namespace.labels());
@@ -38,7 +39,7 @@ impl Namespaces {
                 tracing::warn!(
                     namespace = name,
                     error = crate::errors::chain(&error),
-                    "a namespace could not be read"
+                    "reading a namespace failed; its pod is not served until its next event"
                 );
                 false
             }
@@ -46,7 +47,7 @@ impl Namespaces {
     }
 }
 
-/// Feeds the reflector until `token` is cancelled.
+/// Watches all namespaces and feeds the reflector until `token` is cancelled.
 pub(crate) async fn run(
     client: Client,
     writer: reflector::store::Writer<Namespace>,
@@ -60,7 +61,7 @@ pub(crate) async fn run(
         if let Err(error) = event {
             tracing::warn!(
                 error = crate::errors::chain(&error),
-                "the watch of namespaces is interrupted; it starts again"
+                "namespace watch interrupted; restarting"
             );
         }
     }

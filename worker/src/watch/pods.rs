@@ -1,6 +1,10 @@
-//! Watches pods by label and turns what it sees into leases and wake-ups. It decides nothing on
-//! what it sees: a DELETED event is a hint (so is the removal of the label), and only the plan's
-//! live read ends a lease.
+//! Watches labelled pods and turns events into leases and wake-ups. Events release nothing: a
+//! DELETED event, or the removal of the label, is a hint, and only a live read of the pod ends its
+//! lease.
+//!
+//! ```text
+//! watch ─▶ work queue (latest event of each pod) ─▶ writers ─▶ the lease store
+//! ```
 
 use super::gates;
 use super::work_queue::Inbox;
@@ -20,22 +24,23 @@ use waygate_core::annotations::LABEL;
 use waygate_serving::Check;
 use waygate_store::Sighting;
 
-/// Between two attempts to write down what was seen.
+/// Pause between two attempts to record an event while the store is unreachable.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How many write down what was seen at a time: the store answers within milliseconds, and its
-/// connections are shared with the leases at work.
+/// Pods whose events are recorded at the same time: the store answers within milliseconds, and its
+/// connections are shared with the reconciled leases.
 const WRITERS: usize = 8;
 
-/// What an event says of a pod.
+/// Latest state of a pod according to the watch.
 enum News {
-    /// It is there, like this.
+    /// Present, with this content.
     Seen(Box<Pod>),
-    /// It is not there, or has lost its label.
+    /// Deleted, or without the label.
     Gone,
 }
 
-/// Runs until `token` is cancelled. `synced` says whether every pod has been seen once.
+/// Watches pods and records their events until `token` is cancelled. Sets the readiness check
+/// `synced` once every pod of the initial list is recorded.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     synced: Check,
@@ -47,7 +52,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Puts what the watch hears into the inbox.
+/// Reads the watch and puts each pod's event into the work queue.
 async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &CancellationToken) {
     let config = watcher::Config::default().labels(LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
@@ -60,15 +65,15 @@ async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &Ca
                 Ok(Event::Delete(pod)) => put(inbox, pod, |_| News::Gone).await,
                 Ok(Event::Init) => {}
                 Ok(Event::InitDone) => {
-                    // Whatever was deleted while nobody watched sends no event: every lease looks
-                    // for itself.
+                    // Pods deleted while no watch was open send no event, so every lease is
+                    // woken. The queue is emptied first: ready means every listed pod is recorded.
                     inbox.emptied().await;
                     until_written(token, "all pods", || wake_all(worker)).await;
                     synced.set(true);
                 }
                 Err(error) => tracing::warn!(
                     error = crate::errors::chain(&error),
-                    "the watch of pods is interrupted; it starts again"
+                    "pod watch interrupted; restarting"
                 ),
             }
         };
@@ -77,14 +82,14 @@ async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &Ca
 }
 
 async fn put(inbox: &Inbox<News>, mut pod: Pod, news: impl FnOnce(Pod) -> News) {
-    // Half of a pod's size, and nothing here reads it.
+    // Managed fields are half of a pod's size, and the worker never reads them.
     pod.metadata.managed_fields = None;
     if let Some(uid) = uid(&pod) {
         inbox.put(uid, news(pod)).await;
     }
 }
 
-/// Writes down what is in the inbox, pod by pod.
+/// Takes pods from the work queue and records their events, until `token` is cancelled.
 async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationToken) {
     while let Some(taken) = token.run_until_cancelled(inbox.take()).await {
         match &taken.news {
@@ -99,8 +104,8 @@ async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationTo
     }
 }
 
-/// What was seen is not dropped because Postgres is away: the watch waits, and resumes where it
-/// was. What cannot be written at all is: the other pods' events come after it.
+/// Repeats `write` while Postgres is unreachable, so that no event is lost and the watch waits. An
+/// event that fails for another reason is dropped, since other pods' events wait behind it.
 async fn until_written<F: Future<Output = Result<(), Error>>>(
     token: &CancellationToken,
     pod: &str,
@@ -112,19 +117,19 @@ async fn until_written<F: Future<Output = Result<(), Error>>>(
                 tracing::warn!(
                     pod,
                     error = crate::errors::chain(&error),
-                    "a pod's event cannot be written down yet"
+                    "recording a pod event failed; retrying"
                 );
                 if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                     return;
                 }
             }
-            // The pod has moved on, and its next event comes.
+            // The pod has changed since this event; its next event is on the way.
             Error::Changed => return,
             error => {
                 return tracing::error!(
                     pod,
                     error = crate::errors::chain(&error),
-                    "a pod's event is left; if it has a lease, the next look at that makes up for it"
+                    "pod event dropped; a lease of the pod catches up when it is next due"
                 );
             }
         }
@@ -137,7 +142,7 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         return Ok(());
     }
     let reading = pods::read(worker, pod);
-    // A pod that has exited, or is on its way, gets nothing new; what it has is looked at.
+    // A pod that has exited or is being deleted gets no new lease; the leases it has are woken.
     let on_its_way = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let served: Vec<_> =
         reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
@@ -155,7 +160,7 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         };
         worker.store.sight(worker.cluster, &sighting).await?;
     }
-    // A pod that asked for another kind before has a lease of it to end.
+    // All leases of the pod are woken: one of a kind that it no longer requests is to be released.
     let leases = worker.store.wake_pod(worker.cluster, uid).await?;
     worker.due.notify_one();
     if leases.is_empty() || !served.is_empty() {
@@ -175,7 +180,7 @@ async fn gone(worker: &Worker, pod: Uuid) -> Result<(), Error> {
 
 async fn wake_all(worker: &Worker) -> Result<(), Error> {
     let woken = worker.store.wake_all(worker.cluster).await?;
-    tracing::info!(leases = woken, "all pods have been seen; every lease is looked at");
+    tracing::info!(leases = woken, "pod watch synced; all leases woken");
     worker.due.notify_one();
     Ok(())
 }

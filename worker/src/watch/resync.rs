@@ -1,5 +1,5 @@
-//! Looks now and then for what events miss: annotated pods that missed the webhook and have no
-//! label, and history that is old enough to go.
+//! Periodic work that no event triggers: labels annotated pods that missed the webhook, and prunes
+//! old operations, former addresses and fair-queue cursors.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -12,14 +12,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::annotations::{LABEL, wants_address};
 
-/// Pods listed in one page: metadata of a few hundred bytes each.
+/// Pods per page of a list; the metadata of each is a few hundred bytes.
 const PAGE: u32 = 500;
-/// A namespace that has asked nothing of a gateway for so long comes first, as one that never has.
+/// Age after which a namespace's fair-queue cursor at a gateway is deleted; the namespace is then
+/// served first, as one that never queued a change there.
 const TURNS: Duration = Duration::from_hours(1);
-/// How long settled operations are kept for those who ask what happened.
+/// Age after which settled operations are deleted; until then an operator can look them up.
 const HISTORY: Duration = Duration::from_hours(7 * 24);
 
-/// Runs until `token` is cancelled, at once and then every `period`.
+/// Runs the resync at once and then every `period`, until `token` is cancelled.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     period: Duration,
@@ -31,33 +32,34 @@ pub(crate) async fn run(
             Some(Ok(count)) => {
                 tracing::warn!(
                     pods = count,
-                    "annotated pods had missed the webhook and are served from now on; is it running?"
+                    "annotated pods had missed the webhook and are labelled now; is the webhook up?"
                 );
             }
             Some(Err(error)) => tracing::warn!(
                 error = crate::errors::chain(&error),
-                "the search for pods that missed the webhook failed"
+                "search for pods that missed the webhook failed"
             ),
         }
         if let Err(error) = worker.store.prune_operations(HISTORY).await {
-            tracing::warn!(error = crate::errors::chain(&error), "old operations were not pruned");
+            tracing::warn!(error = crate::errors::chain(&error), "pruning old operations failed");
         }
         if let Err(error) = worker.store.prune_former().await {
-            tracing::warn!(
-                error = crate::errors::chain(&error),
-                "former addresses were not pruned"
-            );
+            tracing::warn!(error = crate::errors::chain(&error), "pruning former addresses failed");
         }
         if let Err(error) = worker.store.prune_turns(TURNS).await {
-            tracing::warn!(error = crate::errors::chain(&error), "old turns were not pruned");
+            tracing::warn!(
+                error = crate::errors::chain(&error),
+                "pruning fair-queue cursors failed"
+            );
         }
         token.run_until_cancelled(tokio::time::sleep(period)).await;
     }
     Ok(())
 }
 
-/// Labels annotated pods without the label, so that the watch sees them; says how many there were.
-/// A pod that refuses it is named, and holds up none of the others.
+/// Labels annotated pods that lack the label, so that the watch sees them, and returns their
+/// number. A pod that the API server refuses to label is logged by name; the others are labelled
+/// all the same.
 async fn label_missed(worker: &Worker) -> Result<usize, Error> {
     let api = Api::<Pod>::all(worker.kube.clone());
     let mut labelled = 0;
@@ -71,11 +73,12 @@ async fn label_missed(worker: &Worker) -> Result<usize, Error> {
             tracing::warn!(
                 pod = name,
                 error = crate::errors::chain(&error),
-                "a pod that missed the webhook cannot be labelled, and is not served"
+                "labelling a pod that missed the webhook failed; it is not served"
             );
         }
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            // A continued list may name no resource version.
+            // Without `match_any`: the API server refuses a continue token beside a resource
+            // version.
             Some(next) => {
                 page = ListParams::default()
                     .labels(&format!("!{LABEL}"))
@@ -87,13 +90,13 @@ async fn label_missed(worker: &Worker) -> Result<usize, Error> {
     }
 }
 
-/// What came of a page.
+/// Result of labelling one page of pods.
 struct Labelled<'a, P> {
     count: usize,
     refused: Vec<(&'a P, Error)>,
 }
 
-/// Labels one pod after the other, whatever comes of each.
+/// Labels one pod after the other and collects the failures instead of stopping at the first.
 async fn label_each<'a, P, F: Future<Output = Result<bool, Error>>>(
     pods: &'a [P],
     label: impl Fn(&'a P) -> F,

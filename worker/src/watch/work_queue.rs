@@ -1,35 +1,35 @@
-//! News of pods, between the watch that hears them and those who write them down.
+//! Work queue of pod events between the watch and the writers that record them in the store.
 //!
 //! ```text
-//! watch ─▶ put ─▶ the latest of each pod, the longest waiting first ─▶ take ─▶ write it down
+//! watch ─▶ put ─▶ the latest event of each pod, longest waiting first ─▶ take ─▶ record it
 //! ```
-//! A thousand pods have ten thousand events, and the store takes a round trip for each that is
-//! written: what is older than a pod's latest is not. Invariant: of one pod only one writes at a
-//! time, so that nothing older overtakes what is newer.
+//! A thousand pods have ten thousand events and each recorded one costs a round trip to the store,
+//! so only a pod's latest event is recorded. Invariant: at most one writer records a pod's event at
+//! a time, so that no older event overtakes a newer one.
 //!
-//! Ours, because kube's scheduler and applier keep no more than the latest per name and one writer
-//! at a time: no bound on what waits, no word that all was written, and deletions never arrive.
+//! kube's scheduler and applier also keep the latest per name and one writer at a time, but without
+//! a bound on the queue or a signal that all is recorded, and deletions never arrive.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
-/// Pods with news at a time, some kilobytes each. The watch waits when there are more.
+/// Pods with an unrecorded event, some kilobytes each. A further one makes the watch wait.
 const MOST: usize = 5000;
 
-/// News of type `T`, by pod.
+/// Bounded queue that holds the latest event, of type `T`, of each pod.
 pub(crate) struct Inbox<T> {
     state: Mutex<State<T>>,
-    /// One permit for each of `waiting`.
+    /// One permit for each pod of `waiting`.
     arrived: Semaphore,
-    /// One permit for each pod that `news` may take up besides.
+    /// One permit for each further pod that `news` has room for.
     room: Semaphore,
     emptied: Notify,
 }
 
 struct State<T> {
-    /// Pods that have news and of which nobody writes.
+    /// Pods that have an event and no writer at work on them.
     waiting: VecDeque<Uuid>,
     news: HashMap<Uuid, T>,
     at_work: HashSet<Uuid>,
@@ -53,7 +53,8 @@ impl<T> Inbox<T> {
         self.state.lock()
     }
 
-    /// The latest news of a pod, in place of what nobody has taken yet.
+    /// Queues a pod's event in place of an older one that no writer has taken; waits while the
+    /// queue is full.
     pub(crate) async fn put(&self, pod: Uuid, news: T) {
         if let Some(older) = self.state().news.get_mut(&pod) {
             *older = news;
@@ -61,9 +62,11 @@ impl<T> Inbox<T> {
         }
         let room = self.room.acquire().await;
         let mut state = self.state();
+        // Another caller may have queued an event of the pod while this one waited for room.
         if state.news.insert(pod, news).is_some() {
             return;
         }
+        // The permit stays taken until a writer takes the event.
         if let Ok(room) = room {
             room.forget();
         }
@@ -73,7 +76,8 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Waits for news of a pod. Until what is returned is dropped, nobody else gets any of it.
+    /// Waits for an event and takes it. Until the returned item is dropped, no other writer gets an
+    /// event of the same pod.
     pub(crate) async fn take(&self) -> Taken<'_, T> {
         loop {
             if let Ok(arrived) = self.arrived.acquire().await {
@@ -90,12 +94,12 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Waits until everything that was put has been written down.
+    /// Waits until every queued event has been recorded.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
-            // Registered before the look, so that the end of the last one between look and wait is
+            // Registered before the check, so that a last item dropped between check and wait is
             // not missed.
             emptied.as_mut().enable();
             if self.state().is_empty() {
@@ -112,11 +116,11 @@ impl<T> State<T> {
     }
 }
 
-/// News of one pod, at work until dropped.
+/// One pod's event taken from the queue; no other writer gets the pod until this is dropped.
 pub(crate) struct Taken<'a, T> {
-    /// What there is.
+    /// The latest event when the item was taken.
     pub(crate) news: T,
-    /// Whose.
+    /// UID of the pod.
     pub(crate) pod: Uuid,
     inbox: &'a Inbox<T>,
 }
@@ -125,6 +129,7 @@ impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
         let mut state = self.inbox.state();
         state.at_work.remove(&self.pod);
+        // An event that arrived meanwhile has waited for this one to be recorded.
         if state.news.contains_key(&self.pod) {
             state.waiting.push_back(self.pod);
             self.inbox.arrived.add_permits(1);
@@ -161,7 +166,10 @@ mod tests {
         inbox.put(ONE, "made").await;
         let first = inbox.take().await;
         inbox.put(ONE, "running").await;
-        assert!(inbox.take().now_or_never().is_none(), "it would overtake");
+        assert!(
+            inbox.take().now_or_never().is_none(),
+            "the newer event would overtake the older one"
+        );
         drop(first);
         assert_eq!(inbox.take().await.news, "running");
     }
@@ -173,7 +181,7 @@ mod tests {
         inbox.put(ONE, "made").await;
         let taken = inbox.take().await;
         let mut emptied = Box::pin(inbox.emptied());
-        assert!(emptied.as_mut().now_or_never().is_none(), "taken is not written");
+        assert!(emptied.as_mut().now_or_never().is_none(), "taken is not recorded");
         drop(taken);
         emptied.await;
     }
@@ -190,7 +198,7 @@ mod tests {
         assert!(inbox.put(late, MOST).now_or_never().is_some());
         assert!(
             inbox.put(late, 0).now_or_never().is_some(),
-            "what replaces older news needs no more room"
+            "an event that replaces an older one needs no room"
         );
     }
 }

@@ -14,7 +14,7 @@ fn after(now: Instant, millis: u64) -> Instant {
     now + Duration::from_millis(millis)
 }
 
-/// Two that are taken alone, and then two at a time.
+/// Two changes accepted one by one, and then two at a time.
 fn takes_two(lane: &mut Lane, now: Instant) {
     for _ in 0..2 {
         let pass = enter(lane, now);
@@ -24,7 +24,7 @@ fn takes_two(lane: &mut Lane, now: Instant) {
     enter(lane, now);
 }
 
-/// A gateway that takes all: how many are under way at a time after `rounds` full windows.
+/// The changes in flight at a gateway that accepts everything, after `rounds` full windows.
 fn window_after(lane: &mut Lane, rounds: usize) -> usize {
     let now = Instant::now();
     let mut size = 0;
@@ -63,7 +63,7 @@ fn a_refusal_for_concurrency_costs_one_call_and_halves_the_window() {
         assert_eq!(lane.next(now, Proof::Read), Next::Wait);
         lane.end(only, End::Taken, now, 1.0);
     }
-    // Much later two are tried again.
+    // After the backoff two are tried again.
     let later = now + WARY * 2;
     takes_two(&mut lane, later);
 }
@@ -97,7 +97,7 @@ fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
     lane.seen(look + LOOK_AGAIN, true, look + LOOK_AGAIN);
     let pass = enter(&mut lane, look + LOOK_AGAIN);
     assert!(pass.is_rested());
-    // And again before the next one, a little later than the look that came too early.
+    // The next probe comes a little later than the one that came too early.
     let answered = after(look, 300);
     lane.end(pass, End::Taken, answered, 1.0);
     assert_eq!(
@@ -106,8 +106,8 @@ fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
     );
 }
 
-/// What a gateway's entries cost whose changes wait for rest: entries are pending for so many
-/// milliseconds from the change's arrival, and every call takes 100 to 200.
+/// The cost of entries at a gateway that requires quiescence. Entries are pending for the given
+/// milliseconds from the change's arrival; every call takes 100 to 200 ms.
 #[derive(Debug)]
 struct Cost {
     took: Duration,
@@ -184,7 +184,9 @@ fn after_a_refusal_on_trust_only_a_read_will_do() {
     let pass = enter(&mut lane, now);
     lane.end(pass, End::Unsettled, now, 1.0);
     let surely = now + Trust::default().surely();
-    let Next::Go(pass) = lane.next(surely, Proof::Trust) else { panic!("it should be trusted") };
+    let Next::Go(pass) = lane.next(surely, Proof::Trust) else {
+        panic!("expected a change by estimate")
+    };
     assert!(!pass.is_rested());
     lane.end(pass, End::Unsettled, surely, 1.0);
     let later = surely + Trust::default().surely() * 10;
@@ -230,7 +232,7 @@ fn somebody_elses_work_is_waited_for_ever_longer() {
     for _ in 0..6 {
         let pass = enter(&mut lane, now);
         lane.end(pass, End::Busy, now, 1.0);
-        let Next::Until(until) = lane.next(now, Proof::Read) else { panic!("it should wait") };
+        let Next::Until(until) = lane.next(now, Proof::Read) else { panic!("expected a pause") };
         waits.push((until - now).as_secs());
         now = until;
         lane.seen(now, true, now);
@@ -265,8 +267,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever a gateway did before: the lane keeps its bounds, and once the gateway is at rest
-    /// the next change gets in soon.
+    /// After any history the window keeps its bounds, and once the gateway's entries are settled
+    /// the next change soon gets a slot.
     #[test]
     fn no_history_jams_the_lane(events in prop::collection::vec(event(), 0..200)) {
         let (mut lane, start) = (Lane::default(), Instant::now());

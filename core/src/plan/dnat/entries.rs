@@ -1,4 +1,4 @@
-//! One run of ports: how its forward entry stands, and what it needs.
+//! Forward entries: the state of a port range's entry, and the step or change it needs.
 
 use super::queue::{delete, settling};
 use crate::change::{Change, Forward};
@@ -10,20 +10,20 @@ use crate::plan::situation::Situation;
 use crate::plan::step::Step;
 use crate::retry::Patience;
 
-/// What a run's entry needs.
+/// State of a port range's entry, with what is missing for it to work.
 pub(super) enum Entry<'a> {
-    /// It works.
+    /// The entry forwards to the target.
     Ready(&'a ForwardEntry),
-    /// The cloud is at it.
+    /// The entry is right, and the cloud is still applying it.
     Pending,
-    /// This change.
+    /// The entry needs this change.
     Asks(Box<Ask>),
-    /// This, first.
+    /// Another step must come before any change.
     Needs(Box<Step>),
 }
 
-/// An entry of the lease on none of its ports: somebody has moved it, and it may forward to an
-/// address that is another pod's by now.
+/// Finds an entry of the lease on none of its port ranges. A person has moved it, and its address
+/// may be another pod's by now.
 pub(super) fn stray<'a>(s: &'a Situation<'_>, runs: &[Run<'_>]) -> Option<&'a ForwardEntry> {
     let on = |entry: &ForwardEntry, run: &Run<'_>| {
         entry.meets_external(run.head.external_ip, run.head.protocol(), &run.external())
@@ -68,6 +68,7 @@ pub(super) fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> 
     match (current, found.status, inside) {
         (true, ForwardEntryStatus::Available, _) => Entry::Ready(found),
         (true, _, _) => Entry::Pending,
+        // Same ports, other target: modified, instead of deleted and created.
         (false, ForwardEntryStatus::Available, None)
             if same_ports && !s.cloud.gateway.modify_denied =>
         {
@@ -81,19 +82,20 @@ pub(super) fn entry<'a>(s: &'a Situation<'_>, run: Run<'_>, target: &Target) -> 
         (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => {
             in_the_way(s, inside, run)
         }
-        // Nobody else's lease can hold these ports: whatever of ours stands on them is a leftover.
+        // No other lease can hold these ports: an entry of Waygate's on them is a leftover.
         (false, ..) => leftover(found),
     }
 }
 
-/// A recycled pod IP: another entry already forwards to these ports of it.
+/// Handles an entry that already forwards to the same ports of the pod IP, as after the reuse of an
+/// IP.
 fn in_the_way<'a>(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Entry<'a> {
     let whose = match s.owner.read_entry_name(&found.name) {
         Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => {
-            "of a former pod, which is being deleted"
+            "of a former pod; Waygate is deleting that entry"
         }
         Some(_) => return leftover(found),
-        None => "that is not Waygate's; delete it",
+        None => "that is not Waygate's; delete it, and the port is forwarded to this pod",
     };
     let message = format!(
         "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {whose}",
@@ -107,7 +109,7 @@ fn in_the_way<'a>(s: &Situation<'_>, found: &ForwardEntry, run: Run<'_>) -> Entr
     Entry::Needs(Box::new(Step::wait(Reason::PortForwardedElsewhere, Patience::Poll, message)))
 }
 
-/// What the run's entry should be.
+/// Desired entry of a port range.
 pub(super) fn wanted(s: &Situation<'_>, run: Run<'_>, target: &Target) -> Forward {
     Forward {
         table_id: run.head.table_id.clone(),
@@ -122,18 +124,18 @@ pub(super) fn wanted(s: &Situation<'_>, run: Run<'_>, target: &Target) -> Forwar
     }
 }
 
-/// Ports up to here may be forwarded from an address that SNAT uses, too; above, an entry must
-/// break them out of it.
+/// Highest port that may be forwarded from an address that SNAT uses, too; for higher ports an
+/// entry must set `port_break`.
 const HIGHEST_SHARED: u16 = 1024;
 
-/// A new entry.
+/// Asks for a new entry.
 fn create<'a>(run: Run<'_>, wanted: Forward) -> Entry<'a> {
     let resource =
         format!("{}/{}/{}", run.head.allocation_id, wanted.protocol, wanted.external_port);
     Entry::Asks(Box::new(Ask { resource, change: Change::CreateForwardEntry(wanted) }))
 }
 
-/// Where somebody else's entry stands, on the address of this port.
+/// External ports that a foreign entry occupies on the EIP of `port`.
 fn span(entry: &ForwardEntry, port: &LeasedPort) -> PortSpan {
     PortSpan {
         allocation_id: port.allocation_id.clone(),
@@ -142,7 +144,7 @@ fn span(entry: &ForwardEntry, port: &LeasedPort) -> PortSpan {
     }
 }
 
-/// What a leftover of ours needs: to go, once it can.
+/// Asks for the deletion of a leftover entry, or waits until it can be deleted.
 fn leftover<'a>(entry: &ForwardEntry) -> Entry<'a> {
     match entry.status {
         ForwardEntryStatus::Available | ForwardEntryStatus::Other => {

@@ -1,5 +1,5 @@
-//! Ports on a NAT gateway: reserve, point, create one entry a run of adjacent ports, prove; and
-//! back.
+//! Ports on a NAT gateway: reserve ports, set the target, create one entry per port range, prove
+//! them all; and the same backwards.
 
 mod entries;
 mod publication;
@@ -43,7 +43,8 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
                 "forward entries wait for the pod's IP".to_owned(),
             )
         };
-        // Taken over from a former pod: they do not point at its IP for ever.
+        // Entries from a handover point at the former pod's IP only until the handover is over, and
+        // are then deleted.
         return match s.lease.handover_until() {
             Some(until) if until <= s.now => detach(s).unwrap_or_else(|| wait(Patience::Event)),
             Some(until) => wait(Patience::Until(until)),
@@ -52,7 +53,7 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,
-        // Entries are pointed at the new address as they stand; where that is not allowed, they go
+        // Entries are modified to the new address; without the right to modify, they are deleted
         // first.
         Some(_) if s.cloud.gateway.modify_denied => return retire(s).unwrap_or(Step::ClearTarget),
         former => {
@@ -74,8 +75,8 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
     forward(s, pod, target)
 }
 
-/// One entry a run of ports. All changes are asked for at once; where there are none, the first run
-/// that needs something names the step.
+/// Makes one entry per port range. All changes are asked for at once; without any, the first range
+/// that needs another step decides.
 fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     let runs = s.lease.runs();
     let mut ready = Vec::with_capacity(runs.len());
@@ -96,17 +97,19 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
             Step::wait(
                 Reason::EntriesPending,
                 Patience::Poll,
-                format!("{shown}; the others are being made"),
+                format!("{shown}; the missing ones are being made"),
             )
         };
         if s.lease.phase == Phase::Held && s.lease.doubts > 0 && s.cloud.gateway.losses_held {
             return mend(s, asks, needs.is_none(), &shown);
         }
         let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
+        // Withdrawal first, then a gateway that takes no changes. Other steps come last, lest a
+        // blocked range delay the changes of the rest.
         return lost(
             s,
             pod,
-            format!("{shown}; what is missing is made again where the gateway takes it"),
+            format!("{shown}; the missing ones are made again as far as the gateway takes them"),
         )
         .or_else(|| out_of_service(s))
         .or_else(asked)
@@ -119,6 +122,7 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
         return Step::NoteEntry(key(run.head), entry.entry_id.clone());
     }
     match (publish(s, pod, publication::publication(s, target, &ready)), stray(s, &runs)) {
+        // Only once the address is published: the moved entry does not keep it from working.
         (Step::Wait(wait), Some(stray)) => {
             queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait))
         }
@@ -126,7 +130,8 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
     }
 }
 
-/// Entries that were published do not work: that may be so for all pods of the gateway at once.
+/// Withdraws after missed reads, under the loss limit: published entries may be missing for all
+/// pods of the gateway at once.
 fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
     match doubt(s, pod, shown)? {
         Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => {
@@ -136,13 +141,14 @@ fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
     }
 }
 
-/// Puts back what is missing while the pod stays ready, and takes nothing away: whoever reads its
-/// address finds it there again.
+/// Puts missing entries back while the loss limit keeps the pod's condition True, and deletes none:
+/// clients find the published address working again.
 fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step {
     let held = |patience| {
         let message = format!(
-            "{shown}; many pods of the NAT gateway lost their entries within ten minutes, so this one's condition stays for now: look whether \
-             somebody has deleted them, and whether the worker's credentials are those of the gateway's account"
+            "{shown}; many pods of the NAT gateway lost their entries within ten minutes, so this \
+             pod's condition stays True for now: check that the entries were not deleted by hand, \
+             and that the worker's credentials are those of the gateway's account"
         );
         Step::wait(Reason::LossesHeld, patience, message)
     };
@@ -159,8 +165,8 @@ fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step
     mends.then(|| queue(s, asks)).flatten().unwrap_or_else(|| held(Patience::Event))
 }
 
-/// Nothing is asked of a gateway or an address that cannot take it: when it can again, the pool
-/// sees that.
+/// Waits while the gateway or the EIP takes no changes; the periodic read of the gateways notices
+/// when it does again.
 fn out_of_service(s: &Situation<'_>) -> Option<Step> {
     let trouble = s.cloud.gateway.trouble.as_ref()?;
     Some(Step::wait(

@@ -1,4 +1,4 @@
-//! What a PodDNAT, the pod's annotation and its condition say of forwarded ports.
+//! Content of a PodDNAT, of the pod's annotation and of its condition for forwarded ports.
 
 use crate::condition::Reason;
 use crate::facts::ForwardEntry;
@@ -7,7 +7,8 @@ use crate::plan::situation::{Object, ResourceFact, Situation};
 use crate::plan::step::{Content, Publication};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
-/// One status entry a port, in the order asked for; those of one forward entry share its ID.
+/// Builds the publication, with one status entry per port, in the order of the request; ports of
+/// the same forward entry share its ID.
 pub(super) fn publication(
     s: &Situation<'_>,
     target: &Target,
@@ -27,7 +28,7 @@ pub(super) fn publication(
         ip_protocol: Some(port.protocol().to_string()),
         forward_entry_id: id(port),
     });
-    // One that was not cleared since tells of the same address.
+    // A status that was not cleared since describes the same address.
     let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource {
         object.status.as_ref()
     } else {
@@ -60,7 +61,7 @@ pub(super) fn publication(
     }
 }
 
-/// The custom resource of the lease; its target and status are none where nothing is forwarded.
+/// Builds the lease's custom resource; without a target or status where nothing is forwarded.
 pub(in crate::plan) fn content(
     lease: &Lease,
     target: Option<&Target>,

@@ -1,4 +1,4 @@
-//! How forward entries and ports are given back.
+//! Removal of forward entries and release of ports.
 
 use super::queue::{delete, key, queue, settling};
 use crate::facts::{ForwardEntry, ForwardEntryStatus};
@@ -6,12 +6,12 @@ use crate::ids::ForwardEntryId;
 use crate::plan::situation::Situation;
 use crate::plan::step::Step;
 
-/// Gives back everything on a gateway without room for all of it; none once nothing is left there.
+/// Gives back everything that the lease has on its gateway; none once nothing is left there.
 pub(super) fn give_back(s: &Situation<'_>) -> Option<Step> {
     retire(s).or_else(|| s.lease.ports.first().map(|port| Step::QuietPort(key(port))))
 }
 
-/// The next step until every entry of the lease is proven gone; none once they are.
+/// Deletes every entry of the lease until all are proven gone; none once they are.
 pub(super) fn retire(s: &Situation<'_>) -> Option<Step> {
     let ours = |entry: &&ForwardEntry| {
         s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id)
@@ -20,12 +20,13 @@ pub(super) fn retire(s: &Situation<'_>) -> Option<Step> {
     let changing = |entry: &&&ForwardEntry| {
         matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
     };
-    // Those that can be deleted first: one that is still changing must not hold up the rest.
+    // Deletable entries first: an entry that is still changing must not delay the rest.
     let deletable = standing
         .iter()
         .filter(|entry| !changing(entry))
         .map(|entry| delete(&entry.table_id, &entry.entry_id));
-    // Not in the list, though nobody of us deleted it: only the deletion's own answer proves it.
+    // Recorded, but missing from the list without an accepted deletion: only the answer to a
+    // deletion proves that the entry is gone.
     let listed = |id: &ForwardEntryId| standing.iter().any(|entry| entry.entry_id == *id);
     let vanished = s
         .lease
@@ -39,12 +40,12 @@ pub(super) fn retire(s: &Situation<'_>) -> Option<Step> {
     queue(s, asks).or_else(|| standing.first().map(|entry| settling(entry)))
 }
 
-/// Takes the entries away and keeps the ports; none once nothing points at the pod's address.
+/// Deletes the entries and keeps the ports; none once nothing points at the pod's address.
 pub(in crate::plan) fn detach(s: &Situation<'_>) -> Option<Step> {
     retire(s).or_else(|| s.lease.target.is_some().then_some(Step::ClearTarget))
 }
 
-/// What is left to take back; none when nothing is.
+/// Takes back entries, target and ports, in this order; none once nothing is left.
 pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
     detach(s).or_else(|| give_back(s))
 }

@@ -1,4 +1,4 @@
-//! Each decision about forward entries by itself.
+//! Unit tests of the decisions about forward entries.
 
 use super::entries::wanted;
 use super::*;
@@ -27,7 +27,7 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const FORMER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 
-/// A pod, its lease and what was read for it.
+/// A pod, its lease and the facts that were read for it.
 struct Scene {
     lease: Lease,
     pod: PodFact,
@@ -36,8 +36,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// A pod with one port, 80 behind 300, and as many adjacent ones as asked for; everything is
-    /// there but the entry.
+    /// A pod with port 80 behind 300, and as many adjacent ports as asked for; only the entry is
+    /// missing.
     fn new(count: u16) -> Self {
         let ports: Vec<_> =
             (0..count).map(|i| ExposedPort { port: 80 + i, protocol: Protocol::Tcp }).collect();
@@ -85,7 +85,7 @@ impl Scene {
         scene
     }
 
-    /// The custom resource says what it should.
+    /// The scene with the custom resource written as desired.
     fn write_resource(&mut self) {
         let target = self.lease.target.clone().unwrap();
         let Content::Dnat { spec, .. } = content(&self.lease, Some(&target), None) else {
@@ -122,7 +122,7 @@ impl Scene {
         next(&self.situation())
     }
 
-    /// Our entry, as wide as the lease's ports, of a generation and to an address.
+    /// An entry of the lease, as wide as its ports, with a target generation and internal IP.
     fn stands(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
         let forward = wanted(&self.situation(), self.lease.runs()[0], &target(to));
         let name = OWNER.entry_name(LEASE, generation);
@@ -197,7 +197,7 @@ fn shown(
     }
 }
 
-/// The one change that is asked for.
+/// The only change that the step asks for.
 fn asked(step: Step) -> Ask {
     match step {
         Step::Queue { mut asks, .. } if asks.len() == 1 => asks.remove(0),
@@ -212,7 +212,7 @@ fn created(step: Step) -> Forward {
     }
 }
 
-/// That just this entry is to go.
+/// Step that deletes just this entry.
 fn deletes(entry: &ForwardEntry) -> Step {
     queue_of(vec![delete(&entry.table_id, &entry.entry_id)])
 }
@@ -279,12 +279,12 @@ fn an_entry_of_another_width_or_protocol_is_not_the_one() {
 #[test]
 fn somebody_elses_entry_marks_all_it_stands_on() {
     let mut scene = Scene::new(3);
-    scene.cloud.entries.push(shown("somebody", "301", "9", FORMER, ForwardEntryStatus::Available));
+    scene.cloud.entries.push(shown("foreign", "301", "9", FORMER, ForwardEntryStatus::Available));
     let span = |protocol, ports| {
         Step::MarkForeign(PortSpan { allocation_id: AllocationId::new("eip-1"), protocol, ports })
     };
     assert_eq!(scene.next(), span(Some(Protocol::Tcp), 301..=301));
-    let any = shown("somebody", "Any", "Any", FORMER, ForwardEntryStatus::Available);
+    let any = shown("foreign", "Any", "Any", FORMER, ForwardEntryStatus::Available);
     scene.cloud.entries = vec![ForwardEntry { ip_protocol: "any".to_owned(), ..any }];
     assert_eq!(scene.next(), span(None, 0..=u16::MAX));
 }
@@ -294,7 +294,7 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     let mut scene = two_entries();
     let first = shown(&OWNER.entry_name(LEASE, 1), "300", "80", POD, ForwardEntryStatus::Available);
     scene.cloud.entries =
-        vec![first.clone(), shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available)];
+        vec![first.clone(), shown("foreign", "5", "5", FORMER, ForwardEntryStatus::Available)];
     scene.cloud.gateway.full_at = Some(3);
     created(scene.next());
     scene.cloud.gateway.full_at = Some(2);
@@ -412,7 +412,7 @@ fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     let mut scene = Scene::new(1);
     scene.lease.generation = 2;
     scene.stands(1, FORMER, ForwardEntryStatus::Available);
-    scene.cloud.entries.push(shown("somebody", "900", "80", POD, ForwardEntryStatus::Available));
+    scene.cloud.entries.push(shown("foreign", "900", "80", POD, ForwardEntryStatus::Available));
     assert!(
         matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere),
         "{:?}",
@@ -423,7 +423,7 @@ fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     assert_eq!(
         scene.next(),
         deletes(&scene.cloud.entries[1]),
-        "a leftover of a lease nobody knows"
+        "a leftover of a lease that the store does not know"
     );
     scene.cloud.known_leases.insert(other);
     assert!(
@@ -431,7 +431,7 @@ fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     );
 }
 
-/// As `Scene::new(1)` with a second port, 90 behind 310, that has an entry of its own.
+/// The scene of `Scene::new(1)` with a second port, 90 behind 310, that has an entry of its own.
 fn two_entries() -> Scene {
     let mut scene = Scene::new(1);
     let second = ExposedPort { port: 90, protocol: Protocol::Tcp };
@@ -452,7 +452,7 @@ fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
         asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(),
         ["eip-1/tcp/300", "eip-1/tcp/310"]
     );
-    // Where there is room for one of them, there is no room.
+    // Room for one of two entries counts as no room.
     scene.cloud.gateway.full_at = Some(1);
     assert_eq!(scene.next(), Step::Spill);
 
@@ -464,7 +464,7 @@ fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
     scene.cloud.entries = vec![
         entry(("300", "80"), ForwardEntryStatus::Available),
         entry(("310", "90"), ForwardEntryStatus::Pending),
-        shown("somebody", "5", "5", FORMER, ForwardEntryStatus::Available),
+        shown("foreign", "5", "5", FORMER, ForwardEntryStatus::Available),
     ];
     assert_eq!(
         scene.next(),

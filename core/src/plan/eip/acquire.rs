@@ -1,4 +1,4 @@
-//! Where a lease's EIP comes from: bought, bought back, named by the pod, taken from a pool.
+//! Sources of a lease's EIP: allocated, reclaimed, named by the pod, or from a pool.
 
 use crate::change::Change;
 use crate::condition::Reason;
@@ -13,7 +13,7 @@ use crate::request::{EipRequest, EipSource, EipSpec, Keep};
 use crate::retry::Patience;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// No EIP yet.
+/// Gets an EIP for a lease that has none.
 pub(super) fn obtain(s: &Situation<'_>, pod: &PodHere, request: &EipRequest) -> Step {
     match &request.source {
         EipSource::Allocate(spec) => buy(s, spec),
@@ -22,8 +22,8 @@ pub(super) fn obtain(s: &Situation<'_>, pod: &PodHere, request: &EipRequest) -> 
     }
 }
 
-/// The one that waits unused if there is one, the one a former pod of the name had if the cloud
-/// gives it back, else a new one; with tags that find it again when the answer is lost.
+/// Uses a reusable prepaid EIP if there is one, reclaims the former address if the cloud still has
+/// it, or else allocates a new EIP, whose tags find it again when the answer is lost.
 fn buy(s: &Situation<'_>, spec: &EipSpec) -> Step {
     if let Some(lease) = s.sources.spare {
         return Step::TakeSpare(lease);
@@ -42,12 +42,13 @@ fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
             Reason::EipNotFound,
             Patience::Event,
             format!(
-                "EIP {id} does not exist in this region or is not visible to this account; check k8s.aliyun.com/pod-eip-instanceid"
+                "EIP {id} does not exist in this region or is not visible to this account; check \
+                 the pod's annotation k8s.aliyun.com/pod-eip-instanceid"
             ),
         );
     };
     let Some(holder) = &s.sources.holder else {
-        let message = "the EIP was taken for another pod this very moment".to_owned();
+        let message = "another pod claimed the EIP concurrently; retrying".to_owned();
         return Step::TakeEip(
             vec![(id.clone(), eip.ip_address)],
             Wait { reason: Reason::EipHeld, message, patience: Patience::Poll },
@@ -55,17 +56,17 @@ fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
     };
     let held = |then: &str| format!("the EIP is held by pod {}{then}", holder.pod);
     match holder.standing {
-        // Not before it can be bound here: the older pod serves until then.
+        // Not before the EIP can be bound here: the older pod is reachable through it until then.
         Standing::Older if s.sources.takeover && pod.ip.is_some() => Step::TakeOver(id.clone()),
         Standing::Older if s.sources.takeover => Step::wait(
             Reason::EipHeld,
             Patience::Event,
-            held("; it is taken over once this pod has an IP"),
+            held("; it passes to this pod once this pod has an IP"),
         ),
         Standing::Older | Standing::Younger => Step::wait(
             Reason::EipHeld,
             Patience::Event,
-            held("; it is bound here once that pod is gone"),
+            held("; it is bound to this pod once that pod is gone"),
         ),
         Standing::Leaving => {
             Step::wait(Reason::EipHeld, Patience::Poll, held(", which is giving it up"))
@@ -73,9 +74,10 @@ fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
     }
 }
 
-/// Any EIP of the pool that is free, in an order of the lease's own, so that pods that start
-/// together rarely reach for the same one.
+/// Adopts a free EIP of the pool. Each lease tries them in an order of its own, so that pods that
+/// start together rarely try the same one first.
 fn pooled(s: &Situation<'_>, pool: &str) -> Step {
+    // An EIP with a lease's tag was allocated by Waygate: not the pool's, even with the pool's tag.
     let free = |eip: &&Eip| eip.status == EipStatus::Available && !eip.tags.contains_key(TAG_LEASE);
     let mut free: Vec<_> = s
         .cloud
@@ -87,11 +89,12 @@ fn pooled(s: &Situation<'_>, pool: &str) -> Step {
     let message = match s.cloud.pool.len() {
         0 => {
             format!(
-                "no EIP carries the tag waygate.dev/eip-pool: {pool}; tag some in the console, or check the pod's waygate.dev/eip-pool"
+                "no EIP carries the tag waygate.dev/eip-pool: {pool}; tag EIPs in the console, or \
+                 check the pod's annotation waygate.dev/eip-pool"
             )
         }
         all => format!(
-            "all {all} EIPs of pool {pool} are in use; tag more, or wait until others are freed"
+            "all {all} EIPs of pool {pool} are in use; tag more EIPs, or wait until one is freed"
         ),
     };
     let exhausted = Wait { reason: Reason::EipPoolExhausted, message, patience: Patience::Event };
@@ -103,13 +106,13 @@ fn pooled(s: &Situation<'_>, pool: &str) -> Step {
         (s.lease.id.0, id.as_str()).hash(&mut hasher);
         hasher.finish()
     });
-    // What the cloud shows free may be a pod's that waits for something else before it is bound.
+    // An EIP that the cloud shows as free may belong to a lease that has not bound it yet.
     Step::TakeEip(free, exhausted)
 }
 
-/// The EIP does not show. An empty list is what wrong credentials give, too, so nothing is done on
-/// one: only one of ours that nobody asked to keep is asked back after three in a row, which proves
-/// by a 404 that it is gone, and replaced then.
+/// Handles an EIP that a read does not show. Wrong credentials give an empty list, too, so one read
+/// decides nothing. Only a managed EIP without retention is released after three missed reads in a
+/// row: the cloud's 404 proves that it is gone, and the lease gets a new one.
 pub(super) fn lost(s: &Situation<'_>, leased: &LeasedEip, why: String) -> Step {
     const ENOUGH: i32 = 2;
     let allocation_id = leased.allocation_id.clone();

@@ -1,7 +1,8 @@
-//! An EIP of the pod's own: obtain, point, bind, prove; and back.
+//! Dedicated EIPs: get an EIP, set the target, bind, prove; and the same backwards.
 //!
 //! ```text
-//! acquire ─▶ settings ─▶ aim ─▶ resource ─▶ bind ─▶ publish        release: unbind ─▶ give back
+//! acquire ─▶ settings ─▶ target ─▶ custom resource ─▶ bind ─▶ publish
+//! unbind ─▶ clear target ─▶ release
 //! ```
 
 mod acquire;
@@ -32,7 +33,8 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         return step;
     }
     let Some(leased) = &s.lease.eip else { return acquire::obtain(s, pod, request) };
-    // Off a former address before anything that may be refused: it may be another pod's by now.
+    // Off a former address before any change that may be refused: the address may be another pod's
+    // by now.
     if s.lease
         .target
         .as_ref()
@@ -42,8 +44,11 @@ pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
         return step;
     }
     let Seen::There(eip) = &s.cloud.eip else {
-        let why =
-            format!("EIP {} ({}) does not exist any more", leased.allocation_id, leased.ip_address);
+        let why = format!(
+            "the cloud does not show EIP {} ({}); check that it exists, and that the worker's \
+             credentials are those of its account",
+            leased.allocation_id, leased.ip_address
+        );
         return doubt(s, pod, why.clone()).unwrap_or_else(|| acquire::lost(s, leased, why));
     };
     if s.lease.phase != Phase::Held
@@ -84,8 +89,8 @@ fn bind(
 ) -> Step {
     let bound = eip.bound_to(&target.eni_id, target.private_ip, target.primary);
     if eip.status == EipStatus::InUse && bound {
-        // The address first: what may be refused for good must not keep it from the pod, nor from
-        // being watched.
+        // Publishing first: a setting that the cloud refuses for good must neither keep the address
+        // from the pod nor stop its supervision.
         return match publish(s, pod, publication::publication(s, request, leased, eip, target)) {
             rest @ Step::Wait(_) => settings::package(s, request, eip)
                 .or_else(|| settings::modify(request, eip))
@@ -94,7 +99,7 @@ fn bind(
         };
     }
     let shown = format!(
-        "EIP {} is {:?} and not bound to pod IP {}",
+        "EIP {} is {:?} in the cloud and not bound to pod IP {}",
         eip.ip_address, eip.status, target.private_ip
     );
     if let Some(step) = doubt(s, pod, shown) {
@@ -111,7 +116,7 @@ fn bind(
         },
         EipStatus::InUse => {
             let message = format!(
-                "EIP {} ({}) is bound to {}; unbind it there",
+                "EIP {} ({}) is bound to {}; unbind it there, and it is bound to this pod",
                 eip.allocation_id,
                 eip.ip_address,
                 release::bound_to(eip)
@@ -123,7 +128,7 @@ fn bind(
         | EipStatus::Releasing
         | EipStatus::Other => {
             let message = format!(
-                "EIP {} is {:?}; it is being bound to pod IP {}",
+                "EIP {} is {:?} in the cloud; it will be bound to pod IP {}",
                 eip.ip_address, eip.status, target.private_ip
             );
             Step::wait(Reason::EipChanging, Patience::Poll, message)

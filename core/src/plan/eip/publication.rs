@@ -1,4 +1,4 @@
-//! What a PodEIP, the pod's annotation and its condition say of an EIP.
+//! Content of a PodEIP, of the pod's annotation and of its condition for an EIP.
 
 use super::settings;
 use crate::condition::Reason;
@@ -9,7 +9,7 @@ use crate::plan::step::{Content, Publication};
 use crate::request::{EipRequest, EipSource, ReleaseStrategy};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 
-/// The whole of what is published once the EIP is bound to the pod's IP.
+/// Builds the publication of an EIP that is bound to the pod's IP.
 pub(super) fn publication(
     s: &Situation<'_>,
     request: &EipRequest,
@@ -47,7 +47,7 @@ pub(super) fn publication(
     }
 }
 
-/// The custom resource of the lease; its status is none until the EIP works.
+/// Builds the lease's custom resource; without a status until the EIP works.
 pub(in crate::plan) fn content(
     s: &Situation<'_>,
     request: &EipRequest,

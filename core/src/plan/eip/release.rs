@@ -1,4 +1,4 @@
-//! How an EIP leaves a pod: unbound, and given back where it is ours to give.
+//! Release of an EIP: unbound from the pod, and given back to the cloud if it is managed.
 
 use crate::change::Change;
 use crate::condition::Reason;
@@ -11,13 +11,13 @@ use crate::plan::step::{Step, Withdrawal};
 use crate::request::{EipRequest, EipSource, Request};
 use crate::retry::Patience;
 
-/// Frees the pod's address from the EIP; none once it is free.
+/// Unbinds the EIP from the target and clears the target; none once there is no target.
 pub(in crate::plan) fn detach(s: &Situation<'_>) -> Option<Step> {
     let target = s.lease.target.as_ref()?;
     match &s.cloud.eip {
         Seen::There(eip) => Some(unbind(eip, target).unwrap_or(Step::ClearTarget)),
-        // It does not show: the unbinding's own answer tells. What is kept must not be released on
-        // an empty list.
+        // The EIP does not show: the answer to an unbinding decides. A retained EIP must not be
+        // forgotten because of an empty list.
         Seen::Absent | Seen::NotRead => Some(match &s.lease.eip {
             Some(leased) => unassociate(&leased.allocation_id, target),
             None => Step::ClearTarget,
@@ -36,14 +36,14 @@ fn unassociate(allocation_id: &AllocationId, target: &Target) -> Step {
     }
 }
 
-/// What is left to take back; none when nothing is.
+/// Takes back binding, target and EIP, in this order; none once nothing is left.
 pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
     let Some(leased) = &s.lease.eip else {
         return s.lease.target.is_some().then_some(Step::ClearTarget);
     };
     let allocation_id = leased.allocation_id.clone();
     let Seen::There(eip) = &s.cloud.eip else {
-        // An empty list is what wrong credentials give, too: only a 404 to a change is proof.
+        // Wrong credentials give an empty list, too: only a 404 to a change is proof.
         let change = match (&s.lease.target, leased.ours) {
             (_, true) => Change::ReleaseEipAddress { allocation_id },
             (Some(t), false) => Change::UnassociateEipAddress {
@@ -61,11 +61,12 @@ pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
     if leased.ours { Some(release(s, eip)) } else { Some(Step::ForgetEip) }
 }
 
-/// A younger pod has taken the given EIP over: it is given up, whatever this pod's own state, and
-/// never asked for again.
+/// Gives the EIP up to the younger pod that has preempted this one, in any state of this pod, and
+/// never asks for it again.
 pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> Step {
     let why = format!(
-        "the pod's EIP was taken over by pod {winner}, which names it, too, and is younger; it does not come back to this pod"
+        "pod {winner}, which is younger and names the same EIP, has taken it over for good; \
+         delete this pod, or let it name another EIP"
     );
     if shows_address(s, pod) {
         return Step::Withdraw(Withdrawal {
@@ -87,8 +88,8 @@ pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> S
     }
 }
 
-/// Takes a given EIP from an interface that is not of our leases, where the configuration allows
-/// it: once, before the lease has pointed anywhere. Whoever takes it back is left in peace.
+/// Unbinds a given EIP from a foreign interface, where the configuration allows it: only once,
+/// before the lease has had a target. An EIP that is bound back there afterwards stays there.
 pub(super) fn from_stranger(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
     let (EipSource::Given(_), true, 0) = (&request.source, s.sources.takeover, s.lease.generation)
     else {
@@ -106,7 +107,7 @@ pub(super) fn from_stranger(s: &Situation<'_>, request: &EipRequest, eip: &Eip) 
     Some(Step::Change { resource: eip.allocation_id.to_string(), change })
 }
 
-/// The step that frees `target` from the EIP; none once it is free.
+/// Unbinds the EIP from `target`; none once it is not bound there.
 pub(super) fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
     match eip.status {
         EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => {
@@ -117,19 +118,20 @@ pub(super) fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
             Patience::Poll,
             format!("EIP {} is {:?}", eip.ip_address, eip.status),
         )),
-        // Bound elsewhere by somebody else's hand: not from us any more.
+        // A binding elsewhere is foreign: unbinding is not Waygate's any more.
         EipStatus::InUse | EipStatus::Available | EipStatus::Releasing => None,
     }
 }
 
-/// Gives our unbound EIP back. The proof is the 404 to the release after the one that worked.
+/// Gives a managed, unbound EIP back. The proof is the 404 to the release that follows the accepted
+/// one.
 fn release(s: &Situation<'_>, eip: &Eip) -> Step {
     let allocation_id = eip.allocation_id.clone();
     let resource = allocation_id.to_string();
     match (eip.status, &eip.bandwidth_package, &s.lease.request) {
         (EipStatus::InUse, ..) => {
             let message = format!(
-                "EIP {} ({}) was bound to {} by somebody else; unbind it there, and it is released",
+                "EIP {} ({}) is bound to {}, not by Waygate; unbind it there, and it is released",
                 eip.allocation_id,
                 eip.ip_address,
                 bound_to(eip)
@@ -147,12 +149,13 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
             Patience::Poll,
             format!("EIP {} is {:?}", eip.ip_address, eip.status),
         ),
-        // Once it has expired the cloud takes it back by itself; asking says whether it has.
+        // After the expiry the cloud takes the EIP back by itself; a release finds out if it has.
         (EipStatus::Available, _, _)
             if eip.charge_type == "PrePaid" && eip.expires_at.is_none_or(|end| end > s.now) =>
         {
             let message = format!(
-                "EIP {} ({}) is PrePaid and stays until it expires; the next pod of the namespace that asks for one just like it gets it",
+                "EIP {} ({}) is PrePaid and stays until it expires; the namespace's next pod that \
+                 asks for a PrePaid EIP with the same settings gets it",
                 eip.allocation_id, eip.ip_address
             );
             Step::wait(Reason::PrePaid, Patience::Idle, message)
@@ -174,9 +177,9 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
     }
 }
 
-/// Who has the EIP, for people.
+/// Describes what the EIP is bound to, for people.
 pub(super) fn bound_to(eip: &Eip) -> String {
-    let Some(binding) = &eip.binding else { return "something the cloud does not name".to_owned() };
+    let Some(binding) = &eip.binding else { return "an unnamed resource".to_owned() };
     match binding.private_ip {
         Some(ip) => format!("{} {} ({ip})", binding.instance_type, binding.instance_id),
         None => format!("{} {}", binding.instance_type, binding.instance_id),

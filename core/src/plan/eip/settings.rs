@@ -1,5 +1,5 @@
-//! What an EIP of ours is like, as against what its pod asks for: brought there where the cloud
-//! allows it, said where it does not.
+//! Settings of a managed EIP compared with the pod's request: adjusted where the cloud allows a
+//! change, reported where it does not.
 
 use crate::change::Change;
 use crate::facts::{Eip, EipStatus};
@@ -7,8 +7,8 @@ use crate::plan::situation::{Object, ResourceFact, Seen, Situation};
 use crate::plan::step::Step;
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType};
 
-/// Into the shared bandwidth package asked for, and out of the one asked for before. One that a
-/// person chose stays. A PrePaid EIP joins none.
+/// Joins the requested shared bandwidth package, and leaves the one requested before. A package
+/// that a person chose stays. A PrePaid EIP joins none.
 pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
     let spec = spec(request).filter(|_| !is_prepaid(eip))?;
     let allocation_id = eip.allocation_id.clone();
@@ -27,8 +27,8 @@ pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Opt
     Some(Step::Change { resource: eip.allocation_id.to_string(), change })
 }
 
-/// The package that the custom resource names: the one asked for; until it is left, the one asked
-/// for before. So it is known as ours to leave.
+/// Package to record on the custom resource: the requested one, but the previously requested one
+/// until the EIP has left it, which marks that package as Waygate's to leave.
 pub(super) fn named_package(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
     let asked = spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
     let Seen::There(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else { return asked };
@@ -46,8 +46,9 @@ fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
     }
 }
 
-/// What ModifyEipAddressAttribute can change. In a shared bandwidth package the package's bandwidth
-/// shows; a PrePaid EIP takes no name, and its bandwidth is part of what was paid.
+/// Changes what ModifyEipAddressAttribute can change. In a shared bandwidth package the EIP shows
+/// the package's bandwidth; a PrePaid EIP takes no name, and its bandwidth is part of the price
+/// paid.
 pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let spec = spec(request)?;
     let postpaid = !is_prepaid(eip);
@@ -57,6 +58,7 @@ pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let name = spec.name.clone().filter(|name| *name != eip.name && postpaid);
     let description =
         spec.description.clone().filter(|description| *description != eip.description);
+    // An EIP that is being bound, unbound or released takes no change.
     let settled = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
     let differs = bandwidth.is_some() || name.is_some() || description.is_some();
     let allocation_id = eip.allocation_id.clone();
@@ -70,7 +72,7 @@ fn is_prepaid(eip: &Eip) -> bool {
     eip.charge_type == InstanceChargeType::PrePaid.as_str()
 }
 
-/// What an EIP of ours should be like; one that people bought stays as it is.
+/// Settings that a managed EIP should have; none for an EIP that people allocated.
 fn spec(request: &EipRequest) -> Option<&EipSpec> {
     match &request.source {
         EipSource::Allocate(spec) => Some(spec),
@@ -78,13 +80,13 @@ fn spec(request: &EipRequest) -> Option<&EipSpec> {
     }
 }
 
-/// What was asked for after the EIP was bought and only another EIP could be, for the end of the
-/// condition's message; empty when nothing was.
+/// Lists requested settings that only another EIP could have, for the end of the condition's
+/// message; empty if there are none.
 pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
     let Some(spec) = spec(request) else { return String::new() };
     let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
     let prepaid = is_prepaid(eip);
-    // A shared bandwidth package bills in its own way.
+    // A shared bandwidth package has its own billing.
     let alone = eip.bandwidth_package.is_none();
     let settings = [
         ("eip-isp", bought(&eip.isp), spec.isp.clone()),

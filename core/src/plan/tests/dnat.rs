@@ -1,4 +1,4 @@
-//! Ports on their way to a pod, and what may stand in the way.
+//! Forward entries of a pod through the whole plan, and the obstacles in their way.
 
 use super::{
     FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits,
@@ -22,7 +22,7 @@ pub(super) fn asks(ports: &[u16]) -> Request {
     Request::Dnat(DnatRequest { ports, fixed: false, same_port: false })
 }
 
-/// The external port of a pod's port; far enough apart that no two ports share an entry.
+/// External port of a pod's port; far enough apart that no two ports share an entry.
 fn outside(port: u16) -> u16 {
     30_000 + 10 * port
 }
@@ -41,7 +41,7 @@ fn leased(port: u16) -> LeasedPort {
     }
 }
 
-/// The entry of a lease's port.
+/// Entry of a lease's port, with a target generation and internal IP.
 pub(super) fn entry(lease: LeaseId, generation: i32, port: u16, to: Ipv4Addr) -> ForwardEntry {
     ForwardEntry {
         entry_id: ForwardEntryId::new(format!("fwd-{port}")),
@@ -56,7 +56,7 @@ pub(super) fn entry(lease: LeaseId, generation: i32, port: u16, to: Ipv4Addr) ->
     }
 }
 
-/// A pod whose ports all forward; its custom resource is written.
+/// A pod whose ports all forward, with its custom resource written.
 pub(super) fn forwarding(ports: &[u16]) -> Scene {
     let mut scene = Scene::new(asks(ports));
     scene.lease.ports = ports.iter().map(|port| leased(*port)).collect();
@@ -68,7 +68,7 @@ pub(super) fn forwarding(ports: &[u16]) -> Scene {
     scene
 }
 
-/// What the first port's entry should be.
+/// Desired entry of the first port.
 pub(super) fn forward(scene: &Scene) -> Forward {
     let missing = scene.with(|s| s.cloud.entries.clear());
     let Step::Queue { mut asks, .. } = missing.next() else { panic!("{:?}", missing.next()) };
@@ -222,14 +222,14 @@ fn a_reused_pod_ip_is_not_misrouted_by_a_stale_entry() {
     assert_eq!(
         waits(&known.next()),
         Some(Reason::PortForwardedElsewhere),
-        "its own lease's claimant deletes it"
+        "the claim holder of its own lease deletes it"
     );
-    assert_eq!(action(&stale(OTHER, None).next()), Some("DeleteForwardEntry"), "nobody else will");
-    assert_eq!(action(&stale(LEASE, None).next()), Some("DeleteForwardEntry"), "our own");
+    assert_eq!(action(&stale(OTHER, None).next()), Some("DeleteForwardEntry"), "no other will");
+    assert_eq!(action(&stale(LEASE, None).next()), Some("DeleteForwardEntry"), "leftover");
     assert_eq!(
         waits(&stale(OTHER, Some("theirs")).next()),
         Some(Reason::PortForwardedElsewhere),
-        "it is not ours to delete"
+        "a foreign entry is not deleted"
     );
 }
 
@@ -245,7 +245,7 @@ fn a_pod_that_moved_is_told_first_and_its_entries_follow() {
         s.cloud.eni = Seen::There(eni());
     });
     assert_eq!(told.next(), Step::SetTarget(target(FORMER_IP)));
-    // Where entries may not be modified, they go before the target does.
+    // Without the right to modify entries, the lease deletes them before it clears the target.
     let denied = told.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&denied.next()), Some("DeleteForwardEntry"));
     let gone = denied.with(|s| {

@@ -1,4 +1,4 @@
-//! An EIP's way to its pod, and what keeps it from being published.
+//! Dedicated EIPs on the way to their pod, and the obstacles to their publication.
 
 use super::{
     FORMER_IP, POD_IP, PUBLIC_IP, Scene, action, auto, bound, eip, eni, given, in_use, target,
@@ -98,8 +98,8 @@ fn ready_is_not_written_though_a_bind_failed() {
         let step = bound(auto(), shown.clone()).next();
         assert!(!matches!(step, Step::Publish(_)), "{shown:?}: {step:?}");
     }
-    // The API leaves out the address of an interface's primary one: that is ours only if ours is
-    // the primary one.
+    // For an interface's primary address the API shows no address: the binding is the lease's only
+    // if its target is the primary address.
     let unsaid = Eip {
         binding: in_use(auto()).cloud_eip().binding.map(|b| EipBinding { private_ip: None, ..b }),
         ..eip(EipStatus::InUse, None)
@@ -134,7 +134,7 @@ fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
     }
     let withdrawn = bound(auto(), eip(EipStatus::Available, None)).with(|s| s.lease.doubts = 0);
     assert_eq!(action(&withdrawn.next()), Some("AssociateEipAddress"));
-    // It shows again: what stands is confirmed, and the doubt is over.
+    // The EIP shows again: the publication is confirmed, and the missed read forgotten.
     assert!(matches!(published.with(|s| s.lease.doubts = 1).next(), Step::Publish(_)));
 }
 
@@ -268,7 +268,8 @@ fn a_pod_that_moved_is_off_its_former_address_before_anything_that_may_be_refuse
     assert_eq!(action(&moved.next()), Some("UnassociateEipAddress"));
     let unbound = moved.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
-    // One that does not show may be bound there all the same: the answer tells.
+    // An EIP that a read does not show may be bound all the same: the answer to the unbinding
+    // decides.
     assert_eq!(
         action(&moved.with(|s| s.cloud.eip = Seen::Absent).next()),
         Some("UnassociateEipAddress")

@@ -1,5 +1,5 @@
-//! The order of an end: withdrawn before it is unbound, unbound before it is released, released
-//! before the custom resource goes.
+//! Order of a release: withdrawn before unbound, unbound before released, released before the
+//! custom resource is removed.
 
 use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::condition::Reason;
@@ -17,7 +17,7 @@ fn ending(scene: &Scene) -> Scene {
     })
 }
 
-/// The same after what was published was withdrawn.
+/// The same scene after the withdrawal of the published address.
 fn withdrawn(published: &Scene, unpublished: &Scene) -> Scene {
     assert!(
         matches!(ending(published).next(), Step::Withdraw(_)),
@@ -159,7 +159,7 @@ fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_it
     };
     assert_eq!((withdrawal.status, withdrawal.reason), (true, Reason::NotRequested));
 
-    // Its next lease has published; this one, which never got that far, must not take that back.
+    // The pod's next lease has published; the old one, which never did, must not withdraw that.
     let replaced = Scene::new(auto()).with(|s| {
         s.lease.phase = Phase::Ending;
         s.pod().asks = Asks::For(Box::new(given()));

@@ -1,5 +1,4 @@
-//! What other controllers were seen to do wrong, where it is a decision; `docs/faults.md` has all
-//! of it.
+//! Decisions that other controllers were seen to get wrong; `docs/faults.md` lists all faults.
 
 use super::dnat::{self, entry, forwarding};
 use super::{LEASE, NOW, OWNER, POD_IP, Scene, action, auto, bound, eip, in_use};
@@ -12,7 +11,7 @@ use crate::plan::{Asks, PodFact, ResourceFact, Seen, Step, Successor};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use jiff::SignedDuration;
 
-/// Every way in which the custom resource does not stand yet.
+/// Every way in which the custom resource is missing or out of date.
 fn without_resource(scene: &Scene) -> Vec<Scene> {
     let another = ResourceFact::Another { what: "theirs".to_owned() };
     vec![
@@ -72,7 +71,7 @@ fn no_timeout_marks_a_pod_ready_too_early() {
     }
 }
 
-/// The name stands for another UID: the next pod of the same StatefulSet.
+/// A pod with another UID has the name: the next pod of the same StatefulSet.
 fn replaced(scene: &Scene, request: &Request) -> Scene {
     let controller = Some("StatefulSet/db".to_owned());
     scene.with(|s| {
@@ -83,7 +82,7 @@ fn replaced(scene: &Scene, request: &Request) -> Scene {
     })
 }
 
-/// Nothing points anywhere any more: it is kept, and becomes the successor's.
+/// An unbound EIP is retained and passes to the successor.
 fn kept_and_passed_on(unbound: &Scene, seconds: Option<u64>) {
     assert_eq!(unbound.next(), Step::ClearTarget);
     let kept = unbound.with(|s| s.lease.target = None);
@@ -130,7 +129,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
         "its entries are pointed at the next pod as they stand: {:?}",
         parted.next()
     );
-    // Where the cloud's rights do not allow that, the ports are kept all the same.
+    // Without the right to modify entries the ports are retained all the same.
     let withdrawn = withdrawn.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&withdrawn.next()), Some("DeleteForwardEntry"));
     let deleted = withdrawn.with(|s| {

@@ -1,5 +1,4 @@
-//! A pod that another controller serves: its custom resource is not Waygate's, nor is what the pod
-//! was told.
+//! Pods that another controller serves: custom resource, condition and annotation are foreign.
 
 use super::served::{PHASES, fates, leases};
 use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, dnat, eni, in_use, told};
@@ -13,8 +12,8 @@ use crate::request::EipSpec;
 use crate::retry::Patience;
 use uuid::Uuid;
 
-/// The same beside another controller's custom resource, its pod having been told by that one, or
-/// not yet.
+/// The same scene beside a foreign custom resource, before and after the other controller has
+/// published on the pod.
 fn beside_another(scene: &Scene) -> [Scene; 2] {
     let untold = scene
         .with(|s| s.resource = ResourceFact::Foreign { what: "another controller's".to_owned() });
@@ -60,7 +59,7 @@ fn gives(change: &Change) -> bool {
     )
 }
 
-/// Whether a step makes, takes or points anything, or tells the pod of it.
+/// True if a step gives, takes or points anything, or writes to the pod.
 fn touches(step: &Step, scene: &Scene) -> bool {
     let sends = |id: &Uuid| {
         scene.operations.iter().any(|operation| operation.id == *id && gives(&operation.change))

@@ -1,5 +1,4 @@
-//! What outlives its pod: unbound, kept, taken over by its successor, and ended by time or by a
-//! person.
+//! Retention: unbound, retained, transferred to a successor, and ended by time or by a person.
 
 use super::{NOW, Scene, action, eip, in_use, resource, waits};
 use crate::condition::Reason;
@@ -21,7 +20,7 @@ fn five_minutes() -> Request {
     kept_for(ReleaseStrategy::Ttl { seconds: 300, text: "5m".to_owned() })
 }
 
-/// Kept, bound to nothing, its custom resource as it was.
+/// A retained EIP: unbound, with its custom resource as before.
 fn kept() -> Scene {
     in_use(five_minutes()).with(|s| {
         (s.lease.phase, s.lease.target, s.pod) = (Phase::Kept, None, PodFact::Gone);
@@ -124,7 +123,7 @@ fn a_kept_eip_goes_when_a_person_deletes_its_resource_and_not_when_an_uninstalla
     };
     assert_eq!(removed(Removal::Asked).next(), Step::ReleaseKept);
     assert_eq!(waits(&removed(Removal::Swept).next()), Some(Reason::ReleaseHeld));
-    // While its pod lives, a deleted custom resource ends nothing.
+    // A deleted custom resource ends nothing while the pod lives.
     let live = in_use(five_minutes()).published().with(|s| {
         let ResourceFact::Mine(object, _) = s.resource.clone() else { panic!("{:?}", s.resource) };
         s.resource = ResourceFact::Mine(object, Removal::Asked);
@@ -157,7 +156,7 @@ fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
     );
 }
 
-/// A stateful pod's fixed ports, forwarding; the pod is gone, and what was published is withdrawn.
+/// A stateful pod's fixed ports, forwarding; the pod is gone and the address withdrawn.
 fn fixed_and_gone() -> Scene {
     super::dnat::forwarding(&[80]).with(|s| {
         let Request::Dnat(asked) = super::dnat::asks(&[80]) else { panic!("ports are asked for") };
@@ -180,7 +179,7 @@ fn fixed_entries_stand_for_a_successor_that_comes_soon_and_are_deleted_for_one_t
         action(&parted.next_at(NOW + SignedDuration::from_secs(15))),
         Some("DeleteForwardEntry")
     );
-    // Nobody inherits what is not its controller's, or what it did not ask for.
+    // A pod of another controller inherits no entries, nor does a pod that asks for other ports.
     let stranger = successor(Some("StatefulSet/other"), parted.lease.request.clone());
     assert_eq!(waits(&parted.with(|s| s.successor = Some(stranger)).next()), Some(Reason::Kept));
     let other = successor(None, super::dnat::asks(&[81]));
@@ -230,11 +229,11 @@ fn what_never_had_a_custom_resource_is_not_kept() {
     assert_eq!(
         scene.next(),
         Step::End(EndReason::PodGone),
-        "nobody was told of it, and nobody could release it"
+        "never published, and without a resource no person could release it"
     );
     let another = scene.with(|s| {
         (s.lease.resource, s.resource) =
-            (true, ResourceFact::Another { what: "somebody's".to_owned() });
+            (true, ResourceFact::Another { what: "another lease's".to_owned() });
     });
     assert_eq!(another.next(), Step::End(EndReason::PodGone), "its own was never written");
 }

@@ -1,5 +1,5 @@
-//! What becomes of a change whose answer was lost: each change, each read, wanted and not, before
-//! its fence and after.
+//! Operations whose answer was lost: each change, each read, wanted and not, before the fence and
+//! after.
 
 use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, Scene, bound, eip, given, in_use, waits};
 use crate::change::{Answer, Change};
@@ -17,13 +17,13 @@ use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(9);
 
-/// What the plan says, in one word.
+/// The plan's decision on the operation.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Done,
     Resend,
     Poll,
-    /// Waits for the fence, then misses twice, then is void.
+    /// Waits for the fence, then counts a read without effect, then is void.
     WaitedOut,
 }
 
@@ -54,7 +54,7 @@ fn judge(scene: &Scene) -> Verdict {
     }
 }
 
-/// Every way in which the effect of a change is not wanted any more.
+/// Every way in which the effect of a change is no longer wanted.
 fn unwanted(scene: &Scene) -> Vec<Scene> {
     vec![
         scene.with(|s| s.pod = PodFact::Gone),
@@ -83,7 +83,7 @@ fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
     for scene in unwanted(&scene) {
         assert_eq!(judge(&scene), Verdict::WaitedOut);
     }
-    // Found is found, wanted or not: it must be given back.
+    // A found EIP settles the operation even when unwanted, since it must be released.
     for scene in unwanted(&found).into_iter().chain([found]) {
         let Step::Settle { outcome: Outcome::Done, answer: Some(answer), .. } = scene.next() else {
             panic!("{:?}", scene.next())
@@ -220,7 +220,7 @@ fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
     let (entry_id, forward) = (scene.cloud.entries[0].entry_id.clone(), dnat::forward(&scene));
     let scene = scene.unresolved(Change::ModifyForwardEntry { entry_id, forward });
     assert_eq!(judge(&scene), Verdict::Done);
-    // Somebody has pointed it elsewhere, and its name tells nothing of that.
+    // A person has pointed the entry elsewhere, which its name does not show.
     for bent in [
         scene.with(|s| s.cloud.entries[0].internal_ip = FORMER_IP),
         scene.with(|s| "81".clone_into(&mut s.cloud.entries[0].internal_port)),
@@ -244,8 +244,8 @@ fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_
     }
 }
 
-/// With the same token the cloud may say no for a day: sent again each time that is heard, it would
-/// never end.
+/// With the same token the cloud may repeat its refusal for a day: sending after each refusal would
+/// not end within that time.
 #[test]
 fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_again() {
     let scene = forwarding(&[80]);

@@ -1,4 +1,4 @@
-//! What becomes of changes that wait in their gateway's queue, and of those on their way.
+//! Changes in their gateway's queue, and changes on their way to the cloud.
 
 use super::dnat::forwarding;
 use super::{FORMER_IP, NOW, Scene, eni, waits};
@@ -10,7 +10,8 @@ use crate::plan::{PodFact, Seen, Step};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-/// A pod whose ports' entries are all asked for and none of them made, each in this state.
+/// A pod whose ports' entries are all asked for and none of them made, each operation in this
+/// state.
 fn asked(ports: &[u16], sending: &[Sending]) -> Scene {
     let scene = forwarding(ports).with(|s| {
         s.cloud.entries.clear();
@@ -37,7 +38,7 @@ const SECOND: Uuid = Uuid::from_u128(2);
 fn what_is_queued_and_still_wanted_waits_for_its_turn() {
     let scene = asked(&[80, 443], &[Sending::Queued, Sending::Queued]);
     assert_eq!(waits(&scene.next()), Some(Reason::WaitingForGateway));
-    // The first one was made meanwhile.
+    // The first entry was made meanwhile.
     let made = forwarding(&[80, 443]).cloud.entries;
     let scene = scene.with(|s| {
         s.operations.remove(0);
@@ -82,7 +83,7 @@ fn what_is_on_its_way_is_waited_for_whatever_has_happened() {
     let scene = asked(&[80], &[Sending::Sent]);
     assert_eq!(waits(&scene.next()), Some(Reason::Unanswered));
     assert_eq!(waits(&scene.with(|s| s.pod = PodFact::Gone).next()), Some(Reason::Unanswered));
-    // Also where its effect shows already: its answer says the same.
+    // Also when the effect shows already: the answer is still awaited.
     let shown = scene.with(|s| s.cloud.entries = forwarding(&[80]).cloud.entries);
     assert_eq!(waits(&shown.next()), Some(Reason::Unanswered));
 }
@@ -111,12 +112,13 @@ fn a_queued_deletion_of_an_entry_that_vanished_stays() {
         s.operations[0].sending = Sending::Queued;
     });
     assert_eq!(waits(&queued.next()), Some(Reason::WaitingForGateway));
-    // A list that lacks it proves nothing; the deletion's own answer will.
+    // A list that lacks the entry proves nothing; the deletion's own answer will.
     assert_eq!(
         waits(&queued.with(|s| s.cloud.entries.clear()).next()),
         Some(Reason::WaitingForGateway)
     );
-    // Nor is it taken back while the plan has something else to do first: taken away is taken away.
+    // The deletion stays queued while the plan has another step to do first: deleting twice does no
+    // harm.
     let gone = queued.with(|s| {
         s.lease.phase = Phase::Wanted;
         s.pod = PodFact::Gone;

@@ -1,5 +1,4 @@
-//! Leases of a kind that is switched off are left alone, whatever has become of them and their
-//! pods.
+//! Leases of a kind that is switched off are left alone, in every state of lease and pod.
 
 use super::{NOW, Scene, auto, bound, dnat, eip, given, in_use, waits};
 use crate::change::Change;
@@ -14,7 +13,7 @@ use jiff::SignedDuration;
 pub(super) const PHASES: [Phase; 5] =
     [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
 
-/// Leases of either kind, with all they can have and with nothing.
+/// Leases of either kind, new and with all that they can have.
 pub(super) fn leases() -> Vec<Scene> {
     let ports = dnat::forwarding(&[80, 443]);
     let eips = [in_use(auto()), in_use(given()), bound(auto(), eip(EipStatus::Available, None))];
@@ -23,7 +22,7 @@ pub(super) fn leases() -> Vec<Scene> {
     eips.into_iter().chain(published).chain(new).chain([ports]).collect()
 }
 
-/// What may have become of the pod, the custom resource, the cloud and the lease's changes.
+/// Changes around a lease: of the pod, the custom resource, the cloud and its operations.
 pub(super) fn fates(scene: &Scene) -> Vec<Scene> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
     vec![
@@ -47,7 +46,7 @@ fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_whatever_its_phase() {
     for scene in leases().iter().flat_map(fates) {
         for phase in PHASES {
             let off = scene.with(|s| (s.served, s.lease.phase) = (false, phase));
-            // Idle waits are told to nobody, and look again after minutes.
+            // Idle waits are not reported to the pod, and are looked at again after minutes.
             let left = matches!(
                 off.next(),
                 Step::Wait(Wait { reason: Reason::NotServed, patience: Patience::Idle, .. })

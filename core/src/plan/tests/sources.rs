@@ -1,4 +1,4 @@
-//! Where an EIP comes from, and to whom it passes.
+//! Sources of an EIP, and its passage from pod to pod.
 
 use super::{NOW, PUBLIC_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::change::Change;
@@ -36,7 +36,7 @@ fn pooled(number: u8, status: EipStatus) -> Eip {
     Eip { allocation_id, ip_address: Ipv4Addr::new(203, 0, 113, number), ..eip(status, None) }
 }
 
-/// A pod that names an EIP which another has.
+/// A pod that names an EIP which another lease has.
 fn held(standing: Standing) -> Scene {
     Scene::new(given()).with(|s| {
         s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(Ipv4Addr::new(10, 0, 0, 99))));
@@ -47,7 +47,7 @@ fn held(standing: Standing) -> Scene {
 #[test]
 fn a_pool_gives_what_is_available_and_not_bought_for_a_lease() {
     let mut ours = pooled(3, EipStatus::Available);
-    ours.tags.insert(TAG_LEASE.to_owned(), "somebody".to_owned());
+    ours.tags.insert(TAG_LEASE.to_owned(), "another lease".to_owned());
     let scene = Scene::new(of_pool()).with(|s| {
         s.cloud.pool = vec![
             pooled(1, EipStatus::InUse),
@@ -188,11 +188,11 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
         panic!("{:?}", allowed.next())
     };
     assert_eq!(eni_id, EniId::new("eni-9"));
-    // Somebody took it back after it was ours: no fight.
+    // An EIP that a person bound back after this lease had it is not fought over.
     let again = allowed
         .with(|s| (s.lease.generation, s.lease.target) = (1, Some(super::target(super::POD_IP))));
     assert_eq!(waits(&again.next()), Some(Reason::EipBoundElsewhere));
-    // What serves a gateway or a load balancer is nobody's to take.
+    // An EIP that serves a gateway or a load balancer is never taken.
     let on_gateway = allowed.with(|s| {
         let binding =
             EipBinding { instance_type: "Nat".to_owned(), ..stranger.binding.clone().unwrap() };
@@ -247,7 +247,7 @@ fn a_prepaid_eip_that_waits_unused_is_taken_before_another_is_bought() {
     );
 }
 
-/// An EIP of ours that works, for a pod that asks for this.
+/// A managed EIP that works, for a pod with this request.
 fn asking(spec: EipSpec, shown: Eip) -> Scene {
     bound(
         Request::Eip(EipRequest {

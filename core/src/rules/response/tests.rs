@@ -1,4 +1,4 @@
-//! Every class of failure against every change: what is recorded, by either process that asks.
+//! Records of every class of failure of every change, by claim holder and by gateway sender.
 
 use super::*;
 use crate::change::Forward;

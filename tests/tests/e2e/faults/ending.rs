@@ -29,7 +29,7 @@ async fn force_delete(stand: &Stand, name: &str) -> Result<()> {
     stand.gone(name, PATIENCE).await
 }
 
-/// What the cloud holds for both pods.
+/// True if the cloud has address and entry of both pods.
 async fn both_stand(stand: &Stand) -> Result<bool> {
     Ok((eips_of_ours(stand).await?.len(), stand.cloud.list("forwardEntries").await?.len())
         == (1, 2))
@@ -107,7 +107,7 @@ async fn the_removal_of_annotations_is_not_ignored() -> Result<()> {
     Ok(())
 }
 
-/// How much news each lease has had; none while one is at work.
+/// Returns the wake counter of each lease; none while a lease is claimed.
 async fn news(stand: &Stand) -> Result<Option<Vec<i64>>> {
     let rows: Vec<(i64, bool)> =
         sqlx::query_as("SELECT wake, owner IS NULL FROM lease ORDER BY kind")

@@ -1,4 +1,4 @@
-//! What somebody takes away in the console: the gate goes False again, and nothing is stuck.
+//! Resources deleted at the cloud's console: the gate goes False again, and no lease is stuck.
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
@@ -16,8 +16,8 @@ use super::KINDS;
 
 const REFUSALS: [&str; 2] = ["InvalidNatGatewayId.NotFound", "InvalidForwardTableId.NotFound"];
 
-/// With the gateway its entries go. What a list of them says then is not documented: an empty list,
-/// or a refusal.
+/// A gateway is deleted with its entries. The documentation does not say how a list of them answers
+/// then: empty, or refused.
 #[tokio::test]
 async fn deletion_is_not_stuck_when_the_gateway_is_gone() -> Result<()> {
     for refusal in [None, Some(REFUSALS[0]), Some(REFUSALS[1])] {
@@ -41,7 +41,7 @@ async fn deletion_is_not_stuck_when_the_gateway_is_gone() -> Result<()> {
     Ok(())
 }
 
-/// Takes an EIP off whatever it is bound to and releases it.
+/// Unbinds an EIP at the console and releases it.
 async fn release_by_hand(stand: &Stand, id: &Value) -> Result<()> {
     stand.cloud.console("unassociate-eip", json!({"allocationId": id})).await?;
     stand.cloud.console("release-eip", json!({"allocationId": id})).await?;

@@ -1,4 +1,4 @@
-//! What pods are told, and when.
+//! Conditions and annotations that Waygate writes onto pods, and when.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Pod, PodReadinessGate};
@@ -62,7 +62,7 @@ async fn one_conditions_update_overwrites_no_other() -> Result<()> {
 #[tokio::test]
 async fn update_conflicts_on_annotations_lose_nobodys_write() -> Result<()> {
     const THEIRS: &str = "example.com/theirs";
-    /// One entry: what is read after its creation is published.
+    /// A single entry, so that the first read after its creation is published.
     const ONE_PORT: (&str, &str) = ("k8s.aliyun.com/pod-dnat-expose-port", "80");
     let stand = Stand::start().await?;
     for kind in &KINDS {
@@ -71,8 +71,8 @@ async fn update_conflicts_on_annotations_lose_nobodys_write() -> Result<()> {
             .create(&annotated(kind.name, &[kind.asks, &[ONE_PORT, (THEIRS, "before")]].concat()))
             .await?;
         held(&stand).await?;
-        // It reads the pod, then the cloud, and is stopped there: what is written meanwhile it does
-        // not know of.
+        // The worker reads the pod, then the cloud, and is stopped there, so it does not know of
+        // the write that follows.
         let proving = hold(&stand, kind.proven_by).await?;
         stand.cloud.release(programming).await?;
         holds(&stand, proving).await?;
@@ -164,7 +164,7 @@ async fn the_finalizer_stands_before_anything_is_programmed() -> Result<()> {
         let pod = stand.pods().get(kind.name).await?;
         assert!(
             condition(&pod, kind.gate) != Some("True") && annotation(&pod, kind.told).is_none(),
-            "it was told before it works"
+            "the address was published before it works"
         );
         stand.cloud.release(fault).await?;
         stand.condition(kind.name, kind.gate, "True", PATIENCE).await?;

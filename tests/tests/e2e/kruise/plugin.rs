@@ -5,9 +5,9 @@
 //! pod made ─▶ its GameServer controller labels it ─▶ every further change of the object: a look at the custom resource at v1beta1
 //!             (the first change: it waits)                 EIP: ready with eipAddress      NATGW: ready with an entry for each port
 //! ```
-//! It is an admission webhook for `pods`, not `pods/status`: a condition wakes nobody. It finds the
-//! resource by the pod's name and compares no UIDs: what it reads is right only if whoever writes
-//! it takes it back in time. A look also notes whether it was right.
+//! OpenKruiseGame is an admission webhook for `pods`, not `pods/status`, so a condition wakes
+//! nothing. The resource is found by the pod's name and no UIDs are compared: a read is right only
+//! if the writer of the resource withdraws the address in time. A look also notes if it was right.
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
@@ -32,29 +32,29 @@ const PORTS: &str = "k8s.aliyun.com/pod-dnat-expose-port";
 /// Which of its plugins a pod's network type names.
 #[derive(Clone, Copy)]
 pub(crate) enum Plugin {
-    /// `AlibabaCloud-EIP`.
+    /// Network type `AlibabaCloud-EIP`.
     Eip,
-    /// `AlibabaCloud-NATGW`.
+    /// Network type `AlibabaCloud-NATGW`.
     NatGw,
 }
 
-/// What it believed of a pod at one look.
+/// A look at a pod: the addresses read, and the decision.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Look {
-    /// The pod.
+    /// UID of the pod.
     pub(crate) uid: String,
-    /// The pod's addresses.
+    /// Private addresses of the pod.
     pub(crate) internal: Vec<String>,
     /// The public ones, in the same order.
     pub(crate) external: Vec<String>,
-    /// It tells the players that they may come.
+    /// True if players are sent to the pod.
     pub(crate) ready: bool,
-    /// Whether what it read led to this very pod. Nothing where it read nothing, or the pod was on
-    /// its way out.
+    /// True if the addresses led to this very pod. None if no address was read, or the pod was
+    /// about to end.
     pub(crate) right: Option<bool>,
 }
 
-/// One that watches a stand's namespace until it is dropped.
+/// A model of OpenKruiseGame that watches a stand's namespace until it is dropped.
 pub(crate) struct Kruise {
     looks: Arc<Mutex<Vec<Look>>>,
     task: JoinHandle<()>,
@@ -126,7 +126,7 @@ impl Eyes {
         }
     }
 
-    /// Its GameServer controller writes the state of the pod's game server onto the pod.
+    /// Writes the game server's state onto the pod, as the GameServer controller does.
     async fn label(&self, pod: &Pod) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels = json!({"metadata": {"uid": pod.uid(), "labels": {"game.kruise.io/gs-state": "Creating"}}});
@@ -192,7 +192,7 @@ impl Eyes {
         Ok((internal.collect(), external.collect(), ready))
     }
 
-    /// Whether players who come to these addresses now meet this pod. Nothing if it is gone.
+    /// True if players who use these addresses now reach this pod. None if the pod is gone.
     async fn is_right(
         &self,
         pod: &Pod,
@@ -237,7 +237,7 @@ impl Eyes {
     }
 }
 
-/// Whether a pod's network status was initialised, which its first change does.
+/// State of a pod's network status, which the first change of the pod initialises.
 #[derive(Clone, Copy)]
 enum Waiting {
     NotYet,

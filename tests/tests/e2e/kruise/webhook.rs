@@ -24,7 +24,7 @@ use waygate_certs::Authority;
 /// The annotation by which a pod of a GameServerSet names its plugin.
 pub(crate) const NETWORK_TYPE: &str = "game.kruise.io/network-type";
 
-/// One that serves a stand's namespace until it is dropped.
+/// A webhook that serves a stand's namespace until it is dropped.
 pub(crate) struct KruiseWebhook(JoinHandle<std::io::Result<()>>);
 
 impl Drop for KruiseWebhook {
@@ -91,7 +91,7 @@ async fn await_annotated(stand: &Stand) -> Result<()> {
     stand.eventually(probe, "OpenKruiseGame's webhook is asked", PATIENCE).await
 }
 
-/// Adds the keys of the pod's plugin; those of other plugins are none of ours.
+/// Adds the keys of the pod's plugin; pods of other plugins stay as they are.
 async fn answer_review(Json(review): Json<Value>) -> Json<Value> {
     let request = &review["request"];
     let keys = match request["object"]["metadata"]["annotations"][NETWORK_TYPE].as_str() {

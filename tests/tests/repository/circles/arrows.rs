@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From file to file, the names that the first uses of the second.
 pub(crate) type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// All arrows between the files of a crate. That a module declares a child is none, nor that it
-/// imports a module: what it uses of that is said by the path that names it.
+/// Draws all arrows between the files of a crate. Declaring a child or importing a module makes no
+/// arrow; paths that name an item of the module do.
 pub(crate) fn draw_arrows(modules: &Modules) -> Arrows {
     let mut arrows = Arrows::new();
     for (path, module) in modules {
@@ -27,7 +27,7 @@ pub(crate) fn draw_arrows(modules: &Modules) -> Arrows {
     arrows
 }
 
-/// What a module imports and what it mentions by paths.
+/// Lists the paths that a module imports or mentions.
 fn list_used_paths(module: &Module) -> impl Iterator<Item = Written> {
     let imported = module.paths.imports.iter().map(|import| match &import.name {
         Some(_) => import.path.clone(),

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use syn::visit::Visit as _;
 use syn::{Item, ItemMod};
 
-/// A module: its path from the crate's root.
+/// Path of a module from the crate's root.
 pub(crate) type ModulePath = Vec<String>;
 
 /// The modules of a crate, those for tests left out.
 pub(crate) type Modules = BTreeMap<ModulePath, Module>;
 
-/// What one module holds.
+/// Names and paths in a module.
 #[derive(Debug, Default)]
 pub(crate) struct Module {
     /// The file that it stands in.
     pub(crate) file: String,
     /// The names of the items that it defines, modules aside.
     pub(crate) items: BTreeSet<String>,
-    /// What it imports and mentions.
+    /// Imported and mentioned paths.
     pub(crate) paths: Paths,
 }
 
@@ -74,7 +74,7 @@ impl Reader<'_> {
     }
 }
 
-/// What an item is called, if it has a name of its own.
+/// Returns the item's own name, if it has one.
 fn defined_name(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(it) => &it.ident,
@@ -91,7 +91,7 @@ fn defined_name(item: &Item) -> Option<String> {
     Some(ident.to_string())
 }
 
-/// Where a path leads.
+/// Target of a path.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Target {
     /// The module that defines what the path names, or that it names.
@@ -100,13 +100,12 @@ pub(crate) struct Target {
     pub(crate) item: Option<String>,
 }
 
-/// Where a path that is written in the module `from` leads. Nothing if that lies outside the crate.
+/// Resolves a path that is written in the module `from`. None if the path leads out of the crate.
 pub(crate) fn resolve(modules: &Modules, from: &[String], written: &[String]) -> Option<Target> {
     Search { modules, seen: BTreeSet::new() }.resolve(from, written)
 }
 
-/// One search; what was looked for already is not looked for again, since imports may go round in
-/// circles.
+/// A search; names already searched are skipped, since imports may go round in circles.
 struct Search<'a> {
     modules: &'a Modules,
     seen: BTreeSet<(ModulePath, String)>,
@@ -125,8 +124,8 @@ impl Search<'_> {
         Some(Target { module, item: None })
     }
 
-    /// The module that a path begins in, and what remains of it. Nothing if its first name is none
-    /// of the crate's.
+    /// Returns the module that a path begins in, and the remaining segments. None if the first name
+    /// belongs to another crate.
     fn start<'w>(
         &self,
         from: &[String],
@@ -142,7 +141,7 @@ impl Search<'_> {
         }
     }
 
-    /// Whether a module or an import of this name is in scope.
+    /// True if a module or an import of this name is in scope.
     fn binds(&self, module: &[String], name: &str) -> bool {
         let imported = || {
             self.modules[module]
@@ -154,8 +153,8 @@ impl Search<'_> {
         self.modules.contains_key(&child_of(module, name)) || imported()
     }
 
-    /// Where `name` in `module` is defined: there, or where it is imported from. What a macro
-    /// defines is not seen: it is where it was looked for, and so is what comes from another crate.
+    /// Finds the module that defines `name` of `module`, directly or by an import. An item that a
+    /// macro defines, or another crate, is not seen and counts as defined in `module`.
     fn find_item(&mut self, module: ModulePath, name: &str, further: &[String]) -> Target {
         let held = &self.modules[&module];
         let searched = !self.seen.insert((module.clone(), name.to_owned()));

@@ -10,13 +10,13 @@ pub(crate) type Written = Vec<String>;
 /// A name that a `use` item brings in.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Import {
-    /// What it is called here; none for `*`.
+    /// Local name; none for `*`.
     pub(crate) name: Option<String>,
-    /// What it stands for.
+    /// Imported path.
     pub(crate) path: Written,
 }
 
-/// What was written in one item.
+/// Imports and paths in an item.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     /// Imports of its `use` items, at any depth.
@@ -25,7 +25,7 @@ pub(crate) struct Paths {
     pub(crate) written: Vec<Written>,
 }
 
-/// Whether an item is compiled for tests alone.
+/// True if an item is compiled for tests alone.
 pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is_test = |attribute: &&Attribute| {
         attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")

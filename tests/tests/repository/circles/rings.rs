@@ -20,7 +20,8 @@ pub(crate) fn find_circles(arrows: &Arrows) -> Vec<Vec<String>> {
     rings.into_iter().collect()
 }
 
-/// What each file reaches by arrows, over others too. Crates are small: every file is walked from.
+/// Lists the files that each file reaches by arrows, also through others. Crates are small, so the
+/// walk starts at every file.
 fn list_reachable(arrows: &Arrows) -> BTreeMap<String, BTreeSet<String>> {
     let mut next: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
     for (from, to) in arrows.keys() {
