@@ -5,7 +5,7 @@
 CREATE TABLE store (
   one         boolean PRIMARY KEY DEFAULT true CHECK (one),
   store_id    uuid    NOT NULL DEFAULT gen_random_uuid(),
-  incarnation bigint  NOT NULL DEFAULT 1          -- grows when the store is rebuilt from the cloud
+  incarnation bigint  NOT NULL DEFAULT 1  -- grows when the store is rebuilt from the cloud
 );
 INSERT INTO store DEFAULT VALUES;
 
@@ -19,73 +19,73 @@ CREATE TABLE cluster (
 
 -- A lease: one thing held for one pod, an EIP or a set of ports; and the job of managing it.
 CREATE TABLE lease (
-  lease_id      uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- random: a sequence would repeat tokens and names after a restore
-  cluster_id    int  NOT NULL REFERENCES cluster,
-  kind          text NOT NULL CHECK (kind IN ('eip', 'dnat')),
-  namespace     text NOT NULL,
-  pod_name      text NOT NULL,
-  pod_uid       uuid NOT NULL,
-  pod_created_at timestamptz,                        -- a younger pod may preempt an older one's given EIP; leases are made in any order
-  request       jsonb NOT NULL,
+  lease_id             uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- random: a sequence would repeat tokens and names after a restore
+  cluster_id           int  NOT NULL REFERENCES cluster,
+  kind                 text NOT NULL CHECK (kind IN ('eip', 'dnat')),
+  namespace            text NOT NULL,
+  pod_name             text NOT NULL,
+  pod_uid              uuid NOT NULL,
+  pod_created_at       timestamptz,                                 -- a younger pod may preempt an older one's given EIP; leases are made in any order
+  request              jsonb NOT NULL,
   -- headstart: announced at admission, pod not observed yet. wanted: being provisioned. held: bound and published. kept: retained for a
   -- successor, pod gone. ending: releasing, one-way; a pod that comes back gets a new lease. A lease that holds nothing is deleted.
-  phase         text NOT NULL CHECK (phase IN ('headstart', 'wanted', 'held', 'kept', 'ending')),
-  keeps         boolean NOT NULL DEFAULT false,      -- the lease outlives its pod: a release strategy other than Follow, or fixed ports
-  controller    text,                                -- Kind/name of the pod's controller: only its pods are successors of one another
-  ends_at       timestamptz,                         -- end of the retention; null: until a person ends it
+  phase                text NOT NULL CHECK (phase IN ('announced', 'provisioning', 'bound', 'retained', 'releasing')),
+  retains              boolean NOT NULL DEFAULT false,              -- the lease outlives its pod: a release strategy other than Follow, or fixed ports
+  controller           text,                                        -- Kind/name of the pod's controller: only its pods are successors of one another
+  retained_until       timestamptz,                                 -- end of the retention; null: until a person ends it
   -- the EIP held (kind eip); ours: managed, so Waygate releases it
-  allocation_id text,
-  eip_address   inet,
-  ours          boolean NOT NULL DEFAULT false,
+  allocation_id        text,
+  eip_address          inet,
+  managed              boolean NOT NULL DEFAULT false,
   -- the target: set when a binding or entry is intended, cleared when it is proven gone
-  eni_id        text,
-  vswitch_id    text,
-  zone_id       text,
-  vpc_id        text,
-  private_ip    inet,
-  primary_ip    boolean,                             -- private_ip is the interface's primary address
-  generation    int  NOT NULL DEFAULT 0,             -- +1 with every target; part of forward entry names
+  eni_id               text,
+  vswitch_id           text,
+  zone_id              text,
+  vpc_id               text,
+  private_ip           inet,
+  primary_ip           boolean,                                     -- private_ip is the interface's primary address
+  generation           int  NOT NULL DEFAULT 0,                     -- +1 with every target; part of forward entry names
   -- this lease writes the custom resource of its name
-  resource      boolean NOT NULL DEFAULT false,
-  told          boolean NOT NULL DEFAULT false,      -- an address was published, to this pod or a former one: fixed ports do not move any more
-  lost_to       text,                                -- namespace/name of the pod that preempted the given EIP, for good
-  parted_at     timestamptz,                         -- begin of the handover: the pod is gone, its entries may be modified for a successor
-  lost_at       timestamptz,                         -- last withdrawal because entries were lost; counted by the loss limit
-  doubts        int  NOT NULL DEFAULT 0,             -- missed reads: definite reads in a row that did not show the published state
-  spilling      boolean NOT NULL DEFAULT false,      -- vacating: the gateway had no room for all entries, so the ports there are given back
+  owns_custom_resource boolean NOT NULL DEFAULT false,
+  was_published        boolean NOT NULL DEFAULT false,              -- an address was published, to this pod or a former one: fixed ports do not move any more
+  preempted_by         text,                                        -- namespace/name of the pod that preempted the given EIP, for good
+  handover_since       timestamptz,                                 -- begin of the handover: the pod is gone, its entries may be modified for a successor
+  loss_reported_at     timestamptz,                                 -- last withdrawal because entries were lost; counted by the loss limit
+  missed_reads         int  NOT NULL DEFAULT 0,                     -- missed reads: definite reads in a row that did not show the published state
+  vacating             boolean NOT NULL DEFAULT false,              -- vacating: the gateway had no room for all entries, so the ports there are given back
   -- the job
-  due_at        timestamptz NOT NULL DEFAULT now(),  -- when the lease may be claimed; while claimed, the claim's expiry
-  wake          bigint NOT NULL DEFAULT 0,           -- +1 at every wake-up; compared when a claim is finished, so none is lost
-  owner         uuid,                                -- random per process start
-  epoch         bigint NOT NULL DEFAULT 0,           -- +1 at every claim; (owner, epoch) is the fence of every decision
-  tries         int  NOT NULL DEFAULT 0,             -- waits in a row for the same reason
-  reason        text,
-  message       text,
-  refused       jsonb,                               -- rejection of a queued change; published and waited for by the next claim holder
-  refusals      int  NOT NULL DEFAULT 0,             -- rejections in a row without a change that succeeded
-  news_at       timestamptz,                         -- last change of its gateway's facts: an older list of entries is not evidence
-  created_at    timestamptz NOT NULL DEFAULT now(),
+  due_at               timestamptz NOT NULL DEFAULT now(),          -- when the lease may be claimed; while claimed, the claim's expiry
+  wake                 bigint NOT NULL DEFAULT 0,                   -- +1 at every wake-up; compared when a claim is finished, so none is lost
+  owner                uuid,                                        -- random per process start
+  epoch                bigint NOT NULL DEFAULT 0,                   -- +1 at every claim; (owner, epoch) is the fence of every decision
+  tries                int  NOT NULL DEFAULT 0,                     -- waits in a row for the same reason
+  reason               text,
+  message              text,
+  rejection            jsonb,                                       -- rejection of a queued change; published and waited for by the next claim holder
+  rejections           int  NOT NULL DEFAULT 0,                     -- rejections in a row without a change that succeeded
+  gateway_changed_at   timestamptz,                                 -- last change of its gateway's facts: an older list of entries is not evidence
+  created_at           timestamptz NOT NULL DEFAULT now(),
   CHECK ((allocation_id IS NULL) = (eip_address IS NULL)),
   CHECK ((private_ip IS NULL) = (eni_id IS NULL))
 ) WITH (fillfactor = 70);
-CREATE UNIQUE INDEX lease_pod    ON lease (cluster_id, kind, pod_uid)             WHERE phase <> 'ending';
-CREATE UNIQUE INDEX lease_name   ON lease (cluster_id, kind, namespace, pod_name) WHERE resource;
-CREATE UNIQUE INDEX lease_eip    ON lease (allocation_id)                         WHERE allocation_id IS NOT NULL;
-CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip)                    WHERE private_ip IS NOT NULL AND kind = 'eip';
-CREATE UNIQUE INDEX lease_kept   ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
-                                                                                  WHERE keeps AND phase IN ('wanted', 'held', 'kept');
+CREATE UNIQUE INDEX lease_pod ON lease (cluster_id, kind, pod_uid) WHERE phase <> 'releasing';
+CREATE UNIQUE INDEX lease_custom_resource ON lease (cluster_id, kind, namespace, pod_name) WHERE owns_custom_resource;
+CREATE UNIQUE INDEX lease_eip ON lease (allocation_id) WHERE allocation_id IS NOT NULL;
+CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip) WHERE private_ip IS NOT NULL AND kind = 'eip';
+CREATE UNIQUE INDEX lease_retained ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
+                                                                                  WHERE retains AND phase IN ('provisioning', 'bound', 'retained');
 -- Finds retained leases by pod name at each pod event; lease_kept cannot, because it lacks phase headstart.
-CREATE INDEX lease_kept_by_name  ON lease (cluster_id, kind, namespace, pod_name) WHERE keeps AND phase <> 'ending';
-CREATE INDEX lease_due           ON lease (cluster_id, due_at);
-CREATE INDEX lease_by_pod        ON lease (cluster_id, pod_uid);
+CREATE INDEX lease_retained_by_name ON lease (cluster_id, kind, namespace, pod_name) WHERE retains AND phase <> 'releasing';
+CREATE INDEX lease_due ON lease (cluster_id, due_at);
+CREATE INDEX lease_by_pod ON lease (cluster_id, pod_uid);
 
 -- Retained leases that people ended by deleting the custom resource; counted, because an uninstallation may delete all of them.
-CREATE TABLE release (
-  cluster_id int NOT NULL REFERENCES cluster,
-  lease_id   uuid NOT NULL,
-  at         timestamptz NOT NULL DEFAULT now()
+CREATE TABLE manual_release (
+  cluster_id  int NOT NULL REFERENCES cluster,
+  lease_id    uuid NOT NULL,
+  released_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX release_at ON release (cluster_id, at);
+CREATE INDEX manual_release_at ON manual_release (cluster_id, released_at);
 
 -- Former addresses: EIPs whose retention ended. The cloud sells them back to the account that had them, within seven days.
 CREATE TABLE former_address (
@@ -102,115 +102,115 @@ CREATE INDEX former_address_at ON former_address (released_at);
 -- Facts about a gateway. Its entry quota cannot be read, only learnt from a refusal. Room is counted (full_at, less foreign entries, less
 -- held ranges), under this row's lock once full_at is known; so no stored counter has to be kept in step with the ranges.
 CREATE TABLE gateway (
-  gateway_id text PRIMARY KEY,
-  full_at    int,                                    -- number of entries when another was refused; null: none was refused yet
-  full_until timestamptz,                            -- full_at is believed until then: quotas are raised without notice
-  others     int NOT NULL DEFAULT 0,                 -- foreign entries at the last read
-  modify_denied_until timestamptz,                   -- entries may not be modified; believed until then: rights are granted without notice
-  losses_held_until   timestamptz                    -- many of its pods lost their entries at once: withdrawals are limited until then
+  gateway_id                text PRIMARY KEY,
+  entries_when_full         int,                     -- number of entries when another was refused; null: none was refused yet
+  full_until                timestamptz,             -- full_at is believed until then: quotas are raised without notice
+  foreign_entries           int NOT NULL DEFAULT 0,  -- foreign entries at the last read
+  modify_denied_until       timestamptz,             -- entries may not be modified; believed until then: rights are granted without notice
+  withdrawals_limited_until timestamptz              -- many of its pods lost their entries at once: withdrawals are limited until then
 );
 
 -- The gateways' EIPs that are offered to pods. Keyed by ID, never by address: the cloud reuses addresses.
 CREATE TABLE gateway_eip (
-  allocation_id text PRIMARY KEY,
-  gateway_id    text NOT NULL,
-  table_id      text NOT NULL,
-  zone_id       text NOT NULL,
-  address       inet NOT NULL,
-  first_port    int  NOT NULL,                       -- the range offered now; rows outside it are not allocated
-  last_port     int  NOT NULL,
-  snat          boolean NOT NULL DEFAULT false,      -- the gateway's SNAT uses it as well
-  trouble       text,                                -- unavailable reason: why nothing can be forwarded from it now, for people
+  allocation_id      text PRIMARY KEY,
+  gateway_id         text NOT NULL,
+  table_id           text NOT NULL,
+  zone_id            text NOT NULL,
+  address            inet NOT NULL,
+  first_port         int  NOT NULL,                   -- the range offered now; rows outside it are not allocated
+  last_port          int  NOT NULL,
+  snat               boolean NOT NULL DEFAULT false,  -- the gateway's SNAT uses it as well
+  unavailable_reason text,                            -- unavailable reason: why nothing can be forwarded from it now, for people
   CHECK (first_port <= last_port)
 );
-CREATE INDEX gateway_eip_of ON gateway_eip (gateway_id);
+CREATE INDEX gateway_eip_by_gateway ON gateway_eip (gateway_id);
 
 -- One row per offered external port, with one holder, so that no address serves two pods. A forward entry is a range of held rows, mostly
 -- of one: adjacent ports, mapped in order to adjacent ports of the pod, each with the first of them in head (the range start).
 -- free → held → quiet (cooldown) → free; foreign: a foreign entry covers the port.
 CREATE TABLE port (
-  allocation_id text     NOT NULL,
-  proto         smallint NOT NULL CHECK (proto IN (6, 17)),   -- IP protocol numbers: TCP, UDP
-  port          int      NOT NULL CHECK (port BETWEEN 1 AND 65535),
-  gateway_id    text     NOT NULL,
-  state         text     NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'held', 'quiet', 'foreign')),
-  lease_id      uuid,
-  head          int,                                 -- range start: the first external port of its entry
-  target        int,                                 -- the target port: the pod's
-  private_ip    inet,                                -- the pod's address, once the entry is intended
-  entry_id      text,
-  deleted       boolean NOT NULL DEFAULT false,      -- the cloud has accepted the entry's deletion
-  quiet_until   timestamptz,
-  gone_since    timestamptz,                         -- foreign: since when no read has shown the entry
+  allocation_id  text     NOT NULL,
+  proto          smallint NOT NULL CHECK (proto IN (6, 17)),  -- IP protocol numbers: TCP, UDP
+  port           int      NOT NULL CHECK (port BETWEEN 1 AND 65535),
+  gateway_id     text     NOT NULL,
+  state          text     NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'held', 'cooldown', 'foreign')),
+  lease_id       uuid,
+  range_start    int,                                         -- range start: the first external port of its entry
+  target_port    int,                                         -- the target port: the pod's
+  private_ip     inet,                                        -- the pod's address, once the entry is intended
+  entry_id       text,
+  deleted        boolean NOT NULL DEFAULT false,              -- the cloud has accepted the entry's deletion
+  cooldown_until timestamptz,
+  absent_since   timestamptz,                                 -- foreign: since when no read has shown the entry
   PRIMARY KEY (allocation_id, proto, port),
   CHECK ((state = 'held') = (lease_id IS NOT NULL)),
-  CHECK ((state = 'held') = (target IS NOT NULL)),
-  CHECK ((state = 'held') = (head IS NOT NULL)),
-  CHECK (head <= port),
-  CHECK (state = 'foreign' OR gone_since IS NULL),
-  CHECK ((state = 'quiet') = (quiet_until IS NOT NULL)),
+  CHECK ((state = 'held') = (target_port IS NOT NULL)),
+  CHECK ((state = 'held') = (range_start IS NOT NULL)),
+  CHECK (range_start <= port),
+  CHECK (state = 'foreign' OR absent_since IS NULL),
+  CHECK ((state = 'cooldown') = (cooldown_until IS NOT NULL)),
   CHECK (state = 'held' OR (private_ip IS NULL AND entry_id IS NULL AND NOT deleted))
 ) WITH (fillfactor = 80);
-CREATE INDEX port_free            ON port (allocation_id, proto, port) WHERE state = 'free';
-CREATE INDEX port_lease           ON port (lease_id)                   WHERE lease_id IS NOT NULL;
-CREATE INDEX port_quiet           ON port (quiet_until)                WHERE quiet_until IS NOT NULL;
-CREATE INDEX port_foreign         ON port (allocation_id)              WHERE state = 'foreign';
-CREATE INDEX port_entry           ON port (gateway_id)                 WHERE head = port;
-CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target) WHERE private_ip IS NOT NULL;
+CREATE INDEX port_free ON port (allocation_id, proto, port) WHERE state = 'free';
+CREATE INDEX port_lease ON port (lease_id) WHERE lease_id IS NOT NULL;
+CREATE INDEX port_cooldown ON port (cooldown_until) WHERE cooldown_until IS NOT NULL;
+CREATE INDEX port_foreign ON port (allocation_id) WHERE state = 'foreign';
+CREATE INDEX port_entry ON port (gateway_id) WHERE range_start = port;
+CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target_port) WHERE private_ip IS NOT NULL;
 
 -- Gateway locks. Changes of forward entries are queued at their gateway, and one process at a time sends them: the lock's holder marks
 -- operations as sent, fenced by (owner, epoch). A lock expires like a claim.
-CREATE TABLE lane (
+CREATE TABLE gateway_lock (
   gateway_id text PRIMARY KEY,
-  owner      uuid,                                   -- random per process start; null: released
-  epoch      bigint NOT NULL DEFAULT 0,              -- +1 whenever the lock is acquired
-  until      timestamptz NOT NULL DEFAULT now()
+  owner      uuid,                       -- random per process start; null: released
+  epoch      bigint NOT NULL DEFAULT 0,  -- +1 whenever the lock is acquired
+  held_until timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
 -- The fair queue of each gateway: the namespace served longest ago comes next.
-CREATE TABLE turn (
-  gateway_id text NOT NULL,
-  cluster_id int  NOT NULL,
-  namespace  text NOT NULL,
-  taken_at   timestamptz NOT NULL,
+CREATE TABLE fair_queue (
+  gateway_id     text NOT NULL,
+  cluster_id     int  NOT NULL,
+  namespace      text NOT NULL,
+  last_served_at timestamptz NOT NULL,
   PRIMARY KEY (gateway_id, cluster_id, namespace)
 ) WITH (fillfactor = 70);
 
 -- Operations: every change asked of the cloud, committed before the call, parameters frozen, settled once.
 CREATE TABLE operation (
-  operation_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),   -- = ClientToken
-  lease_id     uuid NOT NULL,
-  resource     text NOT NULL,                        -- the cloud resource changed: 'eip-…', 'fwd-…', or the one to be created
-  change       jsonb NOT NULL,                       -- the call's parameters, the same at every send
-  owner        uuid NOT NULL,
-  epoch        bigint NOT NULL,
-  sends        int NOT NULL DEFAULT 1,
-  misses       int NOT NULL DEFAULT 0,               -- reads without effect, after the fence
-  fence_until  timestamptz NOT NULL,                 -- no send of it is expected to take effect after this
-  intended_at  timestamptz NOT NULL DEFAULT now(),
-  outcome      text CHECK (outcome IN ('done', 'refused', 'void')),
-  answer       jsonb,
-  error        text,
-  settled_at   timestamptz,
-  waits_out    boolean NOT NULL DEFAULT false,       -- awaits its fence: a later send was refused, an earlier one may still take effect
-  lane         text,                                 -- the gateway whose sender sends it; null: its lease's claim holder does
-  cluster_id   int,                                  -- with namespace: its place in the fair queue
-  namespace    text,
-  queued       boolean NOT NULL DEFAULT false,       -- waits to be sent, for the first time or again
-  urgent       boolean NOT NULL DEFAULT false,       -- removes an entry to an address that another pod has now
-  agains       int NOT NULL DEFAULT 0,               -- busy retries: earlier refusals of the same change because the gateway was busy
-  answer_by    timestamptz NOT NULL DEFAULT now(),   -- until then the sender waits for the answer to the last send
+  operation_id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- = ClientToken
+  lease_id             uuid NOT NULL,
+  resource             text NOT NULL,                               -- the cloud resource changed: 'eip-…', 'fwd-…', or the one to be created
+  change               jsonb NOT NULL,                              -- the call's parameters, the same at every send
+  owner                uuid NOT NULL,
+  epoch                bigint NOT NULL,
+  sends                int NOT NULL DEFAULT 1,
+  reads_without_effect int NOT NULL DEFAULT 0,                      -- reads without effect, after the fence
+  fence_until          timestamptz NOT NULL,                        -- no send of it is expected to take effect after this
+  intended_at          timestamptz NOT NULL DEFAULT now(),
+  outcome              text CHECK (outcome IN ('done', 'refused', 'void')),
+  answer               jsonb,
+  error                text,
+  settled_at           timestamptz,
+  awaits_fence         boolean NOT NULL DEFAULT false,              -- awaits its fence: a later send was refused, an earlier one may still take effect
+  gateway_id           text,                                        -- the gateway whose sender sends it; null: its lease's claim holder does
+  cluster_id           int,                                         -- with namespace: its place in the fair queue
+  namespace            text,
+  queued               boolean NOT NULL DEFAULT false,              -- waits to be sent, for the first time or again
+  urgent               boolean NOT NULL DEFAULT false,              -- removes an entry to an address that another pod has now
+  busy_retries         int NOT NULL DEFAULT 0,                      -- busy retries: earlier refusals of the same change because the gateway was busy
+  answer_by            timestamptz NOT NULL DEFAULT now(),          -- until then the sender waits for the answer to the last send
   CHECK ((outcome IS NULL) = (settled_at IS NULL)),
-  CHECK (NOT queued OR (lane IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
+  CHECK (NOT queued OR (gateway_id IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
 );
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
-CREATE INDEX operation_lease             ON operation (lease_id, intended_at);
-CREATE INDEX operation_queue             ON operation (lane) WHERE queued;
-CREATE INDEX operation_lane              ON operation (lane) WHERE lane IS NOT NULL AND outcome IS NULL;
-CREATE INDEX operation_settled           ON operation (settled_at) WHERE outcome IS NOT NULL;
+CREATE INDEX operation_lease ON operation (lease_id, intended_at);
+CREATE INDEX operation_queue ON operation (gateway_id) WHERE queued;
+CREATE INDEX operation_unsettled_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL;
+CREATE INDEX operation_settled ON operation (settled_at) WHERE outcome IS NOT NULL;
 
 -- The account's call rates, shared by all processes of this store: when the next call of an action may be made.
 CREATE TABLE rate (
-  action  text PRIMARY KEY,
-  free_at timestamptz NOT NULL
+  action       text PRIMARY KEY,
+  next_call_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);

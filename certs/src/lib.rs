@@ -54,26 +54,30 @@ impl Authority {
     pub fn new(now: Timestamp) -> Result<Self, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = named("Waygate authority");
+        params.distinguished_name = common_name("Waygate authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params.not_before = date(now - BACKDATED)?;
-        params.not_after = date(now + AUTHORITY_LIFE)?;
+        params.not_before = to_offset_date_time(now - BACKDATED)?;
+        params.not_after = to_offset_date_time(now + AUTHORITY_LIFE)?;
         let not_after = params.not_after;
         let certificate = params.self_signed(&key).map_err(Error::Make)?;
         Ok(Self { ca_pem: certificate.pem(), issuer: Issuer::new(params, key), not_after })
     }
 
     /// Loads an authority from its PEM texts. Errors if the key is not the certificate's.
-    pub fn load(ca_pem: &str, key_pem: &SecretString) -> Result<Self, Error> {
+    pub fn from_pem(ca_pem: &str, key_pem: &SecretString) -> Result<Self, Error> {
         let key = KeyPair::from_pem(key_pem.expose_secret()).map_err(Error::Read)?;
-        let read = lifetime::read(ca_pem)?;
+        let read = lifetime::parse_certificate(ca_pem)?;
         // Another key would issue certificates that no client trusts.
         if read.public_key != key.public_key_raw() {
             return Err(Error::Mismatch);
         }
         let issuer = Issuer::from_ca_cert_pem(ca_pem, key).map_err(Error::Read)?;
-        Ok(Self { issuer, ca_pem: ca_pem.to_owned(), not_after: date(read.not_after)? })
+        Ok(Self {
+            issuer,
+            ca_pem: ca_pem.to_owned(),
+            not_after: to_offset_date_time(read.not_after)?,
+        })
     }
 
     /// The authority's certificate as PEM text: clients trust it, and registrations contain it as
@@ -89,27 +93,27 @@ impl Authority {
 
     /// Issues a certificate with a new key for a server that is reached under these DNS names and
     /// IP addresses. Its validity ends with the authority's at the latest.
-    pub fn issue(&self, names: &[String], now: Timestamp) -> Result<Pair, Error> {
+    pub fn issue_certificate(&self, names: &[String], now: Timestamp) -> Result<Pair, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::Make)?;
         let mut params = CertificateParams::new(names).map_err(Error::Make)?;
-        params.distinguished_name = named("waygate");
+        params.distinguished_name = common_name("waygate");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = date(now - BACKDATED)?;
-        params.not_after = date(now + LEAF_LIFE)?.min(self.not_after);
+        params.not_before = to_offset_date_time(now - BACKDATED)?;
+        params.not_after = to_offset_date_time(now + LEAF_LIFE)?.min(self.not_after);
         let certificate = params.signed_by(&key, &self.issuer).map_err(Error::Make)?;
         Ok(Pair { cert_pem: certificate.pem(), key_pem: key.serialize_pem().into() })
     }
 }
 
-fn named(name: &str) -> DistinguishedName {
+fn common_name(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished
 }
 
-fn date(at: Timestamp) -> Result<OffsetDateTime, Error> {
+fn to_offset_date_time(at: Timestamp) -> Result<OffsetDateTime, Error> {
     OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| Error::Time)
 }

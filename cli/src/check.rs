@@ -10,40 +10,44 @@ use waygate_core::config::{Config, Gateway};
 use waygate_core::request::Kind;
 
 /// True if the admission server would admit every pod in the files.
-pub(crate) fn manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
+pub(crate) fn check_manifests(files: &[std::path::PathBuf]) -> anyhow::Result<bool> {
     let mut right = true;
     for file in files {
         let options = serde_saphyr::options! { with_snippet: false };
-        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&read(file)?, options)
-            .with_context(|| format!("{} is not valid YAML", file.display()))?;
-        for pod in documents.iter().flat_map(objects::pods) {
-            right &= report(&pod);
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple_with_options(&read_file_or_stdin(file)?, options)
+                .with_context(|| format!("{} is not valid YAML", file.display()))?;
+        for pod in documents.iter().flat_map(objects::pods_in_document) {
+            right &= print_pod_findings(&pod);
         }
     }
     Ok(right)
 }
 
-fn report(pod: &PodLike) -> bool {
+fn print_pod_findings(pod: &PodLike) -> bool {
     let context =
         Context { host_network: pod.host_network, stateful: pod.stateful, ..Context::default() };
-    let reading = annotations::read(&pod.annotations, &context);
-    let kinds: Vec<_> = reading.requests.kinds().map(Kind::as_str).collect();
-    match (kinds.is_empty(), reading.problems.is_empty()) {
+    let parsed = annotations::parse_annotations(&pod.annotations, &context);
+    let kinds: Vec<_> = parsed.requests.kinds().map(Kind::as_str).collect();
+    match (kinds.is_empty(), parsed.problems.is_empty()) {
         (false, _) => println!("{}: requests {}", pod.name, kinds.join(", ")),
         (true, true) => println!("{}: requests no address", pod.name),
         (true, false) => println!("{}: would be rejected", pod.name),
     }
-    reading.problems.iter().for_each(|problem| println!("  error: {problem}"));
-    reading.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
-    reading.problems.is_empty()
+    parsed.problems.iter().for_each(|problem| println!("  error: {problem}"));
+    parsed.warnings.iter().for_each(|warning| println!("  warning: {warning}"));
+    parsed.problems.is_empty()
 }
 
 /// True if Waygate would start with this configuration.
-pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
-    match Config::parse(&read(file)?) {
+pub(crate) fn check_config(file: &Path) -> anyhow::Result<bool> {
+    match Config::from_yaml(&read_file_or_stdin(file)?) {
         Ok((config, warnings)) => {
             println!("{}: valid configuration of cluster {}", file.display(), config.cluster_id);
-            config.gateways.iter().for_each(|gateway| println!("  pool: {}", pooled(gateway)));
+            config
+                .gateways
+                .iter()
+                .for_each(|gateway| println!("  pool: {}", describe_gateway(gateway)));
             for warning in &warnings {
                 println!("  warning: {warning}");
             }
@@ -57,7 +61,7 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<bool> {
 }
 
 /// Describes a pool entry: ports, EIPs and the namespaces it serves.
-fn pooled(gateway: &Gateway) -> String {
+fn describe_gateway(gateway: &Gateway) -> String {
     let eips = match gateway.eips.as_slice() {
         [] => "all its EIPs".to_owned(),
         eips => eips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -75,7 +79,7 @@ fn pooled(gateway: &Gateway) -> String {
     )
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+fn read_file_or_stdin(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
@@ -93,8 +97,8 @@ mod tests {
         let file = "{clusterID: a, regionID: cn-hangzhou, vpcID: vpc-1, enableControllers: [natgw], networkController: {natGwPool: [
             {natgwId: ngw-1, zoneId: cn-hangzhou-j, portRangeStart: 1, portRangeEnd: 9, name: games, namespaces: [match, lobby], eips: [1.2.3.4]},
             {natgwId: ngw-2, zoneId: cn-hangzhou-j, portRangeStart: 512, portRangeEnd: 1024}]}}";
-        let (config, _) = Config::parse(file).unwrap();
-        let shown: Vec<_> = config.gateways.iter().map(pooled).collect();
+        let (config, _) = Config::from_yaml(file).unwrap();
+        let shown: Vec<_> = config.gateways.iter().map(describe_gateway).collect();
         assert_eq!(
             shown,
             [

@@ -38,8 +38,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Check { files } => check::manifests(&files),
-        Command::Config { file } => check::config(&file),
+        Command::Check { files } => check::check_manifests(&files),
+        Command::Config { file } => check::check_config(&file),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -17,9 +17,9 @@ pub(crate) struct PodLike {
 }
 
 /// The annotated pods of a document; of a List, those of all items.
-pub(crate) fn pods(document: &Value) -> Vec<PodLike> {
+pub(crate) fn pods_in_document(document: &Value) -> Vec<PodLike> {
     if let Some(items) = document["items"].as_array() {
-        return items.iter().flat_map(pods).collect();
+        return items.iter().flat_map(pods_in_document).collect();
     }
     let kind = document["kind"].as_str().unwrap_or_default();
     let template = match kind {
@@ -56,7 +56,7 @@ mod tests {
             {"kind": "CronJob", "metadata": {"name": "c"}, "spec": {"jobTemplate": {"spec": {"template": annotated}}}},
             {"kind": "Service", "metadata": {"name": "d"}, "spec": {}},
         ]});
-        let found = pods(&list);
+        let found = pods_in_document(&list);
         assert_eq!(
             found.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(),
             ["Pod a", "StatefulSet b", "CronJob c"]

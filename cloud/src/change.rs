@@ -1,9 +1,9 @@
 //! Changes: the parameters of each and the reading of its answer.
 
 use crate::error::Error;
-use crate::http::client::unreadable;
+use crate::http::client::unreadable_answer;
 use crate::http::params::Params;
-use crate::transport::{Transport, vpc};
+use crate::transport::{Transport, vpc_action};
 use crate::wire::Plain;
 use crate::wire::eip::Allocated;
 use crate::wire::nat::Created;
@@ -11,33 +11,33 @@ use reqwest::StatusCode;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use tokio::time::Instant;
-use waygate_core::change::{Answer, Change, Forward};
+use waygate_core::change::{Answer, Change, ForwardEntrySpec};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId};
 use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
 
 /// Sends `change` once, for every action; `token` is left out where the action takes none.
-pub(crate) async fn send(
+pub(crate) async fn send_once(
     transport: &Transport,
     change: &Change,
     token: Option<&str>,
     deadline: Instant,
 ) -> Result<Answer, Error> {
-    let action = vpc(change.action());
+    let action = vpc_action(change.action());
     let token = token.filter(|_| change.takes_token());
-    let params = params(change).maybe("ClientToken", token);
+    let params = change_params(change).with_optional("ClientToken", token);
     let answer = match change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => {
-            transport.call::<Allocated>(action, params, deadline).await?.value.answer()
+            transport.call_once::<Allocated>(action, params, deadline).await?.value.into_answer()
         }
         Change::CreateForwardEntry(_) => {
-            transport.call::<Created>(action, params, deadline).await?.value.answer()
+            transport.call_once::<Created>(action, params, deadline).await?.value.into_answer()
         }
         _ => transport
-            .call::<Plain>(action, params, deadline)
+            .call_once::<Plain>(action, params, deadline)
             .await
-            .map(|read| Ok(plain(read.value)))?,
+            .map(|read| Ok(plain_answer(read.value)))?,
     };
-    answer.map_err(|detail| unreadable(action.name, StatusCode::OK, detail))
+    answer.map_err(|detail| unreadable_answer(action.name, StatusCode::OK, detail))
 }
 
 /// Tags resources that belong to no pod, such as a gateway with its owner.
@@ -48,54 +48,57 @@ pub(crate) async fn tag_resources(
     tags: &BTreeMap<String, String>,
     deadline: Instant,
 ) -> Result<(), Error> {
-    let params =
-        Params::default().with("ResourceType", resource_type).list("ResourceId", ids).tags(tags);
-    transport.call::<Plain>(vpc("TagResources"), params, deadline).await.map(drop)
+    let params = Params::default()
+        .with("ResourceType", resource_type)
+        .with_list("ResourceId", ids)
+        .with_tags(tags);
+    transport.call_once::<Plain>(vpc_action("TagResources"), params, deadline).await.map(drop)
 }
 
-fn plain(answer: Plain) -> Answer {
+fn plain_answer(answer: Plain) -> Answer {
     Answer { request_id: answer.request_id, ..Answer::default() }
 }
 
-fn params(change: &Change) -> Params {
+fn change_params(change: &Change) -> Params {
     match change {
         Change::AllocateEipAddress { spec, tags } => {
-            let params = allocate(spec, tags).maybe("Description", spec.description.as_ref());
+            let params = allocation_params(spec, tags)
+                .with_optional("Description", spec.description.as_ref());
             // The API refuses a name for a prepaid EIP.
             let name = spec
                 .name
                 .as_ref()
                 .filter(|_| spec.instance_charge_type == InstanceChargeType::PostPaid);
-            params.maybe("Name", name)
+            params.with_optional("Name", name)
         }
         Change::AllocateEipAddressPro { ip_address, spec, tags } => {
-            allocate(spec, tags).with("IpAddress", ip_address)
+            allocation_params(spec, tags).with("IpAddress", ip_address)
         }
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => {
-            binding(allocation_id, eni_id, private_ip).with("Mode", "NAT")
+            binding_params(allocation_id, eni_id, private_ip).with("Mode", "NAT")
         }
         Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => {
-            binding(allocation_id, eni_id, private_ip)
+            binding_params(allocation_id, eni_id, private_ip)
         }
         Change::ReleaseEipAddress { allocation_id } => {
             Params::default().with("AllocationId", allocation_id)
         }
         Change::AddCommonBandwidthPackageIp { allocation_id, package_id } => {
-            membership(allocation_id, package_id).with("IpType", "EIP")
+            package_params(allocation_id, package_id).with("IpType", "EIP")
         }
         Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => {
-            membership(allocation_id, package_id)
+            package_params(allocation_id, package_id)
         }
         Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description } => {
             Params::default()
                 .with("AllocationId", allocation_id)
-                .maybe("Bandwidth", bandwidth.as_ref())
-                .maybe("Name", name.as_ref())
-                .maybe("Description", description.as_ref())
+                .with_optional("Bandwidth", bandwidth.as_ref())
+                .with_optional("Name", name.as_ref())
+                .with_optional("Description", description.as_ref())
         }
-        Change::CreateForwardEntry(entry) => forward(entry),
+        Change::CreateForwardEntry(entry) => forward_params(entry),
         Change::ModifyForwardEntry { entry_id, forward: entry } => {
-            forward(entry).with("ForwardEntryId", entry_id)
+            forward_params(entry).with("ForwardEntryId", entry_id)
         }
         Change::DeleteForwardEntry { table_id, entry_id } => {
             Params::default().with("ForwardTableId", table_id).with("ForwardEntryId", entry_id)
@@ -103,7 +106,7 @@ fn params(change: &Change) -> Params {
     }
 }
 
-fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
+fn allocation_params(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
     // Waygate's tags win: a user's tag must not take ownership away.
     let mut all_tags = spec.tags.clone();
     all_tags.extend(tags.clone());
@@ -111,11 +114,11 @@ fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
         .with("Bandwidth", spec.bandwidth)
         .with("InternetChargeType", spec.internet_charge_type.as_str())
         .with("InstanceChargeType", spec.instance_charge_type.as_str())
-        .maybe("ISP", spec.isp.as_ref())
-        .maybe("PublicIpAddressPoolId", spec.public_ip_address_pool_id.as_ref())
-        .maybe("ResourceGroupId", spec.resource_group_id.as_ref())
-        .list("SecurityProtectionTypes", &spec.security_protection_types)
-        .tags(&all_tags);
+        .with_optional("ISP", spec.isp.as_ref())
+        .with_optional("PublicIpAddressPoolId", spec.public_ip_address_pool_id.as_ref())
+        .with_optional("ResourceGroupId", spec.resource_group_id.as_ref())
+        .with_list("SecurityProtectionTypes", &spec.security_protection_types)
+        .with_tags(&all_tags);
     match spec.instance_charge_type {
         InstanceChargeType::PostPaid => params,
         // A month is the shortest period the cloud sells; without AutoPay the order stays open.
@@ -125,7 +128,11 @@ fn allocate(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Params {
     }
 }
 
-fn binding(allocation_id: &AllocationId, eni_id: &EniId, private_ip: &impl Display) -> Params {
+fn binding_params(
+    allocation_id: &AllocationId,
+    eni_id: &EniId,
+    private_ip: &impl Display,
+) -> Params {
     Params::default()
         .with("AllocationId", allocation_id)
         .with("InstanceId", eni_id)
@@ -133,11 +140,11 @@ fn binding(allocation_id: &AllocationId, eni_id: &EniId, private_ip: &impl Displ
         .with("PrivateIpAddress", private_ip)
 }
 
-fn membership(allocation_id: &AllocationId, package_id: &BandwidthPackageId) -> Params {
+fn package_params(allocation_id: &AllocationId, package_id: &BandwidthPackageId) -> Params {
     Params::default().with("IpInstanceId", allocation_id).with("BandwidthPackageId", package_id)
 }
 
-fn forward(forward: &Forward) -> Params {
+fn forward_params(forward: &ForwardEntrySpec) -> Params {
     let protocol = match forward.protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
@@ -150,7 +157,7 @@ fn forward(forward: &Forward) -> Params {
         .with("InternalIp", forward.internal_ip)
         .with("InternalPort", forward.internal_ports())
         .with("IpProtocol", protocol)
-        .maybe("PortBreak", forward.port_break.then_some(true))
+        .with_optional("PortBreak", forward.port_break.then_some(true))
 }
 
 #[cfg(test)]
@@ -158,8 +165,8 @@ mod tests {
     use super::*;
     use waygate_core::ids::{ForwardEntryId, ForwardTableId};
 
-    fn entry(ports: u16) -> Forward {
-        Forward {
+    fn entry(ports: u16) -> ForwardEntrySpec {
+        ForwardEntrySpec {
             table_id: ForwardTableId::new("ftb-1"),
             name: "wg2.s.c.l.1".to_owned(),
             external_ip: "203.0.113.1".parse().unwrap(),
@@ -174,17 +181,17 @@ mod tests {
 
     #[test]
     fn a_range_is_written_with_a_slash_and_a_single_port_without() {
-        let single = params(&Change::CreateForwardEntry(entry(1))).canonical();
+        let single = change_params(&Change::CreateForwardEntry(entry(1))).canonical_query();
         assert!(
             single.contains("ExternalPort=30000&") && single.contains("InternalPort=8000&"),
             "{single}"
         );
         assert!(!single.contains("PortBreak"), "{single}");
-        let range = params(&Change::ModifyForwardEntry {
+        let range = change_params(&Change::ModifyForwardEntry {
             entry_id: ForwardEntryId::new("fwd-1"),
             forward: entry(10),
         })
-        .canonical();
+        .canonical_query();
         assert!(
             range.contains("ExternalPort=30000%2F30009&")
                 && range.contains("InternalPort=8000%2F8009&"),
@@ -199,7 +206,7 @@ mod tests {
             ..EipSpec::default()
         };
         let ours = BTreeMap::from([("a".to_owned(), "ours".to_owned())]);
-        let query = allocate(&spec, &ours).canonical();
+        let query = allocation_params(&spec, &ours).canonical_query();
         assert!(
             query.contains("Tag.1.Key=a&Tag.1.Value=ours") && !query.contains("theirs"),
             "{query}"
@@ -213,7 +220,8 @@ mod tests {
             name: Some("n".to_owned()),
             ..EipSpec::default()
         };
-        let query = params(&Change::AllocateEipAddress { spec, tags: BTreeMap::new() }).canonical();
+        let query = change_params(&Change::AllocateEipAddress { spec, tags: BTreeMap::new() })
+            .canonical_query();
         assert!(
             query.contains("AutoPay=true")
                 && query.contains("Period=1")

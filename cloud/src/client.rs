@@ -7,13 +7,13 @@ mod slots;
 use crate::change;
 use crate::credentials::Credentials;
 use crate::error::Error;
-use crate::gateway::limiter::Gates;
+use crate::gateway::limiter::GatewayLimiters;
 use crate::http::client::http_client;
 use crate::http::endpoints::Endpoints;
 use crate::rate_limit::Permits;
-use crate::read::batch::{Batcher, Shelf};
+use crate::read::batch::{Batcher, BatcherMap};
 use crate::read::interfaces::Interfaces;
-use crate::read::queries::{Asking, EipsById, EipsByPool, Forwards, Gateway};
+use crate::read::queries::{EipsById, EipsByPool, EntriesOfGateway, GatewayById, QuerySource};
 use crate::settings::Settings;
 use crate::transport::Transport;
 use std::collections::BTreeMap;
@@ -25,9 +25,9 @@ use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{NatGatewayId, VpcId};
 
 /// Most calls in flight that read EIPs by ID; together they read 400 EIPs.
-const EIP_LANES: usize = 8;
+const MAX_EIP_CALLS: usize = 8;
 /// Most calls in flight that read the EIPs of pools.
-const POOL_LANES: usize = 2;
+const MAX_POOL_CALLS: usize = 2;
 
 /// The client. Cheap to clone; all clones share connections, batches and the limiter of each
 /// gateway.
@@ -38,12 +38,12 @@ struct Inner {
     transport: Arc<Transport>,
     deadline: Duration,
     vpc: VpcId,
-    eips: Batcher<Asking<EipsById>>,
-    pools: Batcher<Asking<EipsByPool>>,
+    eips: Batcher<QuerySource<EipsById>>,
+    pools: Batcher<QuerySource<EipsByPool>>,
     interfaces: Interfaces,
-    gateways: Shelf<NatGatewayId, Asking<Gateway>>,
-    forwards: Shelf<NatGatewayId, Asking<Forwards>>,
-    gates: Gates,
+    gateways: BatcherMap<NatGatewayId, QuerySource<GatewayById>>,
+    forwards: BatcherMap<NatGatewayId, QuerySource<EntriesOfGateway>>,
+    limiters: GatewayLimiters,
 }
 
 impl Cloud {
@@ -60,12 +60,12 @@ impl Cloud {
         let http = http_client(&user_agent_suffix)?;
         let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
         Ok(Self(Arc::new(Inner {
-            eips: Asking::batcher(&transport, EipsById, EIP_LANES, call_deadline),
-            pools: Asking::batcher(&transport, EipsByPool, POOL_LANES, call_deadline),
+            eips: QuerySource::new_batcher(&transport, EipsById, MAX_EIP_CALLS, call_deadline),
+            pools: QuerySource::new_batcher(&transport, EipsByPool, MAX_POOL_CALLS, call_deadline),
             interfaces: Interfaces::new(&transport, &vpc, call_deadline),
-            gateways: Shelf::new(),
-            forwards: Shelf::new(),
-            gates: Gates::default(),
+            gateways: BatcherMap::new(),
+            forwards: BatcherMap::new(),
+            limiters: GatewayLimiters::default(),
             deadline: call_deadline,
             vpc,
             transport,
@@ -77,13 +77,13 @@ impl Cloud {
     /// only a limited number at a time.
     ///
     /// `deadline` covers everything: the wait for a permit, credentials and the call.
-    pub async fn change(
+    pub async fn send_change(
         &self,
         change: &Change,
         token: Option<&str>,
         deadline: Duration,
     ) -> Result<Answer, Error> {
-        change::send(&self.0.transport, change, token, Instant::now() + deadline).await
+        change::send_once(&self.0.transport, change, token, Instant::now() + deadline).await
     }
 
     /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within the
@@ -94,11 +94,12 @@ impl Cloud {
         ids: &[&str],
         tags: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        change::tag_resources(&self.0.transport, resource_type, ids, tags, self.due()).await
+        change::tag_resources(&self.0.transport, resource_type, ids, tags, self.deadline_from_now())
+            .await
     }
 
     /// The deadline of a call that begins now.
-    fn due(&self) -> Instant {
+    fn deadline_from_now(&self) -> Instant {
         Instant::now() + self.0.deadline
     }
 }

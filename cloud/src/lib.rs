@@ -25,10 +25,10 @@ mod wire;
 
 pub use client::Cloud;
 pub use credentials::{AccessKey, Credentials, Environment};
-pub use error::{Class, Error, Refusal, Scope, Waiting};
-pub use gateway::slot::Turn;
+pub use error::{Class, Error, NotSentCause, Refusal, Scope};
+pub use gateway::slot::WriteSlot;
 pub use http::endpoints::Network;
-pub use rate_limit::{Draw, LocalPermits, NoPermit, Permits, Reservation};
+pub use rate_limit::{LocalPermits, NoPermit, PermitFuture, Permits, Reservation};
 pub use settings::Settings;
 pub use transport::Read;
 
@@ -46,8 +46,8 @@ mod tests {
     /// Never run: compiling is the test.
     #[expect(dead_code)]
     fn calls_can_be_spawned(cloud: &Cloud, change: &Change, gateway: &NatGatewayId) {
-        drop(is_send(cloud.change(change, None, Duration::ZERO)));
-        drop(is_send(cloud.turn(gateway)));
+        drop(is_send(cloud.send_change(change, None, Duration::ZERO)));
+        drop(is_send(cloud.acquire_write_slot(gateway)));
         drop(is_send(cloud.forward_entries(gateway)));
         drop(is_send(cloud.eni_by_private_ip(std::net::Ipv4Addr::LOCALHOST)));
     }

@@ -2,11 +2,11 @@
 
 use crate::credentials::Credentials;
 use crate::credentials::keys::Keys;
-use crate::error::{Class, Error, Waiting};
-use crate::http::client::{api_time, exchange, nonce};
+use crate::error::{Class, Error, NotSentCause};
+use crate::http::client::{api_time, exchange_json, new_nonce};
 use crate::http::endpoints::{Endpoints, Product};
 use crate::http::params::Params;
-use crate::http::sign::{Key, Stamp, Unsigned, sign};
+use crate::http::sign::{Key, Stamp, Unsigned, sign_request};
 use crate::rate_limit::{NoPermit, Permits};
 use jiff::Timestamp;
 use reqwest::Method;
@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
-use waygate_core::error::chain;
+use waygate_core::error::error_chain;
 use waygate_core::ids::RegionId;
 
 /// Time kept free for the answer before a call's deadline, or half the time left where that is
 /// less. A permit that comes later would be spent on a call that times out.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER_RESERVE: Duration = Duration::from_secs(3);
 
 /// The result of a read with the time the read was sent. The value includes every change that the
 /// cloud answered before `began`.
@@ -47,15 +47,15 @@ pub(crate) struct Action {
     pub(crate) name: &'static str,
 }
 
-pub(crate) const fn vpc(name: &'static str) -> Action {
+pub(crate) const fn vpc_action(name: &'static str) -> Action {
     Action { product: Product::Vpc, name }
 }
 
-pub(crate) const fn ecs(name: &'static str) -> Action {
+pub(crate) const fn ecs_action(name: &'static str) -> Action {
     Action { product: Product::Ecs, name }
 }
 
-pub(crate) const fn sts(name: &'static str) -> Action {
+pub(crate) const fn sts_action(name: &'static str) -> Action {
     Action { product: Product::Sts, name }
 }
 
@@ -76,26 +76,30 @@ pub(crate) struct Transport {
 
 impl Transport {
     /// Waits for a permit, then calls once; both within `deadline`.
-    pub(crate) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call_once<T: DeserializeOwned>(
         &self,
         action: Action,
         params: Params,
         deadline: Instant,
     ) -> Result<Read<T>, Error> {
-        let permit = self.permit(action, deadline).await?;
-        self.send(permit, params, deadline).await
+        let permit = self.acquire_permit(action, deadline).await?;
+        self.send_signed(permit, params, deadline).await
     }
 
     /// Waits for a permit to call `action` once. Fails at once where a permit would come too late
     /// for an answer before the deadline.
-    pub(crate) async fn permit(&self, action: Action, deadline: Instant) -> Result<Permit, Error> {
+    pub(crate) async fn acquire_permit(
+        &self,
+        action: Action,
+        deadline: Instant,
+    ) -> Result<Permit, Error> {
         let late = |retry_after| Error::NotSent {
             action: action.name,
-            waiting: Waiting::Permit { retry_after },
+            cause: NotSentCause::Permit { retry_after },
         };
         match timeout_at(
             deadline,
-            self.permits.draw(action.name, latest_permit(Instant::now(), deadline)),
+            self.permits.draw_permit(action.name, latest_permit(Instant::now(), deadline)),
         )
         .await
         {
@@ -106,47 +110,48 @@ impl Transport {
     }
 
     /// Calls once. Keys are fetched first; the signature is made last, because its date ages.
-    pub(crate) async fn send<T: DeserializeOwned>(
+    pub(crate) async fn send_signed<T: DeserializeOwned>(
         &self,
         permit: Permit,
         params: Params,
         deadline: Instant,
     ) -> Result<Read<T>, Error> {
         let Permit(action) = permit;
-        let keys = match timeout_at(deadline, self.credentials.keys(Timestamp::now())).await {
+        let keys = match timeout_at(deadline, self.credentials.valid_keys(Timestamp::now())).await {
             Ok(keys) => keys.map_err(|error| {
                 // A failure of the keys' source says nothing about the requested change.
                 let class = if error.is_transient() { Class::Transient } else { Class::Denied };
-                no_keys(action, error.to_string(), class)
+                credentials_error(action, error.to_string(), class)
             })?,
             Err(_) => {
-                return Err(no_keys(
+                return Err(credentials_error(
                     action,
                     "their source did not answer in time".to_owned(),
                     Class::Transient,
                 ));
             }
         };
-        let request = self.request(action, params, &keys)?;
+        let request = self.build_request(action, params, &keys)?;
         let began = Instant::now();
-        let result = match timeout_at(deadline, exchange(&self.http, action.name, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Deadline { action: action.name }),
-        };
-        self.note(action, began, &keys, result.as_ref().err());
+        let result =
+            match timeout_at(deadline, exchange_json(&self.http, action.name, request)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::Deadline { action: action.name }),
+            };
+        self.report_outcome(action, began, &keys, result.as_ref().err());
         result.map(|value| Read { value, began })
     }
 
-    fn request(
+    fn build_request(
         &self,
         action: Action,
         params: Params,
         keys: &Keys,
     ) -> Result<reqwest::Request, Error> {
-        let mut url = self.endpoints.of(action.product).clone();
-        let query = params.with("RegionId", &self.region).canonical();
-        let host = authority(&url);
-        let (date, nonce) = (api_time(Timestamp::now()), nonce());
+        let mut url = self.endpoints.url_of(action.product).clone();
+        let query = params.with("RegionId", &self.region).canonical_query();
+        let host = host_header(&url);
+        let (date, nonce) = (api_time(Timestamp::now()), new_nonce());
         let unsigned = Unsigned {
             method: "POST",
             host: &host,
@@ -162,9 +167,13 @@ impl Transport {
             (CONTENT_LENGTH, HeaderValue::from(0)),
         ];
         let mut headers = HeaderMap::from_iter(fixed);
-        for (name, value) in sign(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
+        for (name, value) in sign_request(&unsigned, &key, &Stamp { date: &date, nonce: &nonce }) {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                no_keys(action, "the keys contain unprintable characters".to_owned(), Class::Denied)
+                credentials_error(
+                    action,
+                    "the keys contain unprintable characters".to_owned(),
+                    Class::Denied,
+                )
             })?;
             value.set_sensitive(matches!(name, "authorization" | "x-acs-security-token"));
             // The HTTP client writes the Host header from the URL.
@@ -180,7 +189,13 @@ impl Transport {
 
     /// Logs the outcome of a call and reports throttling to the permits, expired keys to the
     /// credentials.
-    fn note(&self, action: Action, began: Instant, keys: &Arc<Keys>, error: Option<&Error>) {
+    fn report_outcome(
+        &self,
+        action: Action,
+        began: Instant,
+        keys: &Arc<Keys>,
+        error: Option<&Error>,
+    ) {
         let millis = began.elapsed().as_millis();
         match error {
             None => tracing::debug!(
@@ -193,17 +208,17 @@ impl Transport {
                     cloud.action = action.name,
                     cloud.millis = millis,
                     cloud.reason = error.reason(),
-                    error = chain(error),
+                    error = error_chain(error),
                     "cloud call failed"
                 );
             }
         }
         match error {
             Some(error) if error.class() == Class::Throttled => {
-                self.permits.throttled(action.name, error.retry_after());
+                self.permits.note_throttled(action.name, error.retry_after());
             }
             Some(error) if error.code() == Some("InvalidSecurityToken.Expired") => {
-                self.credentials.refused(keys);
+                self.credentials.drop_refused(keys);
             }
             _ => {}
         }
@@ -212,15 +227,15 @@ impl Transport {
 
 fn latest_permit(now: Instant, deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(now);
-    now + left - ANSWER.min(left / 2)
+    now + left - ANSWER_RESERVE.min(left / 2)
 }
 
-fn no_keys(action: Action, problem: String, class: Class) -> Error {
-    Error::NotSent { action: action.name, waiting: Waiting::Credentials { problem, class } }
+fn credentials_error(action: Action, problem: String, class: Class) -> Error {
+    Error::NotSent { action: action.name, cause: NotSentCause::Credentials { problem, class } }
 }
 
 /// `host` or `host:port`, exactly as the HTTP client writes the `Host` header.
-fn authority(url: &Url) -> String {
+fn host_header(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -234,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_signed_host_is_the_one_that_is_sent() {
-        let host = |url: &str| authority(&Url::parse(url).unwrap());
+        let host = |url: &str| host_header(&Url::parse(url).unwrap());
         assert_eq!(host("https://vpc.aliyuncs.com:443/"), "vpc.aliyuncs.com");
         assert_eq!(host("http://127.0.0.1:8080/"), "127.0.0.1:8080");
     }

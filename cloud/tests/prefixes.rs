@@ -57,7 +57,7 @@ async fn start() -> anyhow::Result<(Cloud, Asked)> {
         user_agent_suffix: String::new(),
     };
     let credentials = Credentials::access_key("id", "secret".into());
-    Ok((Cloud::new(settings, credentials, Arc::new(LocalPermits::published()))?, asked))
+    Ok((Cloud::new(settings, credentials, Arc::new(LocalPermits::with_published_rates()))?, asked))
 }
 
 /// Answers one request and closes the connection.

@@ -20,7 +20,10 @@ mod tests;
 mod values;
 
 pub use context::Context;
-pub use keys::{ALLOCATED_DNAT, ALLOCATED_EIP, LABEL, OURS, PREFIXES, is_allocated, is_ours};
+pub use keys::{
+    ALLOCATED_DNAT, ALLOCATED_EIP, ORIGINAL_PREFIXES, POD_LABEL, WAYGATE_PREFIX, is_allocated_key,
+    is_waygate_key,
+};
 pub use problem::Problem;
 
 use crate::request::{EipSource, Kind, Request, Requests};
@@ -30,7 +33,7 @@ use std::collections::BTreeMap;
 
 /// The result of parsing a pod's annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct ParsedAnnotations {
     /// The address requested; empty while there is any problem.
     pub requests: Requests,
     /// Every problem found, each a reason to reject the pod.
@@ -38,12 +41,12 @@ pub struct Reading {
     /// Oddities that do no harm, such as unknown keys and settings without effect.
     pub warnings: Vec<Problem>,
     /// The value of `waygate.dev/readiness-gate`.
-    pub gate: GateWish,
+    pub gate: GatePreference,
 }
 
 /// The pod's preference for a readiness gate, from `waygate.dev/readiness-gate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GateWish {
+pub enum GatePreference {
     /// The annotation is absent: add a gate unless the pod could block its own rollout.
     #[default]
     Default,
@@ -54,34 +57,38 @@ pub enum GateWish {
 }
 
 /// Parses and checks a pod's annotations; every problem is reported, not only the first.
-pub fn read(annotations: &BTreeMap<String, String>, context: &Context) -> Reading {
-    let mut reader = Reader::gather(annotations);
-    let eip = eip::read(&mut reader, context);
-    let dnat = dnat::read(&mut reader, context);
-    let gate = gate_wish(&mut reader);
-    not_served_yet(&mut reader);
-    exclude_each_other(&mut reader);
+pub fn parse_annotations(
+    annotations: &BTreeMap<String, String>,
+    context: &Context,
+) -> ParsedAnnotations {
+    let mut reader = Reader::from_annotations(annotations);
+    let eip = eip::read_eip_request(&mut reader, context);
+    let dnat = dnat::read_dnat_request(&mut reader, context);
+    let gate = read_gate_preference(&mut reader);
+    check_unserved_keys(&mut reader);
+    refuse_eip_beside_dnat(&mut reader);
     refuse_host_network(&mut reader, context);
     warn_of_settings_without_feature(&mut reader);
-    let (problems, warnings) = reader.finish();
+    let (problems, warnings) = reader.into_findings();
     let address = eip.map(Request::Eip).or(dnat.map(Request::Dnat)).filter(|_| problems.is_empty());
-    Reading { requests: Requests { address }, problems, warnings, gate }
+    ParsedAnnotations { requests: Requests { address }, problems, warnings, gate }
 }
 
 /// True if the annotations switch an address on, valid or not: a cheap test for scans of many pods.
-pub fn wants_address(annotations: &BTreeMap<String, String>) -> bool {
-    wanted_kind(annotations).is_some()
+pub fn requests_address(annotations: &BTreeMap<String, String>) -> bool {
+    requested_kind(annotations).is_some()
 }
 
 /// The kind of address that the annotations switch on, valid or not; the EIP if both are on.
-pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
-    let switched_on = annotations.iter().filter_map(|(key, value)| match Key::of(key)? {
-        // An unreadable switch counts as on, so that the pod is reported and not ignored.
-        Key::PodDnat => values::flag(value).unwrap_or(true).then_some(Kind::Dnat),
-        Key::PodWithEip => values::boolean(value).unwrap_or(true).then_some(Kind::Eip),
-        Key::PodEipInstanceId => (!value.is_empty()).then_some(Kind::Eip),
-        _ => None,
-    });
+pub fn requested_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
+    let switched_on =
+        annotations.iter().filter_map(|(key, value)| match Key::from_annotation(key)? {
+            // An unreadable switch counts as on, so that the pod is reported and not ignored.
+            Key::PodDnat => values::parse_flag(value).unwrap_or(true).then_some(Kind::Dnat),
+            Key::PodWithEip => values::parse_bool(value).unwrap_or(true).then_some(Kind::Eip),
+            Key::PodEipInstanceId => (!value.is_empty()).then_some(Kind::Eip),
+            _ => None,
+        });
     switched_on.min()
 }
 
@@ -90,45 +97,48 @@ pub fn wanted_kind(annotations: &BTreeMap<String, String>) -> Option<Kind> {
 /// By default a given EIP gets no gate on a pod that is not stateful. A rolling Deployment would
 /// deadlock: the new pod waits for the EIP, and the old pod keeps the EIP until the new one is
 /// Ready.
-pub fn gate_for(request: &Request, wish: GateWish, stateful: bool) -> Option<Kind> {
+pub fn readiness_gate_for(request: &Request, wish: GatePreference, stateful: bool) -> Option<Kind> {
     let waits_for_itself = !stateful
         && matches!(request, Request::Eip(eip) if matches!(eip.source, EipSource::Given(_)));
     match wish {
-        GateWish::Never => None,
-        GateWish::Default if waits_for_itself => None,
-        GateWish::Default | GateWish::Always => Some(request.kind()),
+        GatePreference::Never => None,
+        GatePreference::Default if waits_for_itself => None,
+        GatePreference::Default | GatePreference::Always => Some(request.kind()),
     }
 }
 
-fn gate_wish(reader: &mut Reader) -> GateWish {
-    match reader.parse(Key::ReadinessGate, values::boolean) {
-        None => GateWish::Default,
-        Some(false) => GateWish::Never,
-        Some(true) => GateWish::Always,
+fn read_gate_preference(reader: &mut Reader) -> GatePreference {
+    match reader.parse_value(Key::ReadinessGate, values::parse_bool) {
+        None => GatePreference::Default,
+        Some(false) => GatePreference::Never,
+        Some(true) => GatePreference::Always,
     }
 }
 
 /// Checks the values of keys that have no effect yet, and warns where one is set.
-fn not_served_yet(reader: &mut Reader) {
+fn check_unserved_keys(reader: &mut Reader) {
     const NOT_YET: &str = "is not served yet and has no effect";
-    if reader.parse(Key::OnTimeout, values::on_timeout).is_some_and(|policy| policy != "hold") {
-        reader.warn(Key::OnTimeout, NOT_YET);
+    if reader
+        .parse_value(Key::OnTimeout, values::parse_timeout_policy)
+        .is_some_and(|policy| policy != "hold")
+    {
+        reader.add_warning(Key::OnTimeout, NOT_YET);
     }
-    if reader.parse(Key::ReadyTimeout, values::duration).is_some() {
-        reader.warn(Key::ReadyTimeout, NOT_YET);
+    if reader.parse_value(Key::ReadyTimeout, values::parse_duration).is_some() {
+        reader.add_warning(Key::ReadyTimeout, NOT_YET);
     }
-    if reader.parse(Key::WaitForAddress, values::boolean) == Some(true) {
-        reader.warn(Key::WaitForAddress, NOT_YET);
+    if reader.parse_value(Key::WaitForAddress, values::parse_bool) == Some(true) {
+        reader.add_warning(Key::WaitForAddress, NOT_YET);
     }
-    if reader.parse(Key::Paused, values::boolean) == Some(true) {
-        reader.warn(Key::Paused, NOT_YET);
+    if reader.parse_value(Key::Paused, values::parse_bool) == Some(true) {
+        reader.add_warning(Key::Paused, NOT_YET);
     }
 }
 
-fn exclude_each_other(reader: &mut Reader) {
-    if reader.on(Kind::Eip) && reader.on(Kind::Dnat) {
+fn refuse_eip_beside_dnat(reader: &mut Reader) {
+    if reader.requests_kind(Kind::Eip) && reader.requests_kind(Kind::Dnat) {
         let why = "cannot be combined with an EIP: the cloud binds no EIP where DNAT entries exist";
-        reader.refuse(Key::PodDnat, why, "either an EIP or DNAT");
+        reader.add_problem(Key::PodDnat, why, "either an EIP or DNAT");
     }
 }
 
@@ -138,7 +148,7 @@ fn refuse_host_network(reader: &mut Reader, context: &Context) {
     }
     for key in [Key::PodDnat, Key::PodWithEip, Key::PodEipInstanceId] {
         if reader.switched_on_by(key) {
-            reader.refuse(
+            reader.add_problem(
                 key,
                 "cannot be served on hostNetwork, where the pod's IP is its node's",
                 "pods with an IP of their own",
@@ -149,17 +159,17 @@ fn refuse_host_network(reader: &mut Reader, context: &Context) {
 
 fn warn_of_settings_without_feature(reader: &mut Reader) {
     for key in Key::ALL {
-        let feature = key.feature();
+        let feature = key.address_kind();
         let without = match feature {
-            Some(kind) => !reader.on(kind),
-            None => !reader.on(Kind::Eip) && !reader.on(Kind::Dnat),
+            Some(kind) => !reader.requests_kind(kind),
+            None => !reader.requests_kind(Kind::Eip) && !reader.requests_kind(Kind::Dnat),
         };
-        if without && reader.has(key) && !key.is_switch() {
+        if without && reader.has_key(key) && !key.is_switch() {
             let switch = feature.map_or("an EIP or DNAT", |kind| match kind {
                 Kind::Eip => "k8s.aliyun.com/pod-with-eip",
                 Kind::Dnat => "k8s.aliyun.com/pod-dnat",
             });
-            reader.warn(key, &format!("has no effect while {switch} is off"));
+            reader.add_warning(key, &format!("has no effect while {switch} is off"));
         }
     }
 }

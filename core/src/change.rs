@@ -3,7 +3,7 @@
 //! A change is serialised into its operation row as it is, and a repeat reads the row back, so that
 //! every send of one operation carries the same parameters and the same `ClientToken`.
 
-use crate::facts::port_text;
+use crate::cloud_facts::format_ports;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
 use crate::request::{EipSpec, Protocol};
 use serde::{Deserialize, Serialize};
@@ -83,13 +83,13 @@ pub enum Change {
         description: Option<String>,
     },
     /// Adds a DNAT entry; the answer carries the ID.
-    CreateForwardEntry(Forward),
+    CreateForwardEntry(ForwardEntrySpec),
     /// Points an existing entry elsewhere; the entry keeps its ID.
     ModifyForwardEntry {
         /// Entry to change, `fwd-…`.
         entry_id: ForwardEntryId,
         /// Content of the entry afterwards.
-        forward: Forward,
+        forward: ForwardEntrySpec,
     },
     /// Removes a DNAT entry.
     DeleteForwardEntry {
@@ -102,7 +102,7 @@ pub enum Change {
 
 /// The content of one DNAT entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forward {
+pub struct ForwardEntrySpec {
     /// DNAT table of the gateway, `ftb-…`.
     pub table_id: ForwardTableId,
     /// Entry name, which carries ownership: `wg2.<store>.<cluster>.<lease>.<generation>`.
@@ -123,15 +123,15 @@ pub struct Forward {
     pub port_break: bool,
 }
 
-impl Forward {
+impl ForwardEntrySpec {
     /// External ports as the API writes them: `80`, or `80/89` for a range.
     pub fn external_ports(&self) -> String {
-        port_text(self.external_port, self.ports)
+        format_ports(self.external_port, self.ports)
     }
 
     /// Pod's ports as the API writes them: `80`, or `80/89` for a range.
     pub fn internal_ports(&self) -> String {
-        port_text(self.internal_port, self.ports)
+        format_ports(self.internal_port, self.ports)
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// State of Waygate's condition on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConditionState {
     /// Status of the condition: True or False.
     pub status: bool,
     /// Reason in CamelCase, for programs.
@@ -11,7 +11,7 @@ pub struct Verdict {
     pub message: String,
 }
 
-impl Verdict {
+impl ConditionState {
     /// State with one of Waygate's own reasons; a rejected change carries the cloud's reason
     /// instead.
     pub fn new(status: bool, reason: Reason, message: impl Into<String>) -> Self {
@@ -56,15 +56,15 @@ reasons! {
     /// The given EIP does not exist.
     EipNotFound = "EipNotFound",
     /// The EIP is held by another pod.
-    EipHeld = "EipHeldByAnotherPod",
+    EipHeldByAnotherPod = "EipHeldByAnotherPod",
     /// A younger pod has preempted this one and has the given EIP now.
-    EipTakenOver = "EipTakenOver",
+    EipPreempted = "EipTakenOver",
     /// No EIP of the pool is free.
     EipPoolExhausted = "EipPoolExhausted",
     /// The EIP is bound to something foreign.
     EipBoundElsewhere = "EipBoundElsewhere",
     /// The pod's IP is still bound to the address of a former pod.
-    PrivateIpTaken = "PrivateIPTaken",
+    PrivateIpInUse = "PrivateIPTaken",
     /// No EIP of the gateways has room for all of the pod's ports.
     NoFreePort = "NoFreePort",
     /// The gateways take no more forward entries.
@@ -75,11 +75,11 @@ reasons! {
     WaitingForGateway = "WaitingForGateway",
     /// Many pods of the gateway lost their entries at once: the loss limit leaves this one True
     /// while the entries are put back.
-    LossesHeld = "LossesHeld",
+    WithdrawalsLimited = "LossesHeld",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
     /// The custom resource of the pod's name belongs to another lease or another controller.
-    ResourceTaken = "CustomResourceTaken",
+    CustomResourceTaken = "CustomResourceTaken",
     /// A published address no longer shows in the cloud.
     AddressLost = "AddressLost",
     /// The pod is terminating.
@@ -87,14 +87,14 @@ reasons! {
     /// The address is being released.
     Released = "Released",
     /// The pod is gone, and its addresses are retained for its successor.
-    Kept = "KeptForSuccessor",
+    RetainedForSuccessor = "KeptForSuccessor",
     /// Many retained custom resources were deleted at once; their addresses stay until a person
     /// confirms the release.
-    ReleaseHeld = "ReleaseHeldBack",
+    ReleasesLimited = "ReleaseHeldBack",
     /// The pod asks for another address now.
     Replacing = "Replacing",
     /// The cloud's answer to a change is under way, or was lost and the effect does not show yet.
-    Unanswered = "WaitingForAnswer",
+    WaitingForAnswer = "WaitingForAnswer",
     /// A PrePaid EIP stays allocated until it expires.
-    PrePaid = "PrePaidNotReleased",
+    PrePaidNotReleased = "PrePaidNotReleased",
 }

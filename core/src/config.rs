@@ -17,7 +17,7 @@ mod tests;
 pub use cursor::Finding;
 pub use pool::Gateway;
 
-use crate::annotations::{self, Context, Reading};
+use crate::annotations::{self, Context, ParsedAnnotations};
 use crate::ids::{RegionId, VpcId};
 use crate::request::Kind;
 use crate::selector::LabelSelector;
@@ -113,10 +113,10 @@ impl fmt::Display for Errors {
 impl Config {
     /// Parses and checks a configuration file. On success, warnings for the log come with it; on
     /// failure, every error.
-    pub fn parse(text: &str) -> Result<(Self, Vec<Finding>), Errors> {
-        let root = tree(text).map_err(|finding| Errors(vec![finding]))?;
+    pub fn from_yaml(text: &str) -> Result<(Self, Vec<Finding>), Errors> {
+        let root = parse_yaml(text).map_err(|finding| Errors(vec![finding]))?;
         let mut findings = Findings::default();
-        let config = read(&Cursor::root(&root), &mut findings);
+        let config = read_config(&Cursor::at_root(&root), &mut findings);
         match config {
             Some(config) if findings.errors.is_empty() => Ok((config, findings.warnings)),
             _ => Err(Errors(findings.errors)),
@@ -124,7 +124,7 @@ impl Config {
     }
 
     /// True if `enableControllers` switches on addresses of this kind.
-    pub fn serves(&self, kind: Kind) -> bool {
+    pub fn enables_kind(&self, kind: Kind) -> bool {
         self.controllers.contains(&match kind {
             Kind::Eip => Controller::Eip,
             Kind::Dnat => Controller::Natgw,
@@ -138,10 +138,10 @@ impl Config {
         namespace: &str,
         controller_kind: Option<&str>,
         host_network: bool,
-    ) -> Reading {
+    ) -> ParsedAnnotations {
         let port_ranges = self.port_ranges(namespace);
         let stateful = controller_kind.is_some_and(|kind| self.is_stateful(kind));
-        annotations::read(
+        annotations::parse_annotations(
             annotations,
             &Context { host_network, stateful, port_ranges: port_ranges.as_deref() },
         )
@@ -156,7 +156,7 @@ impl Config {
     /// The gateways whose ports pods of a namespace may get; empty if every pool entry names other
     /// namespaces.
     pub fn gateways_of(&self, namespace: &str) -> Vec<&Gateway> {
-        pool::serving(&self.gateways, namespace)
+        pool::gateways_serving(&self.gateways, namespace)
     }
 
     /// External port ranges of those gateways, for the validation of annotations; none while DNAT
@@ -170,7 +170,7 @@ impl Config {
 }
 
 /// Parses YAML. The parser's own messages quote the file, so an error only gives the position.
-fn tree(text: &str) -> Result<Value, Finding> {
+fn parse_yaml(text: &str) -> Result<Value, Finding> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map_or_else(String::new, |at| {
@@ -178,12 +178,12 @@ fn tree(text: &str) -> Result<Value, Finding> {
         });
         Finding {
             path: "file".to_owned(),
-            what: format!("is not valid YAML, or contains a key twice{place}"),
+            message: format!("is not valid YAML, or contains a key twice{place}"),
         }
     })
 }
 
-fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
+fn read_config(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     /// Keys of the same file that only the original's Helm chart reads.
     const OF_THE_CHART: [&str; 2] = ["affinity", "vpcid"];
     const KNOWN: [&str; 8] = [
@@ -197,35 +197,36 @@ fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
         "admission",
     ];
     root.check_keys(&KNOWN, &OF_THE_CHART, findings);
-    let cluster_id = root.at("clusterID").shaped(
+    let cluster_id = root.at_key("clusterID").read_matching(
         is_cluster_id,
         "1 to 64 letters, digits, hyphens and underscores",
         findings,
     );
-    let region_id = root.at("regionID").shaped(is_place, "a region such as cn-hangzhou", findings);
-    let vpc_id = root.at("vpcID").shaped(|text| is_id(text, "vpc-"), "vpc-…", findings);
-    let controllers = controllers(&root.at("enableControllers"), findings);
-    let network = root.at("networkController");
+    let region_id =
+        root.at_key("regionID").read_matching(is_place, "a region such as cn-hangzhou", findings);
+    let vpc_id = root.at_key("vpcID").read_matching(|text| is_id(text, "vpc-"), "vpc-…", findings);
+    let controllers = read_controllers(&root.at_key("enableControllers"), findings);
+    let network = root.at_key("networkController");
     network.check_keys(
         &["natGwPool", "eipController", "customStatefulWorkloadKinds"],
         &[],
         findings,
     );
-    let pool = network.at("natGwPool");
+    let pool = network.at_key("natGwPool");
     let gateways = if controllers.contains(&Controller::Natgw) {
-        pool::read(&pool, findings)
+        pool::read_gateways(&pool, findings)
     } else {
         Vec::new()
     };
-    let eip = eip_controller(&network.at("eipController"), findings);
-    let stateful_kinds = network.at("customStatefulWorkloadKinds").shaped_items(
+    let eip = read_eip_controller(&network.at_key("eipController"), findings);
+    let stateful_kinds = network.at_key("customStatefulWorkloadKinds").read_matching_items(
         is_kind,
         "a kind such as CloneSet",
         findings,
     );
-    let credential = credential(&root.at("credential"), findings);
-    let namespace_selector = scope::read(&root.at("serve"), findings);
-    let admission = admission(&root.at("admission"), findings);
+    let credential = read_credential(&root.at_key("credential"), findings);
+    let namespace_selector = scope::read_selector(&root.at_key("serve"), findings);
+    let admission = read_admission_mode(&root.at_key("admission"), findings);
     // All sections are read before the first `?`, so that every error is reported at once.
     Some(Config {
         cluster_id: cluster_id?.to_owned(),
@@ -241,29 +242,29 @@ fn read(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     })
 }
 
-fn controllers(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<Controller> {
+fn read_controllers(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<Controller> {
     const KNOWN: [&str; 3] = ["natgw", "eip", "ipv6gw"];
     let mut controllers = BTreeSet::new();
     if cursor.is_absent() {
-        findings.error(cursor, "is required: a list of natgw and eip");
+        findings.add_error(cursor, "is required: a list of natgw and eip");
     }
-    for (item, name) in cursor.words(&KNOWN, findings) {
+    for (item, name) in cursor.read_choices(&KNOWN, findings) {
         match name {
             "natgw" => controllers.insert(Controller::Natgw),
             "eip" => controllers.insert(Controller::Eip),
             _ => {
-                findings.warn(&item, "names ipv6gw, which is not served yet");
+                findings.add_warning(&item, "names ipv6gw, which is not served yet");
                 true
             }
         };
     }
     if controllers.is_empty() {
-        findings.warn(cursor, "enables no controller that is served");
+        findings.add_warning(cursor, "enables no controller that is served");
     }
     controllers
 }
 
-fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
+fn read_eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
     cursor.check_keys(
         &["maxConcurrentReconciles", "garbageCollectionPeriodInMinutes", "allowTakeover"],
         &[],
@@ -272,8 +273,8 @@ fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
     let usual = EipController::default();
     let number = |key, most, usual, findings: &mut Findings| {
         cursor
-            .at(key)
-            .number(1..=most, findings)
+            .at_key(key)
+            .read_number(1..=most, findings)
             .and_then(|number| u32::try_from(number).ok())
             .unwrap_or(usual)
     };
@@ -293,30 +294,35 @@ fn eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipController {
             findings,
         ),
         allow_takeover: cursor
-            .at("allowTakeover")
-            .boolean(findings)
+            .at_key("allowTakeover")
+            .read_bool(findings)
             .unwrap_or(usual.allow_takeover),
     }
 }
 
 /// Both halves of the AccessKey pair, or none: the documents' sample leaves both empty.
-fn credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
+fn read_credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
     cursor.check_keys(&["accessKey", "accessSecret"], &[], findings);
-    let mut half =
-        |key| cursor.at(key).text(findings).filter(|text| !text.is_empty()).map(SecretString::from);
+    let mut half = |key| {
+        cursor
+            .at_key(key)
+            .read_string(findings)
+            .filter(|text| !text.is_empty())
+            .map(SecretString::from)
+    };
     match (half("accessKey"), half("accessSecret")) {
         (Some(access_key), Some(access_secret)) => Some(Credential { access_key, access_secret }),
         (None, None) => None,
         _ => {
-            findings.error(cursor, "is incomplete: set accessKey and accessSecret, or neither");
+            findings.add_error(cursor, "is incomplete: set accessKey and accessSecret, or neither");
             None
         }
     }
 }
 
-fn admission(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
+fn read_admission_mode(cursor: &Cursor, findings: &mut Findings) -> AdmissionMode {
     cursor.check_keys(&["mode"], &[], findings);
-    match cursor.at("mode").word(&["reject", "warn"], findings) {
+    match cursor.at_key("mode").read_choice(&["reject", "warn"], findings) {
         Some("warn") => AdmissionMode::Warn,
         _ => AdmissionMode::Reject,
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// An error with its causes in one line, outermost first, joined by `: `.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -29,9 +29,9 @@ mod tests {
     fn every_cause_is_named_once_the_nearest_first() {
         let cause = std::fmt::Error;
         assert_eq!(
-            chain(&Step(Cause(cause))),
+            error_chain(&Step(Cause(cause))),
             format!("the step failed: the call failed: {cause}")
         );
-        assert_eq!(chain(&cause), cause.to_string());
+        assert_eq!(error_chain(&cause), cause.to_string());
     }
 }

@@ -15,7 +15,7 @@ pub enum FailureClass {
     /// An earlier send of the same token is still being processed: send the same token later.
     Processing,
     /// The requested state is reached already.
-    Done,
+    AlreadyDone,
     /// The resource does not exist: a code known to mean just that, so that it may count as proof.
     NotFound,
     /// A quota or the region's stock is used up.

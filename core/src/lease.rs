@@ -1,7 +1,7 @@
 //! Leases as the store holds them: the EIP or ports held, the target, and the constraints between
 //! leases.
 
-use crate::facts::Eni;
+use crate::cloud_facts::Eni;
 use crate::ids::{
     AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
     VpcId, ZoneId,
@@ -41,23 +41,23 @@ pub struct Lease {
     /// Generation of the target: grows by one with every target.
     pub generation: i32,
     /// True if this lease is the one that writes the custom resource of its name.
-    pub resource: bool,
+    pub owns_custom_resource: bool,
     /// Definite reads in a row that did not show what was published.
-    pub doubts: i32,
+    pub missed_reads: i32,
     /// Vacating: the gateway had no room for all entries, and those that exist there are being
     /// deleted.
-    pub spilling: bool,
+    pub vacating: bool,
     /// True if the address was published, to this pod or to a former one.
-    pub told: bool,
+    pub was_published: bool,
     /// `namespace/name` of the pod that preempted this one and has its given EIP for good.
-    pub lost_to: Option<String>,
+    pub preempted_by: Option<String>,
     /// Start of the handover: the pod is gone, its entries stay for a successor; none before, and
     /// after the entries point elsewhere.
-    pub parted_at: Option<Timestamp>,
+    pub handover_since: Option<Timestamp>,
     /// Creation time, or the time when the present pod took the lease over.
     pub created_at: Timestamp,
     /// End of the retention; none if only a person can end it, and in the other phases.
-    pub ends_at: Option<Timestamp>,
+    pub retained_until: Option<Timestamp>,
 }
 
 /// Phase of a lease's life.
@@ -65,26 +65,26 @@ pub struct Lease {
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Announced at admission; no pod has been observed yet, and perhaps none will be.
-    Headstart,
+    Announced,
     /// A pod asks for the address; some of it is still missing.
-    Wanted,
+    Provisioning,
     /// The address works and was published.
-    Held,
+    Bound,
     /// The pod is gone; the EIP or the ports wait, unbound, for a successor of its name.
-    Kept,
+    Retained,
     /// Releasing: everything is given back; final.
-    Ending,
+    Releasing,
 }
 
 impl Phase {
     /// Phase as the store writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Headstart => "headstart",
-            Self::Wanted => "wanted",
-            Self::Held => "held",
-            Self::Kept => "kept",
-            Self::Ending => "ending",
+            Self::Announced => "announced",
+            Self::Provisioning => "provisioning",
+            Self::Bound => "bound",
+            Self::Retained => "retained",
+            Self::Releasing => "releasing",
         }
     }
 }
@@ -97,7 +97,7 @@ pub struct LeasedEip {
     /// Public IPv4 address of the EIP.
     pub ip_address: Ipv4Addr,
     /// True if managed: allocated by Waygate, so Waygate's to release. A given EIP is not.
-    pub ours: bool,
+    pub managed: bool,
 }
 
 /// A port of a lease, with a forward entry of its own or as part of one that covers several.
@@ -111,7 +111,7 @@ pub struct LeasedPort {
     pub external_port: u16,
     /// First external port of the entry that covers this port; equal to `external_port` unless the
     /// entry covers adjacent ports.
-    pub head: u16,
+    pub range_start: u16,
     /// The pod's port, and the protocol of both ends.
     pub exposed: ExposedPort,
     /// NAT gateway that forwards the port, `ngw-…`.
@@ -132,58 +132,62 @@ impl LeasedPort {
 
     /// True if one forward entry covers both ports.
     fn shares_entry_with(&self, other: &Self) -> bool {
-        (self.head, self.protocol(), &self.allocation_id)
-            == (other.head, other.protocol(), &other.allocation_id)
+        (self.range_start, self.protocol(), &self.allocation_id)
+            == (other.range_start, other.protocol(), &other.allocation_id)
     }
 }
 
 /// Port range of one forward entry: a port, or adjacent ports that are mapped position by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run<'a> {
+pub struct PortRange<'a> {
     /// First port of the range, with its external and internal end.
-    pub head: &'a LeasedPort,
+    pub first: &'a LeasedPort,
     /// Number of ports in the range, at least 1.
-    pub ports: u16,
+    pub count: u16,
 }
 
-impl Run<'_> {
+impl PortRange<'_> {
     /// External ports of the range.
-    pub fn external(&self) -> RangeInclusive<u16> {
-        self.head.external_port
-            ..=self.head.external_port.saturating_add(self.ports.saturating_sub(1))
+    pub fn external_ports(&self) -> RangeInclusive<u16> {
+        self.first.external_port
+            ..=self.first.external_port.saturating_add(self.count.saturating_sub(1))
     }
 
     /// Pod's ports of the range.
-    pub fn internal(&self) -> RangeInclusive<u16> {
-        self.head.exposed.port..=self.head.exposed.port.saturating_add(self.ports.saturating_sub(1))
+    pub fn internal_ports(&self) -> RangeInclusive<u16> {
+        self.first.exposed.port
+            ..=self.first.exposed.port.saturating_add(self.count.saturating_sub(1))
     }
 }
 
 /// Duration of a handover: a StatefulSet makes the successor within a second, and until the
 /// successor has an IP the entries forward to an address that may soon be another pod's.
-const HANDOVER: SignedDuration = SignedDuration::from_secs(15);
+const HANDOVER_DURATION: SignedDuration = SignedDuration::from_secs(15);
 
 impl Lease {
     /// `namespace/name` of the pod.
-    pub fn pod(&self) -> String {
+    pub fn pod_full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.pod_name)
     }
 
     /// End of the handover, up to which the entries stay for a successor; none while the pod
     /// exists, and after the entries point elsewhere.
     pub fn handover_until(&self) -> Option<Timestamp> {
-        self.parted_at.map(|since| since + HANDOVER)
+        self.handover_since.map(|since| since + HANDOVER_DURATION)
     }
 
     /// Port ranges that the lease's ports make, one per forward entry, in the order of their first
     /// ports.
-    pub fn runs(&self) -> Vec<Run<'_>> {
-        let heads = self.ports.iter().filter(|port| port.external_port == port.head);
+    pub fn port_ranges(&self) -> Vec<PortRange<'_>> {
+        let heads = self.ports.iter().filter(|port| port.external_port == port.range_start);
         let count = |head: &LeasedPort| {
             self.ports.iter().filter(|port| port.shares_entry_with(head)).count()
         };
         heads
-            .map(|head| Run { head, ports: u16::try_from(count(head)).unwrap_or(u16::MAX) })
+            .map(|head| PortRange {
+                first: head,
+                count: u16::try_from(count(head)).unwrap_or(u16::MAX),
+            })
             .collect()
     }
 }
@@ -207,7 +211,7 @@ pub struct Target {
 
 impl Target {
     /// Target for `private_ip` on the interface that owns it.
-    pub fn of(eni: &Eni, private_ip: Ipv4Addr) -> Self {
+    pub fn from_eni(eni: &Eni, private_ip: Ipv4Addr) -> Self {
         Self {
             eni_id: eni.eni_id.clone(),
             vswitch_id: eni.vswitch_id.clone(),
@@ -246,53 +250,53 @@ pub struct PortSpan {
 pub struct EipSources {
     /// True if the configuration lets a younger pod take a given EIP from an older one, or from a
     /// foreign interface (`eipController.allowTakeover`).
-    pub takeover: bool,
+    pub preemption_allowed: bool,
     /// Current holder: the lease that has the given EIP.
-    pub holder: Option<Holder>,
+    pub current_holder: Option<CurrentHolder>,
     /// Reusable prepaid EIP: a lease in phase releasing that leaves a PrePaid EIP with the same
     /// settings unused until it expires.
-    pub spare: Option<LeaseId>,
+    pub reusable_prepaid: Option<LeaseId>,
     /// Former address: the EIP address of a lease of this pod's name whose retention expired less
     /// than seven days ago.
-    pub former: Option<Ipv4Addr>,
+    pub former_address: Option<Ipv4Addr>,
 }
 
 /// Current holder of the given EIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct CurrentHolder {
     /// `namespace/name` of the holder's pod.
     pub pod: String,
     /// State that decides if the holder can be preempted.
-    pub standing: Standing,
+    pub state: HolderState,
 }
 
 /// State of the given EIP's holder, as seen from a pod that names the same EIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum HolderState {
     /// The holder's pod is older, and names the EIP as this pod does; preemption is possible.
     Older,
     /// The holder's pod is younger, or did not name the EIP.
     Younger,
     /// The holder's lease is giving the EIP up.
-    Leaving,
+    Releasing,
 }
 
 /// Facts from earlier reads and refusals about the gateway on which a lease's ports lie.
 #[derive(Clone, Debug, Default)]
-pub struct GatewayFact {
+pub struct GatewayState {
     /// Number of entries at the gateway's last quota refusal; none if that is long ago.
-    pub full_at: Option<usize>,
+    pub entries_when_full: Option<usize>,
     /// True if SNAT uses the lease's EIP, too.
     pub snat: bool,
     /// Unavailable reason: why the gateway or the EIP takes no changes, as text for people.
-    pub trouble: Option<String>,
+    pub unavailable_reason: Option<String>,
     /// True if the account may not modify entries, only create and delete them.
     pub modify_denied: bool,
     /// True while the loss limit holds: many pods of the gateway have lost their entries within a
     /// few minutes, so no more conditions go False. Either one mistake hit all pods or the reads
     /// are wrong; Services inside the cluster need no forward entry, and would lose all their
     /// endpoints at once.
-    pub losses_held: bool,
+    pub withdrawals_limited: bool,
 }
 
 macro_rules! constraints {
@@ -306,7 +310,7 @@ macro_rules! constraints {
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
             /// Name of the index in the store's schema.
-            pub fn index(self) -> &'static str {
+            pub fn index_name(self) -> &'static str {
                 match self { $(Self::$name => $index),+ }
             }
         }
@@ -317,13 +321,13 @@ constraints! {
     /// A pod has one live lease of a kind.
     LeaseOfPod = "lease_pod",
     /// A custom resource of a name is written by one lease.
-    CustomResource = "lease_name",
+    CustomResource = "lease_custom_resource",
     /// An EIP is held by one lease.
-    HeldEip = "lease_eip",
+    LeasedEip = "lease_eip",
     /// A private address has one EIP bound to it.
     BoundIp = "lease_target",
     /// A name and controller have one retained lease.
-    KeptLease = "lease_kept",
+    RetainedLease = "lease_retained",
     /// A port of a private address has one entry that forwards to it.
     ForwardedPort = "port_internal",
     /// A resource in the cloud has one unresolved change at a time.
@@ -332,9 +336,9 @@ constraints! {
 
 /// Result of reserving a lease's ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reserved {
+pub enum PortReservation {
     /// All of the lease's ports are reserved.
-    Yes,
+    Reserved,
     /// No EIP has enough free ports for all of them.
     NoRoom,
     /// No EIP has room, and the gateways in this list, at least, take no more forward entries.

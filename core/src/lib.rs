@@ -8,20 +8,20 @@
 
 pub mod annotations;
 pub mod change;
+pub mod cloud_facts;
 pub mod condition;
 pub mod config;
 pub mod error;
-pub mod facts;
 pub mod failure;
 pub mod ids;
 pub mod lease;
-pub mod names;
-mod nearest;
 pub mod operation;
+pub mod ownership;
 pub mod plan;
 pub mod request;
 pub mod resources;
 pub mod retry;
 pub mod rules;
 pub mod selector;
+mod spelling;
 pub mod text;

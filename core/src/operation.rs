@@ -2,14 +2,14 @@
 //! settled once the outcome is known.
 
 use crate::change::Change;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// A change that the plan asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct ChangeRequest {
     /// Resource that is changed: at most one unresolved operation exists for it.
     pub resource: String,
     /// Change to send, with all its parameters.
@@ -26,19 +26,19 @@ pub struct Operation {
     /// Change, as every send of the operation carries it.
     pub change: Change,
     /// Progress on its way to the cloud.
-    pub sending: Sending,
+    pub send_state: SendState,
     /// Fence: no send of the operation is expected to take effect after this time.
     pub fence_until: Timestamp,
     /// Reads without effect: reads after the fence that showed none.
-    pub misses: i32,
+    pub reads_without_effect: i32,
     /// True if the operation awaits its fence: the cloud definitely refused the last send, but an
     /// earlier one may still take effect. No more sends follow; the operation ends at the fence.
-    pub waits_out: bool,
+    pub awaits_fence: bool,
 }
 
 /// Progress of an unresolved operation on its way to the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sending {
+pub enum SendState {
     /// Queued at its gateway, not sent yet; the plan may take it back.
     Queued,
     /// Sent; a worker waits for the answer.
@@ -50,15 +50,15 @@ pub enum Sending {
 /// Rejection: why a queued operation was not carried out, and how long to wait; written to the
 /// lease by the gateway sender, published in the pod's condition by the claim holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct Rejection {
     /// Reason in CamelCase, for programs.
     pub reason: String,
     /// Message for people, with the cloud's own words.
     pub message: String,
     /// Back-off curve until the next try.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
     /// Least wait before the next try, in seconds.
-    pub at_least_seconds: u32,
+    pub min_wait_seconds: u32,
 }
 
 /// Outcome of a settled operation.

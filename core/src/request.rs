@@ -64,7 +64,7 @@ impl Kind {
 
     /// The readiness gate of this kind, which is also the type of the pod condition that Waygate
     /// writes.
-    pub fn gate(self) -> &'static str {
+    pub fn readiness_gate(self) -> &'static str {
         match self {
             Self::Eip => "k8s.aliyun.com/eip",
             Self::Dnat => "k8s.aliyun.com/dnat",
@@ -74,27 +74,27 @@ impl Kind {
 
 /// Time that an address outlives its pod, for a successor of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum Retention {
     /// Released with the pod.
-    Not,
+    None,
     /// Retained for this many seconds.
-    Seconds(u64),
+    For(u64),
     /// Retained until an operator deletes the custom resource.
-    Always,
+    Forever,
 }
 
 impl Request {
     /// The retention that the request asks for; none for a given EIP, which Waygate never releases.
-    pub fn keep(&self) -> Keep {
+    pub fn retention(&self) -> Retention {
         match self {
-            Self::Eip(EipRequest { source: EipSource::Given(_), .. }) => Keep::Not,
+            Self::Eip(EipRequest { source: EipSource::Given(_), .. }) => Retention::None,
             Self::Eip(request) => match request.release {
-                ReleaseStrategy::Follow => Keep::Not,
-                ReleaseStrategy::Never => Keep::Always,
-                ReleaseStrategy::Ttl { seconds, .. } => Keep::Seconds(seconds),
+                ReleaseStrategy::Follow => Retention::None,
+                ReleaseStrategy::Never => Retention::Forever,
+                ReleaseStrategy::Ttl { seconds, .. } => Retention::For(seconds),
             },
-            Self::Dnat(request) if request.fixed => Keep::Always,
-            Self::Dnat(_) => Keep::Not,
+            Self::Dnat(request) if request.fixed => Retention::Forever,
+            Self::Dnat(_) => Retention::None,
         }
     }
 
@@ -292,7 +292,7 @@ impl Protocol {
     }
 
     /// The IP protocol number: 6 or 17.
-    pub fn number(self) -> i16 {
+    pub fn ip_protocol_number(self) -> i16 {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,

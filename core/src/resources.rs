@@ -225,11 +225,11 @@ pub struct PodDnatEntry {
 }
 
 /// Both definitions, served at both versions and protected from Helm.
-pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [PodEIP::crd(), PodDNAT::crd()].map(|definition| kept_by_helm(both_versions(definition)))
+pub fn crd_definitions() -> [CustomResourceDefinition; 2] {
+    [PodEIP::crd(), PodDNAT::crd()].map(|definition| add_helm_keep(both_versions(definition)))
 }
 
-fn kept_by_helm(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+fn add_helm_keep(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let (key, value) = HELM_KEEP;
     crd.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
     crd

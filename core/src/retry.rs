@@ -8,59 +8,59 @@ use std::time::Duration;
 /// number of waits in a row, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Patience {
+pub enum RetryPolicy {
     /// The cloud applies a change: fractions of a second, then seconds.
     Poll,
     /// Another actor must do something, and an event will wake the lease: seconds.
     Event,
     /// The gateway sender must send the change, and wakes the lease: a second, then a minute.
-    Turn,
+    GatewayQueue,
     /// A person must act, or other pods must free something: seconds, then a minute.
     Person,
     /// The pod must exit, and an event will wake the lease: half a minute.
-    Exit,
+    PodExit,
     /// No change is awaited; a periodic check: minutes.
     Idle,
     /// Until this moment, without growth.
     Until(Timestamp),
 }
 
-impl Patience {
+impl RetryPolicy {
     /// True if the awaited change is under way and usually over before a person could read of it.
     pub fn is_short(self) -> bool {
-        matches!(self, Self::Poll | Self::Turn)
+        matches!(self, Self::Poll | Self::GatewayQueue)
     }
 }
 
 /// First wait, growth with each wait in a row for the same reason, and the longest wait, in
 /// seconds.
-const fn curve(patience: Patience) -> (f64, f64, f64) {
-    match patience {
+const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
+    match retry_policy {
         // A bind or an entry takes one to three seconds; all waiting leases share one describe
         // call, so frequent reads cost little.
-        Patience::Poll => (0.15, 1.5, 3.0),
+        RetryPolicy::Poll => (0.15, 1.5, 3.0),
         // Events wake the lease; the timer covers lost events, and changes that send none (another
         // pod's EIP, a free port).
-        Patience::Event => (0.5, 1.7, 10.0),
+        RetryPolicy::Event => (0.5, 1.7, 10.0),
         // A change may wait minutes in a gateway's queue, and its answer wakes the lease: the
         // second look reports what is awaited, the later ones are for an answer that was not
         // recorded.
-        Patience::Turn => (1.0, 60.0, 60.0),
+        RetryPolicy::GatewayQueue => (1.0, 60.0, 60.0),
         // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
-        Patience::Person => (2.0, 1.7, 60.0),
-        Patience::Exit => (30.0, 1.0, 30.0),
-        Patience::Until(_) | Patience::Idle => (300.0, 1.0, 300.0),
+        RetryPolicy::Person => (2.0, 1.7, 60.0),
+        RetryPolicy::PodExit => (30.0, 1.0, 30.0),
+        RetryPolicy::Until(_) | RetryPolicy::Idle => (300.0, 1.0, 300.0),
     }
 }
 
 /// The time until the next look, after `tries` waits in a row; `spread`, a factor around 1, keeps
 /// leases from waking in step.
-pub fn delay(patience: Patience, tries: i32, now: Timestamp, spread: f64) -> Duration {
-    if let Patience::Until(moment) = patience {
+pub fn retry_delay(retry_policy: RetryPolicy, tries: i32, now: Timestamp, spread: f64) -> Duration {
+    if let RetryPolicy::Until(moment) = retry_policy {
         return moment.duration_since(now).try_into().unwrap_or_default();
     }
-    let (first, growth, longest) = curve(patience);
+    let (first, growth, longest) = backoff_curve(retry_policy);
     // Every curve reaches its longest wait within 30 waits; the bound keeps the power finite.
     let seconds = (first * growth.powi(tries.clamp(0, 30))).min(longest);
     Duration::try_from_secs_f64(seconds * spread).unwrap_or_default()
@@ -68,7 +68,7 @@ pub fn delay(patience: Patience, tries: i32, now: Timestamp, spread: f64) -> Dur
 
 /// The lease's previous waits: their reason and their number in a row.
 #[derive(Clone, Copy, Debug)]
-pub struct History<'a> {
+pub struct WaitHistory<'a> {
     /// Reason of the lease's last wait.
     pub reason: Option<&'a str>,
     /// Number of waits in a row for that reason.
@@ -78,7 +78,7 @@ pub struct History<'a> {
     pub refusals: Option<i32>,
 }
 
-impl History<'_> {
+impl WaitHistory<'_> {
     /// Number of waits in a row for `reason`, before the wait that begins now.
     pub fn tries_for(&self, reason: &str) -> i32 {
         match self.refusals {
@@ -98,24 +98,30 @@ mod tests {
 
     #[test]
     fn no_wait_leaves_a_gate_stuck_for_ever() {
-        assert!(delay(Patience::Poll, 0, NOW, LONGEST_SPREAD) < Duration::from_millis(200));
-        assert!(delay(Patience::Poll, 3, NOW, 1.0) > delay(Patience::Poll, 0, NOW, 1.0));
         assert!(
-            delay(Patience::Poll, i32::MAX, NOW, LONGEST_SPREAD) <= Duration::from_secs_f64(3.6)
+            retry_delay(RetryPolicy::Poll, 0, NOW, LONGEST_SPREAD) < Duration::from_millis(200)
         );
-        assert!(delay(Patience::Event, -1, NOW, LONGEST_SPREAD) <= Duration::from_secs(1));
-        for patience in [
-            Patience::Poll,
-            Patience::Event,
-            Patience::Turn,
-            Patience::Person,
-            Patience::Exit,
-            Patience::Idle,
+        assert!(
+            retry_delay(RetryPolicy::Poll, 3, NOW, 1.0)
+                > retry_delay(RetryPolicy::Poll, 0, NOW, 1.0)
+        );
+        assert!(
+            retry_delay(RetryPolicy::Poll, i32::MAX, NOW, LONGEST_SPREAD)
+                <= Duration::from_secs_f64(3.6)
+        );
+        assert!(retry_delay(RetryPolicy::Event, -1, NOW, LONGEST_SPREAD) <= Duration::from_secs(1));
+        for retry_policy in [
+            RetryPolicy::Poll,
+            RetryPolicy::Event,
+            RetryPolicy::GatewayQueue,
+            RetryPolicy::Person,
+            RetryPolicy::PodExit,
+            RetryPolicy::Idle,
         ] {
             for tries in [0, 1, 10, 1000, i32::MAX] {
                 assert!(
-                    delay(patience, tries, NOW, LONGEST_SPREAD) <= Duration::from_mins(6),
-                    "{patience:?} after {tries} waits"
+                    retry_delay(retry_policy, tries, NOW, LONGEST_SPREAD) <= Duration::from_mins(6),
+                    "{retry_policy:?} after {tries} waits"
                 );
             }
         }
@@ -124,14 +130,17 @@ mod tests {
     #[test]
     fn a_moment_is_waited_for_and_one_that_has_passed_is_not() {
         let moment = NOW + Duration::from_secs(90);
-        assert_eq!(delay(Patience::Until(moment), 7, NOW, LONGEST_SPREAD), Duration::from_secs(90));
-        assert_eq!(delay(Patience::Until(NOW), 0, moment, LONGEST_SPREAD), Duration::ZERO);
+        assert_eq!(
+            retry_delay(RetryPolicy::Until(moment), 7, NOW, LONGEST_SPREAD),
+            Duration::from_secs(90)
+        );
+        assert_eq!(retry_delay(RetryPolicy::Until(NOW), 0, moment, LONGEST_SPREAD), Duration::ZERO);
     }
 
     #[test]
     fn a_wait_for_another_reason_starts_anew_and_a_refusal_goes_on_counting() {
-        let history = History { reason: Some("A"), tries: 4, refusals: None };
+        let history = WaitHistory { reason: Some("A"), tries: 4, refusals: None };
         assert_eq!((history.tries_for("A"), history.tries_for("B")), (5, 0));
-        assert_eq!(History { refusals: Some(2), ..history }.tries_for("B"), 2);
+        assert_eq!(WaitHistory { refusals: Some(2), ..history }.tries_for("B"), 2);
     }
 }

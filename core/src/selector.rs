@@ -34,13 +34,15 @@ pub enum Operator {
 
 impl LabelSelector {
     /// True if an object with these labels is selected.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements.iter().all(|requirement| requirement.holds(labels.get(&requirement.key)))
+    pub fn matches_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.matches_value(labels.get(&requirement.key)))
     }
 }
 
 impl Requirement {
-    fn holds(&self, value: Option<&String>) -> bool {
+    fn matches_value(&self, value: Option<&String>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|value| values.contains(value)),
             Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
@@ -57,7 +59,7 @@ mod tests {
     fn selects(operator: Operator, labels: &[(&str, &str)]) -> bool {
         let selector =
             LabelSelector { requirements: vec![Requirement { key: "team".into(), operator }] };
-        selector.matches(
+        selector.matches_labels(
             &labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         )
     }
@@ -79,6 +81,6 @@ mod tests {
 
     #[test]
     fn the_empty_selector_selects_everything() {
-        assert!(LabelSelector::default().matches(&BTreeMap::new()));
+        assert!(LabelSelector::default().matches_labels(&BTreeMap::new()));
     }
 }

@@ -8,7 +8,7 @@ fn the_committed_crds_are_those_of_the_types() {
     let mut generated = String::from(
         "# Generated from core/src/resources.rs: UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests\n",
     );
-    for definition in waygate_core::resources::definitions() {
+    for definition in waygate_core::resources::crd_definitions() {
         // JSON is YAML; pretty-printed it stays readable, and no YAML writer is needed for it.
         let text = serde_json::to_string_pretty(&definition).expect("a definition is plain data");
         write!(generated, "---\n{text}\n").expect("writing to a string");
@@ -28,7 +28,7 @@ fn the_committed_crds_are_those_of_the_types() {
 /// resources, along.
 #[test]
 fn helm_leaves_the_definitions_standing() {
-    for definition in waygate_core::resources::definitions() {
+    for definition in waygate_core::resources::crd_definitions() {
         let annotations = definition.metadata.annotations.unwrap_or_default();
         assert_eq!(
             annotations.get("helm.sh/resource-policy").map(String::as_str),

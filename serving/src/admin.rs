@@ -31,19 +31,19 @@ pub struct Check(Arc<AtomicBool>);
 
 impl Check {
     /// Records the current result of the check.
-    pub fn set(&self, passes: bool) {
+    pub fn set_passing(&self, passes: bool) {
         self.0.store(passes, Ordering::Release);
     }
 }
 
 impl Readiness {
     /// The check of this name, registered on first use; fails until set.
-    pub fn check(&self, name: &'static str) -> Check {
+    pub fn register_check(&self, name: &'static str) -> Check {
         self.0.lock().entry(name).or_default().clone()
     }
 
     /// Names of the checks that fail; empty means ready.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn failing_checks(&self) -> Vec<&'static str> {
         let checks = self.0.lock();
         checks
             .iter()
@@ -61,22 +61,26 @@ struct Shared {
 }
 
 /// Serves the admin endpoints until `token` is cancelled.
-pub async fn serve(
+pub async fn serve_admin(
     listener: TcpListener,
     registry: Arc<Registry>,
     readiness: Readiness,
     token: CancellationToken,
 ) -> io::Result<()> {
-    let router = router(registry, readiness, token.clone());
+    let router = admin_routes(registry, readiness, token.clone());
     axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
 }
 
 /// The admin endpoints as a router, for servers that add endpoints to them.
-pub fn router(registry: Arc<Registry>, readiness: Readiness, token: CancellationToken) -> Router {
+pub fn admin_routes(
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    token: CancellationToken,
+) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(serve_metrics))
         .with_state(Shared { registry, readiness, token })
 }
 
@@ -84,7 +88,7 @@ async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
     if shared.token.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    let missing = shared.readiness.missing();
+    let missing = shared.readiness.failing_checks();
     if missing.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
@@ -92,7 +96,7 @@ async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
+async fn serve_metrics(State(shared): State<Shared>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &shared.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

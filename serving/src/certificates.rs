@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use waygate_core::error::chain;
+use waygate_core::error::error_chain;
 
 /// Interval between two reads of the files. A renewed certificate has 30 days to be loaded, but a
 /// rotated authority only as long as its predecessor stays in the registrations' bundle.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reason that a pair of files cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub struct Certificates {
     key: PathBuf,
     reads: Family<Labels, Counter>,
     /// Hash of the content last tried, usable or not, so that each is tried and reported once.
-    tried: Option<u64>,
+    last_tried_hash: Option<u64>,
     ready: Check,
 }
 
@@ -91,17 +91,17 @@ impl Certificates {
             "Changed certificate files by outcome of loading them",
             counted.clone(),
         );
-        Self { cert: cert.into(), key: key.into(), reads: counted, tried: None, ready }
+        Self { cert: cert.into(), key: key.into(), reads: counted, last_tried_hash: None, ready }
     }
 
     /// Waits until the files can be served; none if `token` was cancelled first.
-    pub async fn wait(
+    pub async fn wait_until_loaded(
         &mut self,
         every: Duration,
         token: &CancellationToken,
     ) -> Option<RustlsConfig> {
         loop {
-            if let Some(config) = self.changed().await {
+            if let Some(config) = self.load_if_changed().await {
                 return Some(RustlsConfig::from_config(config));
             }
             token.run_until_cancelled(tokio::time::sleep(every)).await?;
@@ -109,46 +109,56 @@ impl Certificates {
     }
 
     /// Keeps `config` up to date with the files; returns once `token` is cancelled.
-    pub async fn keep(mut self, config: RustlsConfig, every: Duration, token: CancellationToken) {
+    pub async fn reload_on_change(
+        mut self,
+        config: RustlsConfig,
+        every: Duration,
+        token: CancellationToken,
+    ) {
         while token.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-            if let Some(changed) = self.changed().await {
+            if let Some(changed) = self.load_if_changed().await {
                 config.reload_from_config(changed);
             }
         }
     }
 
     /// The content of the files; none if unchanged or unusable.
-    async fn changed(&mut self) -> Option<Arc<ServerConfig>> {
-        let read =
-            async { Ok::<_, Error>((read(&self.cert).await?, read(&self.key).await?)) }.await;
+    async fn load_if_changed(&mut self) -> Option<Arc<ServerConfig>> {
+        let read = async {
+            Ok::<_, Error>((read_pem_file(&self.cert).await?, read_pem_file(&self.key).await?))
+        }
+        .await;
         // Errors are hashed too: a lasting read error is reported once.
         let content = read.as_ref().map_err(ToString::to_string).map(|(cert, key)| (cert, key));
-        let hash = hash(&content);
-        if self.tried == Some(hash) {
+        let hash = hash_content(&content);
+        if self.last_tried_hash == Some(hash) {
             return None;
         }
-        let outcome = read.and_then(|(cert, key)| self.config(&cert, &key));
-        self.tried = Some(hash);
-        self.note(outcome)
+        let outcome = read.and_then(|(cert, key)| self.build_tls_config(&cert, &key));
+        self.last_tried_hash = Some(hash);
+        self.record_outcome(outcome)
     }
 
-    fn note(&self, outcome: Result<Arc<ServerConfig>, Error>) -> Option<Arc<ServerConfig>> {
+    fn record_outcome(
+        &self,
+        outcome: Result<Arc<ServerConfig>, Error>,
+    ) -> Option<Arc<ServerConfig>> {
         match outcome {
             Ok(config) => {
                 tracing::info!(tls.cert = %self.cert.display(), "certificate loaded");
                 self.reads.get_or_create(&Labels { outcome: Outcome::Loaded }).inc();
-                self.ready.set(true);
+                self.ready.set_passing(true);
                 Some(config)
             }
             Err(error) => {
-                tracing::warn!(tls.cert = %self.cert.display(), error = chain(&error), "certificate not loaded; keeping the previous one, if any");
+                tracing::warn!(tls.cert = %self.cert.display(), error = error_chain(&error), "certificate not loaded; keeping the previous one, if any");
                 self.reads.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
                 None
             }
         }
     }
 
-    fn config(&self, cert: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Error> {
+    fn build_tls_config(&self, cert: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Error> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
         let chain = chain.map_err(|error| Error::Pem(self.cert.clone(), error))?;
         if chain.is_empty() {
@@ -167,11 +177,11 @@ impl Certificates {
     }
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, Error> {
+async fn read_pem_file(path: &Path) -> Result<Vec<u8>, Error> {
     tokio::fs::read(path).await.map_err(|error| Error::File(path.to_owned(), error))
 }
 
-fn hash(value: &impl Hash) -> u64 {
+fn hash_content(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

@@ -20,7 +20,7 @@ pub fn load(file: &Path) -> Result<Config, Error> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Error::File(file.to_owned(), error))?;
     let (config, warnings) =
-        Config::parse(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
+        Config::from_yaml(&text).map_err(|errors| Error::Wrong(file.to_owned(), errors))?;
     for warning in warnings {
         tracing::warn!(config.file = %file.display(), config.path = warning.path, %warning, "configuration warning");
     }
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named_with_the_cause() {
         let error = load(Path::new("/nowhere/config.yaml")).unwrap_err();
-        let told = waygate_core::error::chain(&error);
+        let told = waygate_core::error::error_chain(&error);
         assert!(told.starts_with("cannot read /nowhere/config.yaml: No such file"), "{told}");
     }
 

@@ -44,7 +44,7 @@ pub struct UnknownFormat;
 
 /// Starts logging from level `info` on; `RUST_LOG` overrides the level, as in most Rust programs. A
 /// second call changes nothing.
-pub fn init(format: Format) {
+pub fn init_logging(format: Format) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let lines = tracing_subscriber::fmt()

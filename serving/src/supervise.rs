@@ -14,7 +14,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Ended {
     /// A task returned before the token was cancelled.
     #[error("task \"{0}\" ended unexpectedly")]
-    Early(&'static str),
+    EndedEarly(&'static str),
     /// A task returned an error.
     #[error("task \"{0}\" failed")]
     Failed(&'static str, #[source] BoxError),
@@ -23,7 +23,7 @@ pub enum Ended {
     Panicked(&'static str, #[source] JoinError),
     /// Tasks were still running when the time for draining was over.
     #[error("tasks still running after {} s of draining: {}", .0.as_secs(), .1.join(", "))]
-    Late(Duration, Vec<&'static str>),
+    DrainTimeout(Duration, Vec<&'static str>),
 }
 
 /// Runs the tasks of a process until one ends or the token is cancelled.
@@ -54,34 +54,34 @@ impl Supervisor {
     /// after the others have drained.
     pub async fn run(mut self, drain: Duration) -> Result<(), Ended> {
         let token = self.token.clone();
-        let outcome = match token.run_until_cancelled(self.next()).await {
+        let outcome = match token.run_until_cancelled(self.next_ended()).await {
             // The token was cancelled, and the task's end was noticed first.
             Some(Some((_, None))) if token.is_cancelled() => Ok(()),
-            Some(Some((name, failure))) => Err(failure.unwrap_or(Ended::Early(name))),
+            Some(Some((name, failure))) => Err(failure.unwrap_or(Ended::EndedEarly(name))),
             Some(None) | None => Ok(()),
         };
         token.cancel();
-        match tokio::time::timeout(drain, self.drained()).await {
+        match tokio::time::timeout(drain, self.drain_tasks()).await {
             // The first error is the cause; later ones usually follow from it.
             Ok(Some(ended)) if outcome.is_ok() => Err(ended),
             Err(_) if outcome.is_ok() => {
-                Err(Ended::Late(drain, self.names.into_values().collect()))
+                Err(Ended::DrainTimeout(drain, self.names.into_values().collect()))
             }
             _ => outcome,
         }
     }
 
     /// Waits for the remaining tasks, and returns the first failure.
-    async fn drained(&mut self) -> Option<Ended> {
+    async fn drain_tasks(&mut self) -> Option<Ended> {
         let mut first = None;
-        while let Some((_, ended)) = self.next().await {
+        while let Some((_, ended)) = self.next_ended().await {
             first = first.or(ended);
         }
         first
     }
 
     /// The next task to end, and its failure if it failed.
-    async fn next(&mut self) -> Option<(&'static str, Option<Ended>)> {
+    async fn next_ended(&mut self) -> Option<(&'static str, Option<Ended>)> {
         let joined = self.tasks.join_next_with_id().await?;
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id).unwrap_or_default();
@@ -126,7 +126,7 @@ mod tests {
     async fn a_task_that_returns_early_or_panics_is_dead_too() {
         let (mut supervisor, _token) = supervised();
         supervisor.spawn("early", async { Ok::<_, Infallible>(()) });
-        assert!(matches!(supervisor.run(DRAIN).await, Err(Ended::Early("early"))));
+        assert!(matches!(supervisor.run(DRAIN).await, Err(Ended::EndedEarly("early"))));
         let (mut supervisor, _token) = supervised();
         supervisor.spawn::<Infallible>("panic", async { panic!("on purpose") });
         assert!(matches!(supervisor.run(DRAIN).await, Err(Ended::Panicked("panic", _))));

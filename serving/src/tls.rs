@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// Time for a client to send the head of a request; slower connections are closed.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Interval between two pings on an idle HTTP/2 connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Installs ring as the provider of every TLS client and server of this process that does not name
 /// another.
@@ -25,7 +25,7 @@ pub fn install_provider() {
 
 /// Serves `router` until `token` is cancelled. From then on no connection is accepted, and open
 /// ones have `drain` to finish.
-pub async fn serve(
+pub async fn serve_tls(
     listener: TcpListener,
     config: RustlsConfig,
     router: Router,
@@ -42,7 +42,7 @@ pub async fn serve(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(HEAD_DEADLINE);
     let serving = server.serve(router.into_make_service());
     tokio::pin!(serving);

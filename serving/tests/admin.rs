@@ -31,8 +31,10 @@ async fn readiness_names_what_is_missing_until_nothing_is() {
     registry.register("seen", "Things seen", seen.clone());
     seen.inc();
     let (readiness, token) = (Readiness::default(), CancellationToken::new());
-    let (certificate, watch) = (readiness.check("certificate"), readiness.check("watch"));
-    let server = tokio::spawn(admin::serve(listener, Arc::new(registry), readiness, token.clone()));
+    let (certificate, watch) =
+        (readiness.register_check("certificate"), readiness.register_check("watch"));
+    let server =
+        tokio::spawn(admin::serve_admin(listener, Arc::new(registry), readiness, token.clone()));
 
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
     let waiting = get(address, "/readyz").await;
@@ -40,11 +42,11 @@ async fn readiness_names_what_is_missing_until_nothing_is() {
         waiting.starts_with("HTTP/1.1 503") && waiting.contains("waiting for: certificate, watch"),
         "{waiting}"
     );
-    certificate.set(true);
+    certificate.set_passing(true);
     assert!(get(address, "/readyz").await.contains("waiting for: watch"));
-    watch.set(true);
+    watch.set_passing(true);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-    certificate.set(false);
+    certificate.set_passing(false);
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
     let metrics = get(address, "/metrics").await;
     assert!(

@@ -33,7 +33,9 @@ fn authority() -> Authority {
 }
 
 fn pair(authority: &Authority) -> Pair {
-    authority.issue(&[NAME.to_owned(), "127.0.0.1".to_owned()], Timestamp::now()).unwrap()
+    authority
+        .issue_certificate(&[NAME.to_owned(), "127.0.0.1".to_owned()], Timestamp::now())
+        .unwrap()
 }
 
 /// Replaces the mounted Secret the way the kubelet does: a new directory, then one atomic rename of
@@ -68,15 +70,16 @@ impl Server {
     async fn start(files: &Path) -> Self {
         let (token, readiness, mut registry) =
             (CancellationToken::new(), Readiness::default(), Registry::default());
-        let ready = readiness.check("certificate");
+        let ready = readiness.register_check("certificate");
         let mut certificates =
             Certificates::new(files.join("tls.crt"), files.join("tls.key"), &mut registry, ready);
-        let config = certificates.wait(EVERY, &token).await.unwrap();
+        let config = certificates.wait_until_loaded(EVERY, &token).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "hello" }));
-        tokio::spawn(certificates.keep(config.clone(), EVERY, token.clone()));
-        let serving = tokio::spawn(tls::serve(listener, config, router, token.clone(), DEADLINE));
+        tokio::spawn(certificates.reload_on_change(config.clone(), EVERY, token.clone()));
+        let serving =
+            tokio::spawn(tls::serve_tls(listener, config, router, token.clone(), DEADLINE));
         Self { address, token, readiness, registry, serving }
     }
 
@@ -117,7 +120,7 @@ async fn a_leaf_is_trusted_for_its_names_and_no_others() {
     let (files, authority) = (tempfile::tempdir().unwrap(), authority());
     mount_pair(files.path(), "1", &pair(&authority));
     let server = Server::start(files.path()).await;
-    assert!(server.readiness.missing().is_empty());
+    assert!(server.readiness.failing_checks().is_empty());
     assert!(server.ask(&authority, NAME).await.unwrap().contains("hello"));
     assert!(server.ask(&authority, "127.0.0.1").await.unwrap().contains("hello"));
     assert!(server.ask(&authority, "kubernetes.default.svc").await.is_err());
@@ -158,13 +161,13 @@ async fn a_server_waits_for_its_certificate() {
         files.path().join("tls.crt"),
         files.path().join("tls.key"),
         &mut registry,
-        readiness.check("certificate"),
+        readiness.register_check("certificate"),
     );
     let cancelled = CancellationToken::new();
     cancelled.cancel();
-    assert!(waiting.wait(EVERY, &cancelled).await.is_none());
-    assert_eq!(readiness.missing(), ["certificate"]);
+    assert!(waiting.wait_until_loaded(EVERY, &cancelled).await.is_none());
+    assert_eq!(readiness.failing_checks(), ["certificate"]);
     mount_pair(files.path(), "1", &pair(&authority));
-    assert!(waiting.wait(EVERY, &token).await.is_some());
-    assert!(readiness.missing().is_empty());
+    assert!(waiting.wait_until_loaded(EVERY, &token).await.is_some());
+    assert!(readiness.failing_checks().is_empty());
 }

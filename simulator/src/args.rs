@@ -83,11 +83,12 @@ impl Args {
         let Some(path) = &self.topology else { return Ok(Topology::built_in()) };
         let text = std::fs::read_to_string(path)
             .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
-        Topology::parse(&text).map_err(|source| LoadError::Refused { path: path.clone(), source })
+        Topology::from_yaml(&text)
+            .map_err(|source| LoadError::Refused { path: path.clone(), source })
     }
 
     /// The cloud asked for.
-    pub fn settings(&self, topology: Topology, start: Timestamp) -> Settings {
+    pub fn cloud_settings(&self, topology: Topology, start: Timestamp) -> Settings {
         let quotas = Quotas {
             eips: self.quota_eips,
             entries_per_gateway: self.quota_entries,

@@ -15,12 +15,12 @@ pub struct Calls {
 
 impl Calls {
     /// Counts a call that arrived.
-    pub fn came(&mut self, action: &str) {
+    pub fn count_call(&mut self, action: &str) {
         *self.calls.entry(action.to_owned()).or_default() += 1;
     }
 
     /// Counts a refusal by action and code.
-    pub fn refused(&mut self, action: &str, code: &str) {
+    pub fn count_refusal(&mut self, action: &str, code: &str) {
         *self.errors.entry(action.to_owned()).or_default().entry(code.to_owned()).or_default() += 1;
     }
 }

@@ -14,7 +14,7 @@ pub struct Cidr {
 
 impl Cidr {
     /// The network of `length` bits that contains `address`.
-    pub fn around(address: Ipv4Addr, length: u8) -> Self {
+    pub fn containing(address: Ipv4Addr, length: u8) -> Self {
         let length = length.min(32);
         Self { base: address.to_bits() & Self::mask(length), length }
     }
@@ -68,7 +68,7 @@ impl FromStr for Cidr {
         let (address, length) = text.split_once('/').ok_or_else(refuse)?;
         let address: Ipv4Addr = address.parse().map_err(|_| refuse())?;
         let length: u8 = length.parse().map_err(|_| refuse())?;
-        let network = Self::around(address, length);
+        let network = Self::containing(address, length);
         if length > 32 || network.base != address.to_bits() { Err(refuse()) } else { Ok(network) }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         );
         assert_eq!(net.nth(16).unwrap().to_string(), "10.4.0.16");
         assert_eq!(net.nth(256), None);
-        assert_eq!(Cidr::around("10.4.0.37".parse().unwrap(), 28).to_string(), "10.4.0.32/28");
+        assert_eq!(Cidr::containing("10.4.0.37".parse().unwrap(), 28).to_string(), "10.4.0.32/28");
         assert!("0.0.0.0/0".parse::<Cidr>().unwrap().covers(net));
     }
 

@@ -28,19 +28,19 @@ impl Dice {
         clippy::cast_precision_loss,
         reason = "53 bits are kept, which a double holds exactly"
     )]
-    pub fn chance(&mut self, probability: f64) -> bool {
+    pub fn draw_chance(&mut self, probability: f64) -> bool {
         ((self.roll() >> 11) as f64) < probability * (1_u64 << 53) as f64
     }
 
     /// A duration within `range`, both ends included.
-    pub fn duration(&mut self, range: (Duration, Duration)) -> Duration {
+    pub fn draw_duration(&mut self, range: (Duration, Duration)) -> Duration {
         let span =
             u64::try_from((range.1.saturating_sub(range.0)).as_micros()).unwrap_or(u64::MAX - 1);
         range.0 + Duration::from_micros(self.roll() % (span + 1))
     }
 
     /// `length` characters of base 36.
-    pub fn word(&mut self, length: usize) -> String {
+    pub fn draw_word(&mut self, length: usize) -> String {
         (0..length).map(|_| char::from(BASE_36[(self.roll() % 36) as usize])).collect()
     }
 
@@ -57,7 +57,7 @@ impl Dice {
 }
 
 /// `number` in base 36, six digits: ids that start with it sort in the order they were made.
-pub fn ordinal(mut number: u64) -> String {
+pub fn sortable_ordinal(mut number: u64) -> String {
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
         *digit = BASE_36[(number % 36) as usize];
@@ -72,13 +72,16 @@ mod tests {
 
     #[test]
     fn ordinals_sort_as_their_numbers_do() {
-        assert!(ordinal(35) < ordinal(36) && ordinal(36) < ordinal(1_000_000));
-        assert_eq!(ordinal(36), "000010");
+        assert!(
+            sortable_ordinal(35) < sortable_ordinal(36)
+                && sortable_ordinal(36) < sortable_ordinal(1_000_000)
+        );
+        assert_eq!(sortable_ordinal(36), "000010");
     }
 
     #[test]
     fn a_chance_of_zero_never_and_of_one_always_comes() {
         let mut dice = Dice::new(7);
-        assert!((0..1000).all(|_| !dice.chance(0.0) && dice.chance(1.0)));
+        assert!((0..1000).all(|_| !dice.draw_chance(0.0) && dice.draw_chance(1.0)));
     }
 }

@@ -36,7 +36,7 @@ pub enum Kind {
 /// A fault as the admin asks for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Wanted {
+pub struct FaultSpec {
     /// Name of an action, or `*` for all.
     pub action: String,
     /// Effect on the calls that are hit.
@@ -63,7 +63,7 @@ pub struct Wanted {
 
 /// A fault in force.
 struct Fault {
-    wanted: Wanted,
+    wanted: FaultSpec,
     left: Option<u32>,
     hits: u32,
     /// False while calls are held; a receiver is a call that is applied and held.
@@ -74,7 +74,7 @@ struct Fault {
 /// Effect of one fault on one call.
 pub struct Hit {
     /// As it was asked for.
-    pub wanted: Wanted,
+    pub spec: FaultSpec,
     /// For `hold`: becomes true when the answer may go.
     released: watch::Sender<bool>,
     /// For `stale-describe`: the past.
@@ -84,7 +84,7 @@ pub struct Hit {
 impl Hit {
     /// Withholds the answer until the fault is released or removed. Each waiting call counts as
     /// held.
-    pub async fn hold(&self) {
+    pub async fn hold_answer(&self) {
         let mut released = self.released.subscribe();
         if released.wait_for(|released| *released).await.is_err() {
             tracing::debug!("a holding fault has gone");
@@ -106,7 +106,7 @@ impl Faults {
     }
 
     /// Sets a fault; `past` is what a stale describe shows.
-    pub fn set(&mut self, wanted: Wanted, past: &Cloud) -> u64 {
+    pub fn set_fault(&mut self, wanted: FaultSpec, past: &Cloud) -> u64 {
         let id = self.next;
         self.next += 1;
         let past = (wanted.kind == Kind::StaleDescribe).then(|| Arc::new(past.clone()));
@@ -118,7 +118,7 @@ impl Faults {
 
     /// The faults that hit this call, in the order they were set; each counts the hit. After one
     /// that keeps the call from being applied no other has anything to do, and none is used up.
-    pub fn hit(&mut self, action: &str) -> Vec<Hit> {
+    pub fn match_call(&mut self, action: &str) -> Vec<Hit> {
         let mut hits = Vec::new();
         for fault in self.in_force.values_mut() {
             let named = fault.wanted.action == "*" || fault.wanted.action == action;
@@ -126,7 +126,7 @@ impl Faults {
             if !named
                 || !reads
                 || fault.left == Some(0)
-                || !self.dice.chance(fault.wanted.probability.unwrap_or(1.0))
+                || !self.dice.draw_chance(fault.wanted.probability.unwrap_or(1.0))
             {
                 continue;
             }
@@ -134,7 +134,7 @@ impl Faults {
             fault.hits += 1;
             let ends_here = matches!(fault.wanted.kind, Kind::Error | Kind::Throttle | Kind::Reset);
             hits.push(Hit {
-                wanted: fault.wanted.clone(),
+                spec: fault.wanted.clone(),
                 released: fault.released.clone(),
                 past: fault.past.clone(),
             });
@@ -147,7 +147,7 @@ impl Faults {
 
     /// Lets the held answers of a fault go; later calls are not held any more. False if there is no
     /// such fault.
-    pub fn release(&mut self, id: u64) -> bool {
+    pub fn release_fault(&mut self, id: u64) -> bool {
         let Some(fault) = self.in_force.get_mut(&id) else { return false };
         fault.left = Some(0);
         fault.released.send_replace(true);
@@ -155,22 +155,22 @@ impl Faults {
     }
 
     /// Removes a fault and lets its held answers go.
-    pub fn remove(&mut self, id: u64) -> bool {
+    pub fn remove_fault(&mut self, id: u64) -> bool {
         let Some(fault) = self.in_force.remove(&id) else { return false };
         fault.released.send_replace(true);
         true
     }
 
     /// Removes all faults and lets their held answers go.
-    pub fn clear(&mut self) {
+    pub fn clear_faults(&mut self) {
         let ids: Vec<u64> = self.in_force.keys().copied().collect();
         for id in ids {
-            self.remove(id);
+            self.remove_fault(id);
         }
     }
 
     /// All of them with their counts, for the admin.
-    pub fn list(&self) -> Value {
+    pub fn list_faults(&self) -> Value {
         let one = |(id, fault): (&u64, &Fault)| {
             let held =
                 if fault.wanted.kind == Kind::Hold { fault.released.receiver_count() } else { 0 };

@@ -17,9 +17,9 @@ async fn main() -> anyhow::Result<()> {
         writeln!(out, "{}", serde_json::to_string(&args.load_topology()?)?)?;
         return Ok(());
     }
-    let serving = server::Serving::start(&args).await?;
+    let serving = server::RunningSimulator::start(&args).await?;
     writeln!(out, "{}", serving.ready_line())?;
     out.flush()?;
-    serving.until_told(args.exit_with_stdin).await;
+    serving.serve_until_signal(args.exit_with_stdin).await;
     Ok(())
 }

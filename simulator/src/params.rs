@@ -25,17 +25,17 @@ impl Params {
     }
 
     /// The value, or an empty string.
-    pub fn text(&self, name: &str) -> String {
+    pub fn get_or_empty(&self, name: &str) -> String {
         self.get(name).unwrap_or_default().to_owned()
     }
 
     /// The value, or `MissingParameter`.
-    pub fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.get(name).ok_or_else(|| Refusal::missing(name))
+    pub fn get_required(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or_else(|| Refusal::missing_parameter(name))
     }
 
     /// `Name.1`, `Name.2`, … in their order.
-    pub fn list(&self, name: &str) -> Vec<&str> {
+    pub fn get_list(&self, name: &str) -> Vec<&str> {
         (1..)
             .map_while(|index| self.0.get(&format!("{name}.{index}")))
             .map(String::as_str)
@@ -43,19 +43,19 @@ impl Params {
     }
 
     /// True if `name` or any of `name.1`, `name.1.Key` was sent.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn contains_name(&self, name: &str) -> bool {
         let start = format!("{name}.");
         self.get(name).is_some()
             || self.0.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
     }
 
     /// A comma-separated list.
-    pub fn commas(&self, name: &str) -> Option<Vec<&str>> {
+    pub fn get_comma_list(&self, name: &str) -> Option<Vec<&str>> {
         self.get(name).map(|value| value.split(',').map(str::trim).collect())
     }
 
     /// `Tag.N.Key` and `Tag.N.Value`; a missing value is an absent one.
-    pub fn tags(&self) -> Vec<(&str, Option<&str>)> {
+    pub fn get_tags(&self) -> Vec<(&str, Option<&str>)> {
         (1..)
             .map_while(|index| {
                 let key = self.0.get(&format!("Tag.{index}.Key"))?;
@@ -65,41 +65,43 @@ impl Params {
     }
 
     /// A boolean as any SDK prints it; absent is false.
-    pub fn flag(&self, name: &str) -> bool {
+    pub fn get_bool(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// A whole number, if sent.
-    pub fn number(&self, name: &str) -> Result<Option<u32>, Refusal> {
-        self.get(name).map(|value| value.parse().map_err(|_| Refusal::invalid(name))).transpose()
+    pub fn get_number(&self, name: &str) -> Result<Option<u32>, Refusal> {
+        self.get(name)
+            .map(|value| value.parse().map_err(|_| Refusal::invalid_parameter(name)))
+            .transpose()
     }
 
     /// An IPv4 address, if sent; a malformed one is refused with `code`.
-    pub fn address(&self, name: &str, code: &str) -> Result<Option<Ipv4Addr>, Refusal> {
+    pub fn get_address(&self, name: &str, code: &str) -> Result<Option<Ipv4Addr>, Refusal> {
         self.get(name)
             .map(|value| {
-                value
-                    .parse()
-                    .map_err(|_| Refusal::bad(code, format!("The specified {name} is malformed.")))
+                value.parse().map_err(|_| {
+                    Refusal::bad_request(code, format!("The specified {name} is malformed."))
+                })
             })
             .transpose()
     }
 
     /// The page asked for, of at most `largest` items.
-    pub fn page(&self, largest: u32) -> Result<Page, Refusal> {
-        let number = self.number("PageNumber")?.unwrap_or(1);
-        let size = self.number("PageSize")?.unwrap_or(10);
+    pub fn get_page(&self, largest: u32) -> Result<Page, Refusal> {
+        let number = self.get_number("PageNumber")?.unwrap_or(1);
+        let size = self.get_number("PageSize")?.unwrap_or(10);
         if number == 0 {
-            return Err(Refusal::invalid("PageNumber"));
+            return Err(Refusal::invalid_parameter("PageNumber"));
         }
         if size == 0 || size > largest {
-            return Err(Refusal::invalid("PageSize"));
+            return Err(Refusal::invalid_parameter("PageSize"));
         }
         Ok(Page { number, size })
     }
 
     /// The pairs in their order, without the names of `but`.
-    pub fn without(&self, but: &[&str]) -> BTreeMap<String, String> {
+    pub fn pairs_without(&self, but: &[&str]) -> BTreeMap<String, String> {
         self.0
             .iter()
             .filter(|(name, _)| !but.contains(&name.as_str()))
@@ -108,10 +110,10 @@ impl Params {
     }
 
     /// Sorted, RFC 3986-encoded, as both signatures want it.
-    pub fn canonical(&self, but: &[&str]) -> String {
+    pub fn canonical_query(&self, but: &[&str]) -> String {
         let pairs = self.0.iter().filter(|(name, _)| !but.contains(&name.as_str()));
         pairs
-            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value)))
             .collect::<Vec<_>>()
             .join("&")
     }
@@ -127,7 +129,7 @@ pub struct Page {
 impl Page {
     /// Wraps the page of `all` as `{outer: {inner: […]}}` with the counters; only what is on the
     /// page is shown.
-    pub fn wrap<T>(
+    pub fn wrap_items<T>(
         self,
         all: Vec<T>,
         outer: &str,
@@ -143,12 +145,12 @@ impl Page {
 }
 
 /// Decodes a query string or form body; `+` is a space.
-pub fn decode(text: &[u8]) -> impl Iterator<Item = (String, String)> + '_ {
+pub fn decode_query(text: &[u8]) -> impl Iterator<Item = (String, String)> + '_ {
     url::form_urlencoded::parse(text).into_owned()
 }
 
 /// RFC 3986: everything but `A-Za-z0-9-_.~` becomes `%XX`.
-pub fn encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -167,25 +169,26 @@ mod tests {
 
     #[test]
     fn a_wire_plus_is_a_space_and_is_reencoded_as_percent_twenty() {
-        let params = Params::new(decode(b"b=a+b~c%2A&a=&B=%2F"));
-        assert_eq!(params.canonical(&[]), "B=%2F&a=&b=a%20b~c%2A");
+        let params = Params::new(decode_query(b"b=a+b~c%2A&a=&B=%2F"));
+        assert_eq!(params.canonical_query(&[]), "B=%2F&a=&b=a%20b~c%2A");
     }
 
     #[test]
     fn lists_stop_at_the_first_gap_and_booleans_ignore_case() {
-        let params = Params::new(decode(b"Id.1=x&Id.2=y&Id.4=z&On=True&Off=false&Tag.1.Key=k"));
-        assert_eq!(params.list("Id"), ["x", "y"]);
-        assert!(params.flag("On") && !params.flag("Off") && !params.flag("Absent"));
-        assert_eq!(params.tags(), [("k", None)]);
-        assert!(params.has("Tag") && !params.has("Ta"));
+        let params =
+            Params::new(decode_query(b"Id.1=x&Id.2=y&Id.4=z&On=True&Off=false&Tag.1.Key=k"));
+        assert_eq!(params.get_list("Id"), ["x", "y"]);
+        assert!(params.get_bool("On") && !params.get_bool("Off") && !params.get_bool("Absent"));
+        assert_eq!(params.get_tags(), [("k", None)]);
+        assert!(params.contains_name("Tag") && !params.contains_name("Ta"));
     }
 
     #[test]
     fn pages_have_bounds() {
-        assert!(Params::new(decode(b"PageSize=51")).page(50).is_err());
-        assert!(Params::new(decode(b"PageNumber=0")).page(50).is_err());
-        let page = Params::new(decode(b"PageNumber=2&PageSize=2")).page(50).unwrap();
-        let wrapped = page.wrap(vec![1, 2, 3], "Things", "Thing", |it| json!(it));
+        assert!(Params::new(decode_query(b"PageSize=51")).get_page(50).is_err());
+        assert!(Params::new(decode_query(b"PageNumber=0")).get_page(50).is_err());
+        let page = Params::new(decode_query(b"PageNumber=2&PageSize=2")).get_page(50).unwrap();
+        let wrapped = page.wrap_items(vec![1, 2, 3], "Things", "Thing", |it| json!(it));
         assert_eq!(wrapped["Things"]["Thing"], json!([3]));
         assert_eq!(wrapped["TotalCount"], 3);
     }

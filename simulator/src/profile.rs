@@ -82,7 +82,7 @@ const CAUTIOUS: &[(&str, usize)] = &[
     ("DescribeVSwitches", 300),
 ];
 
-const fn span(from_ms: u64, to_ms: u64) -> Span {
+const fn span_ms(from_ms: u64, to_ms: u64) -> Span {
     (Duration::from_millis(from_ms), Duration::from_millis(to_ms))
 }
 
@@ -91,12 +91,12 @@ impl Profile {
     pub fn pace(self) -> Pace {
         match self {
             Self::Instant => Pace {
-                call: span(0, 0),
-                association: span(0, 5),
-                release: span(0, 5),
-                entry_pending: span(0, 5),
-                entry_deleting: span(0, 5),
-                package: span(0, 5),
+                call: span_ms(0, 0),
+                association: span_ms(0, 5),
+                release: span_ms(0, 5),
+                entry_pending: span_ms(0, 5),
+                entry_deleting: span_ms(0, 5),
+                package: span_ms(0, 5),
                 interface_visible: Duration::ZERO,
                 in_binding: Duration::ZERO,
                 one_writer: false,
@@ -106,12 +106,12 @@ impl Profile {
                 rates: &[],
             },
             Self::Realistic => Pace {
-                call: span(100, 200),
-                association: span(1500, 2500),
-                release: span(300, 700),
-                entry_pending: span(800, 1200),
-                entry_deleting: span(800, 1200),
-                package: span(800, 1200),
+                call: span_ms(100, 200),
+                association: span_ms(1500, 2500),
+                release: span_ms(300, 700),
+                entry_pending: span_ms(800, 1200),
+                entry_deleting: span_ms(800, 1200),
+                package: span_ms(800, 1200),
                 interface_visible: Duration::from_secs(1),
                 in_binding: Duration::from_secs(1),
                 one_writer: true,

@@ -34,7 +34,7 @@ impl Refusal {
     }
 
     /// 400, the status of nearly every business refusal.
-    pub fn bad(code: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn bad_request(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }
 
@@ -44,8 +44,8 @@ impl Refusal {
     }
 
     /// `MissingParameter`, which names the parameter.
-    pub fn missing(parameter: &str) -> Self {
-        Self::bad(
+    pub fn missing_parameter(parameter: &str) -> Self {
+        Self::bad_request(
             "MissingParameter",
             format!(
                 "The input parameter \"{parameter}\" that is mandatory for processing this request is not supplied."
@@ -54,8 +54,8 @@ impl Refusal {
     }
 
     /// `InvalidParameter`, which names the parameter.
-    pub fn invalid(parameter: &str) -> Self {
-        Self::bad(
+    pub fn invalid_parameter(parameter: &str) -> Self {
+        Self::bad_request(
             "InvalidParameter",
             format!("The specified parameter \"{parameter}\" is not valid."),
         )
@@ -64,7 +64,7 @@ impl Refusal {
     /// Flow control; the caller may come back after `retry_after_ms`.
     pub fn throttled(retry_after_ms: u64) -> Self {
         let mut refusal =
-            Self::bad("Throttling.User", "Request was denied due to user flow control.");
+            Self::bad_request("Throttling.User", "Request was denied due to user flow control.");
         refusal.retry_after_ms = Some(retry_after_ms.max(1));
         refusal
     }
@@ -93,7 +93,7 @@ impl Refusal {
     }
 
     /// The JSON body of the envelope.
-    pub fn body(&self, request_id: &str, product: &str) -> Value {
+    pub fn envelope_json(&self, request_id: &str, product: &str) -> Value {
         let mut body = json!({
             "RequestId": request_id,
             "Code": self.code,

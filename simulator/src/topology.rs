@@ -164,10 +164,10 @@ pub enum TopologyError {
 
 impl Topology {
     /// Reads and checks YAML or JSON.
-    pub fn parse(text: &str) -> Result<Self, TopologyError> {
+    pub fn from_yaml(text: &str) -> Result<Self, TopologyError> {
         let topology: Self = serde_saphyr::from_str(text)
             .map_err(|error| TopologyError::Malformed(error.to_string()))?;
-        topology.check()?;
+        topology.check_references()?;
         Ok(topology)
     }
 
@@ -179,7 +179,7 @@ impl Topology {
             region: "cn-hangzhou".to_owned(),
             vpc: Vpc {
                 id: "vpc-bp1waygate0000000".to_owned(),
-                cidr: Cidr::around(Ipv4Addr::new(10, 0, 0, 0), 8),
+                cidr: Cidr::containing(Ipv4Addr::new(10, 0, 0, 0), 8),
             },
             zones: vec![zone("j"), zone("k")],
             v_switches: v_switches
@@ -187,7 +187,7 @@ impl Topology {
                 .map(|(letter, index, net)| VSwitch {
                     id: format!("vsw-bp1{letter}{index}0000000000000"),
                     zone: zone(letter),
-                    cidr: Cidr::around(Ipv4Addr::new(10, *net, 0, 0), 16),
+                    cidr: Cidr::containing(Ipv4Addr::new(10, *net, 0, 0), 16),
                 })
                 .collect(),
             nodes: v_switches
@@ -197,7 +197,7 @@ impl Topology {
                     instance_id: format!("i-bp1node{letter}{index}0000000000"),
                     zone: zone(letter),
                     v_switch: format!("vsw-bp1{letter}{index}0000000000000"),
-                    pod_cidr: Cidr::around(Ipv4Addr::new(10, *net, 0, 0), 24),
+                    pod_cidr: Cidr::containing(Ipv4Addr::new(10, *net, 0, 0), 24),
                     eni: if *net == 4 { EniKind::Prefix } else { EniKind::Secondary },
                 })
                 .collect(),
@@ -227,7 +227,7 @@ impl Topology {
         self.v_switches.iter().find(|v_switch| v_switch.id == id)
     }
 
-    fn check(&self) -> Result<(), TopologyError> {
+    fn check_references(&self) -> Result<(), TopologyError> {
         let contradiction = |text: String| Err(TopologyError::Contradiction(text));
         let names =
             self.v_switches.iter().map(|it| &it.id).chain(self.nodes.iter().map(|it| &it.name));
@@ -275,14 +275,14 @@ mod tests {
     #[test]
     fn the_built_in_topology_survives_its_own_format() {
         let printed = serde_json::to_string(&Topology::built_in()).unwrap();
-        assert_eq!(Topology::parse(&printed).unwrap(), Topology::built_in());
+        assert_eq!(Topology::from_yaml(&printed).unwrap(), Topology::built_in());
     }
 
     #[test]
     fn yaml_with_listed_eips_is_read() {
         let text = "region: r\nvpc: {id: v, cidr: 10.0.0.0/8}\nzones: [z]\nvSwitches: []\n\
                     natGateways:\n- {id: n, table: t, zone: z, eips: [{allocationId: e, ipAddress: 198.18.0.9}]}\n";
-        let topology = Topology::parse(text).unwrap();
+        let topology = Topology::from_yaml(text).unwrap();
         assert!(
             matches!(&topology.nat_gateways[0].eips, Eips::Listed(eips) if eips[0].allocation_id == "e")
         );
@@ -292,7 +292,7 @@ mod tests {
     fn a_node_in_an_unknown_v_switch_is_refused() {
         let mut topology = Topology::built_in();
         topology.v_switches.clear();
-        let error = Topology::parse(&serde_json::to_string(&topology).unwrap()).unwrap_err();
+        let error = Topology::from_yaml(&serde_json::to_string(&topology).unwrap()).unwrap_err();
         assert!(error.to_string().contains("unknown vSwitch"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ const PACKAGES: [&str; 3] = [
     "alibabacloud_sts20150401==1.2.0",
 ];
 
-fn run(command: &mut Command, what: &str) {
+fn run_checked(command: &mut Command, what: &str) {
     let output = command.output().map_err(|error| format!("{what}: {command:?}: {error}")).unwrap();
     assert!(
         output.status.success(),
@@ -30,7 +30,7 @@ fn run(command: &mut Command, what: &str) {
 }
 
 /// Returns the environment's Python; the first test makes the environment, the others wait.
-fn python() -> PathBuf {
+fn prepare_python() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let home = target.join("python-sdk");
     let lock = File::create(target.join("python-sdk.lock")).unwrap();
@@ -39,18 +39,21 @@ fn python() -> PathBuf {
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == PACKAGES.join("\n")) {
         return python;
     }
-    run(
+    run_checked(
         Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home),
         "a virtual environment is needed for the official SDKs",
     );
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(&python).args(pip).args(PACKAGES), "the official SDKs cannot be installed");
+    run_checked(
+        Command::new(&python).args(pip).args(PACKAGES),
+        "the official SDKs cannot be installed",
+    );
     std::fs::write(done, PACKAGES.join("\n")).unwrap();
     python
 }
 
 /// A simulator that ends with the test, as its standard input does.
-fn simulator(profile: &str) -> (Child, String) {
+fn start_simulator(profile: &str) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_simulator"))
         .args(["--exit-with-stdin", "--profile", profile])
         .stdin(Stdio::piped())
@@ -62,21 +65,21 @@ fn simulator(profile: &str) -> (Child, String) {
     (child, ready)
 }
 
-fn live(profile: &str) {
-    let python = python();
-    let (mut child, ready) = simulator(profile);
+fn run_life_cycles(profile: &str) {
+    let python = prepare_python();
+    let (mut child, ready) = start_simulator(profile);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/lives.py");
-    run(Command::new(python).arg(script).arg(ready.trim()), profile);
+    run_checked(Command::new(python).arg(script).arg(ready.trim()), profile);
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
 
 #[test]
-fn the_official_sdk_lives_a_whole_life_of_everything() {
-    live("instant");
+fn the_official_sdk_passes_all_life_cycles() {
+    run_life_cycles("instant");
 }
 
 #[test]
-fn the_official_sdk_lives_it_in_a_strict_cloud_too() {
-    live("strict");
+fn the_official_sdk_passes_all_life_cycles_in_a_strict_cloud() {
+    run_life_cycles("strict");
 }

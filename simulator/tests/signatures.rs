@@ -3,7 +3,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use simulator::signature::{Claim, Nonces, Received, Secrets, v2, v3};
+use simulator::signature::{Nonces, Received, Secrets, SignatureClaim, v2, v3};
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const SECRET: &str = "ExampleSecret0123456789abcdefXY";
@@ -50,13 +50,13 @@ fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
 }
 
-fn minimal_claim(query: &str) -> Claim {
+fn minimal_claim(query: &str) -> SignatureClaim {
     let sent = authorization(
         KEY,
         MINIMAL,
         "b99c149d6079686189aa36853965f1dd5c79075d92535a81168c2389b6f0bfe7",
     );
-    v3::claim(&received(query, &entry_headers()), &sent).unwrap()
+    v3::extract_claim(&received(query, &entry_headers()), &sent).unwrap()
 }
 
 #[test]
@@ -75,8 +75,10 @@ fn vector_a_of_the_official_documentation_holds() {
         "06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0",
     );
     let query = "ImageId=win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd&RegionId=cn-shanghai";
-    let claim = v3::claim(&received(query, &headers), &sent).unwrap();
-    claim.verify(&plain("YourAccessKeySecret"), at("2023-10-26T10:22:32Z"), v3::sign).unwrap();
+    let claim = v3::extract_claim(&received(query, &headers), &sent).unwrap();
+    claim
+        .verify_signature(&plain("YourAccessKeySecret"), at("2023-10-26T10:22:32Z"), v3::sign_text)
+        .unwrap();
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn vector_b_hashes_and_signs_as_published() {
         claim.string_to_sign,
         "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd"
     );
-    claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap();
+    claim.verify_signature(&plain(SECRET), at(DATE), v3::sign_text).unwrap();
 }
 
 #[test]
@@ -100,16 +102,23 @@ fn vector_c_with_a_security_token_holds_only_with_that_token() {
         signed,
         "83d877e6c853040d17c91b4e2175f483a605ea0a8891a83e71051b066e82fdf8",
     );
-    let claim = v3::claim(&received(ENTRY, &headers), &sent).unwrap();
+    let claim = v3::extract_claim(&received(ENTRY, &headers), &sent).unwrap();
     let temporary =
         |token, is_expired| Secrets { secret: SECRET, security_token: Some(token), is_expired };
-    claim.verify(&temporary("CAIS-example-token/+==", false), at(DATE), v3::sign).unwrap();
-    let code = |secrets: &Secrets<'_>| claim.verify(secrets, at(DATE), v3::sign).unwrap_err().code;
+    claim
+        .verify_signature(&temporary("CAIS-example-token/+==", false), at(DATE), v3::sign_text)
+        .unwrap();
+    let code = |secrets: &Secrets<'_>| {
+        claim.verify_signature(secrets, at(DATE), v3::sign_text).unwrap_err().code
+    };
     assert_eq!(code(&temporary("another", false)), "InvalidSecurityToken.MismatchWithAccessKey");
     assert_eq!(code(&plain(SECRET)), "InvalidSecurityToken.MismatchWithAccessKey");
     assert_eq!(code(&temporary("CAIS-example-token/+==", true)), "InvalidSecurityToken.Expired");
     assert_eq!(
-        minimal_claim(ENTRY).verify(&temporary("t", false), at(DATE), v3::sign).unwrap_err().code,
+        minimal_claim(ENTRY)
+            .verify_signature(&temporary("t", false), at(DATE), v3::sign_text)
+            .unwrap_err()
+            .code,
         "MissingSecurityToken"
     );
 }
@@ -131,13 +140,13 @@ fn vector_d_of_the_python_sdk_holds_although_its_wire_has_a_plus_for_the_space()
         "0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102",
     );
     let wire = ENTRY.replace("&ExternalIp", "&DryRun=False&ExternalIp").replace("%20", "+");
-    let claim = v3::claim(&received(&wire, &headers), &sent).unwrap();
+    let claim = v3::extract_claim(&received(&wire, &headers), &sent).unwrap();
     assert!(
         claim
             .string_to_sign
             .ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6")
     );
-    claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap();
+    claim.verify_signature(&plain(SECRET), at(DATE), v3::sign_text).unwrap();
 }
 
 #[test]
@@ -157,8 +166,8 @@ fn the_older_signature_holds_whether_parameters_come_in_query_or_form() {
         body: ENTRY.as_bytes(),
     };
     for received in [whole, split] {
-        let claim = v2::claim(&received, &received.params()).unwrap();
-        claim.verify(&plain(SECRET), at(DATE), v2::sign).unwrap();
+        let claim = v2::extract_claim(&received, &received.request_params()).unwrap();
+        claim.verify_signature(&plain(SECRET), at(DATE), v2::sign_text).unwrap();
     }
 }
 
@@ -166,11 +175,11 @@ fn the_older_signature_holds_whether_parameters_come_in_query_or_form() {
 fn a_clock_more_than_fifteen_minutes_off_is_refused_both_ways() {
     let claim = minimal_claim(ENTRY);
     for now in ["2026-01-02T03:19:05Z", "2026-01-02T02:49:05Z"] {
-        claim.verify(&plain(SECRET), at(now), v3::sign).unwrap();
+        claim.verify_signature(&plain(SECRET), at(now), v3::sign_text).unwrap();
     }
     for now in ["2026-01-02T03:19:06Z", "2026-01-02T02:49:04Z"] {
         assert_eq!(
-            claim.verify(&plain(SECRET), at(now), v3::sign).unwrap_err().code,
+            claim.verify_signature(&plain(SECRET), at(now), v3::sign_text).unwrap_err().code,
             "InvalidTimeStamp.Expired"
         );
     }
@@ -179,11 +188,14 @@ fn a_clock_more_than_fifteen_minutes_off_is_refused_both_ways() {
 #[test]
 fn any_change_of_the_request_breaks_the_signature() {
     let claim = minimal_claim(&ENTRY.replace("10.0.1.23", "10.0.1.24"));
-    let refusal = claim.verify(&plain(SECRET), at(DATE), v3::sign).unwrap_err();
+    let refusal = claim.verify_signature(&plain(SECRET), at(DATE), v3::sign_text).unwrap_err();
     assert_eq!((refusal.status, refusal.code.as_str()), (400, "SignatureDoesNotMatch"));
     assert!(refusal.message.contains(&claim.string_to_sign), "the server tells what it signed");
     assert_eq!(
-        minimal_claim(ENTRY).verify(&plain("other"), at(DATE), v3::sign).unwrap_err().code,
+        minimal_claim(ENTRY)
+            .verify_signature(&plain("other"), at(DATE), v3::sign_text)
+            .unwrap_err()
+            .code,
         "SignatureDoesNotMatch"
     );
 }
@@ -193,19 +205,21 @@ fn a_body_that_is_not_the_hashed_one_is_refused() {
     let headers = entry_headers();
     let tampered = Received { body: b"x", ..received(ENTRY, &headers) };
     assert_eq!(
-        v3::claim(&tampered, &authorization(KEY, MINIMAL, "00")).unwrap_err().code,
+        v3::extract_claim(&tampered, &authorization(KEY, MINIMAL, "00")).unwrap_err().code,
         "SignatureDoesNotMatch"
     );
 }
 
 #[test]
-fn headers_that_must_be_signed_are_insisted_on() {
+fn a_request_without_a_required_signed_header_is_refused() {
     let headers = entry_headers();
     for missing in MINIMAL.split(';') {
         let signed: Vec<&str> = MINIMAL.split(';').filter(|name| *name != missing).collect();
-        let refusal =
-            v3::claim(&received(ENTRY, &headers), &authorization(KEY, &signed.join(";"), "00"))
-                .unwrap_err();
+        let refusal = v3::extract_claim(
+            &received(ENTRY, &headers),
+            &authorization(KEY, &signed.join(";"), "00"),
+        )
+        .unwrap_err();
         assert_eq!(refusal.code, "IncompleteSignature", "{missing}");
     }
     for hostile in [
@@ -216,7 +230,7 @@ fn headers_that_must_be_signed_are_insisted_on() {
         "ACS3-HMAC-SHA256 Credential=a,Signature=b",
     ] {
         assert_eq!(
-            v3::claim(&received(ENTRY, &headers), hostile).unwrap_err().code,
+            v3::extract_claim(&received(ENTRY, &headers), hostile).unwrap_err().code,
             "IncompleteSignature",
             "{hostile}"
         );
@@ -227,8 +241,13 @@ fn headers_that_must_be_signed_are_insisted_on() {
 fn a_nonce_is_good_once_per_key_and_forgotten_when_its_date_is_worthless() {
     let mut nonces = Nonces::default();
     let claim = minimal_claim(ENTRY);
-    nonces.note(&claim, at(DATE)).unwrap();
-    assert_eq!(nonces.note(&claim, at(DATE)).unwrap_err().code, "SignatureNonceUsed");
-    nonces.note(&Claim { access_key_id: "other".to_owned(), ..claim.clone() }, at(DATE)).unwrap();
-    nonces.note(&claim, at("2026-01-02T03:34:06Z")).unwrap();
+    nonces.note_nonce(&claim, at(DATE)).unwrap();
+    assert_eq!(nonces.note_nonce(&claim, at(DATE)).unwrap_err().code, "SignatureNonceUsed");
+    nonces
+        .note_nonce(
+            &SignatureClaim { access_key_id: "other".to_owned(), ..claim.clone() },
+            at(DATE),
+        )
+        .unwrap();
+    nonces.note_nonce(&claim, at("2026-01-02T03:34:06Z")).unwrap();
 }

@@ -34,13 +34,13 @@ pub struct Claimed<'a> {
 impl Store {
     /// Gives access to everything that needs this claim. Each write checks again that the claim
     /// holds.
-    pub fn claimed(&self, claim: &Claim) -> Claimed<'_> {
+    pub fn under_claim(&self, claim: &Claim) -> Claimed<'_> {
         Claimed { store: self, claim: *claim }
     }
 }
 
 /// Turns "no row matched the fence" into [`Error::ClaimLost`].
-pub(crate) fn fenced(rows: u64) -> Result<(), Error> {
+pub(crate) fn ensure_claim_held(rows: u64) -> Result<(), Error> {
     if rows == 0 { Err(Error::ClaimLost) } else { Ok(()) }
 }
 
@@ -58,7 +58,7 @@ macro_rules! write_fenced {
         )
         .execute(&$claimed.store.pool)
         .await?;
-        $crate::claimed::fenced(done.rows_affected())
+        $crate::claimed::ensure_claim_held(done.rows_affected())
     }};
 }
 pub(crate) use write_fenced;

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::store::Store;
 use sqlx::error::DatabaseError;
 use uuid::Uuid;
-use waygate_core::names::Owner;
+use waygate_core::ownership::Owner;
 
 /// A cluster that is registered in this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Store {
             let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name)
                 .fetch_one(&self.pool)
                 .await?;
-            return Err(Error::ClusterNameTaken { name: name.to_owned(), uid });
+            return Err(Error::ClusterNameInUse { name: name.to_owned(), uid });
         }
         let row = sqlx::query!(
             "SELECT c.cluster_id, s.store_id FROM cluster c, store s WHERE c.cluster_uid = $1",

@@ -11,9 +11,9 @@ pub enum Error {
     ClaimLost,
     /// The gateway lock expired or passed to another process, which alone sends from now on.
     #[error("the gateway lock expired or passed to another process, which sends from now on")]
-    LaneLost,
+    GatewayLockLost,
     /// A unique index rejected the write: another lease holds the resource.
-    #[error("conflict: another lease holds the resource (unique index {})", .0.index())]
+    #[error("conflict: another lease holds the resource (unique index {})", .0.index_name())]
     Conflict(Constraint),
     /// No worker has registered the cluster yet.
     #[error(
@@ -27,7 +27,7 @@ pub enum Error {
     #[error(
         "clusterID \"{name}\" belongs to another cluster in this lease store (kube-system UID {uid}); give each cluster its own clusterID"
     )]
-    ClusterNameTaken {
+    ClusterNameInUse {
         /// The configured cluster ID (`clusterID`).
         name: String,
         /// UID of the kube-system namespace of the cluster that has the ID.
@@ -47,7 +47,7 @@ pub enum Error {
     #[error(
         "PostgreSQL runs with fsync=off and may lose leases that were acknowledged; turn fsync on"
     )]
-    Unsafe,
+    FsyncOff,
     /// The URL cannot be parsed. The message leaves it out because it contains a password.
     #[error("DATABASE_URL cannot be read as postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     BadUrl,
@@ -78,24 +78,24 @@ impl Error {
             | Cause::WorkerCrashed
             | Cause::BeginFailed => true,
             Cause::Database(refusal) => {
-                refusal.code().is_some_and(|sqlstate| is_passing(&sqlstate))
+                refusal.code().is_some_and(|sqlstate| is_transient_sqlstate(&sqlstate))
             }
             _ => false,
         }
     }
 
     /// The violated constraint, if the error is a conflict with another lease.
-    pub fn conflict(&self) -> Option<Constraint> {
+    pub fn violated_constraint(&self) -> Option<Constraint> {
         if let Self::Conflict(constraint) = self { Some(*constraint) } else { None }
     }
 
-    pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
+    pub(crate) fn corrupt_value(what: impl std::fmt::Display) -> Self {
         Self::Corrupt { what: what.to_string() }
     }
 }
 
 /// True if a SQLSTATE is about the server or the moment, not about the statement or its values.
-fn is_passing(sqlstate: &str) -> bool {
+fn is_transient_sqlstate(sqlstate: &str) -> bool {
     /// Connections, logins, databases that do not exist (yet), rollbacks after a serialization
     /// failure or a deadlock, resources, locks, shutdowns and timeouts, disks.
     const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
@@ -119,7 +119,7 @@ impl From<Cause> for Error {
 
 /// The constraint of this index. None for an index that no other lease's write can violate.
 fn find_constraint(index: &str) -> Option<Constraint> {
-    Constraint::ALL.iter().copied().find(|constraint| constraint.index() == index)
+    Constraint::ALL.iter().copied().find(|constraint| constraint.index_name() == index)
 }
 
 #[cfg(test)]
@@ -198,7 +198,9 @@ mod tests {
         ];
         assert!(lasting.into_iter().all(|cause| !Error::from(cause).is_transient()));
         assert!(
-            ![Error::ClaimLost, Error::Unsafe, Error::corrupt("x")].iter().any(Error::is_transient)
+            ![Error::ClaimLost, Error::FsyncOff, Error::corrupt_value("x")]
+                .iter()
+                .any(Error::is_transient)
         );
     }
 }

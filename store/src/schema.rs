@@ -17,7 +17,7 @@ impl Store {
     /// Rejects a schema older than this program needs, and a server that may lose acknowledged
     /// transactions. A newer schema is accepted: migrations expand before they contract, so that
     /// two releases can run side by side.
-    pub async fn check(&self) -> Result<(), Error> {
+    pub async fn check_schema(&self) -> Result<(), Error> {
         let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
         // The table does not exist before the first migration.
         let known = sqlx::query_scalar!(
@@ -40,6 +40,6 @@ impl Store {
         let fsync = sqlx::query_scalar!(r#"SELECT current_setting('fsync') AS "fsync!""#)
             .fetch_one(&self.pool)
             .await?;
-        if fsync == "on" { Ok(()) } else { Err(Error::Unsafe) }
+        if fsync == "on" { Ok(()) } else { Err(Error::FsyncOff) }
     }
 }

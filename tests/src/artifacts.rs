@@ -12,20 +12,20 @@ use tokio::process::Command;
 use crate::{layout, machine::Machine};
 
 /// The variable by which Kubernetes' own tools know a folder of a control plane's programs.
-const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const ASSETS_VARIABLE: &str = "KUBEBUILDER_ASSETS";
 
 /// The programs that such a folder may have.
-const IN_ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+const ASSET_PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
 /// Builds the control plane's binary if need be, or, for a cluster that is there, only what runs
 /// Postgres.
 pub async fn build_control_plane(machine: &Machine, cluster: bool) -> Result<PathBuf> {
-    build(machine, if cluster { "control-plane" } else { "postgres" }).await
+    build_part(machine, if cluster { "control-plane" } else { "postgres" }).await
 }
 
 /// Builds kubectl if this machine has none.
 pub async fn build_kubectl(machine: &Machine) -> Result<PathBuf> {
-    build(machine, "kubectl").await
+    build_part(machine, "kubectl").await
 }
 
 /// Puts kubectl beside the programs of a control plane.
@@ -38,10 +38,13 @@ pub async fn link_kubectl(machine: &Machine, bin_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn build(machine: &Machine, part: &str) -> Result<PathBuf> {
-    let program = layout::project().join("tests").join("controlplane").join("build");
+async fn build_part(machine: &Machine, part: &str) -> Result<PathBuf> {
+    let program = layout::project_folder().join("tests").join("controlplane").join("build");
     let mut build = Command::new(&program);
-    build.arg(part).arg(machine.cache()).env(ASSETS, machine.assets().unwrap_or_default());
+    build
+        .arg(part)
+        .arg(machine.cache_folder())
+        .env(ASSETS_VARIABLE, machine.assets_folder().unwrap_or_default());
     let build = build.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
     let output = build
         .with_context(|| format!("{} does not start", program.display()))?
@@ -53,17 +56,18 @@ async fn build(machine: &Machine, part: &str) -> Result<PathBuf> {
 }
 
 /// Says which of the machine's own programs are used.
-pub(crate) fn tell_assets(machine: &Machine) -> Result<()> {
-    let Some(folder) = machine.assets() else { return Ok(()) };
-    let there: Vec<_> = IN_ASSETS.into_iter().filter(|name| folder.join(name).is_file()).collect();
+pub(crate) fn announce_assets(machine: &Machine) -> Result<()> {
+    let Some(folder) = machine.assets_folder() else { return Ok(()) };
+    let there: Vec<_> =
+        ASSET_PROGRAMS.into_iter().filter(|name| folder.join(name).is_file()).collect();
     ensure!(
         !there.is_empty(),
-        "{ASSETS}={} has none of {}",
+        "{ASSETS_VARIABLE}={} has none of {}",
         folder.display(),
-        IN_ASSETS.join(", ")
+        ASSET_PROGRAMS.join(", ")
     );
     eprintln!(
-        "testbed: uses {} of {ASSETS}={}; the rest is built",
+        "testbed: uses {} of {ASSETS_VARIABLE}={}; the rest is built",
         there.join(", "),
         folder.display()
     );

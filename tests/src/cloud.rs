@@ -15,7 +15,7 @@ use tokio::{
 use crate::{cluster, layout, process};
 
 /// Time limit for the simulator's announcement.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A simulated cloud of a test's own.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Account {
     /// An access key that may do everything.
     pub access_key_id: String,
     /// The secret of that access key.
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "deserialize_secret")]
     pub access_key_secret: SecretString,
     /// The simulator's only region, such as `cn-hangzhou`.
     pub region_id: String,
@@ -71,7 +71,9 @@ pub struct GatewayEip {
     pub ip_address: String,
 }
 
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+fn deserialize_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SecretString, D::Error> {
     String::deserialize(deserializer).map(SecretString::from)
 }
 
@@ -91,7 +93,7 @@ impl Cloud {
             .create(true)
             .append(true)
             .open(dir.join("logs").join("simulator.log"))?;
-        let mut child = process::tethered(layout::program("simulator")?)
+        let mut child = process::tethered_command(layout::program_path("simulator")?)
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .process_group(0)
@@ -105,11 +107,11 @@ impl Cloud {
         )?;
         let mut lines =
             BufReader::new(child.stdout.take().context("the simulator's standard output")?).lines();
-        let line = timeout(START_PATIENCE, lines.next_line())
+        let line = timeout(START_TIMEOUT, lines.next_line())
             .await
             .context("the simulator was not ready in time")??;
         let line = line.with_context(|| {
-            format!("the simulator ended: {}", process::tail(&dir.join("logs/simulator.log")))
+            format!("the simulator ended: {}", process::log_tail(&dir.join("logs/simulator.log")))
         })?;
         let account = serde_json::from_str(&line).context("the simulator's announcement")?;
         Ok(Self { account, http: reqwest::Client::new(), child })
@@ -117,29 +119,29 @@ impl Cloud {
 
     /// Everything that exists, field names as in the API: `eips`, `forwardEntries`, `natGateways`,
     /// …
-    pub async fn state(&self) -> Result<Value> {
+    pub async fn read_state(&self) -> Result<Value> {
         self.get("state").await
     }
 
     /// Returns one list of the simulator's state, such as `eips`.
-    pub async fn list(&self, what: &str) -> Result<Vec<Value>> {
-        let mut state = self.state().await?;
+    pub async fn list_resources(&self, what: &str) -> Result<Vec<Value>> {
+        let mut state = self.read_state().await?;
         serde_json::from_value(state[what].take())
             .with_context(|| format!("the simulator's state has no list {what}"))
     }
 
     /// Counts the calls of each action, and its refusals by error code.
-    pub async fn calls(&self) -> Result<Value> {
+    pub async fn count_calls(&self) -> Result<Value> {
         self.get("calls").await
     }
 
     /// Counts the calls of one action.
-    pub async fn calls_of(&self, action: &str) -> Result<u64> {
-        Ok(self.calls().await?["calls"][action].as_u64().unwrap_or_default())
+    pub async fn count_calls_of(&self, action: &str) -> Result<u64> {
+        Ok(self.count_calls().await?["calls"][action].as_u64().unwrap_or_default())
     }
 
     /// Sets a fault, such as `json!({"action": "AllocateEipAddress", "kind": "hold", "times": 1})`.
-    pub async fn fault(&self, fault: Value) -> Result<FaultId> {
+    pub async fn set_fault(&self, fault: Value) -> Result<FaultId> {
         #[derive(Deserialize)]
         struct Set {
             id: FaultId,
@@ -148,32 +150,32 @@ impl Cloud {
     }
 
     /// The faults in force, with how many calls each holds right now.
-    pub async fn faults(&self) -> Result<Value> {
+    pub async fn list_faults(&self) -> Result<Value> {
         self.get("faults").await
     }
 
     /// Counts the calls that one fault of kind `hold` holds right now.
-    pub async fn held_by(&self, fault: FaultId) -> Result<u64> {
-        let faults = self.faults().await?;
+    pub async fn count_held_calls(&self, fault: FaultId) -> Result<u64> {
+        let faults = self.list_faults().await?;
         let found =
             faults["faults"].as_array().and_then(|all| all.iter().find(|one| one["id"] == fault.0));
         found.and_then(|one| one["held"].as_u64()).context("no such fault")
     }
 
     /// Lets the calls go that a fault of kind `hold` holds.
-    pub async fn release(&self, fault: FaultId) -> Result<()> {
+    pub async fn release_fault(&self, fault: FaultId) -> Result<()> {
         self.post::<Value>(&format!("faults/{}/release", fault.0), &json!({})).await.map(drop)
     }
 
     /// Removes all faults, which lets held calls go.
     pub async fn clear_faults(&self) -> Result<()> {
-        self.http.delete(self.url("faults")).send().await?.error_for_status()?;
+        self.http.delete(self.admin_url("faults")).send().await?.error_for_status()?;
         Ok(())
     }
 
     /// Changes the cloud as an operator at its console would, behind Waygate's back, such as
     /// `("release-eip", json!({"allocationId": …}))`.
-    pub async fn console(&self, what: &str, body: Value) -> Result<Value> {
+    pub async fn change_at_console(&self, what: &str, body: Value) -> Result<Value> {
         self.post(&format!("console/{what}"), &body).await
     }
 
@@ -184,15 +186,15 @@ impl Cloud {
 
     /// Ends the simulator: SIGTERM, then SIGKILL.
     pub async fn stop(&mut self) -> Result<()> {
-        process::end(&mut self.child, process::TERM_PATIENCE).await.map(drop)
+        process::end_child(&mut self.child, process::TERM_TIMEOUT).await.map(drop)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        Ok(self.http.get(self.url(path)).send().await?.error_for_status()?.json().await?)
+        Ok(self.http.get(self.admin_url(path)).send().await?.error_for_status()?.json().await?)
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let answer = self.http.post(self.url(path)).json(body).send().await?;
+        let answer = self.http.post(self.admin_url(path)).json(body).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         anyhow::ensure!(
@@ -202,7 +204,7 @@ impl Cloud {
         Ok(serde_json::from_str(&text)?)
     }
 
-    fn url(&self, path: &str) -> String {
+    fn admin_url(&self, path: &str) -> String {
         format!("{}/{path}", self.account.admin)
     }
 }

@@ -15,22 +15,22 @@ use tokio::time::timeout;
 use crate::{manifests, nodes::Topology};
 
 /// Time limit until a definition is served; 100 ms are usual.
-const ESTABLISH_PATIENCE: Duration = Duration::from_secs(30);
+const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes a client from a kubeconfig file. Where the API server is too busy, the client asks again.
-pub async fn client(kubeconfig: &Path) -> Result<Client> {
-    Ok(Client::try_from(config(kubeconfig).await?)?)
+pub async fn connect_cluster(kubeconfig: &Path) -> Result<Client> {
+    Ok(Client::try_from(read_kubeconfig(kubeconfig).await?)?)
 }
 
 /// Makes a client that returns every refusal to its caller. An eviction that a budget forbids is
 /// refused with 429, and the usual client would repeat that for minutes.
-pub async fn impatient_client(kubeconfig: &Path) -> Result<Client> {
-    let mut config = config(kubeconfig).await?;
+pub async fn connect_without_retries(kubeconfig: &Path) -> Result<Client> {
+    let mut config = read_kubeconfig(kubeconfig).await?;
     config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
 
-async fn config(kubeconfig: &Path) -> Result<Config> {
+async fn read_kubeconfig(kubeconfig: &Path) -> Result<Config> {
     install_tls();
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
@@ -42,9 +42,9 @@ pub(crate) fn install_tls() {
 }
 
 /// Gives a cluster its nodes, if it is new, and our resource definitions.
-pub async fn prepare(client: &Client, new_nodes: Option<&Topology>) -> Result<()> {
+pub async fn prepare_cluster(client: &Client, new_nodes: Option<&Topology>) -> Result<()> {
     if let Some(topology) = new_nodes {
-        topology.apply(client).await.context("making the nodes")?;
+        topology.create_nodes(client).await.context("making the nodes")?;
     }
     apply_definitions(client).await.context("applying the resource definitions")
 }
@@ -52,7 +52,7 @@ pub async fn prepare(client: &Client, new_nodes: Option<&Topology>) -> Result<()
 /// Applies `manifests/crds.yaml` and waits until its resources are served.
 async fn apply_definitions(client: &Client) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for document in manifests::read("crds.yaml")? {
+    for document in manifests::read_manifest("crds.yaml")? {
         let definition: CustomResourceDefinition = serde_json::from_value(document)?;
         let name = definition.metadata.name.clone().context("a definition without a name")?;
         definitions
@@ -60,7 +60,7 @@ async fn apply_definitions(client: &Client) -> Result<()> {
             .await?;
         let established =
             await_condition(definitions.clone(), &name, conditions::is_crd_established());
-        timeout(ESTABLISH_PATIENCE, established)
+        timeout(ESTABLISH_TIMEOUT, established)
             .await
             .with_context(|| format!("{name} is not served in time"))??;
     }

@@ -70,13 +70,15 @@ impl Arguments {
     /// Does what was asked for.
     pub async fn execute(self) -> Result<ExitCode> {
         match self.command {
-            Command::Run(options) => run::run(&self.machine, options).await,
-            Command::Demo => run::run(&self.machine, run::Options::of_ourselves("story")?).await,
-            Command::Story => demo::tell().await,
-            Command::Queries(options) => queries::run(options).await,
-            Command::Up(options) => stack::up(&self.machine, &options).await,
-            Command::Down => stack::down().await,
-            Command::Supervise(options) => stack::supervise(&self.machine, &options).await,
+            Command::Run(options) => run::run_command(&self.machine, options).await,
+            Command::Demo => {
+                run::run_command(&self.machine, run::Options::for_subcommand("story")?).await
+            }
+            Command::Story => demo::run_demo().await,
+            Command::Queries(options) => queries::run_queries(options).await,
+            Command::Up(options) => stack::start_stack(&self.machine, &options).await,
+            Command::Down => stack::stop_stack().await,
+            Command::Supervise(options) => stack::run_supervisor(&self.machine, &options).await,
         }
     }
 }

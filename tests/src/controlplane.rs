@@ -18,10 +18,10 @@ use tokio::{
 use crate::machine::Machine;
 
 /// Time limit for the start of all programs; 4 seconds are usual.
-const START_PATIENCE: Duration = Duration::from_mins(5);
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Time limit for the end of all programs; 3 seconds are usual.
-const STOP_PATIENCE: Duration = Duration::from_mins(1);
+const STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running control plane with its Postgres.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl ControlPlane {
     ) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--dir").arg(dir);
-        if let Some(assets) = machine.assets() {
+        if let Some(assets) = machine.assets_folder() {
             command.arg("--assets").arg(assets);
         }
         if let Some(kubeconfig) = kubeconfig {
@@ -70,7 +70,7 @@ impl ControlPlane {
         let mut lines =
             BufReader::new(child.stdout.take().context("the control plane's standard output")?)
                 .lines();
-        let announced = timeout(START_PATIENCE, lines.next_line())
+        let announced = timeout(START_TIMEOUT, lines.next_line())
             .await
             .context("the control plane did not come up in time")??;
         let Some(line) = announced else {
@@ -81,7 +81,7 @@ impl ControlPlane {
     }
 
     /// Waits until it ends by itself, which it never should.
-    pub async fn ended(&mut self) -> anyhow::Error {
+    pub async fn wait_for_end(&mut self) -> anyhow::Error {
         match self.child.wait().await {
             Ok(status) => anyhow::anyhow!("the control plane ended ({status})"),
             Err(error) => error.into(),
@@ -97,13 +97,13 @@ impl ControlPlane {
     /// Ends it and everything it started.
     pub async fn stop(mut self) -> Result<()> {
         drop(self.stdin);
-        if let Ok(status) = timeout(STOP_PATIENCE, self.child.wait()).await {
+        if let Ok(status) = timeout(STOP_TIMEOUT, self.child.wait()).await {
             status?;
         } else {
             self.child.kill().await?;
             bail!(
                 "the control plane did not end within {} s and was killed",
-                STOP_PATIENCE.as_secs()
+                STOP_TIMEOUT.as_secs()
             );
         }
         Ok(())

@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgPoo
 use tokio::process::Command;
 use url::Url;
 
-use crate::proxy::Link;
+use crate::proxy::ProxyLink;
 
 /// Connections that a test itself may hold.
-const POOL: u32 = 4;
+const MAX_CONNECTIONS: u32 = 4;
 
 /// A new, migrated database.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Database {
     /// The test's own way to it, which is never cut.
     pub pool: PgPool,
     /// The way of webhook and worker, which a test may cut or stall.
-    pub link: Link,
+    pub link: ProxyLink,
     /// The way of webhook and worker, as a URL.
     pub url: String,
     /// The test's own way, as a URL.
@@ -27,7 +27,7 @@ pub struct Database {
 
 impl Database {
     /// Makes the database `name` and lets `waygate-worker migrate` give it its schema.
-    pub async fn create(admin_url: &str, name: &str, worker: &Path) -> Result<Self> {
+    pub async fn create_database(admin_url: &str, name: &str, worker: &Path) -> Result<Self> {
         let mut admin =
             PgConnection::connect(admin_url).await.context("reaching the testbed's Postgres")?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\"")))
@@ -37,11 +37,13 @@ impl Database {
 
         let mut direct = Url::parse(admin_url).context("DATABASE_URL")?;
         direct.set_path(name);
-        migrate(worker, direct.as_str()).await?;
-        let pool = PgPoolOptions::new().max_connections(POOL).connect(direct.as_str()).await?;
+        run_migrate(worker, direct.as_str()).await?;
+        let pool =
+            PgPoolOptions::new().max_connections(MAX_CONNECTIONS).connect(direct.as_str()).await?;
 
         let host = direct.host_str().context("DATABASE_URL names no host")?;
-        let link = Link::to(format!("{host}:{}", direct.port().unwrap_or(5432))).await?;
+        let link =
+            ProxyLink::to_server(format!("{host}:{}", direct.port().unwrap_or(5432))).await?;
         let mut linked = direct.clone();
         linked.set_host(Some("127.0.0.1"))?;
         linked.set_port(Some(link.address().port())).ok().context("DATABASE_URL takes no port")?;
@@ -49,7 +51,7 @@ impl Database {
     }
 }
 
-async fn migrate(worker: &Path, url: &str) -> Result<()> {
+async fn run_migrate(worker: &Path, url: &str) -> Result<()> {
     let output = Command::new(worker)
         .arg("migrate")
         .env("DATABASE_URL", url)

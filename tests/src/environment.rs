@@ -11,7 +11,7 @@ use crate::controlplane::Address;
 
 /// The variable that marks the testbed's cluster. Tests require the mark, so that they never touch
 /// another cluster that a developer's KUBECONFIG names.
-const MARK: &str = "WAYGATE_TESTBED";
+const MARKER_VARIABLE: &str = "WAYGATE_TESTBED";
 
 /// Kubeconfig and database of the testbed that a test runs in.
 #[derive(Clone, Debug)]
@@ -23,11 +23,14 @@ pub struct Environment {
 }
 
 /// The variables for a command that runs in the testbed.
-pub fn exports(address: &Address, dir: &Path) -> Result<Vec<(&'static str, OsString)>> {
+pub fn environment_variables(
+    address: &Address,
+    dir: &Path,
+) -> Result<Vec<(&'static str, OsString)>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(address.bin_dir.clone()).chain(std::env::split_paths(&path));
     Ok(vec![
-        (MARK, dir.into()),
+        (MARKER_VARIABLE, dir.into()),
         ("KUBECONFIG", address.kubeconfig.clone().into()),
         ("DATABASE_URL", address.database_url.clone().into()),
         ("PATH", std::env::join_paths(paths)?),
@@ -36,9 +39,9 @@ pub fn exports(address: &Address, dir: &Path) -> Result<Vec<(&'static str, OsStr
 
 impl Environment {
     /// Reads the variables that `testbed run` set.
-    pub fn read() -> Result<Self> {
+    pub fn from_variables() -> Result<Self> {
         const HOW: &str = "this test needs the testbed's control plane: use `make test`, or `target/debug/testbed run -- cargo test …`";
-        std::env::var_os(MARK).context(HOW)?;
+        std::env::var_os(MARKER_VARIABLE).context(HOW)?;
         let kubeconfig = std::env::var_os("KUBECONFIG").context(HOW)?.into();
         let database_url =
             std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok()).context(HOW)?;

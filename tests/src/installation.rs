@@ -22,19 +22,19 @@ use crate::{
 };
 
 /// Time limit until pods can be created in a new namespace; 50 ms are usual.
-const NAMESPACE_PATIENCE: Duration = Duration::from_secs(30);
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time limit until the API server applies policy and registrations; 1 s is usual.
-const ADMISSION_PATIENCE: Duration = Duration::from_secs(30);
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The worker's service account.
-const WORKER: &str = "waygate-worker";
+const WORKER_ACCOUNT: &str = "waygate-worker";
 
 /// Lifetime of a worker's token: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 /// Files applied before the webhook runs.
-const BEFORE: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
+const PREREQUISITE_FILES: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
 
 /// A Waygate in the cluster.
 #[derive(Clone)]
@@ -56,48 +56,54 @@ impl Installation {
     pub fn namespace(&self) -> String {
         self.stand
             .as_ref()
-            .map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::namespace_of(stand))
+            .map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::stand_namespace(stand))
     }
 
     /// The user that the worker is.
     #[must_use]
     pub fn worker_user(&self) -> String {
-        format!("system:serviceaccount:{}:{WORKER}", self.namespace())
+        format!("system:serviceaccount:{}:{WORKER_ACCOUNT}", self.namespace())
     }
 
     /// Applies our namespace, service accounts and rights.
-    pub async fn prepare(&self) -> Result<()> {
-        for file in BEFORE {
-            self.apply(file, None, &PatchParams::apply("testbed").force()).await?;
+    pub async fn apply_prerequisites(&self) -> Result<()> {
+        for file in PREREQUISITE_FILES {
+            self.apply_file(file, None, &PatchParams::apply("testbed").force()).await?;
         }
         Ok(())
     }
 
     /// Applies policy and registrations, now that the webhook answers, and waits until the API
     /// server applies them; policies are read once a second.
-    pub async fn register(&self, webhook: &WebhookAddress, namespace: &str) -> Result<()> {
+    pub async fn apply_registrations(
+        &self,
+        webhook: &WebhookAddress,
+        namespace: &str,
+    ) -> Result<()> {
         const FORGED: &str = "k8s.aliyun.com/allocated-eipAddress";
         let force = PatchParams::apply("testbed").force();
-        let asking = pods::annotated("probe", &[("k8s.aliyun.com/pod-with-eip", "true")]);
+        let asking = pods::annotated_pod("probe", &[("k8s.aliyun.com/pod-with-eip", "true")]);
         let gated =
             |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
-        self.apply("policy.yaml", None, &force).await?;
-        self.admits(namespace, &asking, gated).await.context("the policy")?;
+        self.apply_file("policy.yaml", None, &force).await?;
+        self.wait_until_admitted_as(namespace, &asking, gated).await.context("the policy")?;
 
         // The policy leaves such a pod alone; the webhook removes the address, which Waygate never
         // allocated.
-        let forging = pods::annotated(
+        let forging = pods::annotated_pod(
             "probe",
             &[("k8s.aliyun.com/eip-bandwidth", "5"), (FORGED, "192.0.2.1")],
         );
-        self.apply("webhook.yaml", Some(webhook), &force).await?;
-        self.admits(namespace, &forging, |pod| pods::annotation(pod, FORGED).is_none())
-            .await
-            .context("the registrations")
+        self.apply_file("webhook.yaml", Some(webhook), &force).await?;
+        self.wait_until_admitted_as(namespace, &forging, |pod| {
+            pods::annotation_value(pod, FORGED).is_none()
+        })
+        .await
+        .context("the registrations")
     }
 
     /// Waits until a pod would be admitted as it should be.
-    async fn admits(
+    async fn wait_until_admitted_as(
         &self,
         namespace: &str,
         pod: &Pod,
@@ -106,36 +112,36 @@ impl Installation {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let probe = || async { Ok(as_it_should(&pods.create(&dry, pod).await?).then_some(())) };
-        eventually(probe, "pods are admitted as they should be", ADMISSION_PATIENCE).await
+        eventually(probe, "pods are admitted as they should be", ADMISSION_TIMEOUT).await
     }
 
     /// Asks the API server whether it would take a file as it is, such as the Deployments, which
     /// nothing here can run.
-    pub async fn dry_run(&self, file: &str) -> Result<()> {
-        self.apply(file, None, &PatchParams::apply("testbed").force().dry_run()).await
+    pub async fn dry_run_file(&self, file: &str) -> Result<()> {
+        self.apply_file(file, None, &PatchParams::apply("testbed").force().dry_run()).await
     }
 
-    async fn apply(
+    async fn apply_file(
         &self,
         file: &str,
         webhook: Option<&WebhookAddress>,
         how: &PatchParams,
     ) -> Result<()> {
-        for mut document in manifests::read(file)? {
+        for mut document in manifests::read_manifest(file)? {
             if let Some(stand) = &self.stand {
-                manifests::belong_to(stand, &mut document);
+                manifests::adapt_to_stand(stand, &mut document);
             }
             if let Some(webhook) = webhook {
-                manifests::call(webhook, &mut document);
+                manifests::point_at_webhook(webhook, &mut document);
             }
-            self.apply_one(&document, how)
+            self.apply_object(&document, how)
                 .await
                 .with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
         }
         Ok(())
     }
 
-    async fn apply_one(&self, document: &Value, how: &PatchParams) -> Result<()> {
+    async fn apply_object(&self, document: &Value, how: &PatchParams) -> Result<()> {
         let text = |path: &str| document.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (group, version) =
             text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
@@ -158,7 +164,8 @@ impl Installation {
         let request: TokenRequest = serde_json::from_value(
             json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}),
         )?;
-        let token = accounts.create_token_request(WORKER, &PostParams::default(), &request).await?;
+        let token =
+            accounts.create_token_request(WORKER_ACCOUNT, &PostParams::default(), &request).await?;
         let token = token.status.context("a token request without an answer")?.token;
 
         let admin = kube::config::Kubeconfig::read_from(admin)?;
@@ -179,9 +186,9 @@ impl Installation {
     pub async fn serve_namespace(&self, name: &str) -> Result<()> {
         let labels = self.stand.as_ref().map(|stand| json!({STAND_LABEL: stand}));
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-        self.apply_one(&namespace, &PatchParams::apply("testbed").force()).await?;
+        self.apply_object(&namespace, &PatchParams::apply("testbed").force()).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
         let probe = || async { Ok(accounts.get_opt("default").await?.map(drop)) };
-        eventually(probe, "the namespace has its default service account", NAMESPACE_PATIENCE).await
+        eventually(probe, "the namespace has its default service account", NAMESPACE_TIMEOUT).await
     }
 }

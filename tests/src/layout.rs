@@ -15,18 +15,18 @@ use anyhow::{Context as _, Result};
 
 /// The project's root: the folder above this crate's.
 #[must_use]
-pub fn project() -> PathBuf {
+pub fn project_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// The folder for everything a run leaves behind.
 #[must_use]
-pub fn scratch() -> PathBuf {
-    project().join("target").join("testbed")
+pub fn scratch_folder() -> PathBuf {
+    project_folder().join("target").join("testbed")
 }
 
 /// The folder of the project's programs, beside which this program or test was built.
-pub fn programs() -> Result<PathBuf> {
+pub fn programs_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program's own path")?;
     let folder = own.parent().context("this program's folder")?;
     // Cargo puts test binaries one folder deeper.
@@ -36,8 +36,8 @@ pub fn programs() -> Result<PathBuf> {
 
 /// Returns the path of one of the project's programs; the error names the command that builds the
 /// program.
-pub fn program(name: &str) -> Result<PathBuf> {
-    let path = programs()?.join(name);
+pub fn program_path(name: &str) -> Result<PathBuf> {
+    let path = programs_folder()?.join(name);
     anyhow::ensure!(
         path.is_file(),
         "{name} is not built; run `cargo build --workspace --bins`, or use `make test`"

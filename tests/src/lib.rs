@@ -10,35 +10,35 @@
 //! (parent-death signals, standard input that ends), and no run depends on an earlier run's
 //! leftovers.
 
-pub mod answers;
+pub mod address_kinds;
 pub mod artifacts;
 pub mod cloud;
 pub mod cluster;
 pub mod commands;
+pub mod condition_reasons;
 pub mod controlplane;
 pub mod database;
 pub mod demo;
 pub mod dnat;
 pub mod eip;
 pub mod environment;
+pub mod held_answers;
 pub mod installation;
-pub mod kinds;
 pub mod layout;
+pub mod leftovers;
 pub mod machine;
 pub mod manifests;
 pub mod nodes;
-pub mod nothing_left;
 mod options;
-mod parts;
 pub mod pods;
 pub mod process;
 pub mod proxy;
 pub mod queries;
-pub mod reasons;
 pub mod run;
 pub mod service;
 pub mod stack;
 pub mod stand;
+mod stand_programs;
 pub mod wait;
 pub mod workloads;
 

@@ -21,13 +21,13 @@ pub struct Machine {
 impl Machine {
     /// The folder for what is built once per machine.
     #[must_use]
-    pub fn cache(&self) -> PathBuf {
+    pub fn cache_folder(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(|| self.home.join(".cache"))
     }
 
     /// The folder of Kubernetes' programs that are on this machine.
     #[must_use]
-    pub fn assets(&self) -> Option<PathBuf> {
+    pub fn assets_folder(&self) -> Option<PathBuf> {
         let folder = self.assets.as_deref().filter(|folder| !folder.as_os_str().is_empty())?;
         Some(std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()))
     }

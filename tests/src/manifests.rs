@@ -27,8 +27,8 @@ pub struct WebhookAddress {
 }
 
 /// All objects of one file of `manifests/`.
-pub fn read(file: &str) -> Result<Vec<Value>> {
-    let path = layout::project().join("manifests").join(file);
+pub fn read_manifest(file: &str) -> Result<Vec<Value>> {
+    let path = layout::project_folder().join("manifests").join(file);
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("reading manifests/{file}"))?;
     let documents: Vec<Value> =
@@ -37,33 +37,33 @@ pub fn read(file: &str) -> Result<Vec<Value>> {
 }
 
 /// Makes an object one of a stand's own.
-pub fn belong_to(stand: &str, document: &mut Value) {
+pub fn adapt_to_stand(stand: &str, document: &mut Value) {
     let lives_in_no_namespace =
         document.pointer("/metadata/namespace").is_none() && document["kind"] != "Namespace";
     if lives_in_no_namespace {
-        append(document, "/metadata/name", stand);
+        append_suffix(document, "/metadata/name", stand);
     }
     if document.pointer("/roleRef/kind").is_some_and(|kind| kind == "ClusterRole") {
-        append(document, "/roleRef/name", stand);
+        append_suffix(document, "/roleRef/name", stand);
     }
-    append(document, "/spec/policyName", stand);
-    rename_namespace(document, &namespace_of(stand));
+    append_suffix(document, "/spec/policyName", stand);
+    rename_namespace(document, &stand_namespace(stand));
 
     let narrow =
         |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
-    registrations(document).for_each(narrow);
+    list_webhooks(document).for_each(narrow);
     document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
 }
 
 /// Name of a stand's namespace in place of `waygate-system`.
 #[must_use]
-pub fn namespace_of(stand: &str) -> String {
+pub fn stand_namespace(stand: &str) -> String {
     format!("{NAMESPACE}-{stand}")
 }
 
 /// Lets a registration call a webhook on this machine instead of a Service.
-pub fn call(webhook: &WebhookAddress, document: &mut Value) {
-    for registration in registrations(document) {
+pub fn point_at_webhook(webhook: &WebhookAddress, document: &mut Value) {
+    for registration in list_webhooks(document) {
         let path =
             registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
         registration["clientConfig"] = json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
@@ -71,11 +71,11 @@ pub fn call(webhook: &WebhookAddress, document: &mut Value) {
 }
 
 /// Lists the single webhooks of a registration; any other object has none.
-fn registrations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+fn list_webhooks(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     document.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten()
 }
 
-fn append(document: &mut Value, name: &str, stand: &str) {
+fn append_suffix(document: &mut Value, name: &str, stand: &str) {
     if let Some(Value::String(name)) = document.pointer_mut(name) {
         name.push('-');
         name.push_str(stand);
@@ -101,12 +101,12 @@ mod tests {
     use super::*;
 
     fn adapted(mut document: Value) -> Value {
-        belong_to("x1", &mut document);
+        adapt_to_stand("x1", &mut document);
         document
     }
 
     #[test]
-    fn only_what_lives_in_no_namespace_gets_a_suffix() {
+    fn only_cluster_scoped_objects_get_a_suffix() {
         let role = adapted(
             json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}),
         );
@@ -122,7 +122,7 @@ mod tests {
     /// OpenKruiseGame writes onto a pod.
     #[test]
     fn our_webhooks_are_called_after_openkruisegames() {
-        let documents = read("webhook.yaml").unwrap();
+        let documents = read_manifest("webhook.yaml").unwrap();
         let names: Vec<_> =
             documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
         assert_eq!(names.len(), 3);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn bindings_follow_the_names_of_what_they_bind() {
+    fn bindings_follow_the_names_of_their_targets() {
         let binding = |kind: &str| json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "waygate"}});
         assert_eq!(adapted(binding("Role"))["roleRef"]["name"], "waygate");
         assert_eq!(adapted(binding("ClusterRole"))["roleRef"]["name"], "waygate-x1");
@@ -161,7 +161,7 @@ mod tests {
             "clientConfig": {"service": {"name": "waygate-webhook", "path": "/mutate"}},
             "namespaceSelector": {"matchExpressions": [{"key": "k", "operator": "Exists"}]},
         }]}));
-        call(
+        point_at_webhook(
             &WebhookAddress { url: "https://127.0.0.1:1".to_owned(), ca_pem: "ca".to_owned() },
             &mut registration,
         );

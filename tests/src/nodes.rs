@@ -20,7 +20,7 @@ use crate::layout;
 const SPARE_ADDRESSES: u32 = 56;
 
 /// The index of a test's own node. Tests read no node's address, so the number only has to be free.
-const AFTER_THE_OTHERS: usize = 100;
+const OWN_NODE_INDEX: usize = 100;
 
 /// The part of `simulator --print-topology` that nodes are made from.
 #[derive(Debug, Deserialize)]
@@ -41,16 +41,16 @@ struct TopologyNode {
 
 impl Topology {
     /// The topology of the simulator, the built-in one unless a file describes another.
-    pub async fn of_simulator(file: Option<&Path>) -> Result<Self> {
-        serde_json::from_value(printed(file).await?).context("the simulator's topology")
+    pub async fn from_simulator(file: Option<&Path>) -> Result<Self> {
+        serde_json::from_value(print_topology(file).await?).context("the simulator's topology")
     }
 
     /// Makes the nodes; kwok plays their kubelets.
-    pub async fn apply(&self, client: &Client) -> Result<()> {
+    pub async fn create_nodes(&self, client: &Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
         let manager = PatchParams::apply("testbed").force();
         for (index, node) in self.nodes.iter().enumerate() {
-            let object = node.object(&self.region, index)?;
+            let object = node.node_object(&self.region, index)?;
             nodes.patch(&node.name, &manager, &Patch::Apply(&object)).await?;
             nodes.patch_status(&node.name, &manager, &Patch::Apply(&object)).await?;
         }
@@ -59,7 +59,7 @@ impl Topology {
 }
 
 impl TopologyNode {
-    fn object(&self, region: &str, index: usize) -> Result<Value> {
+    fn node_object(&self, region: &str, index: usize) -> Result<Value> {
         let bits: u32 = self
             .pod_cidr
             .rsplit('/')
@@ -94,8 +94,8 @@ impl TopologyNode {
 }
 
 /// Runs `simulator --print-topology` and returns its JSON.
-async fn printed(file: Option<&Path>) -> Result<Value> {
-    let mut command = Command::new(layout::program("simulator")?);
+async fn print_topology(file: Option<&Path>) -> Result<Value> {
+    let mut command = Command::new(layout::program_path("simulator")?);
     command.arg("--print-topology");
     if let Some(file) = file {
         command.arg("--topology").arg(file);
@@ -124,7 +124,7 @@ impl OwnNode {
     /// Describes a node in the first vSwitch, which has a `/16`; none of the other nodes has
     /// addresses of `pod_cidr`.
     pub async fn new(pod_cidr: &str) -> Result<Self> {
-        let mut topology = printed(None).await?;
+        let mut topology = print_topology(None).await?;
         let name = format!("own-{}", uuid::Uuid::new_v4().simple());
         let nodes = topology["nodes"].as_array_mut().context("nodes")?;
         let mut node = nodes.first().context("a node")?.clone();
@@ -134,16 +134,16 @@ impl OwnNode {
         nodes.push(node.clone());
         let region = topology["region"].as_str().context("a region")?;
         let mut object =
-            serde_json::from_value::<TopologyNode>(node)?.object(region, AFTER_THE_OTHERS)?;
+            serde_json::from_value::<TopologyNode>(node)?.node_object(region, OWN_NODE_INDEX)?;
         object["spec"]["taints"] =
             json!([{"key": "testbed.waygate.dev/own", "value": name, "effect": "NoSchedule"}]);
-        let file = layout::scratch().join(format!("{name}.json"));
+        let file = layout::scratch_folder().join(format!("{name}.json"));
         std::fs::write(&file, topology.to_string())?;
         Ok(Self { name, topology: file, object })
     }
 
     /// Makes it; kwok plays its kubelet.
-    pub async fn join(&self, client: &Client) -> Result<()> {
+    pub async fn create_node(&self, client: &Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
         nodes.create(&PostParams::default(), &serde_json::from_value(self.object.clone())?).await?;
         nodes
@@ -157,7 +157,7 @@ impl OwnNode {
     }
 
     /// Deletes the node. The control plane then collects its pods.
-    pub async fn leave(&self, client: &Client) -> Result<()> {
+    pub async fn delete_node(&self, client: &Client) -> Result<()> {
         Api::<Node>::all(client.clone()).delete(&self.name, &DeleteParams::default()).await?;
         Ok(())
     }

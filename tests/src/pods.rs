@@ -20,7 +20,7 @@ pub mod ask {
 
 /// A pod with one container and these annotations, labelled `app: NAME`.
 #[must_use]
-pub fn annotated(name: &str, annotations: &[(&str, &str)]) -> Pod {
+pub fn annotated_pod(name: &str, annotations: &[(&str, &str)]) -> Pod {
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     Pod {
         metadata: ObjectMeta {
@@ -29,14 +29,14 @@ pub fn annotated(name: &str, annotations: &[(&str, &str)]) -> Pod {
             annotations: Some(annotations.iter().map(owned).collect()),
             ..ObjectMeta::default()
         },
-        spec: Some(PodSpec { containers: vec![container()], ..PodSpec::default() }),
+        spec: Some(PodSpec { containers: vec![test_container()], ..PodSpec::default() }),
         ..Pod::default()
     }
 }
 
 /// A container for every test pod; nothing runs, so its image is never pulled.
 #[must_use]
-pub fn container() -> Container {
+pub fn test_container() -> Container {
     Container {
         name: "main".to_owned(),
         image: Some("example.com/main:1".to_owned()),
@@ -46,20 +46,20 @@ pub fn container() -> Container {
 
 /// Finds a pod's condition of this type.
 #[must_use]
-pub fn whole_condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod PodCondition> {
+pub fn find_condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
 }
 
 /// Its status: `True`, `False`, or nothing.
 #[must_use]
-pub fn condition<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
-    whole_condition(pod, kind).map(|condition| condition.status.as_str())
+pub fn condition_status<'pod>(pod: &'pod Pod, kind: &str) -> Option<&'pod str> {
+    find_condition(pod, kind).map(|condition| condition.status.as_str())
 }
 
 /// Describes a pod's phase, IP and condition, for the error of a wait that timed out.
 #[must_use]
-pub fn said(pod: &Pod, kind: &str) -> String {
-    let found = whole_condition(pod, kind).map(|condition| {
+pub fn describe_pod(pod: &Pod, kind: &str) -> String {
+    let found = find_condition(pod, kind).map(|condition| {
         let (reason, message) = (
             condition.reason.as_deref().unwrap_or_default(),
             condition.message.as_deref().unwrap_or_default(),
@@ -73,18 +73,18 @@ pub fn said(pod: &Pod, kind: &str) -> String {
 
 /// Finds a pod's annotation of this key.
 #[must_use]
-pub fn annotation<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {
+pub fn annotation_value<'pod>(pod: &'pod Pod, key: &str) -> Option<&'pod str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 /// A pod's IP, if it has one.
 #[must_use]
-pub fn ip(pod: &Pod) -> &str {
+pub fn pod_ip_of(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default()
 }
 
 /// Returns the pod's phase, empty if unset.
 #[must_use]
-pub fn phase(pod: &Pod) -> &str {
+pub fn pod_phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }

@@ -10,10 +10,10 @@ use tokio::{
 };
 
 /// Time limit for a process to end after SIGTERM.
-pub const TERM_PATIENCE: Duration = Duration::from_secs(20);
+pub const TERM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lines of a dead process' log that are shown.
-const LOG_TAIL: usize = 25;
+const LOG_TAIL_LINES: usize = 25;
 
 /// A command whose process the kernel kills when the *thread* that spawned it ends, for any reason.
 /// Spawn it from a test's own thread or from `main`, not from a pool.
@@ -21,7 +21,7 @@ const LOG_TAIL: usize = 25;
 /// util-linux' `setpriv` sets the parent-death signal and becomes the program, process ID included.
 /// Where `setpriv` is missing, the child ends only if we end in order.
 #[must_use]
-pub fn tethered(program: impl AsRef<OsStr>) -> Command {
+pub fn tethered_command(program: impl AsRef<OsStr>) -> Command {
     static TETHER: OnceLock<bool> = OnceLock::new();
     const SETPRIV: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
     let works = || {
@@ -40,13 +40,13 @@ pub fn tethered(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Ends a process: SIGTERM, and SIGKILL if that does not help in time.
-pub async fn end(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
+pub async fn end_child(child: &mut Child, timeout: Duration) -> Result<ExitStatus> {
     if let Some(id) = child.id() {
-        send(id, Signal::TERM)?;
+        send_signal(id, Signal::TERM)?;
         // A paused process would not notice.
-        send(id, Signal::CONT)?;
+        send_signal(id, Signal::CONT)?;
     }
-    if let Ok(status) = timeout(patience, child.wait()).await {
+    if let Ok(status) = timeout(timeout, child.wait()).await {
         return Ok(status?);
     }
     child.kill().await?;
@@ -54,7 +54,7 @@ pub async fn end(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
 }
 
 /// Sends a signal; a process that is gone already is no error.
-pub fn send(id: u32, signal: Signal) -> Result<()> {
+pub fn send_signal(id: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("not a process ID")?;
     match kill_process(pid, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -64,7 +64,7 @@ pub fn send(id: u32, signal: Signal) -> Result<()> {
 
 /// True if a process of this ID runs.
 #[must_use]
-pub fn runs(id: u32) -> bool {
+pub fn is_running(id: u32) -> bool {
     // A zombie still has an ID, but nothing of it runs.
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     status.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
@@ -72,13 +72,13 @@ pub fn runs(id: u32) -> bool {
 
 /// The end of a log file, indented.
 #[must_use]
-pub fn tail(log: &Path) -> String {
+pub fn log_tail(log: &Path) -> String {
     let text = match std::fs::read(log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => format!("(no log: {error})"),
     };
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_TAIL)..]
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..]
         .iter()
         .fold(String::new(), |tail, line| tail + "  " + line + "\n")
 }

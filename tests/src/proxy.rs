@@ -26,21 +26,21 @@ enum Traffic {
 
 /// A link to one server.
 #[derive(Debug)]
-pub struct Link {
+pub struct ProxyLink {
     address: SocketAddr,
     traffic: watch::Sender<Traffic>,
     listening: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
-impl Link {
+impl ProxyLink {
     /// Opens a link to a server on a free port of the loopback interface.
-    pub async fn to(server: String) -> Result<Self> {
+    pub async fn to_server(server: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (traffic, orders) = watch::channel(Traffic::Flows);
         let (report, listening) = watch::channel(true);
-        let task = tokio::spawn(serve(listener, Arc::from(server), orders, report));
+        let task = tokio::spawn(accept_connections(listener, Arc::from(server), orders, report));
         Ok(Self { address, traffic, listening, task })
     }
 
@@ -51,35 +51,35 @@ impl Link {
     }
 
     /// The server is down: connections break, new ones are refused.
-    pub async fn cut(&self) -> Result<()> {
-        self.order(Traffic::Cut, false).await
+    pub async fn cut_connections(&self) -> Result<()> {
+        self.set_traffic(Traffic::Cut, false).await
     }
 
     /// Stops all bytes and keeps connections open.
-    pub async fn stall(&self) -> Result<()> {
-        self.order(Traffic::Stalled, true).await
+    pub async fn stall_traffic(&self) -> Result<()> {
+        self.set_traffic(Traffic::Stalled, true).await
     }
 
     /// Ends a cut or a stall.
-    pub async fn restore(&self) -> Result<()> {
-        self.order(Traffic::Flows, true).await
+    pub async fn restore_traffic(&self) -> Result<()> {
+        self.set_traffic(Traffic::Flows, true).await
     }
 
-    async fn order(&self, traffic: Traffic, listens: bool) -> Result<()> {
+    async fn set_traffic(&self, traffic: Traffic, listens: bool) -> Result<()> {
         self.traffic.send_replace(traffic);
         self.listening.clone().wait_for(|now| *now == listens).await.context("the link is gone")?;
         Ok(())
     }
 }
 
-impl Drop for Link {
+impl Drop for ProxyLink {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// Accepts connections while the link is not cut.
-async fn serve(
+async fn accept_connections(
     listener: TcpListener,
     server: Arc<str>,
     mut orders: watch::Receiver<Traffic>,
@@ -103,7 +103,7 @@ async fn serve(
         };
         tokio::select! {
             accepted = accept => if let Some((client, _)) = accepted {
-                tokio::spawn(forward(client, Arc::clone(&server), orders.clone()));
+                tokio::spawn(forward_connection(client, Arc::clone(&server), orders.clone()));
             },
             changed = orders.changed() => if changed.is_err() { return },
         }
@@ -111,18 +111,22 @@ async fn serve(
 }
 
 /// Passes one connection's bytes both ways until one side ends or the link is cut.
-async fn forward(client: TcpStream, server: Arc<str>, mut orders: watch::Receiver<Traffic>) {
+async fn forward_connection(
+    client: TcpStream,
+    server: Arc<str>,
+    mut orders: watch::Receiver<Traffic>,
+) {
     let Ok(upstream) = TcpStream::connect(&*server).await else { return };
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = upstream.into_split();
     tokio::select! {
-        _ = pass(client_reads, server_writes, orders.clone()) => {}
-        _ = pass(server_reads, client_writes, orders.clone()) => {}
+        _ = copy_bytes(client_reads, server_writes, orders.clone()) => {}
+        _ = copy_bytes(server_reads, client_writes, orders.clone()) => {}
         _ = orders.wait_for(|traffic| *traffic == Traffic::Cut) => {}
     }
 }
 
-async fn pass(
+async fn copy_bytes(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut orders: watch::Receiver<Traffic>,
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
 
     /// A server that answers every byte with itself.
-    async fn echo() -> String {
+    async fn start_echo_server() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {
@@ -161,34 +165,34 @@ mod tests {
         address
     }
 
-    async fn call(stream: &mut TcpStream) -> std::io::Result<u8> {
+    async fn send_byte(stream: &mut TcpStream) -> std::io::Result<u8> {
         stream.write_u8(7).await?;
         stream.read_u8().await
     }
 
     #[tokio::test]
     async fn a_cut_link_breaks_connections_and_refuses_new_ones_until_it_is_restored() {
-        let link = Link::to(echo().await).await.unwrap();
+        let link = ProxyLink::to_server(start_echo_server().await).await.unwrap();
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
-        assert_eq!(call(&mut stream).await.unwrap(), 7);
+        assert_eq!(send_byte(&mut stream).await.unwrap(), 7);
 
-        link.cut().await.unwrap();
-        assert!(call(&mut stream).await.is_err());
+        link.cut_connections().await.unwrap();
+        assert!(send_byte(&mut stream).await.is_err());
         assert!(TcpStream::connect(link.address()).await.is_err());
 
-        link.restore().await.unwrap();
+        link.restore_traffic().await.unwrap();
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
-        assert_eq!(call(&mut stream).await.unwrap(), 7);
+        assert_eq!(send_byte(&mut stream).await.unwrap(), 7);
     }
 
     #[tokio::test]
     async fn a_stalled_link_answers_late_but_answers() {
-        let link = Link::to(echo().await).await.unwrap();
+        let link = ProxyLink::to_server(start_echo_server().await).await.unwrap();
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
-        link.stall().await.unwrap();
+        link.stall_traffic().await.unwrap();
         stream.write_u8(7).await.unwrap();
         timeout(Duration::from_millis(100), stream.read_u8()).await.unwrap_err();
-        link.restore().await.unwrap();
+        link.restore_traffic().await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 7);
     }
 }

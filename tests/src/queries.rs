@@ -35,12 +35,12 @@ pub struct Options {
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// Describes all statements of the store again, and renews `store/.sqlx` or compares it.
-pub async fn run(options: Options) -> Result<ExitCode> {
-    let described = describe(&options.database_url).await?;
+pub async fn run_queries(options: Options) -> Result<ExitCode> {
+    let described = describe_statements(&options.database_url).await?;
     let committed = committed_folder();
-    let differences = differences(&read_folder(&committed)?, &described);
+    let differences = list_differences(&read_folder(&committed)?, &described);
     if !options.check {
-        replace(&committed, &described)?;
+        replace_folder(&committed, &described)?;
         println!(
             "store/.sqlx describes {} statements; {} files changed",
             described.len(),
@@ -60,11 +60,11 @@ pub async fn run(options: Options) -> Result<ExitCode> {
 }
 
 fn committed_folder() -> PathBuf {
-    layout::project().join("store/.sqlx")
+    layout::project_folder().join("store/.sqlx")
 }
 
 /// Lets sqlx' macros describe every statement of the store, from a database with our migrations.
-async fn describe(admin: &Url) -> Result<Files> {
+async fn describe_statements(admin: &Url) -> Result<Files> {
     let name = format!("waygate_queries_{}", std::process::id());
     let mut own = admin.clone();
     own.set_path(&name);
@@ -81,9 +81,9 @@ async fn describe(admin: &Url) -> Result<Files> {
 
 async fn describe_in(database: &Url) -> Result<Files> {
     let mut connection = PgConnection::connect(database.as_str()).await?;
-    Migrator::new(layout::project().join("migrations")).await?.run(&mut connection).await?;
+    Migrator::new(layout::project_folder().join("migrations")).await?.run(&mut connection).await?;
     connection.close().await?;
-    let folder = layout::scratch().join("queries");
+    let folder = layout::scratch_folder().join("queries");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -98,8 +98,8 @@ async fn describe_in(database: &Url) -> Result<Files> {
 /// compiled, with the features that all other commands compile them with, so that nothing is
 /// compiled twice.
 async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
-    let mut cargo = process::tethered("cargo");
-    cargo.current_dir(layout::project()).args([
+    let mut cargo = process::tethered_command("cargo");
+    cargo.current_dir(layout::project_folder()).args([
         "check",
         "--quiet",
         "--workspace",
@@ -107,9 +107,9 @@ async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
         "postgres",
     ]);
     cargo.env("WAYGATE_PREPARE_DATABASE_URL", database.as_str()).env("SQLX_OFFLINE_DIR", folder);
-    let touched = Touched::now(layout::project().join("store/src/lib.rs"))?;
+    let touched = TouchedFile::touch_file(layout::project_folder().join("store/src/lib.rs"))?;
     let status = cargo.status().await.context("cargo does not start")?;
-    touched.restore()?;
+    touched.restore_time()?;
     ensure!(status.success(), "the store does not compile against its migrations");
     Ok(())
 }
@@ -117,22 +117,22 @@ async fn compile_store(database: &Url, folder: &Path) -> Result<()> {
 /// A source file with a new modification time, so that cargo compiles it again: cargo does not know
 /// that macros ask a database. The old time is put back afterwards, which keeps earlier builds
 /// valid.
-struct Touched {
+struct TouchedFile {
     file: fs::File,
     before: SystemTime,
 }
 
-impl Touched {
-    fn now(path: PathBuf) -> Result<Self> {
+impl TouchedFile {
+    fn touch_file(path: PathBuf) -> Result<Self> {
         let file = fs::File::options().append(true).open(path)?;
         let before = file.metadata()?.modified()?;
-        let clock = layout::scratch().join("now");
+        let clock = layout::scratch_folder().join("now");
         fs::write(&clock, "")?;
         file.set_modified(fs::metadata(&clock)?.modified()?)?;
         Ok(Self { file, before })
     }
 
-    fn restore(self) -> Result<()> {
+    fn restore_time(self) -> Result<()> {
         Ok(self.file.set_modified(self.before)?)
     }
 }
@@ -146,7 +146,7 @@ fn read_folder(folder: &Path) -> Result<Files> {
     Ok(files)
 }
 
-fn replace(folder: &Path, files: &Files) -> Result<()> {
+fn replace_folder(folder: &Path, files: &Files) -> Result<()> {
     for name in read_folder(folder)?.keys().filter(|name| !files.contains_key(*name)) {
         fs::remove_file(folder.join(name))?;
     }
@@ -157,23 +157,23 @@ fn replace(folder: &Path, files: &Files) -> Result<()> {
 }
 
 /// Lists the differences between the committed files and the statements, a line each.
-fn differences(committed: &Files, described: &Files) -> Vec<String> {
+fn list_differences(committed: &Files, described: &Files) -> Vec<String> {
     let missing = described
         .iter()
         .filter(|(name, _)| !committed.contains_key(*name))
-        .map(|it| difference("missing", it));
+        .map(|it| describe_difference("missing", it));
     let superfluous = committed
         .iter()
         .filter(|(name, _)| !described.contains_key(*name))
-        .map(|it| difference("superfluous", it));
+        .map(|it| describe_difference("superfluous", it));
     let changed = described
         .iter()
         .filter(|(name, text)| committed.get(*name).is_some_and(|before| before != *text));
-    missing.chain(superfluous).chain(changed.map(|it| difference("changed", it))).collect()
+    missing.chain(superfluous).chain(changed.map(|it| describe_difference("changed", it))).collect()
 }
 
 /// A file with the beginning of its statement, by which a person knows it.
-fn difference(what: &str, (name, text): (&String, &Vec<u8>)) -> String {
+fn describe_difference(what: &str, (name, text): (&String, &Vec<u8>)) -> String {
     const SHOWN: usize = 80;
     let described: Value = serde_json::from_slice(text).unwrap_or_default();
     let statement = described["query"].as_str().unwrap_or("which describes no statement");
@@ -194,12 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_is_missing_superfluous_or_changed_is_told() {
+    fn every_missing_superfluous_or_changed_file_is_reported() {
         let committed =
             files(&[("same", "SELECT 1"), ("changed", "SELECT 2"), ("old", "SELECT 3")]);
         let described =
             files(&[("same", "SELECT 1"), ("changed", "SELECT  4"), ("new", "SELECT 5")]);
-        let told = differences(&committed, &described);
+        let told = list_differences(&committed, &described);
         assert_eq!(
             told,
             [
@@ -208,20 +208,20 @@ mod tests {
                 "  changed: changed: SELECT 4"
             ]
         );
-        assert_eq!(differences(&described, &described), Vec::<String>::new());
+        assert_eq!(list_differences(&described, &described), Vec::<String>::new());
     }
 
     #[test]
-    fn a_touched_file_is_newer_for_a_while_and_then_as_old_as_before() {
-        let path = layout::scratch().join(format!("touched-{}", std::process::id()));
-        fs::create_dir_all(layout::scratch()).unwrap();
+    fn a_touched_file_is_newer_until_its_time_is_restored() {
+        let path = layout::scratch_folder().join(format!("touched-{}", std::process::id()));
+        fs::create_dir_all(layout::scratch_folder()).unwrap();
         fs::write(&path, "").unwrap();
         let before =
             fs::metadata(&path).unwrap().modified().unwrap() - std::time::Duration::from_mins(1);
         fs::File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
-        let touched = Touched::now(path.clone()).unwrap();
+        let touched = TouchedFile::touch_file(path.clone()).unwrap();
         assert!(fs::metadata(&path).unwrap().modified().unwrap() > before);
-        touched.restore().unwrap();
+        touched.restore_time().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
         fs::remove_file(path).unwrap();
     }

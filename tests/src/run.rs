@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Prefix of the runs' folders, before the process ID.
-const RUN: &str = "run-";
+const RUN_PREFIX: &str = "run-";
 
 /// Options of `testbed run`.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub struct Options {
 
 impl Options {
     /// Runs one of testbed's own subcommands. None of them calls kubectl.
-    pub(crate) fn of_ourselves(subcommand: &str) -> Result<Self> {
+    pub(crate) fn for_subcommand(subcommand: &str) -> Result<Self> {
         Ok(Self {
             kubeconfig: None,
             topology: None,
@@ -57,24 +57,24 @@ impl Options {
 }
 
 /// Starts everything, runs the command, stops everything, passes the exit code on.
-pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
+pub async fn run_command(machine: &Machine, options: Options) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     match &options.kubeconfig {
         Some(kubeconfig) => eprintln!(
             "testbed: uses the cluster of {}; no Kubernetes is built",
             kubeconfig.display()
         ),
-        None => artifacts::tell_assets(machine)?,
+        None => artifacts::announce_assets(machine)?,
     }
     let binary = artifacts::build_control_plane(machine, options.kubeconfig.is_none()).await?;
     remove_old_runs()?;
-    let dir = layout::scratch().join(format!("{RUN}{}", std::process::id()));
+    let dir = layout::scratch_folder().join(format!("{RUN_PREFIX}{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let mut plane = tokio::select! {
         started = ControlPlane::start(machine, &binary, &dir, options.kubeconfig.as_deref()) => started?,
-        () = signals.any() => return Ok(ExitCode::FAILURE),
+        () = signals.wait_for_signal() => return Ok(ExitCode::FAILURE),
     };
-    let result = run_under(machine, &mut plane, &dir, &options, &mut signals).await;
+    let result = run_in_cluster(machine, &mut plane, &dir, &options, &mut signals).await;
     plane.stop().await?;
     let status = result?;
     if status.success() {
@@ -88,13 +88,15 @@ pub async fn run(machine: &Machine, options: Options) -> Result<ExitCode> {
 
 /// Removes what failed runs left for their readers, unless they still run.
 fn remove_old_runs() -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(layout::scratch()) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(layout::scratch_folder()) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let id =
-            name.to_str().and_then(|name| name.strip_prefix(RUN)).and_then(|id| id.parse().ok());
-        if id.is_some_and(|id| !process::runs(id)) {
+        let id = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(RUN_PREFIX))
+            .and_then(|id| id.parse().ok());
+        if id.is_some_and(|id| !process::is_running(id)) {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
@@ -102,7 +104,7 @@ fn remove_old_runs() -> Result<()> {
 }
 
 /// Prepares the cluster and runs the command in it.
-async fn run_under(
+async fn run_in_cluster(
     machine: &Machine,
     plane: &mut ControlPlane,
     dir: &Path,
@@ -112,37 +114,37 @@ async fn run_under(
     if options.kubectl {
         artifacts::link_kubectl(machine, &plane.address.bin_dir).await?;
     }
-    let client = cluster::client(&plane.address.kubeconfig).await?;
+    let client = cluster::connect_cluster(&plane.address.kubeconfig).await?;
     let nodes = match options.kubeconfig {
-        None => Some(Topology::of_simulator(options.topology.as_deref()).await?),
+        None => Some(Topology::from_simulator(options.topology.as_deref()).await?),
         Some(_) => None,
     };
-    cluster::prepare(&client, nodes.as_ref()).await?;
+    cluster::prepare_cluster(&client, nodes.as_ref()).await?;
 
-    let mut command = command(&plane.address, dir, &options.command)?;
+    let mut command = build_command(&plane.address, dir, &options.command)?;
     let mut child = command
         .spawn()
         .with_context(|| format!("{} does not start", options.command[0].display()))?;
     tokio::select! {
         status = child.wait() => Ok(status?),
-        error = plane.ended() => {
-            end(&mut child).await?;
+        error = plane.wait_for_end() => {
+            end_command(&mut child).await?;
             Err(error)
         }
-        () = signals.any() => end(&mut child).await,
+        () = signals.wait_for_signal() => end_command(&mut child).await,
     }
 }
 
 /// The command, with what it needs to know in its environment.
-fn command(address: &Address, dir: &Path, words: &[OsString]) -> Result<Command> {
-    let mut command = process::tethered(&words[0]);
-    command.args(&words[1..]).envs(environment::exports(address, dir)?);
+fn build_command(address: &Address, dir: &Path, words: &[OsString]) -> Result<Command> {
+    let mut command = process::tethered_command(&words[0]);
+    command.args(&words[1..]).envs(environment::environment_variables(address, dir)?);
     Ok(command)
 }
 
 /// Ends the command, gently first: Ctrl-C reached it as well, other signals did not.
-async fn end(child: &mut Child) -> Result<ExitStatus> {
-    process::end(child, process::TERM_PATIENCE).await
+async fn end_command(child: &mut Child) -> Result<ExitStatus> {
+    process::end_child(child, process::TERM_TIMEOUT).await
 }
 
 /// The signals that end a run.
@@ -159,7 +161,7 @@ impl Signals {
         })
     }
 
-    pub(crate) async fn any(&mut self) {
+    pub(crate) async fn wait_for_signal(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

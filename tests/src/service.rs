@@ -10,11 +10,11 @@ use tokio::{process::Child, sync::Mutex};
 use crate::{process, wait::eventually};
 
 /// Time limit until a server is ready on a busy machine.
-const READY_PATIENCE: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Command line and environment of a server.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub struct ProgramSpec {
     /// Name in messages, of the log and of the file with the process ID.
     pub name: &'static str,
     /// Path of the executable.
@@ -32,21 +32,21 @@ pub struct Program {
 /// A server that a test starts and ends.
 #[derive(Debug)]
 pub struct Service {
-    program: Program,
+    program: ProgramSpec,
     child: Mutex<Option<Child>>,
 }
 
 impl Service {
     /// A server that is not started yet.
     #[must_use]
-    pub fn new(program: Program) -> Self {
+    pub fn new(program: ProgramSpec) -> Self {
         Self { program, child: Mutex::new(None) }
     }
 
     /// The same server once more, not started yet: under another name, and with one argument
     /// replaced wherever it stands.
     #[must_use]
-    pub fn beside(&self, name: &'static str, argument: &str, replacement: &str) -> Self {
+    pub fn second_instance(&self, name: &'static str, argument: &str, replacement: &str) -> Self {
         let mut program = self.program.clone();
         for own in program.arguments.iter_mut().filter(|own| *own == argument) {
             *own = replacement.into();
@@ -64,7 +64,7 @@ impl Service {
 
     /// Returns the path of the log, which all restarts share.
     #[must_use]
-    pub fn log(&self) -> PathBuf {
+    pub fn log_path(&self) -> PathBuf {
         self.program.dir.join("logs").join(format!("{}.log", self.program.name))
     }
 
@@ -75,10 +75,11 @@ impl Service {
     /// Starts it and waits until it is ready.
     pub async fn start(&self) -> Result<()> {
         self.spawn().await?;
-        let awaited = format!("{} is ready (its log is {})", self.name(), self.log().display());
-        eventually(|| self.is_ready(), &awaited, READY_PATIENCE)
+        let awaited =
+            format!("{} is ready (its log is {})", self.name(), self.log_path().display());
+        eventually(|| self.check_ready(), &awaited, READY_TIMEOUT)
             .await?
-            .with_context(|| self.last_words())
+            .with_context(|| self.log_tail())
     }
 
     /// Starts it; the caller will see whether it becomes ready.
@@ -89,11 +90,11 @@ impl Service {
         {
             bail!("{} runs already", self.name());
         }
-        for file in [self.log(), self.pid_file()] {
+        for file in [self.log_path(), self.pid_file()] {
             std::fs::create_dir_all(file.parent().unwrap_or(&file))?;
         }
-        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        let started = process::tethered(&self.program.binary)
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let started = process::tethered_command(&self.program.binary)
             .args(&self.program.arguments)
             .envs(self.program.environment.iter().cloned())
             .process_group(0)
@@ -108,7 +109,7 @@ impl Service {
     }
 
     /// `Some` when the question is settled: ready, or ended and thus never ready.
-    async fn is_ready(&self) -> Result<Option<Result<()>>> {
+    async fn check_ready(&self) -> Result<Option<Result<()>>> {
         if self.has_ended().await? {
             return Ok(Some(Err(anyhow::anyhow!("{} ended before it was ready", self.name()))));
         }
@@ -117,8 +118,12 @@ impl Service {
         Ok(Some(Ok(())))
     }
 
-    fn last_words(&self) -> String {
-        format!("the end of {}:\n{}", self.log().display(), process::tail(&self.log()))
+    fn log_tail(&self) -> String {
+        format!(
+            "the end of {}:\n{}",
+            self.log_path().display(),
+            process::log_tail(&self.log_path())
+        )
     }
 
     /// True if the server was started and has ended.
@@ -132,7 +137,7 @@ impl Service {
     /// Ends it as the kubelet would: SIGTERM, and SIGKILL only if that does not help.
     pub async fn stop(&self) -> Result<()> {
         if let Some(mut child) = self.child.lock().await.take() {
-            process::end(&mut child, process::TERM_PATIENCE).await?;
+            process::end_child(&mut child, process::TERM_TIMEOUT).await?;
         }
         Ok(())
     }
@@ -147,15 +152,15 @@ impl Service {
 
     /// Pauses the process (SIGSTOP): connections stay open and nothing is answered.
     pub async fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP).await
+        self.send_signal(Signal::STOP).await
     }
 
     /// Lets a paused one go on, as if no time had passed.
     pub async fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT).await
+        self.send_signal(Signal::CONT).await
     }
 
-    async fn signal(&self, signal: Signal) -> Result<()> {
+    async fn send_signal(&self, signal: Signal) -> Result<()> {
         let id = self
             .child
             .lock()
@@ -163,6 +168,6 @@ impl Service {
             .as_ref()
             .and_then(Child::id)
             .with_context(|| format!("{} does not run", self.name()))?;
-        process::send(id, signal)
+        process::send_signal(id, signal)
     }
 }

@@ -36,14 +36,14 @@ use crate::{
 };
 
 /// Time limit of `up`, a cold build of the control plane included.
-const UP_PATIENCE: Duration = Duration::from_mins(20);
+const UP_TIMEOUT: Duration = Duration::from_mins(20);
 
 /// Time limit of `down` until all processes have ended.
-const DOWN_PATIENCE: Duration = Duration::from_mins(2);
+const DOWN_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Interval at which the supervisor checks webhook and worker, and so the shortest pause before a
 /// restart.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Simulator and topology of the stack.
 #[derive(Debug, Clone, Args)]
@@ -72,46 +72,54 @@ impl StackOptions {
     }
 }
 
-fn dir() -> PathBuf {
-    layout::scratch().join("up")
+fn stack_folder() -> PathBuf {
+    layout::scratch_folder().join("up")
 }
 
 fn env_file() -> PathBuf {
-    layout::scratch().join("env")
+    layout::scratch_folder().join("env")
 }
 
 /// The supervisor's process ID, while it runs.
-fn supervisor() -> Option<u32> {
-    let id =
-        std::fs::read_to_string(dir().join("pids").join("supervisor")).ok()?.trim().parse().ok()?;
-    process::runs(id).then_some(id)
+fn supervisor_id() -> Option<u32> {
+    let id = std::fs::read_to_string(stack_folder().join("pids").join("supervisor"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    process::is_running(id).then_some(id)
 }
 
 /// Starts the stack, unless it is up, and returns when it is ready.
-pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
-    if supervisor().is_some() && env_file().is_file() {
+pub async fn start_stack(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
+    if supervisor_id().is_some() && env_file().is_file() {
         println!("testbed: the stack is already up; its addresses are in {}", env_file().display());
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(supervisor().is_none(), "the stack is being started or stopped by another command");
-    artifacts::tell_assets(machine)?;
+    ensure!(supervisor_id().is_none(), "the stack is being started or stopped by another command");
+    artifacts::announce_assets(machine)?;
     artifacts::build_control_plane(machine, true).await?;
     artifacts::build_kubectl(machine).await?;
     // The file of a killed supervisor would look like an answer.
     if env_file().exists() {
         std::fs::remove_file(env_file())?;
     }
-    if dir().exists() {
-        std::fs::remove_dir_all(dir())?;
+    if stack_folder().exists() {
+        std::fs::remove_dir_all(stack_folder())?;
     }
-    std::fs::create_dir_all(dir().join("pids"))?;
-    let log = dir().join("supervisor.log");
+    std::fs::create_dir_all(stack_folder().join("pids"))?;
+    let log = stack_folder().join("supervisor.log");
     let output = OpenOptions::new().create(true).append(true).open(&log)?;
     // A group of its own, so that Ctrl-C after `up` reaches only what it is meant for.
-    let mut supervisor = Command::new(layout::program("testbed")?)
+    let mut supervisor = Command::new(layout::program_path("testbed")?)
         .arg("--cache")
-        .arg(machine.cache())
-        .args(machine.assets().into_iter().flat_map(|folder| [PathBuf::from("--assets"), folder]))
+        .arg(machine.cache_folder())
+        .args(
+            machine
+                .assets_folder()
+                .into_iter()
+                .flat_map(|folder| [PathBuf::from("--assets"), folder]),
+        )
         .arg("supervise")
         .args(["--simulator", &options.simulator])
         .args(options.topology.iter().flat_map(|file| [Path::new("--topology"), file]))
@@ -121,12 +129,12 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
         .stderr(output)
         .spawn()?;
     std::fs::write(
-        dir().join("pids").join("supervisor"),
+        stack_folder().join("pids").join("supervisor"),
         supervisor.id().unwrap_or_default().to_string(),
     )?;
     tokio::select! {
-        ended = supervisor.wait() => bail!("the stack did not come up ({}):\n{}", ended?, process::tail(&log)),
-        ready = eventually(|| async { Ok(env_file().is_file().then_some(())) }, "the stack is up", UP_PATIENCE) => ready?,
+        ended = supervisor.wait() => bail!("the stack did not come up ({}):\n{}", ended?, process::log_tail(&log)),
+        ready = eventually(|| async { Ok(env_file().is_file().then_some(())) }, "the stack is up", UP_TIMEOUT) => ready?,
     }
     println!(
         "testbed: it is up; `. {}` sets KUBECONFIG and all other addresses",
@@ -136,16 +144,16 @@ pub async fn up(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
 }
 
 /// Ends the stack, and says so also if there was none.
-pub async fn down() -> Result<ExitCode> {
-    let Some(id) = supervisor() else {
+pub async fn stop_stack() -> Result<ExitCode> {
+    let Some(id) = supervisor_id() else {
         println!("testbed: the stack is not up");
         return Ok(ExitCode::SUCCESS);
     };
-    process::send(id, Signal::TERM)?;
+    process::send_signal(id, Signal::TERM)?;
     eventually(
-        || async { Ok((!process::runs(id)).then_some(())) },
+        || async { Ok((!process::is_running(id)).then_some(())) },
         "the stack has ended",
-        DOWN_PATIENCE,
+        DOWN_TIMEOUT,
     )
     .await?;
     println!("testbed: the stack is down");
@@ -153,12 +161,12 @@ pub async fn down() -> Result<ExitCode> {
 }
 
 /// The supervisor: `up`'s other half.
-pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
+pub async fn run_supervisor(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let binary = artifacts::build_control_plane(machine, true).await?;
-    let mut plane = ControlPlane::start(machine, &binary, &dir(), None).await?;
+    let mut plane = ControlPlane::start(machine, &binary, &stack_folder(), None).await?;
     let result = match artifacts::link_kubectl(machine, &plane.address.bin_dir).await {
-        Ok(()) => serve(&mut plane, options, &mut signals).await,
+        Ok(()) => serve_until_signal(&mut plane, options, &mut signals).await,
         Err(error) => Err(error),
     };
     drop(std::fs::remove_file(env_file()));
@@ -168,31 +176,34 @@ pub async fn supervise(machine: &Machine, options: &StackOptions) -> Result<Exit
 
 /// Supervises webhook and worker until a signal ends the stack in order, or one of its other
 /// processes ends unexpectedly.
-async fn serve(
+async fn serve_until_signal(
     plane: &mut ControlPlane,
     options: &StackOptions,
     signals: &mut Signals,
 ) -> Result<()> {
     let address = plane.address.clone();
     let mut stand = tokio::select! {
-        stand = start(&address, options) => stand?,
-        () = signals.any() => return Ok(()),
+        stand = start_cluster_stand(&address, options) => stand?,
+        () = signals.wait_for_signal() => return Ok(()),
     };
     write_env(&address, &stand)?;
     let result = tokio::select! {
-        error = plane.ended() => Err(error),
-        error = keep_running(&mut stand) => error,
-        () = signals.any() => Ok(()),
+        error = plane.wait_for_end() => Err(error),
+        error = restart_ended_services(&mut stand) => error,
+        () = signals.wait_for_signal() => Ok(()),
     };
     stand.stop().await?;
     result
 }
 
 /// Makes the cluster what a stand needs, and starts one for all its namespaces.
-async fn start(address: &Address, options: &StackOptions) -> Result<Stand> {
-    let client = cluster::client(&address.kubeconfig).await?;
-    cluster::prepare(&client, Some(&Topology::of_simulator(options.topology.as_deref()).await?))
-        .await?;
+async fn start_cluster_stand(address: &Address, options: &StackOptions) -> Result<Stand> {
+    let client = cluster::connect_cluster(&address.kubeconfig).await?;
+    cluster::prepare_cluster(
+        &client,
+        Some(&Topology::from_simulator(options.topology.as_deref()).await?),
+    )
+    .await?;
     let environment = Environment {
         kubeconfig: address.kubeconfig.clone(),
         database_url: address.database_url.clone(),
@@ -203,17 +214,17 @@ async fn start(address: &Address, options: &StackOptions) -> Result<Stand> {
         whole_cluster: true,
         ..Options::default()
     };
-    Stand::start_in(&environment, "testbed", dir(), options).await
+    Stand::start_in(&environment, "testbed", stack_folder(), options).await
 }
 
 /// Starts webhook and worker again when they end. Without its simulator the stack is lost: the
 /// cloud forgot everything.
-async fn keep_running(stand: &mut Stand) -> Result<()> {
+async fn restart_ended_services(stand: &mut Stand) -> Result<()> {
     loop {
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
         ensure!(!stand.cloud.has_ended()?, "the simulator ended");
         for service in [&stand.webhook, &stand.worker] {
-            if service.has_ended().await? && !held_down(service) {
+            if service.has_ended().await? && !is_held_down(service) {
                 eprintln!("testbed: the {} ended and is started again", service.name());
                 service.spawn().await?;
             }
@@ -221,8 +232,8 @@ async fn keep_running(stand: &mut Stand) -> Result<()> {
     }
 }
 
-fn held_down(service: &Service) -> bool {
-    dir().join("stopped").join(service.name()).exists()
+fn is_held_down(service: &Service) -> bool {
+    stack_folder().join("stopped").join(service.name()).exists()
 }
 
 /// Writes the addresses as shell assignments, whole or not at all.

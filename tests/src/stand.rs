@@ -23,17 +23,17 @@ use crate::{
     installation::Installation,
     layout,
     manifests::WebhookAddress,
-    parts::{self, Parts},
     pods, process,
-    proxy::Link,
+    proxy::ProxyLink,
     service::Service,
+    stand_programs::{self, StandPrograms},
     wait,
 };
 
 pub use crate::options::Options;
 
 /// Between two annotations of a pod that nothing else happens to.
-const NEWS: Duration = Duration::from_secs(1);
+const WAKEUP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A running Waygate with its cloud and database.
 pub struct Stand {
@@ -48,7 +48,7 @@ pub struct Stand {
     /// The test's own way to the database.
     pub database: PgPool,
     /// The way of webhook and worker to the database.
-    pub database_link: Link,
+    pub database_link: ProxyLink,
     /// Process of the admission server.
     pub webhook: Service,
     /// Process of the worker.
@@ -79,8 +79,8 @@ impl Stand {
     pub async fn start_with(options: Options) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
-        let dir = layout::scratch().join("logs").join(test).join(&id);
-        Self::start_in(&Environment::read()?, &id, dir, options).await
+        let dir = layout::scratch_folder().join("logs").join(test).join(&id);
+        Self::start_in(&Environment::from_variables()?, &id, dir, options).await
     }
 
     /// Starts a stand: first what it needs, then the webhook, then the registrations, then the
@@ -92,16 +92,19 @@ impl Stand {
         options: Options,
     ) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        let client = cluster::client(&environment.kubeconfig).await?;
-        let worker_binary = layout::program("waygate-worker")?;
+        let client = cluster::connect_cluster(&environment.kubeconfig).await?;
+        let worker_binary = layout::program_path("waygate-worker")?;
         let cloud = Cloud::start(&dir, &options.simulator).await?;
-        let database =
-            Database::create(&environment.database_url, &format!("waygate_{id}"), &worker_binary)
-                .await?;
+        let database = Database::create_database(
+            &environment.database_url,
+            &format!("waygate_{id}"),
+            &worker_binary,
+        )
+        .await?;
 
         let installation =
             Installation::new(client.clone(), (!options.whole_cluster).then_some(id));
-        installation.prepare().await?;
+        installation.apply_prerequisites().await?;
         let namespace =
             if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
         installation.serve_namespace(&namespace).await?;
@@ -109,7 +112,7 @@ impl Stand {
         // A stand for the whole cluster is also measured, so nothing stands between it and its
         // database.
         let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
-        let parts = Parts {
+        let parts = StandPrograms {
             id,
             dir: &dir,
             options: &options,
@@ -118,10 +121,11 @@ impl Stand {
             installation: &installation,
         };
         parts.write_config()?;
-        let (webhook, webhook_admin, webhook_address) = parts.webhook()?;
-        let (worker, worker_admin) = parts.worker(worker_binary, &environment.kubeconfig).await?;
+        let (webhook, webhook_admin, webhook_address) = parts.webhook_service()?;
+        let (worker, worker_admin) =
+            parts.worker_service(worker_binary, &environment.kubeconfig).await?;
         webhook.start().await?;
-        installation.register(&webhook_address, &namespace).await?;
+        installation.apply_registrations(&webhook_address, &namespace).await?;
         worker.start().await?;
         Ok(Self {
             id: id.to_owned(),
@@ -155,14 +159,14 @@ impl Stand {
     pub fn reconfigure(&self, over: &Value) -> Result<()> {
         let file = self.dir.join("config.yaml");
         let mut config = serde_json::from_slice(&std::fs::read(&file)?)?;
-        parts::merge(&mut config, over);
+        stand_programs::merge_json(&mut config, over);
         Ok(std::fs::write(&file, serde_json::to_vec_pretty(&config)?)?)
     }
 
     /// A second worker, not started yet.
-    pub fn another_worker(&self) -> Result<Service> {
+    pub fn second_worker(&self) -> Result<Service> {
         let own = self.worker_admin.trim_start_matches("http://");
-        Ok(self.worker.beside("worker-2", own, &parts::free_address()?))
+        Ok(self.worker.second_instance("worker-2", own, &stand_programs::find_free_address()?))
     }
 
     /// The pods of the stand's namespace.
@@ -172,18 +176,18 @@ impl Stand {
     }
 
     /// Creates a pod in the stand's namespace.
-    pub async fn create(&self, pod: &Pod) -> Result<Pod> {
+    pub async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
         Ok(self.pods().create(&PostParams::default(), pod).await?)
     }
 
     /// Asks for a pod's deletion, with its grace period.
-    pub async fn delete(&self, name: &str) -> Result<()> {
+    pub async fn delete_pod(&self, name: &str) -> Result<()> {
         self.pods().delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
     /// Sets annotations of a pod; `null` removes one.
-    pub async fn annotate(&self, name: &str, annotations: Value) -> Result<Pod> {
+    pub async fn annotate_pod(&self, name: &str, annotations: Value) -> Result<Pod> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         Ok(self.pods().patch(name, &PatchParams::default(), &patch).await?)
     }
@@ -193,37 +197,37 @@ impl Stand {
         &self,
         probe: Probe,
         awaited: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<T>
     where
         Probe: FnMut() -> Answer,
         Answer: Future<Output = Result<Option<T>>>,
     {
-        wait::eventually(probe, awaited, patience).await
+        wait::eventually(probe, awaited, timeout).await
     }
 
     /// Waits until a pod's condition has this status, and returns the pod.
-    pub async fn condition(
+    pub async fn wait_for_condition(
         &self,
         pod: &str,
         kind: &str,
         status: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Pod> {
         let pods = self.pods();
         let probe = || async {
             let found = pods.get(pod).await?;
             anyhow::ensure!(
-                pods::condition(&found, kind) == Some(status),
-                pods::said(&found, kind)
+                pods::condition_status(&found, kind) == Some(status),
+                pods::describe_pod(&found, kind)
             );
             Ok(Some(found))
         };
-        wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), patience).await
+        wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), timeout).await
     }
 
     /// Waits until an event warns of this about a pod.
-    pub async fn warned(&self, pod: &str, reason: &str, patience: Duration) -> Result<()> {
+    pub async fn wait_for_warning(&self, pod: &str, reason: &str, timeout: Duration) -> Result<()> {
         let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
         let probe = || async {
             let events = events.list(&ListParams::default()).await?.into_iter();
@@ -238,53 +242,58 @@ impl Stand {
             );
             Ok(Some(()))
         };
-        wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), patience).await
+        wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), timeout).await
     }
 
     /// Waits for a condition's status while annotations of the pod change again and again. Each
     /// change wakes the worker, which would otherwise look minutes later, and one look may share a
     /// list of entries that is some seconds old.
-    pub async fn condition_after_news(
+    pub async fn wait_for_condition_with_wakeups(
         &self,
         pod: &str,
         kind: &str,
         status: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Pod> {
         let news = async {
             for number in 0.. {
-                self.annotate(pod, json!({"example.com/news": number.to_string()})).await?;
-                tokio::time::sleep(NEWS).await;
+                self.annotate_pod(pod, json!({"example.com/news": number.to_string()})).await?;
+                tokio::time::sleep(WAKEUP_INTERVAL).await;
             }
             anyhow::Ok(())
         };
         tokio::select! {
-            found = self.condition(pod, kind, status, patience) => found,
+            found = self.wait_for_condition(pod, kind, status, timeout) => found,
             ended = news => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("the annotations ended"))),
         }
     }
 
     /// Waits until a pod has an annotation, and returns its value.
-    pub async fn annotation(&self, pod: &str, key: &str, patience: Duration) -> Result<String> {
+    pub async fn wait_for_annotation(
+        &self,
+        pod: &str,
+        key: &str,
+        timeout: Duration,
+    ) -> Result<String> {
         let pods = self.pods();
         let probe =
-            || async { Ok(pods::annotation(&pods.get(pod).await?, key).map(str::to_owned)) };
-        wait::eventually(probe, &format!("annotation {key} of pod {pod}"), patience).await
+            || async { Ok(pods::annotation_value(&pods.get(pod).await?, key).map(str::to_owned)) };
+        wait::eventually(probe, &format!("annotation {key} of pod {pod}"), timeout).await
     }
 
     /// Waits until no pod has this name.
-    pub async fn gone(&self, pod: &str, patience: Duration) -> Result<()> {
+    pub async fn wait_until_gone(&self, pod: &str, timeout: Duration) -> Result<()> {
         let pods = self.pods();
         let probe = || async { Ok(pods.get_opt(pod).await?.is_none().then_some(())) };
-        wait::eventually(probe, &format!("pod {pod} is gone"), patience).await
+        wait::eventually(probe, &format!("pod {pod} is gone"), timeout).await
     }
 
     /// Waits until a Service has exactly this number of ready endpoints.
-    pub async fn ready_endpoints(
+    pub async fn wait_for_ready_endpoints(
         &self,
         service: &str,
         count: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         use k8s_openapi::api::discovery::v1::EndpointSlice;
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -303,7 +312,7 @@ impl Stand {
             anyhow::ensure!(ready == count, "{ready} are ready");
             Ok(Some(()))
         };
-        wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), patience)
+        wait::eventually(probe, &format!("{count} ready endpoints of service {service}"), timeout)
             .await
     }
 }
@@ -317,7 +326,7 @@ impl Drop for Stand {
         }
         for part in ["webhook", "worker", "simulator"] {
             let log = self.dir.join("logs").join(format!("{part}.log"));
-            eprintln!("the end of {}:\n{}", log.display(), process::tail(&log));
+            eprintln!("the end of {}:\n{}", log.display(), process::log_tail(&log));
         }
     }
 }

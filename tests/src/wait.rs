@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// Time limit for a pod, a lease or the cloud: some seconds are enough, and a busy machine takes
 /// longer.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Interval between two checks of a condition.
-const INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is `Some`, and says what was awaited and what went wrong last if it is not
 /// in time.
@@ -19,13 +19,13 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub async fn eventually<T, Probe, Answer>(
     mut probe: Probe,
     awaited: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<T>
 where
     Probe: FnMut() -> Answer,
     Answer: Future<Output = Result<Option<T>>>,
 {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut last = String::new();
     loop {
         match timeout_at(deadline, probe()).await {
@@ -39,10 +39,10 @@ where
         if Instant::now() >= deadline {
             return Err(anyhow!(
                 "within {} s there was not: {awaited}{last}",
-                patience.as_secs_f32()
+                timeout.as_secs_f32()
             ));
         }
-        sleep(INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_in_vain_tells_what_was_awaited_and_why_it_was_not_there() {
+    async fn a_wait_that_times_out_names_what_was_awaited_and_the_last_error() {
         let probe = || async { Err::<Option<()>, _>(anyhow!("no such pod")) };
         let error =
             eventually(probe, "pod a is ready", Duration::from_millis(60)).await.unwrap_err();
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_that_hangs_is_no_reason_to_wait_longer() {
+    async fn a_hanging_probe_does_not_prolong_the_wait() {
         let probe = std::future::pending::<Result<Option<()>>>;
         assert!(eventually(probe, "anything", Duration::from_millis(60)).await.is_err());
     }

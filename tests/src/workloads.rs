@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{pods::condition, stand::Stand, wait::PATIENCE};
+use crate::{pods::condition_status, stand::Stand, wait::TIMEOUT};
 
 /// Creates a Service for the pods `app: NAME`.
 pub async fn create_service(stand: &Stand, app: &str) -> Result<()> {
@@ -25,7 +25,7 @@ pub async fn create_service(stand: &Stand, app: &str) -> Result<()> {
 }
 
 /// Creates the StatefulSet, whose pod has these annotations.
-pub async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
+pub async fn create_stateful_set(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()> {
     let annotations: serde_json::Map<_, _> =
         annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     let set: StatefulSet = serde_json::from_value(json!({
@@ -42,7 +42,7 @@ pub async fn stateful(stand: &Stand, annotations: &[(&str, &str)]) -> Result<()>
 }
 
 /// Sets how many pods the StatefulSet has.
-pub async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
+pub async fn scale_stateful_set(stand: &Stand, replicas: u32) -> Result<()> {
     let sets = Api::<StatefulSet>::namespaced(stand.client.clone(), &stand.namespace);
     sets.patch(
         "db",
@@ -54,15 +54,15 @@ pub async fn scale(stand: &Stand, replicas: u32) -> Result<()> {
 }
 
 /// Waits until `db-0` is another pod than `before`, and its gate is True.
-pub async fn successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
+pub async fn wait_for_successor(stand: &Stand, before: &Pod, gate: &str) -> Result<Pod> {
     let probe = || async {
         let pod = stand.pods().get("db-0").await?;
-        let ready = condition(&pod, gate) == Some("True");
+        let ready = condition_status(&pod, gate) == Some("True");
         ensure!(
             pod.metadata.uid != before.metadata.uid && ready,
             "it is not there, or its gate is not True"
         );
         Ok(Some(pod))
     };
-    stand.eventually(probe, "the successor has its address", PATIENCE).await
+    stand.eventually(probe, "the successor has its address", TIMEOUT).await
 }

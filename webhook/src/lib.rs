@@ -11,21 +11,21 @@
 //!
 //! Invariant: a well-formed review is answered within a second, in any state of Postgres.
 
+mod announce;
 pub mod args;
-mod hand_off;
-mod judge;
 mod metrics;
 mod mutate;
 mod objects;
+mod policy;
 mod review;
 mod server;
 mod validate;
 mod warn;
 
-pub use hand_off::HandOffs;
-pub use judge::Judge;
+pub use announce::Announcer;
 pub use metrics::Metrics;
-pub use server::router;
+pub use policy::AdmissionPolicy;
+pub use server::admission_router;
 
 use anyhow::Context;
 use args::Args;
@@ -40,9 +40,9 @@ use waygate_store::Store;
 /// Connections to the store: two suffice, as an announcement is one statement of a millisecond.
 const CONNECTIONS: u32 = 2;
 /// Time for reviews in progress when draining starts; the API server's own deadline is 3 s.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for all tasks to end, draining included.
-const STOP: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the server until `token` is cancelled or one of its tasks dies.
 pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
@@ -55,13 +55,14 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
         &args.tls_cert,
         &args.tls_key,
         &mut registry,
-        readiness.check("certificate"),
+        readiness.register_check("certificate"),
     );
     // Lazy: the server starts and admits pods while Postgres is unavailable.
     let store = Store::connect_lazy(&args.database_url, CONNECTIONS, "waygate-webhook")
         .context("--database-url")?;
-    let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
-    let router = router(Judge::new(config, args.worker_user), hand_offs, metrics);
+    let announcer = Announcer::new(store, config.cluster_id.clone(), metrics.clone());
+    let router =
+        admission_router(AdmissionPolicy::new(config, args.worker_user), announcer, metrics);
 
     let listener = TcpListener::bind(args.listen)
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -70,24 +71,27 @@ pub async fn run(args: Args, token: CancellationToken) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", args.admin_listen))?;
     tracing::info!(listen = %args.listen, admin.listen = %args.admin_listen, "serving admission reviews");
     let mut supervisor = Supervisor::new(token.clone());
-    supervisor.spawn("admin", admin::serve(admin, Arc::new(registry), readiness, token.clone()));
-    supervisor.spawn("admission", serve(listener, certificates, router, token));
-    Ok(supervisor.run(STOP).await?)
+    supervisor
+        .spawn("admin", admin::serve_admin(admin, Arc::new(registry), readiness, token.clone()));
+    supervisor.spawn("admission", serve_reviews(listener, certificates, router, token));
+    Ok(supervisor.run(STOP_TIMEOUT).await?)
 }
 
 /// Serves as soon as there is a certificate, and reloads the certificate when it is renewed.
-async fn serve(
+async fn serve_reviews(
     listener: TcpListener,
     mut files: Certificates,
     router: axum::Router,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(config) = files.wait(certificates::EVERY, &token).await else { return Ok(()) };
-    let serving = tls::serve(listener, config.clone(), router, token.clone(), DRAIN);
+    let Some(config) = files.wait_until_loaded(certificates::REREAD_INTERVAL, &token).await else {
+        return Ok(());
+    };
+    let serving = tls::serve_tls(listener, config.clone(), router, token.clone(), DRAIN_TIMEOUT);
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return Ok(ended?),
-        () = files.keep(config, certificates::EVERY, token) => {}
+        () = files.reload_on_change(config, certificates::REREAD_INTERVAL, token) => {}
     }
     Ok(serving.await?)
 }

@@ -7,7 +7,7 @@ use waygate_webhook::args::Args;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    logs::init(args.log_format);
-    let token = signals::drain()?;
+    logs::init_logging(args.log_format);
+    let token = signals::drain_on_signal()?;
     waygate_webhook::run(args, token).await
 }

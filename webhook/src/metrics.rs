@@ -24,39 +24,39 @@ macro_rules! label {
 
 label! {
     /// Endpoint of a review.
-    Path { Mutate = "mutate", Validate = "validate", Warn = "warn" }
+    Endpoint { Mutate = "mutate", Validate = "validate", Warn = "warn" }
 }
 label! {
-    /// Outcome of a review; `Unread` if its body was never read completely.
-    Verdict { Allowed = "allowed", Warned = "warned", Refused = "refused", Malformed = "malformed", Unread = "unread" }
+    /// AnnouncementOutcome of a review; `Unread` if its body was never read completely.
+    ReviewOutcome { Allowed = "allowed", Warned = "warned", Refused = "refused", Malformed = "malformed", Unread = "unread" }
 }
 label! {
-    /// Outcome of an announcement: `Late` ones may still be written, `Busy` ones were never tried.
-    Outcome { Done = "done", Failed = "failed", Late = "late", Busy = "busy" }
+    /// AnnouncementOutcome of an announcement: `Late` ones may still be written, `Busy` ones were never tried.
+    AnnouncementOutcome { Done = "done", Failed = "failed", Late = "late", Busy = "busy" }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByVerdict {
-    path: Path,
-    verdict: Verdict,
+struct ReviewLabels {
+    endpoint: Endpoint,
+    outcome: ReviewOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByPath {
-    path: Path,
+struct EndpointLabels {
+    endpoint: Endpoint,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
-    outcome: Outcome,
+struct AnnouncementLabels {
+    outcome: AnnouncementOutcome,
 }
 
 /// Metrics of the server; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    reviews: Family<ByVerdict, Counter>,
-    durations: Family<ByPath, Histogram>,
-    hand_offs: Family<ByOutcome, Counter>,
+    reviews: Family<ReviewLabels, Counter>,
+    durations: Family<EndpointLabels, Histogram>,
+    announcements: Family<AnnouncementLabels, Counter>,
     missing_gates: Counter,
 }
 
@@ -69,7 +69,7 @@ impl Metrics {
         let metrics = Self {
             reviews: Family::default(),
             durations,
-            hand_offs: Family::default(),
+            announcements: Family::default(),
             missing_gates: Counter::default(),
         };
         registry.register("reviews", "Reviews by endpoint and outcome", metrics.reviews.clone());
@@ -80,9 +80,9 @@ impl Metrics {
             metrics.durations.clone(),
         );
         registry.register(
-            "hand_offs",
+            "announcements",
             "Pods announced to the worker, by outcome",
-            metrics.hand_offs.clone(),
+            metrics.announcements.clone(),
         );
         registry.register(
             "missing_gates",
@@ -92,16 +92,16 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn reviewed(&self, path: Path, verdict: Verdict, took: Duration) {
-        self.reviews.get_or_create(&ByVerdict { path, verdict }).inc();
-        self.durations.get_or_create(&ByPath { path }).observe(took.as_secs_f64());
+    pub(crate) fn count_review(&self, endpoint: Endpoint, outcome: ReviewOutcome, took: Duration) {
+        self.reviews.get_or_create(&ReviewLabels { endpoint, outcome }).inc();
+        self.durations.get_or_create(&EndpointLabels { endpoint }).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn handed_off(&self, outcome: Outcome) {
-        self.hand_offs.get_or_create(&ByOutcome { outcome }).inc();
+    pub(crate) fn count_announcement(&self, outcome: AnnouncementOutcome) {
+        self.announcements.get_or_create(&AnnouncementLabels { outcome }).inc();
     }
 
-    pub(crate) fn gate_is_missing(&self) {
+    pub(crate) fn count_missing_gate(&self) {
         self.missing_gates.inc();
     }
 }

@@ -71,7 +71,7 @@ pub(crate) struct User {
     pub(crate) username: String,
 }
 
-pub(crate) fn decode<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Malformed> {
+pub(crate) fn decode_review<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Malformed> {
     let review: Review<O> = serde_json::from_slice(body).map_err(Malformed::Json)?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(Malformed::Version);
@@ -119,7 +119,7 @@ struct Status<'a> {
 }
 
 impl Answer {
-    pub(crate) fn encode(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
+    pub(crate) fn encode_response(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
         let status = self.refusal.as_deref().map(|message| Status {
             code: 403,
             reason: "Forbidden",
@@ -137,7 +137,7 @@ impl Answer {
             status,
             patch_type,
             patch,
-            warnings: bounded(&self.warnings),
+            warnings: limit_warnings(&self.warnings),
         };
         serde_json::to_vec(&Envelope { api_version: API_VERSION, kind: KIND, response })
     }
@@ -145,14 +145,14 @@ impl Answer {
 
 /// Limits warnings as Kubernetes advises: at most 256 characters each and 4096 together, beyond
 /// which the API server truncates them itself.
-fn bounded(warnings: &[String]) -> Vec<String> {
+fn limit_warnings(warnings: &[String]) -> Vec<String> {
     const EACH: usize = 256;
     // Leaves room for the note about omitted warnings.
     const TOGETHER: usize = 4096 - EACH;
     let mut kept = Vec::new();
     let mut length = 0;
     for (i, warning) in warnings.iter().enumerate() {
-        let warning = shortened(warning, EACH);
+        let warning = truncate_text(warning, EACH);
         length += warning.len();
         if length > TOGETHER {
             kept.push(format!("{} more warnings omitted", warnings.len() - i));
@@ -164,7 +164,7 @@ fn bounded(warnings: &[String]) -> Vec<String> {
 }
 
 /// Cuts a text to at most `longest` bytes, between two characters.
-fn shortened(text: &str, longest: usize) -> String {
+fn truncate_text(text: &str, longest: usize) -> String {
     const MARK: &str = "…";
     if text.len() <= longest {
         return text.to_owned();
@@ -180,10 +180,10 @@ mod tests {
     #[test]
     fn warnings_are_cut_to_what_kubernetes_advises() {
         let long = vec!["ä".repeat(1000); 100];
-        let kept = bounded(&long);
+        let kept = limit_warnings(&long);
         assert!(kept.iter().all(|warning| warning.len() <= 256));
         assert!(kept.iter().map(String::len).sum::<usize>() <= 4096);
         assert_eq!(kept.last().map(String::as_str), Some("85 more warnings omitted"));
-        assert_eq!(bounded(&["short".to_owned()]), ["short"]);
+        assert_eq!(limit_warnings(&["short".to_owned()]), ["short"]);
     }
 }

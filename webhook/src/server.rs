@@ -1,9 +1,9 @@
 //! HTTP server: routes, limits, and the handling of a review.
 
-use crate::hand_off::HandOffs;
-use crate::judge::Judge;
-use crate::metrics::{Metrics, Path, Verdict};
-use crate::review::{Answer, Request, decode};
+use crate::announce::Announcer;
+use crate::metrics::{Endpoint, Metrics, ReviewOutcome};
+use crate::policy::AdmissionPolicy;
+use crate::review::{Answer, Request, decode_review};
 use crate::{mutate, validate, warn};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -17,24 +17,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// In bytes: the API server accepts objects of 3 MiB, and a review of an update holds two.
-const LONGEST_BODY: usize = 7 << 20;
+const MAX_BODY_BYTES: usize = 7 << 20;
 /// Bodies read at the same time, at most: with the longest, 448 MiB. A usual review is read in 0.1
 /// ms.
-const BODIES_AT_ONCE: usize = 64;
+const MAX_CONCURRENT_BODIES: usize = 64;
 /// Time to read a body. The API server has 3 s for a review and sends its body at once, so a slower
 /// client is not the API server.
 const BODY_DEADLINE: Duration = Duration::from_secs(2);
 
 struct Server {
-    judge: Judge,
-    hand_offs: HandOffs,
+    policy: AdmissionPolicy,
+    announcer: Announcer,
     metrics: Metrics,
     bodies: Semaphore,
 }
 
 /// The admission endpoints: `/mutate`, `/validate` and `/warn`.
-pub fn router(judge: Judge, hand_offs: HandOffs, metrics: Metrics) -> Router {
-    let server = Server { judge, hand_offs, metrics, bodies: Semaphore::new(BODIES_AT_ONCE) };
+pub fn admission_router(policy: AdmissionPolicy, announcer: Announcer, metrics: Metrics) -> Router {
+    let server =
+        Server { policy, announcer, metrics, bodies: Semaphore::new(MAX_CONCURRENT_BODIES) };
     Router::new()
         .route("/mutate", post(on_mutate))
         .route("/validate", post(on_validate))
@@ -43,22 +44,30 @@ pub fn router(judge: Judge, hand_offs: HandOffs, metrics: Metrics) -> Router {
 }
 
 async fn on_mutate(State(server): State<Arc<Server>>, body: Body) -> Response {
-    server.review(Path::Mutate, body, async |request| mutate::answer(&server.judge, &request)).await
+    server
+        .handle_review(Endpoint::Mutate, body, async |request| {
+            mutate::mutate_pod(&server.policy, &request)
+        })
+        .await
 }
 
 async fn on_warn(State(server): State<Arc<Server>>, body: Body) -> Response {
-    server.review(Path::Warn, body, async |request| warn::answer(&server.judge, &request)).await
+    server
+        .handle_review(Endpoint::Warn, body, async |request| {
+            warn::warn_workload(&server.policy, &request)
+        })
+        .await
 }
 
 async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response {
     server
-        .review(Path::Validate, body, async |request| {
-            let judgement = validate::judge(&server.judge, &request);
+        .handle_review(Endpoint::Validate, body, async |request| {
+            let judgement = validate::validate_pod(&server.policy, &request);
             if judgement.gate_is_missing {
-                server.metrics.gate_is_missing();
+                server.metrics.count_missing_gate();
             }
-            for job in judgement.jobs {
-                server.hand_offs.hand_off(job).await;
+            for admitted in judgement.announcements {
+                server.announcer.announce_admitted_pod(admitted).await;
             }
             judgement.answer
         })
@@ -66,32 +75,32 @@ async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response 
 }
 
 impl Server {
-    async fn review<O: DeserializeOwned>(
+    async fn handle_review<O: DeserializeOwned>(
         &self,
-        path: Path,
+        path: Endpoint,
         body: Body,
         decide: impl AsyncFnOnce(Request<O>) -> Answer,
     ) -> Response {
         let start = Instant::now();
-        let (verdict, response) = match self.read(body).await {
-            Ok(request) => answered(&request.uid.clone(), &decide(request).await),
-            Err((verdict, status, why)) => {
+        let (outcome, response) = match self.read_review(body).await {
+            Ok(request) => encode_answer(&request.uid.clone(), &decide(request).await),
+            Err((outcome, status, why)) => {
                 tracing::warn!(review.path = ?path, error = why.trim_end(), "review not answered");
-                (verdict, (status, why).into_response())
+                (outcome, (status, why).into_response())
             }
         };
-        self.metrics.reviewed(path, verdict, start.elapsed());
+        self.metrics.count_review(path, outcome, start.elapsed());
         response
     }
 
-    async fn read<O: DeserializeOwned>(
+    async fn read_review<O: DeserializeOwned>(
         &self,
         body: Body,
-    ) -> Result<Request<O>, (Verdict, StatusCode, String)> {
+    ) -> Result<Request<O>, (ReviewOutcome, StatusCode, String)> {
         // The wait for a slot counts toward the deadline.
         let read = async {
             let slot = self.bodies.acquire().await;
-            let bytes = to_bytes(body, LONGEST_BODY).await;
+            let bytes = to_bytes(body, MAX_BODY_BYTES).await;
             drop(slot);
             bytes
         };
@@ -99,35 +108,35 @@ impl Server {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => {
                 return Err((
-                    Verdict::Unread,
+                    ReviewOutcome::Unread,
                     StatusCode::PAYLOAD_TOO_LARGE,
                     format!("the body cannot be read: {error}\n"),
                 ));
             }
             Err(_) => {
                 return Err((
-                    Verdict::Unread,
+                    ReviewOutcome::Unread,
                     StatusCode::REQUEST_TIMEOUT,
                     "the body was not received in time\n".to_owned(),
                 ));
             }
         };
-        decode(&bytes).map_err(|malformed| {
-            (Verdict::Malformed, StatusCode::BAD_REQUEST, format!("{malformed}\n"))
+        decode_review(&bytes).map_err(|malformed| {
+            (ReviewOutcome::Malformed, StatusCode::BAD_REQUEST, format!("{malformed}\n"))
         })
     }
 }
 
-fn answered(uid: &str, answer: &Answer) -> (Verdict, Response) {
-    let verdict = match answer {
-        Answer { refusal: Some(_), .. } => Verdict::Refused,
-        Answer { warnings, .. } if warnings.is_empty() => Verdict::Allowed,
-        Answer { .. } => Verdict::Warned,
+fn encode_answer(uid: &str, answer: &Answer) -> (ReviewOutcome, Response) {
+    let outcome = match answer {
+        Answer { refusal: Some(_), .. } => ReviewOutcome::Refused,
+        Answer { warnings, .. } if warnings.is_empty() => ReviewOutcome::Allowed,
+        Answer { .. } => ReviewOutcome::Warned,
     };
-    match answer.encode(uid) {
-        Ok(body) => (verdict, ([(header::CONTENT_TYPE, "application/json")], body).into_response()),
+    match answer.encode_response(uid) {
+        Ok(body) => (outcome, ([(header::CONTENT_TYPE, "application/json")], body).into_response()),
         Err(error) => (
-            Verdict::Malformed,
+            ReviewOutcome::Malformed,
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the response: {error}\n"))
                 .into_response(),
         ),

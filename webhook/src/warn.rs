@@ -2,18 +2,21 @@
 //! exits with 0 even for a bad template, and the refusal of its pods would only be an event on the
 //! ReplicaSet.
 
-use crate::judge::{Judge, as_warnings, not_served};
 use crate::objects::Workload;
+use crate::policy::{AdmissionPolicy, not_served_warning, problem_texts};
 use crate::review::{Answer, Request};
 
-pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
+pub(crate) fn warn_workload(policy: &AdmissionPolicy, request: &Request<Workload>) -> Answer {
     let template = |object: &Option<Workload>| {
-        object.as_ref().and_then(Workload::template).map(|pod| pod.metadata.annotations().clone())
+        object
+            .as_ref()
+            .and_then(Workload::pod_template)
+            .map(|pod| pod.metadata.annotations().clone())
     };
     let Some(pod) = request
         .object
         .as_ref()
-        .and_then(Workload::template)
+        .and_then(Workload::pod_template)
         .filter(|_| request.sub_resource.is_none())
     else {
         return Answer::default();
@@ -21,18 +24,19 @@ pub(crate) fn answer(judge: &Judge, request: &Request<Workload>) -> Answer {
     if request.old_object.is_some() && template(&request.old_object) == template(&request.object) {
         return Answer::default();
     }
-    let reading = judge.read(pod, &request.namespace, Some(&request.kind.kind));
-    let problems = as_warnings(&reading.problems).map(|problem| {
-        let fate = if judge.refuses() {
+    let parsed = policy.parse_pod(pod, &request.namespace, Some(&request.kind.kind));
+    let problems = problem_texts(&parsed.problems).map(|problem| {
+        let fate = if policy.rejects_invalid() {
             "pods of this template will be refused"
         } else {
             "pods of this template will get no address"
         };
         format!("{fate}: {problem}")
     });
-    let off = reading.requests.kinds().filter(|kind| !judge.serves(*kind)).map(not_served);
+    let off =
+        parsed.requests.kinds().filter(|kind| !policy.serves_kind(*kind)).map(not_served_warning);
     Answer {
-        warnings: problems.chain(as_warnings(&reading.warnings)).chain(off).collect(),
+        warnings: problems.chain(problem_texts(&parsed.warnings)).chain(off).collect(),
         ..Answer::default()
     }
 }

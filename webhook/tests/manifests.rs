@@ -4,7 +4,9 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use waygate_core::annotations::{LABEL, OURS, PREFIXES, is_ours, wants_address};
+use waygate_core::annotations::{
+    ORIGINAL_PREFIXES, POD_LABEL, WAYGATE_PREFIX, is_waygate_key, requests_address,
+};
 use waygate_core::request::Kind;
 
 fn manifest(name: &str) -> (String, Vec<Value>) {
@@ -16,7 +18,9 @@ fn manifest(name: &str) -> (String, Vec<Value>) {
 
 /// All texts in single quotes that are keys under the original's prefixes.
 fn quoted_keys(text: &str) -> BTreeSet<&str> {
-    text.split('\'').filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
+    text.split('\'')
+        .filter(|word| ORIGINAL_PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
+        .collect()
 }
 
 /// The namespaces that are never reviewed: Waygate's own, and kube-system.
@@ -83,7 +87,7 @@ fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
             "{expression}"
         );
     }
-    for prefix in PREFIXES.into_iter().chain([OURS]) {
+    for prefix in ORIGINAL_PREFIXES.into_iter().chain([WAYGATE_PREFIX]) {
         let pattern = prefix.trim_end_matches('/').replace('.', "[.]");
         assert_eq!(
             text.matches("key.matches('").count(),
@@ -92,7 +96,7 @@ fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
         );
     }
     for kind in Kind::ALL {
-        assert!(text.contains(kind.gate()));
+        assert!(text.contains(kind.readiness_gate()));
     }
 }
 
@@ -104,13 +108,13 @@ fn the_policy_knows_every_key_that_switches_an_address_on() {
     assert_eq!(switches.len(), 10);
     for key in &switches {
         let annotations = BTreeMap::from([((*key).to_owned(), "true".to_owned())]);
-        assert!(is_ours(key) && wants_address(&annotations), "{key}");
+        assert!(is_waygate_key(key) && requests_address(&annotations), "{key}");
     }
     let variables = documents[0]["spec"]["variables"].to_string();
     let read: BTreeSet<&str> =
-        quoted_keys(&variables).into_iter().filter(|key| is_ours(key)).collect();
+        quoted_keys(&variables).into_iter().filter(|key| is_waygate_key(key)).collect();
     assert_eq!(read, switches);
-    assert!(text.contains(&format!("escapeKey('{LABEL}')")));
+    assert!(text.contains(&format!("escapeKey('{POD_LABEL}')")));
 }
 
 /// OpenKruiseGame's webhook adds the annotations only after the policy's conditions were evaluated,

@@ -72,7 +72,8 @@ impl Process {
 
     fn issue(&self) -> Authority {
         let authority = Authority::new(Timestamp::now()).unwrap();
-        let pair = authority.issue(&["127.0.0.1".to_owned()], Timestamp::now()).unwrap();
+        let pair =
+            authority.issue_certificate(&["127.0.0.1".to_owned()], Timestamp::now()).unwrap();
         std::fs::write(self.files.path().join("tls.key"), pair.key_pem.expose_secret()).unwrap();
         std::fs::write(self.files.path().join("tls.crt"), pair.cert_pem).unwrap();
         authority

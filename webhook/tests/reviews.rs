@@ -82,7 +82,7 @@ async fn an_address_that_is_switched_off_is_admitted_with_a_warning() {
         answer["warnings"][0].as_str().unwrap().contains("eip is not among enableControllers"),
         "{answer}"
     );
-    server.expect_metric("hand_offs_total", 0);
+    server.expect_metric("announcements_total", 0);
 }
 
 #[tokio::test]
@@ -90,12 +90,12 @@ async fn a_pod_is_admitted_in_time_while_postgres_is_away() {
     let server = Server::start(CONFIG);
     let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
     assert_eq!(server.review("/validate", &review).await["allowed"], json!(true));
-    server.expect_metric("hand_offs_total", 0);
+    server.expect_metric("announcements_total", 0);
     review["request"]["dryRun"] = json!(false);
     let start = std::time::Instant::now();
     assert_eq!(server.review("/validate", &review).await["allowed"], json!(true));
     assert!(start.elapsed() < std::time::Duration::from_secs(1));
-    server.expect_metric("hand_offs_total", 1);
+    server.expect_metric("announcements_total", 1);
 }
 
 /// Postgres accepts connections and never answers, neither with an error nor with an end. The test
@@ -118,7 +118,7 @@ async fn a_postgres_that_hangs_does_not_block_scheduling() {
         took < std::time::Duration::from_secs(2),
         "the API server waits 3 s; this took {took:?}"
     );
-    server.expect_metric("hand_offs_total", 512);
+    server.expect_metric("announcements_total", 512);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
             let mut review = case["review"].clone();
             review["request"]["dryRun"] = json!(false);
             server.review("/validate", &review).await;
-            assert_eq!(server.metric("hand_offs_total"), 0, "{name}");
+            assert_eq!(server.metric("announcements_total"), 0, "{name}");
         }
     }
 }
@@ -158,11 +158,11 @@ async fn nothing_is_handed_off_under_a_name_that_holds_a_control_character() {
                 .into_iter()
                 .for_each(|text| *text = json!(format!("a{control}b")));
             assert_eq!(server.review("/validate", &review).await["allowed"], json!(true), "{name}");
-            assert_eq!(server.metric("hand_offs_total"), 0, "{name}: {control:?}");
+            assert_eq!(server.metric("announcements_total"), 0, "{name}: {control:?}");
         }
     }
     server.review("/validate", &usual).await;
-    server.expect_metric("hand_offs_total", 1);
+    server.expect_metric("announcements_total", 1);
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn what_is_no_review_gets_a_clear_error() {
             assert!(text.contains(says), "{text}");
         }
     }
-    server.expect_metric(r#"reviews_total{path="warn",verdict="malformed"}"#, 6);
+    server.expect_metric(r#"reviews_total{endpoint="warn",outcome="malformed"}"#, 6);
 }
 
 #[tokio::test]
@@ -216,10 +216,12 @@ async fn verdicts_are_counted() {
     ] {
         server.review("/validate", &case(name)["review"]).await;
     }
-    for verdict in ["allowed", "refused", "warned"] {
-        server
-            .expect_metric(&format!(r#"reviews_total{{path="validate",verdict="{verdict}"}}"#), 1);
+    for outcome in ["allowed", "refused", "warned"] {
+        server.expect_metric(
+            &format!(r#"reviews_total{{endpoint="validate",outcome="{outcome}"}}"#),
+            1,
+        );
     }
     server.expect_metric("missing_gates_total", 1);
-    server.expect_metric(r#"review_duration_seconds_count{path="validate"}"#, 3);
+    server.expect_metric(r#"review_duration_seconds_count{endpoint="validate"}"#, 3);
 }

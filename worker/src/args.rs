@@ -24,19 +24,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serves a cluster until SIGTERM or SIGINT.
-    Run(Box<Run>),
+    Run(Box<ServeArgs>),
     /// Brings the lease store's schema to this release's version.
-    Migrate(Migrate),
+    Migrate(MigrateArgs),
 }
 
 /// Arguments of `waygate-worker run`.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Run {
+pub(crate) struct ServeArgs {
     /// Configuration file; that of ack-extend-network-controller is accepted unchanged.
     #[arg(long, value_name = "FILE", default_value = "/etc/waygate/config.yaml")]
     pub config: PathBuf,
     #[command(flatten)]
-    pub database: Database,
+    pub database: DatabaseArgs,
     /// Kubeconfig of the cluster; by default the worker uses its pod's service account, or else the
     /// user's default kubeconfig.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
@@ -50,7 +50,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAMESPACE")]
     pub certificates_namespace: Option<String>,
     #[command(flatten)]
-    pub cloud: Cloud,
+    pub cloud: CloudArgs,
     /// Leases reconciled at the same time. The cloud's rates bound the speed, not this number.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub concurrency: usize,
@@ -76,7 +76,7 @@ pub(crate) struct Run {
 /// the pod's service account (RRSA), the machine's RAM role.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Cloud")]
-pub(crate) struct Cloud {
+pub(crate) struct CloudArgs {
     /// Endpoint used in place of the cloud's published ones, such as a simulator's address.
     #[arg(long = "cloud-endpoint", env = "CLOUD_ENDPOINT", value_name = "URL")]
     pub endpoint: Option<Url>,
@@ -118,14 +118,14 @@ pub(crate) struct Cloud {
 
 /// Arguments of `waygate-worker migrate`.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Migrate {
+pub(crate) struct MigrateArgs {
     #[command(flatten)]
-    pub database: Database,
+    pub database: DatabaseArgs,
 }
 
 /// Arguments that locate the lease store.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Database {
+pub(crate) struct DatabaseArgs {
     /// URL of the lease store: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: SecretString,

@@ -1,7 +1,7 @@
 //! The context that every task of the worker shares.
 
-use crate::gateway::port_pool::Pool;
-use crate::gateway::wakeups::Lanes;
+use crate::gateway::port_pool::PortPool;
+use crate::gateway::wakeups::QueueWakeups;
 use crate::metrics::Metrics;
 use crate::objects::events::Events;
 use crate::watch::namespaces::Namespaces;
@@ -32,9 +32,9 @@ pub(crate) struct Worker {
     /// Namespaces that the configured selector selects.
     pub namespaces: Namespaces,
     /// EIPs of the usable NAT gateways, on which ports are reserved.
-    pub pool: Pool,
+    pub port_pool: PortPool,
     /// Wake-ups of the gateway senders of this process.
-    pub lanes: Lanes,
+    pub queue_wakeups: QueueWakeups,
     /// Writer of Kubernetes events on pods.
     pub events: Events,
     /// Prometheus metrics, served at `/metrics`.
@@ -42,17 +42,17 @@ pub(crate) struct Worker {
     /// Notified when a lease may be due before the claim loop's next poll.
     pub due: Notify,
     /// Cooldown: time for which a freed port stays unused (`--quiet-seconds`).
-    pub quiet: Duration,
+    pub cooldown: Duration,
 }
 
 impl Worker {
     /// Client of the pods of a namespace.
-    pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
+    pub(crate) fn pod_api(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.kube.clone(), namespace)
     }
 
     /// True if the configuration switches this kind of address on.
-    pub(crate) fn serves(&self, kind: Kind) -> bool {
-        self.config.serves(kind)
+    pub(crate) fn serves_kind(&self, kind: Kind) -> bool {
+        self.config.enables_kind(kind)
     }
 }

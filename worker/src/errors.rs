@@ -1,10 +1,10 @@
 //! Errors that stop a step of a lease, with the reason that the lease records and the policy by
 //! which it retries.
 
-pub(crate) use waygate_core::error::chain;
+pub(crate) use waygate_core::error::error_chain;
 
 use std::time::Duration;
-use waygate_core::retry::Patience;
+use waygate_core::retry::RetryPolicy;
 
 /// Failure of a step, by the system that failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +57,10 @@ impl Error {
     }
 
     /// Retry policy: at once where the object changed, else with growing pauses.
-    pub(crate) fn patience(&self) -> Patience {
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
         match self {
-            Self::Changed => Patience::Poll,
-            Self::Store(_) | Self::Kube(_) | Self::Cloud(_) => Patience::Event,
+            Self::Changed => RetryPolicy::Poll,
+            Self::Store(_) | Self::Kube(_) | Self::Cloud(_) => RetryPolicy::Event,
         }
     }
 }

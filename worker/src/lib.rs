@@ -17,7 +17,7 @@ mod metrics;
 mod objects;
 mod rates;
 mod reconcile;
-mod retries;
+mod retry_schedule;
 mod startup;
 mod watch;
 
@@ -30,7 +30,7 @@ pub use args::Args;
 /// used, or where a task of the worker ends.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        args::Command::Run(run) => startup::run(run).await,
-        args::Command::Migrate(migrate) => startup::migrate(migrate).await,
+        args::Command::Run(run) => startup::serve_cluster(run).await,
+        args::Command::Migrate(migrate) => startup::migrate_schema(migrate).await,
     }
 }

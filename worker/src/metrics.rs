@@ -14,11 +14,11 @@ use waygate_core::lease::Lease;
 /// The worker's metric families; clones share their values.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    calls: Family<CallLabels, Counter>,
-    ready: Family<KindLabels, Histogram>,
-    waited: Histogram,
-    queue: Family<GatewayLabels, Gauge>,
-    losses: Family<GatewayLabels, Counter>,
+    cloud_changes: Family<CallLabels, Counter>,
+    seconds_to_publish: Family<KindLabels, Histogram>,
+    queue_wait: Histogram,
+    queue_length: Family<GatewayLabels, Gauge>,
+    limited_withdrawals: Family<GatewayLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,7 +51,7 @@ pub(crate) enum CallOutcome {
 
 impl CallOutcome {
     /// Classifies the client's result of a call.
-    pub(crate) fn of<T>(answer: &Result<T, waygate_cloud::Error>) -> Self {
+    pub(crate) fn from_result<T>(answer: &Result<T, waygate_cloud::Error>) -> Self {
         match answer {
             Ok(_) => Self::Done,
             Err(error) if error.is_definite() => Self::Refused,
@@ -63,74 +63,78 @@ impl CallOutcome {
 impl Metrics {
     /// Creates the families and registers them in `registry`.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        let calls = Family::default();
+        let cloud_changes = Family::default();
         // 0.1 s to 27 min: one EIP takes a few seconds, a thousand EIPs take minutes at the
         // account's rate of 120 calls a minute.
-        let ready = Family::new_with_constructor(
+        let seconds_to_publish = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.1, 2.0, 15))) as fn() -> Histogram,
         );
         registry.register(
             "waygate_cloud_changes",
             "Changes requested of the cloud, by action and outcome",
-            calls.clone(),
+            cloud_changes.clone(),
         );
         registry.register(
             "waygate_ready_seconds",
             "Time from the first observation of a pod to its published address",
-            ready.clone(),
+            seconds_to_publish.clone(),
         );
         // 10 ms to half an hour: a free gateway takes a change at once; behind a full table of
         // entries at a gateway that takes one at a time, a change waits two minutes.
-        let waited = Histogram::new(exponential_buckets(0.01, 2.5, 14));
-        let queue = Family::default();
+        let queue_wait = Histogram::new(exponential_buckets(0.01, 2.5, 14));
+        let queue_length = Family::default();
         registry.register(
             "waygate_lane_wait_seconds",
             "Time that changes of forward entries waited in their gateway's queue",
-            waited.clone(),
+            queue_wait.clone(),
         );
         registry.register(
             "waygate_lane_queue",
             "Changes of forward entries waiting in their gateway's queue",
-            queue.clone(),
+            queue_length.clone(),
         );
-        let losses = Family::default();
+        let limited_withdrawals = Family::default();
         registry.register(
             "waygate_losses_held",
             "Withdrawals prevented because many pods of the gateway lost their entries",
-            losses.clone(),
+            limited_withdrawals.clone(),
         );
-        Self { calls, ready, waited, queue, losses }
+        Self { cloud_changes, seconds_to_publish, queue_wait, queue_length, limited_withdrawals }
     }
 
     /// Counts one call of a change, answered or not.
-    pub(crate) fn calls(&self, action: &'static str, outcome: CallOutcome) {
-        self.calls.get_or_create(&CallLabels { action, outcome }).inc();
+    pub(crate) fn count_cloud_change(&self, action: &'static str, outcome: CallOutcome) {
+        self.cloud_changes.get_or_create(&CallLabels { action, outcome }).inc();
     }
 
     /// Records the time that a change of a forward entry waited in its gateway's queue.
-    pub(crate) fn waited(&self, time: Duration) {
-        self.waited.observe(time.as_secs_f64());
+    pub(crate) fn observe_queue_wait(&self, time: Duration) {
+        self.queue_wait.observe(time.as_secs_f64());
     }
 
     /// Sets the queue length of a gateway whose lock this process holds.
-    pub(crate) fn queue(&self, gateway: &NatGatewayId, length: i64) {
-        self.queue.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).set(length);
+    pub(crate) fn set_queue_length(&self, gateway: &NatGatewayId, length: i64) {
+        self.queue_length
+            .get_or_create(&GatewayLabels { gateway: gateway.to_string() })
+            .set(length);
     }
 
     /// Counts one withdrawal that the gateway's loss limit prevented.
-    pub(crate) fn losses_held(&self, gateway: &NatGatewayId) {
-        self.losses.get_or_create(&GatewayLabels { gateway: gateway.to_string() }).inc();
+    pub(crate) fn count_limited_withdrawal(&self, gateway: &NatGatewayId) {
+        self.limited_withdrawals
+            .get_or_create(&GatewayLabels { gateway: gateway.to_string() })
+            .inc();
     }
 
     /// Removes the queue length of a gateway whose lock this process has given up.
-    pub(crate) fn left(&self, gateway: &NatGatewayId) {
-        self.queue.remove(&GatewayLabels { gateway: gateway.to_string() });
+    pub(crate) fn remove_queue_length(&self, gateway: &NatGatewayId) {
+        self.queue_length.remove(&GatewayLabels { gateway: gateway.to_string() });
     }
 
     /// Records the time from the lease's creation to the first publication of its address.
-    pub(crate) fn published(&self, lease: &Lease) {
+    pub(crate) fn observe_time_to_publish(&self, lease: &Lease) {
         let kind = lease.kind.as_str();
         let seconds = Timestamp::now().duration_since(lease.created_at).as_secs_f64().max(0.0);
-        self.ready.get_or_create(&KindLabels { kind }).observe(seconds);
+        self.seconds_to_publish.get_or_create(&KindLabels { kind }).observe(seconds);
     }
 }

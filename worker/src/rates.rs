@@ -1,8 +1,8 @@
 //! The cloud account's call rates, shared through the lease store by the workers of all clusters
 //! that keep their leases there.
 
-use crate::errors::chain;
-use crate::retries::Retries;
+use crate::errors::error_chain;
+use crate::retry_schedule::RetrySchedule;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -10,8 +10,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use waygate_cloud::{Draw, LocalPermits, NoPermit, Permits};
-use waygate_store::{RateTurn, Store};
+use waygate_cloud::{LocalPermits, NoPermit, PermitFuture, Permits};
+use waygate_store::{CallPermit, Store};
 
 /// Calls of one action a minute, for an account whose quota differs from the published one. Written
 /// `ACTION=CALLS` on the command line.
@@ -41,25 +41,25 @@ impl FromStr for Rate {
 }
 
 /// Source of the account's call permits: the lease store, or a stand-in of tests.
-pub(crate) trait Turns: Clone + Debug + Send + Sync + 'static {
+pub(crate) trait CallPermits: Clone + Debug + Send + Sync + 'static {
     /// Reserves a call of `action` at `rate` (calls a minute, burst), unless the next free moment
     /// is after `by`.
-    fn take_turn(
+    fn reserve_call(
         &self,
         action: &'static str,
         rate: (u32, u32),
         by: Instant,
-    ) -> impl Future<Output = Result<RateTurn, waygate_store::Error>> + Send;
+    ) -> impl Future<Output = Result<CallPermit, waygate_store::Error>> + Send;
 }
 
-impl Turns for Store {
-    async fn take_turn(
+impl CallPermits for Store {
+    async fn reserve_call(
         &self,
         action: &'static str,
         (per_minute, burst): (u32, u32),
         by: Instant,
-    ) -> Result<RateTurn, waygate_store::Error> {
-        Self::take_turn(self, action, per_minute, burst, by.into_std()).await
+    ) -> Result<CallPermit, waygate_store::Error> {
+        Self::reserve_call(self, action, per_minute, burst, by.into_std()).await
     }
 }
 
@@ -72,16 +72,16 @@ impl Turns for Store {
 /// store no change is sent, and reads lead to no action.
 #[derive(Debug)]
 pub(crate) struct AccountRates<T = Store> {
-    turns: T,
+    permits: T,
     local: LocalPermits,
-    ahead: Mutex<HashMap<&'static str, Asked>>,
-    retries: Mutex<HashMap<&'static str, Retries>>,
+    prefetched: Mutex<HashMap<&'static str, PendingPermit>>,
+    retries: Mutex<HashMap<&'static str, RetrySchedule>>,
 }
 
 /// Actions whose next permit is reserved ahead: a gateway sender makes these calls one after the
 /// other, and a free gateway must not wait for Postgres as well. Other reads are batched while they
 /// wait for a permit.
-const AHEAD: [&str; 4] = [
+const PREFETCHED_ACTIONS: [&str; 4] = [
     "CreateForwardEntry",
     "ModifyForwardEntry",
     "DeleteForwardEntry",
@@ -89,86 +89,90 @@ const AHEAD: [&str; 4] = [
 ];
 /// Latest moment, from now, of a permit reserved ahead: a later one would delay its user by more
 /// than Postgres does, and might never be used.
-const AHEAD_BY: Duration = Duration::from_secs(1);
+const PREFETCH_LIMIT: Duration = Duration::from_secs(1);
 
 /// A pending request for a permit. A task runs the query, because one cancelled with its caller
 /// could leave its connection unusable.
-type Asked = JoinHandle<Answer>;
+type PendingPermit = JoinHandle<PermitAnswer>;
 
 /// Answer of the store to a request for a permit.
 #[derive(Debug)]
-enum Answer {
+enum PermitAnswer {
     /// Granted: the call may be sent from this moment on.
-    Taken(Instant),
+    Granted(Instant),
     /// No permit in time; the next is likely at this moment.
-    Likely(Instant),
+    NotBefore(Instant),
     /// The store could not be reached.
-    Away,
+    StoreUnreachable,
 }
 
-impl<T: Turns> AccountRates<T> {
+impl<T: CallPermits> AccountRates<T> {
     /// Starts from the published rates, with those of `others` in their place.
-    pub(crate) fn new(turns: T, others: &[Rate]) -> Self {
-        let local = others.iter().fold(LocalPermits::published(), |local, rate| {
+    pub(crate) fn new(permits: T, others: &[Rate]) -> Self {
+        let local = others.iter().fold(LocalPermits::with_published_rates(), |local, rate| {
             local.with_rate(rate.action, rate.per_minute)
         });
-        Self { turns, local, ahead: Mutex::default(), retries: Mutex::default() }
+        Self { permits, local, prefetched: Mutex::default(), retries: Mutex::default() }
     }
 
-    fn ask(&self, action: &'static str, by: Instant) -> Asked {
-        let (turns, rate) = (self.turns.clone(), self.local.best_rate(action));
+    fn request_permit(&self, action: &'static str, by: Instant) -> PendingPermit {
+        let (permits, rate) = (self.permits.clone(), self.local.best_rate(action));
         tokio::spawn(async move {
-            match turns.take_turn(action, rate, by).await {
-                Ok(RateTurn::Taken(wait)) => Answer::Taken(Instant::now() + wait),
-                Ok(RateTurn::Later(wait)) => Answer::Likely(Instant::now() + wait),
+            match permits.reserve_call(action, rate, by).await {
+                Ok(CallPermit::Granted(wait)) => PermitAnswer::Granted(Instant::now() + wait),
+                Ok(CallPermit::Later(wait)) => PermitAnswer::NotBefore(Instant::now() + wait),
                 Err(error) => {
                     tracing::debug!(
                         cloud.action = action,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "call permit not shared; the process' own rate applies"
                     );
-                    Answer::Away
+                    PermitAnswer::StoreUnreachable
                 }
             }
         })
     }
 
     /// Uses the permit reserved ahead, or requests a new one.
-    async fn turn(&self, action: &'static str, by: Instant) -> Answer {
-        let ahead = self.ahead.lock().remove(action);
+    async fn obtain_permit(&self, action: &'static str, by: Instant) -> PermitAnswer {
+        let ahead = self.prefetched.lock().remove(action);
         // A permit reserved ahead is used even if it comes a little too late: else it is lost.
         if let Some(ahead) = ahead
-            && let Ok(Answer::Taken(turn)) = ahead.await
+            && let Ok(PermitAnswer::Granted(permit)) = ahead.await
         {
-            return Answer::Taken(turn);
+            return PermitAnswer::Granted(permit);
         }
-        self.ask(action, by).await.unwrap_or(Answer::Away)
+        self.request_permit(action, by).await.unwrap_or(PermitAnswer::StoreUnreachable)
     }
 
-    async fn draw_both(&self, action: &'static str, by: Instant) -> Result<(), NoPermit> {
+    async fn draw_local_and_shared(
+        &self,
+        action: &'static str,
+        by: Instant,
+    ) -> Result<(), NoPermit> {
         // Dropped, and so given back, where the account has no permit in time.
-        let reservation = self.local.reserve(action, by)?;
-        let turn = match self.turn(action, by).await {
-            Answer::Taken(turn) => Some(turn),
-            Answer::Likely(then) => {
+        let reservation = self.local.reserve_permit(action, by)?;
+        let permit = match self.obtain_permit(action, by).await {
+            PermitAnswer::Granted(permit) => Some(permit),
+            PermitAnswer::NotBefore(then) => {
                 return Err(NoPermit {
                     retry_after: then.saturating_duration_since(Instant::now()),
                 });
             }
-            Answer::Away => None,
+            PermitAnswer::StoreUnreachable => None,
         };
-        if AHEAD.contains(&action) {
-            self.ahead
+        if PREFETCHED_ACTIONS.contains(&action) {
+            self.prefetched
                 .lock()
                 .entry(action)
-                .or_insert_with(|| self.ask(action, Instant::now() + AHEAD_BY));
+                .or_insert_with(|| self.request_permit(action, Instant::now() + PREFETCH_LIMIT));
         }
-        reservation.wait(turn).await;
+        reservation.wait_until_ready(permit).await;
         Ok(())
     }
 
     /// Replaces the refusal's retry time by one of the caller's own; see [`Retries`].
-    fn retry(&self, action: &'static str, refused: NoPermit) -> NoPermit {
+    fn spread_retry(&self, action: &'static str, refused: NoPermit) -> NoPermit {
         let (per_minute, burst) = self.local.best_rate(action);
         let apart = Duration::from_mins(1) / per_minute.saturating_sub(burst).max(1);
         let now = Instant::now();
@@ -181,15 +185,17 @@ impl<T: Turns> AccountRates<T> {
     }
 }
 
-impl<T: Turns> Permits for AccountRates<T> {
-    fn draw(&self, action: &'static str, by: Instant) -> Draw<'_> {
+impl<T: CallPermits> Permits for AccountRates<T> {
+    fn draw_permit(&self, action: &'static str, by: Instant) -> PermitFuture<'_> {
         Box::pin(async move {
-            self.draw_both(action, by).await.map_err(|refused| self.retry(action, refused))
+            self.draw_local_and_shared(action, by)
+                .await
+                .map_err(|refused| self.spread_retry(action, refused))
         })
     }
 
-    fn throttled(&self, action: &'static str, retry_after: Option<Duration>) {
-        self.local.throttled(action, retry_after);
+    fn note_throttled(&self, action: &'static str, retry_after: Option<Duration>) {
+        self.local.note_throttled(action, retry_after);
     }
 }
 
@@ -199,7 +205,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_rate_is_of_an_action_that_has_one() {
+    fn rate_argument_names_an_action_with_a_published_rate() {
         assert_eq!(
             "AllocateEipAddress=240".parse(),
             Ok(Rate { action: "AllocateEipAddress", per_minute: 240 })
@@ -217,63 +223,68 @@ mod tests {
     /// A source that gives every caller the same answer and records the deadlines it was given.
     #[derive(Clone, Debug)]
     struct Fixed {
-        says: RateTurn,
+        says: CallPermit,
         asked: Arc<Mutex<Vec<Instant>>>,
     }
 
-    impl Turns for Fixed {
-        async fn take_turn(
+    impl CallPermits for Fixed {
+        async fn reserve_call(
             &self,
             _: &'static str,
             _: (u32, u32),
             by: Instant,
-        ) -> Result<RateTurn, waygate_store::Error> {
+        ) -> Result<CallPermit, waygate_store::Error> {
             self.asked.lock().push(by);
             Ok(self.says)
         }
     }
 
-    fn rates(says: RateTurn) -> (AccountRates<Fixed>, Arc<Mutex<Vec<Instant>>>) {
+    fn rates(says: CallPermit) -> (AccountRates<Fixed>, Arc<Mutex<Vec<Instant>>>) {
         let asked = Arc::default();
         (AccountRates::new(Fixed { says, asked: Arc::clone(&asked) }, &[]), asked)
     }
 
     #[tokio::test]
-    async fn callers_without_a_turn_hear_so_at_once_and_are_told_to_come_back_one_after_the_other()
-    {
-        let (rates, asked) = rates(RateTurn::Later(Duration::from_secs(1)));
+    async fn rates_refuse_callers_at_once_and_spread_their_retries() {
+        let (rates, asked) = rates(CallPermit::Later(Duration::from_secs(1)));
         let by = Instant::now() + Duration::from_hours(1);
-        let mut told = Vec::new();
+        let mut retries = Vec::new();
         // More than the process' own bucket holds: a refused caller takes nothing from it.
         for _ in 0..40 {
             let now = Instant::now();
-            told.push(now + rates.draw("AllocateEipAddress", by).await.unwrap_err().retry_after);
+            retries.push(
+                now + rates.draw_permit("AllocateEipAddress", by).await.unwrap_err().retry_after,
+            );
         }
         assert!(
             asked.lock().iter().all(|asked| *asked == by),
             "the store is asked with the caller's own deadline"
         );
         // 110 a minute, but for the time that passes between two lines of this test.
-        assert!(told.is_sorted() && told[39] - told[0] > Duration::from_secs(20), "{told:?}");
         assert!(
-            rates.local.reserve("AllocateEipAddress", Instant::now()).is_ok(),
+            retries.is_sorted() && retries[39] - retries[0] > Duration::from_secs(20),
+            "{retries:?}"
+        );
+        assert!(
+            rates.local.reserve_permit("AllocateEipAddress", Instant::now()).is_ok(),
             "a refused caller gives its local permit back"
         );
     }
 
     #[tokio::test]
-    async fn a_turn_is_taken_ahead_only_where_it_comes_soon_and_is_used_by_the_next_caller() {
-        let (rates, asked) = rates(RateTurn::Taken(Duration::ZERO));
+    async fn rates_reserve_a_permit_ahead_for_the_next_caller() {
+        let (rates, asked) = rates(CallPermit::Granted(Duration::ZERO));
         let by = Instant::now() + Duration::from_hours(1);
         for _ in 0..3 {
-            rates.draw("CreateForwardEntry", by).await.unwrap();
+            rates.draw_permit("CreateForwardEntry", by).await.unwrap();
         }
         // The last permit ahead may not have been requested yet.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let asked = asked.lock().clone();
         assert_eq!(asked.len(), 4, "one a call, and one ahead");
         assert!(
-            asked[0] == by && asked[1..].iter().all(|ahead| *ahead <= Instant::now() + AHEAD_BY),
+            asked[0] == by
+                && asked[1..].iter().all(|ahead| *ahead <= Instant::now() + PREFETCH_LIMIT),
             "{asked:?}"
         );
     }

@@ -1,15 +1,15 @@
 //! Builds the worker from its arguments and runs its tasks until SIGTERM or SIGINT.
 
-use crate::args::{Cloud, Database, Migrate, Run};
+use crate::args::{CloudArgs, DatabaseArgs, MigrateArgs, ServeArgs};
 use crate::certificates;
 use crate::context::Worker;
-use crate::gateway::port_pool::Pool;
-use crate::gateway::wakeups::Lanes;
+use crate::gateway::port_pool::PortPool;
+use crate::gateway::wakeups::QueueWakeups;
 use crate::gateway::{discovery, leader};
 use crate::metrics::Metrics;
 use crate::objects::events::Events;
 use crate::rates::AccountRates;
-use crate::reconcile::claims::{self, AtWork};
+use crate::reconcile::claims::{self, ActiveLeases};
 use crate::watch::namespaces::{self, Namespaces};
 use crate::watch::{custom_resources, pods, resync};
 use anyhow::Context as _;
@@ -35,14 +35,14 @@ const CONNECTIONS: u32 = 4;
 /// Pause between two attempts to reach the lease store at startup.
 const RETRY: Duration = Duration::from_secs(1);
 /// Deadline of one read of the cloud, its permit included.
-const READ: Duration = Duration::from_secs(20);
+const READ_DEADLINE: Duration = Duration::from_secs(20);
 /// Time that reconciled leases have to finish after the first signal: the longest call, and the
 /// record of its answer.
-const DRAIN: Duration = Duration::from_secs(25);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 
 /// Brings the lease store's schema to this release's version.
-pub(crate) async fn migrate(args: Migrate) -> anyhow::Result<()> {
-    logs::init(logs::Format::Text);
+pub(crate) async fn migrate_schema(args: MigrateArgs) -> anyhow::Result<()> {
+    logs::init_logging(logs::Format::Text);
     let store = Store::connect_lazy(&args.database.database_url, 1, "waygate-migrate")?;
     store.migrate().await?;
     tracing::info!("lease store schema is up to date");
@@ -50,12 +50,12 @@ pub(crate) async fn migrate(args: Migrate) -> anyhow::Result<()> {
 }
 
 /// Serves a cluster until the first signal, then drains.
-pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
-    logs::init(logs::Format::Text);
+pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
+    logs::init_logging(logs::Format::Text);
     tls::install_provider();
-    let token = signals::drain()?;
+    let token = signals::drain_on_signal()?;
     let config = config::load(&args.config)?;
-    let store = connect(&args.database).await?;
+    let store = connect_store(&args.database).await?;
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
@@ -71,11 +71,11 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
         kube: kube.clone(),
         cloud,
         namespaces,
-        pool: Pool::default(),
-        lanes: Lanes::default(),
+        port_pool: PortPool::default(),
+        queue_wakeups: QueueWakeups::default(),
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
-        quiet: Duration::from_secs(args.quiet_seconds),
+        cooldown: Duration::from_secs(args.quiet_seconds),
     });
     let listener = TcpListener::bind(args.admin_listen)
         .await
@@ -86,61 +86,74 @@ pub(crate) async fn run(args: Box<Run>) -> anyhow::Result<()> {
     );
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
-    tasks.spawn("namespaces", namespaces::run(kube, writer, token.clone()));
+    tasks.spawn("namespaces", namespaces::watch_namespaces(kube, writer, token.clone()));
     tasks.spawn(
         "pool",
-        discovery::run(
+        discovery::discover_gateways(
             Arc::clone(&worker),
             Duration::from_secs(args.pool_seconds),
-            readiness.check("NAT gateways read"),
+            readiness.register_check("NAT gateways read"),
             token.clone(),
         ),
     );
     tasks.spawn(
         "watch",
-        pods::run(Arc::clone(&worker), readiness.check("pods seen"), token.clone()),
+        pods::watch_pods(Arc::clone(&worker), readiness.register_check("pods seen"), token.clone()),
     );
     tasks.spawn(
         "PodEIP deletions",
-        custom_resources::run::<PodEIP>(Arc::clone(&worker), token.clone()),
+        custom_resources::watch_deletions::<PodEIP>(Arc::clone(&worker), token.clone()),
     );
     tasks.spawn(
         "PodDNAT deletions",
-        custom_resources::run::<PodDNAT>(Arc::clone(&worker), token.clone()),
+        custom_resources::watch_deletions::<PodDNAT>(Arc::clone(&worker), token.clone()),
     );
     tasks.spawn(
         "sweep",
-        resync::run(Arc::clone(&worker), Duration::from_secs(args.sweep_seconds), token.clone()),
+        resync::resync_periodically(
+            Arc::clone(&worker),
+            Duration::from_secs(args.sweep_seconds),
+            token.clone(),
+        ),
     );
-    tasks.spawn("lanes", leader::run(Arc::clone(&worker), token.clone()));
-    let (at_work, reached) = (AtWork::default(), readiness.check("lease store reached"));
-    tasks.spawn("renewal", claims::renew(Arc::clone(&worker), at_work.clone(), token.clone()));
+    tasks.spawn("lanes", leader::lead_gateways(Arc::clone(&worker), token.clone()));
+    let (active, reached) =
+        (ActiveLeases::default(), readiness.register_check("lease store reached"));
+    tasks
+        .spawn("renewal", claims::renew_claims(Arc::clone(&worker), active.clone(), token.clone()));
     tasks.spawn(
         "claims",
-        claims::run(Arc::clone(&worker), at_work, args.concurrency, reached, token.clone()),
+        claims::claim_due_leases(
+            Arc::clone(&worker),
+            active,
+            args.concurrency,
+            reached,
+            token.clone(),
+        ),
     );
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",
-            certificates::run(worker.kube.clone(), namespace, token.clone()),
+            certificates::maintain_certificates(worker.kube.clone(), namespace, token.clone()),
         );
     }
-    tasks.spawn("admin", admin::serve(listener, Arc::new(registry), readiness, token.clone()));
-    tasks.run(DRAIN).await?;
+    tasks
+        .spawn("admin", admin::serve_admin(listener, Arc::new(registry), readiness, token.clone()));
+    tasks.run(DRAIN_DEADLINE).await?;
     tracing::info!("worker stopped");
     Ok(())
 }
 
 /// Waits until Postgres is reachable. Fails at once where only an operator can help: a schema that
 /// is too old, or a server that may lose committed leases.
-async fn connect(database: &Database) -> anyhow::Result<Store> {
+async fn connect_store(database: &DatabaseArgs) -> anyhow::Result<Store> {
     let store = Store::connect_lazy(&database.database_url, CONNECTIONS, "waygate-worker")?;
     loop {
-        match store.check().await {
+        match store.check_schema().await {
             Ok(()) => return Ok(store),
             Err(error @ StoreError::Database(_)) => {
                 tracing::warn!(
-                    error = crate::errors::chain(&error),
+                    error = crate::errors::error_chain(&error),
                     "lease store unreachable; retrying"
                 );
                 tokio::time::sleep(RETRY).await;
@@ -150,7 +163,7 @@ async fn connect(database: &Database) -> anyhow::Result<Store> {
     }
 }
 
-async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
+async fn kube_client(args: &ServeArgs) -> anyhow::Result<kube::Client> {
     let config = match &args.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file)
@@ -162,12 +175,12 @@ async fn kube_client(args: &Run) -> anyhow::Result<kube::Client> {
                  name one with --kubeconfig",
         )?,
     };
-    asking_once(config)
+    client_without_retries(config)
 }
 
 /// A client without retries of its own, which would take minutes: a busy API server makes the lease
 /// pause, show the reason on its pod, and leave its place to other leases.
-fn asking_once(mut config: kube::Config) -> anyhow::Result<kube::Client> {
+fn client_without_retries(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
@@ -184,13 +197,13 @@ async fn cluster_uid(kube: &kube::Client) -> anyhow::Result<Uuid> {
         .with_context(|| format!("the UID of namespace kube-system is not a UUID: \"{uid}\""))
 }
 
-fn cloud_client(args: Cloud, config: &Config, rates: AccountRates) -> anyhow::Result<Client> {
+fn cloud_client(args: CloudArgs, config: &Config, rates: AccountRates) -> anyhow::Result<Client> {
     let settings = Settings {
         region: config.region_id.clone(),
         vpc: config.vpc_id.clone(),
         endpoint: args.endpoint,
         network: if args.vpc_endpoints { Network::Vpc } else { Network::Public },
-        call_deadline: READ,
+        call_deadline: READ_DEADLINE,
         user_agent_suffix: String::new(),
     };
     let configured = config.credential.as_ref().map(|pair| AccessKey {
@@ -211,7 +224,7 @@ fn cloud_client(args: Cloud, config: &Config, rates: AccountRates) -> anyhow::Re
         imdsv1_disabled: args.imdsv1_disabled,
         metadata_endpoint: None,
     };
-    let credentials = Credentials::chain(configured, environment, &settings)?;
+    let credentials = Credentials::from_first_source(configured, environment, &settings)?;
     Ok(Client::new(settings, credentials, Arc::new(rates))?)
 }
 
@@ -237,12 +250,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_api_server_is_told_of_at_once() {
+    async fn a_busy_api_server_is_reported_at_once() {
         tls::install_provider();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(busy(listener));
-        let client = asking_once(kube::Config::new(url.parse().unwrap())).unwrap();
+        let client = client_without_retries(kube::Config::new(url.parse().unwrap())).unwrap();
         let asked = tokio::time::timeout(
             Duration::from_secs(5),
             Api::<Pod>::default_namespaced(client).get("pod"),

@@ -7,9 +7,11 @@ use crate::http::params::Params;
 use crate::network::{
     Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc,
 };
-use crate::read::pages::{Listing, chain};
-use crate::read::queries::{Asking, EIPS, EIPS_A_CALL, ENTRIES, Forwards, Gateway};
-use crate::transport::{Action, Read, ecs, sts, vpc};
+use crate::read::pages::{Listing, list_chain};
+use crate::read::queries::{
+    EIPS, ENTRIES, EntriesOfGateway, GatewayById, MAX_EIPS_PER_CALL, QuerySource,
+};
+use crate::transport::{Action, Read, ecs_action, sts_action, vpc_action};
 use crate::wire::nat::SnatEntries;
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
 use crate::wire::security::SecurityGroup;
@@ -19,17 +21,17 @@ use crate::wire::{Chain, Page};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tokio::time::Instant;
-use waygate_core::facts::{Eip, Eni, ForwardEntry, NatGateway};
+use waygate_core::cloud_facts::{Eip, Eni, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VSwitchId, VpcId};
 
 /// Items on a page of most lists, their API's maximum.
-const PAGE: u32 = 50;
+const PAGE_SIZE: u32 = 50;
 
 /// Reads on which leases depend. Batched: many waiters share one call.
 impl Cloud {
     /// The EIP, or `None` where the cloud says that no such EIP exists.
-    pub async fn eip(&self, id: &AllocationId) -> Result<Read<Option<Eip>>, Error> {
-        self.0.eips.read(id.clone()).await
+    pub async fn eip_by_id(&self, id: &AllocationId) -> Result<Read<Option<Eip>>, Error> {
+        self.0.eips.read_key(id.clone()).await
     }
 
     /// Every EIP that carries all of `tags`.
@@ -37,22 +39,23 @@ impl Cloud {
         &self,
         tags: &BTreeMap<String, String>,
     ) -> Result<Read<Vec<Eip>>, Error> {
-        self.list(&EIPS, Params::default().tags(tags)).await
+        self.list_pages(&EIPS, Params::default().with_tags(tags)).await
     }
 
     /// The EIPs that operators tagged into a pool (`waygate.dev/eip-pool`).
     pub async fn eips_of_pool(&self, pool: &str) -> Result<Read<Vec<Eip>>, Error> {
-        let read = self.0.pools.read(pool.to_owned()).await?;
+        let read = self.0.pools.read_key(pool.to_owned()).await?;
         Ok(read.map(|eips| eips.map(|eips| eips.to_vec()).unwrap_or_default()))
     }
 
     /// The EIPs that have one of these addresses.
     pub async fn eips_by_address(&self, ips: &[Ipv4Addr]) -> Result<Read<Vec<Eip>>, Error> {
         let mut all = Read { value: Vec::new(), began: Instant::now() };
-        for (index, ips) in ips.chunks(EIPS_A_CALL).enumerate() {
+        for (index, ips) in ips.chunks(MAX_EIPS_PER_CALL).enumerate() {
             let words: Vec<String> = ips.iter().map(Ipv4Addr::to_string).collect();
-            let part =
-                self.list(&EIPS, Params::default().with("EipAddress", words.join(","))).await?;
+            let part = self
+                .list_pages(&EIPS, Params::default().with("EipAddress", words.join(",")))
+                .await?;
             // The result is as old as the oldest of its parts.
             if index == 0 {
                 all.began = part.began;
@@ -65,13 +68,15 @@ impl Cloud {
     /// The interface in the VPC that owns `ip` as primary or secondary address or out of a prefix;
     /// `None` while the cloud shows no such interface.
     pub async fn eni_by_private_ip(&self, ip: Ipv4Addr) -> Result<Read<Option<Eni>>, Error> {
-        self.0.interfaces.owner(ip).await
+        self.0.interfaces.find_owner(ip).await
     }
 
     /// The NAT gateway, or `None` where the cloud says that no such gateway exists.
     pub async fn nat_gateway(&self, id: &NatGatewayId) -> Result<Read<Option<NatGateway>>, Error> {
-        let make = || Asking::batcher(&self.0.transport, Gateway(id.clone()), 1, self.0.deadline);
-        self.0.gateways.get(id, make).read(()).await
+        let make = || {
+            QuerySource::new_batcher(&self.0.transport, GatewayById(id.clone()), 1, self.0.deadline)
+        };
+        self.0.gateways.get(id, make).read_key(()).await
     }
 
     /// Every forward entry of the gateway, each once; an empty list for a gateway that no longer
@@ -80,7 +85,7 @@ impl Cloud {
         &self,
         gateway: &NatGatewayId,
     ) -> Result<Read<Vec<ForwardEntry>>, Error> {
-        let read = self.entries(gateway).await?;
+        let read = self.read_entries(gateway).await?;
         Ok(read.map(|entries| entries.to_vec()))
     }
 
@@ -92,31 +97,34 @@ impl Cloud {
         gateway: &NatGatewayId,
         since: Instant,
     ) -> Result<Read<Vec<ForwardEntry>>, Error> {
-        let known = self.0.gates.of(gateway).table().since(since);
+        let known = self.0.limiters.limiter_of(gateway).lock_entry_cache().list_since(since);
         let read = match known {
             Some(read) => read,
-            None => self.entries(gateway).await?,
+            None => self.read_entries(gateway).await?,
         };
         Ok(read.map(|entries| entries.to_vec()))
     }
 
-    pub(super) async fn entries(&self, gateway: &NatGatewayId) -> Result<Entries, Error> {
+    pub(super) async fn read_entries(&self, gateway: &NatGatewayId) -> Result<Entries, Error> {
         let make = || {
-            let question = Forwards { gateway: gateway.clone(), gate: self.0.gates.of(gateway) };
-            Asking::batcher(&self.0.transport, question, 1, self.0.deadline)
+            let query = EntriesOfGateway {
+                gateway: gateway.clone(),
+                limiter: self.0.limiters.limiter_of(gateway),
+            };
+            QuerySource::new_batcher(&self.0.transport, query, 1, self.0.deadline)
         };
-        let read = self.0.forwards.get(gateway, make).read(()).await?;
+        let read = self.0.forwards.get(gateway, make).read_key(()).await?;
         Ok(read.map(Option::unwrap_or_default))
     }
 
     /// A forward entry of the gateway, or `None` where the cloud says that no such entry exists.
-    pub(super) async fn entry(
+    pub(super) async fn read_entry(
         &self,
         gateway: &NatGatewayId,
         id: &ForwardEntryId,
     ) -> Result<Read<Option<ForwardEntry>>, Error> {
         let read = self
-            .list(
+            .list_pages(
                 &ENTRIES,
                 Params::default().with("NatGatewayId", gateway).with("ForwardEntryId", id),
             )
@@ -133,53 +141,59 @@ impl Cloud {
         gateway: &NatGatewayId,
     ) -> Result<Read<Vec<SnatEntry>>, Error> {
         let listing: Listing<_, SnatEntries> = Listing {
-            action: vpc("DescribeSnatTableEntries"),
-            page_size: PAGE,
+            action: vpc_action("DescribeSnatTableEntries"),
+            page_size: PAGE_SIZE,
             key: |entry| entry.snat_entry_id.clone(),
         };
-        self.list(&listing, Params::default().with("NatGatewayId", gateway)).await
+        self.list_pages(&listing, Params::default().with("NatGatewayId", gateway)).await
     }
 
     /// The vSwitch, or `None` where the cloud says that no such vSwitch exists.
-    pub async fn vswitch(&self, id: &VSwitchId) -> Result<Read<Option<VSwitch>>, Error> {
+    pub async fn vswitch_by_id(&self, id: &VSwitchId) -> Result<Read<Option<VSwitch>>, Error> {
         Ok(self.vswitches_by("VSwitchId", id.as_str()).await?.map(|mut all| all.pop()))
     }
 
     /// The vSwitches of the cluster's VPC.
-    pub async fn vswitches(&self) -> Result<Read<Vec<VSwitch>>, Error> {
+    pub async fn vswitches_of_vpc(&self) -> Result<Read<Vec<VSwitch>>, Error> {
         self.vswitches_by("VpcId", self.0.vpc.as_str()).await
     }
 
     async fn vswitches_by(&self, filter: &str, id: &str) -> Result<Read<Vec<VSwitch>>, Error> {
         let listing: Listing<_, VSwitches> = Listing {
-            action: vpc("DescribeVSwitches"),
-            page_size: PAGE,
+            action: vpc_action("DescribeVSwitches"),
+            page_size: PAGE_SIZE,
             key: |vswitch| vswitch.vswitch_id.clone(),
         };
-        self.list(&listing, Params::default().with(filter, id)).await
+        self.list_pages(&listing, Params::default().with(filter, id)).await
     }
 
     /// The VPC, or `None` where the cloud says that no such VPC exists.
-    pub async fn vpc(&self, id: &VpcId) -> Result<Read<Option<Vpc>>, Error> {
-        let listing: Listing<_, Vpcs> =
-            Listing { action: vpc("DescribeVpcs"), page_size: PAGE, key: |vpc| vpc.vpc_id.clone() };
-        Ok(self.list(&listing, Params::default().with("VpcId", id)).await?.map(|mut all| all.pop()))
+    pub async fn vpc_by_id(&self, id: &VpcId) -> Result<Read<Option<Vpc>>, Error> {
+        let listing: Listing<_, Vpcs> = Listing {
+            action: vpc_action("DescribeVpcs"),
+            page_size: PAGE_SIZE,
+            key: |vpc| vpc.vpc_id.clone(),
+        };
+        Ok(self
+            .list_pages(&listing, Params::default().with("VpcId", id))
+            .await?
+            .map(|mut all| all.pop()))
     }
 
     /// The route tables of the cluster's VPC.
     pub async fn route_tables(&self) -> Result<Read<Vec<RouteTable>>, Error> {
         let listing: Listing<_, RouteTables> = Listing {
-            action: vpc("DescribeRouteTableList"),
-            page_size: PAGE,
-            key: |table| table.route_table_id.clone(),
+            action: vpc_action("DescribeRouteTableList"),
+            page_size: PAGE_SIZE,
+            key: |cache| cache.route_table_id.clone(),
         };
-        self.list(&listing, Params::default().with("VpcId", &self.0.vpc)).await
+        self.list_pages(&listing, Params::default().with("VpcId", &self.0.vpc)).await
     }
 
     /// All routes of a route table.
-    pub async fn route_entries(&self, table: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
-        let params = Params::default().with("RouteTableId", table).with("MaxResult", 100);
-        self.chain::<RouteEntries>(vpc("DescribeRouteEntryList"), params).await
+    pub async fn route_entries(&self, cache: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
+        let params = Params::default().with("RouteTableId", cache).with("MaxResult", 100);
+        self.list_by_token::<RouteEntries>(vpc_action("DescribeRouteEntryList"), params).await
     }
 
     /// The security groups of an interface; `None` where the cloud shows no such interface in use.
@@ -199,7 +213,8 @@ impl Cloud {
             .with("SecurityGroupId", security_group)
             .with("Direction", "ingress")
             .with("MaxResults", 1000);
-        self.chain::<SecurityGroup>(ecs("DescribeSecurityGroupAttribute"), params).await
+        self.list_by_token::<SecurityGroup>(ecs_action("DescribeSecurityGroupAttribute"), params)
+            .await
     }
 
     /// The tags of up to 50 resources of one type, such as `EIP` or `NATGATEWAY`.
@@ -210,9 +225,9 @@ impl Cloud {
     ) -> Result<Read<Vec<ResourceTag>>, Error> {
         let params = Params::default()
             .with("ResourceType", resource_type)
-            .list("ResourceId", ids)
-            .with("MaxResults", PAGE);
-        self.chain::<TagResources>(vpc("ListTagResources"), params).await
+            .with_list("ResourceId", ids)
+            .with("MaxResults", PAGE_SIZE);
+        self.list_by_token::<TagResources>(vpc_action("ListTagResources"), params).await
     }
 
     /// The account and the user or role that the credentials belong to.
@@ -220,28 +235,32 @@ impl Cloud {
         let read = self
             .0
             .transport
-            .call::<CallerIdentity>(sts("GetCallerIdentity"), Params::default(), self.due())
+            .call_once::<CallerIdentity>(
+                sts_action("GetCallerIdentity"),
+                Params::default(),
+                self.deadline_from_now(),
+            )
             .await?;
-        Ok(read.map(CallerIdentity::fact))
+        Ok(read.map(CallerIdentity::into_identity))
     }
 
-    async fn list<K: Ord + Send, P: Page>(
+    async fn list_pages<K: Ord + Send, P: Page>(
         &self,
         listing: &Listing<K, P>,
         params: Params,
     ) -> Result<Read<Vec<P::Item>>, Error> {
-        let due = self.due();
-        let permit = self.0.transport.permit(listing.action, due).await?;
-        listing.all(&self.0.transport, permit, params, due).await
+        let due = self.deadline_from_now();
+        let permit = self.0.transport.acquire_permit(listing.action, due).await?;
+        listing.list_all(&self.0.transport, permit, params, due).await
     }
 
-    async fn chain<C: Chain>(
+    async fn list_by_token<C: Chain>(
         &self,
         action: Action,
         params: Params,
     ) -> Result<Read<Vec<C::Item>>, Error> {
-        let due = self.due();
-        let permit = self.0.transport.permit(action, due).await?;
-        chain::<C>(&self.0.transport, permit, action, params, due).await
+        let due = self.deadline_from_now();
+        let permit = self.0.transport.acquire_permit(action, due).await?;
+        list_chain::<C>(&self.0.transport, permit, action, params, due).await
     }
 }

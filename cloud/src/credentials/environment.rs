@@ -47,7 +47,7 @@ pub struct Environment {
 
 /// The sources that the variables configure, in order of precedence.
 pub(super) struct Sources {
-    pub(super) pair: Option<AccessKey>,
+    pub(super) access_key: Option<AccessKey>,
     pub(super) role: Option<Role>,
     pub(super) machine: Option<Machine>,
 }
@@ -55,8 +55,8 @@ pub(super) struct Sources {
 impl Environment {
     /// Sorts the variables by source. A source with only some of its variables is an error, because
     /// skipping it would silently use another identity.
-    pub(super) fn split(self) -> Result<Sources, Error> {
-        let pair = match (present(self.access_key_id), self.access_key_secret) {
+    pub(super) fn into_sources(self) -> Result<Sources, Error> {
+        let pair = match (without_empty(self.access_key_id), self.access_key_secret) {
             (Some(id), Some(secret)) => Some(AccessKey { id, secret, token: self.security_token }),
             (None, None) => None,
             _ => {
@@ -67,13 +67,13 @@ impl Environment {
             }
         };
         let role = match (
-            present(self.role_arn),
-            present(self.oidc_provider_arn),
+            without_empty(self.role_arn),
+            without_empty(self.oidc_provider_arn),
             self.oidc_token_file,
         ) {
             (Some(arn), Some(provider_arn), Some(token_file)) => {
                 let session_name =
-                    present(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
+                    without_empty(self.role_session_name).unwrap_or_else(|| "waygate".to_owned());
                 Some(Role { arn, provider_arn, token_file, session_name })
             }
             // A role ARN alone configures no OIDC source.
@@ -84,15 +84,15 @@ impl Environment {
             )),
         };
         let machine = (!self.ecs_metadata_disabled).then_some(Machine {
-            role: present(self.ecs_metadata),
-            old_protocol: !self.imdsv1_disabled,
+            role: without_empty(self.ecs_metadata),
+            allow_imdsv1: !self.imdsv1_disabled,
             endpoint: self.metadata_endpoint,
         });
-        Ok(Sources { pair, role, machine })
+        Ok(Sources { access_key: pair, role, machine })
     }
 }
 
-fn present(text: Option<String>) -> Option<String> {
+fn without_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -104,18 +104,21 @@ mod tests {
     fn half_a_source_is_refused_rather_than_skipped() {
         let half_pair =
             Environment { access_key_id: Some("id".to_owned()), ..Environment::default() };
-        assert!(half_pair.split().is_err());
+        assert!(half_pair.into_sources().is_err());
         let half_role =
             Environment { oidc_provider_arn: Some("arn".to_owned()), ..Environment::default() };
-        assert!(half_role.split().is_err());
+        assert!(half_role.into_sources().is_err());
     }
 
     #[test]
     fn nothing_set_leaves_the_machine() {
-        let Sources { pair, role, machine } = Environment::default().split().unwrap();
+        let Sources { access_key: pair, role, machine } =
+            Environment::default().into_sources().unwrap();
         assert!(pair.is_none() && role.is_none() && machine.is_some());
         let Sources { machine, .. } =
-            Environment { ecs_metadata_disabled: true, ..Environment::default() }.split().unwrap();
+            Environment { ecs_metadata_disabled: true, ..Environment::default() }
+                .into_sources()
+                .unwrap();
         assert!(machine.is_none());
     }
 }

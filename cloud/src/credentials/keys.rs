@@ -1,6 +1,6 @@
 //! The keys that sign calls.
 
-use crate::wire::required;
+use crate::wire::required_text;
 use crate::wire::sts::WireKeys;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -24,7 +24,7 @@ impl Keys {
             .parse()
             .map_err(|_| format!("Expiration is {:.40?}, not a time", keys.expiration))?;
         Ok(Self {
-            id: required("AccessKeyId", keys.access_key_id)?,
+            id: required_text("AccessKeyId", keys.access_key_id)?,
             secret: SecretString::from(keys.access_key_secret),
             token: Some(SecretString::from(keys.security_token)),
             expires: Some(expires),

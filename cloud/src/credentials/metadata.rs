@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use crate::error::Error;
-use crate::http::client::{http_client, read_bounded, unreadable};
+use crate::http::client::{http_client, read_bounded, unreadable_answer};
 use crate::wire::sts::RoleKeys;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 const ACTION: &str = "instance metadata";
-const PUBLISHED: &str = "http://100.100.100.200/";
+const METADATA_URL: &str = "http://100.100.100.200/";
 const TOKEN_PATH: &str = "latest/api/token";
 const ROLE_PATH: &str = "latest/meta-data/ram/security-credentials/";
 /// The service is on the machine itself; the official clients wait a second as well.
@@ -25,7 +25,7 @@ pub(super) struct Machine {
     /// The machine's role; `None` asks the metadata service.
     pub(super) role: Option<String>,
     /// True if requests without a session token (IMDSv1) are allowed.
-    pub(super) old_protocol: bool,
+    pub(super) allow_imdsv1: bool,
     pub(super) endpoint: Option<Url>,
 }
 
@@ -40,55 +40,59 @@ impl InstanceRole {
     pub(super) fn new(machine: Machine) -> Result<Self, Error> {
         let base = match &machine.endpoint {
             Some(endpoint) => endpoint.clone(),
-            None => Url::parse(PUBLISHED).map_err(|error| Error::Setup(error.to_string()))?,
+            None => Url::parse(METADATA_URL).map_err(|error| Error::Setup(error.to_string()))?,
         };
         Ok(Self { machine, base, http: http_client("")? })
     }
 
-    pub(super) async fn fetch(&self) -> Result<Keys, Error> {
-        let session = self.session().await?;
+    pub(super) async fn fetch_role_keys(&self) -> Result<Keys, Error> {
+        let session = self.request_session().await?;
         let role = match &self.machine.role {
             Some(role) => role.clone(),
-            None => self.get(ROLE_PATH, session.as_deref()).await?,
+            None => self.get_metadata(ROLE_PATH, session.as_deref()).await?,
         };
         let role = role.trim();
         // The role becomes part of a path, so an error page must not pass for its name.
         if role.is_empty()
             || !role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
         {
-            return Err(unreadable(ACTION, StatusCode::OK, "the machine has no RAM role attached"));
+            return Err(unreadable_answer(
+                ACTION,
+                StatusCode::OK,
+                "the machine has no RAM role attached",
+            ));
         }
-        let body = self.get(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
+        let body = self.get_metadata(&format!("{ROLE_PATH}{role}"), session.as_deref()).await?;
         let keys: RoleKeys = serde_json::from_str(&body)
-            .map_err(|error| unreadable(ACTION, StatusCode::OK, error.to_string()))?;
-        keys.granted()
+            .map_err(|error| unreadable_answer(ACTION, StatusCode::OK, error.to_string()))?;
+        keys.granted_keys()
             .and_then(Keys::from_wire)
-            .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+            .map_err(|detail| unreadable_answer(ACTION, StatusCode::OK, detail))
     }
 
     /// A session token of the newer protocol; `None` where the service speaks only the older one
     /// and that is allowed.
-    async fn session(&self) -> Result<Option<String>, Error> {
+    async fn request_session(&self) -> Result<Option<String>, Error> {
         let request = self
             .http
-            .put(self.url(TOKEN_PATH)?)
+            .put(self.metadata_url(TOKEN_PATH)?)
             .header("X-aliyun-ecs-metadata-token-ttl-seconds", SESSION_SECONDS);
-        match self.text(request).await {
+        match self.response_text(request).await {
             Ok(session) => Ok(Some(session)),
-            Err(_) if self.machine.old_protocol => Ok(None),
+            Err(_) if self.machine.allow_imdsv1 => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn get(&self, path: &str, session: Option<&str>) -> Result<String, Error> {
-        let mut request = self.http.get(self.url(path)?);
+    async fn get_metadata(&self, path: &str, session: Option<&str>) -> Result<String, Error> {
+        let mut request = self.http.get(self.metadata_url(path)?);
         if let Some(session) = session {
             request = request.header("X-aliyun-ecs-metadata-token", session);
         }
-        self.text(request).await
+        self.response_text(request).await
     }
 
-    async fn text(&self, request: RequestBuilder) -> Result<String, Error> {
+    async fn response_text(&self, request: RequestBuilder) -> Result<String, Error> {
         let answer = tokio::time::timeout_at(Instant::now() + TIMEOUT, async {
             let lost = |error: reqwest::Error| Error::Transport {
                 action: ACTION,
@@ -98,14 +102,14 @@ impl InstanceRole {
             let body = read_bounded(ACTION, &mut response).await?;
             match response.status() {
                 StatusCode::OK => String::from_utf8(body)
-                    .map_err(|_| unreadable(ACTION, StatusCode::OK, "not UTF-8 text")),
-                status => Err(unreadable(ACTION, status, "the metadata service refused")),
+                    .map_err(|_| unreadable_answer(ACTION, StatusCode::OK, "not UTF-8 text")),
+                status => Err(unreadable_answer(ACTION, status, "the metadata service refused")),
             }
         });
         answer.await.unwrap_or(Err(Error::Deadline { action: ACTION }))
     }
 
-    fn url(&self, path: &str) -> Result<Url, Error> {
+    fn metadata_url(&self, path: &str) -> Result<Url, Error> {
         self.base
             .join(path)
             .map_err(|error| Error::Setup(format!("the metadata endpoint: {error}")))

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use crate::error::Error;
-use crate::http::client::{api_time, exchange, http_client, nonce, unreadable};
+use crate::http::client::{api_time, exchange_json, http_client, new_nonce, unreadable_answer};
 use crate::http::endpoints::{Endpoints, Product};
 use crate::http::params::Params;
 use crate::settings::Settings;
@@ -46,20 +46,20 @@ impl Oidc {
         Ok(Self {
             role,
             http: http_client(&settings.user_agent_suffix)?,
-            endpoint: endpoints.of(Product::Sts).clone(),
+            endpoint: endpoints.url_of(Product::Sts).clone(),
         })
     }
 
     /// Assumes the role by an unsigned call: the token is the proof. The token is sent in the body,
     /// because URLs end up in logs.
-    pub(super) async fn fetch(&self, now: Timestamp) -> Result<Keys, Error> {
-        let token = self.token().await?;
+    pub(super) async fn assume_role(&self, now: Timestamp) -> Result<Keys, Error> {
+        let token = self.read_token().await?;
         let query = Params::default()
             .with("Action", ACTION)
             .with("Version", Product::Sts.version())
             .with("Format", "JSON")
             .with("Timestamp", api_time(now))
-            .with("SignatureNonce", nonce());
+            .with("SignatureNonce", new_nonce());
         let form = Params::default()
             .with("RoleArn", &self.role.arn)
             .with("OIDCProviderArn", &self.role.provider_arn)
@@ -67,25 +67,25 @@ impl Oidc {
             .with("RoleSessionName", &self.role.session_name)
             .with("DurationSeconds", LIFETIME_SECONDS);
         let mut url = self.endpoint.clone();
-        url.set_query(Some(&query.canonical()));
+        url.set_query(Some(&query.canonical_query()));
         let request = self
             .http
             .post(url)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(form.canonical());
+            .body(form.canonical_query());
         let request = request
             .build()
             .map_err(|error| Error::Setup(format!("{ACTION}: {}", error.without_url())))?;
         let answer =
-            tokio::time::timeout(TIMEOUT, exchange::<Assumption>(&self.http, ACTION, request))
+            tokio::time::timeout(TIMEOUT, exchange_json::<Assumption>(&self.http, ACTION, request))
                 .await;
         let assumption = answer.map_err(|_| Error::Deadline { action: ACTION })??;
         Keys::from_wire(assumption.credentials)
-            .map_err(|detail| unreadable(ACTION, StatusCode::OK, detail))
+            .map_err(|detail| unreadable_answer(ACTION, StatusCode::OK, detail))
     }
 
     /// Reads the token, anew at every refresh because the kubelet rotates the file.
-    async fn token(&self) -> Result<SecretString, Error> {
+    async fn read_token(&self) -> Result<SecretString, Error> {
         let path = &self.role.token_file;
         let unreadable = |error: std::io::Error| {
             Error::Setup(format!("the OIDC token file {} cannot be read: {error}", path.display()))

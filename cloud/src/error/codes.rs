@@ -1,14 +1,14 @@
 //! Classification of every known error code of the API. The misspellings are the API's own.
 
 use waygate_core::failure::FailureClass::{
-    self as Class, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled,
-    Transient,
+    self as Class, AlreadyDone, Conflict, Denied, NotFound, Permanent, Processing, Quota,
+    Throttled, Transient,
 };
 use waygate_core::failure::FailureScope::{self as Scope, Account, Change, Entry, Gateway};
 
 /// The classification of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct ErrorRule {
     pub(crate) class: Class,
     pub(crate) scope: Scope,
     /// CamelCase, used as a condition's reason.
@@ -37,10 +37,10 @@ const UNBIND: &[&str] = &["UnassociateEipAddress"];
 /// Codes that mean something different in the listed actions.
 const BY_ACTION: &[(&[&str], Row)] = &[
     // Unassociate names its target: not bound to the target is the requested state.
-    (UNBIND, ("InvalidInstanceId.NotFound", Done, Change, "NotBound")),
-    (UNBIND, ("InvalidBindInstance.NotFound", Done, Change, "NotBound")),
-    (UNBIND, ("InvalidInstanId.NotFound", Done, Change, "NotBound")),
-    (UNBIND, ("InvalidParams.NotFound", Done, Change, "NotBound")),
+    (UNBIND, ("InvalidInstanceId.NotFound", AlreadyDone, Change, "NotBound")),
+    (UNBIND, ("InvalidBindInstance.NotFound", AlreadyDone, Change, "NotBound")),
+    (UNBIND, ("InvalidInstanId.NotFound", AlreadyDone, Change, "NotBound")),
+    (UNBIND, ("InvalidParams.NotFound", AlreadyDone, Change, "NotBound")),
     // The EIP may be bound to the gateway a moment later; a read decides.
     (
         &["CreateForwardEntry"],
@@ -79,7 +79,7 @@ const CODES: &[Row] = &[
     ("IdempotentFailed", Conflict, Change, "TokenUnusable"),
     ("IncorrectStatus", Conflict, Change, "NotReady"),
     // Any action: parameters.
-    ("DryRunOperation", Done, Change, "DryRun"),
+    ("DryRunOperation", AlreadyDone, Change, "DryRun"),
     ("MissingParameter", Permanent, Change, "InvalidParameter"),
     ("InvalidParameter", Permanent, Change, "InvalidParameter"),
     ("InvalidParameter.Mismatch", Permanent, Change, "InvalidParameter"),
@@ -197,9 +197,9 @@ const CODES: &[Row] = &[
     ("OperationUnsupported.ServiceManaged", Permanent, Change, "EipServiceManaged"),
     ("TaskConflict.AssociateGlobalAccelerationInstance", Conflict, Change, "OperationConflict"),
     // Bandwidth packages.
-    ("IpInstanceId.AlreadyInBandwidthPackage", Done, Change, "AlreadyInBandwidthPackage"),
-    ("EIP_ALREADY_IN_BANDWIDTHPACKAGE", Done, Change, "AlreadyInBandwidthPackage"),
-    ("OperationUnsupported.IpNotInCbwp", Done, Change, "NotInBandwidthPackage"),
+    ("IpInstanceId.AlreadyInBandwidthPackage", AlreadyDone, Change, "AlreadyInBandwidthPackage"),
+    ("EIP_ALREADY_IN_BANDWIDTHPACKAGE", AlreadyDone, Change, "AlreadyInBandwidthPackage"),
+    ("OperationUnsupported.IpNotInCbwp", AlreadyDone, Change, "NotInBandwidthPackage"),
     ("IpInstanceId.ChargeType.NotSupport", Permanent, Change, "EipIsPrePaid"),
     ("IpInstanceId.QuotaExceeded", Quota, Change, "BandwidthPackageFull"),
     ("EipOperation.TooFrequently", Conflict, Change, "OperationConflict"),
@@ -251,23 +251,23 @@ const CODES: &[Row] = &[
 ];
 
 /// Classifies `code` as the answer to `action`: by message, by action, by table, else by family.
-pub(crate) fn verdict(action: &str, status: u16, code: &str, message: &str) -> Verdict {
+pub(crate) fn classify_code(action: &str, status: u16, code: &str, message: &str) -> ErrorRule {
     if code == ENTRY_GONE_CODE && message.contains(ENTRY_GONE_TEXT) {
-        return Verdict { class: NotFound, scope: Entry, reason: "ForwardEntryNotFound" };
+        return ErrorRule { class: NotFound, scope: Entry, reason: "ForwardEntryNotFound" };
     }
     let special = BY_ACTION
         .iter()
         .find(|(actions, row)| row.0 == code && actions.contains(&action))
         .map(|(_, row)| row);
     match special.or_else(|| CODES.iter().find(|row| row.0 == code)) {
-        Some((_, class, scope, reason)) => Verdict { class: *class, scope: *scope, reason },
-        None => by_shape(action, status, code),
+        Some((_, class, scope, reason)) => ErrorRule { class: *class, scope: *scope, reason },
+        None => classify_by_family(action, status, code),
     }
 }
 
 /// Classifies an unlisted code by the families of the API's codes. Never as [`NotFound`], which
 /// proves that the resource no longer exists: an unlisted code may miss something else.
-fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
+fn classify_by_family(action: &str, status: u16, code: &str) -> ErrorRule {
     // A quota exceeded by a change of entries is the gateway's.
     let quota_of = if ENTRY_ACTIONS.contains(&action) { Gateway } else { Change };
     let (class, scope, reason) = match code {
@@ -290,7 +290,7 @@ fn by_shape(action: &str, status: u16, code: &str) -> Verdict {
         _ if status == 401 || status == 403 => (Denied, Change, "PermissionDenied"),
         _ => (Permanent, Change, "CloudRefused"),
     };
-    Verdict { class, scope, reason }
+    ErrorRule { class, scope, reason }
 }
 
 #[cfg(test)]
@@ -310,8 +310,8 @@ mod tests {
     fn every_code_of_the_table_is_found_and_has_a_reason_fit_for_a_condition() {
         for (code, class, scope, reason) in CODES {
             assert_eq!(
-                verdict("AnyAction", 400, code, ""),
-                Verdict { class: *class, scope: *scope, reason },
+                classify_code("AnyAction", 400, code, ""),
+                ErrorRule { class: *class, scope: *scope, reason },
                 "{code}"
             );
             assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()), "{reason}");
@@ -324,7 +324,7 @@ mod tests {
         CODES
             .iter()
             .map(|row| row.0)
-            .filter(|code| verdict(action, 400, code, "").scope == scope)
+            .filter(|code| classify_code(action, 400, code, "").scope == scope)
             .collect()
     }
 
@@ -369,7 +369,7 @@ mod tests {
         {
             let fits = match class {
                 Throttled => *scope == Account,
-                Processing | Done => *scope == Change,
+                Processing | AlreadyDone => *scope == Change,
                 // Permissions, keys, clocks and the balance concern the account; a locked resource
                 // or an EIP of another owner concerns the change.
                 Denied => {
@@ -400,14 +400,14 @@ mod tests {
 
     #[test]
     fn a_status_refusal_that_says_not_exist_means_gone() {
-        let gone = verdict(
+        let gone = classify_code(
             "DeleteForwardEntry",
             400,
             "IncorretForwardEntryStatus",
             "The Specified forwardEntry is not exist",
         );
         assert_eq!(gone.class, NotFound);
-        let busy = verdict(
+        let busy = classify_code(
             "DeleteForwardEntry",
             400,
             "IncorretForwardEntryStatus",
@@ -424,10 +424,14 @@ mod tests {
             "InvalidInstanId.NotFound",
             "InvalidParams.NotFound",
         ] {
-            assert_eq!(verdict("UnassociateEipAddress", 404, code, "").class, Done, "{code}");
+            assert_eq!(
+                classify_code("UnassociateEipAddress", 404, code, "").class,
+                AlreadyDone,
+                "{code}"
+            );
         }
         assert_eq!(
-            verdict("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class,
+            classify_code("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class,
             NotFound
         );
     }
@@ -447,7 +451,11 @@ mod tests {
             (400, "PAY.LATER", Denied),
             (400, "Unlisted", Permanent),
         ] {
-            assert_eq!(verdict("AnyAction", status, code, "").class, class, "{status} {code}");
+            assert_eq!(
+                classify_code("AnyAction", status, code, "").class,
+                class,
+                "{status} {code}"
+            );
         }
     }
 
@@ -462,7 +470,11 @@ mod tests {
             ("CreateForwardEntry", 409, "Unlisted", Change),
             ("CreateForwardEntry", 502, "Unlisted", Change),
         ] {
-            assert_eq!(verdict(action, status, code, "").scope, scope, "{action} {status} {code}");
+            assert_eq!(
+                classify_code(action, status, code, "").scope,
+                scope,
+                "{action} {status} {code}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ mod codes;
 
 pub use waygate_core::failure::{FailureClass as Class, FailureScope as Scope};
 
-use codes::Verdict;
+use codes::ErrorRule;
 use std::sync::Arc;
 use std::time::Duration;
 use waygate_core::failure::CallFailure;
@@ -35,12 +35,12 @@ pub enum Error {
         action: &'static str,
     },
     /// The call was not sent, for lack of a permit or credentials.
-    #[error("{action}: not sent: {waiting}")]
+    #[error("{action}: not sent: {cause}")]
     NotSent {
         /// The API action not called.
         action: &'static str,
         /// The missing permit or credentials.
-        waiting: Waiting,
+        cause: NotSentCause,
     },
     /// The answer is not one of the API's: not JSON, too long, or without a required field.
     #[error("{action}: the answer cannot be read (HTTP {status}): {detail}")]
@@ -79,7 +79,7 @@ pub struct Refusal {
 
 /// The reason why a call was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Waiting {
+pub enum NotSentCause {
     /// The account's rate leaves no permit before the deadline.
     #[error("the account's call rate leaves no permit in time; the call is tried again later")]
     Permit {
@@ -100,8 +100,8 @@ impl Error {
     /// The class, which decides how the caller reacts.
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(refusal) => refusal.verdict().class,
-            Self::NotSent { waiting: Waiting::Credentials { class, .. }, .. } => *class,
+            Self::Refused(refusal) => refusal.error_rule().class,
+            Self::NotSent { cause: NotSentCause::Credentials { class, .. }, .. } => *class,
             Self::NotSent { .. } => Class::Throttled,
             Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => {
                 Class::Transient
@@ -114,9 +114,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self.class() {
             Class::Transient | Class::Throttled | Class::Conflict | Class::Processing => true,
-            Class::Done | Class::NotFound | Class::Quota | Class::Denied | Class::Permanent => {
-                false
-            }
+            Class::AlreadyDone
+            | Class::NotFound
+            | Class::Quota
+            | Class::Denied
+            | Class::Permanent => false,
         }
     }
 
@@ -139,7 +141,7 @@ impl Error {
     /// no readable answer came.
     pub fn scope(&self) -> Option<Scope> {
         match self {
-            Self::Refused(refusal) => Some(refusal.verdict().scope),
+            Self::Refused(refusal) => Some(refusal.error_rule().scope),
             Self::NotSent { .. } | Self::Setup(_) => Some(Scope::Account),
             Self::Transport { .. } | Self::Deadline { .. } | Self::Unreadable { .. } => None,
         }
@@ -148,18 +150,18 @@ impl Error {
     /// True if a NAT gateway refused only because of other changes under way or entries that are
     /// not settled yet.
     pub fn is_gateway_busy(&self) -> bool {
-        self.failure().is_gateway_busy()
+        self.call_failure().is_gateway_busy()
     }
 
     /// The facts of the failure that the planner decides on.
-    pub fn failure(&self) -> CallFailure {
+    pub fn call_failure(&self) -> CallFailure {
         CallFailure {
             class: self.class(),
             definite: self.is_definite(),
             sent: !matches!(self, Self::NotSent { .. }),
             scope: self.scope(),
             reason: self.reason(),
-            message: self.message(),
+            message: self.condition_message(),
             retry_after: self.retry_after(),
         }
     }
@@ -167,33 +169,33 @@ impl Error {
     /// The message for the pod's condition, without the request ID, which differs in each attempt.
     /// A condition that changed with every attempt would be a pod event, and would wake the lease
     /// for the next attempt at once.
-    fn message(&self) -> String {
+    fn condition_message(&self) -> String {
         if let Self::Refused(refusal) = self {
             return format!(
                 "{}: the cloud refused: {}: {}",
                 refusal.action, refusal.code, refusal.message
             );
         }
-        waygate_core::error::chain(self)
+        waygate_core::error::error_chain(self)
     }
 
     /// The least delay before the next attempt: as the cloud asks, or until the account's rate is
     /// likely to leave a permit.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NotSent { waiting: Waiting::Permit { retry_after }, .. } => *retry_after,
-            _ => self.refusal().and_then(|refusal| refusal.retry_after),
+            Self::NotSent { cause: NotSentCause::Permit { retry_after }, .. } => *retry_after,
+            _ => self.as_refusal().and_then(|refusal| refusal.retry_after),
         }
     }
 
     /// The condition's reason, in CamelCase.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Refused(refusal) => refusal.verdict().reason,
+            Self::Refused(refusal) => refusal.error_rule().reason,
             Self::Transport { .. } => "CloudUnreachable",
             Self::Deadline { .. } => "CloudTimeout",
-            Self::NotSent { waiting: Waiting::Permit { .. }, .. } => "RateLimited",
-            Self::NotSent { waiting: Waiting::Credentials { .. }, .. } => "NoCredentials",
+            Self::NotSent { cause: NotSentCause::Permit { .. }, .. } => "RateLimited",
+            Self::NotSent { cause: NotSentCause::Credentials { .. }, .. } => "NoCredentials",
             Self::Unreadable { .. } => "CloudAnswerUnreadable",
             Self::Setup(_) => "InvalidCloudSettings",
         }
@@ -201,20 +203,20 @@ impl Error {
 
     /// The cloud's error code, where the cloud answered.
     pub fn code(&self) -> Option<&str> {
-        self.refusal().map(|refusal| refusal.code.as_str())
+        self.as_refusal().map(|refusal| refusal.code.as_str())
     }
 
     /// The request ID for the cloud's support, where the cloud answered.
     pub fn request_id(&self) -> Option<&str> {
-        self.refusal().map(|refusal| refusal.request_id.as_str())
+        self.as_refusal().map(|refusal| refusal.request_id.as_str())
     }
 
     /// The denied RAM action as a policy names it, such as `vpc:CreateForwardEntry`.
     pub fn denied_action(&self) -> Option<&str> {
-        self.refusal().and_then(|refusal| refusal.denied_action.as_deref())
+        self.as_refusal().and_then(|refusal| refusal.denied_action.as_deref())
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
+    fn as_refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
@@ -223,7 +225,7 @@ impl Error {
 }
 
 impl Refusal {
-    fn verdict(&self) -> Verdict {
-        codes::verdict(self.action, self.status, &self.code, &self.message)
+    fn error_rule(&self) -> ErrorRule {
+        codes::classify_code(self.action, self.status, &self.code, &self.message)
     }
 }

@@ -111,7 +111,7 @@ proptest! {
     fn no_item_is_lost_silently(field in prop::sample::select(vec!["AllocationId", "IpAddress", "Status", "Bandwidth", "Tags"]), value in anything()) {
         let mut answer = eip();
         answer["EipAddresses"]["EipAddress"][0][field] = value;
-        if let Some(page) = parse::<Eips>(&answer) && let Ok(items) = page.items() {
+        if let Some(page) = parse::<Eips>(&answer) && let Ok(items) = page.into_page_items() {
             prop_assert_eq!(items.len(), 1);
         }
     }
@@ -120,8 +120,8 @@ proptest! {
 #[test]
 fn numbers_and_texts_are_the_same() {
     let page: Eips = parse(&eip()).unwrap();
-    assert_eq!(page.total(), 1);
-    let eip = page.items().unwrap().remove(0);
+    assert_eq!(page.total_count(), 1);
+    let eip = page.into_page_items().unwrap().remove(0);
     assert_eq!((eip.bandwidth, eip.tags["k"].as_str()), (5, "v"));
     assert_eq!(eip.binding.unwrap().private_ip, None);
 }
@@ -136,7 +136,7 @@ fn the_end_of_an_eip_is_read_with_seconds_and_without() {
     ] {
         let mut answer = eip();
         answer["EipAddresses"]["EipAddress"][0]["ExpiredTime"] = text.into();
-        let eip = parse::<Eips>(&answer).unwrap().items().unwrap().remove(0);
+        let eip = parse::<Eips>(&answer).unwrap().into_page_items().unwrap().remove(0);
         assert_eq!(eip.expires_at, end.map(|end| end.parse().unwrap()), "{text}");
     }
 }
@@ -147,5 +147,5 @@ fn an_answer_without_its_list_is_not_an_empty_list() {
     assert!(parse::<Eips>(&empty).is_none());
     assert!(parse::<Interfaces>(&empty).is_none());
     let none = json!({"RequestId": "r", "TotalCount": 0, "EipAddresses": {"EipAddress": []}});
-    assert!(parse::<Eips>(&none).unwrap().items().unwrap().is_empty());
+    assert!(parse::<Eips>(&none).unwrap().into_page_items().unwrap().is_empty());
 }

@@ -13,140 +13,152 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::change::{Answer, Change};
-use waygate_core::facts::{ForwardEntry, ForwardEntryStatus};
+use waygate_core::cloud_facts::{ForwardEntry, ForwardEntryStatus};
 use waygate_core::ids::ForwardEntryId;
 
 /// Oldest list into which single entries are still merged: changes by other writers show after this
 /// time at the latest.
-const ENTERED: Duration = Duration::from_secs(10);
+const MAX_LIST_AGE: Duration = Duration::from_secs(10);
 /// Most unread changes. Reading more entries one by one would cost more than a new list.
-const MOST_UNSEEN: usize = 16;
+const MAX_UNREAD: usize = 16;
 
 pub(crate) type Entries = Read<Arc<Vec<ForwardEntry>>>;
 
 /// A forward entry that an accepted change set in motion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Moving {
+pub(crate) enum PendingEntry {
     /// Created or modified: will be in the list as `Available`.
-    In(ForwardEntryId),
+    Appearing(ForwardEntryId),
     /// Deleted: will no longer be in the list.
-    Out(ForwardEntryId),
+    Disappearing(ForwardEntryId),
 }
 
-impl Moving {
+impl PendingEntry {
     /// The pending entry of an accepted change; `None` for changes of EIPs.
-    pub(crate) fn by(change: &Change, answer: &Answer) -> Option<Self> {
+    pub(crate) fn started_by(change: &Change, answer: &Answer) -> Option<Self> {
         match change {
-            Change::CreateForwardEntry(_) => answer.entry_id.clone().map(Self::In),
-            Change::ModifyForwardEntry { entry_id, .. } => Some(Self::In(entry_id.clone())),
-            Change::DeleteForwardEntry { entry_id, .. } => Some(Self::Out(entry_id.clone())),
+            Change::CreateForwardEntry(_) => answer.entry_id.clone().map(Self::Appearing),
+            Change::ModifyForwardEntry { entry_id, .. } => Some(Self::Appearing(entry_id.clone())),
+            Change::DeleteForwardEntry { entry_id, .. } => {
+                Some(Self::Disappearing(entry_id.clone()))
+            }
             _ => None,
         }
     }
 
     /// ID of the pending entry.
-    pub(crate) fn id(&self) -> &ForwardEntryId {
-        let (Self::In(id) | Self::Out(id)) = self;
+    pub(crate) fn entry_id(&self) -> &ForwardEntryId {
+        let (Self::Appearing(id) | Self::Disappearing(id)) = self;
         id
     }
 
     /// True if a read with this result shows the entry settled; `None` is a read without the entry.
-    pub(crate) fn is_over(&self, shown: Option<&ForwardEntry>) -> bool {
+    pub(crate) fn is_settled_in(&self, shown: Option<&ForwardEntry>) -> bool {
         match (self, shown) {
             // The cloud may list a new entry only after a moment.
-            (Self::In(_), None) => false,
-            (Self::Out(_), None) => true,
-            (_, Some(entry)) => !is_moving(entry),
+            (Self::Appearing(_), None) => false,
+            (Self::Disappearing(_), None) => true,
+            (_, Some(entry)) => !is_unsettled(entry),
         }
     }
 }
 
-pub(crate) fn is_moving(entry: &ForwardEntry) -> bool {
+pub(crate) fn is_unsettled(entry: &ForwardEntry) -> bool {
     matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
 }
 
 /// The known state of one gateway's entries.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    latest: Option<Latest>,
+pub(crate) struct EntryCache {
+    cached_list: Option<CachedList>,
     /// Accepted changes that no list shows yet, the oldest first.
-    unseen: Vec<Unseen>,
+    unread: Vec<UnreadChange>,
     /// The entry set in motion by the last change; `None` where unknown.
-    moving: Option<Moving>,
+    last_pending: Option<PendingEntry>,
 }
 
 #[derive(Debug)]
-struct Latest {
+struct CachedList {
     /// Includes every change of this process that was answered before `entries.began`.
     entries: Entries,
     /// The time the list itself was requested; merges do not move it.
-    listed: Instant,
+    listed_at: Instant,
 }
 
 #[derive(Debug)]
-struct Unseen {
-    moving: Moving,
+struct UnreadChange {
+    pending: PendingEntry,
     sent: Instant,
     answered: Instant,
 }
 
-impl Table {
+impl EntryCache {
     /// The entry set in motion by the last change; `None` where unknown.
-    pub(crate) fn moving(&self) -> Option<&Moving> {
-        self.moving.as_ref()
+    pub(crate) fn last_pending(&self) -> Option<&PendingEntry> {
+        self.last_pending.as_ref()
     }
 
     /// Records an accepted change. An unknown effect (`moving` is `None`) drops everything cached.
-    pub(crate) fn taken(&mut self, moving: Option<Moving>, sent: Instant, answered: Instant) {
-        let Some(moving) = moving else { return self.forget() };
-        self.moving = Some(moving.clone());
-        self.unseen.push(Unseen { moving, sent, answered });
-        if self.unseen.len() > MOST_UNSEEN {
-            (self.latest, self.unseen) = (None, Vec::new());
+    pub(crate) fn record_accepted(
+        &mut self,
+        pending: Option<PendingEntry>,
+        sent: Instant,
+        answered: Instant,
+    ) {
+        let Some(pending) = pending else { return self.clear_all() };
+        self.last_pending = Some(pending.clone());
+        self.unread.push(UnreadChange { pending, sent, answered });
+        if self.unread.len() > MAX_UNREAD {
+            (self.cached_list, self.unread) = (None, Vec::new());
         }
     }
 
     /// Records a refusal: an unknown change is under way, so only a list can show the entries
     /// settled.
-    pub(crate) fn refused(&mut self) {
-        self.moving = None;
+    pub(crate) fn record_refused(&mut self) {
+        self.last_pending = None;
     }
 
     /// Drops everything cached, because an unknown change may have happened.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn clear_all(&mut self) {
         *self = Self::default();
     }
 
     /// Replaces the cached list, unless `entries` is older.
-    pub(crate) fn listed(&mut self, entries: &Entries) {
-        if self.latest.as_ref().is_none_or(|latest| latest.entries.began <= entries.began) {
-            self.unseen.retain(|unseen| unseen.answered > entries.began);
-            self.latest = Some(Latest { entries: entries.clone(), listed: entries.began });
+    pub(crate) fn replace_list(&mut self, entries: &Entries) {
+        if self.cached_list.as_ref().is_none_or(|latest| latest.entries.began <= entries.began) {
+            self.unread.retain(|unseen| unseen.answered > entries.began);
+            self.cached_list =
+                Some(CachedList { entries: entries.clone(), listed_at: entries.began });
         }
     }
 
     /// Merges the read of one entry into the cached list, if the entry is settled.
-    pub(crate) fn entered(&mut self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
-        if !moving.is_over(entry.value.as_ref()) {
+    pub(crate) fn merge_entry(
+        &mut self,
+        pending: &PendingEntry,
+        entry: &Read<Option<ForwardEntry>>,
+    ) {
+        if !pending.is_settled_in(entry.value.as_ref()) {
             return;
         }
-        self.unseen.retain(|unseen| unseen.moving != *moving || unseen.answered > entry.began);
-        let Some(latest) = &mut self.latest else { return };
-        if entry.began > latest.listed + ENTERED {
-            self.latest = None;
+        self.unread.retain(|unseen| unseen.pending != *pending || unseen.answered > entry.began);
+        let Some(latest) = &mut self.cached_list else { return };
+        if entry.began > latest.listed_at + MAX_LIST_AGE {
+            self.cached_list = None;
             return;
         }
         let entries = Arc::make_mut(&mut latest.entries.value);
-        entries.retain(|known| known.entry_id != *moving.id());
+        entries.retain(|known| known.entry_id != *pending.entry_id());
         entries.extend(entry.value.clone());
         // The list is no newer than the oldest change that it may lack.
-        let until = self.unseen.iter().map(|unseen| unseen.sent).fold(entry.began, Instant::min);
+        let until = self.unread.iter().map(|unseen| unseen.sent).fold(entry.began, Instant::min);
         latest.entries.began = latest.entries.began.max(until);
     }
 
     /// The cached list, if it includes every change of this process answered before `since`.
-    pub(crate) fn since(&self, since: Instant) -> Option<Entries> {
-        self.latest
+    pub(crate) fn list_since(&self, since: Instant) -> Option<Entries> {
+        self.cached_list
             .as_ref()
             .map(|latest| latest.entries.clone())
             .filter(|entries| entries.began >= since)
@@ -154,11 +166,11 @@ impl Table {
 
     /// The unread changes whose entries are settled: a later change that had to wait for them was
     /// accepted.
-    pub(crate) fn overtaken(&self) -> Vec<Moving> {
-        self.unseen
+    pub(crate) fn settled_unread(&self) -> Vec<PendingEntry> {
+        self.unread
             .iter()
-            .map(|unseen| &unseen.moving)
-            .filter(|moving| Some(*moving) != self.moving.as_ref())
+            .map(|unseen| &unseen.pending)
+            .filter(|pending| Some(*pending) != self.last_pending.as_ref())
             .cloned()
             .collect()
     }
@@ -183,99 +195,108 @@ mod tests {
         }
     }
 
-    fn new(id: &str) -> Moving {
-        Moving::In(ForwardEntryId::new(id))
+    fn new(id: &str) -> PendingEntry {
+        PendingEntry::Appearing(ForwardEntryId::new(id))
     }
 
     /// A cache whose list began at second zero with one entry, and a clock of seconds.
-    fn listed() -> (Table, impl Fn(u64) -> Instant) {
+    fn listed() -> (EntryCache, impl Fn(u64) -> Instant) {
         let start = Instant::now();
         let at = move |second| start + Duration::from_secs(second);
-        let mut table = Table::default();
-        table.listed(&Read { value: Arc::new(vec![entry("a")]), began: at(0) });
-        (table, at)
+        let mut cache = EntryCache::default();
+        cache.replace_list(&Read { value: Arc::new(vec![entry("a")]), began: at(0) });
+        (cache, at)
     }
 
-    fn shown(table: &Table, since: Instant) -> Option<Vec<String>> {
-        Some(table.since(since)?.value.iter().map(|entry| entry.entry_id.to_string()).collect())
+    fn shown(cache: &EntryCache, since: Instant) -> Option<Vec<String>> {
+        Some(
+            cache.list_since(since)?.value.iter().map(|entry| entry.entry_id.to_string()).collect(),
+        )
     }
 
     #[test]
     fn a_new_entry_is_entered_and_a_deleted_one_taken_out() {
-        let (mut table, at) = listed();
-        table.taken(Some(new("b")), at(1), at(2));
-        table.entered(&new("b"), &Read { value: Some(entry("b")), began: at(3) });
-        assert_eq!(shown(&table, at(3)), Some(vec!["a".to_owned(), "b".to_owned()]));
-        table.taken(Some(Moving::Out(ForwardEntryId::new("a"))), at(4), at(5));
-        table.entered(&Moving::Out(ForwardEntryId::new("a")), &Read { value: None, began: at(6) });
-        assert_eq!(shown(&table, at(6)), Some(vec!["b".to_owned()]));
-        assert_eq!(shown(&table, at(7)), None, "no read since");
+        let (mut cache, at) = listed();
+        cache.record_accepted(Some(new("b")), at(1), at(2));
+        cache.merge_entry(&new("b"), &Read { value: Some(entry("b")), began: at(3) });
+        assert_eq!(shown(&cache, at(3)), Some(vec!["a".to_owned(), "b".to_owned()]));
+        cache.record_accepted(
+            Some(PendingEntry::Disappearing(ForwardEntryId::new("a"))),
+            at(4),
+            at(5),
+        );
+        cache.merge_entry(
+            &PendingEntry::Disappearing(ForwardEntryId::new("a")),
+            &Read { value: None, began: at(6) },
+        );
+        assert_eq!(shown(&cache, at(6)), Some(vec!["b".to_owned()]));
+        assert_eq!(shown(&cache, at(7)), None, "no read since");
     }
 
     #[test]
     fn what_is_still_moving_or_does_not_show_yet_is_not_entered() {
-        let (mut table, at) = listed();
-        table.taken(Some(new("b")), at(1), at(2));
+        let (mut cache, at) = listed();
+        cache.record_accepted(Some(new("b")), at(1), at(2));
         let pending = ForwardEntry { status: ForwardEntryStatus::Pending, ..entry("b") };
         for value in [None, Some(pending)] {
-            table.entered(&new("b"), &Read { value, began: at(3) });
-            assert_eq!(shown(&table, at(2)), None);
+            cache.merge_entry(&new("b"), &Read { value, began: at(3) });
+            assert_eq!(shown(&cache, at(2)), None);
         }
-        assert_eq!(shown(&table, at(0)), Some(vec!["a".to_owned()]));
+        assert_eq!(shown(&cache, at(0)), Some(vec!["a".to_owned()]));
     }
 
     /// Two changes in a row: as long as one of them is unread, the list is no newer than its send.
     #[test]
     fn a_list_is_no_newer_than_the_oldest_change_that_it_lacks() {
         for order in [["b", "c"], ["c", "b"]] {
-            let (mut table, at) = listed();
-            table.taken(Some(new("b")), at(1), at(2));
-            table.taken(Some(new("c")), at(3), at(4));
-            assert_eq!(table.overtaken(), [new("b")]);
-            table.entered(&new(order[0]), &Read { value: Some(entry(order[0])), began: at(5) });
+            let (mut cache, at) = listed();
+            cache.record_accepted(Some(new("b")), at(1), at(2));
+            cache.record_accepted(Some(new("c")), at(3), at(4));
+            assert_eq!(cache.settled_unread(), [new("b")]);
+            cache.merge_entry(&new(order[0]), &Read { value: Some(entry(order[0])), began: at(5) });
             let lacks = if order[0] == "b" { 3 } else { 1 };
             assert!(
-                shown(&table, at(lacks)).is_some() && shown(&table, at(lacks + 1)).is_none(),
+                shown(&cache, at(lacks)).is_some() && shown(&cache, at(lacks + 1)).is_none(),
                 "{order:?}"
             );
-            table.entered(&new(order[1]), &Read { value: Some(entry(order[1])), began: at(6) });
-            assert_eq!(shown(&table, at(6)).map(|all| all.len()), Some(3));
-            assert!(table.overtaken().is_empty());
+            cache.merge_entry(&new(order[1]), &Read { value: Some(entry(order[1])), began: at(6) });
+            assert_eq!(shown(&cache, at(6)).map(|all| all.len()), Some(3));
+            assert!(cache.settled_unread().is_empty());
         }
     }
 
     #[test]
     fn a_list_from_before_an_answer_does_not_show_what_was_done() {
-        let (mut table, at) = listed();
-        table.taken(Some(new("b")), at(1), at(3));
-        table.listed(&Read { value: Arc::new(vec![entry("a")]), began: at(2) });
-        table.taken(Some(new("c")), at(4), at(5));
-        table.entered(&new("c"), &Read { value: Some(entry("c")), began: at(6) });
-        assert_eq!(shown(&table, at(3)), None, "it lacks the first one");
+        let (mut cache, at) = listed();
+        cache.record_accepted(Some(new("b")), at(1), at(3));
+        cache.replace_list(&Read { value: Arc::new(vec![entry("a")]), began: at(2) });
+        cache.record_accepted(Some(new("c")), at(4), at(5));
+        cache.merge_entry(&new("c"), &Read { value: Some(entry("c")), began: at(6) });
+        assert_eq!(shown(&cache, at(3)), None, "it lacks the first one");
     }
 
     #[test]
     fn an_old_list_is_not_kept_up_to_date_for_ever() {
-        let (mut table, at) = listed();
-        table.taken(Some(new("b")), at(12), at(13));
-        table.entered(&new("b"), &Read { value: Some(entry("b")), began: at(14) });
-        assert_eq!(shown(&table, at(0)), None);
+        let (mut cache, at) = listed();
+        cache.record_accepted(Some(new("b")), at(12), at(13));
+        cache.merge_entry(&new("b"), &Read { value: Some(entry("b")), began: at(14) });
+        assert_eq!(shown(&cache, at(0)), None);
     }
 
     #[test]
     fn after_many_changes_that_nobody_looks_at_a_new_list_is_due() {
-        let (mut table, at) = listed();
+        let (mut cache, at) = listed();
         for number in 0..100 {
-            table.taken(Some(new(&format!("n{number}"))), at(1), at(2));
+            cache.record_accepted(Some(new(&format!("n{number}"))), at(1), at(2));
         }
-        assert_eq!(shown(&table, at(0)), None);
-        assert!(table.unseen.len() <= MOST_UNSEEN);
+        assert_eq!(shown(&cache, at(0)), None);
+        assert!(cache.unread.len() <= MAX_UNREAD);
     }
 
     #[test]
     fn a_change_that_may_have_happened_leaves_nothing_known() {
-        let (mut table, at) = listed();
-        table.forget();
-        assert_eq!((shown(&table, at(0)), table.moving()), (None, None));
+        let (mut cache, at) = listed();
+        cache.clear_all();
+        assert_eq!((shown(&cache, at(0)), cache.last_pending()), (None, None));
     }
 }

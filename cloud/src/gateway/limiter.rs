@@ -4,8 +4,8 @@
 //! change may go; the entry cache keeps the last list of entries for callers that accept a slightly
 //! older one.
 
-use super::entry_cache::{Entries, Moving, Table, is_moving};
-use super::window::{End, Lane, Next, Pass, Proof};
+use super::entry_cache::{Entries, EntryCache, PendingEntry, is_unsettled};
+use super::window::{ChangeOutcome, ConcurrencyWindow, InFlight, RequiredEvidence, SlotState};
 use crate::error::{Class, Error, Scope};
 use crate::transport::Read;
 use parking_lot::{Mutex, MutexGuard};
@@ -14,70 +14,78 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use waygate_core::change::{Answer, Change};
-use waygate_core::error::chain;
-use waygate_core::facts::ForwardEntry;
+use waygate_core::cloud_facts::ForwardEntry;
+use waygate_core::error::error_chain;
 use waygate_core::ids::NatGatewayId;
 
 /// The limiters of all gateways, created at first use and kept: gateways are few.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(Mutex<HashMap<NatGatewayId, Arc<Gate>>>);
+pub(crate) struct GatewayLimiters(Mutex<HashMap<NatGatewayId, Arc<GatewayLimiter>>>);
 
-impl Gates {
-    pub(crate) fn of(&self, gateway: &NatGatewayId) -> Arc<Gate> {
+impl GatewayLimiters {
+    pub(crate) fn limiter_of(&self, gateway: &NatGatewayId) -> Arc<GatewayLimiter> {
         Arc::clone(self.0.lock().entry(gateway.clone()).or_default())
     }
 }
 
 /// The limiter of one gateway, shared by all clones of the client.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct GatewayLimiter {
     /// Locked by the first change in the queue. Tokio's mutex is fair, so the queue keeps its
     /// order.
-    turn: tokio::sync::Mutex<()>,
-    lane: Mutex<Lane>,
-    table: Mutex<Table>,
-    news: Notify,
+    queue: tokio::sync::Mutex<()>,
+    window: Mutex<ConcurrencyWindow>,
+    entry_cache: Mutex<EntryCache>,
+    changed: Notify,
 }
 
 /// The read that shows if a gateway's entries are settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum Probe {
     /// All entries: a change that this process does not know of is under way.
     List,
     /// Only the entry this process changed last: one call however long the list is, and no batch to
     /// wait for.
-    Entry(Moving),
+    Entry(PendingEntry),
 }
 
-impl Gate {
+impl GatewayLimiter {
     /// Waits until a change may be sent; `proof` is the least evidence that the entries are
     /// settled. `look` sends a probe, and its result comes back as a recorded list or entry.
-    pub(crate) async fn enter<T>(self: Arc<Self>, proof: Proof, look: impl Fn(Look) -> T) -> Entered
+    pub(crate) async fn acquire_slot<T>(
+        self: Arc<Self>,
+        evidence: RequiredEvidence,
+        probe: impl Fn(Probe) -> T,
+    ) -> LimiterSlot
     where
         T: Future<Output = Result<(), Error>>,
     {
-        let _turn = self.turn.lock().await;
+        let _turn = self.queue.lock().await;
         loop {
             // Registered before the window is asked, so that no change in between is missed.
-            let news = self.news.notified();
-            let next = self.lane.lock().next(Instant::now(), proof);
+            let news = self.changed.notified();
+            let next = self.window.lock().try_acquire(Instant::now(), evidence);
             match next {
-                Next::Go(pass) => {
-                    return Entered { gate: Arc::clone(&self), pass: Some(pass), sent: None };
+                SlotState::Acquired(in_flight) => {
+                    return LimiterSlot {
+                        limiter: Arc::clone(&self),
+                        in_flight: Some(in_flight),
+                        sent_at: None,
+                    };
                 }
-                Next::Wait => news.await,
-                Next::Until(until) => tokio::select! {
+                SlotState::AwaitAnswer => news.await,
+                SlotState::WaitUntil(until) => tokio::select! {
                     () = sleep_until(until) => {}
                     () = news => {}
                 },
-                Next::Look => {
-                    if let Err(error) = look(self.look()).await {
+                SlotState::ProbeFirst => {
+                    if let Err(error) = probe(self.next_probe()).await {
                         tracing::warn!(
                             cloud.reason = error.reason(),
-                            error = chain(&error),
+                            error = error_chain(&error),
                             "gateway entries could not be read before a change"
                         );
-                        self.lane.lock().unseen(Instant::now());
+                        self.window.lock().record_failed_probe(Instant::now());
                     }
                 }
             }
@@ -85,114 +93,125 @@ impl Gate {
     }
 
     /// True if a change must wait until all entries are settled.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.lane.lock().is_calm()
+    pub(crate) fn requires_quiescence(&self) -> bool {
+        self.window.lock().is_quiescence_required()
     }
 
-    fn look(&self) -> Look {
-        self.table.lock().moving().cloned().map_or(Look::List, Look::Entry)
+    fn next_probe(&self) -> Probe {
+        self.entry_cache.lock().last_pending().cloned().map_or(Probe::List, Probe::Entry)
     }
 
     /// Locks the gateway's entry cache.
-    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock()
+    pub(crate) fn lock_entry_cache(&self) -> MutexGuard<'_, EntryCache> {
+        self.entry_cache.lock()
     }
 
     /// Records a list of all entries, read for any caller.
-    pub(crate) fn listed(&self, entries: &Entries) {
-        self.seen(entries.began, !entries.value.iter().any(is_moving));
-        self.table().listed(entries);
+    pub(crate) fn record_list(&self, entries: &Entries) {
+        self.update_window(entries.began, !entries.value.iter().any(is_unsettled));
+        self.lock_entry_cache().replace_list(entries);
     }
 
     /// Records a probe of the last changed entry, the only one that was pending.
-    pub(crate) fn shown(&self, moving: &Moving, entry: &Read<Option<ForwardEntry>>) {
-        self.table().entered(moving, entry);
-        self.seen(entry.began, moving.is_over(entry.value.as_ref()));
+    pub(crate) fn record_entry(&self, pending: &PendingEntry, entry: &Read<Option<ForwardEntry>>) {
+        self.lock_entry_cache().merge_entry(pending, entry);
+        self.update_window(entry.began, pending.is_settled_in(entry.value.as_ref()));
     }
 
-    fn seen(&self, began: Instant, at_rest: bool) {
-        self.lane.lock().seen(began, at_rest, Instant::now());
-        self.news.notify_waiters();
+    fn update_window(&self, began: Instant, at_rest: bool) {
+        self.window.lock().record_read(began, at_rest, Instant::now());
+        self.changed.notify_waiters();
     }
 }
 
 /// The limiter's slot for one change. Dropped before the send, it leaves no trace; dropped after,
 /// it counts as a change with an unknown outcome.
 #[derive(Debug)]
-pub(crate) struct Entered {
-    gate: Arc<Gate>,
-    pass: Option<Pass>,
+pub(crate) struct LimiterSlot {
+    limiter: Arc<GatewayLimiter>,
+    in_flight: Option<InFlight>,
     /// The time from which the change may have reached the gateway.
-    sent: Option<Instant>,
+    sent_at: Option<Instant>,
 }
 
-impl Entered {
+impl LimiterSlot {
     /// True if a read has just shown all entries settled.
-    pub(crate) fn is_rested(&self) -> bool {
-        self.pass.is_some_and(Pass::is_rested)
+    pub(crate) fn is_confirmed_settled(&self) -> bool {
+        self.in_flight.is_some_and(InFlight::is_confirmed_settled)
     }
 
     /// Marks the change as sent: from now on it may reach the gateway.
-    pub(crate) fn sends(&mut self) {
-        self.sent = Some(Instant::now());
+    pub(crate) fn mark_sent(&mut self) {
+        self.sent_at = Some(Instant::now());
     }
 
     /// Records the outcome of the change in entry cache and window.
-    pub(crate) fn done(mut self, change: &Change, result: &Result<Answer, Error>) {
-        let end = end_of(result);
-        let trusted = self.pass.is_some_and(Pass::is_trusted);
+    pub(crate) fn record_result(mut self, change: &Change, result: &Result<Answer, Error>) {
+        let end = change_outcome(result);
+        let trusted = self.in_flight.is_some_and(InFlight::is_by_estimate);
         let answered = Instant::now();
         match result {
-            Ok(answer) => self.gate.table().taken(
-                Moving::by(change, answer),
-                self.sent.unwrap_or(answered),
+            Ok(answer) => self.limiter.lock_entry_cache().record_accepted(
+                PendingEntry::started_by(change, answer),
+                self.sent_at.unwrap_or(answered),
                 answered,
             ),
             // The same entry is still pending: nothing was sent, or the estimate was too short.
-            Err(_) if end == End::Unsent || (end == End::Unsettled && trusted) => {}
-            Err(error) if error.is_definite() => self.gate.table().refused(),
-            Err(_) => self.gate.table().forget(),
+            Err(_)
+                if end == ChangeOutcome::NotSent
+                    || (end == ChangeOutcome::EntryUnsettled && trusted) => {}
+            Err(error) if error.is_definite() => self.limiter.lock_entry_cache().record_refused(),
+            Err(_) => self.limiter.lock_entry_cache().clear_all(),
         }
-        self.end(end);
+        self.leave_window(end);
     }
 
-    fn end(&mut self, end: End) {
-        if let Some(pass) = self.pass.take() {
-            self.gate.lane.lock().end(pass, end, Instant::now(), rand::random_range(0.5..1.5));
-            self.gate.news.notify_waiters();
+    fn leave_window(&mut self, end: ChangeOutcome) {
+        if let Some(in_flight) = self.in_flight.take() {
+            self.limiter.window.lock().finish_change(
+                in_flight,
+                end,
+                Instant::now(),
+                rand::random_range(0.5..1.5),
+            );
+            self.limiter.changed.notify_waiters();
         }
     }
 }
 
-impl Drop for Entered {
+impl Drop for LimiterSlot {
     fn drop(&mut self) {
-        if self.pass.is_some() && self.sent.is_some() {
+        if self.in_flight.is_some() && self.sent_at.is_some() {
             // The caller gave up on the answer, so the change may or may not have taken effect.
-            self.gate.table().forget();
+            self.limiter.lock_entry_cache().clear_all();
         }
-        self.end(if self.sent.is_some() { End::Other } else { End::Unsent });
+        self.leave_window(if self.sent_at.is_some() {
+            ChangeOutcome::Other
+        } else {
+            ChangeOutcome::NotSent
+        });
     }
 }
 
 /// The outcome of a change for the gateway's capacity. Only a conflict limits the capacity; its
 /// code says if an entry or the gateway causes it.
-fn end_of<T>(result: &Result<T, Error>) -> End {
+fn change_outcome<T>(result: &Result<T, Error>) -> ChangeOutcome {
     let error = match result {
-        Ok(_) => return End::Taken,
-        Err(Error::NotSent { .. }) => return End::Unsent,
+        Ok(_) => return ChangeOutcome::Accepted,
+        Err(Error::NotSent { .. }) => return ChangeOutcome::NotSent,
         Err(error) => error,
     };
     match (error.class(), error.scope()) {
-        (Class::Conflict, Some(Scope::Entry)) => End::Unsettled,
-        (Class::Conflict, Some(Scope::Gateway)) => End::Busy,
-        _ => End::Other,
+        (Class::Conflict, Some(Scope::Entry)) => ChangeOutcome::EntryUnsettled,
+        (Class::Conflict, Some(Scope::Gateway)) => ChangeOutcome::GatewayBusy,
+        _ => ChangeOutcome::Other,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Refusal, Waiting};
+    use crate::error::{NotSentCause, Refusal};
 
     const ACTION: &str = "CreateForwardEntry";
 
@@ -212,44 +231,47 @@ mod tests {
     #[test]
     fn only_a_conflict_at_the_gateway_says_how_much_it_takes() {
         for (code, end) in [
-            ("OperationConflict", End::Busy),
-            ("TaskConflict", End::Busy),
-            ("IncorrectStatus.NATGW", End::Busy),
-            ("IncorretForwardEntryStatus", End::Unsettled),
-            ("IncorrectStatus.ForwardEntry", End::Unsettled),
-            ("InvalidExternalIp.NotFound", End::Other),
-            ("OperationUnsupported.EipInBinding", End::Other),
-            ("QuotaExceeded", End::Other),
-            ("InvalidForwardTableId.NotFound", End::Other),
-            ("Forbidden.FinancialLocked", End::Other),
-            ("Throttling.User", End::Other),
-            ("IncorrectStatus.Unlisted", End::Other),
+            ("OperationConflict", ChangeOutcome::GatewayBusy),
+            ("TaskConflict", ChangeOutcome::GatewayBusy),
+            ("IncorrectStatus.NATGW", ChangeOutcome::GatewayBusy),
+            ("IncorretForwardEntryStatus", ChangeOutcome::EntryUnsettled),
+            ("IncorrectStatus.ForwardEntry", ChangeOutcome::EntryUnsettled),
+            ("InvalidExternalIp.NotFound", ChangeOutcome::Other),
+            ("OperationUnsupported.EipInBinding", ChangeOutcome::Other),
+            ("QuotaExceeded", ChangeOutcome::Other),
+            ("InvalidForwardTableId.NotFound", ChangeOutcome::Other),
+            ("Forbidden.FinancialLocked", ChangeOutcome::Other),
+            ("Throttling.User", ChangeOutcome::Other),
+            ("IncorrectStatus.Unlisted", ChangeOutcome::Other),
         ] {
-            assert_eq!(end_of(&refused(code, "")), end, "{code}");
+            assert_eq!(change_outcome(&refused(code, "")), end, "{code}");
         }
     }
 
     #[test]
     fn an_entry_that_is_gone_is_not_one_that_is_not_at_rest() {
         assert_eq!(
-            end_of(&refused(
+            change_outcome(&refused(
                 "IncorretForwardEntryStatus",
                 "The Specified forwardEntry is not exist"
             )),
-            End::Other
+            ChangeOutcome::Other
         );
     }
 
     #[test]
     fn what_was_not_sent_or_not_answered_is_told_apart() {
-        assert_eq!(end_of(&Ok(())), End::Taken);
+        assert_eq!(change_outcome(&Ok(())), ChangeOutcome::Accepted);
         assert_eq!(
-            end_of::<()>(&Err(Error::NotSent {
+            change_outcome::<()>(&Err(Error::NotSent {
                 action: ACTION,
-                waiting: Waiting::Permit { retry_after: None }
+                cause: NotSentCause::Permit { retry_after: None }
             })),
-            End::Unsent
+            ChangeOutcome::NotSent
         );
-        assert_eq!(end_of::<()>(&Err(Error::Deadline { action: ACTION })), End::Other);
+        assert_eq!(
+            change_outcome::<()>(&Err(Error::Deadline { action: ACTION })),
+            ChangeOutcome::Other
+        );
     }
 }

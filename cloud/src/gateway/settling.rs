@@ -9,76 +9,77 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// First guess, corrected by the first probes.
-const FIRST_SURELY: Duration = Duration::from_millis(1200);
-const LONGEST_SURELY: Duration = Duration::from_mins(1);
+const FIRST_SETTLED_AFTER: Duration = Duration::from_millis(1200);
+const MAX_SETTLED_AFTER: Duration = Duration::from_mins(1);
 /// While the estimate is a guess, a probe after the first moves it this share of the way to the
 /// entry's own time.
-const SURER: f64 = 0.2;
+const GUESS_CORRECTION: f64 = 0.2;
 /// A change by estimate that is refused lengthens the estimate by the first share, an accepted one
 /// shortens it by the second. In balance one in forty is refused.
-const LATER: f64 = 0.05;
-const EARLIER: f64 = 0.0013;
+const REFUSED_LONGER: f64 = 0.05;
+const ACCEPTED_SHORTER: f64 = 0.0013;
 /// The second share before the first such refusal, while the estimate is still a guess.
-const GUESS_EARLIER: f64 = 0.01;
+const GUESS_SHORTER: f64 = 0.01;
 /// An entry that after a refusal takes more than this multiple of the estimate replaces it: the
 /// estimate was far off.
 const MISJUDGED: f64 = 1.4;
 
 /// The estimate of how long one gateway's entries take to settle.
 #[derive(Debug)]
-pub(crate) struct Trust {
-    surely: Duration,
+pub(crate) struct SettlingEstimate {
+    settled_after: Duration,
     /// No change by estimate was refused yet, so the estimate is still a guess.
-    guessed: bool,
+    is_guess: bool,
     /// A change by estimate was refused: only a read counts until the next answer or read.
-    withdrawn: bool,
+    suspended: bool,
 }
 
-impl Default for Trust {
+impl Default for SettlingEstimate {
     fn default() -> Self {
-        Self { surely: FIRST_SURELY, guessed: true, withdrawn: false }
+        Self { settled_after: FIRST_SETTLED_AFTER, is_guess: true, suspended: false }
     }
 }
 
-impl Trust {
+impl SettlingEstimate {
     /// The time from a change's answer after which its entry counts as settled.
-    pub(crate) fn surely(&self) -> Duration {
-        self.surely
+    pub(crate) fn settled_after(&self) -> Duration {
+        self.settled_after
     }
 
     /// The time from which no probe is needed after a change answered at `touched`; `None` while
     /// the estimate is suspended.
-    pub(crate) fn since(&self, touched: Instant) -> Option<Instant> {
-        (!self.withdrawn).then_some(touched + self.surely)
+    pub(crate) fn settled_from(&self, touched: Instant) -> Option<Instant> {
+        (!self.suspended).then_some(touched + self.settled_after)
     }
 
     /// Ends the suspension, because a later change was answered.
-    pub(crate) fn renew(&mut self) {
-        self.withdrawn = false;
+    pub(crate) fn end_suspension(&mut self) {
+        self.suspended = false;
     }
 
     /// Shortens the estimate after an accepted change by estimate, but not below `settling`, the
     /// delay of the first probe.
-    pub(crate) fn taken(&mut self, settling: Duration) {
-        let earlier = if self.guessed { GUESS_EARLIER } else { EARLIER };
-        self.surely = self.surely.mul_f64(1.0 - earlier).max(settling);
+    pub(crate) fn shorten_estimate(&mut self, settling: Duration) {
+        let earlier = if self.is_guess { GUESS_SHORTER } else { ACCEPTED_SHORTER };
+        self.settled_after = self.settled_after.mul_f64(1.0 - earlier).max(settling);
     }
 
     /// Lengthens and suspends the estimate: a change by estimate was refused, since an entry was
     /// not settled.
-    pub(crate) fn refused(&mut self) {
-        self.surely = self.surely.mul_f64(1.0 + LATER).min(LONGEST_SURELY);
-        (self.guessed, self.withdrawn) = (false, true);
+    pub(crate) fn lengthen_and_suspend(&mut self) {
+        self.settled_after =
+            self.settled_after.mul_f64(1.0 + REFUSED_LONGER).min(MAX_SETTLED_AFTER);
+        (self.is_guess, self.suspended) = (false, true);
     }
 
     /// Records a probe that showed an entry settled, `took` after its change was answered.
-    pub(crate) fn seen(&mut self, took: Duration, first_look: bool) {
-        if std::mem::take(&mut self.withdrawn) && took > self.surely.mul_f64(MISJUDGED) {
-            self.surely = took;
+    pub(crate) fn record_settled(&mut self, took: Duration, first_look: bool) {
+        if std::mem::take(&mut self.suspended) && took > self.settled_after.mul_f64(MISJUDGED) {
+            self.settled_after = took;
         }
-        if !first_look && self.guessed {
+        if !first_look && self.is_guess {
             // Only slow entries need a second probe, and those are the ones to wait for.
-            self.surely -= self.surely.saturating_sub(took).mul_f64(SURER);
+            self.settled_after -= self.settled_after.saturating_sub(took).mul_f64(GUESS_CORRECTION);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Write slots: permission to send one change of forward entries to a gateway. The sender first
 //! waits for the slot and chooses the change afterwards.
 
-use super::limiter::Entered;
+use super::limiter::LimiterSlot;
 use crate::change;
 use crate::error::Error;
 use crate::transport::Transport;
@@ -13,33 +13,34 @@ use waygate_core::change::{Answer, Change};
 /// Permission to send one change to a NAT gateway now. Dropping an unused slot sends nothing.
 #[must_use]
 #[derive(Debug)]
-pub struct Turn {
+pub struct WriteSlot {
     transport: Arc<Transport>,
-    entered: Entered,
+    limiter_slot: LimiterSlot,
 }
 
-impl Turn {
+impl WriteSlot {
     /// A write slot from a slot that the gateway's limiter has given.
-    pub(crate) fn new(transport: &Arc<Transport>, entered: Entered) -> Self {
-        Self { transport: Arc::clone(transport), entered }
+    pub(crate) fn new(transport: &Arc<Transport>, limiter_slot: LimiterSlot) -> Self {
+        Self { transport: Arc::clone(transport), limiter_slot }
     }
 
     /// True if a read has just shown all entries of the gateway settled.
-    pub fn is_rested(&self) -> bool {
-        self.entered.is_rested()
+    pub fn is_confirmed_settled(&self) -> bool {
+        self.limiter_slot.is_confirmed_settled()
     }
 
     /// Sends one change, once, and reports the outcome to the gateway's limiter. `deadline` covers
     /// permit, credentials and call.
-    pub async fn change(
+    pub async fn send_change(
         mut self,
         change: &Change,
         token: Option<&str>,
         deadline: Duration,
     ) -> Result<Answer, Error> {
-        self.entered.sends();
-        let result = change::send(&self.transport, change, token, Instant::now() + deadline).await;
-        self.entered.done(change, &result);
+        self.limiter_slot.mark_sent();
+        let result =
+            change::send_once(&self.transport, change, token, Instant::now() + deadline).await;
+        self.limiter_slot.record_result(change, &result);
         result
     }
 }

@@ -15,299 +15,312 @@
 //! (a) comes a call's time after the entry settled, (b) at once, but is sometimes refused. Where a
 //! probe would be answered no sooner than the estimate is due, no probe is sent.
 
-use super::settling::Trust;
+use super::settling::SettlingEstimate;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Most changes in flight. No gateway is known to accept more at a time.
-const MOST: u32 = 16;
+const MAX_IN_FLIGHT: u32 = 16;
 /// Time after a refusal until a larger limit is tried again; doubles with each such refusal up to
 /// the second.
-const WARY: Duration = Duration::from_mins(2);
-const WARIEST: Duration = Duration::from_hours(1);
+const BACKOFF: Duration = Duration::from_mins(2);
+const MAX_BACKOFF: Duration = Duration::from_hours(1);
 /// Delay of the first probe before anything is learned: a guess of how long an entry is `Pending`.
-const FIRST_SETTLING: Duration = Duration::from_millis(800);
+const FIRST_PROBE_DELAY: Duration = Duration::from_millis(800);
 /// A first probe that came too early delays the next one by the first share of what was missing;
 /// one in time brings it forward by the second share. An early probe costs a call, a late one time
 /// of the gateway, for which all its pods wait: with these shares more than half come too early.
-const LATER: f64 = 0.06;
-const EARLIER: f64 = 0.04;
+const PROBE_LATER: f64 = 0.06;
+const PROBE_EARLIER: f64 = 0.04;
 /// A probe is sent only if the estimate is due later than this multiple of a probe's duration.
-const WORTHWHILE: f64 = 1.4;
+const PROBE_WORTHWHILE: f64 = 1.4;
 /// First guess of a probe's duration.
-const FIRST_LOOK_TAKES: Duration = Duration::from_millis(150);
+const FIRST_PROBE_DURATION: Duration = Duration::from_millis(150);
 /// After a change by estimate, the delay of the first probe grows by this share of what is left
 /// until a probe is no longer worthwhile.
-const UNSEEN_LATER: f64 = 0.15;
+const UNPROBED_LATER: f64 = 0.15;
 /// Least delay of the first probe: no call is answered faster.
-const SHORTEST_SETTLING: Duration = Duration::from_millis(20);
+const MIN_PROBE_DELAY: Duration = Duration::from_millis(20);
 /// Pause between two probes of an entry that is not settled, in addition to the call's own time;
 /// grows by half each time up to the second.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(3);
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PROBE_PAUSE: Duration = Duration::from_secs(3);
 /// Pause after a refusal with nothing else of this process under way, because another writer is
 /// changing the gateway. Doubles up to the second.
-const YIELD: Duration = Duration::from_secs(1);
-const LONGEST_YIELD: Duration = Duration::from_secs(10);
+const YIELD_PAUSE: Duration = Duration::from_secs(1);
+const MAX_YIELD_PAUSE: Duration = Duration::from_secs(10);
 
 /// The learned capacity of one gateway, and its changes in flight.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct ConcurrencyWindow {
     limit: u32,
     in_flight: u32,
     /// Answers in a row since the limit last changed.
     streak: u32,
     /// No refusal yet, so the limit doubles instead of growing by one.
-    fresh: bool,
+    never_refused: bool,
     /// Number of slots given so far, which is the number of the newest change.
-    entered: u64,
+    acquired: u64,
     /// Number of the newest change when the limit was last cut. Refusals of changes up to this one
     /// do not cut it again.
     cut_at: u64,
     /// All entries must be settled before each change.
-    calm: bool,
+    requires_quiescence: bool,
     /// Time of the last answer or refusal, until a read shows the entries settled. Only a read that
     /// began later shows the change's effect.
-    touched: Option<Instant>,
+    last_change_at: Option<Instant>,
     /// No slot is given before this time.
     not_before: Option<Instant>,
-    look_at: Option<Instant>,
-    look_pause: Duration,
-    settling: Duration,
-    look_takes: Duration,
-    trust: Trust,
-    try_more: Option<Instant>,
-    wary: Duration,
-    yielding: Duration,
+    probe_at: Option<Instant>,
+    probe_pause: Duration,
+    probe_delay: Duration,
+    probe_duration: Duration,
+    estimate: SettlingEstimate,
+    may_grow_at: Option<Instant>,
+    backoff: Duration,
+    yield_pause: Duration,
 }
 
 /// The answer to a waiting change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum SlotState {
     /// The change has a slot and may be sent.
-    Go(Pass),
+    Acquired(InFlight),
     /// Wait until a change in flight is answered.
-    Wait,
+    AwaitAnswer,
     /// Wait until this time, or until a change or read is recorded.
-    Until(Instant),
+    WaitUntil(Instant),
     /// Send a probe and record its result.
-    Look,
+    ProbeFirst,
 }
 
 /// A change in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pass {
+pub(crate) struct InFlight {
     number: u64,
     alone: bool,
-    rest: Rest,
+    evidence: Evidence,
 }
 
-impl Pass {
+impl InFlight {
     /// True if a read has just shown all entries settled.
-    pub(crate) fn is_rested(self) -> bool {
-        self.rest == Rest::Shown
+    pub(crate) fn is_confirmed_settled(self) -> bool {
+        self.evidence == Evidence::Confirmed
     }
 
     /// True if only the settling estimate says that the entries are settled.
-    pub(crate) fn is_trusted(self) -> bool {
-        self.rest == Rest::Trusted
+    pub(crate) fn is_by_estimate(self) -> bool {
+        self.evidence == Evidence::ByEstimate
     }
 }
 
 /// The evidence on which a change got its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
+enum Evidence {
     /// A read has shown all entries settled.
-    Shown,
+    Confirmed,
     /// The settling estimate is due.
-    Trusted,
+    ByEstimate,
     /// The gateway accepts changes while entries are pending.
-    Unasked,
+    NotRequired,
 }
 
 /// The least evidence that a waiting change accepts for settled entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub(crate) enum RequiredEvidence {
     /// Only a read counts.
     Read,
     /// The settling estimate suffices.
-    Trust,
+    Estimate,
 }
 
 /// The outcome of a change, as far as it shows the gateway's capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ChangeOutcome {
     /// The gateway accepted the change.
-    Taken,
+    Accepted,
     /// Refused, because another change is under way at the gateway.
-    Busy,
+    GatewayBusy,
     /// Refused, because an entry is not settled.
-    Unsettled,
+    EntryUnsettled,
     /// Refused for another reason, or the outcome is unknown.
     Other,
     /// The change was never sent, so nothing is learned.
-    Unsent,
+    NotSent,
 }
 
-impl Default for Lane {
+impl Default for ConcurrencyWindow {
     fn default() -> Self {
         Self {
             limit: 1,
             in_flight: 0,
             streak: 0,
-            fresh: true,
-            entered: 0,
+            never_refused: true,
+            acquired: 0,
             cut_at: 0,
-            calm: false,
-            touched: None,
+            requires_quiescence: false,
+            last_change_at: None,
             not_before: None,
-            look_at: None,
-            look_pause: LOOK_AGAIN,
-            settling: FIRST_SETTLING,
-            look_takes: FIRST_LOOK_TAKES,
-            trust: Trust::default(),
-            try_more: None,
-            wary: WARY,
-            yielding: YIELD,
+            probe_at: None,
+            probe_pause: PROBE_PAUSE,
+            probe_delay: FIRST_PROBE_DELAY,
+            probe_duration: FIRST_PROBE_DURATION,
+            estimate: SettlingEstimate::default(),
+            may_grow_at: None,
+            backoff: BACKOFF,
+            yield_pause: YIELD_PAUSE,
         }
     }
 }
 
-impl Lane {
+impl ConcurrencyWindow {
     /// True if all entries must be settled before each change.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.calm
+    pub(crate) fn is_quiescence_required(&self) -> bool {
+        self.requires_quiescence
     }
 
     /// Gives a waiting change a slot, or says what to wait for.
-    pub(crate) fn next(&mut self, now: Instant, proof: Proof) -> Next {
-        if self.in_flight >= self.limit || (self.calm && self.in_flight > 0) {
-            return Next::Wait;
+    pub(crate) fn try_acquire(&mut self, now: Instant, evidence: RequiredEvidence) -> SlotState {
+        if self.in_flight >= self.limit || (self.requires_quiescence && self.in_flight > 0) {
+            return SlotState::AwaitAnswer;
         }
         if let Some(until) = self.not_before.filter(|until| *until > now) {
-            return Next::Until(until);
+            return SlotState::WaitUntil(until);
         }
-        let rest = match self.touched {
-            _ if !self.calm || self.may_try_more(now) => Rest::Unasked,
-            None => Rest::Shown,
+        let rest = match self.last_change_at {
+            _ if !self.requires_quiescence || self.may_grow(now) => Evidence::NotRequired,
+            None => Evidence::Confirmed,
             Some(touched) => {
-                let look_at = self.look_at.map_or(now, |at| at.max(now));
-                match self.trust.since(touched).filter(|_| proof == Proof::Trust) {
-                    Some(at) if at <= now => Rest::Trusted,
+                let look_at = self.probe_at.map_or(now, |at| at.max(now));
+                match self
+                    .estimate
+                    .settled_from(touched)
+                    .filter(|_| evidence == RequiredEvidence::Estimate)
+                {
+                    Some(at) if at <= now => Evidence::ByEstimate,
                     // A probe would be answered too late to gain much.
-                    Some(at) if at <= look_at + self.look_takes.mul_f64(WORTHWHILE) => {
-                        return Next::Until(at);
+                    Some(at) if at <= look_at + self.probe_duration.mul_f64(PROBE_WORTHWHILE) => {
+                        return SlotState::WaitUntil(at);
                     }
-                    _ if look_at > now => return Next::Until(look_at),
-                    _ => return Next::Look,
+                    _ if look_at > now => return SlotState::WaitUntil(look_at),
+                    _ => return SlotState::ProbeFirst,
                 }
             }
         };
-        self.entered += 1;
-        let pass = Pass { number: self.entered, alone: self.in_flight == 0, rest };
+        self.acquired += 1;
+        let in_flight =
+            InFlight { number: self.acquired, alone: self.in_flight == 0, evidence: rest };
         self.in_flight += 1;
-        Next::Go(pass)
+        SlotState::Acquired(in_flight)
     }
 
     /// Records the outcome of a change in flight. `jitter`, 0.5 to 1.5, scales the pause for
     /// another writer.
-    pub(crate) fn end(&mut self, pass: Pass, end: End, now: Instant, jitter: f64) {
+    pub(crate) fn finish_change(
+        &mut self,
+        in_flight: InFlight,
+        end: ChangeOutcome,
+        now: Instant,
+        jitter: f64,
+    ) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if end == End::Unsent {
+        if end == ChangeOutcome::NotSent {
             return;
         }
-        if pass.rest == Rest::Trusted && end == End::Unsettled {
+        if in_flight.evidence == Evidence::ByEstimate && end == ChangeOutcome::EntryUnsettled {
             // The estimate was too short, but the gateway's capacity is as before.
-            self.trust.refused();
-            self.look_at = Some(now);
+            self.estimate.lengthen_and_suspend();
+            self.probe_at = Some(now);
             return;
         }
-        self.touched = Some(now);
-        self.trust.renew();
-        self.look_pause = LOOK_AGAIN;
-        self.look_at = Some(now + self.settling);
+        self.last_change_at = Some(now);
+        self.estimate.end_suspension();
+        self.probe_pause = PROBE_PAUSE;
+        self.probe_at = Some(now + self.probe_delay);
         match end {
-            End::Taken if pass.rest == Rest::Trusted => {
-                self.trust.taken(self.settling);
-                let latest =
-                    self.trust.surely().saturating_sub(self.look_takes.mul_f64(WORTHWHILE));
-                self.settling += latest.saturating_sub(self.settling).mul_f64(UNSEEN_LATER);
-                self.grow(now);
+            ChangeOutcome::Accepted if in_flight.evidence == Evidence::ByEstimate => {
+                self.estimate.shorten_estimate(self.probe_delay);
+                let latest = self
+                    .estimate
+                    .settled_after()
+                    .saturating_sub(self.probe_duration.mul_f64(PROBE_WORTHWHILE));
+                self.probe_delay += latest.saturating_sub(self.probe_delay).mul_f64(UNPROBED_LATER);
+                self.grow_limit(now);
             }
-            End::Taken => self.grow(now),
-            End::Busy if pass.alone && pass.number == self.entered => {
-                self.yield_way(pass, now, jitter);
+            ChangeOutcome::Accepted => self.grow_limit(now),
+            ChangeOutcome::GatewayBusy if in_flight.alone && in_flight.number == self.acquired => {
+                self.yield_to_other_writer(in_flight, now, jitter);
             }
-            End::Busy => self.shrink(pass, now),
-            End::Unsettled => {
-                self.shrink(pass, now);
+            ChangeOutcome::GatewayBusy => self.halve_limit(in_flight, now),
+            ChangeOutcome::EntryUnsettled => {
+                self.halve_limit(in_flight, now);
                 self.limit = 1;
-                self.calm = true;
+                self.requires_quiescence = true;
             }
-            End::Other | End::Unsent => {}
+            ChangeOutcome::Other | ChangeOutcome::NotSent => {}
         }
     }
 
     /// Pauses after a refusal with nothing else of this process under way. The first may be chance,
     /// such as the last change of a process that just ended. A second in a row means that an answer
     /// is not enough: the entries must be settled before each change.
-    fn yield_way(&mut self, pass: Pass, now: Instant, jitter: f64) {
-        if self.yielding > YIELD {
-            self.shrink(pass, now);
-            self.calm = true;
+    fn yield_to_other_writer(&mut self, in_flight: InFlight, now: Instant, jitter: f64) {
+        if self.yield_pause > YIELD_PAUSE {
+            self.halve_limit(in_flight, now);
+            self.requires_quiescence = true;
         }
-        self.not_before = Some(now + self.yielding.mul_f64(jitter));
-        self.yielding = (self.yielding * 2).min(LONGEST_YIELD);
+        self.not_before = Some(now + self.yield_pause.mul_f64(jitter));
+        self.yield_pause = (self.yield_pause * 2).min(MAX_YIELD_PAUSE);
     }
 
     /// Records a read that began at `began` and showed the entries settled or not.
-    pub(crate) fn seen(&mut self, began: Instant, at_rest: bool, now: Instant) {
-        let Some(touched) = self.touched.filter(|touched| began >= *touched) else {
+    pub(crate) fn record_read(&mut self, began: Instant, at_rest: bool, now: Instant) {
+        let Some(touched) = self.last_change_at.filter(|touched| began >= *touched) else {
             return;
         };
-        self.look_takes = (self.look_takes.mul_f64(0.8)
+        self.probe_duration = (self.probe_duration.mul_f64(0.8)
             + now.saturating_duration_since(began).mul_f64(0.2))
-        .min(LONGEST_LOOK_AGAIN);
+        .min(MAX_PROBE_PAUSE);
         if at_rest {
             let took = began - touched;
-            let known = self.settling;
-            let first_look = self.look_pause == LOOK_AGAIN;
-            self.trust.seen(took, first_look);
+            let known = self.probe_delay;
+            let first_look = self.probe_pause == PROBE_PAUSE;
+            self.estimate.record_settled(took, first_look);
             let next = if first_look {
-                took.min(known).mul_f64(1.0 - EARLIER)
+                took.min(known).mul_f64(1.0 - PROBE_EARLIER)
             } else {
-                known + took.saturating_sub(known).mul_f64(LATER)
+                known + took.saturating_sub(known).mul_f64(PROBE_LATER)
             };
-            self.settling = next.max(SHORTEST_SETTLING);
-            self.touched = None;
-        } else if self.look_at.is_none_or(|due| now >= due) {
-            self.look_later(now);
+            self.probe_delay = next.max(MIN_PROBE_DELAY);
+            self.last_change_at = None;
+        } else if self.probe_at.is_none_or(|due| now >= due) {
+            self.postpone_probe(now);
         }
     }
 
     /// Records a probe that failed: the next one follows after a pause.
-    pub(crate) fn unseen(&mut self, now: Instant) {
-        self.look_later(now);
+    pub(crate) fn record_failed_probe(&mut self, now: Instant) {
+        self.postpone_probe(now);
     }
 
-    fn look_later(&mut self, now: Instant) {
-        self.look_at = Some(now + self.look_pause);
-        self.look_pause = self.look_pause.mul_f64(1.5).min(LONGEST_LOOK_AGAIN);
+    fn postpone_probe(&mut self, now: Instant) {
+        self.probe_at = Some(now + self.probe_pause);
+        self.probe_pause = self.probe_pause.mul_f64(1.5).min(MAX_PROBE_PAUSE);
     }
 
-    fn may_try_more(&self, now: Instant) -> bool {
-        self.try_more.is_none_or(|at| now >= at)
+    fn may_grow(&self, now: Instant) -> bool {
+        self.may_grow_at.is_none_or(|at| now >= at)
     }
 
     /// Grows the limit after as many accepted changes in a row as the limit: doubled before the
     /// first refusal, by one afterwards. At least two changes, so that one change right behind
     /// another is tried before two together.
-    fn grow(&mut self, now: Instant) {
-        self.yielding = YIELD;
-        if !self.may_try_more(now) {
+    fn grow_limit(&mut self, now: Instant) {
+        self.yield_pause = YIELD_PAUSE;
+        if !self.may_grow(now) {
             return;
         }
-        if std::mem::take(&mut self.calm) {
+        if std::mem::take(&mut self.requires_quiescence) {
             // Accepted without the wait for settled entries: the gateway may behave differently
             // now.
             self.streak = 0;
@@ -315,21 +328,22 @@ impl Lane {
         self.streak += 1;
         if self.streak >= self.limit.max(2) {
             self.streak = 0;
-            self.limit = if self.fresh { self.limit * 2 } else { self.limit + 1 }.min(MOST);
+            self.limit =
+                if self.never_refused { self.limit * 2 } else { self.limit + 1 }.min(MAX_IN_FLIGHT);
         }
     }
 
     /// Halves the limit, once for all refusals of changes that were in flight together.
-    fn shrink(&mut self, pass: Pass, now: Instant) {
-        if pass.number <= self.cut_at {
+    fn halve_limit(&mut self, in_flight: InFlight, now: Instant) {
+        if in_flight.number <= self.cut_at {
             return;
         }
-        self.cut_at = self.entered;
+        self.cut_at = self.acquired;
         self.limit = (self.limit / 2).max(1);
         self.streak = 0;
-        self.fresh = false;
-        self.try_more = Some(now + self.wary);
-        self.wary = (self.wary * 2).min(WARIEST);
+        self.never_refused = false;
+        self.may_grow_at = Some(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn api_time(now: Timestamp) -> String {
 }
 
 /// A random UUID: the cloud refuses a signature nonce that repeats.
-pub(crate) fn nonce() -> String {
+pub(crate) fn new_nonce() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn http_client(user_agent_suffix: &str) -> Result<reqwest::Client, Er
 }
 
 /// Sends a request and parses its answer; an answer other than 200 is an error.
-pub(crate) async fn exchange<T: DeserializeOwned>(
+pub(crate) async fn exchange_json<T: DeserializeOwned>(
     http: &reqwest::Client,
     action: &'static str,
     request: reqwest::Request,
@@ -62,12 +62,13 @@ pub(crate) async fn exchange<T: DeserializeOwned>(
     let status = response.status();
     let body = read_bounded(action, &mut response).await?;
     if status != StatusCode::OK {
-        return Err(refusal(action, status, response.headers(), &body));
+        return Err(parse_refusal(action, status, response.headers(), &body));
     }
-    serde_json::from_slice(&body).map_err(|error| unreadable(action, status, error.to_string()))
+    serde_json::from_slice(&body)
+        .map_err(|error| unreadable_answer(action, status, error.to_string()))
 }
 
-pub(crate) fn unreadable(
+pub(crate) fn unreadable_answer(
     action: &'static str,
     status: StatusCode,
     detail: impl Into<String>,
@@ -87,7 +88,7 @@ pub(crate) async fn read_bounded(
                 body.extend_from_slice(&chunk);
             }
             Ok(Some(_)) => {
-                return Err(unreadable(
+                return Err(unreadable_answer(
                     action,
                     response.status(),
                     format!("the body is longer than {LONGEST_ANSWER} bytes"),
@@ -103,7 +104,7 @@ pub(crate) async fn read_bounded(
 
 /// The error of an answer other than 200. Only a body with an error code is the cloud's own; the
 /// rest may come from a proxy or load balancer on the way.
-pub(crate) fn refusal(
+pub(crate) fn parse_refusal(
     action: &'static str,
     status: StatusCode,
     headers: &HeaderMap,
@@ -112,9 +113,9 @@ pub(crate) fn refusal(
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) if !body.code.is_empty() => Error::Refused(Arc::new(Refusal {
             retry_after: retry_after(headers),
-            ..body.refusal(action, status)
+            ..body.into_refusal(action, status)
         })),
-        _ => unreadable(action, status, "no error code in the body"),
+        _ => unreadable_answer(action, status, "no error code in the body"),
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        refusal(
+        parse_refusal(
             "CreateForwardEntry",
             StatusCode::from_u16(status).unwrap(),
             &headers,

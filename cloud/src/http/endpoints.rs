@@ -58,13 +58,13 @@ impl Endpoints {
         base: Option<&Url>,
     ) -> Result<Self, Error> {
         let url = |product| match base {
-            Some(base) => based(base),
-            None => published(region, network, product),
+            Some(base) => custom_endpoint(base),
+            None => published_endpoint(region, network, product),
         };
         Ok(Self { vpc: url(Product::Vpc)?, ecs: url(Product::Ecs)?, sts: url(Product::Sts)? })
     }
 
-    pub(crate) fn of(&self, product: Product) -> &Url {
+    pub(crate) fn url_of(&self, product: Product) -> &Url {
         match product {
             Product::Vpc => &self.vpc,
             Product::Ecs => &self.ecs,
@@ -73,7 +73,7 @@ impl Endpoints {
     }
 }
 
-fn based(base: &Url) -> Result<Url, Error> {
+fn custom_endpoint(base: &Url) -> Result<Url, Error> {
     if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
         return Err(Error::Setup(format!("the endpoint {base} is not an http or https URL")));
     }
@@ -86,7 +86,7 @@ fn based(base: &Url) -> Result<Url, Error> {
 
 /// The published endpoint by the naming rule. Only the public endpoints of the oldest region,
 /// `cn-hangzhou`, deviate from the rule.
-fn published(region: &RegionId, network: Network, product: Product) -> Result<Url, Error> {
+fn published_endpoint(region: &RegionId, network: Network, product: Product) -> Result<Url, Error> {
     let (region, name) = (region.as_str(), product.name());
     // The region becomes part of a host name, so it must not add another host.
     if region.is_empty()
@@ -112,7 +112,7 @@ mod tests {
 
     fn host(region: &str, network: Network, product: Product) -> String {
         let endpoints = Endpoints::new(&RegionId::new(region), network, None).unwrap();
-        endpoints.of(product).host_str().unwrap().to_owned()
+        endpoints.url_of(product).host_str().unwrap().to_owned()
     }
 
     #[test]
@@ -155,6 +155,6 @@ mod tests {
         let base = Url::parse("http://127.0.0.1:8080/x?y#z").unwrap();
         let endpoints =
             Endpoints::new(&RegionId::new("cn-beijing"), Network::Public, Some(&base)).unwrap();
-        assert_eq!(endpoints.of(Product::Sts).as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(endpoints.url_of(Product::Sts).as_str(), "http://127.0.0.1:8080/");
     }
 }

@@ -17,7 +17,7 @@ impl Params {
     }
 
     /// Adds `key=value` where there is a value; an unset parameter is not sent.
-    pub(crate) fn maybe(self, key: &str, value: Option<impl Display>) -> Self {
+    pub(crate) fn with_optional(self, key: &str, value: Option<impl Display>) -> Self {
         match value {
             Some(value) => self.with(key, value),
             None => self,
@@ -25,7 +25,11 @@ impl Params {
     }
 
     /// Adds a list as `key.1=…&key.2=…`, counted from one.
-    pub(crate) fn list(self, key: &str, values: impl IntoIterator<Item = impl Display>) -> Self {
+    pub(crate) fn with_list(
+        self,
+        key: &str,
+        values: impl IntoIterator<Item = impl Display>,
+    ) -> Self {
         values
             .into_iter()
             .enumerate()
@@ -33,7 +37,10 @@ impl Params {
     }
 
     /// Adds tags as `Tag.1.Key=…&Tag.1.Value=…`, counted from one.
-    pub(crate) fn tags<'a>(self, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+    pub(crate) fn with_tags<'a>(
+        self,
+        tags: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Self {
         tags.into_iter().enumerate().fold(self, |params, (index, (key, value))| {
             let number = index + 1;
             params.with(format!("Tag.{number}.Key"), key).with(format!("Tag.{number}.Value"), value)
@@ -41,22 +48,22 @@ impl Params {
     }
 
     /// The query string: keys sorted bytewise, keys and values encoded by RFC 3986.
-    pub(crate) fn canonical(&self) -> String {
+    pub(crate) fn canonical_query(&self) -> String {
         let mut query = String::new();
         for (key, value) in &self.0 {
             if !query.is_empty() {
                 query.push('&');
             }
-            encode(&mut query, key);
+            percent_encode(&mut query, key);
             query.push('=');
-            encode(&mut query, value);
+            percent_encode(&mut query, value);
         }
         query
     }
 }
 
 /// Appends `text` encoded by RFC 3986: every byte but `A-Za-z0-9-_.~` as `%XX`.
-fn encode(out: &mut String, text: &str) {
+fn percent_encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
@@ -79,28 +86,28 @@ mod tests {
             .with("b", "a b*/+~")
             .with("a", "")
             .with("B", "ö")
-            .maybe("c", None::<&str>);
-        assert_eq!(params.canonical(), "B=%C3%B6&a=&b=a%20b%2A%2F%2B~");
+            .with_optional("c", None::<&str>);
+        assert_eq!(params.canonical_query(), "B=%C3%B6&a=&b=a%20b%2A%2F%2B~");
     }
 
     #[test]
     fn lists_and_tags_count_from_one() {
         let tags = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-        let params = Params::default().list("Id", ["x", "y"]).tags(&tags);
-        assert_eq!(params.canonical(), "Id.1=x&Id.2=y&Tag.1.Key=k&Tag.1.Value=v");
+        let params = Params::default().with_list("Id", ["x", "y"]).with_tags(&tags);
+        assert_eq!(params.canonical_query(), "Id.1=x&Id.2=y&Tag.1.Key=k&Tag.1.Value=v");
     }
 
     proptest! {
         #[test]
         fn a_server_decodes_what_was_meant(value in ".*") {
-            let query = Params::default().with("k", &value).canonical();
+            let query = Params::default().with("k", &value).canonical_query();
             let decoded: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
             prop_assert_eq!(&decoded[0].1, &value);
         }
 
         #[test]
         fn a_url_carries_the_query_unchanged(value in ".*") {
-            let query = Params::default().with("k", &value).canonical();
+            let query = Params::default().with("k", &value).canonical_query();
             let mut url = url::Url::parse("http://localhost/").unwrap();
             url.set_query(Some(&query));
             prop_assert_eq!(url.query(), Some(query.as_str()));

@@ -38,19 +38,19 @@ pub(crate) struct Stamp<'a> {
 }
 
 /// All headers of the signed request by name, `authorization` included.
-pub(crate) fn sign<'a>(
+pub(crate) fn sign_request<'a>(
     request: &Unsigned<'a>,
     key: &Key<'a>,
     stamp: &Stamp<'a>,
 ) -> BTreeMap<&'static str, String> {
-    let mut headers = headers(request, key, stamp);
+    let mut headers = headers_to_sign(request, key, stamp);
     let to_sign = string_to_sign(&canonical_request(request, &headers));
-    let authorization = authorization(key, &headers, &to_sign);
+    let authorization = authorization_header(key, &headers, &to_sign);
     headers.insert("authorization", authorization);
     headers
 }
 
-fn headers(
+fn headers_to_sign(
     request: &Unsigned<'_>,
     key: &Key<'_>,
     stamp: &Stamp<'_>,
@@ -58,7 +58,7 @@ fn headers(
     let mut headers = BTreeMap::from([
         ("host", request.host.to_owned()),
         ("x-acs-action", request.action.to_owned()),
-        ("x-acs-content-sha256", digest(b"")),
+        ("x-acs-content-sha256", sha256_hex(b"")),
         ("x-acs-date", stamp.date.to_owned()),
         ("x-acs-signature-nonce", stamp.nonce.to_owned()),
         ("x-acs-version", request.version.to_owned()),
@@ -76,36 +76,36 @@ fn canonical_request(request: &Unsigned<'_>, headers: &BTreeMap<&'static str, St
         // Writing to a String cannot fail.
         _ = writeln!(text, "{name}:{}", value.trim());
     }
-    _ = write!(text, "\n{}\n{}", names(headers), digest(b""));
+    _ = write!(text, "\n{}\n{}", header_names(headers), sha256_hex(b""));
     text
 }
 
 fn string_to_sign(canonical_request: &str) -> String {
-    format!("{ALGORITHM}\n{}", digest(canonical_request.as_bytes()))
+    format!("{ALGORITHM}\n{}", sha256_hex(canonical_request.as_bytes()))
 }
 
-fn authorization(
+fn authorization_header(
     key: &Key<'_>,
     headers: &BTreeMap<&'static str, String>,
     string_to_sign: &str,
 ) -> String {
-    let signature = hmac(key.secret, string_to_sign);
+    let signature = hmac_hex(key.secret, string_to_sign);
     format!(
         "{ALGORITHM} Credential={},SignedHeaders={},Signature={signature}",
         key.id,
-        names(headers)
+        header_names(headers)
     )
 }
 
-fn names(headers: &BTreeMap<&'static str, String>) -> String {
+fn header_names(headers: &BTreeMap<&'static str, String>) -> String {
     headers.keys().copied().collect::<Vec<_>>().join(";")
 }
 
-fn digest(bytes: &[u8]) -> String {
+fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn hmac(secret: &SecretString, text: &str) -> String {
+fn hmac_hex(secret: &SecretString, text: &str) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
         .expect("HMAC takes a key of any length");
@@ -153,7 +153,7 @@ mod tests {
         let query = Params::default()
             .with("ImageId", "win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd")
             .with("RegionId", "cn-shanghai")
-            .canonical();
+            .canonical_query();
         let request = Unsigned {
             method: "POST",
             host: "ecs.cn-shanghai.aliyuncs.com",
@@ -166,7 +166,7 @@ mod tests {
         let stamp =
             Stamp { date: "2023-10-26T10:22:32Z", nonce: "3156853299f313e23d1673dc12e1703d" };
         assert_eq!(
-            sign(&request, &key, &stamp)["authorization"],
+            sign_request(&request, &key, &stamp)["authorization"],
             "ACS3-HMAC-SHA256 Credential=YourAccessKeyId,SignedHeaders=host;x-acs-action;x-acs-content-sha256;x-acs-date;\
              x-acs-signature-nonce;x-acs-version,Signature=06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0"
         );
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn every_stage_of_a_call_with_an_awkward_name_is_right() {
-        let query = create_forward_entry().canonical();
+        let query = create_forward_entry().canonical_query();
         let (request, secret) = (request(&query), example_secret());
         let key = Key { id: "LTAI5tEXAMPLEKEYID0000000", secret: &secret, token: None };
-        let headers = headers(&request, &key, &Stamp { date: DATE, nonce: NONCE });
+        let headers = headers_to_sign(&request, &key, &Stamp { date: DATE, nonce: NONCE });
         let canonical = canonical_request(&request, &headers);
         assert_eq!(
             canonical,
@@ -199,7 +199,7 @@ mod tests {
             "ACS3-HMAC-SHA256\n5c8344f6235da1e5193fe29d2bac5f047fca3273fecf97c2c3e6422d81fe23bd"
         );
         assert_eq!(
-            authorization(&key, &headers, &to_sign),
+            authorization_header(&key, &headers, &to_sign),
             "ACS3-HMAC-SHA256 Credential=LTAI5tEXAMPLEKEYID0000000,SignedHeaders=host;x-acs-action;x-acs-content-sha256;x-acs-date;\
              x-acs-signature-nonce;x-acs-version,Signature=b99c149d6079686189aa36853965f1dd5c79075d92535a81168c2389b6f0bfe7"
         );
@@ -207,18 +207,18 @@ mod tests {
 
     #[test]
     fn a_temporary_key_signs_its_token_too() {
-        let query = create_forward_entry().canonical();
+        let query = create_forward_entry().canonical_query();
         let (secret, token) = (example_secret(), SecretString::from("CAIS-example-token/+=="));
         let key = Key { id: "LTAI5tEXAMPLEKEYID0000000", secret: &secret, token: Some(&token) };
         let request = request(&query);
         let stamp = Stamp { date: DATE, nonce: NONCE };
-        let canonical = canonical_request(&request, &headers(&request, &key, &stamp));
+        let canonical = canonical_request(&request, &headers_to_sign(&request, &key, &stamp));
         assert!(
             string_to_sign(&canonical)
                 .ends_with("5aa09604800d537ecdbdfad35557ad96f958ac779825ec1654358ffec1ed7982")
         );
         assert_eq!(
-            sign(&request, &key, &stamp)["authorization"],
+            sign_request(&request, &key, &stamp)["authorization"],
             "ACS3-HMAC-SHA256 Credential=LTAI5tEXAMPLEKEYID0000000,SignedHeaders=host;x-acs-accesskey-id;x-acs-action;\
              x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version,\
              Signature=83d877e6c853040d17c91b4e2175f483a605ea0a8891a83e71051b066e82fdf8"
@@ -229,10 +229,10 @@ mod tests {
     /// any set.
     #[test]
     fn what_the_python_client_signs_is_reproduced() {
-        let query = create_forward_entry().with("DryRun", "False").canonical();
+        let query = create_forward_entry().with("DryRun", "False").canonical_query();
         let (request, secret) = (request(&query), example_secret());
         let key = Key { id: "LTAI5tEXAMPLEKEYID0000000", secret: &secret, token: None };
-        let mut headers = headers(&request, &key, &Stamp { date: DATE, nonce: NONCE });
+        let mut headers = headers_to_sign(&request, &key, &Stamp { date: DATE, nonce: NONCE });
         headers.insert("accept", "application/json".to_owned());
         headers.insert(
             "user-agent",
@@ -244,7 +244,7 @@ mod tests {
             to_sign.ends_with("64578e0292cb29225782c41693f06ab2353bc1941715939c9fc6bbb3b01bc7e6"),
             "{to_sign}"
         );
-        assert!(authorization(&key, &headers, &to_sign).ends_with(
+        assert!(authorization_header(&key, &headers, &to_sign).ends_with(
             "Signature=0517fd7a40a1e4df4e89e6984a95ac7a517d9ac7e3dd39036081866633f7d102"
         ));
     }

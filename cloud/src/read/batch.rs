@@ -21,13 +21,14 @@ use tokio::time::{Instant, timeout_at};
 
 /// Time a batch stays open for more waiters: short beside a call of 100 ms, long enough for a
 /// burst.
-const WINDOW: Duration = Duration::from_millis(5);
+const BATCH_WINDOW: Duration = Duration::from_millis(5);
 
 /// The values that one call returned, by key.
-pub(crate) type Fetched<S> = Result<Read<HashMap<<S as Source>::Key, <S as Source>::Value>>, Error>;
+pub(crate) type Fetched<S> =
+    Result<Read<HashMap<<S as BatchSource>::Key, <S as BatchSource>::Value>>, Error>;
 
 /// The call behind a batcher.
-pub(crate) trait Source: Send + Sync + 'static {
+pub(crate) trait BatchSource: Send + Sync + 'static {
     /// Identifies a value, such as an EIP's ID; `()` where a call has one value.
     type Key: Clone + Eq + Hash + Send + Sync;
     /// The fact that a key's waiters get; cloned for each.
@@ -40,10 +41,12 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Most keys of one call.
     fn most_keys(&self) -> usize;
     /// Waits for a permit to call once.
-    fn permit(&self, deadline: Instant)
-    -> impl Future<Output = Result<Self::Permit, Error>> + Send;
+    fn acquire_permit(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Permit, Error>> + Send;
     /// Reads all `keys` in one call. A key missing in the answer does not exist in the cloud.
-    fn fetch(
+    fn fetch_values(
         &self,
         permit: Self::Permit,
         keys: Vec<Self::Key>,
@@ -51,58 +54,58 @@ pub(crate) trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Fetched<Self>> + Send;
 }
 
-type Answer<S> = Result<Read<Option<<S as Source>::Value>>, Error>;
-type Waiters<S> = HashMap<<S as Source>::Key, Vec<oneshot::Sender<Answer<S>>>>;
+type Answer<S> = Result<Read<Option<<S as BatchSource>::Value>>, Error>;
+type Waiters<S> = HashMap<<S as BatchSource>::Key, Vec<oneshot::Sender<Answer<S>>>>;
 
 /// Collects reads into batches. Cheap to clone.
-pub(crate) struct Batcher<S: Source>(Arc<Inner<S>>);
+pub(crate) struct Batcher<S: BatchSource>(Arc<Inner<S>>);
 
-impl<S: Source> Clone for Batcher<S> {
+impl<S: BatchSource> Clone for Batcher<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-struct Inner<S: Source> {
+struct Inner<S: BatchSource> {
     source: S,
     /// Free calls: bounds the calls in flight.
-    lanes: Semaphore,
+    in_flight: Semaphore,
     /// Time limit of a waiter's wait, and of a call.
-    patience: Duration,
+    timeout: Duration,
     open: Mutex<Option<Arc<Batch<S>>>>,
 }
 
-struct Batch<S: Source> {
+struct Batch<S: BatchSource> {
     waiters: Mutex<Waiters<S>>,
     full: Notify,
 }
 
-impl<S: Source> Batcher<S> {
+impl<S: BatchSource> Batcher<S> {
     /// A batcher with at most `lanes` calls in flight, whose waiters time out after `patience`.
-    pub(crate) fn new(source: S, lanes: usize, patience: Duration) -> Self {
+    pub(crate) fn new(source: S, max_in_flight: usize, timeout: Duration) -> Self {
         Self(Arc::new(Inner {
             source,
-            lanes: Semaphore::new(lanes),
-            patience,
+            in_flight: Semaphore::new(max_in_flight),
+            timeout,
             open: Mutex::default(),
         }))
     }
 
     /// The value of `key` as of a call sent after now; `None` in the answer where the key does not
     /// exist. Needs a tokio runtime, because a batch outlives each of its waiters.
-    pub(crate) async fn read(&self, key: S::Key) -> Answer<S> {
-        let deadline = Instant::now() + self.0.patience;
-        match timeout_at(deadline, self.join(key)).await {
+    pub(crate) async fn read_key(&self, key: S::Key) -> Answer<S> {
+        let deadline = Instant::now() + self.0.timeout;
+        match timeout_at(deadline, self.join_batch(key)).await {
             Ok(Ok(answer)) => answer,
             // Elapsed, or the batch's task ended with the runtime.
             Ok(Err(_)) | Err(_) => Err(Error::Deadline { action: self.0.source.action() }),
         }
     }
 
-    fn join(&self, key: S::Key) -> oneshot::Receiver<Answer<S>> {
+    fn join_batch(&self, key: S::Key) -> oneshot::Receiver<Answer<S>> {
         let (sender, receiver) = oneshot::channel();
         let mut open = self.0.open.lock();
-        let batch = open.get_or_insert_with(|| self.start());
+        let batch = open.get_or_insert_with(|| self.start_batch());
         let mut waiters = batch.waiters.lock();
         waiters.entry(key).or_default().push(sender);
         let full = waiters.len() >= self.0.source.most_keys();
@@ -114,46 +117,46 @@ impl<S: Source> Batcher<S> {
         receiver
     }
 
-    fn start(&self) -> Arc<Batch<S>> {
+    fn start_batch(&self) -> Arc<Batch<S>> {
         let batch = Arc::new(Batch { waiters: Mutex::default(), full: Notify::new() });
-        tokio::spawn(Arc::clone(&self.0).run(Arc::clone(&batch)));
+        tokio::spawn(Arc::clone(&self.0).run_batch(Arc::clone(&batch)));
         batch
     }
 }
 
-impl<S: Source> Inner<S> {
-    async fn run(self: Arc<Self>, batch: Arc<Batch<S>>) {
-        let deadline = Instant::now() + self.patience;
-        _ = tokio::time::timeout(WINDOW, batch.full.notified()).await;
-        let lane = timeout_at(deadline, self.lanes.acquire()).await;
+impl<S: BatchSource> Inner<S> {
+    async fn run_batch(self: Arc<Self>, batch: Arc<Batch<S>>) {
+        let deadline = Instant::now() + self.timeout;
+        _ = tokio::time::timeout(BATCH_WINDOW, batch.full.notified()).await;
+        let lane = timeout_at(deadline, self.in_flight.acquire()).await;
         // Without a free call nothing is sent, and a permit would be lost to other callers.
         let permit = match &lane {
-            Ok(_) => self.source.permit(deadline).await,
+            Ok(_) => self.source.acquire_permit(deadline).await,
             Err(_) => Err(Error::Deadline { action: self.source.action() }),
         };
         // Closed before the call is sent: a later waiter must get a later read.
-        let waiters = self.close(&batch);
+        let waiters = self.close_batch(&batch);
         let answer = match permit {
             _ if waiters.is_empty() => return,
             // The last waiter to join may still wait for the whole timeout; earlier ones time out
             // on their own.
             Ok(permit) => {
                 self.source
-                    .fetch(
+                    .fetch_values(
                         permit,
                         waiters.keys().cloned().collect(),
-                        Instant::now() + self.patience,
+                        Instant::now() + self.timeout,
                     )
                     .await
             }
             Err(error) => Err(error),
         };
         drop(lane);
-        distribute::<S>(waiters, &answer);
+        answer_waiters::<S>(waiters, &answer);
     }
 
     /// Closes the batch and takes the waiters that have not timed out.
-    fn close(&self, batch: &Arc<Batch<S>>) -> Waiters<S> {
+    fn close_batch(&self, batch: &Arc<Batch<S>>) -> Waiters<S> {
         let mut open = self.open.lock();
         if open.as_ref().is_some_and(|current| Arc::ptr_eq(current, batch)) {
             *open = None;
@@ -165,7 +168,7 @@ impl<S: Source> Inner<S> {
     }
 }
 
-fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
+fn answer_waiters<S: BatchSource>(waiters: Waiters<S>, answer: &Fetched<S>) {
     for (key, senders) in waiters {
         let answer = match answer {
             Ok(read) => Ok(Read { value: read.value.get(&key).cloned(), began: read.began }),
@@ -179,9 +182,9 @@ fn distribute<S: Source>(waiters: Waiters<S>, answer: &Fetched<S>) {
 }
 
 /// A batcher for each key, created at its first use and kept: keys are gateways, which are few.
-pub(crate) struct Shelf<K, S: Source>(Mutex<HashMap<K, Batcher<S>>>);
+pub(crate) struct BatcherMap<K, S: BatchSource>(Mutex<HashMap<K, Batcher<S>>>);
 
-impl<K: Eq + Hash + Clone, S: Source> Shelf<K, S> {
+impl<K: Eq + Hash + Clone, S: BatchSource> BatcherMap<K, S> {
     pub(crate) fn new() -> Self {
         Self(Mutex::default())
     }
@@ -207,7 +210,7 @@ mod tests {
         permit_after: Duration,
     }
 
-    impl Source for Doubler {
+    impl BatchSource for Doubler {
         type Key = u32;
         type Value = u32;
         type Permit = ();
@@ -220,13 +223,13 @@ mod tests {
             3
         }
 
-        async fn permit(&self, deadline: Instant) -> Result<(), Error> {
+        async fn acquire_permit(&self, deadline: Instant) -> Result<(), Error> {
             self.permits.fetch_add(1, Ordering::Relaxed);
             let late = |_| Error::Deadline { action: "Double" };
             timeout_at(deadline, tokio::time::sleep(self.permit_after)).await.map_err(late)
         }
 
-        async fn fetch(&self, (): (), keys: Vec<u32>, _: Instant) -> Fetched<Self> {
+        async fn fetch_values(&self, (): (), keys: Vec<u32>, _: Instant) -> Fetched<Self> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
             tokio::time::sleep(CALL).await;
@@ -244,12 +247,15 @@ mod tests {
         }
     }
 
-    fn batcher(lanes: usize, permit_after: Duration) -> (Batcher<Doubler>, Arc<AtomicUsize>) {
+    fn batcher(
+        max_in_flight: usize,
+        permit_after: Duration,
+    ) -> (Batcher<Doubler>, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
         (
             Batcher::new(
                 Doubler { calls: Arc::clone(&calls), permits: Arc::default(), permit_after },
-                lanes,
+                max_in_flight,
                 PATIENCE,
             ),
             calls,
@@ -263,7 +269,7 @@ mod tests {
         let mut readers = JoinSet::new();
         for key in keys {
             let batcher = batcher.clone();
-            readers.spawn(async move { (key, batcher.read(key).await.unwrap().value) });
+            readers.spawn(async move { (key, batcher.read_key(key).await.unwrap().value) });
         }
         readers.join_all().await.into_iter().collect()
     }
@@ -288,14 +294,14 @@ mod tests {
         let (batcher, calls) = batcher(1, Duration::ZERO);
         let early = tokio::spawn({
             let batcher = batcher.clone();
-            async move { batcher.read(2).await }
+            async move { batcher.read_key(2).await }
         });
-        tokio::time::sleep(WINDOW + CALL / 2).await;
+        tokio::time::sleep(BATCH_WINDOW + CALL / 2).await;
         assert_eq!(calls.load(Ordering::Relaxed), 1, "the first call is under way");
         let asked = Instant::now();
-        let (late, later) = tokio::join!(batcher.read(2), async {
+        let (late, later) = tokio::join!(batcher.read_key(2), async {
             tokio::time::sleep(CALL / 4).await;
-            batcher.read(2).await
+            batcher.read_key(2).await
         });
         assert!(early.await.unwrap().unwrap().began < asked);
         assert!(late.unwrap().began >= asked);
@@ -308,9 +314,9 @@ mod tests {
         let (batcher, calls) = batcher(8, Duration::from_secs(1));
         let late = async {
             tokio::time::sleep(Duration::from_millis(900)).await;
-            batcher.read(4).await
+            batcher.read_key(4).await
         };
-        let (first, second) = tokio::join!(batcher.read(2), late);
+        let (first, second) = tokio::join!(batcher.read_key(2), late);
         assert_eq!(first.unwrap().began, second.unwrap().began);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
@@ -318,16 +324,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_error_reaches_every_reader_of_its_batch_and_no_other() {
         let (batcher, _) = batcher(8, Duration::ZERO);
-        let (unlucky, beside) = tokio::join!(batcher.read(13), batcher.read(2));
+        let (unlucky, beside) = tokio::join!(batcher.read_key(13), batcher.read_key(2));
         assert!(unlucky.is_err() && beside.is_err());
-        assert_eq!(batcher.read(2).await.unwrap().value, Some(4));
+        assert_eq!(batcher.read_key(2).await.unwrap().value, Some(4));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_waits_no_longer_than_its_patience() {
         let (batcher, calls) = batcher(8, PATIENCE * 2);
         let asked = Instant::now();
-        assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
+        assert!(matches!(batcher.read_key(2).await, Err(Error::Deadline { .. })));
         assert!(asked.elapsed() <= PATIENCE);
         assert_eq!(calls.load(Ordering::Relaxed), 0);
     }
@@ -341,7 +347,7 @@ mod tests {
             permit_after: Duration::ZERO,
         };
         let batcher = Batcher::new(source, 0, PATIENCE);
-        assert!(matches!(batcher.read(2).await, Err(Error::Deadline { .. })));
+        assert!(matches!(batcher.read_key(2).await, Err(Error::Deadline { .. })));
         tokio::time::sleep(PATIENCE).await;
         assert_eq!(permits.load(Ordering::Relaxed), 0);
     }
@@ -350,7 +356,9 @@ mod tests {
     async fn nothing_is_called_for_readers_who_have_left() {
         let (batcher, calls) = batcher(8, Duration::from_secs(1));
         for key in 0..3 {
-            assert!(timeout_at(Instant::now() + WINDOW, batcher.read(key)).await.is_err());
+            assert!(
+                timeout_at(Instant::now() + BATCH_WINDOW, batcher.read_key(key)).await.is_err()
+            );
         }
         tokio::time::sleep(PATIENCE).await;
         assert_eq!(calls.load(Ordering::Relaxed), 0);

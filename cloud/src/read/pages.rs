@@ -1,7 +1,7 @@
 //! Reads lists that are longer than a page.
 
 use crate::error::Error;
-use crate::http::client::unreadable;
+use crate::http::client::unreadable_answer;
 use crate::http::params::Params;
 use crate::transport::{Action, Permit, Read, Transport};
 use crate::wire::{Chain, Page};
@@ -30,7 +30,7 @@ impl<K: Ord, P: Page> Listing<K, P> {
     ///
     /// Where the length changes in every attempt, the result is the union of all attempts: an item
     /// in no attempt does not exist, and an item deleted meanwhile may still be included.
-    pub(crate) async fn all(
+    pub(crate) async fn list_all(
         &self,
         transport: &Transport,
         first: Permit,
@@ -41,7 +41,7 @@ impl<K: Ord, P: Page> Listing<K, P> {
         let mut permit = Some(first);
         let mut union = BTreeMap::new();
         for _ in 0..ATTEMPTS {
-            let attempt = self.once(transport, permit.take(), &params, deadline).await?;
+            let attempt = self.list_once(transport, permit.take(), &params, deadline).await?;
             if attempt.steady {
                 // Without the items of earlier attempts: some may be deleted by now.
                 return Ok(Read {
@@ -55,7 +55,7 @@ impl<K: Ord, P: Page> Listing<K, P> {
         Ok(Read { value: union.into_values().collect(), began: began.unwrap_or_else(Instant::now) })
     }
 
-    async fn once(
+    async fn list_once(
         &self,
         transport: &Transport,
         mut permit: Option<Permit>,
@@ -67,19 +67,19 @@ impl<K: Ord, P: Page> Listing<K, P> {
         loop {
             let permit = match permit.take() {
                 Some(permit) => permit,
-                None => transport.permit(self.action, deadline).await?,
+                None => transport.acquire_permit(self.action, deadline).await?,
             };
             let params = params.clone().with("PageNumber", number).with("PageSize", self.page_size);
-            let read: Read<P> = transport.send(permit, params, deadline).await?;
+            let read: Read<P> = transport.send_signed(permit, params, deadline).await?;
             if number == 1 {
                 attempt.began = read.began;
             }
-            let total = read.value.total();
+            let total = read.value.total_count();
             attempt.steady &= *length.get_or_insert(total) == total;
             let items = read
                 .value
-                .items()
-                .map_err(|detail| unreadable(self.action.name, StatusCode::OK, detail))?;
+                .into_page_items()
+                .map_err(|detail| unreadable_answer(self.action.name, StatusCode::OK, detail))?;
             let empty = items.is_empty();
             attempt.items.extend(items.into_iter().map(|item| ((self.key)(&item), item)));
             if empty || number * self.page_size >= total || number >= MOST_PAGES {
@@ -100,25 +100,28 @@ struct Attempt<K, T> {
 }
 
 /// Reads all pages of a list that continues at a token. `params` has the page size already.
-pub(crate) async fn chain<C: Chain>(
+pub(crate) async fn list_chain<C: Chain>(
     transport: &Transport,
     first: Permit,
     action: Action,
     params: Params,
     deadline: Instant,
 ) -> Result<Read<Vec<C::Item>>, Error> {
-    let mut read: Read<C> = transport.send(first, params.clone(), deadline).await?;
+    let mut read: Read<C> = transport.send_signed(first, params.clone(), deadline).await?;
     let began = read.began;
     let mut all = Vec::new();
     for _ in 0..MOST_PAGES {
-        let next = read.value.next();
-        let items =
-            read.value.items().map_err(|detail| unreadable(action.name, StatusCode::OK, detail))?;
+        let next = read.value.take_next_token();
+        let items = read
+            .value
+            .into_chain_items()
+            .map_err(|detail| unreadable_answer(action.name, StatusCode::OK, detail))?;
         all.extend(items);
         let Some(token) = next else {
             return Ok(Read { value: all, began });
         };
-        read = transport.call(action, params.clone().with("NextToken", token), deadline).await?;
+        read =
+            transport.call_once(action, params.clone().with("NextToken", token), deadline).await?;
     }
-    Err(unreadable(action.name, StatusCode::OK, "the list does not end"))
+    Err(unreadable_answer(action.name, StatusCode::OK, "the list does not end"))
 }

@@ -1,11 +1,11 @@
 //! The queries that are batched, one for each kind of read.
 
-use super::batch::{Batcher, Fetched, Source};
-use super::pages::{Listing, chain};
+use super::batch::{BatchSource, Batcher, Fetched};
+use super::pages::{Listing, list_chain};
 use crate::error::{Class, Error};
-use crate::gateway::limiter::Gate;
+use crate::gateway::limiter::GatewayLimiter;
 use crate::http::params::Params;
-use crate::transport::{Action, Permit, Read, Transport, ecs, vpc};
+use crate::transport::{Action, Permit, Read, Transport, ecs_action, vpc_action};
 use crate::wire::eip::Eips;
 use crate::wire::eni::{Interface, Interfaces};
 use crate::wire::nat::{ForwardEntries, NatGateways};
@@ -15,14 +15,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use waygate_core::facts::{Eip, ForwardEntry, NatGateway};
+use waygate_core::cloud_facts::{Eip, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VpcId};
-use waygate_core::names::TAG_POOL;
+use waygate_core::ownership::TAG_POOL;
 
-const DESCRIBE_EIPS: Action = vpc("DescribeEipAddresses");
-const DESCRIBE_GATEWAYS: Action = vpc("DescribeNatGateways");
-const DESCRIBE_ENTRIES: Action = vpc("DescribeForwardTableEntries");
-const DESCRIBE_INTERFACES: Action = ecs("DescribeNetworkInterfaces");
+const DESCRIBE_EIPS: Action = vpc_action("DescribeEipAddresses");
+const DESCRIBE_GATEWAYS: Action = vpc_action("DescribeNatGateways");
+const DESCRIBE_ENTRIES: Action = vpc_action("DescribeForwardTableEntries");
+const DESCRIBE_INTERFACES: Action = ecs_action("DescribeNetworkInterfaces");
 
 /// The list of EIPs, with the API's maximum page size.
 pub(crate) const EIPS: Listing<AllocationId, Eips> =
@@ -36,12 +36,12 @@ pub(crate) const ENTRIES: Listing<ForwardEntryId, ForwardEntries> =
     Listing { action: DESCRIBE_ENTRIES, page_size: 50, key: |entry| entry.entry_id.clone() };
 
 /// Most IDs or addresses in one DescribeEipAddresses.
-pub(crate) const EIPS_A_CALL: usize = 50;
+pub(crate) const MAX_EIPS_PER_CALL: usize = 50;
 /// Most addresses or IDs in one DescribeNetworkInterfaces.
-const INTERFACES_A_CALL: usize = 100;
+const MAX_INTERFACES_PER_CALL: usize = 100;
 
 /// A kind of read, and the number of keys that one call reads.
-pub(crate) trait Question: Send + Sync + Sized + 'static {
+pub(crate) trait Query: Send + Sync + Sized + 'static {
     /// Identifies a value; `()` where a call reads one value.
     type Key: Clone + Eq + Hash + Send + Sync;
     /// The fact read for a key; cloned for each waiter.
@@ -52,34 +52,34 @@ pub(crate) trait Question: Send + Sync + Sized + 'static {
     const MOST_KEYS: usize;
 
     /// Reads all `keys`; `permit` is for the first call.
-    fn ask(
+    fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         keys: Vec<Self::Key>,
         deadline: Instant,
-    ) -> impl Future<Output = Fetched<Asking<Self>>> + Send;
+    ) -> impl Future<Output = Fetched<QuerySource<Self>>> + Send;
 }
 
 /// A query with the transport that sends it.
-pub(crate) struct Asking<Q> {
+pub(crate) struct QuerySource<Q> {
     transport: Arc<Transport>,
-    question: Q,
+    query: Q,
 }
 
-impl<Q: Question> Asking<Q> {
+impl<Q: Query> QuerySource<Q> {
     /// A batcher of this query, see [`Batcher::new`].
-    pub(crate) fn batcher(
+    pub(crate) fn new_batcher(
         transport: &Arc<Transport>,
-        question: Q,
-        lanes: usize,
-        patience: Duration,
+        query: Q,
+        max_in_flight: usize,
+        timeout: Duration,
     ) -> Batcher<Self> {
-        Batcher::new(Self { transport: Arc::clone(transport), question }, lanes, patience)
+        Batcher::new(Self { transport: Arc::clone(transport), query }, max_in_flight, timeout)
     }
 }
 
-impl<Q: Question> Source for Asking<Q> {
+impl<Q: Query> BatchSource for QuerySource<Q> {
     type Key = Q::Key;
     type Value = Q::Value;
     type Permit = Permit;
@@ -92,34 +92,44 @@ impl<Q: Question> Source for Asking<Q> {
         Q::MOST_KEYS
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<Permit, Error> {
-        self.transport.permit(Q::ACTION, deadline).await
+    async fn acquire_permit(&self, deadline: Instant) -> Result<Permit, Error> {
+        self.transport.acquire_permit(Q::ACTION, deadline).await
     }
 
-    async fn fetch(&self, permit: Permit, keys: Vec<Q::Key>, deadline: Instant) -> Fetched<Self> {
-        self.question.ask(&self.transport, permit, keys, deadline).await
+    async fn fetch_values(
+        &self,
+        permit: Permit,
+        keys: Vec<Q::Key>,
+        deadline: Instant,
+    ) -> Fetched<Self> {
+        self.query.run_query(&self.transport, permit, keys, deadline).await
     }
 }
 
 /// Reads EIPs by ID, 50 in a call.
 pub(crate) struct EipsById;
 
-impl Question for EipsById {
+impl Query for EipsById {
     type Key = AllocationId;
     type Value = Eip;
     const ACTION: Action = DESCRIBE_EIPS;
-    const MOST_KEYS: usize = EIPS_A_CALL;
+    const MOST_KEYS: usize = MAX_EIPS_PER_CALL;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         keys: Vec<AllocationId>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
+    ) -> Fetched<QuerySource<Self>> {
         let ids: Vec<&str> = keys.iter().map(AllocationId::as_str).collect();
         let read = EIPS
-            .all(transport, permit, Params::default().with("AllocationId", ids.join(",")), deadline)
+            .list_all(
+                transport,
+                permit,
+                Params::default().with("AllocationId", ids.join(",")),
+                deadline,
+            )
             .await?;
         Ok(read.map(|eips| eips.into_iter().map(|eip| (eip.allocation_id.clone(), eip)).collect()))
     }
@@ -128,31 +138,31 @@ impl Question for EipsById {
 /// Reads the EIPs that operators tagged into a pool: one call per pool for all its waiters.
 pub(crate) struct EipsByPool;
 
-impl Question for EipsByPool {
+impl Query for EipsByPool {
     type Key = String;
     type Value = Arc<Vec<Eip>>;
     const ACTION: Action = DESCRIBE_EIPS;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         pools: Vec<String>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
+    ) -> Fetched<QuerySource<Self>> {
         let (mut first, mut all) =
             (Some(permit), Read { value: HashMap::new(), began: Instant::now() });
         for pool in pools {
             let permit = match first.take() {
                 Some(permit) => permit,
-                None => transport.permit(DESCRIBE_EIPS, deadline).await?,
+                None => transport.acquire_permit(DESCRIBE_EIPS, deadline).await?,
             };
             let read = EIPS
-                .all(
+                .list_all(
                     transport,
                     permit,
-                    Params::default().tags([(&TAG_POOL.to_owned(), &pool)]),
+                    Params::default().with_tags([(&TAG_POOL.to_owned(), &pool)]),
                     deadline,
                 )
                 .await?;
@@ -165,23 +175,23 @@ impl Question for EipsByPool {
 /// Reads interfaces in use in a VPC by primary or secondary address, which the API's filter finds.
 pub(crate) struct InterfacesByAddress(pub(crate) VpcId);
 
-impl Question for InterfacesByAddress {
+impl Query for InterfacesByAddress {
     type Key = Ipv4Addr;
     type Value = Interface;
     const ACTION: Action = DESCRIBE_INTERFACES;
-    const MOST_KEYS: usize = INTERFACES_A_CALL;
+    const MOST_KEYS: usize = MAX_INTERFACES_PER_CALL;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         keys: Vec<Ipv4Addr>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
-        let read = interfaces(
+    ) -> Fetched<QuerySource<Self>> {
+        let read = list_interfaces(
             transport,
             permit,
-            in_use(&self.0).list("PrivateIpAddress", &keys),
+            in_use(&self.0).with_list("PrivateIpAddress", &keys),
             deadline,
         )
         .await?;
@@ -196,23 +206,23 @@ impl Question for InterfacesByAddress {
 /// Reads interfaces in use in a VPC by ID.
 pub(crate) struct InterfacesById(pub(crate) VpcId);
 
-impl Question for InterfacesById {
+impl Query for InterfacesById {
     type Key = EniId;
     type Value = Interface;
     const ACTION: Action = DESCRIBE_INTERFACES;
-    const MOST_KEYS: usize = INTERFACES_A_CALL;
+    const MOST_KEYS: usize = MAX_INTERFACES_PER_CALL;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         keys: Vec<EniId>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
-        let read = interfaces(
+    ) -> Fetched<QuerySource<Self>> {
+        let read = list_interfaces(
             transport,
             permit,
-            in_use(&self.0).list("NetworkInterfaceId", &keys),
+            in_use(&self.0).with_list("NetworkInterfaceId", &keys),
             deadline,
         )
         .await?;
@@ -228,20 +238,20 @@ impl Question for InterfacesById {
 /// Lists the interfaces in use in a VPC that have prefixes.
 pub(crate) struct InterfacesWithPrefixes(pub(crate) VpcId);
 
-impl Question for InterfacesWithPrefixes {
+impl Query for InterfacesWithPrefixes {
     type Key = ();
     type Value = Arc<Vec<Interface>>;
     const ACTION: Action = DESCRIBE_INTERFACES;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         _: Vec<()>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
-        let read = interfaces(transport, permit, in_use(&self.0), deadline).await?;
+    ) -> Fetched<QuerySource<Self>> {
+        let read = list_interfaces(transport, permit, in_use(&self.0), deadline).await?;
         Ok(read.map(|mut interfaces| {
             interfaces.retain(|interface| !interface.prefixes.is_empty());
             HashMap::from([((), Arc::new(interfaces))])
@@ -253,33 +263,33 @@ fn in_use(vpc: &VpcId) -> Params {
     Params::default().with("VpcId", vpc).with("Status", "InUse").with("MaxResults", 500)
 }
 
-async fn interfaces(
+async fn list_interfaces(
     transport: &Transport,
     permit: Permit,
     params: Params,
     deadline: Instant,
 ) -> Result<Read<Vec<Interface>>, Error> {
-    chain::<Interfaces>(transport, permit, DESCRIBE_INTERFACES, params, deadline).await
+    list_chain::<Interfaces>(transport, permit, DESCRIBE_INTERFACES, params, deadline).await
 }
 
 /// Reads one NAT gateway with its EIPs.
-pub(crate) struct Gateway(pub(crate) NatGatewayId);
+pub(crate) struct GatewayById(pub(crate) NatGatewayId);
 
-impl Question for Gateway {
+impl Query for GatewayById {
     type Key = ();
     type Value = NatGateway;
     const ACTION: Action = DESCRIBE_GATEWAYS;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         _: Vec<()>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
+    ) -> Fetched<QuerySource<Self>> {
         let read = GATEWAYS
-            .all(transport, permit, Params::default().with("NatGatewayId", &self.0), deadline)
+            .list_all(transport, permit, Params::default().with("NatGatewayId", &self.0), deadline)
             .await?;
         Ok(read.map(|gateways| {
             gateways
@@ -292,34 +302,34 @@ impl Question for Gateway {
 }
 
 /// Lists all forward entries of one gateway, and passes each list to the gateway's limiter.
-pub(crate) struct Forwards {
+pub(crate) struct EntriesOfGateway {
     pub(crate) gateway: NatGatewayId,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) limiter: Arc<GatewayLimiter>,
 }
 
-impl Question for Forwards {
+impl Query for EntriesOfGateway {
     type Key = ();
     type Value = Arc<Vec<ForwardEntry>>;
     const ACTION: Action = DESCRIBE_ENTRIES;
     const MOST_KEYS: usize = usize::MAX;
 
-    async fn ask(
+    async fn run_query(
         &self,
         transport: &Transport,
         permit: Permit,
         _: Vec<()>,
         deadline: Instant,
-    ) -> Fetched<Asking<Self>> {
+    ) -> Fetched<QuerySource<Self>> {
         let params = Params::default().with("NatGatewayId", &self.gateway);
         let began = Instant::now();
-        let read = match ENTRIES.all(transport, permit, params, deadline).await {
+        let read = match ENTRIES.list_all(transport, permit, params, deadline).await {
             // A deleted gateway has no entries. An error instead would keep the leases with ports
             // there from giving the ports back.
             Err(error) if error.class() == Class::NotFound => Read { value: Vec::new(), began },
             listed => listed?,
         };
         let read = read.map(Arc::new);
-        self.gate.listed(&read);
+        self.limiter.record_list(&read);
         Ok(read.map(|entries| HashMap::from([((), entries)])))
     }
 }

@@ -1,28 +1,34 @@
 //! Answers about elastic IPs (EIPs).
 
-use super::{Page, address, list, maybe_address, number, present, required, text};
+use super::{
+    Page, non_empty, parse_address, parse_optional_address, required_text, scalar_number,
+    scalar_text, wrapped_list,
+};
 use serde::Deserialize;
 use waygate_core::change::Answer;
-use waygate_core::facts::{Eip, EipBinding, EipStatus};
+use waygate_core::cloud_facts::{Eip, EipBinding, EipStatus};
 use waygate_core::ids::{AllocationId, BandwidthPackageId};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Allocated {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     request_id: String,
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     allocation_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     eip_address: String,
 }
 
 impl Allocated {
-    pub(crate) fn answer(self) -> Result<Answer, String> {
+    pub(crate) fn into_answer(self) -> Result<Answer, String> {
         Ok(Answer {
             request_id: self.request_id,
-            ip_address: maybe_address("EipAddress", &self.eip_address)?,
-            allocation_id: Some(AllocationId::new(required("AllocationId", self.allocation_id)?)),
+            ip_address: parse_optional_address("EipAddress", &self.eip_address)?,
+            allocation_id: Some(AllocationId::new(required_text(
+                "AllocationId",
+                self.allocation_id,
+            )?)),
             entry_id: None,
         })
     }
@@ -31,60 +37,60 @@ impl Allocated {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Eips {
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "scalar_number")]
     total_count: u32,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "wrapped_list")]
     eip_addresses: Vec<WireEip>,
 }
 
 impl Page for Eips {
     type Item = Eip;
 
-    fn total(&self) -> u32 {
+    fn total_count(&self) -> u32 {
         self.total_count
     }
 
-    fn items(self) -> Result<Vec<Eip>, String> {
-        self.eip_addresses.into_iter().map(WireEip::fact).collect()
+    fn into_page_items(self) -> Result<Vec<Eip>, String> {
+        self.eip_addresses.into_iter().map(WireEip::into_eip).collect()
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WireEip {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     allocation_id: String,
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     ip_address: String,
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     status: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     instance_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     instance_type: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     private_ip_address: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     bandwidth_package_id: String,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "scalar_number")]
     bandwidth: u32,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     internet_charge_type: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     charge_type: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     expired_time: String,
-    #[serde(default, rename = "ISP", deserialize_with = "text")]
+    #[serde(default, rename = "ISP", deserialize_with = "scalar_text")]
     isp: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     resource_group_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     name: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     description: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     public_ip_address_pool_id: String,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "wrapped_list")]
     tags: Vec<KeyValue>,
 }
 
@@ -92,26 +98,26 @@ struct WireEip {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct KeyValue {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     key: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     value: String,
 }
 
 impl WireEip {
-    fn fact(self) -> Result<Eip, String> {
-        let private_ip = maybe_address("PrivateIpAddress", &self.private_ip_address)?;
+    fn into_eip(self) -> Result<Eip, String> {
+        let private_ip = parse_optional_address("PrivateIpAddress", &self.private_ip_address)?;
         let instance_type = self.instance_type;
         Ok(Eip {
-            allocation_id: AllocationId::new(required("AllocationId", self.allocation_id)?),
-            ip_address: address("IpAddress", &self.ip_address)?,
-            status: status(&self.status),
-            binding: present(self.instance_id).map(|instance_id| EipBinding {
+            allocation_id: AllocationId::new(required_text("AllocationId", self.allocation_id)?),
+            ip_address: parse_address("IpAddress", &self.ip_address)?,
+            status: parse_status(&self.status),
+            binding: non_empty(self.instance_id).map(|instance_id| EipBinding {
                 instance_type,
                 instance_id,
                 private_ip,
             }),
-            bandwidth_package: present(self.bandwidth_package_id).map(BandwidthPackageId::new),
+            bandwidth_package: non_empty(self.bandwidth_package_id).map(BandwidthPackageId::new),
             bandwidth: self.bandwidth,
             internet_charge_type: self.internet_charge_type,
             charge_type: self.charge_type,
@@ -127,7 +133,7 @@ impl WireEip {
     }
 }
 
-fn status(word: &str) -> EipStatus {
+fn parse_status(word: &str) -> EipStatus {
     match word {
         "Available" => EipStatus::Available,
         "Associating" => EipStatus::Associating,

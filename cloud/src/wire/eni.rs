@@ -1,10 +1,10 @@
 //! Answers about network interfaces and the private addresses they own.
 
-use super::{Chain, address, list, present, required, text, texts};
+use super::{Chain, non_empty, parse_address, required_text, scalar_text, text_list, wrapped_list};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use waygate_core::facts::Eni;
+use waygate_core::cloud_facts::Eni;
 use waygate_core::ids::{AllocationId, EniId, VSwitchId, VpcId, ZoneId};
 
 /// An interface with the addresses, prefixes and security groups it has.
@@ -31,7 +31,7 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse_cidr(text: &str) -> Result<Self, String> {
         let wrong = || format!("Ipv4Prefix is {text:.40?}, not a CIDR block");
         let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
         let (ip, bits): (Ipv4Addr, u32) =
@@ -51,51 +51,51 @@ impl Prefix {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Interfaces {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     next_token: String,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "wrapped_list")]
     network_interface_sets: Vec<WireEni>,
 }
 
 impl Chain for Interfaces {
     type Item = Interface;
 
-    fn next(&mut self) -> Option<String> {
-        present(std::mem::take(&mut self.next_token))
+    fn take_next_token(&mut self) -> Option<String> {
+        non_empty(std::mem::take(&mut self.next_token))
     }
 
-    fn items(self) -> Result<Vec<Interface>, String> {
-        self.network_interface_sets.into_iter().map(WireEni::fact).collect()
+    fn into_chain_items(self) -> Result<Vec<Interface>, String> {
+        self.network_interface_sets.into_iter().map(WireEni::into_interface).collect()
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WireEni {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     network_interface_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     vpc_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     v_switch_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     zone_id: String,
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     private_ip_address: String,
     #[serde(default)]
     associated_public_ip: Option<PublicIp>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "wrapped_list")]
     private_ip_sets: Vec<WirePrivateIp>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "wrapped_list")]
     ipv4_prefix_sets: Vec<WirePrefix>,
-    #[serde(default, deserialize_with = "texts")]
+    #[serde(default, deserialize_with = "text_list")]
     security_group_ids: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WirePrivateIp {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     private_ip_address: String,
     #[serde(default)]
     associated_public_ip: Option<PublicIp>,
@@ -104,35 +104,35 @@ struct WirePrivateIp {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct PublicIp {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     allocation_id: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WirePrefix {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     ipv4_prefix: String,
 }
 
 impl WireEni {
-    fn fact(self) -> Result<Interface, String> {
-        let primary_ip = address("PrivateIpAddress", &self.private_ip_address)?;
+    fn into_interface(self) -> Result<Interface, String> {
+        let primary_ip = parse_address("PrivateIpAddress", &self.private_ip_address)?;
         let mut addresses = vec![primary_ip];
         let mut associated = BTreeMap::new();
         let mut note = |ip, public: Option<PublicIp>| {
-            if let Some(id) = public.and_then(|public| present(public.allocation_id)) {
+            if let Some(id) = public.and_then(|public| non_empty(public.allocation_id)) {
                 associated.insert(ip, AllocationId::new(id));
             }
         };
         note(primary_ip, self.associated_public_ip);
         for private in self.private_ip_sets {
-            let ip = address("PrivateIpSets.PrivateIpAddress", &private.private_ip_address)?;
+            let ip = parse_address("PrivateIpSets.PrivateIpAddress", &private.private_ip_address)?;
             note(ip, private.associated_public_ip);
             addresses.push(ip);
         }
         let eni = Eni {
-            eni_id: EniId::new(required("NetworkInterfaceId", self.network_interface_id)?),
+            eni_id: EniId::new(required_text("NetworkInterfaceId", self.network_interface_id)?),
             vswitch_id: VSwitchId::new(self.v_switch_id),
             zone_id: ZoneId::new(self.zone_id),
             vpc_id: VpcId::new(self.vpc_id),
@@ -142,7 +142,7 @@ impl WireEni {
         let prefixes = self
             .ipv4_prefix_sets
             .iter()
-            .map(|set| Prefix::parse(&set.ipv4_prefix))
+            .map(|set| Prefix::parse_cidr(&set.ipv4_prefix))
             .collect::<Result<_, _>>()?;
         Ok(Interface { eni, addresses, prefixes, security_groups: self.security_group_ids })
     }
@@ -154,12 +154,14 @@ mod tests {
 
     #[test]
     fn a_prefix_contains_its_block_and_no_more() {
-        let prefix = Prefix::parse("10.0.0.16/28").unwrap();
+        let prefix = Prefix::parse_cidr("10.0.0.16/28").unwrap();
         assert!(prefix.contains("10.0.0.31".parse().unwrap()));
         assert!(!prefix.contains("10.0.0.32".parse().unwrap()));
-        assert!(Prefix::parse("0.0.0.0/0").unwrap().contains("255.255.255.255".parse().unwrap()));
+        assert!(
+            Prefix::parse_cidr("0.0.0.0/0").unwrap().contains("255.255.255.255".parse().unwrap())
+        );
         for wrong in ["", "10.0.0.0", "10.0.0.0/33", "x/8", "10.0.0.0/-1"] {
-            assert!(Prefix::parse(wrong).is_err(), "{wrong}");
+            assert!(Prefix::parse_cidr(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -176,7 +178,7 @@ mod tests {
                 "Ipv4PrefixSets": {"Ipv4PrefixSet": [{"Ipv4Prefix": "10.0.1.0/28"}]}}]}
         }))
         .unwrap();
-        let interface = page.items().unwrap().remove(0);
+        let interface = page.into_chain_items().unwrap().remove(0);
         for ip in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.7"] {
             assert!(interface.owns(ip.parse().unwrap()), "{ip}");
         }

@@ -22,12 +22,12 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Plain {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     pub(crate) request_id: String,
 }
 
 /// Reads a scalar in any form (`"5"`, `5`, `true`) as text, `null` as the empty text.
-pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn scalar_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text),
@@ -40,8 +40,8 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 /// Reads a number, plain or as a string; `null` and the empty string as zero.
-pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let text = text(deserializer)?;
+pub(crate) fn scalar_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = scalar_text(deserializer)?;
     if text.is_empty() {
         Ok(0)
     } else {
@@ -50,7 +50,7 @@ pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, 
 }
 
 /// Reads a list, plain or as the only member of an object, under any name; `null` as empty.
-pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+pub(crate) fn wrapped_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
@@ -67,30 +67,32 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
 }
 
 /// Reads a list of scalars as text.
-pub(crate) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn text_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(transparent)]
-    struct Word(#[serde(deserialize_with = "text")] String);
-    Ok(list::<D, Word>(deserializer)?.into_iter().map(|word| word.0).collect())
+    struct Word(#[serde(deserialize_with = "scalar_text")] String);
+    Ok(wrapped_list::<D, Word>(deserializer)?.into_iter().map(|word| word.0).collect())
 }
 
 /// Parses a required IPv4 address.
-pub(crate) fn address(field: &str, text: &str) -> Result<Ipv4Addr, String> {
+pub(crate) fn parse_address(field: &str, text: &str) -> Result<Ipv4Addr, String> {
     text.trim().parse().map_err(|_| format!("{field} is {text:.40?}, not an IPv4 address"))
 }
 
 /// Parses an optional IPv4 address, empty for none.
-pub(crate) fn maybe_address(field: &str, text: &str) -> Result<Option<Ipv4Addr>, String> {
-    if text.trim().is_empty() { Ok(None) } else { address(field, text).map(Some) }
+pub(crate) fn parse_optional_address(field: &str, text: &str) -> Result<Option<Ipv4Addr>, String> {
+    if text.trim().is_empty() { Ok(None) } else { parse_address(field, text).map(Some) }
 }
 
 /// A required text; an empty one is an error.
-pub(crate) fn required(field: &str, text: String) -> Result<String, String> {
+pub(crate) fn required_text(field: &str, text: String) -> Result<String, String> {
     if text.is_empty() { Err(format!("{field} is missing")) } else { Ok(text) }
 }
 
 /// The text, or `None` if empty.
-pub(crate) fn present(text: String) -> Option<String> {
+pub(crate) fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -99,9 +101,9 @@ pub(crate) trait Page: DeserializeOwned + Send {
     /// The fact read from each item.
     type Item: Send;
     /// Number of items over all pages.
-    fn total(&self) -> u32;
+    fn total_count(&self) -> u32;
     /// Converts the items of this page; fails where one of them cannot be read.
-    fn items(self) -> Result<Vec<Self::Item>, String>;
+    fn into_page_items(self) -> Result<Vec<Self::Item>, String>;
 }
 
 /// A page of a list that continues at a token.
@@ -109,7 +111,7 @@ pub(crate) trait Chain: DeserializeOwned + Send {
     /// The fact read from each item.
     type Item: Send;
     /// Takes the token of the next page, `None` on the last. Called before the items are converted.
-    fn next(&mut self) -> Option<String>;
+    fn take_next_token(&mut self) -> Option<String>;
     /// Converts the items of this page; fails where one of them cannot be read.
-    fn items(self) -> Result<Vec<Self::Item>, String>;
+    fn into_chain_items(self) -> Result<Vec<Self::Item>, String>;
 }

@@ -1,20 +1,20 @@
 //! Answers about identities and temporary keys.
 
-use super::text;
+use super::scalar_text;
 use crate::network::Identity;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CallerIdentity {
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "scalar_text")]
     account_id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     arn: String,
 }
 
 impl CallerIdentity {
-    pub(crate) fn fact(self) -> Identity {
+    pub(crate) fn into_identity(self) -> Identity {
         Identity { account_id: self.account_id, arn: self.arn }
     }
 }
@@ -30,7 +30,7 @@ pub(crate) struct Assumption {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct RoleKeys {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "scalar_text")]
     code: String,
     #[serde(flatten)]
     keys: Option<WireKeys>,
@@ -38,7 +38,7 @@ pub(crate) struct RoleKeys {
 
 impl RoleKeys {
     /// The keys, where the answer's code is `Success`.
-    pub(crate) fn granted(self) -> Result<WireKeys, String> {
+    pub(crate) fn granted_keys(self) -> Result<WireKeys, String> {
         match self.keys {
             Some(keys) if self.code == "Success" => Ok(keys),
             _ => Err(format!("the metadata service granted no keys: code {:.40?}", self.code)),

@@ -14,14 +14,17 @@ async fn five_hundred_readers_of_five_hundred_eips_cost_twelve_calls_at_most() -
     let mut ids = Vec::new();
     for _ in 0..500 {
         let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
-        ids.push(cloud.change(&change, Some(&token()), PATIENCE).await?.allocation_id.unwrap());
+        ids.push(
+            cloud.send_change(&change, Some(&token()), PATIENCE).await?.allocation_id.unwrap(),
+        );
     }
     let before = simulator.calls("DescribeEipAddresses").await;
     let mut readers = JoinSet::new();
     for id in ids {
         let cloud = cloud.clone();
-        readers
-            .spawn(async move { cloud.eip(&id).await.unwrap().value.unwrap().allocation_id == id });
+        readers.spawn(async move {
+            cloud.eip_by_id(&id).await.unwrap().value.unwrap().allocation_id == id
+        });
     }
     assert!(readers.join_all().await.into_iter().all(|right| right));
     let calls = simulator.calls("DescribeEipAddresses").await - before;

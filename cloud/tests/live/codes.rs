@@ -8,7 +8,8 @@ use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 use waygate_cloud::Class::{
-    self, Conflict, Denied, Done, NotFound, Permanent, Processing, Quota, Throttled, Transient,
+    self, AlreadyDone, Conflict, Denied, NotFound, Permanent, Processing, Quota, Throttled,
+    Transient,
 };
 use waygate_cloud::Scope::{self, Account, Change as ThisChange, Entry, Gateway};
 use waygate_cloud::{Cloud, Error};
@@ -46,7 +47,7 @@ const TABLE: &[Answers] = &[
             (Transient, ThisChange, "NonceReused", &["SignatureNonceUsed"]),
             (Denied, Account, "InvalidCredentials", &["SignatureDoesNotMatch", "IncompleteSignature", "InvalidAccessKeyId.NotFound", "InvalidAccessKeyId.Inactive", "MissingSecurityToken", "InvalidSecurityToken.Malformed", "InvalidSecurityToken.MismatchWithAccessKey"]),
             (Conflict, Account, "CredentialsExpired", &["InvalidSecurityToken.Expired"]),
-            (Done, ThisChange, "DryRun", &["DryRunOperation"]),
+            (AlreadyDone, ThisChange, "DryRun", &["DryRunOperation"]),
             (Denied, Account, "InsufficientBalance", &["InsufficientBalance", "PAY.ANYTHING"]),
             (Denied, Account, "FinancialLocked", &["Forbidden.FinancialLocked"]),
         ],
@@ -133,7 +134,7 @@ const TABLE: &[Answers] = &[
             (Conflict, ThisChange, "OperationConflict", &["TaskConflict"]),
             (Conflict, ThisChange, "TargetNotReady", &["InvalidBindingStatus", "IncorrectInstanceStatus"]),
             (Transient, Account, "CloudBusy", &["OperationFailed.SystemBusy"]),
-            (Done, ThisChange, "NotBound", &["InvalidInstanceId.NotFound", "InvalidBindInstance.NotFound"]),
+            (AlreadyDone, ThisChange, "NotBound", &["InvalidInstanceId.NotFound", "InvalidBindInstance.NotFound"]),
             (Permanent, ThisChange, "OperationDenied", &["OperationDenied"]),
             (Denied, ThisChange, "PermissionDenied", &["Forbbiden"]),
         ],
@@ -165,7 +166,7 @@ const TABLE: &[Answers] = &[
     Answers {
         action: "AddCommonBandwidthPackageIp",
         mean: &[
-            (Done, ThisChange, "AlreadyInBandwidthPackage", &["IpInstanceId.AlreadyInBandwidthPackage", "EIP_ALREADY_IN_BANDWIDTHPACKAGE"]),
+            (AlreadyDone, ThisChange, "AlreadyInBandwidthPackage", &["IpInstanceId.AlreadyInBandwidthPackage", "EIP_ALREADY_IN_BANDWIDTHPACKAGE"]),
             (Permanent, ThisChange, "EipIsPrePaid", &["IpInstanceId.ChargeType.NotSupport"]),
             (Quota, ThisChange, "BandwidthPackageFull", &["IpInstanceId.QuotaExceeded"]),
             (Conflict, ThisChange, "OperationConflict", &["EipOperation.TooFrequently", "TaskConflict", "OperationFailed.DistibuteLock", "BandwidthPackageOperation.conflict"]),
@@ -177,7 +178,7 @@ const TABLE: &[Answers] = &[
     Answers {
         action: "RemoveCommonBandwidthPackageIp",
         mean: &[
-            (Done, ThisChange, "NotInBandwidthPackage", &["OperationUnsupported.IpNotInCbwp"]),
+            (AlreadyDone, ThisChange, "NotInBandwidthPackage", &["OperationUnsupported.IpNotInCbwp"]),
             (Conflict, ThisChange, "OperationConflict", &["EipOperation.TooFrequently"]),
         ],
     },
@@ -286,12 +287,14 @@ async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
         "TagResources" => {
             cloud.tag_resources("EIP", &["eip-1"], &[("k".to_owned(), "v".to_owned())].into()).await
         }
-        "DescribeEipAddresses" => cloud.eip(&eip()).await.map(drop),
+        "DescribeEipAddresses" => cloud.eip_by_id(&eip()).await.map(drop),
         "DescribeNatGateways" => cloud.nat_gateway(&simulator.gateway()).await.map(drop),
         "DescribeForwardTableEntries" => {
             cloud.forward_entries(&simulator.gateway()).await.map(drop)
         }
-        _ => cloud.change(&change(simulator, action), Some(&token()), PATIENCE).await.map(drop),
+        _ => {
+            cloud.send_change(&change(simulator, action), Some(&token()), PATIENCE).await.map(drop)
+        }
     };
     outcome.expect_err(action)
 }

@@ -5,8 +5,8 @@ use anyhow::Result;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use waygate_cloud::Class;
-use waygate_core::change::{Change, Forward};
-use waygate_core::facts::ForwardEntryStatus;
+use waygate_core::change::{Change, ForwardEntrySpec};
+use waygate_core::cloud_facts::ForwardEntryStatus;
 
 #[tokio::test]
 async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
@@ -15,9 +15,9 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
     let nat = cloud.nat_gateway(&gateway).await?.value.unwrap();
     assert!(nat.available && nat.eips.len() == 2 && nat.zone_id.is_some(), "{nat:?}");
 
-    let forward = Forward { ports: 10, ..simulator.forward(0) };
+    let forward = ForwardEntrySpec { ports: 10, ..simulator.forward(0) };
     let entry_id = cloud
-        .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
         .await?
         .entry_id
         .unwrap();
@@ -31,30 +31,30 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
     assert_eq!((entry.external_port.as_str(), entry.ip_protocol.as_str()), ("30000/30009", "tcp"));
     assert!(entry.covers_external(forward.external_ip, forward.protocol, 30_005));
 
-    let elsewhere = Forward { internal_ip: "10.2.0.9".parse()?, ..forward.clone() };
+    let elsewhere = ForwardEntrySpec { internal_ip: "10.2.0.9".parse()?, ..forward.clone() };
     let modify =
         Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward: elsewhere.clone() };
-    cloud.change(&modify, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&modify, Some(&token()), PATIENCE).await?;
     eventually("elsewhere", async || {
         available().await.filter(|entry| entry.internal_ip == elsewhere.internal_ip)
     })
     .await;
 
     let taken = cloud
-        .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
         .await
         .unwrap_err();
     assert!(taken.is_definite() && !taken.is_transient(), "{taken}");
 
     let delete = Change::DeleteForwardEntry { table_id: forward.table_id, entry_id };
-    cloud.change(&delete, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&delete, Some(&token()), PATIENCE).await?;
     eventually("gone", async || {
         cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())
     })
     .await;
     // The cloud has two codes for an entry that no longer exists.
     for _ in 0..4 {
-        let gone = cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
+        let gone = cloud.send_change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
         assert_eq!(
             (gone.class(), gone.reason()),
             (Class::NotFound, "ForwardEntryNotFound"),
@@ -70,7 +70,7 @@ async fn a_list_of_many_pages_comes_whole() -> Result<()> {
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     for number in 0..120 {
         cloud
-            .change(
+            .send_change(
                 &Change::CreateForwardEntry(simulator.forward(number)),
                 Some(&token()),
                 PATIENCE,
@@ -90,7 +90,8 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
     let (mut stand, mut go) = (Vec::new(), Vec::new());
     for number in 0..160 {
         let change = Change::CreateForwardEntry(simulator.forward(number));
-        let entry_id = cloud.change(&change, Some(&token()), PATIENCE).await?.entry_id.unwrap();
+        let entry_id =
+            cloud.send_change(&change, Some(&token()), PATIENCE).await?.entry_id.unwrap();
         if number % 2 == 0 { stand.push(entry_id) } else { go.push(entry_id) }
     }
     // Slow pages leave time for deletions between them.
@@ -101,7 +102,7 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
         for entry_id in go {
             let delete =
                 Change::DeleteForwardEntry { table_id: simulator.forward(0).table_id, entry_id };
-            cloud.change(&delete, Some(&token()), PATIENCE).await.unwrap();
+            cloud.send_change(&delete, Some(&token()), PATIENCE).await.unwrap();
         }
         all_gone.store(true, Ordering::Relaxed);
     };
@@ -121,10 +122,10 @@ async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "1"]).await?;
     let cloud = simulator.cloud();
     cloud
-        .change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
         .await?;
     let full = cloud
-        .change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!((full.class(), full.is_transient()), (Class::Quota, false), "{full}");
@@ -138,7 +139,7 @@ async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     cloud
-        .change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
         .await?;
     for code in
         ["InvalidNatGatewayId.NotFound", "Invalid.natgwNotExist", "InvalidForwardTableId.NotFound"]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use waygate_cloud::Class;
 use waygate_core::change::Change;
-use waygate_core::facts::EipStatus;
+use waygate_core::cloud_facts::EipStatus;
 use waygate_core::request::{EipSpec, InstanceChargeType, InternetChargeType};
 
 #[tokio::test]
@@ -40,32 +40,33 @@ async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
         eni_id: eni_id.clone(),
         private_ip,
     };
-    cloud.change(&bind, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&bind, Some(&token()), PATIENCE).await?;
     let status =
-        async |wanted| cloud.eip(&id).await.unwrap().value.filter(|eip| eip.status == wanted);
+        async |wanted| cloud.eip_by_id(&id).await.unwrap().value.filter(|eip| eip.status == wanted);
     let bound = eventually("bound", async || status(EipStatus::InUse).await).await.binding.unwrap();
     assert_eq!((bound.instance_id.as_str(), bound.private_ip), (eni_id.as_str(), Some(private_ip)));
     let owner = cloud.eni_by_private_ip(private_ip).await?.value.unwrap();
     assert_eq!(owner.associated.get(&private_ip), Some(&id));
 
     let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
-    let refused = cloud.change(&release, None, PATIENCE).await.unwrap_err();
+    let refused = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
     assert_eq!(
         (refused.class(), refused.reason(), refused.is_definite()),
         (Class::Conflict, "EipNotReady", true)
     );
 
     cloud
-        .change(
+        .send_change(
             &Change::UnassociateEipAddress { allocation_id, eni_id, private_ip },
             Some(&token()),
             PATIENCE,
         )
         .await?;
     eventually("unbound", async || status(EipStatus::Available).await).await;
-    cloud.change(&release, None, PATIENCE).await?;
-    eventually("gone", async || cloud.eip(&id).await.unwrap().value.is_none().then_some(())).await;
-    let gone = cloud.change(&release, None, PATIENCE).await.unwrap_err();
+    cloud.send_change(&release, None, PATIENCE).await?;
+    eventually("gone", async || cloud.eip_by_id(&id).await.unwrap().value.is_none().then_some(()))
+        .await;
+    let gone = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
     assert_eq!(
         (gone.class(), gone.code()),
         (Class::NotFound, Some("InvalidAllocationId.NotFound"))
@@ -103,9 +104,9 @@ async fn attributes_are_changed_to_absolute_values() -> Result<()> {
         name: Some("named".to_owned()),
         description: None,
     };
-    cloud.change(&change, None, PATIENCE).await?;
+    cloud.send_change(&change, None, PATIENCE).await?;
     let eip = eventually("changed", async || {
-        cloud.eip(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)
+        cloud.eip_by_id(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)
     })
     .await;
     assert_eq!(eip.name, "named");
@@ -122,20 +123,21 @@ async fn a_prepaid_eip_tells_its_end_and_can_be_released_then() -> Result<()> {
         ..EipSpec::default()
     };
     let buy = Change::AllocateEipAddress { spec, tags: BTreeMap::new() };
-    let id = cloud.change(&buy, Some(&token()), PATIENCE).await?.allocation_id.unwrap();
-    let eip = cloud.eip(&id).await?.value.unwrap();
+    let id = cloud.send_change(&buy, Some(&token()), PATIENCE).await?.allocation_id.unwrap();
+    let eip = cloud.eip_by_id(&id).await?.value.unwrap();
     let left = eip.expires_at.unwrap().duration_since(Timestamp::now());
     assert_eq!(eip.charge_type, "PrePaid");
     assert!((27 * 24..=31 * 24).contains(&left.as_hours()), "a month is left: {left}");
     let post_paid = allocate(&cloud, "lease-1").await;
-    assert_eq!(cloud.eip(&post_paid).await?.value.unwrap().expires_at, None);
+    assert_eq!(cloud.eip_by_id(&post_paid).await?.value.unwrap().expires_at, None);
 
     let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
-    let refused = cloud.change(&release, None, PATIENCE).await.unwrap_err();
+    let refused = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
     assert_eq!((refused.class(), refused.reason()), (Class::Permanent, "EipIsPrePaid"));
     simulator.post("/console/time", json!({"advanceMs": left.as_millis() + 1000})).await;
-    cloud.change(&release, None, PATIENCE).await?;
-    eventually("gone", async || cloud.eip(&id).await.unwrap().value.is_none().then_some(())).await;
+    cloud.send_change(&release, None, PATIENCE).await?;
+    eventually("gone", async || cloud.eip_by_id(&id).await.unwrap().value.is_none().then_some(()))
+        .await;
     Ok(())
 }
 
@@ -144,16 +146,18 @@ async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let cloud = simulator.cloud();
     let lost = allocate(&cloud, "lease-1").await;
-    let ip = cloud.eip(&lost).await?.value.unwrap().ip_address;
+    let ip = cloud.eip_by_id(&lost).await?.value.unwrap().ip_address;
     cloud
-        .change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE)
+        .send_change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE)
         .await?;
-    eventually("gone", async || cloud.eip(&lost).await.unwrap().value.is_none().then_some(()))
-        .await;
+    eventually("gone", async || {
+        cloud.eip_by_id(&lost).await.unwrap().value.is_none().then_some(())
+    })
+    .await;
     let tags = BTreeMap::from([("waygate.dev/lease".to_owned(), "lease-1".to_owned())]);
     let spec = EipSpec { bandwidth: 7, ..EipSpec::default() };
     let reclaim = Change::AllocateEipAddressPro { ip_address: ip, spec, tags: tags.clone() };
-    let back = cloud.change(&reclaim, Some(&token()), PATIENCE).await?;
+    let back = cloud.send_change(&reclaim, Some(&token()), PATIENCE).await?;
     assert_eq!(back.ip_address, Some(ip));
     let found = cloud.eips_by_tags(&tags).await?.value;
     assert_eq!(

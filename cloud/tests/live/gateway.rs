@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use waygate_cloud::Cloud;
-use waygate_core::change::{Change, Forward};
-use waygate_core::facts::ForwardEntryStatus;
+use waygate_core::change::{Change, ForwardEntrySpec};
+use waygate_core::cloud_facts::ForwardEntryStatus;
 use waygate_core::ids::NatGatewayId;
 
 /// The cost of creating entries.
@@ -20,10 +20,15 @@ struct Cost {
 
 /// Creates an entry as the worker does: after a refusal of a busy gateway with a new operation and
 /// a new token.
-async fn create(cloud: Cloud, gateway: NatGatewayId, forward: Forward) {
+async fn create(cloud: Cloud, gateway: NatGatewayId, forward: ForwardEntrySpec) {
     let change = Change::CreateForwardEntry(forward);
     loop {
-        match cloud.turn(&gateway).await.change(&change, Some(&token()), PATIENCE).await {
+        match cloud
+            .acquire_write_slot(&gateway)
+            .await
+            .send_change(&change, Some(&token()), PATIENCE)
+            .await
+        {
             Ok(_) => return,
             Err(error) => assert!(error.is_gateway_busy(), "{error}"),
         }
@@ -76,15 +81,17 @@ async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_nex
     // The second one learns that the gateway refuses changes while an entry is pending.
     create(cloud.clone(), gateway.clone(), simulator.forward(0)).await;
     create(cloud.clone(), gateway.clone(), simulator.forward(1)).await;
-    assert!(cloud.waits_for_rest(&gateway));
+    assert!(cloud.requires_quiescence(&gateway));
     let before = simulator.calls("CreateForwardEntry").await;
     assert!(
-        tokio::time::timeout(Duration::from_millis(100), cloud.turn(&gateway)).await.is_err(),
+        tokio::time::timeout(Duration::from_millis(100), cloud.acquire_write_slot(&gateway))
+            .await
+            .is_err(),
         "an entry is pending"
     );
-    cloud.rest(&gateway).await;
+    cloud.wait_until_settled(&gateway).await;
     for _ in 0..3 {
-        assert!(cloud.turn(&gateway).await.is_rested());
+        assert!(cloud.acquire_write_slot(&gateway).await.is_confirmed_settled());
     }
     assert_eq!(simulator.calls("CreateForwardEntry").await, before);
     Ok(())
@@ -119,7 +126,10 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
         )
         .await;
     create(cloud.clone(), gateway.clone(), simulator.forward(3)).await;
-    assert!(cloud.waits_for_rest(&gateway) && cloud.turn(&gateway).await.is_rested());
+    assert!(
+        cloud.requires_quiescence(&gateway)
+            && cloud.acquire_write_slot(&gateway).await.is_confirmed_settled()
+    );
     let listed = cloud.forward_entries(&gateway).await?;
     let reads = simulator.calls("DescribeForwardTableEntries").await;
     let asked = Instant::now();
@@ -127,8 +137,8 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
     let first = listed.value.first().cloned().expect("an entry");
     let change =
         Change::DeleteForwardEntry { table_id: first.table_id, entry_id: first.entry_id.clone() };
-    cloud.turn(&gateway).await.change(&change, Some(&token()), PATIENCE).await?;
-    assert!(cloud.turn(&gateway).await.is_rested());
+    cloud.acquire_write_slot(&gateway).await.send_change(&change, Some(&token()), PATIENCE).await?;
+    assert!(cloud.acquire_write_slot(&gateway).await.is_confirmed_settled());
     let entries = cloud.forward_entries_since(&gateway, asked).await?;
     assert_eq!(entries.value.len(), listed.value.len());
     assert!(!entries.value.iter().any(|entry| entry.entry_id == first.entry_id), "the deleted one");
@@ -163,11 +173,11 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
     let (mut last, mut sure) = (simulator.forward(1), 0);
     for number in 2..6 {
         cloud.forward_entries(&gateway).await?;
-        let turn = cloud.turn(&gateway).await;
+        let slot = cloud.acquire_write_slot(&gateway).await;
         let (rested, asked, forward) =
-            (turn.is_rested(), Instant::now(), simulator.forward(number));
-        if turn
-            .change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+            (slot.is_confirmed_settled(), Instant::now(), simulator.forward(number));
+        if slot
+            .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
             .await
             .is_err()
         {
@@ -179,7 +189,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
         }
         sure += 1;
         let reads = simulator.calls("DescribeForwardTableEntries").await;
-        cloud.catch_up(&gateway).await?;
+        cloud.refresh_settled(&gateway).await?;
         let entries = cloud.forward_entries_since(&gateway, asked).await?;
         assert_eq!(
             simulator.calls("DescribeForwardTableEntries").await - reads,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
-use waygate_cloud::{Cloud, Credentials, Draw, LocalPermits, Network, Permits, Settings};
-use waygate_core::change::{Change, Forward};
+use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, PermitFuture, Permits, Settings};
+use waygate_core::change::{Change, ForwardEntrySpec};
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, RegionId, VpcId};
 use waygate_core::request::{EipSpec, Protocol};
 
@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Unlimited;
 
 impl Permits for Unlimited {
-    fn draw(&self, _action: &'static str, _by: Instant) -> Draw<'_> {
+    fn draw_permit(&self, _action: &'static str, _by: Instant) -> PermitFuture<'_> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -85,7 +85,7 @@ impl Simulator {
     }
 
     pub(crate) fn cloud(&self) -> Cloud {
-        self.cloud_with(LocalPermits::published())
+        self.cloud_with(LocalPermits::with_published_rates())
     }
 
     /// A client that no rate holds back.
@@ -95,7 +95,9 @@ impl Simulator {
         let permits = actions
             .into_iter()
             .chain(entries)
-            .fold(LocalPermits::published(), |all, action| all.with_rate(action, 1_000_000));
+            .fold(LocalPermits::with_published_rates(), |all, action| {
+                all.with_rate(action, 1_000_000)
+            });
         self.cloud_with(permits)
     }
 
@@ -108,8 +110,8 @@ impl Simulator {
     }
 
     /// The `number`th entry of the first gateway: external ports from 30000 on, one pod each.
-    pub(crate) fn forward(&self, number: u16) -> Forward {
-        Forward {
+    pub(crate) fn forward(&self, number: u16) -> ForwardEntrySpec {
+        ForwardEntrySpec {
             table_id: ForwardTableId::new(self.text("/natGateways/0/forwardTableId")),
             name: format!("wg2.test.{number}.1"),
             external_ip: self.text("/natGateways/0/eips/0/ipAddress").parse().unwrap(),
@@ -186,7 +188,7 @@ pub(crate) async fn allocate(cloud: &Cloud, tag: &str) -> AllocationId {
     let token = token();
     let tags = [("waygate.dev/lease".to_owned(), tag.to_owned())].into();
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags };
-    cloud.change(&change, Some(&token), PATIENCE).await.unwrap().allocation_id.unwrap()
+    cloud.send_change(&change, Some(&token), PATIENCE).await.unwrap().allocation_id.unwrap()
 }
 
 pub(crate) fn token() -> String {

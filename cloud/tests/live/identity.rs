@@ -12,7 +12,11 @@ use tokio::task::JoinSet;
 use waygate_cloud::{Cloud, Credentials, Environment, LocalPermits};
 
 fn cloud(simulator: &Simulator, credentials: Credentials) -> Result<Cloud> {
-    Ok(Cloud::new(simulator.settings(), credentials, Arc::new(LocalPermits::published()))?)
+    Ok(Cloud::new(
+        simulator.settings(),
+        credentials,
+        Arc::new(LocalPermits::with_published_rates()),
+    )?)
 }
 
 async fn arn(cloud: &Cloud) -> Result<String> {
@@ -53,7 +57,10 @@ async fn a_service_account_takes_its_role_and_its_token_file_is_read_again() -> 
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, service_account_token(SignedDuration::from_secs(-1)))?;
     let environment = service_account(&account, &token_file);
-    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let cloud = cloud(
+        &simulator,
+        Credentials::from_first_source(None, environment, &simulator.settings())?,
+    )?;
     let expired = cloud.caller_identity().await.unwrap_err();
     assert_eq!((expired.reason(), expired.is_definite()), ("NoCredentials", true));
     assert!(expired.to_string().contains("OIDCToken.Expired"), "{expired}");
@@ -73,7 +80,10 @@ async fn many_callers_fetch_keys_once_and_keys_that_ended_early_are_renewed() ->
     // Valid for longer than the keys, because the cloud's clock is advanced below.
     std::fs::write(&token_file, service_account_token(SignedDuration::from_hours(12)))?;
     let environment = service_account(&simulator.text("/accountId"), &token_file);
-    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let cloud = cloud(
+        &simulator,
+        Credentials::from_first_source(None, environment, &simulator.settings())?,
+    )?;
     let mut callers = JoinSet::new();
     for _ in 0..30 {
         let cloud = cloud.clone();
@@ -100,7 +110,10 @@ async fn a_machine_has_the_role_of_its_metadata() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
     let environment = Environment { metadata_endpoint, ..Environment::default() };
-    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let cloud = cloud(
+        &simulator,
+        Credentials::from_first_source(None, environment, &simulator.settings())?,
+    )?;
     assert!(arn(&cloud).await?.contains(&simulator.text("/ramRole")));
     Ok(())
 }
@@ -115,8 +128,10 @@ async fn an_old_machine_and_a_hardened_one_are_understood_where_that_is_allowed(
         let metadata_endpoint = Some(simulator.text("/metadata").parse()?);
         let environment =
             Environment { metadata_endpoint, imdsv1_disabled, ..Environment::default() };
-        let cloud =
-            cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+        let cloud = cloud(
+            &simulator,
+            Credentials::from_first_source(None, environment, &simulator.settings())?,
+        )?;
         assert_eq!(
             cloud.caller_identity().await.is_ok(),
             is_understood,
@@ -134,7 +149,10 @@ async fn a_source_that_is_away_is_a_passing_trouble_and_nothing_was_sent() -> Re
         metadata_endpoint: Some("http://127.0.0.1:9/".parse()?),
         ..Environment::default()
     };
-    let cloud = cloud(&simulator, Credentials::chain(None, environment, &simulator.settings())?)?;
+    let cloud = cloud(
+        &simulator,
+        Credentials::from_first_source(None, environment, &simulator.settings())?,
+    )?;
     let error = cloud.caller_identity().await.unwrap_err();
     assert!(error.is_definite() && error.is_transient(), "{error}");
     assert_eq!(simulator.calls("GetCallerIdentity").await, 0);

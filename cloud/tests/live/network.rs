@@ -6,23 +6,23 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use waygate_core::change::Change;
-use waygate_core::facts::EipStatus;
+use waygate_core::cloud_facts::EipStatus;
 use waygate_core::ids::BandwidthPackageId;
 
 #[tokio::test]
 async fn the_network_around_a_pod_can_be_read() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.cloud(), simulator.gateway());
-    let vpc = cloud.vpc(&simulator.settings().vpc).await?.value.unwrap();
+    let vpc = cloud.vpc_by_id(&simulator.settings().vpc).await?.value.unwrap();
     assert_eq!(vpc.cidrs, ["10.0.0.0/8"]);
 
     let eni = cloud.eni_by_private_ip("10.1.0.5".parse()?).await?.value.unwrap();
-    let vswitch = cloud.vswitch(&eni.vswitch_id).await?.value.unwrap();
+    let vswitch = cloud.vswitch_by_id(&eni.vswitch_id).await?.value.unwrap();
     assert_eq!((&vswitch.zone_id, &vswitch.vpc_id), (&eni.zone_id, &vpc.vpc_id));
-    assert!(cloud.vswitches().await?.value.contains(&vswitch));
+    assert!(cloud.vswitches_of_vpc().await?.value.contains(&vswitch));
 
     let tables = cloud.route_tables().await?.value;
-    let system = tables.iter().find(|table| table.system).unwrap();
+    let system = tables.iter().find(|cache| cache.system).unwrap();
     assert_eq!(vswitch.route_table_id.as_ref(), Some(&system.route_table_id));
     let routes = cloud.route_entries(&system.route_table_id).await?.value;
     assert!(routes.iter().any(|route| route.is_egress_through(&gateway)), "{routes:?}");
@@ -79,20 +79,21 @@ async fn an_eip_joins_and_leaves_a_bandwidth_package() -> Result<()> {
     );
     let allocation_id = allocate(&cloud, "lease").await;
     let package =
-        async || cloud.eip(&allocation_id).await.unwrap().value.unwrap().bandwidth_package;
+        async || cloud.eip_by_id(&allocation_id).await.unwrap().value.unwrap().bandwidth_package;
 
     let join = Change::AddCommonBandwidthPackageIp {
         allocation_id: allocation_id.clone(),
         package_id: package_id.clone(),
     };
-    cloud.change(&join, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&join, Some(&token()), PATIENCE).await?;
     eventually("joined", async || package().await.filter(|id| *id == package_id)).await;
     let leave =
         Change::RemoveCommonBandwidthPackageIp { allocation_id: allocation_id.clone(), package_id };
-    eventually("left", async || cloud.change(&leave, Some(&token()), PATIENCE).await.ok()).await;
+    eventually("left", async || cloud.send_change(&leave, Some(&token()), PATIENCE).await.ok())
+        .await;
     eventually("out", async || package().await.is_none().then_some(())).await;
-    let again = cloud.change(&leave, Some(&token()), PATIENCE).await.unwrap_err();
-    assert_eq!(again.class(), waygate_cloud::Class::Done, "{again}");
-    assert_eq!(cloud.eip(&allocation_id).await?.value.unwrap().status, EipStatus::Available);
+    let again = cloud.send_change(&leave, Some(&token()), PATIENCE).await.unwrap_err();
+    assert_eq!(again.class(), waygate_cloud::Class::AlreadyDone, "{again}");
+    assert_eq!(cloud.eip_by_id(&allocation_id).await?.value.unwrap().status, EipStatus::Available);
     Ok(())
 }

@@ -5,10 +5,10 @@ use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use waygate_cloud::Class::{self, Conflict, Denied, Done, NotFound, Permanent, Quota};
+use waygate_cloud::Class::{self, AlreadyDone, Conflict, Denied, NotFound, Permanent, Quota};
 use waygate_cloud::{Cloud, Error};
-use waygate_core::change::{Change, Forward};
-use waygate_core::facts::{EipStatus, ForwardEntryStatus};
+use waygate_core::change::{Change, ForwardEntrySpec};
+use waygate_core::cloud_facts::{EipStatus, ForwardEntryStatus};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
 use waygate_core::request::{EipSpec, InstanceChargeType, InternetChargeType};
 
@@ -76,7 +76,7 @@ impl Scene {
             allocate(&cloud, "bound").await,
         ];
         let prepaid = cloud
-            .change(&buy(month(), &[]), Some(&token()), PATIENCE)
+            .send_change(&buy(month(), &[]), Some(&token()), PATIENCE)
             .await?
             .allocation_id
             .unwrap();
@@ -89,14 +89,19 @@ impl Scene {
             assert_eq!(*eni.get_or_insert(owner.eni_id.clone()), owner.eni_id);
         }
         let eni = eni.unwrap();
-        cloud.change(&bind(&bound, &eni, BOUND), Some(&token()), PATIENCE).await?;
+        cloud.send_change(&bind(&bound, &eni, BOUND), Some(&token()), PATIENCE).await?;
         eventually("bound", async || {
-            cloud.eip(&bound).await.unwrap().value.filter(|eip| eip.status == EipStatus::InUse)
+            cloud
+                .eip_by_id(&bound)
+                .await
+                .unwrap()
+                .value
+                .filter(|eip| eip.status == EipStatus::InUse)
         })
         .await;
-        let forward = Forward { internal_ip: FORWARDED, ..simulator.forward(0) };
+        let forward = ForwardEntrySpec { internal_ip: FORWARDED, ..simulator.forward(0) };
         let entry = cloud
-            .change(&Change::CreateForwardEntry(forward), Some(&token()), PATIENCE)
+            .send_change(&Change::CreateForwardEntry(forward), Some(&token()), PATIENCE)
             .await?
             .entry_id
             .unwrap();
@@ -110,7 +115,7 @@ impl Scene {
     }
 
     async fn refused(&self, change: &Change) -> Error {
-        let outcome = self.cloud.change(change, Some(&token()), PATIENCE).await;
+        let outcome = self.cloud.send_change(change, Some(&token()), PATIENCE).await;
         outcome.expect_err(&format!("{change:?}"))
     }
 
@@ -127,8 +132,8 @@ impl Scene {
         }
     }
 
-    fn forward(&self) -> Forward {
-        Forward { internal_ip: FREE, ..self.simulator.forward(1) }
+    fn forward(&self) -> ForwardEntrySpec {
+        ForwardEntrySpec { internal_ip: FREE, ..self.simulator.forward(1) }
     }
 }
 
@@ -152,7 +157,7 @@ async fn what_an_eip_cannot_do_is_told_by_its_code() -> Result<()> {
         name: None,
         description: None,
     };
-    scene.cloud.change(&join(free, package), Some(&token()), PATIENCE).await?;
+    scene.cloud.send_change(&join(free, package), Some(&token()), PATIENCE).await?;
     scene
         .check(vec![
             (bind(&nothing, eni, FREE), "InvalidAllocationId.NotFound", NotFound, "EipNotFound"),
@@ -172,8 +177,8 @@ async fn what_an_eip_cannot_do_is_told_by_its_code() -> Result<()> {
             ),
             (bind(bound, eni, FREE), "IncorrectEipStatus", Conflict, "EipNotReady"),
             (unbind(free, eni, FREE), "IncorrectEipStatus", Conflict, "EipNotReady"),
-            (unbind(bound, &nowhere, BOUND), "InvalidInstanceId.NotFound", Done, "NotBound"),
-            (unbind(bound, eni, FREE), "InvalidBindInstance.NotFound", Done, "NotBound"),
+            (unbind(bound, &nowhere, BOUND), "InvalidInstanceId.NotFound", AlreadyDone, "NotBound"),
+            (unbind(bound, eni, FREE), "InvalidBindInstance.NotFound", AlreadyDone, "NotBound"),
             (release(&nothing), "InvalidAllocationId.NotFound", NotFound, "EipNotFound"),
             (release(bound), "IncorrectEipStatus", Conflict, "EipNotReady"),
             (release(prepaid), "Forbidden.ChargeTypeIsPrepaid", Permanent, "EipIsPrePaid"),
@@ -181,7 +186,7 @@ async fn what_an_eip_cannot_do_is_told_by_its_code() -> Result<()> {
             (
                 join(free, package),
                 "IpInstanceId.AlreadyInBandwidthPackage",
-                Done,
+                AlreadyDone,
                 "AlreadyInBandwidthPackage",
             ),
             (
@@ -196,7 +201,7 @@ async fn what_an_eip_cannot_do_is_told_by_its_code() -> Result<()> {
                 Conflict,
                 "SomethingNotFound",
             ),
-            (leave, "OperationUnsupported.IpNotInCbwp", Done, "NotInBandwidthPackage"),
+            (leave, "OperationUnsupported.IpNotInCbwp", AlreadyDone, "NotInBandwidthPackage"),
         ])
         .await;
     Ok(())
@@ -224,15 +229,16 @@ async fn what_cannot_be_bought_is_told_by_its_code() -> Result<()> {
         ])
         .await;
     let token = token();
-    scene.cloud.change(&buy(EipSpec::default(), &[]), Some(&token), PATIENCE).await?;
-    let reused = scene.cloud.change(&buy(month(), &[]), Some(&token), PATIENCE).await.unwrap_err();
+    scene.cloud.send_change(&buy(EipSpec::default(), &[]), Some(&token), PATIENCE).await?;
+    let reused =
+        scene.cloud.send_change(&buy(month(), &[]), Some(&token), PATIENCE).await.unwrap_err();
     assert_eq!(
         (reused.code(), reused.class()),
         (Some("IdempotentParameterMismatch"), Permanent),
         "{reused}"
     );
 
-    let ours = scene.cloud.eip(&scene.free).await?.value.unwrap().ip_address;
+    let ours = scene.cloud.eip_by_id(&scene.free).await?.value.unwrap().ip_address;
     for (ip, code, reason) in [
         (ours, "Ip.Allocated", "AddressTaken"),
         (Ipv4Addr::new(9, 9, 9, 9), "OperationFailed.AllocateUnfamiliarIp", "AddressNotYours"),
@@ -273,7 +279,7 @@ async fn what_an_entry_cannot_be_is_told_by_its_code() -> Result<()> {
     let shared: Ipv4Addr = scene.simulator.text("/natGateways/0/eips/1/ipAddress").parse()?;
     let snat = json!({"natGatewayId": scene.simulator.gateway().as_str(), "snatIp": shared, "sourceCIDR": "10.0.0.0/8"});
     scene.simulator.post("/console/snat-entry", snat).await;
-    let create = |change: &dyn Fn(&mut Forward)| {
+    let create = |change: &dyn Fn(&mut ForwardEntrySpec)| {
         let mut forward = free.clone();
         change(&mut forward);
         Change::CreateForwardEntry(forward)

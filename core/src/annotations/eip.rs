@@ -3,63 +3,64 @@
 use super::context::Context;
 use super::keys::Key;
 use super::reader::Reader;
-use super::values::{self, Refusal, refusal};
+use super::values::{self, ValueError, refuse_value};
 use crate::ids::{AllocationId, BandwidthPackageId};
 use crate::request::{
     EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, Kind, ReleaseStrategy,
 };
 
 /// The EIP request; none if no EIP is requested, or if its source cannot be parsed.
-pub(super) fn read(reader: &mut Reader, context: &Context) -> Option<EipRequest> {
-    let allocate = reader.parse(Key::PodWithEip, values::boolean);
-    if !reader.on(Kind::Eip) {
+pub(super) fn read_eip_request(reader: &mut Reader, context: &Context) -> Option<EipRequest> {
+    let allocate = reader.parse_value(Key::PodWithEip, values::parse_bool);
+    if !reader.requests_kind(Kind::Eip) {
         return None;
     }
-    let release = release_strategy(reader, context);
-    if reader.has(Key::PodEipInstanceId) {
-        let given = reader.parse(Key::PodEipInstanceId, |text| values::id(text, "eip-"));
-        beside_given(reader, allocate);
+    let release = read_release_strategy(reader, context);
+    if reader.has_key(Key::PodEipInstanceId) {
+        let given = reader
+            .parse_value(Key::PodEipInstanceId, |text| values::parse_resource_id(text, "eip-"));
+        check_beside_given(reader, allocate);
         return Some(EipRequest {
             source: EipSource::Given(AllocationId::new(given?)),
             // No other strategy applies: a given EIP is never released.
             release: ReleaseStrategy::Follow,
         });
     }
-    if reader.has(Key::EipPool) {
-        let pool = reader.parse(Key::EipPool, values::tag_value);
-        beside_pool(reader);
+    if reader.has_key(Key::EipPool) {
+        let pool = reader.parse_value(Key::EipPool, values::parse_tag_value);
+        check_beside_pool(reader);
         return Some(EipRequest { source: EipSource::Pool(pool?), release });
     }
-    Some(EipRequest { source: EipSource::Allocate(spec(reader)), release })
+    Some(EipRequest { source: EipSource::Allocate(read_eip_spec(reader)), release })
 }
 
 /// Checks the keys beside an instance ID. `pod-with-eip` requests an allocation only, so the ID
 /// counts even where that key is false. Unless that key is false, allocation settings contradict
 /// the ID.
-fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
+fn check_beside_given(reader: &mut Reader, allocate: Option<bool>) {
     for key in Key::ALLOCATION {
-        if !reader.has(key) {
+        if !reader.has_key(key) {
             continue;
         }
         if allocate == Some(false) {
-            reader.warn(key, "has no effect beside an instance ID");
+            reader.add_warning(key, "has no effect beside an instance ID");
         } else {
-            reader.refuse(
+            reader.add_problem(
                 key,
                 "contradicts the instance ID: a given EIP is never modified",
                 "either an instance ID or settings of a new EIP",
             );
         }
     }
-    if reader.has(Key::EipPool) {
-        reader.refuse(
+    if reader.has_key(Key::EipPool) {
+        reader.add_problem(
             Key::EipPool,
             "contradicts the instance ID",
             "either an instance ID or a pool",
         );
     }
-    if reader.has(Key::ReleaseStrategy) {
-        reader.warn(
+    if reader.has_key(Key::ReleaseStrategy) {
+        reader.add_warning(
             Key::ReleaseStrategy,
             "has no effect beside an instance ID: a given EIP is never released",
         );
@@ -67,9 +68,9 @@ fn beside_given(reader: &mut Reader, allocate: Option<bool>) {
 }
 
 /// Refuses allocation settings beside a pool: pool EIPs stay as they were bought.
-fn beside_pool(reader: &mut Reader) {
-    for key in Key::ALLOCATION.into_iter().filter(|key| reader.has(*key)).collect::<Vec<_>>() {
-        reader.refuse(
+fn check_beside_pool(reader: &mut Reader) {
+    for key in Key::ALLOCATION.into_iter().filter(|key| reader.has_key(*key)).collect::<Vec<_>>() {
+        reader.add_problem(
             key,
             "contradicts the pool: its EIPs are never modified",
             "either a pool or settings of a new EIP",
@@ -77,10 +78,11 @@ fn beside_pool(reader: &mut Reader) {
     }
 }
 
-fn release_strategy(reader: &mut Reader, context: &Context) -> ReleaseStrategy {
-    let strategy = reader.parse(Key::ReleaseStrategy, strategy).unwrap_or_default();
+fn read_release_strategy(reader: &mut Reader, context: &Context) -> ReleaseStrategy {
+    let strategy =
+        reader.parse_value(Key::ReleaseStrategy, parse_release_strategy).unwrap_or_default();
     if strategy != ReleaseStrategy::Follow && !context.stateful {
-        reader.refuse(
+        reader.add_problem(
             Key::ReleaseStrategy,
             "needs a stateful pod: other pods get a new name when replaced",
             "Follow",
@@ -89,17 +91,17 @@ fn release_strategy(reader: &mut Reader, context: &Context) -> ReleaseStrategy {
     strategy
 }
 
-fn strategy(text: &str) -> Result<ReleaseStrategy, Refusal> {
+fn parse_release_strategy(text: &str) -> Result<ReleaseStrategy, ValueError> {
     match text {
         "Follow" => Ok(ReleaseStrategy::Follow),
         "Never" => Ok(ReleaseStrategy::Never),
-        _ => match values::duration(text) {
+        _ => match values::parse_duration(text) {
             Ok(ttl) => {
                 // Rounded up, so that the EIP is never released early.
                 let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
                 Ok(ReleaseStrategy::Ttl { seconds, text: text.to_owned() })
             }
-            Err(_) => refusal(
+            Err(_) => refuse_value(
                 "is not a release strategy",
                 "Follow, Never, or a positive Go duration such as 5m30s",
             ),
@@ -107,18 +109,19 @@ fn strategy(text: &str) -> Result<ReleaseStrategy, Refusal> {
     }
 }
 
-fn spec(reader: &mut Reader) -> EipSpec {
+fn read_eip_spec(reader: &mut Reader) -> EipSpec {
     let usual = EipSpec::default();
     let instance_charge_type = reader
-        .parse(Key::InstanceChargeType, instance_charge_type)
+        .parse_value(Key::InstanceChargeType, parse_instance_charge_type)
         .unwrap_or(usual.instance_charge_type);
     let internet_charge_type = reader
-        .parse(Key::InternetChargeType, internet_charge_type)
+        .parse_value(Key::InternetChargeType, parse_internet_charge_type)
         .unwrap_or(usual.internet_charge_type);
     // The charge types are read first, since the limit of the bandwidth depends on them.
-    let most = most_bandwidth(instance_charge_type, internet_charge_type);
-    let bandwidth =
-        reader.parse(Key::Bandwidth, |text| bandwidth(text, most)).unwrap_or(usual.bandwidth);
+    let most = max_bandwidth(instance_charge_type, internet_charge_type);
+    let bandwidth = reader
+        .parse_value(Key::Bandwidth, |text| parse_bandwidth(text, most))
+        .unwrap_or(usual.bandwidth);
     if instance_charge_type == InstanceChargeType::PrePaid {
         check_prepaid(reader, internet_charge_type);
     }
@@ -126,52 +129,54 @@ fn spec(reader: &mut Reader) -> EipSpec {
         bandwidth,
         internet_charge_type,
         instance_charge_type,
-        isp: reader.parse(Key::Isp, values::isp).map(str::to_owned),
+        isp: reader.parse_value(Key::Isp, values::parse_isp).map(str::to_owned),
         public_ip_address_pool_id: reader
-            .parse(Key::AddressPool, |text| values::id(text, "pippool-")),
-        resource_group_id: reader.parse(Key::ResourceGroup, |text| values::id(text, "rg-")),
+            .parse_value(Key::AddressPool, |text| values::parse_resource_id(text, "pippool-")),
+        resource_group_id: reader
+            .parse_value(Key::ResourceGroup, |text| values::parse_resource_id(text, "rg-")),
         bandwidth_package: reader
-            .parse(Key::BandwidthPackage, |text| values::id(text, "cbwp-"))
+            .parse_value(Key::BandwidthPackage, |text| values::parse_resource_id(text, "cbwp-"))
             .map(BandwidthPackageId::new),
-        name: reader.parse(Key::Name, |text| values::text(text, 128)),
-        description: reader.parse(Key::Description, |text| values::text(text, 256)),
+        name: reader.parse_value(Key::Name, |text| values::parse_limited_text(text, 128)),
+        description: reader
+            .parse_value(Key::Description, |text| values::parse_limited_text(text, 256)),
         security_protection_types: reader
-            .parse(Key::SecurityProtection, values::security_protection)
+            .parse_value(Key::SecurityProtection, values::parse_security_protection)
             .unwrap_or_default(),
-        tags: reader.parse(Key::Tags, values::tags).unwrap_or_default(),
+        tags: reader.parse_value(Key::Tags, values::parse_tags).unwrap_or_default(),
     }
 }
 
 fn check_prepaid(reader: &mut Reader, internet: InternetChargeType) {
     if internet != InternetChargeType::PayByBandwidth {
-        reader.refuse(
+        reader.add_problem(
             Key::InternetChargeType,
             "must be PayByBandwidth for a PrePaid EIP",
             "PayByBandwidth",
         );
     }
-    if reader.has(Key::BandwidthPackage) {
-        reader.refuse(
+    if reader.has_key(Key::BandwidthPackage) {
+        reader.add_problem(
             Key::BandwidthPackage,
             "cannot be joined by a PrePaid EIP",
             "a PostPaid EIP, or no package",
         );
     }
-    if reader.has(Key::Name) {
-        reader.warn(Key::Name, "has no effect: the cloud accepts no name for a PrePaid EIP");
+    if reader.has_key(Key::Name) {
+        reader.add_warning(Key::Name, "has no effect: the cloud accepts no name for a PrePaid EIP");
     }
 }
 
-fn instance_charge_type(text: &str) -> Result<InstanceChargeType, Refusal> {
-    values::one_of(
+fn parse_instance_charge_type(text: &str) -> Result<InstanceChargeType, ValueError> {
+    values::parse_word(
         text,
         &[InstanceChargeType::PostPaid, InstanceChargeType::PrePaid]
             .map(|kind| (kind.as_str(), kind)),
     )
 }
 
-fn internet_charge_type(text: &str) -> Result<InternetChargeType, Refusal> {
-    values::one_of(
+fn parse_internet_charge_type(text: &str) -> Result<InternetChargeType, ValueError> {
+    values::parse_word(
         text,
         &[InternetChargeType::PayByTraffic, InternetChargeType::PayByBandwidth]
             .map(|kind| (kind.as_str(), kind)),
@@ -180,7 +185,7 @@ fn internet_charge_type(text: &str) -> Result<InternetChargeType, Refusal> {
 
 /// The largest bandwidth that AllocateEipAddress accepts, in Mbit/s, and the charge type that
 /// limits it.
-fn most_bandwidth(
+fn max_bandwidth(
     instance: InstanceChargeType,
     internet: InternetChargeType,
 ) -> (u32, &'static str) {
@@ -195,11 +200,11 @@ fn most_bandwidth(
     }
 }
 
-fn bandwidth(text: &str, (most, charge): (u32, &str)) -> Result<u32, Refusal> {
+fn parse_bandwidth(text: &str, (most, charge): (u32, &str)) -> Result<u32, ValueError> {
     let allowed = format!("1–{most} Mbit/s with {charge}");
     match text.parse::<u32>() {
         Ok(bandwidth) if (1..=most).contains(&bandwidth) => Ok(bandwidth),
-        Ok(_) => refusal("is out of range", allowed),
-        Err(_) => refusal("is not a whole number of Mbit/s", allowed),
+        Ok(_) => refuse_value("is out of range", allowed),
+        Err(_) => refuse_value("is not a whole number of Mbit/s", allowed),
     }
 }

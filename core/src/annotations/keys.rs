@@ -1,29 +1,29 @@
 //! The annotation keys that Waygate reads and writes, with all their spellings.
 
-use crate::nearest::nearest;
 use crate::request::Kind;
+use crate::spelling::nearest_name;
 
 /// Key prefixes of the original controller; the first is the documented one.
-pub const PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
+pub const ORIGINAL_PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
 /// Prefix of the keys that Waygate adds to the original's.
-pub const OURS: &str = "waygate.dev/";
+pub const WAYGATE_PREFIX: &str = "waygate.dev/";
 /// Label on pods that have or request an address, by which the watch selects them; the value is the
 /// kind.
-pub const LABEL: &str = "waygate.dev/pod";
+pub const POD_LABEL: &str = "waygate.dev/pod";
 /// Annotation with the public IP of a pod's EIP, written once the EIP is bound.
 pub const ALLOCATED_EIP: &str = "k8s.aliyun.com/allocated-eipAddress";
 /// Annotation with a pod's external addresses and ports, written once its DNAT entries work.
 pub const ALLOCATED_DNAT: &str = "k8s.aliyun.com/allocated-dnat";
 
 /// True if Waygate reads this annotation key, in any spelling.
-pub fn is_ours(key: &str) -> bool {
-    Key::of(key).is_some()
+pub fn is_waygate_key(key: &str) -> bool {
+    Key::from_annotation(key).is_some()
 }
 
 /// True for output keys, `allocated-…`: only a controller may write them, since start barriers wait
 /// for them.
-pub fn is_allocated(key: &str) -> bool {
-    PREFIXES
+pub fn is_allocated_key(key: &str) -> bool {
+    ORIGINAL_PREFIXES
         .iter()
         .any(|prefix| key.strip_prefix(prefix).is_some_and(|name| name.starts_with("allocated-")))
 }
@@ -103,7 +103,7 @@ impl Key {
     ];
 
     /// Accepted names after the prefix; messages use the first.
-    fn names(self) -> &'static [&'static str] {
+    fn accepted_names(self) -> &'static [&'static str] {
         match self {
             Self::PodDnat => &["pod-dnat"],
             Self::ExposePort => &["pod-dnat-expose-port"],
@@ -133,7 +133,7 @@ impl Key {
         }
     }
 
-    fn prefixes(self) -> &'static [&'static str] {
+    fn accepted_prefixes(self) -> &'static [&'static str] {
         match self {
             Self::SamePort
             | Self::ReadinessGate
@@ -141,13 +141,13 @@ impl Key {
             | Self::ReadyTimeout
             | Self::WaitForAddress
             | Self::EipPool
-            | Self::Paused => &[OURS],
-            _ => &PREFIXES,
+            | Self::Paused => &[WAYGATE_PREFIX],
+            _ => &ORIGINAL_PREFIXES,
         }
     }
 
     /// The kind of address that a key configures; none for keys of both kinds.
-    pub(super) fn feature(self) -> Option<Kind> {
+    pub(super) fn address_kind(self) -> Option<Kind> {
         match self {
             Self::PodDnat
             | Self::ExposePort
@@ -174,40 +174,44 @@ impl Key {
     }
 
     /// The spelling that messages and documents use.
-    pub(super) fn canonical(self) -> String {
-        format!("{}{}", self.prefixes()[0], self.names()[0])
+    pub(super) fn canonical_spelling(self) -> String {
+        format!("{}{}", self.accepted_prefixes()[0], self.accepted_names()[0])
     }
 
     /// All accepted spellings, for tests.
     #[cfg(test)]
     pub(super) fn spellings(self) -> Vec<String> {
-        self.prefixes()
+        self.accepted_prefixes()
             .iter()
-            .flat_map(|prefix| self.names().iter().map(move |name| format!("{prefix}{name}")))
+            .flat_map(|prefix| {
+                self.accepted_names().iter().map(move |name| format!("{prefix}{name}"))
+            })
             .collect()
     }
 
     /// The key that an annotation spells; none for other annotations.
-    pub(super) fn of(annotation: &str) -> Option<Self> {
-        let (prefix, name) = split(annotation)?;
-        Self::ALL
-            .into_iter()
-            .find(|key| key.prefixes().contains(&prefix) && key.names().contains(&name))
+    pub(super) fn from_annotation(annotation: &str) -> Option<Self> {
+        let (prefix, name) = split_prefix(annotation)?;
+        Self::ALL.into_iter().find(|key| {
+            key.accepted_prefixes().contains(&prefix) && key.accepted_names().contains(&name)
+        })
     }
 
     /// The key that a misspelt annotation probably means; none for keys of other products under the
     /// same prefixes.
-    pub(super) fn meant_by(annotation: &str) -> Option<Self> {
-        let (_, name) = split(annotation)?;
-        let close =
-            nearest(name, Self::ALL.into_iter().flat_map(|key| key.names().iter().copied()))?;
-        Self::ALL.into_iter().find(|key| key.names().contains(&close))
+    pub(super) fn closest_to(annotation: &str) -> Option<Self> {
+        let (_, name) = split_prefix(annotation)?;
+        let close = nearest_name(
+            name,
+            Self::ALL.into_iter().flat_map(|key| key.accepted_names().iter().copied()),
+        )?;
+        Self::ALL.into_iter().find(|key| key.accepted_names().contains(&close))
     }
 }
 
-fn split(annotation: &str) -> Option<(&'static str, &str)> {
-    PREFIXES
+fn split_prefix(annotation: &str) -> Option<(&'static str, &str)> {
+    ORIGINAL_PREFIXES
         .into_iter()
-        .chain([OURS])
+        .chain([WAYGATE_PREFIX])
         .find_map(|prefix| Some((prefix, annotation.strip_prefix(prefix)?)))
 }

@@ -18,9 +18,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.key))?;
+        f.write_str(&escape_for_message(&self.key))?;
         if !self.value.is_empty() {
-            write!(f, " \"{}\"", shown(&self.value))?;
+            write!(f, " \"{}\"", escape_for_message(&self.value))?;
         }
         write!(f, " {}", self.why)?;
         if !self.allowed.is_empty() {
@@ -31,7 +31,7 @@ impl fmt::Display for Problem {
 }
 
 /// Makes text from a pod's author fit for a message: control characters escaped, length limited.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn escape_for_message(text: &str) -> String {
     /// In characters; names of cloud resources fit whole.
     const LONGEST: usize = 64;
     let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();

@@ -12,11 +12,15 @@ use proptest::option;
 use proptest::prelude::*;
 
 /// Mostly keys that Waygate reads, with mostly valid values.
-fn anything() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let ours = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical());
+fn arbitrary_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let ours = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical_spelling());
     let other = (0..2usize, 0..Key::ALL.len()).prop_map(|(prefix, i)| {
-        let canonical = Key::ALL[i].canonical();
-        format!("{}{}", PREFIXES[prefix], canonical.split_once('/').map_or("", |(_, name)| name))
+        let canonical = Key::ALL[i].canonical_spelling();
+        format!(
+            "{}{}",
+            ORIGINAL_PREFIXES[prefix],
+            canonical.split_once('/').map_or("", |(_, name)| name)
+        )
     });
     let key = prop_oneof![4 => ours, 2 => other, 1 => ".*", 1 => "k8s.aliyun.com/[a-z-]{0,20}"];
     let value = prop_oneof![
@@ -33,7 +37,7 @@ fn anything() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(key, value, 0..8)
 }
 
-fn contexts() -> impl Strategy<Value = (bool, bool)> {
+fn arbitrary_contexts() -> impl Strategy<Value = (bool, bool)> {
     (any::<bool>(), any::<bool>())
 }
 
@@ -116,12 +120,12 @@ fn dnat_request() -> impl Strategy<Value = DnatRequest> {
     })
 }
 
-fn request() -> impl Strategy<Value = Request> {
+fn arbitrary_request() -> impl Strategy<Value = Request> {
     prop_oneof![eip_request().prop_map(Request::Eip), dnat_request().prop_map(Request::Dnat)]
 }
 
 /// The annotations that ask for `request`.
-fn rendered(request: &Request) -> BTreeMap<String, String> {
+fn render_annotations(request: &Request) -> BTreeMap<String, String> {
     let pairs = match request {
         Request::Dnat(dnat) => {
             let ports: Vec<String> = dnat.ports.iter().map(ExposedPort::to_string).collect();
@@ -139,21 +143,21 @@ fn rendered(request: &Request) -> BTreeMap<String, String> {
             vec![
                 (Key::PodWithEip, "true".to_owned()),
                 (Key::EipPool, pool.clone()),
-                (Key::ReleaseStrategy, rendered_release(release)),
+                (Key::ReleaseStrategy, render_release(release)),
             ]
         }
         Request::Eip(EipRequest { source: EipSource::Allocate(spec), release }) => {
-            rendered_spec(spec, release)
+            render_spec(spec, release)
         }
     };
     pairs
         .into_iter()
         .filter(|(key, value)| *key == Key::PodDnat || !value.is_empty())
-        .map(|(key, value)| (key.canonical(), value))
+        .map(|(key, value)| (key.canonical_spelling(), value))
         .collect()
 }
 
-fn rendered_release(release: &ReleaseStrategy) -> String {
+fn render_release(release: &ReleaseStrategy) -> String {
     match release {
         ReleaseStrategy::Follow => "Follow".to_owned(),
         ReleaseStrategy::Never => "Never".to_owned(),
@@ -161,7 +165,7 @@ fn rendered_release(release: &ReleaseStrategy) -> String {
     }
 }
 
-fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> {
+fn render_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> {
     let package = spec.bandwidth_package.as_ref().map(ToString::to_string);
     vec![
         (Key::PodWithEip, "true".to_owned()),
@@ -176,49 +180,49 @@ fn rendered_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)
         (Key::Description, spec.description.clone().unwrap_or_default()),
         (Key::SecurityProtection, spec.security_protection_types.join(",")),
         (Key::Tags, serde_json::to_string(&spec.tags).unwrap()),
-        (Key::ReleaseStrategy, rendered_release(release)),
+        (Key::ReleaseStrategy, render_release(release)),
     ]
 }
 
 proptest! {
     #[test]
-    fn a_request_implies_no_problem_and_every_message_is_short(annotations in anything(), (host_network, stateful) in contexts()) {
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
-        prop_assert!(reading.requests.address.is_none() || reading.problems.is_empty());
-        for problem in reading.problems.iter().chain(&reading.warnings) {
+    fn a_request_implies_no_problem_and_every_message_is_short(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        prop_assert!(parsed.requests.address.is_none() || parsed.problems.is_empty());
+        for problem in parsed.problems.iter().chain(&parsed.warnings) {
             let message = problem.to_string();
             prop_assert!(message.len() < 2000 && message.chars().all(|c| !c.is_control()), "{message}");
         }
     }
 
     #[test]
-    fn every_problem_names_a_key_that_is_present_or_required(annotations in anything(), (host_network, stateful) in contexts()) {
-        let required = [Key::ExposePort.canonical(), Key::InternetChargeType.canonical()];
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
-        for problem in reading.problems.iter().chain(&reading.warnings) {
+    fn every_problem_names_a_key_that_is_present_or_required(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
+        let required = [Key::ExposePort.canonical_spelling(), Key::InternetChargeType.canonical_spelling()];
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        for problem in parsed.problems.iter().chain(&parsed.warnings) {
             let present = annotations.get(&problem.key).is_some_and(|value| *value == problem.value);
             prop_assert!(present || required.contains(&problem.key), "{problem:?}");
         }
     }
 
     #[test]
-    fn what_wants_no_address_gets_none(annotations in anything(), (host_network, stateful) in contexts()) {
-        let reading = read(&annotations, &Context { host_network, stateful, port_ranges: None });
-        prop_assert!(reading.requests.address.is_none() || wants_address(&annotations));
+    fn what_wants_no_address_gets_none(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        prop_assert!(parsed.requests.address.is_none() || requests_address(&annotations));
     }
 
     #[test]
-    fn a_request_survives_being_written_and_read(request in request()) {
-        let reading = read(&rendered(&request), &Context { stateful: true, ..Context::default() });
-        prop_assert_eq!(&reading.problems, &vec![]);
-        prop_assert_eq!(reading.requests.address, Some(request));
+    fn a_request_survives_being_written_and_read(request in arbitrary_request()) {
+        let parsed = parse_annotations(&render_annotations(&request), &Context { stateful: true, ..Context::default() });
+        prop_assert_eq!(&parsed.problems, &vec![]);
+        prop_assert_eq!(parsed.requests.address, Some(request));
     }
 
     #[test]
-    fn either_prefix_reads_the_same(request in request()) {
+    fn either_prefix_reads_the_same(request in arbitrary_request()) {
         let other: BTreeMap<String, String> =
-            rendered(&request).into_iter().map(|(key, value)| (key.replace(PREFIXES[0], PREFIXES[1]), value)).collect();
-        let reading = read(&other, &Context { stateful: true, ..Context::default() });
-        prop_assert_eq!(reading.requests.address, Some(request));
+            render_annotations(&request).into_iter().map(|(key, value)| (key.replace(ORIGINAL_PREFIXES[0], ORIGINAL_PREFIXES[1]), value)).collect();
+        let parsed = parse_annotations(&other, &Context { stateful: true, ..Context::default() });
+        prop_assert_eq!(parsed.requests.address, Some(request));
     }
 }

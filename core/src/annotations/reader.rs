@@ -1,8 +1,8 @@
 //! Collects the annotations that Waygate reads, and the problems and warnings found in them.
 
-use super::keys::{Key, OURS, is_allocated};
-use super::problem::{Problem, shown};
-use super::values::{self, Refusal};
+use super::keys::{Key, WAYGATE_PREFIX, is_allocated_key};
+use super::problem::{Problem, escape_for_message};
+use super::values::{self, ValueError};
 use crate::request::Kind;
 use std::collections::BTreeMap;
 
@@ -14,77 +14,86 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn gather(annotations: &'a BTreeMap<String, String>) -> Self {
+    pub(super) fn from_annotations(annotations: &'a BTreeMap<String, String>) -> Self {
         let mut reader =
             Self { found: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
         for (spelling, value) in annotations {
-            match Key::of(spelling) {
-                Some(key) => reader.take(key, spelling, value),
+            match Key::from_annotation(spelling) {
+                Some(key) => reader.collect_annotation(key, spelling, value),
                 None => reader.warn_if_misspelt(spelling, value),
             }
         }
         // Only now: an empty value still has to be compared with those of other spellings.
-        reader.forget_empty();
+        reader.drop_empty_values();
         reader
     }
 
-    fn take(&mut self, key: Key, spelling: &'a str, value: &'a str) {
+    fn collect_annotation(&mut self, key: Key, spelling: &'a str, value: &'a str) {
         let (first, held) = *self.found.entry(key).or_insert((spelling, value));
         if held != value {
-            let why =
-                format!("differs from {first} \"{}\", which is the same setting", shown(held));
-            self.problems.push(problem(spelling, value, &why, "one value in every spelling"));
+            let why = format!(
+                "differs from {first} \"{}\", which is the same setting",
+                escape_for_message(held)
+            );
+            self.problems.push(new_problem(spelling, value, &why, "one value in every spelling"));
         }
-        if let Err(Refusal { why, allowed }) = values::check_controls(value, key.is_spaced()) {
-            self.problems.push(problem(spelling, value, &why, &allowed));
+        if let Err(ValueError { why, allowed }) = values::check_controls(value, key.is_spaced()) {
+            self.problems.push(new_problem(spelling, value, &why, &allowed));
         }
     }
 
     /// Drops empty values, which charts render for unset settings, and warns of each. Kept are the
     /// keys for which empty means on, and `pod-with-eip`, where empty is an error.
-    fn forget_empty(&mut self) {
+    fn drop_empty_values(&mut self) {
         let Self { found, warnings, .. } = self;
         found.retain(|key, (spelling, value)| {
             let kept =
                 !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
             if !kept {
-                warnings.push(problem(spelling, value, "is empty and treated as not set", ""));
+                warnings.push(new_problem(spelling, value, "is empty and treated as not set", ""));
             }
             kept
         });
     }
 
     fn warn_if_misspelt(&mut self, spelling: &str, value: &str) {
-        if is_allocated(spelling) || spelling == super::LABEL {
+        if is_allocated_key(spelling) || spelling == super::POD_LABEL {
             return;
         }
-        if let Some(key) = Key::meant_by(spelling) {
-            let why =
-                format!("is an unknown key and has no effect; did you mean {}?", key.canonical());
-            self.warnings.push(problem(spelling, value, &why, ""));
-        } else if spelling.starts_with(OURS) {
-            self.warnings.push(problem(spelling, value, "is an unknown key and has no effect", ""));
+        if let Some(key) = Key::closest_to(spelling) {
+            let why = format!(
+                "is an unknown key and has no effect; did you mean {}?",
+                key.canonical_spelling()
+            );
+            self.warnings.push(new_problem(spelling, value, &why, ""));
+        } else if spelling.starts_with(WAYGATE_PREFIX) {
+            self.warnings.push(new_problem(
+                spelling,
+                value,
+                "is an unknown key and has no effect",
+                "",
+            ));
         }
     }
 
-    pub(super) fn has(&self, key: Key) -> bool {
+    pub(super) fn has_key(&self, key: Key) -> bool {
         self.found.contains_key(&key)
     }
 
     /// The value converted by `parse`; none if the key is absent. A value that `parse` refuses is
     /// recorded as a problem.
-    pub(super) fn parse<T>(
+    pub(super) fn parse_value<T>(
         &mut self,
         key: Key,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
         // The problem was recorded when the annotation was collected.
         values::check_controls(value, key.is_spaced()).ok()?;
         match parse(value) {
             Ok(read) => Some(read),
-            Err(Refusal { why, allowed }) => {
-                self.problems.push(problem(spelling, value, &why, &allowed));
+            Err(ValueError { why, allowed }) => {
+                self.problems.push(new_problem(spelling, value, &why, &allowed));
                 None
             }
         }
@@ -92,7 +101,7 @@ impl<'a> Reader<'a> {
 
     /// True if the pod requests an address of this kind. An unreadable switch counts as on, so that
     /// all problems beside it are reported in the same pass.
-    pub(super) fn on(&self, kind: Kind) -> bool {
+    pub(super) fn requests_kind(&self, kind: Kind) -> bool {
         match kind {
             Kind::Dnat => self.switched_on_by(Key::PodDnat),
             Kind::Eip => {
@@ -104,36 +113,36 @@ impl<'a> Reader<'a> {
     /// True if this one key switches an address on.
     pub(super) fn switched_on_by(&self, key: Key) -> bool {
         self.found.get(&key).is_some_and(|(_, value)| match key {
-            Key::PodDnat => values::flag(value).unwrap_or(true),
-            Key::PodWithEip => values::boolean(value).unwrap_or(true),
+            Key::PodDnat => values::parse_flag(value).unwrap_or(true),
+            Key::PodWithEip => values::parse_bool(value).unwrap_or(true),
             _ => key.is_switch(),
         })
     }
 
-    pub(super) fn refuse(&mut self, key: Key, why: &str, allowed: &str) {
-        let problem = self.note(key, why, allowed);
+    pub(super) fn add_problem(&mut self, key: Key, why: &str, allowed: &str) {
+        let problem = self.problem_at(key, why, allowed);
         self.problems.push(problem);
     }
 
-    pub(super) fn warn(&mut self, key: Key, why: &str) {
-        let warning = self.note(key, why, "");
+    pub(super) fn add_warning(&mut self, key: Key, why: &str) {
+        let warning = self.problem_at(key, why, "");
         self.warnings.push(warning);
     }
 
-    fn note(&self, key: Key, why: &str, allowed: &str) -> Problem {
+    fn problem_at(&self, key: Key, why: &str, allowed: &str) -> Problem {
         match self.found.get(&key) {
-            Some((spelling, value)) => problem(spelling, value, why, allowed),
-            None => problem(&key.canonical(), "", why, allowed),
+            Some((spelling, value)) => new_problem(spelling, value, why, allowed),
+            None => new_problem(&key.canonical_spelling(), "", why, allowed),
         }
     }
 
     /// The problems and the warnings, in this order.
-    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+    pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<Problem>) {
         (self.problems, self.warnings)
     }
 }
 
-fn problem(key: &str, value: &str, why: &str, allowed: &str) -> Problem {
+fn new_problem(key: &str, value: &str, why: &str, allowed: &str) -> Problem {
     Problem {
         key: key.to_owned(),
         value: value.to_owned(),

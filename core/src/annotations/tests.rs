@@ -11,20 +11,20 @@ const STATELESS: Context = Context { host_network: false, stateful: false, port_
 /// Keys without a prefix get the original's.
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let full = |key: &str| {
-        if key.contains('/') { key.to_owned() } else { format!("{}{key}", PREFIXES[0]) }
+        if key.contains('/') { key.to_owned() } else { format!("{}{key}", ORIGINAL_PREFIXES[0]) }
     };
     pairs.iter().map(|(key, value)| (full(key), (*value).to_owned())).collect()
 }
 
-fn read_as(context: &Context, pairs: &[(&str, &str)]) -> Reading {
-    read(&annotations(pairs), context)
+fn read_as(context: &Context, pairs: &[(&str, &str)]) -> ParsedAnnotations {
+    parse_annotations(&annotations(pairs), context)
 }
 
 fn eip(pairs: &[(&str, &str)]) -> EipRequest {
-    let reading = read_as(&STATEFUL, pairs);
-    match reading.requests.address {
+    let parsed = read_as(&STATEFUL, pairs);
+    match parsed.requests.address {
         Some(Request::Eip(eip)) => eip,
-        other => panic!("{pairs:?} gave {other:?} with {:?}", reading.problems),
+        other => panic!("{pairs:?} gave {other:?} with {:?}", parsed.problems),
     }
 }
 
@@ -36,26 +36,29 @@ fn spec(pairs: &[(&str, &str)]) -> EipSpec {
 }
 
 fn ports(pairs: &[(&str, &str)]) -> Vec<String> {
-    let reading = read_as(&STATEFUL, &[&[("pod-dnat", "true")], pairs].concat());
-    match reading.requests.address {
+    let parsed = read_as(&STATEFUL, &[&[("pod-dnat", "true")], pairs].concat());
+    match parsed.requests.address {
         Some(Request::Dnat(dnat)) => dnat.ports.iter().map(ExposedPort::to_string).collect(),
-        other => panic!("{pairs:?} gave {other:?} with {:?}", reading.problems),
+        other => panic!("{pairs:?} gave {other:?} with {:?}", parsed.problems),
     }
 }
 
 /// The names of the keys that are refused, without the usual prefix.
 fn refused(context: &Context, pairs: &[(&str, &str)]) -> Vec<String> {
-    let reading = read_as(context, pairs);
+    let parsed = read_as(context, pairs);
     assert_eq!(
-        reading.requests.address.is_none(),
-        !reading.problems.is_empty() || pairs.is_empty(),
-        "{pairs:?}: {reading:?}"
+        parsed.requests.address.is_none(),
+        !parsed.problems.is_empty() || pairs.is_empty(),
+        "{pairs:?}: {parsed:?}"
     );
-    names(&reading.problems)
+    names(&parsed.problems)
 }
 
 fn names(problems: &[Problem]) -> Vec<String> {
-    problems.iter().map(|problem| problem.key.trim_start_matches(PREFIXES[0]).to_owned()).collect()
+    problems
+        .iter()
+        .map(|problem| problem.key.trim_start_matches(ORIGINAL_PREFIXES[0]).to_owned())
+        .collect()
 }
 
 #[test]
@@ -136,8 +139,8 @@ fn bools_are_those_of_go() {
         assert!(read_as(&STATEFUL, &[("pod-with-eip", on)]).requests.address.is_some(), "{on}");
     }
     for off in ["0", "f", "F", "FALSE", "false", "False"] {
-        let reading = read_as(&STATEFUL, &[("pod-with-eip", off), ("pod-dnat", off)]);
-        assert_eq!((reading.requests.address, reading.problems), (None, vec![]), "{off}");
+        let parsed = read_as(&STATEFUL, &[("pod-with-eip", off), ("pod-dnat", off)]);
+        assert_eq!((parsed.requests.address, parsed.problems), (None, vec![]), "{off}");
     }
     for wrong in ["yes", "on", "tRUE", " true", ""] {
         assert_eq!(refused(&STATEFUL, &[("pod-with-eip", wrong)]), ["pod-with-eip"], "{wrong}");
@@ -219,8 +222,8 @@ fn ports_that_no_gateway_can_hold_are_refused() {
 #[test]
 fn ports_in_a_namespace_that_no_gateway_serves_are_refused() {
     let context = Context { port_ranges: Some(&[]), ..STATEFUL };
-    let reading = read_as(&context, &[("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]);
-    let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+    let parsed = read_as(&context, &[("pod-dnat", "true"), ("pod-dnat-expose-port", "80")]);
+    let problems: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();
     assert!(
         problems.len() == 1 && problems[0].contains("cannot be given in this namespace"),
         "{problems:?}"
@@ -318,7 +321,7 @@ fn only_a_stateful_pod_keeps_its_address() {
     );
 
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "true")];
-    let is_fixed = |reading: Reading| matches!(reading.requests.address, Some(Request::Dnat(dnat)) if dnat.fixed);
+    let is_fixed = |parsed: ParsedAnnotations| matches!(parsed.requests.address, Some(Request::Dnat(dnat)) if dnat.fixed);
     assert!(is_fixed(read_as(&STATEFUL, &fixed)));
     let stateless = read_as(&STATELESS, &fixed);
     assert_eq!(names(&stateless.warnings), ["pod-dnat-fixed"]);
@@ -387,7 +390,7 @@ fn tags_are_bounded_and_reserved_ones_refused() {
 
 #[test]
 fn both_prefixes_count_and_must_agree() {
-    let other = |name: &str| format!("{}{name}", PREFIXES[1]);
+    let other = |name: &str| format!("{}{name}", ORIGINAL_PREFIXES[1]);
     let (switch, bandwidth) = (other("pod-with-eip"), other("eip-bandwidth"));
     assert!(
         refused(&STATEFUL, &[(&switch, "true"), ("eip-bandwidth", "7"), (&bandwidth, "7")])
@@ -435,7 +438,7 @@ fn pods_on_their_nodes_network_are_refused_only_if_they_ask() {
 
 #[test]
 fn settings_beside_a_feature_that_is_off_only_warn() {
-    let reading = read_as(
+    let parsed = read_as(
         &STATELESS,
         &[
             ("pod-with-eip", "false"),
@@ -443,15 +446,15 @@ fn settings_beside_a_feature_that_is_off_only_warn() {
             ("pod-eip-release-strategy", "Never"),
         ],
     );
-    assert_eq!((reading.requests.address, reading.problems), (None, vec![]));
-    assert_eq!(names(&reading.warnings), ["eip-bandwidth", "pod-eip-release-strategy"]);
-    let reading = read_as(&STATELESS, &[("pod-dnat-expose-port", "80")]);
-    assert_eq!(names(&reading.warnings), ["pod-dnat-expose-port"]);
+    assert_eq!((parsed.requests.address, parsed.problems), (None, vec![]));
+    assert_eq!(names(&parsed.warnings), ["eip-bandwidth", "pod-eip-release-strategy"]);
+    let parsed = read_as(&STATELESS, &[("pod-dnat-expose-port", "80")]);
+    assert_eq!(names(&parsed.warnings), ["pod-dnat-expose-port"]);
 }
 
 #[test]
 fn an_empty_setting_is_no_setting_and_says_so() {
-    let reading = read_as(
+    let parsed = read_as(
         &STATELESS,
         &[
             ("pod-with-eip", "true"),
@@ -460,8 +463,8 @@ fn an_empty_setting_is_no_setting_and_says_so() {
             ("eip-name", ""),
         ],
     );
-    assert_eq!(reading.requests.address.map(|request| request.kind()), Some(Kind::Eip));
-    assert_eq!(names(&reading.warnings).len(), 3);
+    assert_eq!(parsed.requests.address.map(|request| request.kind()), Some(Kind::Eip));
+    assert_eq!(names(&parsed.warnings).len(), 3);
     let fixed = [("pod-dnat", ""), ("pod-dnat-expose-port", "80"), ("pod-dnat-fixed", "")];
     assert!(
         matches!(read_as(&STATEFUL, &fixed).requests.address, Some(Request::Dnat(dnat)) if dnat.fixed)
@@ -470,8 +473,8 @@ fn an_empty_setting_is_no_setting_and_says_so() {
 
 #[test]
 fn a_typo_in_a_key_is_not_silently_ignored() {
-    let reading = read_as(&STATELESS, &[("pod-dnat-expose-prot", "80")]);
-    let message = reading.warnings[0].to_string();
+    let parsed = read_as(&STATELESS, &[("pod-dnat-expose-prot", "80")]);
+    let message = parsed.warnings[0].to_string();
     assert!(message.contains("did you mean k8s.aliyun.com/pod-dnat-expose-port?"), "{message}");
     let ours = read_as(&STATELESS, &[("k8s.aliyun.com/same-port", "true")]);
     assert!(ours.warnings[0].why.contains("waygate.dev/same-port"));
@@ -488,11 +491,8 @@ fn keys_of_others_are_left_alone() {
         ("example.com/pod-dnat", "no"),
         ("waygate.dev/pod", "eip"),
     ];
-    let reading = read_as(&STATELESS, &others);
-    assert_eq!(
-        (reading.requests.address, reading.problems, reading.warnings),
-        (None, vec![], vec![])
-    );
+    let parsed = read_as(&STATELESS, &others);
+    assert_eq!((parsed.requests.address, parsed.problems, parsed.warnings), (None, vec![], vec![]));
 }
 
 #[test]
@@ -502,9 +502,9 @@ fn what_is_not_served_yet_is_checked_and_says_so() {
         ("waygate.dev/on-timeout", "fail"),
         ("waygate.dev/ready-timeout", "10m"),
     ];
-    let reading = read_as(&STATELESS, &on);
-    assert!(reading.requests.address.is_some());
-    assert_eq!(names(&reading.warnings), ["waygate.dev/on-timeout", "waygate.dev/ready-timeout"]);
+    let parsed = read_as(&STATELESS, &on);
+    assert!(parsed.requests.address.is_some());
+    assert_eq!(names(&parsed.warnings), ["waygate.dev/on-timeout", "waygate.dev/ready-timeout"]);
     let wrong = [
         on[0],
         ("waygate.dev/on-timeout", "explode"),
@@ -533,8 +533,8 @@ fn all_problems_are_named_at_once() {
 #[test]
 fn a_message_escapes_and_shortens_what_the_author_wrote() {
     let hostile = format!("\u{1b}[31m\n{}", "x".repeat(100_000));
-    let reading = read_as(&STATELESS, &[("pod-with-eip", &hostile)]);
-    let message = reading.problems[0].to_string();
+    let parsed = read_as(&STATELESS, &[("pod-with-eip", &hostile)]);
+    let message = parsed.problems[0].to_string();
     assert!(message.len() < 300 && !message.contains(['\u{1b}', '\n']), "{message}");
 }
 
@@ -546,12 +546,12 @@ fn gates_follow_the_request_and_the_wish() {
         .requests
         .address
         .unwrap();
-    assert_eq!(gate_for(&given, GateWish::Default, false), None);
-    assert_eq!(gate_for(&given, GateWish::Default, true), Some(Kind::Eip));
-    assert_eq!(gate_for(&given, GateWish::Always, false), Some(Kind::Eip));
-    assert_eq!(gate_for(&allocated, GateWish::Default, false), Some(Kind::Eip));
-    assert_eq!(gate_for(&allocated, GateWish::Never, true), None);
-    assert_eq!(gate_for(&dnat, GateWish::Default, false), Some(Kind::Dnat));
+    assert_eq!(readiness_gate_for(&given, GatePreference::Default, false), None);
+    assert_eq!(readiness_gate_for(&given, GatePreference::Default, true), Some(Kind::Eip));
+    assert_eq!(readiness_gate_for(&given, GatePreference::Always, false), Some(Kind::Eip));
+    assert_eq!(readiness_gate_for(&allocated, GatePreference::Default, false), Some(Kind::Eip));
+    assert_eq!(readiness_gate_for(&allocated, GatePreference::Never, true), None);
+    assert_eq!(readiness_gate_for(&dnat, GatePreference::Default, false), Some(Kind::Dnat));
     assert_eq!(
         dnat,
         Request::Dnat(crate::request::DnatRequest {
@@ -560,7 +560,7 @@ fn gates_follow_the_request_and_the_wish() {
             same_port: false,
         })
     );
-    for (text, wish) in [("true", GateWish::Always), ("false", GateWish::Never)] {
+    for (text, wish) in [("true", GatePreference::Always), ("false", GatePreference::Never)] {
         assert_eq!(
             read_as(&STATELESS, &[("pod-with-eip", "true"), ("waygate.dev/readiness-gate", text)])
                 .gate,
@@ -580,11 +580,11 @@ fn a_sweep_sees_who_wants_an_address() {
         (&[("pod-eip-instanceid", "")], false),
         (&[("eip-bandwidth", "5")], false),
     ] {
-        assert_eq!(wants_address(&annotations(pairs)), wants, "{pairs:?}");
+        assert_eq!(requests_address(&annotations(pairs)), wants, "{pairs:?}");
     }
-    assert_eq!(wanted_kind(&annotations(&[("pod-dnat", "")])), Some(Kind::Dnat));
+    assert_eq!(requested_kind(&annotations(&[("pod-dnat", "")])), Some(Kind::Dnat));
     assert_eq!(
-        wanted_kind(&annotations(&[("pod-dnat", ""), ("pod-with-eip", "x")])),
+        requested_kind(&annotations(&[("pod-dnat", ""), ("pod-with-eip", "x")])),
         Some(Kind::Eip)
     );
 }
@@ -638,29 +638,29 @@ fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which()
             }) {
                 let mut pairs: BTreeMap<String, String> = switch
                     .into_iter()
-                    .map(|switch| (switch.canonical(), "true".to_owned()))
+                    .map(|switch| (switch.canonical_spelling(), "true".to_owned()))
                     .collect();
                 pairs.insert(spelling.clone(), value.clone());
-                let reading = read(&pairs, &STATEFUL);
+                let parsed = parse_annotations(&pairs, &STATEFUL);
                 let why = format!("contains the control character U+{:04X}", u32::from(control));
                 let named = |problem: &&Problem| {
                     problem.key == spelling && problem.value == *value && problem.why == why
                 };
                 assert_eq!(
-                    reading.problems.iter().filter(named).count(),
+                    parsed.problems.iter().filter(named).count(),
                     1,
                     "{spelling} {value:?}: {:?}",
-                    reading.problems
+                    parsed.problems
                 );
                 assert_eq!(
-                    reading
+                    parsed
                         .problems
                         .iter()
                         .filter(|problem| problem.key == spelling && problem.why.starts_with("is "))
                         .count(),
                     0
                 );
-                assert_eq!(reading.requests.address, None);
+                assert_eq!(parsed.requests.address, None);
             }
         }
     }
@@ -671,13 +671,9 @@ fn tags_hold_no_control_character_that_their_json_escapes() {
     for tags in
         [r#"{"a\u0000b":"c"}"#, r#"{"a":"b\u0000c"}"#, r#"{"a":"b\nc"}"#, r#"{"a\u007f":"b"}"#]
     {
-        let reading = read_as(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", tags)]);
-        assert_eq!(names(&reading.problems), ["eip-tags"], "{tags}");
-        assert!(
-            reading.problems[0].why.contains("control character U+00"),
-            "{:?}",
-            reading.problems
-        );
+        let parsed = read_as(&STATEFUL, &[("pod-with-eip", "true"), ("eip-tags", tags)]);
+        assert_eq!(names(&parsed.problems), ["eip-tags"], "{tags}");
+        assert!(parsed.problems[0].why.contains("control character U+00"), "{:?}", parsed.problems);
     }
 }
 

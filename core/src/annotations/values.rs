@@ -1,27 +1,30 @@
 //! Parsers of single annotation values; none of them looks at other annotations.
 
-use super::problem::shown;
+use super::problem::escape_for_message;
 use crate::text::find_control;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The reason to refuse a value, and the allowed values.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ValueError {
     pub(super) why: String,
     pub(super) allowed: String,
 }
 
-pub(super) fn refusal<T>(why: impl Into<String>, allowed: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { why: why.into(), allowed: allowed.into() })
+pub(super) fn refuse_value<T>(
+    why: impl Into<String>,
+    allowed: impl Into<String>,
+) -> Result<T, ValueError> {
+    Err(ValueError { why: why.into(), allowed: allowed.into() })
 }
 
 /// Refuses control characters. In a `spaced` value, tabs and line ends are allowed.
-pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), Refusal> {
+pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), ValueError> {
     let blank = |c: char| spaced && matches!(c, '\t' | '\n' | '\r');
     match find_control(&text.replace(blank, "")) {
         None => Ok(()),
-        Some(control) => refusal(
+        Some(control) => refuse_value(
             format!("contains the control character U+{:04X}", u32::from(control)),
             "no control characters",
         ),
@@ -29,36 +32,36 @@ pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), Refusal> {
 }
 
 /// Parses a bool as the original controller does, with the spellings of Go's `strconv.ParseBool`.
-pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, ValueError> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => refusal("is not a bool", "\"true\" or \"false\""),
+        _ => refuse_value("is not a bool", "\"true\" or \"false\""),
     }
 }
 
 /// Parses a bool that an empty value switches on: the original's documents say of these keys that
 /// an empty value, or adding the annotation, enables them.
-pub(super) fn flag(text: &str) -> Result<bool, Refusal> {
-    if text.is_empty() { Ok(true) } else { boolean(text) }
+pub(super) fn parse_flag(text: &str) -> Result<bool, ValueError> {
+    if text.is_empty() { Ok(true) } else { parse_bool(text) }
 }
 
 /// Parses one word of a closed list into its meaning.
-pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Refusal> {
+pub(super) fn parse_word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, ValueError> {
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*meaning);
     }
     let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    refusal("is not known", allowed.join(", "))
+    refuse_value("is not known", allowed.join(", "))
 }
 
 /// Parses the policy for a pod whose address is late: hold, release or fail.
-pub(super) fn on_timeout(text: &str) -> Result<&'static str, Refusal> {
-    one_of(text, &[("hold", "hold"), ("release", "release"), ("fail", "fail")])
+pub(super) fn parse_timeout_policy(text: &str) -> Result<&'static str, ValueError> {
+    parse_word(text, &[("hold", "hold"), ("release", "release"), ("fail", "fail")])
 }
 
 /// Parses a line type of the cloud (`ISP` of AllocateEipAddress).
-pub(super) fn isp(text: &str) -> Result<&'static str, Refusal> {
+pub(super) fn parse_isp(text: &str) -> Result<&'static str, ValueError> {
     const LINES: [&str; 9] = [
         "BGP",
         "BGP_PRO",
@@ -70,17 +73,17 @@ pub(super) fn isp(text: &str) -> Result<&'static str, Refusal> {
         "ChinaMobile_L2",
         "BGP_FinanceCloud",
     ];
-    one_of(text, &LINES.map(|line| (line, line)))
+    parse_word(text, &LINES.map(|line| (line, line)))
 }
 
 /// Parses the ID of a cloud resource. After the prefix come lower-case letters, digits and hyphens.
-pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
+pub(super) fn parse_resource_id(text: &str, prefix: &'static str) -> Result<String, ValueError> {
     /// In characters; the cloud's IDs have 20 to 30.
     const LONGEST: usize = 64;
     let rest = text.strip_prefix(prefix).unwrap_or_default();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if rest.is_empty() || text.len() > LONGEST || !rest.chars().all(legal) {
-        return refusal(
+        return refuse_value(
             "is not an ID of this kind",
             format!(
                 "{prefix}… of lower-case letters, digits and hyphens, at most {LONGEST} characters"
@@ -91,35 +94,35 @@ pub(super) fn id(text: &str, prefix: &'static str) -> Result<String, Refusal> {
 }
 
 /// Parses a name or description of at most `longest` characters; the cloud refuses web addresses.
-pub(super) fn text(text: &str, longest: usize) -> Result<String, Refusal> {
+pub(super) fn parse_limited_text(text: &str, longest: usize) -> Result<String, ValueError> {
     let allowed =
         || format!("at most {longest} characters, not beginning with http:// or https://");
     if text.chars().count() > longest {
-        return refusal("is too long", allowed());
+        return refuse_value("is too long", allowed());
     }
     if text.starts_with("http://") || text.starts_with("https://") {
-        return refusal("begins with a web address, which the cloud refuses", allowed());
+        return refuse_value("begins with a web address, which the cloud refuses", allowed());
     }
     Ok(text.to_owned())
 }
 
 /// Parses the value of a tag, which names a pool of EIPs.
-pub(super) fn tag_value(text: &str) -> Result<String, Refusal> {
+pub(super) fn parse_tag_value(text: &str) -> Result<String, ValueError> {
     let fits = (1..=128).contains(&text.chars().count())
         && !text.contains("http://")
         && !text.contains("https://");
     if fits {
         Ok(text.to_owned())
     } else {
-        refusal("is not a tag value", "1–128 characters, without http:// or https://")
+        refuse_value("is not a tag value", "1–128 characters, without http:// or https://")
     }
 }
 
 /// Parses the list of security protections beyond the basic one.
-pub(super) fn security_protection(text: &str) -> Result<Vec<String>, Refusal> {
+pub(super) fn parse_security_protection(text: &str) -> Result<Vec<String>, ValueError> {
     let mut kinds = Vec::new();
     for kind in text.split(',').map(str::trim) {
-        kinds.push(one_of(kind, &[("AntiDDoS_Enhanced", "AntiDDoS_Enhanced")])?.to_owned());
+        kinds.push(parse_word(kind, &[("AntiDDoS_Enhanced", "AntiDDoS_Enhanced")])?.to_owned());
     }
     // Duplicates are adjacent, as there is only one kind.
     kinds.dedup();
@@ -127,7 +130,7 @@ pub(super) fn security_protection(text: &str) -> Result<Vec<String>, Refusal> {
 }
 
 /// Parses the user's tags for an EIP: a JSON object of strings.
-pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
+pub(super) fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, ValueError> {
     /// The cloud allows 20 tags per resource; Waygate needs three of them.
     const MOST: usize = 17;
     /// In characters, for a key or a value.
@@ -135,10 +138,10 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
     const ALLOWED: &str = "a JSON object of at most 17 strings such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
                            characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://; no control characters";
     let Ok(tags) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
-        return refusal("is not a JSON object of strings", ALLOWED);
+        return refuse_value("is not a JSON object of strings", ALLOWED);
     };
     if tags.len() > MOST {
-        return refusal(format!("has {} tags", tags.len()), ALLOWED);
+        return refuse_value(format!("has {} tags", tags.len()), ALLOWED);
     }
     let mut faults = Vec::new();
     for (key, value) in &tags {
@@ -146,40 +149,42 @@ pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, Refusal> {
         if key.is_empty() || key.chars().count() > LONGEST || value.chars().count() > LONGEST {
             faults.push(format!(
                 "tag {} has an empty key, or a key or value that is too long",
-                shown(key)
+                escape_for_message(key)
             ));
         }
         if ["aliyun", "acs:", "waygate.dev/"].iter().any(|reserved| folded.starts_with(reserved)) {
-            faults.push(format!("tag {} begins with a reserved prefix", shown(key)));
+            faults.push(format!("tag {} begins with a reserved prefix", escape_for_message(key)));
         }
         if folded.contains("http://") || folded.contains("https://") {
-            faults.push(format!("tag {} contains a web address", shown(key)));
+            faults.push(format!("tag {} contains a web address", escape_for_message(key)));
         }
         // JSON escapes hide control characters from the check of the whole annotation.
-        if let Err(Refusal { why, .. }) =
+        if let Err(ValueError { why, .. }) =
             check_controls(key, false).and(check_controls(value, false))
         {
-            faults.push(format!("tag {} {why}", shown(key)));
+            faults.push(format!("tag {} {why}", escape_for_message(key)));
         }
     }
     if faults.is_empty() {
         Ok(tags)
     } else {
-        refusal(format!("is refused: {}", faults.join(", ")), ALLOWED)
+        refuse_value(format!("is refused: {}", faults.join(", ")), ALLOWED)
     }
 }
 
 /// Parses a positive Go duration, such as `5m30s`, `1.5h` or `300ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
-    match nanoseconds(text) {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
+    match parse_nanoseconds(text) {
         Some(nanoseconds) if nanoseconds > 0 => Ok(Duration::from_nanos(nanoseconds)),
-        _ => refusal("is not a positive duration", "a Go duration such as 300ms, 5m30s or 1.5h"),
+        _ => {
+            refuse_value("is not a positive duration", "a Go duration such as 300ms, 5m30s or 1.5h")
+        }
     }
 }
 
 /// Go's `time.ParseDuration` without a minus sign, in nanoseconds; none if malformed or beyond Go's
 /// range of 292 years.
-fn nanoseconds(text: &str) -> Option<u64> {
+fn parse_nanoseconds(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total: u64 = 0;
     loop {
@@ -188,7 +193,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
         let (amount, tail) = rest.split_at(number);
         let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let part = scaled(amount, unit_nanoseconds(unit)?)?;
+        let part = scale_decimal(amount, unit_nanoseconds(unit)?)?;
         total = total.checked_add(part).filter(|total| i64::try_from(*total).is_ok())?;
         if tail.is_empty() {
             return Some(total);
@@ -211,7 +216,7 @@ fn unit_nanoseconds(unit: &str) -> Option<u64> {
 }
 
 /// Multiplies a decimal `amount`, such as `1.5`, `1.` or `.5`, by `unit`.
-fn scaled(amount: &str, unit: u64) -> Option<u64> {
+fn scale_decimal(amount: &str, unit: u64) -> Option<u64> {
     /// Digits after the point that can still add a nanosecond; Go ignores the rest as well.
     const DIGITS: usize = 14;
     let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
@@ -230,7 +235,7 @@ fn scaled(amount: &str, unit: u64) -> Option<u64> {
 }
 
 /// The items that occur more than once, sorted.
-pub(super) fn repeated<T: Ord + Copy>(items: &[T]) -> Vec<T> {
+pub(super) fn find_repeated<T: Ord + Copy>(items: &[T]) -> Vec<T> {
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<T> = items.iter().copied().filter(|item| !seen.insert(*item)).collect();
     twice.into_iter().collect()

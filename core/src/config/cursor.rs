@@ -1,6 +1,6 @@
 //! A position in the configuration file, and the findings at it.
 
-use crate::nearest::nearest;
+use crate::spelling::nearest_name;
 use serde_json::Value;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,12 +11,12 @@ pub struct Finding {
     /// The place, such as `networkController.natGwPool[0].natgwId`.
     pub path: String,
     /// The fault, as the predicate of a sentence about the path.
-    pub what: String,
+    pub message: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.path, self.what)
+        write!(f, "{} {}", self.path, self.message)
     }
 }
 
@@ -28,12 +28,12 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn error(&mut self, at: &Cursor, what: impl Into<String>) {
-        self.errors.push(Finding { path: at.shown_path(), what: what.into() });
+    pub(super) fn add_error(&mut self, at: &Cursor, what: impl Into<String>) {
+        self.errors.push(Finding { path: at.display_path(), message: what.into() });
     }
 
-    pub(super) fn warn(&mut self, at: &Cursor, what: impl Into<String>) {
-        self.warnings.push(Finding { path: at.shown_path(), what: what.into() });
+    pub(super) fn add_warning(&mut self, at: &Cursor, what: impl Into<String>) {
+        self.warnings.push(Finding { path: at.display_path(), message: what.into() });
     }
 }
 
@@ -45,11 +45,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn root(value: &'a Value) -> Self {
+    pub(super) fn at_root(value: &'a Value) -> Self {
         Self { path: String::new(), value: Some(value).filter(|value| !value.is_null()) }
     }
 
-    pub(super) fn at(&self, key: &str) -> Self {
+    pub(super) fn at_key(&self, key: &str) -> Self {
         let path =
             if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Self {
@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         self.value.is_none()
     }
 
-    fn shown_path(&self) -> String {
+    fn display_path(&self) -> String {
         if self.path.is_empty() { "file".to_owned() } else { self.path.clone() }
     }
 
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
         self.path.starts_with("credential")
     }
 
-    fn shown(&self) -> String {
+    fn display_value(&self) -> String {
         /// In characters; IDs and addresses fit whole.
         const LONGEST: usize = 64;
         let Some(value) = self.value.filter(|_| !self.is_secret()) else {
@@ -87,60 +87,67 @@ impl<'a> Cursor<'a> {
     pub(super) fn check_keys(&self, known: &[&str], tolerated: &[&str], findings: &mut Findings) {
         let Some(value) = self.value else { return };
         let Some(mapping) = value.as_object() else {
-            findings.error(self, format!("must be a mapping of {}", known.join(", ")));
+            findings.add_error(self, format!("must be a mapping of {}", known.join(", ")));
             return;
         };
         for key in mapping.keys().filter(|key| !known.contains(&key.as_str())) {
-            let meant =
-                nearest(key, known.iter().copied()).filter(|_| !tolerated.contains(&key.as_str()));
+            let meant = nearest_name(key, known.iter().copied())
+                .filter(|_| !tolerated.contains(&key.as_str()));
             match meant {
                 // Not shown under `credential`: a misplaced secret may be the key itself.
                 Some(meant) if self.is_secret() => {
-                    findings.error(self, format!("has a misspelt key; did you mean {meant}?"));
+                    findings.add_error(self, format!("has a misspelt key; did you mean {meant}?"));
                 }
                 None if self.is_secret() => {
-                    findings.warn(self, "has an unknown key, which has no effect");
+                    findings.add_warning(self, "has an unknown key, which has no effect");
                 }
-                Some(meant) => findings
-                    .error(&self.at_unknown(key), format!("is not known; did you mean {meant}?")),
-                None => findings.warn(&self.at_unknown(key), "is not known and has no effect"),
+                Some(meant) => findings.add_error(
+                    &self.at_unknown(key),
+                    format!("is not known; did you mean {meant}?"),
+                ),
+                None => {
+                    findings.add_warning(&self.at_unknown(key), "is not known and has no effect")
+                }
             }
         }
     }
 
     /// The path of an unknown key, escaped and cut to a readable length.
     fn at_unknown(&self, key: &str) -> Self {
-        self.at(&key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
+        self.at_key(&key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
     }
 
-    pub(super) fn text(&self, findings: &mut Findings) -> Option<&'a str> {
+    pub(super) fn read_string(&self, findings: &mut Findings) -> Option<&'a str> {
         let value = self.value?;
         if value.as_str().is_none() {
-            findings.error(self, format!("is {}: must be a string; quote it", self.shown()));
+            findings.add_error(
+                self,
+                format!("is {}: must be a string; quote it", self.display_value()),
+            );
         }
         value.as_str()
     }
 
-    pub(super) fn boolean(&self, findings: &mut Findings) -> Option<bool> {
+    pub(super) fn read_bool(&self, findings: &mut Findings) -> Option<bool> {
         let value = self.value?;
         if value.as_bool().is_none() {
-            findings.error(self, format!("is {}: must be true or false", self.shown()));
+            findings.add_error(self, format!("is {}: must be true or false", self.display_value()));
         }
         value.as_bool()
     }
 
-    pub(super) fn number(
+    pub(super) fn read_number(
         &self,
         range: RangeInclusive<u64>,
         findings: &mut Findings,
     ) -> Option<u64> {
         let number = self.value?.as_u64().filter(|number| range.contains(number));
         if number.is_none() {
-            findings.error(
+            findings.add_error(
                 self,
                 format!(
                     "is {}: must be a whole number from {} to {}",
-                    self.shown(),
+                    self.display_value(),
                     range.start(),
                     range.end()
                 ),
@@ -150,43 +157,47 @@ impl<'a> Cursor<'a> {
     }
 
     /// A required text that `is_right` accepts; `allowed` describes it in the error.
-    pub(super) fn shaped(
+    pub(super) fn read_matching(
         &self,
         is_right: impl Fn(&str) -> bool,
         allowed: &str,
         findings: &mut Findings,
     ) -> Option<&'a str> {
         if self.is_absent() {
-            findings.error(self, format!("is required: {allowed}"));
+            findings.add_error(self, format!("is required: {allowed}"));
         }
-        let text = self.text(findings)?;
+        let text = self.read_string(findings)?;
         if !is_right(text) {
-            findings.error(self, format!("is {}: must be {allowed}", self.shown()));
+            findings.add_error(self, format!("is {}: must be {allowed}", self.display_value()));
             return None;
         }
         Some(text)
     }
 
     /// A text from a closed list; none if absent or wrong.
-    pub(super) fn word<'w>(&self, known: &[&'w str], findings: &mut Findings) -> Option<&'w str> {
-        let text = self.text(findings)?;
+    pub(super) fn read_choice<'w>(
+        &self,
+        known: &[&'w str],
+        findings: &mut Findings,
+    ) -> Option<&'w str> {
+        let text = self.read_string(findings)?;
         let word = known.iter().copied().find(|word| *word == text);
         if word.is_none() {
-            let meant = nearest(text, known.iter().copied())
+            let meant = nearest_name(text, known.iter().copied())
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            findings.error(
+            findings.add_error(
                 self,
-                format!("is {}: must be one of {}{meant}", self.shown(), known.join(", ")),
+                format!("is {}: must be one of {}{meant}", self.display_value(), known.join(", ")),
             );
         }
         word
     }
 
     /// The elements of a list; empty if absent.
-    pub(super) fn items(&self, findings: &mut Findings) -> Vec<Self> {
+    pub(super) fn list_items(&self, findings: &mut Findings) -> Vec<Self> {
         let Some(value) = self.value else { return Vec::new() };
         let Some(items) = value.as_array() else {
-            findings.error(self, "must be a list");
+            findings.add_error(self, "must be a list");
             return Vec::new();
         };
         let item = |(i, value)| Self { path: format!("{}[{i}]", self.path), value: Some(value) };
@@ -194,42 +205,46 @@ impl<'a> Cursor<'a> {
     }
 
     /// The elements of a list that are in a closed list of words, with their positions.
-    pub(super) fn words<'w>(
+    pub(super) fn read_choices<'w>(
         &self,
         known: &[&'w str],
         findings: &mut Findings,
     ) -> Vec<(Self, &'w str)> {
-        let items = self.items(findings);
+        let items = self.list_items(findings);
         items
             .into_iter()
-            .filter_map(|item| item.word(known, findings).map(|word| (item, word)))
+            .filter_map(|item| item.read_choice(known, findings).map(|word| (item, word)))
             .collect()
     }
 
     /// The elements of a list that `is_right` accepts, with their positions.
-    pub(super) fn shaped_items(
+    pub(super) fn read_matching_items(
         &self,
         is_right: impl Fn(&str) -> bool,
         allowed: &str,
         findings: &mut Findings,
     ) -> Vec<(Self, &'a str)> {
-        let items = self.items(findings);
+        let items = self.list_items(findings);
         items
             .into_iter()
-            .filter_map(|item| item.shaped(&is_right, allowed, findings).map(|text| (item, text)))
+            .filter_map(|item| {
+                item.read_matching(&is_right, allowed, findings).map(|text| (item, text))
+            })
             .collect()
     }
 
     /// The entries of a mapping from string to string.
-    pub(super) fn texts(&self, findings: &mut Findings) -> Vec<(&'a str, &'a str)> {
+    pub(super) fn read_string_map(&self, findings: &mut Findings) -> Vec<(&'a str, &'a str)> {
         let Some(value) = self.value else { return Vec::new() };
         let Some(mapping) = value.as_object() else {
-            findings.error(self, "must be a mapping of strings");
+            findings.add_error(self, "must be a mapping of strings");
             return Vec::new();
         };
         mapping
             .keys()
-            .filter_map(|key| self.at(key).text(findings).map(|text| (key.as_str(), text)))
+            .filter_map(|key| {
+                self.at_key(key).read_string(findings).map(|text| (key.as_str(), text))
+            })
             .collect()
     }
 }

@@ -38,7 +38,7 @@ impl fmt::Display for Gateway {
 
 /// The pool entries that serve a namespace. Entries that name the namespace come first; only if
 /// there are none, the entries without namespaces serve it.
-pub(super) fn serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gateway> {
+pub(super) fn gateways_serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gateway> {
     let own: Vec<_> =
         pool.iter().filter(|gateway| gateway.namespaces.contains(namespace)).collect();
     if own.is_empty() {
@@ -48,16 +48,16 @@ pub(super) fn serving<'a>(pool: &'a [Gateway], namespace: &str) -> Vec<&'a Gatew
     }
 }
 
-pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
-    let items = cursor.items(findings);
+pub(super) fn read_gateways(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
+    let items = cursor.list_items(findings);
     if items.is_empty() {
-        findings.error(cursor, "is required while natgw is enabled: a list of NAT gateways");
+        findings.add_error(cursor, "is required while natgw is enabled: a list of NAT gateways");
     }
-    let mut seen = Seen::default();
+    let mut seen = UniqueTexts::default();
     let gateways: Vec<_> =
-        items.iter().filter_map(|item| gateway(item, &mut seen, findings)).collect();
+        items.iter().filter_map(|item| read_gateway(item, &mut seen, findings)).collect();
     if !gateways.is_empty() && gateways.iter().all(|gateway| !gateway.namespaces.is_empty()) {
-        findings.warn(
+        findings.add_warning(
             cursor,
             "has no entry without namespaces: pods of all other namespaces get no ports",
         );
@@ -67,19 +67,19 @@ pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> Vec<Gateway> {
 
 /// Texts that may occur only once in the pool, such as IDs, names and addresses.
 #[derive(Default)]
-struct Seen<'a>(BTreeSet<&'a str>);
+struct UniqueTexts<'a>(BTreeSet<&'a str>);
 
-impl<'a> Seen<'a> {
-    fn check(&mut self, at: &Cursor, text: &'a str, findings: &mut Findings) {
+impl<'a> UniqueTexts<'a> {
+    fn check_unique(&mut self, at: &Cursor, text: &'a str, findings: &mut Findings) {
         if !self.0.insert(text) {
-            findings.error(at, format!("is a duplicate of {text}"));
+            findings.add_error(at, format!("is a duplicate of {text}"));
         }
     }
 }
 
-fn gateway<'a>(
+fn read_gateway<'a>(
     cursor: &Cursor<'a>,
-    seen: &mut Seen<'a>,
+    seen: &mut UniqueTexts<'a>,
     findings: &mut Findings,
 ) -> Option<Gateway> {
     cursor.check_keys(
@@ -87,20 +87,21 @@ fn gateway<'a>(
         &[],
         findings,
     );
-    let id = cursor.at("natgwId").shaped(|text| is_id(text, "ngw-"), "ngw-…", findings);
+    let id = cursor.at_key("natgwId").read_matching(|text| is_id(text, "ngw-"), "ngw-…", findings);
     if let Some(id) = id {
-        seen.check(&cursor.at("natgwId"), id, findings);
+        seen.check_unique(&cursor.at_key("natgwId"), id, findings);
     }
-    let zone = cursor.at("zoneId").shaped(is_place, "a zone such as cn-hangzhou-j", findings);
-    let start = port(&cursor.at("portRangeStart"), findings);
-    let end = port(&cursor.at("portRangeEnd"), findings);
-    let eips = eips(&cursor.at("eips"), seen, findings);
-    let name = name(&cursor.at("name"), seen, findings);
-    let namespaces = namespaces(&cursor.at("namespaces"), findings);
+    let zone =
+        cursor.at_key("zoneId").read_matching(is_place, "a zone such as cn-hangzhou-j", findings);
+    let start = read_port(&cursor.at_key("portRangeStart"), findings);
+    let end = read_port(&cursor.at_key("portRangeEnd"), findings);
+    let eips = read_eips(&cursor.at_key("eips"), seen, findings);
+    let name = read_gateway_name(&cursor.at_key("name"), seen, findings);
+    let namespaces = read_namespaces(&cursor.at_key("namespaces"), findings);
     // All fields are read before the first `?`, so that every error is reported at once.
     let (start, end) = (start?, end?);
     if start > end {
-        findings.error(
+        findings.add_error(
             cursor,
             format!("has a portRangeStart of {start} above its portRangeEnd of {end}"),
         );
@@ -115,27 +116,34 @@ fn gateway<'a>(
     })
 }
 
-fn name<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Option<String> {
+fn read_gateway_name<'a>(
+    cursor: &Cursor<'a>,
+    seen: &mut UniqueTexts<'a>,
+    findings: &mut Findings,
+) -> Option<String> {
     if cursor.is_absent() {
         return None;
     }
-    let name =
-        cursor.shaped(is_label, "1 to 63 lower-case letters, digits and hyphens", findings)?;
-    seen.check(cursor, name, findings);
+    let name = cursor.read_matching(
+        is_label,
+        "1 to 63 lower-case letters, digits and hyphens",
+        findings,
+    )?;
+    seen.check_unique(cursor, name, findings);
     Some(name.to_owned())
 }
 
 /// Different entries may name the same namespace; a repetition within one entry is probably a
 /// typing error for another namespace.
-fn namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
-    let mut seen = Seen::default();
-    let named = cursor.shaped_items(
+fn read_namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
+    let mut seen = UniqueTexts::default();
+    let named = cursor.read_matching_items(
         is_label,
         "a namespace: 1 to 63 lower-case letters, digits and hyphens",
         findings,
     );
     for (item, namespace) in &named {
-        seen.check(item, namespace, findings);
+        seen.check_unique(item, namespace, findings);
     }
     named.into_iter().map(|(_, namespace)| namespace.to_owned()).collect()
 }
@@ -149,26 +157,30 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn port(cursor: &Cursor, findings: &mut Findings) -> Option<u16> {
+fn read_port(cursor: &Cursor, findings: &mut Findings) -> Option<u16> {
     if cursor.is_absent() {
-        findings.error(cursor, "is required: a port from 1 to 65535");
+        findings.add_error(cursor, "is required: a port from 1 to 65535");
     }
-    cursor.number(1..=u64::from(u16::MAX), findings).and_then(|port| u16::try_from(port).ok())
+    cursor.read_number(1..=u64::from(u16::MAX), findings).and_then(|port| u16::try_from(port).ok())
 }
 
-fn eips<'a>(cursor: &Cursor<'a>, seen: &mut Seen<'a>, findings: &mut Findings) -> Vec<Ipv4Addr> {
+fn read_eips<'a>(
+    cursor: &Cursor<'a>,
+    seen: &mut UniqueTexts<'a>,
+    findings: &mut Findings,
+) -> Vec<Ipv4Addr> {
     let mut eips = Vec::new();
-    for item in cursor.items(findings) {
-        let Some(text) = item.text(findings) else { continue };
+    for item in cursor.list_items(findings) {
+        let Some(text) = item.read_string(findings) else { continue };
         if text.is_empty() || text.starts_with('<') {
             // The documents' sample contains such a placeholder:
             // "<auto config all nat gateway eips if not config. 0.0.0.0 >".
-            findings.warn(&item, "is a placeholder and ignored: all EIPs of the gateway are used, unless others are listed");
+            findings.add_warning(&item, "is a placeholder and ignored: all EIPs of the gateway are used, unless others are listed");
         } else if let Ok(eip) = text.parse() {
-            seen.check(&item, text, findings);
+            seen.check_unique(&item, text, findings);
             eips.push(eip);
         } else {
-            findings.error(
+            findings.add_error(
                 &item,
                 format!(
                     "is \"{}\": must be an IPv4 address",

@@ -6,33 +6,34 @@ use std::collections::BTreeSet;
 
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
-pub(super) fn read(cursor: &Cursor, findings: &mut Findings) -> LabelSelector {
+pub(super) fn read_selector(cursor: &Cursor, findings: &mut Findings) -> LabelSelector {
     cursor.check_keys(&["namespaceSelector"], &[], findings);
-    let selector = cursor.at("namespaceSelector");
+    let selector = cursor.at_key("namespaceSelector");
     selector.check_keys(&["matchLabels", "matchExpressions"], &[], findings);
     let equal = |(key, value): (&str, &str)| Requirement {
         key: key.to_owned(),
         operator: Operator::In(BTreeSet::from([value.to_owned()])),
     };
     let mut requirements: Vec<Requirement> =
-        selector.at("matchLabels").texts(findings).into_iter().map(equal).collect();
-    for expression in selector.at("matchExpressions").items(findings) {
-        requirements.extend(requirement(&expression, findings));
+        selector.at_key("matchLabels").read_string_map(findings).into_iter().map(equal).collect();
+    for expression in selector.at_key("matchExpressions").list_items(findings) {
+        requirements.extend(read_requirement(&expression, findings));
     }
     LabelSelector { requirements }
 }
 
-fn requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> {
+fn read_requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> {
     cursor.check_keys(&["key", "operator", "values"], &[], findings);
-    let key = cursor.at("key").shaped(|text| !text.is_empty(), "a label's key", findings);
-    let operator = cursor.at("operator");
+    let key =
+        cursor.at_key("key").read_matching(|text| !text.is_empty(), "a label's key", findings);
+    let operator = cursor.at_key("operator");
     if operator.is_absent() {
-        findings.error(&operator, format!("is required: one of {}", OPERATORS.join(", ")));
+        findings.add_error(&operator, format!("is required: one of {}", OPERATORS.join(", ")));
     }
-    let operator = operator.word(&OPERATORS, findings);
-    let listed = cursor.at("values");
+    let operator = operator.read_choice(&OPERATORS, findings);
+    let listed = cursor.at_key("values");
     let values: BTreeSet<String> = listed
-        .shaped_items(|_| true, "a label's value", findings)
+        .read_matching_items(|_| true, "a label's value", findings)
         .into_iter()
         .map(|(_, value)| value.to_owned())
         .collect();
@@ -40,7 +41,7 @@ fn requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> 
     let takes_values = matches!(operator, "In" | "NotIn");
     if takes_values == values.is_empty() {
         let what = if takes_values { "must name at least one value" } else { "must be empty" };
-        findings.error(&listed, format!("{what} with operator {operator}"));
+        findings.add_error(&listed, format!("{what} with operator {operator}"));
     }
     let operator = match operator {
         "In" => Operator::In(values),

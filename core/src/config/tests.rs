@@ -45,7 +45,7 @@ credential:
 "#;
 
 fn good(text: &str) -> (Config, Vec<String>) {
-    match Config::parse(text) {
+    match Config::from_yaml(text) {
         Ok((config, warnings)) => (config, warnings.iter().map(ToString::to_string).collect()),
         Err(errors) => panic!("{errors}"),
     }
@@ -53,7 +53,7 @@ fn good(text: &str) -> (Config, Vec<String>) {
 
 /// The paths at which errors are reported.
 fn errors(text: &str) -> Vec<String> {
-    match Config::parse(text) {
+    match Config::from_yaml(text) {
         Ok(_) => panic!("accepted: {text}"),
         Err(errors) => errors.0.into_iter().map(|finding| finding.path).collect(),
     }
@@ -199,7 +199,7 @@ admission: {mode: refuse}
             "admission.mode",
         ]
     );
-    let message = Config::parse(text).unwrap_err().to_string();
+    let message = Config::from_yaml(text).unwrap_err().to_string();
     for part in [
         "regionId is not known; did you mean regionID?",
         "\"eipp\"",
@@ -265,7 +265,7 @@ fn a_secret_is_read_and_never_shown() {
         .replace("vpcID", "vpcIDD"),
         text.replace("  accessKey: \"AK-visible\"\n  accessSecret: hush-hush", "  hush-hush"),
     ] {
-        let error = Config::parse(&broken).unwrap_err();
+        let error = Config::from_yaml(&broken).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
     }
     assert_eq!(errors(&EIP.replace("accessKey: \"\"", "accessKey: \"AK\"")), ["credential"]);
@@ -286,12 +286,16 @@ admission: {mode: warn}
     let labels = |pairs: &[(&str, &str)]| {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
-    assert!(config.namespace_selector.matches(&labels(&[("waygate", "on")])));
-    assert!(!config.namespace_selector.matches(&labels(&[("waygate", "on"), ("team", "web")])));
-    assert!(!config.namespace_selector.matches(&labels(&[("waygate", "on"), ("frozen", "")])));
-    assert!(!config.namespace_selector.matches(&labels(&[])));
+    assert!(config.namespace_selector.matches_labels(&labels(&[("waygate", "on")])));
+    assert!(
+        !config.namespace_selector.matches_labels(&labels(&[("waygate", "on"), ("team", "web")]))
+    );
+    assert!(
+        !config.namespace_selector.matches_labels(&labels(&[("waygate", "on"), ("frozen", "")]))
+    );
+    assert!(!config.namespace_selector.matches_labels(&labels(&[])));
     assert_eq!(config.admission, AdmissionMode::Warn);
-    assert!(good(EIP).0.namespace_selector.matches(&labels(&[])));
+    assert!(good(EIP).0.namespace_selector.matches_labels(&labels(&[])));
 }
 
 #[test]
@@ -324,7 +328,7 @@ mod properties {
     proptest! {
         #[test]
         fn nothing_a_file_holds_panics(text in "[ -~\n]{0,400}") {
-            drop(Config::parse(&text));
+            drop(Config::from_yaml(&text));
         }
 
         #[test]
@@ -332,7 +336,7 @@ mod properties {
             let mut text: Vec<char> = EIP.replace("accessSecret: \"\"", "accessSecret: \"qzqzqz\"").chars().collect();
             let at = at.min(text.len() - 1);
             text.splice(at..=at, with.chars());
-            if let Err(errors) = Config::parse(&text.into_iter().collect::<String>()) {
+            if let Err(errors) = Config::from_yaml(&text.into_iter().collect::<String>()) {
                 prop_assert!(!errors.to_string().contains("qzqz"), "{errors}");
             }
         }

@@ -5,107 +5,109 @@
 //!     └──────────────┴──────────┴─────────┴──▶ releasing ─▶ deleted
 //! ```
 
-use super::publication::{remove_resource, withdrawal};
-use super::situation::{Asks, PodFact, ResourceFact, Situation};
+use super::publication::{remove_or_delete_lease, withdrawal_before_release};
+use super::situation::{CustomResourceState, Desired, PodState, Situation};
 use super::step::{EndReason, Step};
 use super::{dnat, eip, retention};
 use crate::condition::Reason;
 use crate::lease::Phase;
 use crate::request::Kind;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 
 /// The step that the plan would take if no operation were under way.
-pub(super) fn next(s: &Situation<'_>) -> Step {
+pub(super) fn next_without_operations(s: &Situation<'_>) -> Step {
     match s.lease.phase {
-        Phase::Headstart => headstart(s),
-        Phase::Wanted | Phase::Held => match end_reason(s) {
+        Phase::Announced => plan_announced(s),
+        Phase::Provisioning | Phase::Bound => match end_reason(s) {
             Some(reason @ (EndReason::PodGone | EndReason::PodExited)) => {
-                retention::parted(s, reason)
+                retention::retain_or_end(s, reason)
             }
-            Some(reason) => Step::End(reason),
-            None => live(s),
+            Some(reason) => Step::BeginRelease(reason),
+            None => plan_live(s),
         },
-        Phase::Kept => retention::kept(s),
-        Phase::Ending => ending(s),
+        Phase::Retained => retention::plan_retained(s),
+        Phase::Releasing => plan_releasing(s),
     }
 }
 
 /// Plans an announced lease, which is due when it expires: by then the watch has missed its pod, or
 /// the pod never came.
-fn headstart(s: &Situation<'_>) -> Step {
+fn plan_announced(s: &Situation<'_>) -> Step {
     match s.pod {
-        PodFact::Here(_) => Step::Want,
+        PodState::Present(_) => Step::StartProvisioning,
         // Releasing first: until then the announcement also serves the next pod of the name, which
         // may have been observed since this read.
-        PodFact::Gone => Step::End(EndReason::PodGone),
+        PodState::Absent => Step::BeginRelease(EndReason::PodGone),
     }
 }
 
 /// Reason why the lease must end; none while its pod is there and asks for it. Terminated
 /// containers alone prove nothing: only the pod's phase does, or its absence in a live read.
 fn end_reason(s: &Situation<'_>) -> Option<EndReason> {
-    let PodFact::Here(pod) = s.pod else { return Some(EndReason::PodGone) };
+    let PodState::Present(pod) = s.pod else { return Some(EndReason::PodGone) };
     if pod.exited {
         return Some(EndReason::PodExited);
     }
-    match &pod.asks {
-        Asks::For(request) if s.lease.request.needs_another_lease(request) => {
+    match &pod.desired {
+        Desired::Request(request) if s.lease.request.needs_another_lease(request) => {
             Some(EndReason::RequestChanged)
         }
         // Invalid annotations on a running pod are reported only: the pod keeps what it has.
-        Asks::For(_) | Asks::Wrong(_) => None,
-        Asks::Nothing => Some(EndReason::NotRequested),
+        Desired::Request(_) | Desired::Invalid(_) => None,
+        Desired::Nothing => Some(EndReason::NotRequested),
     }
 }
 
-fn live(s: &Situation<'_>) -> Step {
-    let PodFact::Here(pod) = s.pod else { return Step::End(EndReason::PodGone) };
+fn plan_live(s: &Situation<'_>) -> Step {
+    let PodState::Present(pod) = s.pod else { return Step::BeginRelease(EndReason::PodGone) };
     // First of all: a preempted pod gives the EIP up even while terminating, since the younger pod
     // waits for it.
-    if let Some(winner) = &s.lease.lost_to {
-        return eip::lose(s, pod, winner);
+    if let Some(winner) = &s.lease.preempted_by {
+        return eip::yield_eip(s, pod, winner);
     }
-    if let ResourceFact::Foreign { what } = s.resource {
+    if let CustomResourceState::Foreign { message: what } = s.custom_resource {
         // Checked before anything is bought or reserved for a pod that another controller serves.
-        return Step::wait(Reason::ResourceTaken, Patience::Person, what.clone());
+        return Step::wait_for(Reason::CustomResourceTaken, RetryPolicy::Person, what.clone());
     }
     if pod.terminating {
         // A terminating pod keeps its address until it has exited, since connections drain through
         // it, and gets nothing new.
-        return Step::wait(
+        return Step::wait_for(
             Reason::PodTerminating,
-            Patience::Exit,
+            RetryPolicy::PodExit,
             "the pod is terminating; its address stays until it has exited".into(),
         );
     }
-    if let Asks::For(request) = &pod.asks
+    if let Desired::Request(request) = &pod.desired
         && **request != s.lease.request
     {
-        return Step::Adjust(request.clone());
+        return Step::UpdateRequest(request.clone());
     }
     match s.lease.kind {
-        Kind::Eip => eip::live(s, pod),
-        Kind::Dnat => dnat::live(s, pod),
+        Kind::Eip => eip::plan_eip(s, pod),
+        Kind::Dnat => dnat::plan_dnat(s, pod),
     }
 }
 
-fn ending(s: &Situation<'_>) -> Step {
-    if let Some(withdrawal) = withdrawal(s) {
+fn plan_releasing(s: &Situation<'_>) -> Step {
+    if let Some(withdrawal) = withdrawal_before_release(s) {
         return Step::Withdraw(withdrawal);
     }
     let left = match s.lease.kind {
-        Kind::Eip => eip::ending(s),
-        Kind::Dnat => dnat::ending(s),
+        Kind::Eip => eip::plan_eip_release(s),
+        Kind::Dnat => dnat::plan_dnat_release(s),
     };
     match left {
         // The custom resource is of no use any more, and a successor of the name need not wait
         // until the prepaid time is over.
-        Some(Step::Wait(wait)) if wait.reason == Reason::PrePaid => match remove_resource(s) {
-            Step::Forget if s.lease.resource => Step::YieldResource,
-            Step::Forget => Step::Wait(wait),
-            removal => removal,
-        },
+        Some(Step::Wait(wait)) if wait.reason == Reason::PrePaidNotReleased => {
+            match remove_or_delete_lease(s) {
+                Step::DeleteLease if s.lease.owns_custom_resource => Step::YieldCustomResource,
+                Step::DeleteLease => Step::Wait(wait),
+                removal => removal,
+            }
+        }
         Some(step) => step,
-        None => remove_resource(s),
+        None => remove_or_delete_lease(s),
     }
 }

@@ -26,40 +26,44 @@ mod target;
 mod tests;
 
 pub use situation::{
-    Asks, CloudFacts, Object, PodFact, PodHere, Removal, ResourceFact, Seen, Situation, Successor,
+    CloudFacts, CustomResourceObject, CustomResourceState, Deletion, Desired, Lookup, PodState,
+    PodView, Situation, Successor,
 };
-pub use step::{Content, EndReason, Publication, Step, Wait, Withdrawal};
+pub use step::{CustomResourceContent, EndReason, Publication, Step, Wait, Withdrawal};
 
 use crate::condition::Reason;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 
 /// Plans the single next step of a lease.
-pub fn next(s: &Situation<'_>) -> Step {
+pub fn next_step(s: &Situation<'_>) -> Step {
     if !s.served {
-        return leave_alone();
+        return wait_while_switched_off();
     }
     if let Some(rejection) = s.rejection {
-        return Step::Report(rejection.clone());
+        return Step::ReportRejection(rejection.clone());
     }
-    let fresh = lifecycle::next(s);
-    operations::resolve(s, &fresh).unwrap_or(fresh)
+    let fresh = lifecycle::next_without_operations(s);
+    operations::resolve_operations(s, &fresh).unwrap_or(fresh)
 }
 
 /// Pauses a lease of a kind that is switched off: no change, no repair, no release, no report.
-fn leave_alone() -> Step {
+fn wait_while_switched_off() -> Step {
     let message = "enableControllers in the configuration switches addresses of this kind off; \
                    the pod's address stays as it is until the kind is switched on again";
-    Step::wait(Reason::NotServed, Patience::Idle, message.to_owned())
+    Step::wait_for(Reason::NotServed, RetryPolicy::Idle, message.to_owned())
 }
 
 /// True if the facts that gave `step` are still good for the step after it: `step` only writes to
 /// the store, and no answer was awaited that could have arrived since. Lists of forward entries are
 /// exempt: an age limit of their own decides when they are read again.
-pub fn still_stands(s: &Situation<'_>, step: &Step) -> bool {
+pub fn facts_stay_valid(s: &Situation<'_>, step: &Step) -> bool {
     let only_store = match step {
-        Step::ReservePorts { .. } | Step::SetTarget(_) | Step::Queue { .. } => true,
+        Step::ReservePorts { .. } | Step::SetTarget(_) | Step::QueueChanges { .. } => true,
         // The custom resource of another lease may be gone by the time this lease owns the name.
-        Step::ClaimResource => matches!(s.resource, ResourceFact::Absent | ResourceFact::Mine(..)),
+        Step::ClaimCustomResource => matches!(
+            s.custom_resource,
+            CustomResourceState::Absent | CustomResourceState::Owned(..)
+        ),
         _ => false,
     };
     only_store && s.operations.is_empty()

@@ -10,71 +10,70 @@
 //! the effect is unwanted, or the cloud has refused the change, the plan sends nothing, waits for
 //! the fence, until which an earlier send may take effect, and then undoes the effect.
 
-use super::situation::{PodFact, Seen, Situation};
+use super::situation::{Lookup, PodState, Situation};
 use super::step::Step;
-use crate::change::{Answer, Change, Forward};
+use crate::change::{Answer, Change, ForwardEntrySpec};
+use crate::cloud_facts::{EipStatus, ForwardEntry};
 use crate::condition::Reason;
-use crate::facts::{EipStatus, ForwardEntry};
 use crate::ids::{AllocationId, EniId};
 use crate::lease::Phase;
-use crate::operation::{Operation, Outcome, Sending};
-use crate::retry::Patience;
+use crate::operation::{Operation, Outcome, SendState};
+use crate::retry::RetryPolicy;
 use std::net::Ipv4Addr;
 
 /// Plans the step for the unresolved operations; none once all are settled. An operation is still
 /// wanted if `fresh`, the step without operations, would ask for the same change.
-pub(super) fn resolve(s: &Situation<'_>, fresh: &Step) -> Option<Step> {
-    if let Some(operation) = unwanted(s, fresh) {
-        return Some(Step::Unqueue(operation.id));
+pub(super) fn resolve_operations(s: &Situation<'_>, fresh: &Step) -> Option<Step> {
+    if let Some(operation) = find_unwanted_operation(s, fresh) {
+        return Some(Step::CancelQueued(operation.id));
     }
     // Unanswered operations first: queued and sent ones need no decision.
-    let worst = s.operations.iter().max_by_key(|operation| match operation.sending {
-        Sending::Queued => 0,
-        Sending::Sent => 1,
-        Sending::Unanswered => 2,
+    let worst = s.operations.iter().max_by_key(|operation| match operation.send_state {
+        SendState::Queued => 0,
+        SendState::Sent => 1,
+        SendState::Unanswered => 2,
     })?;
-    Some(match worst.sending {
-        Sending::Queued => {
+    Some(match worst.send_state {
+        SendState::Queued => {
             let gateway =
                 s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
             let message = format!(
                 "the pod's forward entries are queued at {gateway}, which takes changes one after \
                  the other; they follow without further action"
             );
-            Step::wait(Reason::WaitingForGateway, Patience::Turn, message)
+            Step::wait_for(Reason::WaitingForGateway, RetryPolicy::GatewayQueue, message)
         }
-        Sending::Sent => {
+        SendState::Sent => {
             let message = format!("the cloud's answer to {} is awaited", worst.change.action());
-            Step::wait(Reason::Unanswered, Patience::Turn, message)
+            Step::wait_for(Reason::WaitingForAnswer, RetryPolicy::GatewayQueue, message)
         }
-        Sending::Unanswered => resolve_unanswered(worst, s, fresh),
+        SendState::Unanswered => resolve_unanswered(worst, s, fresh),
     })
 }
 
 /// Finds a queued operation that the plan would not ask for now. A deletion always stays queued:
 /// deleting twice does no harm.
-fn unwanted<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
+fn find_unwanted_operation<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
     let gives =
         |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
-    s.operations
-        .iter()
-        .filter(gives)
-        .find(|operation| operation.sending == Sending::Queued && !asks_for(fresh, operation))
+    s.operations.iter().filter(gives).find(|operation| {
+        operation.send_state == SendState::Queued && !step_contains_change(fresh, operation)
+    })
 }
 
 /// True if `fresh` asks for exactly the operation's change.
-fn asks_for(fresh: &Step, operation: &Operation) -> bool {
-    matches!(fresh, Step::Queue { asks, .. } if asks.iter().any(|ask| ask.change == operation.change))
+fn step_contains_change(fresh: &Step, operation: &Operation) -> bool {
+    matches!(fresh, Step::QueueChanges { requests, .. } if requests.iter().any(|request| request.change == operation.change))
 }
 
 fn resolve_unanswered(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
-    match by_reading(operation, s, fresh) {
-        Step::Resend(_) | Step::Requeue(_) if operation.waits_out => missed(operation, s),
+    match resolve_by_read(operation, s, fresh) {
+        Step::Resend(_) | Step::Requeue(_) if operation.awaits_fence => wait_or_void(operation, s),
         step => step,
     }
 }
 
-fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
+fn resolve_by_read(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     match &operation.change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => {
             match s.cloud.tagged.first() {
@@ -84,33 +83,35 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
                         ip_address: Some(eip.ip_address),
                         ..Answer::default()
                     };
-                    done(operation, Some(answer))
+                    settle_done(operation, Some(answer))
                 }
-                None => again_if_wanted(operation, s),
+                None => resend_if_wanted(operation, s),
             }
         }
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => {
-            associate(operation, s, allocation_id, eni_id, *private_ip)
+            resolve_association(operation, s, allocation_id, eni_id, *private_ip)
         }
         Change::UnassociateEipAddress { .. } => match &s.cloud.eip {
-            Seen::There(eip) if eip.status == EipStatus::Unassociating => {
-                poll("the cloud is unbinding the EIP")
+            Lookup::Present(eip) if eip.status == EipStatus::Unassociating => {
+                wait_for_eip_change("the cloud is unbinding the EIP")
             }
             // A binding to another address is the plan's to handle, once this operation is settled.
-            Seen::There(eip) if eip.status == EipStatus::Available => done(operation, None),
-            Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
+            Lookup::Present(eip) if eip.status == EipStatus::Available => {
+                settle_done(operation, None)
+            }
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Resend(operation.id),
         },
         Change::AddCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
-            Seen::There(eip) if eip.bandwidth_package.as_ref() == Some(package_id) => {
-                done(operation, None)
+            Lookup::Present(eip) if eip.bandwidth_package.as_ref() == Some(package_id) => {
+                settle_done(operation, None)
             }
-            Seen::There(_) | Seen::Absent | Seen::NotRead => again_if_wanted(operation, s),
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => resend_if_wanted(operation, s),
         },
         Change::RemoveCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
-            Seen::There(eip) if eip.bandwidth_package.as_ref() != Some(package_id) => {
-                done(operation, None)
+            Lookup::Present(eip) if eip.bandwidth_package.as_ref() != Some(package_id) => {
+                settle_done(operation, None)
             }
-            Seen::There(_) | Seen::Absent | Seen::NotRead => Step::Resend(operation.id),
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Resend(operation.id),
         },
         // Absolute or one-way changes: sending again can only confirm the effect.
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => {
@@ -119,17 +120,17 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
         // An entry that the lease has recorded was made by an earlier creation; the entry of this
         // one may still appear.
         Change::CreateForwardEntry(forward) => {
-            match named(s, forward).filter(|entry| !is_known(s, entry)) {
-                Some(entry) => done(
+            match find_matching_entry(s, forward).filter(|entry| !is_recorded_entry(s, entry)) {
+                Some(entry) => settle_done(
                     operation,
                     Some(Answer { entry_id: Some(entry.entry_id.clone()), ..Answer::default() }),
                 ),
-                None => queued_again_if_wanted(operation, s, fresh),
+                None => requeue_if_wanted(operation, s, fresh),
             }
         }
-        Change::ModifyForwardEntry { forward, .. } => match named(s, forward) {
-            Some(_) => done(operation, None),
-            None => queued_again_if_wanted(operation, s, fresh),
+        Change::ModifyForwardEntry { forward, .. } => match find_matching_entry(s, forward) {
+            Some(_) => settle_done(operation, None),
+            None => requeue_if_wanted(operation, s, fresh),
         },
         // Absence from a list does not prove the deletion: wrong credentials give an empty list,
         // too.
@@ -137,14 +138,14 @@ fn by_reading(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     }
 }
 
-fn associate(
+fn resolve_association(
     operation: &Operation,
     s: &Situation<'_>,
     allocation_id: &AllocationId,
     eni_id: &EniId,
     private_ip: Ipv4Addr,
 ) -> Step {
-    let Seen::There(eip) = &s.cloud.eip else { return missed(operation, s) };
+    let Lookup::Present(eip) = &s.cloud.eip else { return wait_or_void(operation, s) };
     debug_assert_eq!(eip.allocation_id, *allocation_id);
     let primary = s
         .lease
@@ -152,63 +153,75 @@ fn associate(
         .as_ref()
         .is_some_and(|target| target.primary && target.private_ip == private_ip);
     match eip.status {
-        EipStatus::Associating | EipStatus::Unassociating => poll("the cloud is binding the EIP"),
-        EipStatus::InUse if eip.bound_to(eni_id, private_ip, primary) => done(operation, None),
-        EipStatus::Available => again_if_wanted(operation, s),
-        EipStatus::InUse | EipStatus::Releasing | EipStatus::Other => missed(operation, s),
+        EipStatus::Associating | EipStatus::Unassociating => {
+            wait_for_eip_change("the cloud is binding the EIP")
+        }
+        EipStatus::InUse if eip.is_bound_to(eni_id, private_ip, primary) => {
+            settle_done(operation, None)
+        }
+        EipStatus::Available => resend_if_wanted(operation, s),
+        EipStatus::InUse | EipStatus::Releasing | EipStatus::Other => wait_or_void(operation, s),
     }
 }
 
 /// Sends again while the pod wants the effect and has not moved; otherwise the operation awaits its
 /// fence.
-fn again_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
-    let PodFact::Here(pod) = s.pod else { return missed(operation, s) };
+fn resend_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
+    let PodState::Present(pod) = s.pod else { return wait_or_void(operation, s) };
     let aims_elsewhere = matches!(&operation.change, Change::AssociateEipAddress { private_ip, .. } if pod.ip != Some(*private_ip));
-    let gives_up =
-        s.lease.phase == Phase::Ending || s.lease.lost_to.is_some() || s.resource.is_foreign();
+    let gives_up = s.lease.phase == Phase::Releasing
+        || s.lease.preempted_by.is_some()
+        || s.custom_resource.is_foreign();
     let unwanted = gives_up || pod.exited || pod.terminating || aims_elsewhere;
-    if unwanted { missed(operation, s) } else { Step::Resend(operation.id) }
+    if unwanted { wait_or_void(operation, s) } else { Step::Resend(operation.id) }
 }
 
 /// Requeues a change of a forward entry while the plan still asks for it. The same rule decides
 /// which queued operations stay: with two rules, requeueing and taking back could alternate for
 /// ever.
-fn queued_again_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
-    if asks_for(fresh, operation) { Step::Requeue(operation.id) } else { missed(operation, s) }
+fn requeue_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
+    if step_contains_change(fresh, operation) {
+        Step::Requeue(operation.id)
+    } else {
+        wait_or_void(operation, s)
+    }
 }
 
 /// Handles an operation whose effect does not show. Before the fence a read proves nothing; after
 /// it, the second read without effect makes the operation void.
-fn missed(operation: &Operation, s: &Situation<'_>) -> Step {
+fn wait_or_void(operation: &Operation, s: &Situation<'_>) -> Step {
     if s.now <= operation.fence_until {
         let message = format!(
             "the answer to {} was lost; its outcome is known at {} at the latest",
             operation.change.action(),
             operation.fence_until
         );
-        return Step::wait(Reason::Unanswered, Patience::Event, message);
+        return Step::wait_for(Reason::WaitingForAnswer, RetryPolicy::Event, message);
     }
-    match operation.misses {
-        0 => Step::Miss(operation.id),
+    match operation.reads_without_effect {
+        0 => Step::CountReadWithoutEffect(operation.id),
         _ => Step::Settle { operation: operation.id, outcome: Outcome::Void, answer: None },
     }
 }
 
-fn done(operation: &Operation, answer: Option<Answer>) -> Step {
+fn settle_done(operation: &Operation, answer: Option<Answer>) -> Step {
     Step::Settle { operation: operation.id, outcome: Outcome::Done, answer }
 }
 
-fn poll(message: &str) -> Step {
-    Step::wait(Reason::EipChanging, Patience::Poll, message.to_owned())
+fn wait_for_eip_change(message: &str) -> Step {
+    Step::wait_for(Reason::EipChanging, RetryPolicy::Poll, message.to_owned())
 }
 
 /// True if an earlier answer or read has recorded the entry on the lease.
-fn is_known(s: &Situation<'_>, entry: &ForwardEntry) -> bool {
+fn is_recorded_entry(s: &Situation<'_>, entry: &ForwardEntry) -> bool {
     s.lease.ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id))
 }
 
 /// Finds the entry that `forward` describes, by name and by both ends.
-fn named<'a>(s: &'a Situation<'_>, forward: &Forward) -> Option<&'a ForwardEntry> {
+fn find_matching_entry<'a>(
+    s: &'a Situation<'_>,
+    forward: &ForwardEntrySpec,
+) -> Option<&'a ForwardEntry> {
     let is = |entry: &&ForwardEntry| {
         entry.name == forward.name
             && (&entry.external_port, entry.internal_ip)

@@ -2,41 +2,44 @@
 //! pod is gone, retained for a successor of the same name and controller, released when the
 //! retention expires or a person deletes the custom resource.
 
-use super::publication::withdrawal;
-use super::situation::{Removal, ResourceFact, Situation, Successor};
-use super::step::{Content, EndReason, Step};
+use super::publication::withdrawal_before_release;
+use super::situation::{CustomResourceState, Deletion, Situation, Successor};
+use super::step::{CustomResourceContent, EndReason, Step};
 use super::{dnat, eip};
 use crate::condition::Reason;
-use crate::request::{Keep, Kind, Request};
-use crate::retry::Patience;
+use crate::request::{Kind, Request, Retention};
+use crate::retry::RetryPolicy;
 
 /// Plans for a pod that is gone or has exited: unbinds and retains what is to be retained, and
 /// releases the rest.
-pub(super) fn parted(s: &Situation<'_>, reason: EndReason) -> Step {
-    let seconds = match s.lease.request.keep() {
-        Keep::Not => return Step::End(reason),
-        Keep::Seconds(seconds) => Some(seconds),
-        Keep::Always => None,
+pub(super) fn retain_or_end(s: &Situation<'_>, reason: EndReason) -> Step {
+    let seconds = match s.lease.request.retention() {
+        Retention::None => return Step::BeginRelease(reason),
+        Retention::For(seconds) => Some(seconds),
+        Retention::Forever => None,
     };
     // Without a custom resource nothing was ever bound or published; if the address were retained,
     // no person could see or release it. Ports of a vacating lease were not published, either.
-    let shown = s.lease.resource
-        && !matches!(s.resource, ResourceFact::Another { .. } | ResourceFact::Foreign { .. });
+    let shown = s.lease.owns_custom_resource
+        && !matches!(
+            s.custom_resource,
+            CustomResourceState::OtherLease { .. } | CustomResourceState::Foreign { .. }
+        );
     let nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
-    if !shown || nothing || s.lease.spilling {
-        return Step::End(reason);
+    if !shown || nothing || s.lease.vacating {
+        return Step::BeginRelease(reason);
     }
-    if let Some(withdrawal) = withdrawal(s) {
+    if let Some(withdrawal) = withdrawal_before_release(s) {
         return Step::Withdraw(withdrawal);
     }
     if let Some(step) = hand_over(s, reason) {
         return step;
     }
     let unbound = match s.lease.kind {
-        Kind::Eip => eip::detach(s),
-        Kind::Dnat => dnat::detach(s),
+        Kind::Eip => eip::detach_eip(s),
+        Kind::Dnat => dnat::detach_entries(s),
     };
-    unbound.unwrap_or(Step::Keep(seconds))
+    unbound.unwrap_or(Step::Retain(seconds))
 }
 
 /// Begins the handover of fixed ports and waits for a successor, at which the existing entries are
@@ -50,68 +53,69 @@ fn hand_over(s: &Situation<'_>, reason: EndReason) -> Option<Step> {
     {
         return None;
     }
-    let Some(until) = s.lease.handover_until() else { return Some(Step::Part) };
-    if let Some(successor) = heir(s) {
+    let Some(until) = s.lease.handover_until() else { return Some(Step::BeginHandover) };
+    if let Some(successor) = matching_successor(s) {
         return (!s.lease.request.needs_another_lease(&successor.request))
-            .then(|| Step::Succeed(Box::new(successor.clone())));
+            .then(|| Step::TransferToSuccessor(Box::new(successor.clone())));
     }
     let message = || "the forward entries stay for the pod's successor".to_owned();
-    (s.now < until).then(|| Step::wait(Reason::Kept, Patience::Until(until), message()))
+    (s.now < until)
+        .then(|| Step::wait_for(Reason::RetainedForSuccessor, RetryPolicy::Until(until), message()))
 }
 
 /// The successor that the lease may pass to: a pod of the same controller.
-fn heir<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
+fn matching_successor<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
     s.successor.filter(|pod| pod.controller == s.lease.controller)
 }
 
 /// Plans a retained lease: a successor takes it, or the end of its time or a person releases it.
-pub(super) fn kept(s: &Situation<'_>) -> Step {
-    if matches!(s.resource, ResourceFact::Mine(object, Removal::Asked) if object.is_owned()) {
+pub(super) fn plan_retained(s: &Situation<'_>) -> Step {
+    if matches!(s.custom_resource, CustomResourceState::Owned(object, Deletion::Requested) if object.is_owned())
+    {
         // The resource was made before the pod asked for retention, so the pod owns it and
         // Kubernetes deleted it along with the pod, not a person; the next resource gets no owner
         // reference.
-        return Step::RemoveResource;
+        return Step::RemoveCustomResource;
     }
-    if let Some(successor) = heir(s) {
+    if let Some(successor) = matching_successor(s) {
         return if s.lease.request.needs_another_lease(&successor.request) {
-            Step::End(EndReason::RequestChanged)
+            Step::BeginRelease(EndReason::RequestChanged)
         } else {
-            Step::Succeed(Box::new(successor.clone()))
+            Step::TransferToSuccessor(Box::new(successor.clone()))
         };
     }
-    match (s.resource, s.lease.ends_at) {
-        (ResourceFact::Mine(_, Removal::Asked), _) => Step::ReleaseKept,
-        (ResourceFact::Mine(_, Removal::Swept), _) => {
+    match (s.custom_resource, s.lease.retained_until) {
+        (CustomResourceState::Owned(_, Deletion::Requested), _) => Step::ReleaseRetained,
+        (CustomResourceState::Owned(_, Deletion::Cascaded), _) => {
             let message = "the custom resource is being deleted along with its namespace or \
                            definition; its address is retained until an operator sets the \
                            annotation waygate.dev/release to \"true\" on it";
-            Step::wait(Reason::ReleaseHeld, Patience::Person, message.to_owned())
+            Step::wait_for(Reason::ReleasesLimited, RetryPolicy::Person, message.to_owned())
         }
-        (_, Some(end)) if end <= s.now => Step::End(EndReason::Expired),
+        (_, Some(end)) if end <= s.now => Step::BeginRelease(EndReason::Expired),
         // The writer died before the write, or a person removed the finalizer by force: without the
         // resource no person could release the address.
-        (ResourceFact::Absent, _) => {
-            content(s).map_or(Step::End(EndReason::PodGone), Step::WriteResource)
-        }
-        (_, Some(end)) => Step::wait(
-            Reason::Kept,
-            Patience::Until(end),
+        (CustomResourceState::Absent, _) => retained_content(s)
+            .map_or(Step::BeginRelease(EndReason::PodGone), Step::WriteCustomResource),
+        (_, Some(end)) => Step::wait_for(
+            Reason::RetainedForSuccessor,
+            RetryPolicy::Until(end),
             format!("retained for a successor of the same name until {end}"),
         ),
-        (_, None) => Step::wait(
-            Reason::Kept,
-            Patience::Idle,
+        (_, None) => Step::wait_for(
+            Reason::RetainedForSuccessor,
+            RetryPolicy::Idle,
             "retained for a successor until the custom resource is deleted".to_owned(),
         ),
     }
 }
 
 /// Content of a retained lease's custom resource; none if the lease holds nothing.
-fn content(s: &Situation<'_>) -> Option<Content> {
+fn retained_content(s: &Situation<'_>) -> Option<CustomResourceContent> {
     match &s.lease.request {
         Request::Eip(request) => {
-            s.lease.eip.as_ref().map(|leased| eip::content(s, request, leased, None))
+            s.lease.eip.as_ref().map(|leased| eip::eip_content(s, request, leased, None))
         }
-        Request::Dnat(_) => Some(dnat::content(s.lease, None, None)),
+        Request::Dnat(_) => Some(dnat::dnat_content(s.lease, None, None)),
     }
 }

@@ -1,11 +1,11 @@
 //! The planner's input.
 
-use crate::condition::Verdict;
-use crate::facts::{Eip, Eni, ForwardEntry};
+use crate::cloud_facts::{Eip, Eni, ForwardEntry};
+use crate::condition::ConditionState;
 use crate::ids::{LeaseId, PodUid};
-use crate::lease::{EipSources, GatewayFact, Lease};
-use crate::names::Owner;
-use crate::operation::{Operation, Refused};
+use crate::lease::{EipSources, GatewayState, Lease};
+use crate::operation::{Operation, Rejection};
+use crate::ownership::Owner;
 use crate::request::Request;
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 use jiff::Timestamp;
@@ -27,11 +27,11 @@ pub struct Situation<'a> {
     /// Operations of the lease whose outcome is not known.
     pub operations: &'a [Operation],
     /// Rejection of a queued change, until the pod's condition reports it.
-    pub rejection: Option<&'a Refused>,
+    pub rejection: Option<&'a Rejection>,
     /// Pod of the lease, by a live read.
-    pub pod: &'a PodFact,
+    pub pod: &'a PodState,
     /// Custom resource of the lease's name, by a live read.
-    pub resource: &'a ResourceFact,
+    pub custom_resource: &'a CustomResourceState,
     /// Pod of the same name with another UID, while the lease's own pod is absent.
     pub successor: Option<&'a Successor>,
     /// Sources of an EIP, while the lease has none.
@@ -44,16 +44,16 @@ pub struct Situation<'a> {
 
 /// Pod of a lease, by a live read.
 #[derive(Clone, Debug)]
-pub enum PodFact {
+pub enum PodState {
     /// The name is absent, or belongs to a pod with another UID.
-    Gone,
+    Absent,
     /// The pod with the lease's UID is there.
-    Here(Box<PodHere>),
+    Present(Box<PodView>),
 }
 
 /// The planner's view of a pod that is there.
 #[derive(Clone, Debug)]
-pub struct PodHere {
+pub struct PodView {
     /// IPv4 address of the pod; none until its sandbox has one.
     pub ip: Option<Ipv4Addr>,
     /// Node of the pod, once scheduled.
@@ -63,13 +63,13 @@ pub struct PodHere {
     /// True if the pod has a deletion timestamp.
     pub terminating: bool,
     /// True if the pod has the readiness gate of the lease's kind.
-    pub gated: bool,
+    pub has_gate: bool,
     /// Desired address: the request that the annotations make now.
-    pub asks: Asks,
+    pub desired: Desired,
     /// State of Waygate's condition on the pod; none if the pod has none.
-    pub verdict: Option<Verdict>,
+    pub condition: Option<ConditionState>,
     /// Value of Waygate's `allocated-…` annotation on the pod.
-    pub announced: Option<String>,
+    pub annotation: Option<String>,
 }
 
 /// A pod of the lease's name that is not the lease's own.
@@ -85,40 +85,40 @@ pub struct Successor {
 
 /// Desired address of a pod, as its annotations say now.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asks {
+pub enum Desired {
     /// A valid request of this lease's kind.
-    For(Box<Request>),
+    Request(Box<Request>),
     /// No request of this lease's kind.
     Nothing,
     /// An invalid request, with the problems as text for people.
-    Wrong(String),
+    Invalid(String),
 }
 
 /// Custom resource of the lease's name, by its owner.
 #[derive(Clone, Debug)]
-pub enum ResourceFact {
+pub enum CustomResourceState {
     /// No custom resource of the name exists.
     Absent,
     /// Owned: written by this lease.
-    Mine(Object, Removal),
+    Owned(CustomResourceObject, Deletion),
     /// Orphaned: the store does not know its lease any more, since a worker that had lost its claim
     /// wrote it late.
-    Stray,
+    Orphaned,
     /// Written by another lease: a former pod's, or one retained for the next pod of another
     /// controller.
-    Another {
+    OtherLease {
         /// Owner, and what must happen, as text for people.
-        what: String,
+        message: String,
     },
     /// Foreign: another controller made it, serves the pod, and has set the pod's condition and
     /// annotation.
     Foreign {
         /// Maker, and what must happen, as text for people.
-        what: String,
+        message: String,
     },
 }
 
-impl ResourceFact {
+impl CustomResourceState {
     /// True if another controller made the custom resource.
     pub fn is_foreign(&self) -> bool {
         matches!(self, Self::Foreign { .. })
@@ -127,12 +127,12 @@ impl ResourceFact {
     /// True if the resource is this lease's and its status shows an address.
     pub fn shows_address(&self) -> bool {
         match self {
-            Self::Absent | Self::Stray | Self::Another { .. } | Self::Foreign { .. } => false,
-            Self::Mine(Object::Eip(object), _) => object
+            Self::Absent | Self::Orphaned | Self::OtherLease { .. } | Self::Foreign { .. } => false,
+            Self::Owned(CustomResourceObject::Eip(object), _) => object
                 .status
                 .as_ref()
                 .is_some_and(|s| s.eip_address.is_some() || s.private_ip_address.is_some()),
-            Self::Mine(Object::Dnat(object), _) => object
+            Self::Owned(CustomResourceObject::Dnat(object), _) => object
                 .status
                 .as_ref()
                 .is_some_and(|s| s.entries.as_ref().is_some_and(|e| !e.is_empty())),
@@ -142,25 +142,25 @@ impl ResourceFact {
 
 /// Deletion of a custom resource, by a person or along with its surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+pub enum Deletion {
     /// The resource is not being deleted.
     None,
     /// Requested by a person: the address is to be released, once its pod is gone.
-    Asked,
+    Requested,
     /// Cascaded from the deletion of its namespace or its definition: no decision on the address.
-    Swept,
+    Cascaded,
 }
 
 /// Custom resource of either kind.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Object {
+pub enum CustomResourceObject {
     /// PodEIP of an EIP lease.
     Eip(Box<PodEIP>),
     /// PodDNAT of a DNAT lease.
     Dnat(Box<PodDNAT>),
 }
 
-impl Object {
+impl CustomResourceObject {
     /// UID of the pod that the resource describes.
     pub fn pod_uid(&self) -> Option<&str> {
         self.metadata().annotations.as_ref()?.get(POD_UID_ANNOTATION).map(String::as_str)
@@ -183,17 +183,17 @@ impl Object {
 #[derive(Clone, Debug, Default)]
 pub struct CloudFacts {
     /// EIP of the lease, or the given EIP that its pod names.
-    pub eip: Seen<Eip>,
+    pub eip: Lookup<Eip>,
     /// EIPs that carry the lease's tag; read only while an allocation is unresolved.
     pub tagged: Vec<Eip>,
     /// EIPs that carry the tag of the pod's EIP pool; read only while the lease has none.
     pub pool: Vec<Eip>,
     /// Interface that owns the pod's IP.
-    pub eni: Seen<Eni>,
+    pub eni: Lookup<Eni>,
     /// All entries of the gateway on which the lease's ports lie.
     pub entries: Vec<ForwardEntry>,
     /// State of that gateway, from earlier reads and refusals.
-    pub gateway: GatewayFact,
+    pub gateway: GatewayState,
     /// Leases that blocking entries name and that the store knows: the claim holders of those
     /// leases will delete the entries.
     pub known_leases: BTreeSet<LeaseId>,
@@ -201,19 +201,19 @@ pub struct CloudFacts {
 
 /// Result of looking for one resource in the cloud.
 #[derive(Clone, Debug, Default)]
-pub enum Seen<T> {
+pub enum Lookup<T> {
     /// No read was needed or made.
     #[default]
     NotRead,
     /// The read showed no such resource.
     Absent,
     /// The read showed the resource.
-    There(T),
+    Present(T),
 }
 
-impl<T> Seen<T> {
+impl<T> Lookup<T> {
     /// Turns the result of a read into an observation.
     pub fn from_read(value: Option<T>) -> Self {
-        value.map_or(Self::Absent, Self::There)
+        value.map_or(Self::Absent, Self::Present)
     }
 }

@@ -1,14 +1,14 @@
 //! The planner's output.
 
-use super::situation::{Object, Successor};
+use super::situation::{CustomResourceObject, Successor};
 use crate::change::{Answer, Change};
 use crate::condition::Reason;
 use crate::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::{PortKey, PortSpan, Target};
-use crate::operation::{Ask, Outcome, Refused};
+use crate::operation::{ChangeRequest, Outcome, Rejection};
 use crate::request::Request;
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
@@ -17,30 +17,30 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Moves an announced lease to phase provisioning, since its pod is there.
-    Want,
+    StartProvisioning,
     /// Deletes the lease's row: the cloud and the cluster hold nothing of the lease any more.
-    Forget,
+    DeleteLease,
     /// Moves the lease to phase releasing, for good.
-    End(EndReason),
+    BeginRelease(EndReason),
     /// Takes over a changed request that the lease can follow.
-    Adjust(Box<Request>),
+    UpdateRequest(Box<Request>),
     /// Moves the lease to phase retained: everything is unbound; the retention ends after this many
     /// seconds, or never.
-    Keep(Option<u64>),
+    Retain(Option<u64>),
     /// Begins the handover: the pod is gone, and the entries stay a while for a successor.
-    Part,
+    BeginHandover,
     /// Transfers a retained lease, or one in handover, to the successor.
-    Succeed(Box<Successor>),
+    TransferToSuccessor(Box<Successor>),
     /// Releases a retained lease whose custom resource a person deleted, unless suspiciously many
     /// are deleted at once.
-    ReleaseKept,
+    ReleaseRetained,
     /// Adopts an EIP that was not allocated for the lease: the first in the list that no other
     /// lease has; the wait applies if all are in use.
-    TakeEip(Vec<(AllocationId, Ipv4Addr)>, Wait),
+    AdoptEip(Vec<(AllocationId, Ipv4Addr)>, Wait),
     /// Preempts the older pod that has the given EIP, for good.
-    TakeOver(AllocationId),
+    PreemptEip(AllocationId),
     /// Adopts the reusable prepaid EIP of this lease, which is in phase releasing.
-    TakeSpare(LeaseId),
+    AdoptPrepaidEip(LeaseId),
     /// Removes the EIP from the lease: proven gone, or not bound here any more.
     ForgetEip,
     /// Reserves all ports on one EIP, gateways of the given zone first.
@@ -50,28 +50,28 @@ pub enum Step {
     },
     /// Marks ports that a foreign entry occupies, so that no lease is given them; the lease
     /// reserves others for those it had among them.
-    MarkForeign(PortSpan),
+    MarkForeignPorts(PortSpan),
     /// Records the entry that a read showed on a port range.
-    NoteEntry(PortKey, ForwardEntryId),
+    RecordEntry(PortKey, ForwardEntryId),
     /// Starts the cooldown of a port range whose entry is proven gone; the ports are free
     /// afterwards.
-    QuietPort(PortKey),
+    CoolDownPorts(PortKey),
     /// Marks the lease as vacating, since its gateway has no room for all entries: everything is
     /// given back there and reserved anew elsewhere.
-    Spill,
+    VacateGateway,
     /// Sets the target; from this step on something may be bound or forwarded to the address.
     SetTarget(Target),
     /// Clears the target, since nothing is bound or forwarded any more, and nothing can be.
     ClearTarget,
     /// Makes the lease the only writer of the custom resource of its name.
-    ClaimResource,
+    ClaimCustomResource,
     /// Frees the custom resource's name for another lease: the resource is gone.
-    YieldResource,
+    YieldCustomResource,
     /// Counts a definite read that did not show a published address; the next read decides.
-    Doubt,
+    CountMissedRead,
 
     /// Asks the cloud for a change, as a new operation.
-    Change {
+    RequestChange {
         /// Resource that is changed: at most one unresolved operation exists for it.
         resource: String,
         /// Change to send, with all its parameters.
@@ -79,14 +79,14 @@ pub enum Step {
     },
     /// Queues changes of forward entries at their gateway, each as a new operation; the gateway
     /// sender sends them.
-    Queue {
+    QueueChanges {
         /// Gateway whose sender sends the changes.
         gateway: NatGatewayId,
         /// Changes of different entries, so that no change contradicts another.
-        asks: Vec<Ask>,
+        requests: Vec<ChangeRequest>,
     },
     /// Takes back a queued operation that is not wanted any more.
-    Unqueue(Uuid),
+    CancelQueued(Uuid),
     /// Puts an unanswered operation back into its gateway's queue: same token, same parameters.
     Requeue(Uuid),
     /// Sends an unanswered operation again: same token, same parameters.
@@ -102,31 +102,31 @@ pub enum Step {
     },
     /// Counts a read after the fence that showed no effect of an operation; the second makes the
     /// operation void.
-    Miss(Uuid),
+    CountReadWithoutEffect(Uuid),
 
     /// Writes the custom resource with finalizer and spec, before anything is bound or forwarded.
-    WriteResource(Content),
+    WriteCustomResource(CustomResourceContent),
     /// Writes custom resource status, pod annotation and pod condition True, in this order.
     Publish(Publication),
     /// Takes back custom resource status, pod annotation and condition, in this order.
     Withdraw(Withdrawal),
     /// Withdraws for entries that a gateway does not show any more, under the loss limit: not if
     /// many of its pods lose their entries at once.
-    WithdrawLost(Withdrawal),
+    WithdrawLimited(Withdrawal),
     /// Takes the finalizer off the custom resource and deletes it.
-    RemoveResource,
+    RemoveCustomResource,
 
     /// Reports the rejection of a queued change in the pod's condition, and waits as the rejection
     /// says.
-    Report(Refused),
+    ReportRejection(Rejection),
     /// Waits: no other step is possible now.
     Wait(Wait),
 }
 
 impl Step {
     /// Builds a wait that shows in the pod's condition.
-    pub fn wait(reason: Reason, patience: Patience, message: String) -> Self {
-        Self::Wait(Wait { reason, message, patience })
+    pub fn wait_for(reason: Reason, retry_policy: RetryPolicy, message: String) -> Self {
+        Self::Wait(Wait { reason, message, retry_policy })
     }
 }
 
@@ -147,7 +147,7 @@ pub enum EndReason {
 
 /// Desired content of a custom resource.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub enum CustomResourceContent {
     /// PodEIP of an EIP lease.
     Eip {
         /// Desired spec of the PodEIP.
@@ -164,30 +164,32 @@ pub enum Content {
     },
 }
 
-impl Content {
+impl CustomResourceContent {
     /// True if the object's spec equals this one.
-    pub fn spec_is(&self, object: &Object) -> bool {
+    pub fn matches_spec(&self, object: &CustomResourceObject) -> bool {
         match (self, object) {
-            (Self::Eip { spec, .. }, Object::Eip(object)) => *spec == object.spec,
-            (Self::Dnat { spec, .. }, Object::Dnat(object)) => **spec == object.spec,
-            (Self::Eip { .. }, Object::Dnat(_)) | (Self::Dnat { .. }, Object::Eip(_)) => false,
+            (Self::Eip { spec, .. }, CustomResourceObject::Eip(object)) => *spec == object.spec,
+            (Self::Dnat { spec, .. }, CustomResourceObject::Dnat(object)) => **spec == object.spec,
+            (Self::Eip { .. }, CustomResourceObject::Dnat(_))
+            | (Self::Dnat { .. }, CustomResourceObject::Eip(_)) => false,
         }
     }
 
     /// True if the object's spec and status equal these; times in the status do not count.
-    pub fn is(&self, object: &Object) -> bool {
-        self.spec_is(object)
+    pub fn matches_object(&self, object: &CustomResourceObject) -> bool {
+        self.matches_spec(object)
             && match (self, object) {
-                (Self::Eip { status, .. }, Object::Eip(object)) => {
+                (Self::Eip { status, .. }, CustomResourceObject::Eip(object)) => {
                     let timeless =
                         |s: &PodEipStatus| PodEipStatus { pod_last_seen: None, ..s.clone() };
                     status.as_deref().map(timeless) == object.status.as_ref().map(timeless)
                 }
-                (Self::Dnat { status, .. }, Object::Dnat(object)) => {
+                (Self::Dnat { status, .. }, CustomResourceObject::Dnat(object)) => {
                     status.as_ref().map(|s| &s.entries)
                         == object.status.as_ref().map(|s| &s.entries)
                 }
-                (Self::Eip { .. }, Object::Dnat(_)) | (Self::Dnat { .. }, Object::Eip(_)) => false,
+                (Self::Eip { .. }, CustomResourceObject::Dnat(_))
+                | (Self::Dnat { .. }, CustomResourceObject::Eip(_)) => false,
             }
     }
 }
@@ -196,7 +198,7 @@ impl Content {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
     /// Content of the custom resource.
-    pub content: Content,
+    pub content: CustomResourceContent,
     /// Value of the pod's `allocated-…` annotation.
     pub annotation: String,
     /// Reason of the condition, whose status is True.
@@ -217,7 +219,7 @@ pub struct Withdrawal {
 }
 
 impl Withdrawal {
-    pub(super) fn ending(reason: Reason, message: &str) -> Self {
+    pub(super) fn with_reason(reason: Reason, message: &str) -> Self {
         Self { status: false, reason, message: message.to_owned() }
     }
 
@@ -225,7 +227,7 @@ impl Withdrawal {
         Self { status: true, reason: Reason::NotRequested, message: message.to_owned() }
     }
 
-    pub(super) fn lost(message: String) -> Self {
+    pub(super) fn address_lost(message: String) -> Self {
         Self { status: false, reason: Reason::AddressLost, message }
     }
 }
@@ -238,5 +240,5 @@ pub struct Wait {
     /// Message for people, with what is awaited and what the reader can do.
     pub message: String,
     /// Back-off curve until the next look.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
 }

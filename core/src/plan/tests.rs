@@ -12,18 +12,18 @@ mod served;
 mod sources;
 
 use super::{
-    Asks, CloudFacts, EndReason, Object, PodFact, PodHere, Publication, Removal, ResourceFact,
-    Situation, Step, Successor, Wait, next,
+    CloudFacts, CustomResourceObject, CustomResourceState, Deletion, Desired, EndReason, PodState,
+    PodView, Publication, Situation, Step, Successor, Wait, next_step,
 };
 use crate::change::Change;
-use crate::condition::{Reason, Verdict};
-use crate::facts::{Eip, EipBinding, EipStatus, Eni};
+use crate::cloud_facts::{Eip, EipBinding, EipStatus, Eni};
+use crate::condition::{ConditionState, Reason};
 use crate::ids::{AllocationId, EniId, LeaseId, PodUid, VSwitchId, VpcId, ZoneId};
 use crate::lease::EipSources;
 use crate::lease::{Lease, LeasedEip, Phase, Target};
-use crate::names::Owner;
-use crate::operation::{Operation, Sending};
-use crate::plan::{Content, Seen};
+use crate::operation::{Operation, SendState};
+use crate::ownership::Owner;
+use crate::plan::{CustomResourceContent, Lookup};
 use crate::request::{EipRequest, EipSource, EipSpec, Kind, ReleaseStrategy, Request};
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 use jiff::{SignedDuration, Timestamp};
@@ -44,8 +44,8 @@ struct Scene {
     served: bool,
     lease: Lease,
     operations: Vec<Operation>,
-    pod: PodFact,
-    resource: ResourceFact,
+    pod: PodState,
+    resource: CustomResourceState,
     successor: Option<Successor>,
     sources: EipSources,
     cloud: CloudFacts,
@@ -62,32 +62,32 @@ impl Scene {
             pod_uid: PodUid::new("uid"),
             controller: None,
             request: request.clone(),
-            phase: Phase::Wanted,
+            phase: Phase::Provisioning,
             eip: None,
             ports: Vec::new(),
             target: None,
             generation: 0,
-            resource: false,
-            doubts: 0,
-            spilling: false,
-            told: false,
-            lost_to: None,
-            parted_at: None,
+            owns_custom_resource: false,
+            missed_reads: 0,
+            vacating: false,
+            was_published: false,
+            preempted_by: None,
+            handover_since: None,
             created_at: NOW,
-            ends_at: None,
+            retained_until: None,
         };
-        let here = PodHere {
+        let here = PodView {
             ip: Some(POD_IP),
             node: Some("node".to_owned()),
             exited: false,
             terminating: false,
-            gated: true,
-            asks: Asks::For(Box::new(request)),
-            verdict: None,
-            announced: None,
+            has_gate: true,
+            desired: Desired::Request(Box::new(request)),
+            condition: None,
+            annotation: None,
         };
-        let pod = PodFact::Here(Box::new(here));
-        let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
+        let pod = PodState::Present(Box::new(here));
+        let (resource, cloud) = (CustomResourceState::Absent, CloudFacts::default());
         Self {
             served: true,
             lease,
@@ -105,14 +105,14 @@ impl Scene {
     }
 
     fn next_at(&self, now: Timestamp) -> Step {
-        next(&Situation {
+        next_step(&Situation {
             owner: OWNER,
             served: self.served,
             lease: &self.lease,
             operations: &self.operations,
             rejection: None,
             pod: &self.pod,
-            resource: &self.resource,
+            custom_resource: &self.resource,
             successor: self.successor.as_ref(),
             sources: &self.sources,
             cloud: &self.cloud,
@@ -127,10 +127,10 @@ impl Scene {
         scene
     }
 
-    fn pod(&mut self) -> &mut PodHere {
+    fn pod(&mut self) -> &mut PodView {
         match &mut self.pod {
-            PodFact::Here(pod) => pod,
-            PodFact::Gone => panic!("the pod is gone"),
+            PodState::Present(pod) => pod,
+            PodState::Absent => panic!("the pod is gone"),
         }
     }
 
@@ -140,10 +140,10 @@ impl Scene {
             id: Uuid::from_u128(9),
             resource: "r".to_owned(),
             change,
-            sending: Sending::Unanswered,
+            send_state: SendState::Unanswered,
             fence_until: NOW + SignedDuration::from_mins(1),
-            misses: 0,
-            waits_out: false,
+            reads_without_effect: 0,
+            awaits_fence: false,
         };
         self.with(|s| s.operations = vec![operation])
     }
@@ -155,15 +155,15 @@ impl Scene {
         };
         self.with(|s| {
             s.resource = resource(&publication.content);
-            s.pod().announced = Some(publication.annotation.clone());
-            s.pod().verdict = Some(told(&publication));
-            s.lease.phase = Phase::Held;
+            s.pod().annotation = Some(publication.annotation.clone());
+            s.pod().condition = Some(condition_of(&publication));
+            s.lease.phase = Phase::Bound;
         })
     }
 }
 
-fn told(publication: &Publication) -> Verdict {
-    Verdict {
+fn condition_of(publication: &Publication) -> ConditionState {
+    ConditionState {
         status: true,
         reason: publication.reason.as_str().to_owned(),
         message: publication.message.clone(),
@@ -171,22 +171,22 @@ fn told(publication: &Publication) -> Verdict {
 }
 
 /// Owned custom resource with this content.
-fn resource(content: &Content) -> ResourceFact {
+fn resource(content: &CustomResourceContent) -> CustomResourceState {
     let annotations = Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
     let object = match content {
-        Content::Eip { spec, status } => {
+        CustomResourceContent::Eip { spec, status } => {
             let mut object = PodEIP::new("pod", spec.clone());
             (object.metadata.annotations, object.status) =
                 (annotations, status.as_deref().cloned());
-            Object::Eip(Box::new(object))
+            CustomResourceObject::Eip(Box::new(object))
         }
-        Content::Dnat { spec, status } => {
+        CustomResourceContent::Dnat { spec, status } => {
             let mut object = PodDNAT::new("pod", (**spec).clone());
             (object.metadata.annotations, object.status) = (annotations, status.clone());
-            Object::Dnat(Box::new(object))
+            CustomResourceObject::Dnat(Box::new(object))
         }
     };
-    ResourceFact::Mine(object, Removal::None)
+    CustomResourceState::Owned(object, Deletion::None)
 }
 
 fn auto() -> Request {
@@ -258,12 +258,15 @@ fn bound(request: Request, shown: Eip) -> Scene {
         &scene.lease.request,
         Request::Eip(EipRequest { source: EipSource::Allocate(_), .. })
     );
-    scene.lease.eip =
-        Some(LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours });
+    scene.lease.eip = Some(LeasedEip {
+        allocation_id: AllocationId::new("eip-1"),
+        ip_address: PUBLIC_IP,
+        managed: ours,
+    });
     scene.lease.target = Some(target(POD_IP));
-    (scene.lease.generation, scene.lease.resource) = (1, true);
-    scene.cloud.eip = Seen::There(shown);
-    let Step::WriteResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
+    (scene.lease.generation, scene.lease.owns_custom_resource) = (1, true);
+    scene.cloud.eip = Lookup::Present(shown);
+    let Step::WriteCustomResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
     scene.resource = resource(&content);
     scene
 }
@@ -281,23 +284,25 @@ fn waits(step: &Step) -> Option<Reason> {
 /// API action of the first change; none for other steps.
 fn action(step: &Step) -> Option<&'static str> {
     match step {
-        Step::Change { change, .. } => Some(change.action()),
-        Step::Queue { asks, .. } => asks.first().map(|ask| ask.change.action()),
+        Step::RequestChange { change, .. } => Some(change.action()),
+        Step::QueueChanges { requests: asks, .. } => {
+            asks.first().map(|request| request.change.action())
+        }
         _ => None,
     }
 }
 
 #[test]
 fn a_head_start_waits_for_its_pod_and_ends_without_one_before_it_is_forgotten() {
-    let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Headstart);
-    assert_eq!(scene.next(), Step::Want);
-    let gone = scene.with(|s| s.pod = PodFact::Gone);
+    let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Announced);
+    assert_eq!(scene.next(), Step::StartProvisioning);
+    let gone = scene.with(|s| s.pod = PodState::Absent);
     assert_eq!(
         gone.next(),
-        Step::End(EndReason::PodGone),
+        Step::BeginRelease(EndReason::PodGone),
         "the next pod of its name may count on it"
     );
-    assert_eq!(gone.with(|s| s.lease.phase = Phase::Ending).next(), Step::Forget);
+    assert_eq!(gone.with(|s| s.lease.phase = Phase::Releasing).next(), Step::DeleteLease);
 }
 
 #[test]
@@ -312,7 +317,7 @@ fn a_pod_that_is_terminating_is_given_nothing_new() {
     // drain.
     let scene = in_use(auto()).published().with(|s| {
         s.pod().terminating = true;
-        s.cloud.eip = Seen::Absent;
+        s.cloud.eip = Lookup::Absent;
     });
     assert_eq!(waits(&scene.next()), Some(Reason::PodTerminating));
 }

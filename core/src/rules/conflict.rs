@@ -3,26 +3,29 @@
 use crate::condition::Reason;
 use crate::lease::Constraint;
 use crate::plan::Wait;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 
 /// Wait of a lease after a conflict; none if the end of another lease does not resolve it.
-pub fn wait_for(constraint: Constraint) -> Option<Wait> {
+pub fn wait_after_conflict(constraint: Constraint) -> Option<Wait> {
     let (reason, message) = match constraint {
         Constraint::BoundIp | Constraint::ForwardedPort => (
-            Reason::PrivateIpTaken,
+            Reason::PrivateIpInUse,
             "the pod's IP is still bound to a former pod's address, which is being unbound",
         ),
-        Constraint::LeaseOfPod => {
-            (Reason::Kept, "the successor has a lease of its own, which is being released")
-        }
+        Constraint::LeaseOfPod => (
+            Reason::RetainedForSuccessor,
+            "the successor has a lease of its own, which is being released",
+        ),
         Constraint::CustomResource => (
-            Reason::ResourceTaken,
+            Reason::CustomResourceTaken,
             "the custom resource of this name still describes a former pod's address; it is free \
              once that address is released",
         ),
-        Constraint::HeldEip | Constraint::KeptLease | Constraint::OpenOperation => return None,
+        Constraint::LeasedEip | Constraint::RetainedLease | Constraint::OpenOperation => {
+            return None;
+        }
     };
-    Some(Wait { reason, message: message.to_owned(), patience: Patience::Poll })
+    Some(Wait { reason, message: message.to_owned(), retry_policy: RetryPolicy::Poll })
 }
 
 /// True if a former pod's forward entries are in the way; their removal then goes before all other

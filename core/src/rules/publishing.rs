@@ -2,20 +2,20 @@
 //! status, then the annotation (which wakes OpenKruiseGame), then the condition. Withdrawn in the
 //! same order, so that no client reads an address that is about to stop working.
 
-use crate::condition::{Reason, Verdict};
+use crate::condition::{ConditionState, Reason};
 use crate::lease::Phase;
-use crate::plan::{Content, PodFact, Publication, ResourceFact, Withdrawal};
+use crate::plan::{CustomResourceContent, CustomResourceState, PodState, Publication, Withdrawal};
 
 /// A write to the cluster or to the lease. A list of writes is carried out in order, and ends at
 /// the first whose object has changed meanwhile.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Write {
+pub enum PublishWrite {
     /// Status of the custom resource; none clears it.
-    Status(Option<Content>),
+    Status(Option<CustomResourceContent>),
     /// Pod's `allocated-…` annotation; none removes it.
     Annotation(Option<String>),
     /// Condition of the pod for the lease's kind.
-    Condition(Verdict),
+    Condition(ConditionState),
     /// Kubernetes event about the pod.
     Event(Event),
     /// New phase of the lease.
@@ -46,31 +46,34 @@ pub enum EventKind {
 const ADDRESS_READY: &str = "AddressReady";
 
 /// Writes that publish an address; an object that shows it already is not written again.
-pub fn publication(
+pub fn publication_writes(
     phase: Phase,
-    pod: &PodFact,
-    resource: &ResourceFact,
+    pod: &PodState,
+    resource: &CustomResourceState,
     publication: &Publication,
-) -> Vec<Write> {
+) -> Vec<PublishWrite> {
     let mut writes = Vec::new();
-    if !matches!(resource, ResourceFact::Mine(object, _) if publication.content.is(object)) {
-        writes.push(Write::Status(Some(publication.content.clone())));
+    if !matches!(resource, CustomResourceState::Owned(object, _) if publication.content.matches_object(object))
+    {
+        writes.push(PublishWrite::Status(Some(publication.content.clone())));
     }
-    let condition = Verdict::new(true, publication.reason, publication.message.clone());
+    let condition = ConditionState::new(true, publication.reason, publication.message.clone());
     let (announced, answered) = match pod {
-        PodFact::Here(here) => (
-            here.announced.as_ref() == Some(&publication.annotation),
-            here.verdict.as_ref() == Some(&condition),
+        PodState::Present(here) => (
+            here.annotation.as_ref() == Some(&publication.annotation),
+            here.condition.as_ref() == Some(&condition),
         ),
-        PodFact::Gone => (false, false),
+        PodState::Absent => (false, false),
     };
-    writes.extend((!announced).then(|| Write::Annotation(Some(publication.annotation.clone()))));
-    writes.extend((!answered).then_some(Write::Condition(condition)));
+    writes.extend(
+        (!announced).then(|| PublishWrite::Annotation(Some(publication.annotation.clone()))),
+    );
+    writes.extend((!answered).then_some(PublishWrite::Condition(condition)));
     // After the writes that it stands for: a worker that dies in between publishes again.
-    writes.push(Write::Phase(Phase::Held));
-    if phase != Phase::Held {
+    writes.push(PublishWrite::Phase(Phase::Bound));
+    if phase != Phase::Bound {
         let message = publication.message.clone();
-        writes.push(Write::Event(Event {
+        writes.push(PublishWrite::Event(Event {
             kind: EventKind::Normal,
             reason: ADDRESS_READY,
             message,
@@ -81,39 +84,39 @@ pub fn publication(
 
 /// Writes that withdraw an address. A pod that has exited is left alone, and a terminating pod
 /// keeps its condition: Ready False would end its drain.
-pub fn withdrawal(
+pub fn withdrawal_writes(
     phase: Phase,
-    pod: &PodFact,
-    resource: &ResourceFact,
+    pod: &PodState,
+    resource: &CustomResourceState,
     withdrawal: &Withdrawal,
-) -> Vec<Write> {
+) -> Vec<PublishWrite> {
     let mut writes = Vec::new();
-    if matches!(resource, ResourceFact::Mine(..)) {
-        writes.push(Write::Status(None));
+    if matches!(resource, CustomResourceState::Owned(..)) {
+        writes.push(PublishWrite::Status(None));
     }
-    if let PodFact::Here(here) = pod
+    if let PodState::Present(here) = pod
         && !here.exited
     {
-        writes.extend(here.announced.is_some().then_some(Write::Annotation(None)));
+        writes.extend(here.annotation.is_some().then_some(PublishWrite::Annotation(None)));
         let condition =
-            Verdict::new(withdrawal.status, withdrawal.reason, withdrawal.message.clone());
-        if !here.terminating && here.verdict.as_ref() != Some(&condition) {
-            writes.push(Write::Condition(condition));
+            ConditionState::new(withdrawal.status, withdrawal.reason, withdrawal.message.clone());
+        if !here.terminating && here.condition.as_ref() != Some(&condition) {
+            writes.push(PublishWrite::Condition(condition));
         }
         let kind = if withdrawal.reason == Reason::AddressLost {
             EventKind::Warning
         } else {
             EventKind::Normal
         };
-        writes.push(Write::Event(Event {
+        writes.push(PublishWrite::Event(Event {
             kind,
             reason: withdrawal.reason.as_str(),
             message: withdrawal.message.clone(),
         }));
     }
     // Last: the claim holder that follows a dead worker finds phase bound, and withdraws again.
-    if phase == Phase::Held {
-        writes.push(Write::Phase(Phase::Wanted));
+    if phase == Phase::Bound {
+        writes.push(PublishWrite::Phase(Phase::Provisioning));
     }
     writes
 }

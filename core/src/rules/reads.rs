@@ -1,14 +1,14 @@
 //! Reads of the cloud for one lease, and the age limit of shared lists.
 
-use super::timing::{POLLED_LIST, RESTING_LIST};
+use super::timing::{POLLED_LIST_AGE, SHARED_LIST_AGE};
 use crate::change::Change;
+use crate::cloud_facts::ForwardEntry;
 use crate::condition::Reason;
-use crate::facts::ForwardEntry;
 use crate::ids::{AllocationId, NatGatewayId};
 use crate::lease::{Lease, PortSpan};
-use crate::names::Owner;
-use crate::operation::{Operation, Sending};
-use crate::plan::PodFact;
+use crate::operation::{Operation, SendState};
+use crate::ownership::Owner;
+use crate::plan::PodState;
 use crate::request::{EipRequest, EipSource, Request};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -30,7 +30,11 @@ pub struct CloudReads<'a> {
 }
 
 /// Reads that this lease needs now.
-pub fn needed<'a>(lease: &'a Lease, operations: &[Operation], pod: &PodFact) -> CloudReads<'a> {
+pub fn required_reads<'a>(
+    lease: &'a Lease,
+    operations: &[Operation],
+    pod: &PodState,
+) -> CloudReads<'a> {
     let source = match &lease.request {
         Request::Eip(EipRequest { source, .. }) if lease.eip.is_none() => Some(source),
         Request::Eip(_) | Request::Dnat(_) => None,
@@ -53,21 +57,21 @@ pub fn needed<'a>(lease: &'a Lease, operations: &[Operation], pod: &PodFact) -> 
 }
 
 /// IPv4 address of the pod; none if the pod is gone or has none yet.
-pub fn pod_ip(pod: &PodFact) -> Option<Ipv4Addr> {
-    if let PodFact::Here(here) = pod { here.ip } else { None }
+pub fn pod_ip(pod: &PodState) -> Option<Ipv4Addr> {
+    if let PodState::Present(here) = pod { here.ip } else { None }
 }
 
 /// Greatest age of an entry list that this lease shares with others: lists are long, and a busy
 /// gateway has many leases. Zero asks for a list of its own: an answer was lost or a read was
 /// missed, and the next read decides. `reason` is the reason of the lease's last wait.
 pub fn max_list_age(lease: &Lease, operations: &[Operation], reason: Option<&str>) -> Duration {
-    let only_queued = operations.iter().all(|operation| operation.sending == Sending::Queued);
+    let only_queued = operations.iter().all(|operation| operation.send_state == SendState::Queued);
     let polls = [Reason::EntriesPending, Reason::PortForwardedElsewhere]
         .map(|polled| Some(polled.as_str()))
         .contains(&reason);
-    match lease.doubts {
-        0 if only_queued && polls => POLLED_LIST,
-        0 if only_queued => RESTING_LIST,
+    match lease.missed_reads {
+        0 if only_queued && polls => POLLED_LIST_AGE,
+        0 if only_queued => SHARED_LIST_AGE,
         _ => Duration::ZERO,
     }
 }

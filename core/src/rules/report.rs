@@ -1,9 +1,9 @@
 //! Reports of a wait: by condition, by event, or not at all.
 
-use crate::condition::{Reason, Verdict};
+use crate::condition::{ConditionState, Reason};
 use crate::lease::Phase;
-use crate::plan::{PodFact, PodHere, ResourceFact};
-use crate::retry::Patience;
+use crate::plan::{CustomResourceState, PodState, PodView};
+use crate::retry::RetryPolicy;
 
 /// Form in which a wait is reported to the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Report {
 
 /// Previous wait of the lease.
 #[derive(Clone, Copy, Debug)]
-pub struct Before<'a> {
+pub struct PreviousWait<'a> {
     /// Reason of the last wait.
     pub reason: Option<&'a str>,
     /// Number of refusals in a row of a queued change.
@@ -30,44 +30,49 @@ pub struct Before<'a> {
 /// Decides how the pod hears of a wait. No report goes to a pod that is terminating (Ready False
 /// would end its drain) or has exited, nor for an idle lease, nor for short waits that are over
 /// before a person has read of them.
-pub fn of_wait(
+pub fn report_for_wait(
     phase: Phase,
-    pod: &PodFact,
-    resource: &ResourceFact,
-    before: Before<'_>,
-    patience: Patience,
-    told: &Verdict,
+    pod: &PodState,
+    resource: &CustomResourceState,
+    before: PreviousWait<'_>,
+    retry_policy: RetryPolicy,
+    state: &ConditionState,
 ) -> Report {
-    let PodFact::Here(pod) = pod else { return Report::Nothing };
+    let PodState::Present(pod) = pod else { return Report::Nothing };
     if pod.terminating
         || pod.exited
-        || phase == Phase::Ending
-        || !is_lasting(pod, before, patience, told)
+        || phase == Phase::Releasing
+        || !is_lasting(pod, before, retry_policy, state)
     {
         return Report::Nothing;
     }
-    if phase == Phase::Held || resource.is_foreign() {
+    if phase == Phase::Bound || resource.is_foreign() {
         // The address works and something else does not: only a withdrawal sets the condition back
         // to False. Beside a foreign custom resource the condition is the other controller's.
-        return if before.reason == Some(&told.reason) { Report::Nothing } else { Report::Event };
+        return if before.reason == Some(&state.reason) { Report::Nothing } else { Report::Event };
     }
     let new =
-        pod.verdict.as_ref().is_none_or(|verdict| verdict.status || verdict.reason != told.reason);
+        pod.condition.as_ref().is_none_or(|state| state.status || state.reason != state.reason);
     // No event for a missing IP, with which every pod starts.
-    if new && !patience.is_short() && told.reason != Reason::WaitingForPodIp.as_str() {
+    if new && !retry_policy.is_short() && state.reason != Reason::WaitingForPodIp.as_str() {
         return Report::ConditionAndEvent;
     }
-    if pod.verdict.as_ref() == Some(told) { Report::Nothing } else { Report::Condition }
+    if pod.condition.as_ref() == Some(state) { Report::Nothing } else { Report::Condition }
 }
 
-fn is_lasting(pod: &PodHere, before: Before<'_>, patience: Patience, told: &Verdict) -> bool {
-    match patience {
+fn is_lasting(
+    pod: &PodView,
+    before: PreviousWait<'_>,
+    retry_policy: RetryPolicy,
+    state: &ConditionState,
+) -> bool {
+    match retry_policy {
         // A rejected change is queued again; the reason of its rejection is more useful to people.
-        Patience::Turn if before.refusals > 0 => false,
-        Patience::Poll | Patience::Turn => {
-            before.reason == Some(&told.reason) || pod.verdict.is_none()
+        RetryPolicy::GatewayQueue if before.refusals > 0 => false,
+        RetryPolicy::Poll | RetryPolicy::GatewayQueue => {
+            before.reason == Some(&state.reason) || pod.condition.is_none()
         }
-        Patience::Event | Patience::Person => true,
-        Patience::Exit | Patience::Idle | Patience::Until(_) => false,
+        RetryPolicy::Event | RetryPolicy::Person => true,
+        RetryPolicy::PodExit | RetryPolicy::Idle | RetryPolicy::Until(_) => false,
     }
 }

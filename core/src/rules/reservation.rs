@@ -3,13 +3,13 @@
 use crate::condition::Reason;
 use crate::config::Gateway;
 use crate::ids::AllocationId;
-use crate::lease::Reserved;
+use crate::lease::PortReservation;
 use crate::plan::Wait;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 
 /// Extent of a search for free ports.
 #[derive(Clone, Copy, Debug)]
-pub struct Searched<'a> {
+pub struct PortSearch<'a> {
     /// Gateways that serve the pod's namespace.
     pub gateways: &'a [&'a Gateway],
     /// All gateways of the configuration: the gateway of a lease's ports may serve other namespaces
@@ -22,18 +22,21 @@ pub struct Searched<'a> {
 }
 
 /// Wait of the lease after the search; none if its ports are reserved.
-pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
-    let gateways = listed(searched.gateways.iter().copied());
+pub fn wait_after_reservation(
+    reserved: &PortReservation,
+    searched: &PortSearch<'_>,
+) -> Option<Wait> {
+    let gateways = join_gateways(searched.gateways.iter().copied());
     let (reason, message) = match reserved {
-        Reserved::Yes => return None,
-        Reserved::NoRoom if searched.candidates.is_empty() => (
+        PortReservation::Reserved => return None,
+        PortReservation::NoRoom if searched.candidates.is_empty() => (
             Reason::GatewayUnavailable,
             format!(
                 "no NAT gateway of the pool exists, takes changes and has a usable EIP; check them \
                  in the console and in natGwPool: {gateways}"
             ),
         ),
-        Reserved::NoRoom => (
+        PortReservation::NoRoom => (
             Reason::NoFreePort,
             format!(
                 "no EIP of {gateways} has {} free ports ({} checked); add EIPs or widen the port \
@@ -42,8 +45,8 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
                 searched.candidates.iter().map(Vec::len).sum::<usize>(),
             ),
         ),
-        Reserved::QuotaFull(full) => {
-            let full = listed(
+        PortReservation::QuotaFull(full) => {
+            let full = join_gateways(
                 searched.configured.iter().filter(|gateway| full.contains(&gateway.nat_gateway_id)),
             );
             let message = format!(
@@ -54,10 +57,10 @@ pub fn wait_for(reserved: &Reserved, searched: &Searched<'_>) -> Option<Wait> {
             (Reason::QuotaExceeded, message)
         }
     };
-    Some(Wait { reason, message, patience: Patience::Event })
+    Some(Wait { reason, message, retry_policy: RetryPolicy::Event })
 }
 
 /// Gateways by the names that messages use, separated by commas.
-fn listed<'a>(gateways: impl Iterator<Item = &'a Gateway>) -> String {
+fn join_gateways<'a>(gateways: impl Iterator<Item = &'a Gateway>) -> String {
     gateways.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -8,14 +8,14 @@
 use super::timing::FENCE;
 use crate::change::Change;
 use crate::failure::{CallFailure, FailureClass, FailureScope};
-use crate::operation::{Operation, Outcome, Refused};
-use crate::retry::Patience;
+use crate::operation::{Operation, Outcome, Rejection};
+use crate::retry::RetryPolicy;
 use jiff::Timestamp;
 use std::time::Duration;
 
 /// Limit of busy retries. A change that its gateway refuses as busy this often has a problem of its
 /// own, and a change that finds no permit this often waits long: from then on the lease reports it.
-pub const MOST_BUSY_RETRIES: i32 = 3;
+pub const MAX_BUSY_RETRIES: i32 = 3;
 
 /// A record of a failed change, in the store. A list of records is carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,27 +27,27 @@ pub enum Record {
     /// Settles the operation with this outcome.
     Settle(Outcome, LeaseEffect),
     /// Records a fact from the refusal that the plan can use.
-    Learn(Lesson),
+    Learn(LearnedFact),
     /// Keeps the operation open until its fence, when no earlier send can arrive any more.
     AwaitFence,
     /// Keeps the operation open as unanswered; the lease's plan finds out the outcome by a read.
     MarkUnanswered,
     /// Records a rejection, which the lease reports to its pod before it tries again.
-    Reject(Refused),
+    Reject(Rejection),
 }
 
 /// Effect of a settled operation on what its lease holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseEffect {
     /// No effect beyond the content of the answer.
-    Plain,
+    None,
     /// The lease's EIP, or its binding, is proven gone.
     EipGone,
 }
 
 /// A fact that a refusal proves beyond its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lesson {
+pub enum LearnedFact {
     /// The cloud does not give the former address back.
     AddressNotReclaimable,
     /// The gateway takes no more entries.
@@ -58,9 +58,14 @@ pub enum Lesson {
 
 /// Records of the claim holder for a failed change of its own. A list without [`Record::Reject`]
 /// means: plan the next step.
-pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: bool) -> Vec<Record> {
-    let ended = end_of(change, failure, may_still_arrive);
-    let lesson = lesson(change, failure).filter(|lesson| *lesson == Lesson::AddressNotReclaimable);
+pub fn claim_holder_records(
+    change: &Change,
+    failure: &CallFailure,
+    may_still_arrive: bool,
+) -> Vec<Record> {
+    let ended = outcome_of_failure(change, failure, may_still_arrive);
+    let lesson = learned_fact(change, failure)
+        .filter(|lesson| *lesson == LearnedFact::AddressNotReclaimable);
     let mut records: Vec<_> =
         ended.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
     records.extend(lesson.map(Record::Learn));
@@ -71,37 +76,38 @@ pub fn of_claimant(change: &Change, failure: &CallFailure, may_still_arrive: boo
     if fenced {
         records.push(Record::AwaitFence);
     }
-    records.push(Record::Reject(rejection(failure, fenced)));
+    records.push(Record::Reject(rejection_of_failure(failure, fenced)));
     records
 }
 
 /// Records of the gateway sender for a failed change that was refused `busy_retries` times before
 /// because the gateway was busy.
-pub fn of_sender(
+pub fn gateway_sender_records(
     change: &Change,
     failure: &CallFailure,
     may_still_arrive: bool,
     busy_retries: i32,
 ) -> Vec<Record> {
-    if (failure.is_gateway_busy() || failure.lacks_permit()) && busy_retries < MOST_BUSY_RETRIES {
+    if (failure.is_gateway_busy() || failure.lacks_permit()) && busy_retries < MAX_BUSY_RETRIES {
         return vec![Record::Requeue];
     }
-    after_busy_retries(change, failure, may_still_arrive)
+    records_after_busy_retries(change, failure, may_still_arrive)
 }
 
 /// Records of the gateway sender for a change that does not go back into the queue.
-pub fn after_busy_retries(
+pub fn records_after_busy_retries(
     change: &Change,
     failure: &CallFailure,
     may_still_arrive: bool,
 ) -> Vec<Record> {
-    let ended = end_of(change, failure, may_still_arrive);
+    let ended = outcome_of_failure(change, failure, may_still_arrive);
     let fenced = ended.is_none() && must_await_fence(failure);
-    let lesson = lesson(change, failure).filter(|lesson| *lesson != Lesson::AddressNotReclaimable);
+    let lesson = learned_fact(change, failure)
+        .filter(|lesson| *lesson != LearnedFact::AddressNotReclaimable);
     let mut records: Vec<_> = lesson.map(Record::Learn).into_iter().collect();
     // Before the settlement, which wakes the lease to find the rejection.
     if lesson.is_none() && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-        records.push(Record::Reject(rejection(failure, fenced)));
+        records.push(Record::Reject(rejection_of_failure(failure, fenced)));
     }
     if let Some((outcome, effect)) = ended {
         records.push(Record::Settle(outcome, effect));
@@ -120,15 +126,15 @@ pub fn may_still_arrive(operation: &Operation, known: &[Operation], now: Timesta
 }
 
 /// Outcome of an operation whose send failed; none if it is still unknown.
-fn end_of(
+fn outcome_of_failure(
     change: &Change,
     failure: &CallFailure,
     may_still_arrive: bool,
 ) -> Option<(Outcome, LeaseEffect)> {
     match (failure.class, effect_of_absence(change)) {
         (FailureClass::NotFound, Some(effect)) => Some((Outcome::Done, effect)),
-        (FailureClass::Done, _) => Some((Outcome::Done, LeaseEffect::Plain)),
-        _ if failure.definite && !may_still_arrive => Some((Outcome::Refused, LeaseEffect::Plain)),
+        (FailureClass::AlreadyDone, _) => Some((Outcome::Done, LeaseEffect::None)),
+        _ if failure.definite && !may_still_arrive => Some((Outcome::Refused, LeaseEffect::None)),
         _ => None,
     }
 }
@@ -141,7 +147,7 @@ fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
             Some(LeaseEffect::EipGone)
         }
         Change::DeleteForwardEntry { .. } | Change::RemoveCommonBandwidthPackageIp { .. } => {
-            Some(LeaseEffect::Plain)
+            Some(LeaseEffect::None)
         }
         Change::AllocateEipAddress { .. }
         | Change::AllocateEipAddressPro { .. }
@@ -159,22 +165,22 @@ fn must_await_fence(failure: &CallFailure) -> bool {
     failure.definite && failure.sent
 }
 
-fn lesson(change: &Change, failure: &CallFailure) -> Option<Lesson> {
+fn learned_fact(change: &Change, failure: &CallFailure) -> Option<LearnedFact> {
     match (change, failure.class) {
         (Change::AllocateEipAddressPro { .. }, FailureClass::Permanent | FailureClass::Denied)
             if failure.definite =>
         {
-            Some(Lesson::AddressNotReclaimable)
+            Some(LearnedFact::AddressNotReclaimable)
         }
         (Change::CreateForwardEntry(_), FailureClass::Quota)
             if failure.scope == Some(FailureScope::Gateway) =>
         {
-            Some(Lesson::GatewayFull)
+            Some(LearnedFact::GatewayFull)
         }
         (Change::ModifyForwardEntry { .. }, FailureClass::Denied)
             if failure.reason == "PermissionDenied" =>
         {
-            Some(Lesson::ModifyDenied)
+            Some(LearnedFact::ModifyDenied)
         }
         _ => None,
     }
@@ -182,13 +188,13 @@ fn lesson(change: &Change, failure: &CallFailure) -> Option<Lesson> {
 
 /// Rejection for the lease to report, with the time of its next try: the fence if it is awaited,
 /// when no earlier send can arrive any more.
-fn rejection(failure: &CallFailure, fenced: bool) -> Refused {
+fn rejection_of_failure(failure: &CallFailure, fenced: bool) -> Rejection {
     let at_least = if fenced { Some(FENCE) } else { failure.retry_after };
-    Refused {
+    Rejection {
         reason: failure.reason.to_owned(),
         message: failure.message.clone(),
-        patience: policy_for(failure),
-        at_least_seconds: at_least.map_or(0, whole_seconds),
+        retry_policy: retry_policy_for(failure),
+        min_wait_seconds: at_least.map_or(0, whole_seconds),
     }
 }
 
@@ -198,18 +204,18 @@ fn whole_seconds(time: Duration) -> u32 {
 }
 
 /// Back-off curve after a failed call.
-pub fn policy_for(failure: &CallFailure) -> Patience {
+pub fn retry_policy_for(failure: &CallFailure) -> RetryPolicy {
     match failure.class {
         // The EIP is being bound, which takes seconds; or is not bound at all, which the next read
         // of the gateway shows.
-        FailureClass::Conflict if failure.reason == "AddressNotOnGateway" => Patience::Event,
+        FailureClass::Conflict if failure.reason == "AddressNotOnGateway" => RetryPolicy::Event,
         FailureClass::Transient
         | FailureClass::Processing
         | FailureClass::Conflict
-        | FailureClass::Done
-        | FailureClass::NotFound => Patience::Poll,
-        FailureClass::Throttled => Patience::Event,
-        FailureClass::Quota | FailureClass::Denied | FailureClass::Permanent => Patience::Person,
+        | FailureClass::AlreadyDone
+        | FailureClass::NotFound => RetryPolicy::Poll,
+        FailureClass::Throttled => RetryPolicy::Event,
+        FailureClass::Quota | FailureClass::Denied | FailureClass::Permanent => RetryPolicy::Person,
     }
 }
 

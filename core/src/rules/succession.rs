@@ -2,27 +2,27 @@
 //! lived, an observation of the pod only woke it.
 
 use crate::lease::{Lease, Phase};
-use crate::plan::{Asks, PodFact, Successor};
-use crate::retry::Patience;
+use crate::plan::{Desired, PodState, Successor};
+use crate::retry::RetryPolicy;
 
 /// The lease's own pod if its request stands, or is made anew; otherwise the successor.
 pub fn pod_to_observe(
     lease: &Lease,
-    pod: &PodFact,
+    pod: &PodState,
     successor: Option<&Successor>,
 ) -> Option<Successor> {
-    let PodFact::Here(here) = pod else { return successor.cloned() };
-    match &here.asks {
-        Asks::For(request) if !here.exited && !here.terminating => Some(Successor {
+    let PodState::Present(here) = pod else { return successor.cloned() };
+    match &here.desired {
+        Desired::Request(request) if !here.exited && !here.terminating => Some(Successor {
             uid: lease.pod_uid.clone(),
             controller: lease.controller.clone(),
             request: (**request).clone(),
         }),
-        Asks::For(_) | Asks::Nothing | Asks::Wrong(_) => None,
+        Desired::Request(_) | Desired::Nothing | Desired::Invalid(_) => None,
     }
 }
 
 /// True if the worker looks for that pod when the lease pauses: the lease's end may take a month.
-pub fn observes_at_pause(served: bool, phase: Phase, patience: Patience) -> bool {
-    served && phase == Phase::Ending && !patience.is_short()
+pub fn observes_at_pause(served: bool, phase: Phase, retry_policy: RetryPolicy) -> bool {
+    served && phase == Phase::Releasing && !retry_policy.is_short()
 }

@@ -7,31 +7,31 @@ pub const CLAIM: Duration = Duration::from_secs(15);
 /// Duration of a gateway lock without a renewal.
 pub const GATEWAY_LOCK: Duration = Duration::from_secs(15);
 /// Longest call to the cloud, its permit included; shorter than a claim and a gateway lock.
-pub const CALL: Duration = Duration::from_secs(10);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of the fence after a send: later the send is not expected to take effect. A request that
 /// hangs in the network for longer remains a risk, since the cloud accepts a signature for 15
 /// minutes.
 pub const FENCE: Duration = Duration::from_mins(1);
 /// Least distance of two reads that count as two reads without effect.
-pub const MISSED_READS_APART: Duration = Duration::from_secs(30);
+pub const READS_WITHOUT_EFFECT_APART: Duration = Duration::from_secs(30);
 /// Life of an announcement without its pod. The watch observes a pod within a second of its
 /// admission; quota and AlreadyExists are checked after the webhook and may still refuse the pod.
-pub const HEAD_START: Duration = Duration::from_secs(30);
+pub const ANNOUNCEMENT_LIFETIME: Duration = Duration::from_secs(30);
 /// Time in which the cloud sells a released address back to the account that had it
 /// (AllocateEipAddressPro).
-pub const RECLAIMABLE: Duration = Duration::from_hours(7 * 24);
+pub const RECLAIM_WINDOW: Duration = Duration::from_hours(7 * 24);
 /// Time in which a gateway that refused an entry for its quota gets no further one.
 pub const GATEWAY_FULL: Duration = Duration::from_mins(10);
 /// Time in which entries are not modified after the right to do so was denied.
 pub const MODIFY_DENIED: Duration = Duration::from_hours(1);
 /// Fallback check of a lease whose entries must settle before its next change: the gateway sender
 /// wakes the lease when they have, and a missed wake-up costs at most this.
-pub const ENTRIES_AT_REST: Duration = Duration::from_secs(10);
+pub const ENTRIES_SETTLED: Duration = Duration::from_secs(10);
 /// Window in which lost entries at a gateway, and releases of retained leases in a cluster, are
 /// counted against their limits.
-pub const LOSSES_COUNTED: Duration = Duration::from_mins(10);
+pub const LOSS_WINDOW: Duration = Duration::from_mins(10);
 /// Age limit of the entry list by which a lease at rest looks for foreign entries and for its own
 /// changes, which take longer than this in a gateway's queue.
-pub const RESTING_LIST: Duration = Duration::from_secs(10);
+pub const SHARED_LIST_AGE: Duration = Duration::from_secs(10);
 /// Age limit of the entry list for a lease that polls for a change.
-pub const POLLED_LIST: Duration = Duration::from_millis(300);
+pub const POLLED_LIST_AGE: Duration = Duration::from_millis(300);

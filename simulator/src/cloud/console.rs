@@ -12,8 +12,8 @@ use crate::{
 
 impl Cloud {
     /// Runs an API action now, its passing states skipped. A forward entry need not name its table.
-    pub fn by_hand(&mut self, action: &str, params: &Params) -> Outcome {
-        let mut pairs = params.without(&[]);
+    pub fn apply_as_console(&mut self, action: &str, params: &Params) -> Outcome {
+        let mut pairs = params.pairs_without(&[]);
         let table = params
             .get("ForwardEntryId")
             .and_then(|id| self.entries.get(id))
@@ -27,7 +27,7 @@ impl Cloud {
             (zero, zero, zero, zero);
         let pace = std::mem::replace(&mut self.pace, at_once);
         let outcome = run_unchecked(self, action, &Params::new(pairs));
-        self.advance(self.now);
+        self.advance_to(self.now);
         self.pace = pace;
         outcome
     }

@@ -70,13 +70,13 @@ struct Spec {
     name: &'static str,
     product: (&'static str, &'static str),
     required: &'static [&'static str],
-    extras: Extras,
+    extras: ExtraParams,
     run: fn(&mut Cloud, &Context<'_>) -> Outcome,
 }
 
 /// Which of `ClientToken` and `DryRun` an action accepts, or that it needs no signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extras {
+enum ExtraParams {
     Neither,
     Anonymous,
     Token,
@@ -86,7 +86,7 @@ enum Extras {
 
 macro_rules! spec {
     ($product:expr, $name:literal, $run:ident, $extras:ident, [$($required:literal),*]) => {
-        Spec { name: $name, product: $product, required: &[$($required),*], extras: Extras::$extras, run: Cloud::$run }
+        Spec { name: $name, product: $product, required: &[$($required),*], extras: ExtraParams::$extras, run: Cloud::$run }
     };
 }
 
@@ -212,10 +212,10 @@ pub fn product_of(action: &str) -> Option<&'static str> {
 impl Cloud {
     /// Answers a call that arrives at `now`. The answer is in effect at once; the caller has it
     /// after the latency.
-    pub fn handle(&mut self, call: &Call<'_>, now: Timestamp) -> Reply {
-        self.advance(now);
-        let latency = self.draw(self.pace.call);
-        Reply { outcome: self.answer(call, latency), latency }
+    pub fn handle_call(&mut self, call: &Call<'_>, now: Timestamp) -> Reply {
+        self.advance_to(now);
+        let latency = self.draw_duration(self.pace.call);
+        Reply { outcome: self.answer_call(call, latency), latency }
     }
 
     /// Answers from a copy made earlier, as if no time had passed since. The caller's rights are
@@ -224,22 +224,27 @@ impl Cloud {
         let mut past = past.clone();
         past.keys.clone_from(&self.keys);
         let then = past.now;
-        past.handle(call, then)
+        past.handle_call(call, then)
     }
 
-    fn answer(&mut self, call: &Call<'_>, latency: Duration) -> Outcome {
-        let spec = find(call)?;
+    fn answer_call(&mut self, call: &Call<'_>, latency: Duration) -> Outcome {
+        let spec = find_spec(call)?;
         match call.caller {
             Some(key) => self.authorise(key, spec.product.0, spec.name)?,
-            None if spec.extras == Extras::Anonymous => {}
-            None => return Err(Refusal::bad("IncompleteSignature", "The request is not signed.")),
+            None if spec.extras == ExtraParams::Anonymous => {}
+            None => {
+                return Err(Refusal::bad_request(
+                    "IncompleteSignature",
+                    "The request is not signed.",
+                ));
+            }
         }
-        self.rates.admit(spec.name, self.pace.rates, self.now)?;
+        self.rates.admit_call(spec.name, self.pace.rates, self.now)?;
         self.check_common(spec, call.params)?;
         let context =
             Context { params: call.params, caller: call.caller, answered_at: self.now + latency };
         match call.params.get("ClientToken") {
-            Some(token) if matches!(spec.extras, Extras::Token | Extras::Both) => {
+            Some(token) if matches!(spec.extras, ExtraParams::Token | ExtraParams::Both) => {
                 self.answer_once(spec, token, &context)
             }
             _ => (spec.run)(self, &context),
@@ -248,7 +253,7 @@ impl Cloud {
 
     fn check_common(&self, spec: &Spec, params: &Params) -> Result<(), Refusal> {
         if let Some(missing) = spec.required.iter().find(|name| params.get(name).is_none()) {
-            return Err(Refusal::missing(missing));
+            return Err(Refusal::missing_parameter(missing));
         }
         if params.get("RegionId").is_some_and(|region| region != self.topology.region) {
             return Err(Refusal::not_found(
@@ -256,8 +261,10 @@ impl Cloud {
                 "The specified RegionId does not exist.",
             ));
         }
-        if params.flag("DryRun") && matches!(spec.extras, Extras::DryRun | Extras::Both) {
-            return Err(Refusal::bad(
+        if params.get_bool("DryRun")
+            && matches!(spec.extras, ExtraParams::DryRun | ExtraParams::Both)
+        {
+            return Err(Refusal::bad_request(
                 "DryRunOperation",
                 "Request validation has been passed with DryRun flag set.",
             ));
@@ -267,15 +274,21 @@ impl Cloud {
 
     fn answer_once(&mut self, spec: &Spec, token: &str, context: &Context<'_>) -> Outcome {
         if token.len() > 64 || !token.is_ascii() {
-            return Err(Refusal::invalid("ClientToken"));
+            return Err(Refusal::invalid_parameter("ClientToken"));
         }
-        let parameters = context.params.without(META_PARAMS);
-        if let Some(outcome) = self.tokens.recall(spec.name, token, &parameters, self.now) {
+        let parameters = context.params.pairs_without(META_PARAMS);
+        if let Some(outcome) = self.tokens.recall_answer(spec.name, token, &parameters, self.now) {
             return outcome;
         }
         let outcome = (spec.run)(self, context);
         if outcome.as_ref().err().is_none_or(Refusal::is_definite) {
-            self.tokens.keep(spec.name, token, parameters, outcome.clone(), context.answered_at);
+            self.tokens.store_answer(
+                spec.name,
+                token,
+                parameters,
+                outcome.clone(),
+                context.answered_at,
+            );
         }
         outcome
     }
@@ -290,13 +303,13 @@ pub(super) fn run_unchecked(cloud: &mut Cloud, action: &str, params: &Params) ->
     (spec.run)(cloud, &Context { params, caller: None, answered_at })
 }
 
-fn find(call: &Call<'_>) -> Result<&'static Spec, Refusal> {
+fn find_spec(call: &Call<'_>) -> Result<&'static Spec, Refusal> {
     let named = SPECS.iter().filter(|spec| spec.name == call.action);
     if let Some(spec) = named.clone().find(|spec| spec.product.1 == call.version) {
         return Ok(spec);
     }
     if named.count() > 0 {
-        return Err(Refusal::bad(
+        return Err(Refusal::bad_request(
             "NoSuchVersion",
             format!("Specified api version {:?} does not exist.", call.version),
         ));

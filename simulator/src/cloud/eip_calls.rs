@@ -15,17 +15,17 @@ const MOST_IDS: usize = 50;
 impl Cloud {
     pub(super) fn describe_eip_addresses(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(100)?;
-        let ids = params.commas("AllocationId");
-        let addresses = params.commas("EipAddress");
+        let page = params.get_page(100)?;
+        let ids = params.get_comma_list("AllocationId");
+        let addresses = params.get_comma_list("EipAddress");
         if [&ids, &addresses].into_iter().flatten().any(|named| named.len() > MOST_IDS) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InstanceIdLength.Exceed",
                 "The number of the specified instances exceeds the limit.",
             ));
         }
         check_filters(params)?;
-        let tags = params.tags();
+        let tags = params.get_tags();
         // Named ids are looked up, not searched for: a worker asks for a few of many, and often.
         let candidates: Vec<&Eip> = match &ids {
             Some(ids) => ids
@@ -43,7 +43,7 @@ impl Cloud {
             is_named(eip) && matches_tags(&eip.tags, &tags) && self.passes_filters(eip, params)
         };
         let shown = candidates.into_iter().filter(|eip| passes(eip)).collect();
-        Ok(page.wrap(shown, "EipAddresses", "EipAddress", |eip| self.described_eip(eip)))
+        Ok(page.wrap_items(shown, "EipAddresses", "EipAddress", |eip| self.described_eip(eip)))
     }
 
     /// The quirk: bound to an interface's primary address, an EIP shows no private address at all.
@@ -58,8 +58,8 @@ impl Cloud {
 
     pub(super) fn associate_eip_address(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let id = params.required("AllocationId")?;
-        let instance_id = params.required("InstanceId")?;
+        let id = params.get_required("AllocationId")?;
+        let instance_id = params.get_required("InstanceId")?;
         self.check_bindable(id)?;
         let binding = match params.get("InstanceType").unwrap_or("EcsInstance") {
             "EcsInstance" => self.bind_to_instance(instance_id)?,
@@ -67,7 +67,7 @@ impl Cloud {
             "NetworkInterface" => self.bind_to_interface(instance_id, context)?,
             "SlbInstance" | "HaVip" | "IpAddress" => return Err(no_such_target()),
             _ => {
-                return Err(Refusal::bad(
+                return Err(Refusal::bad_request(
                     "Invalid.DirectEip.BindType",
                     "The specified bind type is invalid.",
                 ));
@@ -80,13 +80,13 @@ impl Cloud {
     /// All or none: every EIP is checked before the first is touched.
     pub(super) fn associate_eip_address_batch(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let ids: BTreeSet<&str> = params.list("InstanceIds").into_iter().collect();
-        let target = params.required("BindedInstanceId")?;
+        let ids: BTreeSet<&str> = params.get_list("InstanceIds").into_iter().collect();
+        let target = params.get_required("BindedInstanceId")?;
         if !(1..=MOST_IDS).contains(&ids.len()) {
-            return Err(Refusal::invalid("InstanceIds"));
+            return Err(Refusal::invalid_parameter("InstanceIds"));
         }
-        if params.required("BindedInstanceType")? != "Nat" {
-            return Err(Refusal::bad(
+        if params.get_required("BindedInstanceType")? != "Nat" {
+            return Err(Refusal::bad_request(
                 "InvalidInstanceType.ValueNotSupported",
                 "Only NAT gateways are bound to in batches here.",
             ));
@@ -116,7 +116,7 @@ impl Cloud {
     fn check_eip(&self, id: &str, status: EipStatus) -> Result<&Eip, Refusal> {
         let eip = self.eips.get(id).ok_or_else(no_such_eip)?;
         if is_busy(eip.busy_until, self) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "TaskConflict",
                 "The operation is too frequent, please wait a moment and try again.",
             ));
@@ -126,7 +126,7 @@ impl Cloud {
 
     fn check_bindable(&self, id: &str) -> Result<(), Refusal> {
         if self.check_eip(id, EipStatus::Available)?.is_expired(self.now) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "Forbidden.FinancialLocked",
                 "The EIP is locked for financial reasons.",
             ));
@@ -139,15 +139,15 @@ impl Cloud {
             return Err(no_such_target());
         }
         if self.eips_on(instance_id).next().is_some() {
-            return Err(duplicated());
+            return Err(duplicated_target());
         }
-        Ok(binding(Target::EcsInstance, instance_id, None, "NAT"))
+        Ok(new_binding(Target::EcsInstance, instance_id, None, "NAT"))
     }
 
     fn bind_to_gateway(&self, instance_id: &str) -> Result<Binding, Refusal> {
         let gateway = self.gateways.get(instance_id).ok_or_else(no_such_target)?;
         if gateway.is_locked {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "NATGATEWAY_FINANCIALLOCKED",
                 "The NAT gateway is locked for financial reasons.",
             ));
@@ -155,7 +155,7 @@ impl Cloud {
         if self.eips_on(instance_id).count() >= self.quotas.eips_per_gateway {
             return Err(too_many_on_gateway());
         }
-        Ok(binding(Target::Nat, instance_id, None, "MULTI_BINDED"))
+        Ok(new_binding(Target::Nat, instance_id, None, "MULTI_BINDED"))
     }
 
     fn bind_to_interface(
@@ -163,33 +163,33 @@ impl Cloud {
         instance_id: &str,
         context: &Context<'_>,
     ) -> Result<Binding, Refusal> {
-        let interface = self.interface(instance_id).ok_or_else(no_such_target)?;
-        let named = context.params.address("PrivateIpAddress", "InvalidParameter")?;
+        let interface = self.find_interface(instance_id).ok_or_else(no_such_target)?;
+        let named = context.params.get_address("PrivateIpAddress", "InvalidParameter")?;
         let address = match named {
             None if self.pace.private_address_required => {
-                return Err(Refusal::missing("PrivateIpAddress"));
+                return Err(Refusal::missing_parameter("PrivateIpAddress"));
             }
             None => interface.primary,
-            Some(address) if interface.has(address) => address,
+            Some(address) if interface.has_address(address) => address,
             Some(_) => {
-                return Err(Refusal::bad(
+                return Err(Refusal::bad_request(
                     "InvalidParams.NotFound",
                     "The specified PrivateIpAddress is not on the interface.",
                 ));
             }
         };
         if self.eip_of_private(address).is_some() {
-            return Err(duplicated());
+            return Err(duplicated_target());
         }
         if self.entries.values().any(|entry| entry.internal_ip == address) {
             let message = "The instance already has a port mapping or a bound EIP.";
-            return Err(Refusal::bad("BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP", message));
+            return Err(Refusal::bad_request("BIND_INSTANCE_HAVE_PORTMAP_OR_BIND_EIP", message));
         }
         let mode = context.params.get("Mode").unwrap_or("NAT");
         if !["NAT", "MULTI_BINDED", "BINDED"].contains(&mode) {
-            return Err(Refusal::invalid("Mode"));
+            return Err(Refusal::invalid_parameter("Mode"));
         }
-        let mut bound = binding(Target::NetworkInterface, instance_id, Some(address), mode);
+        let mut bound = new_binding(Target::NetworkInterface, instance_id, Some(address), mode);
         bound.is_primary = address == interface.primary;
         Ok(bound)
     }
@@ -203,18 +203,18 @@ impl Cloud {
 
     pub(super) fn unassociate_eip_address(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let id = params.required("AllocationId")?;
+        let id = params.get_required("AllocationId")?;
         let eip = self.check_eip(id, EipStatus::InUse)?;
         let Some(binding) = eip.binding.clone() else { return Err(wrong_status()) };
         if params.get("InstanceId").is_some_and(|instance| instance != binding.instance_id) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidInstanceId.NotFound",
                 "The EIP is not bound to the specified instance.",
             ));
         }
         let other_type =
             params.get("InstanceType").is_some_and(|kind| kind != binding.target.as_str());
-        let private = params.address("PrivateIpAddress", "InvalidParameter")?;
+        let private = params.get_address("PrivateIpAddress", "InvalidParameter")?;
         if other_type
             || private
                 .is_some_and(|address| binding.private_address.is_some_and(|own| own != address))
@@ -226,7 +226,7 @@ impl Cloud {
         }
         if binding.target == Target::Nat {
             let address = eip.address;
-            self.free_gateway_address(address, params.flag("Force"))?;
+            self.free_gateway_address(address, params.get_bool("Force"))?;
         }
         if let Some(eip) = self.eips.get_mut(id) {
             eip.busy_until = context.answered_at;
@@ -243,7 +243,7 @@ impl Cloud {
             return Ok(());
         }
         if self.is_snat_source(address) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidIpStatus.HasBeenUsedBySnatTable",
                 "The specified IP is used by a SNAT entry.",
             ));
@@ -254,22 +254,22 @@ impl Cloud {
             return Ok(());
         }
         if on_it.any(|entry| entry.status != super::EntryStatus::Available) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidStatus.SnatOrDnat",
                 "A SNAT or DNAT entry of the EIP is not in a stable state.",
             ));
         }
-        Err(Refusal::bad(
+        Err(Refusal::bad_request(
             "InvalidIpStatus.HasBeenUsedByForwardEntry",
             "The specified IP is used by a forward entry.",
         ))
     }
 
     pub(super) fn release_eip_address(&mut self, context: &Context<'_>) -> Outcome {
-        let id = context.params.required("AllocationId")?;
+        let id = context.params.get_required("AllocationId")?;
         let eip = self.check_eip(id, EipStatus::Available)?;
         if eip.expires_at.is_some() && !eip.is_expired(self.now) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "Forbidden.ChargeTypeIsPrepaid",
                 "A prepaid EIP cannot be released.",
             ));
@@ -280,11 +280,12 @@ impl Cloud {
 
     pub(super) fn modify_eip_address_attribute(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let bandwidth = params.number("Bandwidth")?;
+        let bandwidth = params.get_number("Bandwidth")?;
         if bandwidth.is_some_and(|bandwidth| !(1..=500).contains(&bandwidth)) {
-            return Err(Refusal::invalid("Bandwidth"));
+            return Err(Refusal::invalid_parameter("Bandwidth"));
         }
-        let eip = self.eips.get_mut(params.required("AllocationId")?).ok_or_else(no_such_eip)?;
+        let eip =
+            self.eips.get_mut(params.get_required("AllocationId")?).ok_or_else(no_such_eip)?;
         if matches!(eip.status, EipStatus::Releasing) {
             return Err(wrong_status());
         }
@@ -326,10 +327,13 @@ fn check_filters(params: &Params) -> Result<(), Refusal> {
         &["EcsInstance", "SlbInstance", "Nat", "HaVip", "NetworkInterface", "IpAddress"],
     ) {
         let message = "The specified value of AssociatedInstanceType is not supported.";
-        return Err(Refusal::bad("InvalidIAssociatedInstanceType.ValueNotSupported", message));
+        return Err(Refusal::bad_request(
+            "InvalidIAssociatedInstanceType.ValueNotSupported",
+            message,
+        ));
     }
     if is_none_of("ChargeType", &["PostPaid", "PrePaid"]) {
-        return Err(Refusal::bad(
+        return Err(Refusal::bad_request(
             "InvalidChargeType.ValueNotSupported",
             "The specified value of ChargeType is not supported.",
         ));
@@ -343,7 +347,7 @@ fn check_filters(params: &Params) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn binding(
+fn new_binding(
     target: Target,
     instance_id: &str,
     private_address: Option<Ipv4Addr>,
@@ -359,7 +363,7 @@ fn binding(
 }
 
 fn too_many_on_gateway() -> Refusal {
-    Refusal::bad(
+    Refusal::bad_request(
         "QuotaExceeded.NumberOfEip",
         "The number of EIPs bound to the NAT gateway exceeds the quota.",
     )
@@ -374,9 +378,15 @@ fn no_such_target() -> Refusal {
 }
 
 fn wrong_status() -> Refusal {
-    Refusal::bad("IncorrectEipStatus", "Current elastic IP status does not support this operation.")
+    Refusal::bad_request(
+        "IncorrectEipStatus",
+        "Current elastic IP status does not support this operation.",
+    )
 }
 
-fn duplicated() -> Refusal {
-    Refusal::bad("InvalidAssociation.Duplicated", "Specified instance already is associated.")
+fn duplicated_target() -> Refusal {
+    Refusal::bad_request(
+        "InvalidAssociation.Duplicated",
+        "Specified instance already is associated.",
+    )
 }

@@ -10,16 +10,16 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::resources::{Eip, EipStatus};
-use super::{Cloud, iso, timeline::Event};
+use super::{Cloud, iso_time, timeline::Event};
 
 impl Cloud {
     /// Starts a passing state that ends after a time drawn from `span`.
     pub(super) fn start_eip(&mut self, id: &str, status: EipStatus, span: crate::profile::Span) {
-        let settles_at = self.now + self.draw(span);
+        let settles_at = self.now + self.draw_duration(span);
         if let Some(eip) = self.eips.get_mut(id) {
             eip.status = status;
             eip.settles_at = Some(settles_at);
-            self.timeline.push(settles_at, Event::Eip(id.to_owned()));
+            self.timeline.push_event(settles_at, Event::Eip(id.to_owned()));
         }
     }
 
@@ -41,7 +41,7 @@ impl Cloud {
             EipStatus::Releasing => {
                 let address = eip.address;
                 self.eips.remove(id);
-                self.released.note(id, address, due);
+                self.released.note_release(id, address, due);
             }
             EipStatus::Available | EipStatus::InUse => {}
         }
@@ -107,8 +107,8 @@ impl Cloud {
             "BandwidthPackageId": package.map_or("", |(id, _)| id),
             "BandwidthPackageType": package.map_or("", |_| "CommonBandwidthPackage"),
             "BandwidthPackageBandwidth": shared.unwrap_or_default(),
-            "HasReservationData": "false", "AllocationTime": iso(eip.allocated_at),
-            "ExpiredTime": eip.expires_at.map(iso).unwrap_or_default(),
+            "HasReservationData": "false", "AllocationTime": iso_time(eip.allocated_at),
+            "ExpiredTime": eip.expires_at.map(iso_time).unwrap_or_default(),
             "ISP": eip.isp, "PublicIpAddressPoolId": eip.pool, "SegmentInstanceId": "", "HDMonitorStatus": "OFF",
             "ServiceManaged": 0, "ServiceID": 0, "SecurityProtectionTypes": {"SecurityProtectionType": eip.security_protection},
             "Tags": {"Tag": tags},

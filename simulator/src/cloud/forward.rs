@@ -17,11 +17,11 @@ use crate::{profile::Span, refusal::Refusal};
 impl Cloud {
     /// Starts a passing state that ends after a time drawn from `span`.
     pub(super) fn start_entry(&mut self, id: &str, status: EntryStatus, span: Span) {
-        let settles_at = self.now + self.draw(span);
+        let settles_at = self.now + self.draw_duration(span);
         if let Some(entry) = self.entries.get_mut(id) {
             entry.status = status;
             entry.settles_at = Some(settles_at);
-            self.timeline.push(settles_at, Event::Entry(id.to_owned()));
+            self.timeline.push_event(settles_at, Event::Entry(id.to_owned()));
         }
     }
 
@@ -49,7 +49,7 @@ impl Cloud {
             if other.external_ip == new.external_ip
                 && other.external_ports.overlaps(new.external_ports)
             {
-                return Err(Refusal::bad(
+                return Err(Refusal::bad_request(
                     "OperationUnsupported.ForwardEntry",
                     "The external IP, port and protocol are already in use.",
                 ));
@@ -57,7 +57,7 @@ impl Cloud {
             if other.internal_ip == new.internal_ip
                 && other.internal_ports.overlaps(new.internal_ports)
             {
-                return Err(Refusal::bad(
+                return Err(Refusal::bad_request(
                     "Forbidden.Already.Bounded",
                     "The internal IP, port and protocol are already in use.",
                 ));

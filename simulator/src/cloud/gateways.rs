@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::resources::Gateway;
 use super::{
-    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, iso,
+    Binding, Cloud, Eip, EipStatus, Outcome, Target, dispatch::Context, is_busy, iso_time,
     tags::matches_tags,
 };
 use crate::{refusal::Refusal, topology::Eips};
@@ -18,7 +18,7 @@ pub(super) const RESOURCE_GROUP: &str = "rg-acfmwaygate00000";
 impl Cloud {
     pub(super) fn build_gateways(&mut self) {
         for wanted in self.topology.nat_gateways.clone() {
-            let snat_table = self.id("stb");
+            let snat_table = self.next_id("stb");
             let v_switch =
                 self.topology.v_switches.iter().find(|v_switch| v_switch.zone == wanted.zone);
             let own_address =
@@ -39,7 +39,7 @@ impl Cloud {
             self.gateways.insert(gateway.id.clone(), gateway);
             let eips: Vec<(String, Ipv4Addr)> = match wanted.eips {
                 Eips::Count(count) => {
-                    (0..count).map(|_| (self.id("eip"), self.free_address())).collect()
+                    (0..count).map(|_| (self.next_id("eip"), self.free_address())).collect()
                 }
                 Eips::Listed(eips) => {
                     eips.into_iter().map(|eip| (eip.allocation_id, eip.ip_address)).collect()
@@ -97,7 +97,7 @@ impl Cloud {
     /// Refuses a change while the gateway takes none.
     pub(super) fn check_writable(&self, gateway: &Gateway) -> Result<(), Refusal> {
         if gateway.is_locked {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "Forbidden.FinancialLocked",
                 "The NAT gateway is locked for financial reasons.",
             ));
@@ -111,7 +111,7 @@ impl Cloud {
         if self.pace.stable_entries_only
             && entries.any(|entry| entry.status != super::EntryStatus::Available)
         {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "IncorretForwardEntryStatus",
                 "Some Forward entry status blocked this operation.",
             ));
@@ -127,7 +127,7 @@ impl Cloud {
 
     pub(super) fn describe_nat_gateways(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(50)?;
+        let page = params.get_page(50)?;
         let is = |name: &str, value: &str| {
             params.get(name).is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
         };
@@ -140,9 +140,9 @@ impl Cloud {
                 && is("Status", "Available")
                 && is("InstanceChargeType", "PostPaid")
                 && is("Name", "")
-                && matches_tags(&gateway.tags, &params.tags())
+                && matches_tags(&gateway.tags, &params.get_tags())
         });
-        Ok(page.wrap(shown.collect(), "NatGateways", "NatGateway", |gateway| {
+        Ok(page.wrap_items(shown.collect(), "NatGateways", "NatGateway", |gateway| {
             self.gateway_json(gateway)
         }))
     }
@@ -163,7 +163,7 @@ impl Cloud {
         json!({
             "NatGatewayId": gateway.id, "Name": "", "Description": "", "VpcId": self.topology.vpc.id,
             "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP,
-            "CreationTime": iso(gateway.created_at), "ExpiredTime": "",
+            "CreationTime": iso_time(gateway.created_at), "ExpiredTime": "",
             "Status": "Available", "BusinessStatus": business_status(gateway),
             "NatType": "Enhanced", "NetworkType": "internet", "EipBindMode": "MULTI_BINDED",
             "ForwardTableIds": {"ForwardTableId": [gateway.table]}, "SnatTableIds": {"SnatTableId": [gateway.snat_table]},
@@ -194,7 +194,7 @@ impl Cloud {
     }
 
     pub(super) fn get_nat_gateway_attribute(&mut self, context: &Context<'_>) -> Outcome {
-        let id = context.params.required("NatGatewayId")?;
+        let id = context.params.get_required("NatGatewayId")?;
         let not_found = || {
             Refusal::not_found(
                 "InvalidNatGatewayId.NotFound",
@@ -212,7 +212,7 @@ impl Cloud {
             "NatGatewayId": gateway.id, "Name": "", "Description": "", "VpcId": self.topology.vpc.id,
             "RegionId": self.topology.region, "ResourceGroupId": RESOURCE_GROUP, "Status": "Available",
             "BusinessStatus": business_status(gateway), "NatType": "Enhanced", "NetworkType": "internet",
-            "CreationTime": iso(gateway.created_at), "ExpiredTime": "", "EcsMetricEnabled": false, "PrivateLinkEnabled": false,
+            "CreationTime": iso_time(gateway.created_at), "ExpiredTime": "", "EcsMetricEnabled": false, "PrivateLinkEnabled": false,
             "ForwardTable": {"ForwardTableId": gateway.table, "ForwardEntryCount": entries},
             "SnatTable": {"SnatTableId": gateway.snat_table, "SnatEntryCount": self.snat_of(id).count()},
             "FullNatTable": {"FullNatTableId": "", "FullNatEntryCount": 0}, "IpList": addresses.collect::<Vec<_>>(),

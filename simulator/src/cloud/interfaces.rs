@@ -33,7 +33,7 @@ pub(super) const SECURITY_GROUP: &str = "sg-bp1waygate000000000";
 const FIRST: std::ops::Range<u32> = 250..254;
 
 /// Addresses per interface of this kind, and where among them the primary one is.
-fn layout(kind: EniKind) -> Option<(u32, u32)> {
+fn interface_layout(kind: EniKind) -> Option<(u32, u32)> {
     match kind {
         EniKind::Secondary => Some((10, 0)),
         EniKind::Prefix => Some((32, 16)),
@@ -47,12 +47,12 @@ impl Cloud {
         for address in
             networks.iter().flat_map(|network| FIRST.filter_map(|offset| network.nth(offset)))
         {
-            self.announce(address, self.now);
+            self.announce_address(address, self.now);
         }
     }
 
     /// Notes an address that a caller asked for; the API shows it from `visible_from` on.
-    fn announce(&mut self, address: Ipv4Addr, visible_from: Timestamp) {
+    fn announce_address(&mut self, address: Ipv4Addr, visible_from: Timestamp) {
         let Some(slot) = self.slot_of(address) else { return };
         self.interfaces.visible_from.entry(address).or_insert(visible_from);
         if self.interfaces.slots.insert(slot) {
@@ -63,13 +63,13 @@ impl Cloud {
     /// Notes that a pod has this address now, as the admin interface announces. The API shows the
     /// address after the profile's delay.
     pub fn announce_pod(&mut self, address: Ipv4Addr) {
-        self.announce(address, self.now + self.pace.interface_visible);
+        self.announce_address(address, self.now + self.pace.interface_visible);
     }
 
     fn slot_of(&self, address: Ipv4Addr) -> Option<Slot> {
         let holds = |node: &Node| node.eni != EniKind::None && node.pod_cidr.contains(address);
         let (node, found) = self.topology.nodes.iter().enumerate().find(|(_, node)| holds(node))?;
-        let (size, _) = layout(found.eni)?;
+        let (size, _) = interface_layout(found.eni)?;
         Some(Slot { node, index: found.pod_cidr.offset(address) / size })
     }
 
@@ -80,17 +80,17 @@ impl Cloud {
         let mixed = format!("{instance}/{}/{generation}", slot.index)
             .bytes()
             .fold(0_u64, |hash, byte| Dice::new(hash ^ u64::from(byte)).roll());
-        format!("eni-bp1{}", Dice::new(mixed).word(17))
+        format!("eni-bp1{}", Dice::new(mixed).draw_word(17))
     }
 
     /// The interface of this id, if anything of it can be seen.
-    pub(super) fn interface(&self, id: &str) -> Option<Interface> {
-        self.seen(*self.interfaces.by_id.get(id)?)
+    pub(super) fn find_interface(&self, id: &str) -> Option<Interface> {
+        self.visible_interface(*self.interfaces.by_id.get(id)?)
     }
 
-    fn seen(&self, slot: Slot) -> Option<Interface> {
+    fn visible_interface(&self, slot: Slot) -> Option<Interface> {
         let node = self.topology.nodes.get(slot.node)?;
-        let (size, primary_at) = layout(node.eni)?;
+        let (size, primary_at) = interface_layout(node.eni)?;
         let start = slot.index * size;
         let primary = node.pod_cidr.nth(start + primary_at).or_else(|| node.pod_cidr.nth(start))?;
         let last = (start..start + size).rev().find_map(|offset| node.pod_cidr.nth(offset))?;
@@ -101,7 +101,7 @@ impl Cloud {
         let prefix = visible
             .first()
             .filter(|address| in_prefix(address))
-            .map(|address| Cidr::around(*address, 28));
+            .map(|address| Cidr::containing(*address, 28));
         let secondary = visible
             .iter()
             .filter(|address| **address != primary && !in_prefix(address))
@@ -119,10 +119,10 @@ impl Cloud {
 
     pub(super) fn describe_network_interfaces(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let addresses = asked_addresses(params)?;
-        let ids = params.list("NetworkInterfaceId");
+        let addresses = requested_addresses(params)?;
+        let ids = params.get_list("NetworkInterfaceId");
         if addresses.len() > 100 || ids.len() > 100 {
-            return Err(Refusal::invalid(if ids.len() > 100 {
+            return Err(Refusal::invalid_parameter(if ids.len() > 100 {
                 "NetworkInterfaceId"
             } else {
                 "PrivateIpAddress"
@@ -138,25 +138,26 @@ impl Cloud {
             }
             (true, true) => self.interfaces.slots.clone(),
         };
-        let published = self.published();
-        let shown = slots.into_iter().filter_map(|slot| self.seen(slot)).filter(|interface| {
-            let named = |address: &Ipv4Addr| {
-                interface.primary == *address || interface.secondary.contains(address)
-            };
-            let in_prefix = |address: &Ipv4Addr| {
-                interface.prefix.is_some_and(|prefix| prefix.contains(*address))
-            };
-            (addresses.is_empty()
-                || addresses.iter().any(|address| named(address) || in_prefix(address)))
-                && (ids.is_empty() || ids.contains(&interface.id.as_str()))
-                && self.passes(interface, params)
-        });
+        let published = self.eips_by_private_address();
+        let shown =
+            slots.into_iter().filter_map(|slot| self.visible_interface(slot)).filter(|interface| {
+                let named = |address: &Ipv4Addr| {
+                    interface.primary == *address || interface.secondary.contains(address)
+                };
+                let in_prefix = |address: &Ipv4Addr| {
+                    interface.prefix.is_some_and(|prefix| prefix.contains(*address))
+                };
+                (addresses.is_empty()
+                    || addresses.iter().any(|address| named(address) || in_prefix(address)))
+                    && (ids.is_empty() || ids.contains(&interface.id.as_str()))
+                    && self.passes_interface_filters(interface, params)
+            });
         let rows: Vec<Value> =
             shown.map(|interface| self.interface_json(&interface, &published)).collect();
         let total = rows.len();
         let size = params
-            .number("MaxResults")?
-            .or(params.number("PageSize")?)
+            .get_number("MaxResults")?
+            .or(params.get_number("PageSize")?)
             .unwrap_or(10)
             .clamp(10, 500) as usize;
         let (rows, next) = after_token(rows, params, size)?;
@@ -166,7 +167,7 @@ impl Cloud {
         }))
     }
 
-    fn passes(&self, interface: &Interface, params: &Params) -> bool {
+    fn passes_interface_filters(&self, interface: &Interface, params: &Params) -> bool {
         let Some(node) = self.topology.nodes.get(interface.node) else { return false };
         let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
         is("VpcId", &self.topology.vpc.id)
@@ -176,19 +177,19 @@ impl Cloud {
             && is("SecurityGroupId", SECURITY_GROUP)
             && is("Type", "Secondary")
             && is("Status", "InUse")
-            && params.tags().is_empty()
+            && params.get_tags().is_empty()
     }
 
     /// EIPs by the private address they are bound to.
-    fn published(&self) -> BTreeMap<Ipv4Addr, &Eip> {
+    fn eips_by_private_address(&self) -> BTreeMap<Ipv4Addr, &Eip> {
         let bound = self.eips.values().filter(|eip| eip.status != EipStatus::Associating);
         bound.filter_map(|eip| Some((eip.binding.as_ref()?.private_address?, eip))).collect()
     }
 
     /// All interfaces that can be seen, for an observer.
     pub(super) fn interfaces_json(&self) -> Vec<Value> {
-        let published = self.published();
-        let seen = self.interfaces.slots.iter().filter_map(|slot| self.seen(*slot));
+        let published = self.eips_by_private_address();
+        let seen = self.interfaces.slots.iter().filter_map(|slot| self.visible_interface(*slot));
         seen.map(|interface| self.interface_json(&interface, &published)).collect()
     }
 
@@ -260,11 +261,11 @@ impl Cloud {
     }
 }
 
-fn asked_addresses(params: &Params) -> Result<BTreeSet<Ipv4Addr>, Refusal> {
-    let primary = params.address("PrimaryIpAddress", "InvalidParameter")?;
+fn requested_addresses(params: &Params) -> Result<BTreeSet<Ipv4Addr>, Refusal> {
+    let primary = params.get_address("PrimaryIpAddress", "InvalidParameter")?;
     let listed = params
-        .list("PrivateIpAddress")
+        .get_list("PrivateIpAddress")
         .into_iter()
-        .map(|text| text.parse().map_err(|_| Refusal::invalid("PrivateIpAddress")));
+        .map(|text| text.parse().map_err(|_| Refusal::invalid_parameter("PrivateIpAddress")));
     listed.chain(primary.map(Ok)).collect()
 }

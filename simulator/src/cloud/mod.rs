@@ -46,12 +46,12 @@ pub use self::{
 use self::{
     rates::Rates,
     resources::{Interfaces, Released},
-    state::{is_busy, iso},
+    state::{is_busy, iso_time},
     timeline::Timeline,
     tokens::Tokens,
 };
 use crate::{
-    dice::{Dice, ordinal},
+    dice::{Dice, sortable_ordinal},
     profile::Span,
     topology::Topology,
 };
@@ -91,10 +91,10 @@ impl Cloud {
     }
 
     /// Lets everything happen that is due; time never runs backwards.
-    pub fn advance(&mut self, now: Timestamp) {
+    pub fn advance_to(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while let Some((due, event)) = self.timeline.pop_due(self.now) {
-            self.settle(due, &event);
+            self.settle_event(due, &event);
         }
     }
 
@@ -104,16 +104,16 @@ impl Cloud {
     }
 
     /// A new id, such as `eip-bp1…`; ids sort in the order of their making.
-    fn id(&mut self, kind: &str) -> String {
+    fn next_id(&mut self, kind: &str) -> String {
         self.born += 1;
-        format!("{kind}-bp1{}{}", ordinal(self.born), self.dice.word(11))
+        format!("{kind}-bp1{}{}", sortable_ordinal(self.born), self.dice.draw_word(11))
     }
 
-    fn draw(&mut self, span: Span) -> Duration {
-        self.dice.duration(span)
+    fn draw_duration(&mut self, span: Span) -> Duration {
+        self.dice.draw_duration(span)
     }
 
-    fn settle(&mut self, due: Timestamp, event: &timeline::Event) {
+    fn settle_event(&mut self, due: Timestamp, event: &timeline::Event) {
         match event {
             timeline::Event::Eip(id) => self.settle_eip(id, due),
             timeline::Event::Member(id) => self.settle_member(id, due),

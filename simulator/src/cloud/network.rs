@@ -19,9 +19,9 @@ impl Cloud {
 
     pub(super) fn describe_v_switches(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(50)?;
+        let page = params.get_page(50)?;
         if params.get("RegionId").or(params.get("VpcId")).is_none() {
-            return Err(Refusal::missing("RegionId"));
+            return Err(Refusal::missing_parameter("RegionId"));
         }
         let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
         let shown = self.topology.v_switches.iter().filter(|v_switch| {
@@ -30,10 +30,11 @@ impl Cloud {
                 && is("ZoneId", &v_switch.zone)
                 && is("VSwitchName", &v_switch.id)
                 && is("RouteTableId", &self.system_route_table())
-                && params.tags().is_empty()
+                && params.get_tags().is_empty()
         });
-        Ok(page
-            .wrap(shown.collect(), "VSwitches", "VSwitch", |v_switch| self.v_switch_json(v_switch)))
+        Ok(page.wrap_items(shown.collect(), "VSwitches", "VSwitch", |v_switch| {
+            self.v_switch_json(v_switch)
+        }))
     }
 
     fn v_switch_json(&self, v_switch: &VSwitch) -> Value {
@@ -50,13 +51,13 @@ impl Cloud {
 
     pub(super) fn describe_vpcs(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(50)?;
+        let page = params.get_page(50)?;
         let vpc = &self.topology.vpc;
-        let named = params.commas("VpcId").is_none_or(|ids| ids.contains(&vpc.id.as_str()));
+        let named = params.get_comma_list("VpcId").is_none_or(|ids| ids.contains(&vpc.id.as_str()));
         let shown = named
             && params.get("VpcName").is_none()
-            && params.tags().is_empty()
-            && !params.flag("IsDefault");
+            && params.get_tags().is_empty()
+            && !params.get_bool("IsDefault");
         let v_switches: Vec<&str> =
             self.topology.v_switches.iter().map(|it| it.id.as_str()).take(300).collect();
         let gateways: Vec<&str> = self.gateways.keys().map(String::as_str).collect();
@@ -71,6 +72,6 @@ impl Cloud {
             "EnabledIpv6": false,
             "Tags": {"Tag": []},
         });
-        Ok(page.wrap(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc", |row| row))
+        Ok(page.wrap_items(if shown { vec![row] } else { Vec::new() }, "Vpcs", "Vpc", |row| row))
     }
 }

@@ -27,25 +27,25 @@ impl Cloud {
     }
 
     pub(super) fn add_to_package(&mut self, context: &Context<'_>) -> Outcome {
-        let package = context.params.required("BandwidthPackageId")?;
-        let eip = context.params.required("IpInstanceId")?;
+        let package = context.params.get_required("BandwidthPackageId")?;
+        let eip = context.params.get_required("IpInstanceId")?;
         self.check_joins(package, eip, 404)?;
-        self.join(package, eip);
+        self.join_package(package, eip);
         Ok(json!({}))
     }
 
     /// Adds up to ten EIPs; an unknown one is refused with status 400, not 404.
     pub(super) fn add_many_to_package(&mut self, context: &Context<'_>) -> Outcome {
-        let package = context.params.required("BandwidthPackageId")?;
-        let eips = context.params.list("IpInstanceIds");
+        let package = context.params.get_required("BandwidthPackageId")?;
+        let eips = context.params.get_list("IpInstanceIds");
         if !(1..=10).contains(&eips.len()) {
-            return Err(Refusal::invalid("IpInstanceIds"));
+            return Err(Refusal::invalid_parameter("IpInstanceIds"));
         }
         for eip in &eips {
             self.check_joins(package, eip, 400)?;
         }
         for eip in eips {
-            self.join(package, eip);
+            self.join_package(package, eip);
         }
         Ok(json!({}))
     }
@@ -67,13 +67,13 @@ impl Cloud {
         };
         let eip = self.eips.get(eip).ok_or_else(no_eip)?;
         if eip.expires_at.is_some() {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "IpInstanceId.ChargeType.NotSupport",
                 "A prepaid EIP cannot join a bandwidth package.",
             ));
         }
         if eip.membership.is_some() {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "IpInstanceId.AlreadyInBandwidthPackage",
                 "The EIP is already in a bandwidth package.",
             ));
@@ -81,7 +81,7 @@ impl Cloud {
         match eip.status {
             EipStatus::Available | EipStatus::InUse => Ok(()),
             EipStatus::Associating | EipStatus::Unassociating | EipStatus::Releasing => {
-                Err(Refusal::bad(
+                Err(Refusal::bad_request(
                     "IncorrectStatus.Eip",
                     "The status of the EIP does not support this operation.",
                 ))
@@ -89,24 +89,25 @@ impl Cloud {
         }
     }
 
-    fn join(&mut self, package: &str, id: &str) {
-        let settles_at = self.now + self.draw(self.pace.package);
+    fn join_package(&mut self, package: &str, id: &str) {
+        let settles_at = self.now + self.draw_duration(self.pace.package);
         if let Some(eip) = self.eips.get_mut(id) {
             eip.membership =
                 Some(Membership { package: package.to_owned(), settles_at: Some(settles_at) });
-            self.timeline.push(settles_at, Event::Member(id.to_owned()));
+            self.timeline.push_event(settles_at, Event::Member(id.to_owned()));
         }
     }
 
     pub(super) fn remove_from_package(&mut self, context: &Context<'_>) -> Outcome {
-        let package = context.params.required("BandwidthPackageId")?;
+        let package = context.params.get_required("BandwidthPackageId")?;
         let no_eip = || {
             Refusal::not_found("InvalidIpInstanceId.NotFound", "The specified EIP does not exist.")
         };
-        let eip = self.eips.get_mut(context.params.required("IpInstanceId")?).ok_or_else(no_eip)?;
+        let eip =
+            self.eips.get_mut(context.params.get_required("IpInstanceId")?).ok_or_else(no_eip)?;
         match &eip.membership {
             Some(member) if member.package == package && member.settles_at.is_some() => {
-                Err(Refusal::bad(
+                Err(Refusal::bad_request(
                     "EipOperation.TooFrequently",
                     "The EIP is being added to the bandwidth package.",
                 ))
@@ -115,7 +116,7 @@ impl Cloud {
                 eip.membership = None;
                 Ok(json!({}))
             }
-            _ => Err(Refusal::bad(
+            _ => Err(Refusal::bad_request(
                 "OperationUnsupported.IpNotInCbwp",
                 "The EIP is not in the bandwidth package.",
             )),
@@ -123,14 +124,14 @@ impl Cloud {
     }
 
     pub(super) fn describe_packages(&mut self, context: &Context<'_>) -> Outcome {
-        let page = context.params.page(50)?;
+        let page = context.params.get_page(50)?;
         let wanted = context.params.get("BandwidthPackageId");
         let all = self.packages_json();
         let shown = all
             .into_iter()
             .filter(|package| wanted.is_none_or(|id| package["BandwidthPackageId"] == id))
             .collect();
-        Ok(page.wrap(shown, "CommonBandwidthPackages", "CommonBandwidthPackage", |row| row))
+        Ok(page.wrap_items(shown, "CommonBandwidthPackages", "CommonBandwidthPackage", |row| row))
     }
 
     pub(super) fn packages_json(&self) -> Vec<Value> {

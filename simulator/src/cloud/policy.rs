@@ -12,8 +12,8 @@ const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 impl Cloud {
     pub(super) fn found_account(&mut self) {
-        let id = format!("LTAI5t{}", self.dice.word(18));
-        let secret = self.dice.word(30);
+        let id = format!("LTAI5t{}", self.dice.draw_word(18));
+        let secret = self.dice.draw_word(30);
         self.add_access_key(id, secret);
     }
 
@@ -43,9 +43,9 @@ impl Cloud {
             key.expires.is_none_or(|expires| expires > self.now - FORGOTTEN_AFTER)
         });
         let key = AccessKey {
-            id: format!("STS.N{}", self.dice.word(24)),
-            secret: self.dice.word(44),
-            security_token: Some(format!("CAIS{}/+==", self.dice.word(200))),
+            id: format!("STS.N{}", self.dice.draw_word(24)),
+            secret: self.dice.draw_word(44),
+            security_token: Some(format!("CAIS{}/+==", self.dice.draw_word(200))),
             expires: Some(expires),
             denied: Vec::new(),
             is_inactive: false,
@@ -59,7 +59,7 @@ impl Cloud {
     pub fn access_key(&self, id: &str) -> Result<&AccessKey, Refusal> {
         let key = self.keys.get(id).ok_or_else(no_such_key)?;
         if key.is_inactive {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidAccessKeyId.Inactive",
                 "Specified access key is disabled.",
             ));

@@ -15,7 +15,7 @@ pub(super) struct Rates(HashMap<&'static str, VecDeque<Timestamp>>);
 
 impl Rates {
     /// Counts a call, or refuses it with the time until the next one fits.
-    pub(super) fn admit(
+    pub(super) fn admit_call(
         &mut self,
         action: &str,
         rates: &'static [(&'static str, usize)],

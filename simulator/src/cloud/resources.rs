@@ -12,7 +12,7 @@ use super::ports::{Ports, Protocol};
 use crate::{cidr::Cidr, refusal::Refusal};
 
 /// Retention of a released address for the account that had it.
-const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+const RELEASE_RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Addresses that were released not long ago, and the ids they had.
 #[derive(Clone, Debug, Default)]
@@ -22,15 +22,18 @@ pub(super) struct Released {
 }
 
 impl Released {
-    pub(super) fn note(&mut self, id: &str, address: Ipv4Addr, at: Timestamp) {
-        self.forget(at);
+    pub(super) fn note_release(&mut self, id: &str, address: Ipv4Addr, at: Timestamp) {
+        self.forget_expired(at);
         self.known.insert(address, (id.to_owned(), at));
         self.order.push_back((at, address));
     }
 
-    pub(super) fn forget(&mut self, now: Timestamp) {
-        while let Some((at, address)) =
-            self.order.front().copied().filter(|(at, _)| now.duration_since(*at) > KEPT)
+    pub(super) fn forget_expired(&mut self, now: Timestamp) {
+        while let Some((at, address)) = self
+            .order
+            .front()
+            .copied()
+            .filter(|(at, _)| now.duration_since(*at) > RELEASE_RETENTION)
         {
             self.order.pop_front();
             // Released again since: the later release counts.
@@ -246,7 +249,7 @@ pub(super) struct Interface {
 
 impl Interface {
     /// True if the address is the interface's primary one, a secondary one, or within its prefix.
-    pub(super) fn has(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn has_address(&self, address: Ipv4Addr) -> bool {
         self.primary == address
             || self.secondary.contains(&address)
             || self.prefix.is_some_and(|it| it.contains(address))

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 impl Cloud {
     pub(super) fn describe_route_table_list(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(50)?;
+        let page = params.get_page(50)?;
         let is = |name: &str, value: &str| params.get(name).is_none_or(|wanted| wanted == value);
         let (vpc, table) = (&self.topology.vpc, self.system_route_table());
         let router = vpc.id.replacen("vpc-", "vrt-", 1);
@@ -32,7 +32,7 @@ impl Cloud {
             "ResourceGroupId": RESOURCE_GROUP, "RouterId": router, "RouterType": "VRouter", "VpcId": vpc.id, "RoutePropagationEnable": true,
             "OwnerId": ACCOUNT.parse::<u64>().unwrap_or_default(), "CreationTime": CREATED, "Description": "", "Tags": {"Tag": []},
         });
-        Ok(page.wrap(
+        Ok(page.wrap_items(
             if shown { vec![row] } else { Vec::new() },
             "RouterTableList",
             "RouterTableListType",
@@ -42,7 +42,7 @@ impl Cloud {
 
     pub(super) fn describe_route_entry_list(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        if params.required("RouteTableId")? != self.system_route_table() {
+        if params.get_required("RouteTableId")? != self.system_route_table() {
             return Err(Refusal::not_found(
                 "InvalidRouteTableId.NotFound",
                 "Specified route table does not exist.",
@@ -67,7 +67,7 @@ impl Cloud {
             })
             .map(|(cidr, kind, hop_kind, hop)| self.route_json(&cidr, kind, hop_kind, hop))
             .collect();
-        let size = params.number("MaxResult")?.unwrap_or(10).clamp(1, 100) as usize;
+        let size = params.get_number("MaxResult")?.unwrap_or(10).clamp(1, 100) as usize;
         let total = rows.len();
         let (rows, next) = after_token(rows, params, size)?;
         Ok(json!({"RouteEntrys": {"RouteEntry": rows}, "NextToken": next, "TotalCount": total}))

@@ -38,7 +38,7 @@ const RULE_FIELDS: [&str; 26] = [
 /// Anything may come in, anything may go out.
 pub(super) fn open_to_all() -> Vec<Value> {
     let rule = |direction: &str, source: &str, target: &str| {
-        whole(&json!({
+        complete_rule(&json!({
             "Direction": direction, "IpProtocol": "ALL", "PortRange": "-1/-1", "Policy": "Accept", "Priority": "1",
             "SourceCidrIp": source, "DestCidrIp": target,
         }))
@@ -46,7 +46,7 @@ pub(super) fn open_to_all() -> Vec<Value> {
     vec![rule("ingress", "0.0.0.0/0", ""), rule("egress", "", "0.0.0.0/0")]
 }
 
-fn whole(rule: &Value) -> Value {
+fn complete_rule(rule: &Value) -> Value {
     let field = |name: &&str| {
         ((*name).to_owned(), rule.get(*name).cloned().unwrap_or_else(|| Value::from("")))
     };
@@ -56,14 +56,14 @@ fn whole(rule: &Value) -> Value {
 impl Cloud {
     /// Replaces the rules; fields as in the API's `Permission`.
     pub fn set_permissions(&mut self, permissions: &[Value]) {
-        self.permissions = permissions.iter().map(whole).collect();
+        self.permissions = permissions.iter().map(complete_rule).collect();
     }
 
     pub(super) fn describe_security_group_attribute(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let id = params.required("SecurityGroupId")?;
+        let id = params.get_required("SecurityGroupId")?;
         if !id.starts_with("sg-") {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidSecurityGroupId.Malformed",
                 "The specified SecurityGroupId is malformed.",
             ));
@@ -79,7 +79,7 @@ impl Cloud {
             .permissions
             .iter()
             .filter(|rule| direction.is_none_or(|wanted| rule["Direction"] == wanted));
-        let size = params.number("MaxResults")?.unwrap_or(500).clamp(10, 1000) as usize;
+        let size = params.get_number("MaxResults")?.unwrap_or(500).clamp(10, 1000) as usize;
         let (rules, next) = after_token(shown.cloned().collect(), params, size)?;
         Ok(json!({
             "RegionId": self.topology.region, "VpcId": self.topology.vpc.id, "SecurityGroupId": SECURITY_GROUP,

@@ -27,25 +27,26 @@ impl Cloud {
 
     /// The console's hand: `NatGatewayId`, `SnatIp` (commas) and `SourceCIDR` or `SourceVSwitchId`.
     pub fn create_snat_entry(&mut self, params: &Params) -> Outcome {
-        let gateway = params.required("NatGatewayId")?;
-        let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| Refusal::invalid("SnatIp"));
+        let gateway = params.get_required("NatGatewayId")?;
+        let parse =
+            |text: &str| text.parse::<Ipv4Addr>().map_err(|_| Refusal::invalid_parameter("SnatIp"));
         let addresses =
-            params.required("SnatIp")?.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
+            params.get_required("SnatIp")?.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
         if !addresses
             .iter()
             .all(|address| self.eip_at(*address).is_some_and(|eip| eip.is_on(gateway)))
         {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidIp.NotInNatgw",
                 "The specified IP is not bound to the NAT gateway.",
             ));
         }
         let entry = SnatEntry {
-            id: self.id("snat"),
+            id: self.next_id("snat"),
             gateway: gateway.to_owned(),
             addresses,
-            source_cidr: params.text("SourceCIDR"),
-            source_v_switch: params.text("SourceVSwitchId"),
+            source_cidr: params.get_or_empty("SourceCIDR"),
+            source_v_switch: params.get_or_empty("SourceVSwitchId"),
         };
         let answer = json!({"SnatEntryId": entry.id});
         self.snat.insert(entry.id.clone(), entry);
@@ -54,7 +55,7 @@ impl Cloud {
 
     /// Deletes an SNAT entry, as an operator at the console does.
     pub fn delete_snat_entry(&mut self, params: &Params) -> Outcome {
-        let removed = self.snat.remove(params.required("SnatEntryId")?);
+        let removed = self.snat.remove(params.get_required("SnatEntryId")?);
         removed.map(|_| json!({})).ok_or_else(|| {
             Refusal::not_found("InvalidSnatEntryId.NotFound", "There is no such SNAT entry.")
         })
@@ -62,7 +63,7 @@ impl Cloud {
 
     pub(super) fn describe_snat_table_entries(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let page = params.page(50)?;
+        let page = params.get_page(50)?;
         let rows = self.snat_json();
         let is =
             |row: &Value, name: &str| params.get(name).is_none_or(|wanted| row[name] == wanted);
@@ -77,7 +78,7 @@ impl Cloud {
         ];
         let shown =
             rows.into_iter().filter(|row| filters.iter().all(|name| is(row, name))).collect();
-        Ok(page.wrap(shown, "SnatTableEntries", "SnatTableEntry", |row| row))
+        Ok(page.wrap_items(shown, "SnatTableEntries", "SnatTableEntry", |row| row))
     }
 
     pub(super) fn snat_json(&self) -> Vec<Value> {

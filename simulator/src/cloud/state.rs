@@ -74,6 +74,6 @@ pub(super) fn is_busy(busy_until: Timestamp, cloud: &Cloud) -> bool {
 }
 
 /// `2026-01-02T03:04:05Z`.
-pub(super) fn iso(time: Timestamp) -> String {
+pub(super) fn iso_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

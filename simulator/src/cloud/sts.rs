@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{AccessKey, Cloud, Outcome, dispatch::Context, iso, network::ACCOUNT};
+use super::{AccessKey, Cloud, Outcome, dispatch::Context, iso_time, network::ACCOUNT};
 use crate::{params::Params, refusal::Refusal};
 
 /// The audience Kubernetes tokens must name.
@@ -12,12 +12,12 @@ const AUDIENCE: &str = "sts.aliyuncs.com";
 
 impl Cloud {
     /// Returns the number of the simulated account.
-    pub fn account(&self) -> &'static str {
+    pub fn account_number(&self) -> &'static str {
         ACCOUNT
     }
 
     pub(super) fn assume_role(&mut self, context: &Context<'_>) -> Outcome {
-        let role = role_of(context.params.required("RoleArn")?)?;
+        let role = role_of(context.params.get_required("RoleArn")?)?;
         self.session_answer(&role, context.params)
     }
 
@@ -25,8 +25,8 @@ impl Cloud {
     /// is not checked; the claims are.
     pub(super) fn assume_role_with_oidc(&mut self, context: &Context<'_>) -> Outcome {
         let params = context.params;
-        let role = role_of(params.required("RoleArn")?)?;
-        let provider = params.required("OIDCProviderArn")?;
+        let role = role_of(params.get_required("RoleArn")?)?;
+        let provider = params.get_required("OIDCProviderArn")?;
         if !provider.starts_with(&format!("acs:ram::{ACCOUNT}:oidc-provider/")) {
             return Err(Refusal::new(
                 401,
@@ -34,13 +34,13 @@ impl Cloud {
                 "This operator is not authorized to assume the role.",
             ));
         }
-        let claims = self.check_token(params.required("OIDCToken")?)?;
+        let claims = self.check_token(params.get_required("OIDCToken")?)?;
         let mut answer = self.session_answer(&role, params)?;
         let time = |name: &str| {
             claims[name]
                 .as_i64()
                 .and_then(|at| Timestamp::from_second(at).ok())
-                .map(iso)
+                .map(iso_time)
                 .unwrap_or_default()
         };
         answer["OIDCTokenInfo"] = json!({
@@ -84,17 +84,17 @@ impl Cloud {
     }
 
     fn session_answer(&mut self, role: &str, params: &Params) -> Outcome {
-        let session = params.required("RoleSessionName")?;
+        let session = params.get_required("RoleSessionName")?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".@_-".contains(&byte);
         if !(2..=64).contains(&session.len()) || !session.bytes().all(is_plain) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidParameter.RoleSessionName",
                 "The parameter RoleSessionName is wrongly formed.",
             ));
         }
-        let seconds = params.number("DurationSeconds")?.unwrap_or(3600);
+        let seconds = params.get_number("DurationSeconds")?.unwrap_or(3600);
         if !(900..=43_200).contains(&seconds) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidParameter.DurationSeconds",
                 "The Min/Max value of DurationSeconds is 15min/12hr.",
             ));
@@ -105,9 +105,9 @@ impl Cloud {
             self.now + SignedDuration::from_secs(i64::from(seconds)),
         );
         Ok(json!({
-            "Credentials": credentials(&key),
+            "Credentials": credentials_json(&key),
             "AssumedRoleUser": {"Arn": key.arn, "AssumedRoleId": format!("3{}:{session}", &ACCOUNT[1..])},
-            "SourceIdentity": params.text("SourceIdentity"),
+            "SourceIdentity": params.get_or_empty("SourceIdentity"),
         }))
     }
 
@@ -124,17 +124,17 @@ impl Cloud {
     /// Makes the credentials that a node's metadata service returns for its RAM role.
     pub fn metadata_credentials(&mut self, role: &str, lifetime: SignedDuration) -> Value {
         let key = self.issue_temporary_key(role, "metadata", self.now + lifetime);
-        let mut answer = credentials(&key);
+        let mut answer = credentials_json(&key);
         answer["Code"] = Value::from("Success");
-        answer["LastUpdated"] = Value::from(iso(self.now));
+        answer["LastUpdated"] = Value::from(iso_time(self.now));
         answer
     }
 }
 
-fn credentials(key: &AccessKey) -> Value {
+fn credentials_json(key: &AccessKey) -> Value {
     json!({
         "AccessKeyId": key.id, "AccessKeySecret": key.secret, "SecurityToken": key.security_token,
-        "Expiration": key.expires.map(iso),
+        "Expiration": key.expires.map(iso_time),
     })
 }
 
@@ -146,7 +146,7 @@ fn role_of(arn: &str) -> Result<String, Refusal> {
         Some(_) => {
             Err(Refusal::not_found("EntityNotExist.Role", "The specified role does not exist."))
         }
-        None => Err(Refusal::bad(
+        None => Err(Refusal::bad_request(
             "InvalidParameter.RoleArn",
             "The parameter RoleArn is wrongly formed.",
         )),

@@ -21,7 +21,7 @@ pub(super) enum Event {
 pub(super) struct Timeline(BinaryHeap<Reverse<(Timestamp, Event)>>);
 
 impl Timeline {
-    pub(super) fn push(&mut self, due: Timestamp, event: Event) {
+    pub(super) fn push_event(&mut self, due: Timestamp, event: Event) {
         self.0.push(Reverse((due, event)));
     }
 

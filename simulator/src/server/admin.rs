@@ -21,30 +21,30 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{respond::complain, state::Simulator};
+use super::{respond::error_response, state::Simulator};
 use crate::{
     calls::Calls,
-    faults::{Kind, Wanted},
+    faults::{FaultSpec, Kind},
 };
 
 type Shared = State<Arc<Simulator>>;
 
 /// The admin's own routes.
-pub(super) fn router() -> Router<Arc<Simulator>> {
+pub(super) fn admin_routes() -> Router<Arc<Simulator>> {
     Router::new()
-        .route("/state", get(state))
-        .route("/calls", get(calls))
+        .route("/state", get(get_state))
+        .route("/calls", get(get_calls))
         .route("/calls/reset", post(reset_calls))
-        .route("/faults", get(faults).post(set_fault).delete(clear_faults))
+        .route("/faults", get(get_faults).post(set_fault).delete(clear_faults))
         .route("/faults/{id}", delete(remove_fault))
         .route("/faults/{id}/release", post(release_fault))
 }
 
-async fn state(State(simulator): Shared) -> Json<Value> {
-    Json(simulator.cloud().state())
+async fn get_state(State(simulator): Shared) -> Json<Value> {
+    Json(simulator.lock_cloud().state())
 }
 
-async fn calls(State(simulator): Shared) -> Json<Calls> {
+async fn get_calls(State(simulator): Shared) -> Json<Calls> {
     Json(simulator.calls.lock().clone())
 }
 
@@ -53,38 +53,38 @@ async fn reset_calls(State(simulator): Shared) -> Json<Value> {
     Json(json!({}))
 }
 
-async fn faults(State(simulator): Shared) -> Json<Value> {
-    Json(simulator.faults.lock().list())
+async fn get_faults(State(simulator): Shared) -> Json<Value> {
+    Json(simulator.faults.lock().list_faults())
 }
 
-async fn set_fault(State(simulator): Shared, Json(wanted): Json<Wanted>) -> Response {
+async fn set_fault(State(simulator): Shared, Json(wanted): Json<FaultSpec>) -> Response {
     if wanted.kind == Kind::Error && wanted.code.is_none() {
-        return complain(StatusCode::BAD_REQUEST, "a fault of kind error needs a code");
+        return error_response(StatusCode::BAD_REQUEST, "a fault of kind error needs a code");
     }
     if wanted.probability.is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
-        return complain(StatusCode::BAD_REQUEST, "a probability lies between 0 and 1");
+        return error_response(StatusCode::BAD_REQUEST, "a probability lies between 0 and 1");
     }
-    let id = simulator.faults.lock().set(wanted, &simulator.cloud());
+    let id = simulator.faults.lock().set_fault(wanted, &simulator.lock_cloud());
     Json(json!({"id": id})).into_response()
 }
 
 async fn clear_faults(State(simulator): Shared) -> Json<Value> {
-    simulator.faults.lock().clear();
+    simulator.faults.lock().clear_faults();
     Json(json!({}))
 }
 
 async fn remove_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
-    found(simulator.faults.lock().remove(id))
+    respond_found(simulator.faults.lock().remove_fault(id))
 }
 
 async fn release_fault(State(simulator): Shared, Path(id): Path<u64>) -> Response {
-    found(simulator.faults.lock().release(id))
+    respond_found(simulator.faults.lock().release_fault(id))
 }
 
-fn found(is_there: bool) -> Response {
+fn respond_found(is_there: bool) -> Response {
     if is_there {
         Json(json!({})).into_response()
     } else {
-        complain(StatusCode::NOT_FOUND, "there is no such fault")
+        error_response(StatusCode::NOT_FOUND, "there is no such fault")
     }
 }

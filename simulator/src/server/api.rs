@@ -20,7 +20,7 @@ use crate::{
     faults::{Hit, Kind},
     params::Params,
     refusal::Refusal,
-    signature::{Claim, Received, Secrets, v2, v3},
+    signature::{Received, Secrets, SignatureClaim, v2, v3},
 };
 
 /// The largest body read. Everything real goes into the query; an OIDC form has a token of at most
@@ -28,8 +28,8 @@ use crate::{
 const LARGEST_BODY: usize = 256 * 1024;
 
 /// The API's one route.
-pub fn router(simulator: Arc<Simulator>) -> Router {
-    Router::new().fallback(answer).with_state(simulator)
+pub fn api_routes(simulator: Arc<Simulator>) -> Router {
+    Router::new().fallback(answer_call).with_state(simulator)
 }
 
 /// A call that may be applied.
@@ -40,41 +40,41 @@ struct Admitted {
     caller: Option<String>,
 }
 
-async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Response {
+async fn answer_call(State(simulator): State<Arc<Simulator>>, request: Request) -> Response {
     let request_id = simulator.request_id();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return refuse(
+        return respond_refusal(
             &Refusal::new(413, "RequestTooLarge", "The request body is too large."),
             &request_id,
             "",
         );
     };
-    let (action, admitted) = simulator.admit(&parts, &body);
-    simulator.calls.lock().came(counted(&action));
+    let (action, admitted) = simulator.admit_call(&parts, &body);
+    simulator.calls.lock().count_call(counted_action(&action));
     let response = match admitted {
-        Ok(admitted) => simulator.clone().perform(admitted, &request_id).await,
+        Ok(admitted) => simulator.clone().perform_call(admitted, &request_id).await,
         Err(refusal) => Ok(Err(refusal)),
     };
     match response {
         Err(hangup) => hang_up(hangup),
         Ok(Ok(body)) => Json(with_request_id(body, &request_id)).into_response(),
         Ok(Err(refusal)) => {
-            simulator.calls.lock().refused(counted(&action), &refusal.code);
-            refuse(&refusal, &request_id, &action)
+            simulator.calls.lock().count_refusal(counted_action(&action), &refusal.code);
+            respond_refusal(&refusal, &request_id, &action)
         }
     }
 }
 
 /// Unknown actions count as one, so that no caller can grow the counts without end.
-fn counted(action: &str) -> &str {
+fn counted_action(action: &str) -> &str {
     product_of(action).map_or("(unknown)", |_| action)
 }
 
-fn refuse(refusal: &Refusal, request_id: &str, action: &str) -> Response {
+fn respond_refusal(refusal: &Refusal, request_id: &str, action: &str) -> Response {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response =
-        (status, Json(refusal.body(request_id, product_of(action).unwrap_or("Vpc"))))
+        (status, Json(refusal.envelope_json(request_id, product_of(action).unwrap_or("Vpc"))))
             .into_response();
     if let Some(ms) = refusal.retry_after_ms {
         response.headers_mut().insert("x-acs-retry-after", HeaderValue::from(ms));
@@ -84,7 +84,7 @@ fn refuse(refusal: &Refusal, request_id: &str, action: &str) -> Response {
 
 impl Simulator {
     /// The action, for counting, and the call, if its signature holds.
-    fn admit(&self, parts: &Parts, body: &Bytes) -> (String, Result<Admitted, Refusal>) {
+    fn admit_call(&self, parts: &Parts, body: &Bytes) -> (String, Result<Admitted, Refusal>) {
         let received = Received {
             method: parts.method.as_str(),
             path: parts.uri.path(),
@@ -92,30 +92,32 @@ impl Simulator {
             headers: &parts.headers,
             body,
         };
-        let params = received.params();
+        let params = received.request_params();
         let named = |header: &str, param: &str| {
-            received.header(header).or(params.get(param)).unwrap_or_default().to_owned()
+            received.header_text(header).or(params.get(param)).unwrap_or_default().to_owned()
         };
         let action = named("x-acs-action", "Action");
         let version = named("x-acs-version", "Version");
-        let caller = self.identify(&received, &params);
+        let caller = self.verify_caller(&received, &params);
         (action.clone(), caller.map(|caller| Admitted { action, version, params, caller }))
     }
 
-    fn identify(
+    fn verify_caller(
         &self,
         received: &Received<'_>,
         params: &Params,
     ) -> Result<Option<String>, Refusal> {
-        let (claim, sign): (Claim, fn(&str, &str) -> String) =
-            match received.header("authorization") {
-                Some(authorization) => (v3::claim(received, authorization)?, v3::sign),
-                None if params.has("Signature") => (v2::claim(received, params)?, v2::sign),
+        let (claim, sign): (SignatureClaim, fn(&str, &str) -> String) =
+            match received.header_text("authorization") {
+                Some(authorization) => (v3::extract_claim(received, authorization)?, v3::sign_text),
+                None if params.contains_name("Signature") => {
+                    (v2::extract_claim(received, params)?, v2::sign_text)
+                }
                 None => return Ok(None),
             };
         let now = jiff::Timestamp::now();
         {
-            let cloud = self.cloud();
+            let cloud = self.lock_cloud();
             let key = cloud.access_key(&claim.access_key_id)?;
             let is_expired = key.expires.is_some_and(|expires| expires <= self.cloud_now());
             let secrets = Secrets {
@@ -123,30 +125,30 @@ impl Simulator {
                 security_token: key.security_token.as_deref(),
                 is_expired,
             };
-            claim.verify(&secrets, now, sign)?;
+            claim.verify_signature(&secrets, now, sign)?;
         }
-        self.nonces.lock().note(&claim, now)?;
+        self.nonces.lock().note_nonce(&claim, now)?;
         Ok(Some(claim.access_key_id))
     }
 
     /// Runs a call through the faults and the cloud.
-    async fn perform(
+    async fn perform_call(
         self: Arc<Self>,
         call: Admitted,
         request_id: &str,
     ) -> Result<Result<Value, Refusal>, Hangup> {
-        let hits = self.faults.lock().hit(&call.action);
-        if let Some(early) = before(&hits) {
+        let hits = self.faults.lock().match_call(&call.action);
+        if let Some(early) = outcome_before_call(&hits) {
             return early;
         }
         tracing::debug!(action = call.action, request_id, "call applied");
         let delay: Duration =
-            hits.iter().filter(|hit| hit.wanted.kind == Kind::Delay).map(pause).sum();
+            hits.iter().filter(|hit| hit.spec.kind == Kind::Delay).map(fault_delay).sum();
         let past = hits.iter().find_map(|hit| hit.past.clone());
         // In a task of its own, so that an arrived call is applied even if the caller has left.
         let applied = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            self.apply(&call, past.as_deref())
+            self.apply_call(&call, past.as_deref())
         });
         let Ok(reply) = applied.await else {
             return Ok(Err(Refusal::new(
@@ -156,54 +158,54 @@ impl Simulator {
             )));
         };
         tokio::time::sleep(reply.latency).await;
-        after(&hits).await?;
+        apply_faults_after_call(&hits).await?;
         Ok(reply.outcome)
     }
 
-    fn apply(&self, call: &Admitted, past: Option<&Cloud>) -> Reply {
+    fn apply_call(&self, call: &Admitted, past: Option<&Cloud>) -> Reply {
         let request = Call {
             action: &call.action,
             version: &call.version,
             params: &call.params,
             caller: call.caller.as_deref(),
         };
-        let mut cloud = self.cloud();
+        let mut cloud = self.lock_cloud();
         if let Some(past) = past {
             return cloud.handle_in_the_past(past, &request);
         }
         let now = self.cloud_now();
-        cloud.handle(&request, now)
+        cloud.handle_call(&request, now)
     }
 }
 
-fn pause(hit: &Hit) -> Duration {
-    Duration::from_millis(hit.wanted.delay_ms.unwrap_or(1000))
+fn fault_delay(hit: &Hit) -> Duration {
+    Duration::from_millis(hit.spec.delay_ms.unwrap_or(1000))
 }
 
 /// The answer of the first fault that keeps the call from being applied.
-fn before(hits: &[Hit]) -> Option<Result<Result<Value, Refusal>, Hangup>> {
-    hits.iter().find_map(|hit| match hit.wanted.kind {
+fn outcome_before_call(hits: &[Hit]) -> Option<Result<Result<Value, Refusal>, Hangup>> {
+    hits.iter().find_map(|hit| match hit.spec.kind {
         Kind::Error => Some(Ok(Err(refusal_of(hit)))),
-        Kind::Throttle => Some(Ok(Err(Refusal::throttled(hit.wanted.delay_ms.unwrap_or(1000))))),
+        Kind::Throttle => Some(Ok(Err(Refusal::throttled(hit.spec.delay_ms.unwrap_or(1000))))),
         Kind::Reset => Some(Err(Hangup::Reset)),
         Kind::Delay | Kind::LostResponse | Kind::Hold | Kind::StaleDescribe => None,
     })
 }
 
 fn refusal_of(hit: &Hit) -> Refusal {
-    let mut refusal = Refusal::from_code(hit.wanted.code.as_deref().unwrap_or("InternalError"));
-    refusal.status = hit.wanted.status.unwrap_or(refusal.status);
-    if let Some(message) = &hit.wanted.message {
+    let mut refusal = Refusal::from_code(hit.spec.code.as_deref().unwrap_or("InternalError"));
+    refusal.status = hit.spec.status.unwrap_or(refusal.status);
+    if let Some(message) = &hit.spec.message {
         message.clone_into(&mut refusal.message);
     }
     refusal
 }
 
 /// Withholds the answer, or loses it.
-async fn after(hits: &[Hit]) -> Result<(), Hangup> {
-    for hit in hits.iter().filter(|hit| hit.wanted.kind == Kind::Hold) {
-        hit.hold().await;
+async fn apply_faults_after_call(hits: &[Hit]) -> Result<(), Hangup> {
+    for hit in hits.iter().filter(|hit| hit.spec.kind == Kind::Hold) {
+        hit.hold_answer().await;
     }
-    let is_lost = hits.iter().any(|hit| hit.wanted.kind == Kind::LostResponse);
+    let is_lost = hits.iter().any(|hit| hit.spec.kind == Kind::LostResponse);
     if is_lost { Err(Hangup::Close) } else { Ok(()) }
 }

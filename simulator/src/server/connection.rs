@@ -36,13 +36,13 @@ pub(super) fn hang_up(how: Hangup) -> Response {
 }
 
 /// Accepts connections until the task is dropped, which ends them.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+pub(super) async fn accept_connections(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(stream, router.clone()));
+                    connections.spawn(serve_connection(stream, router.clone()));
                 }
                 // Out of descriptors, most likely: accepting goes on when a connection has ended.
                 Err(error) => {
@@ -55,12 +55,12 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn converse(stream: TcpStream, router: Router) {
+async fn serve_connection(stream: TcpStream, router: Router) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch Nagle off");
     }
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        answer(router.clone(), request.map(Body::new))
+        answer_request(router.clone(), request.map(Body::new))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -69,18 +69,18 @@ async fn converse(stream: TcpStream, router: Router) {
     if std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Hangup>())
         == Some(&Hangup::Reset)
     {
-        reset(connection.into_parts().io.inner());
+        reset_connection(connection.into_parts().io.inner());
     }
 }
 
 /// Without lingering, closing sends RST instead of FIN.
-fn reset(stream: &TcpStream) {
+fn reset_connection(stream: &TcpStream) {
     if let Err(error) = stream.set_zero_linger() {
         tracing::debug!(%error, "cannot reset a connection; it is closed instead");
     }
 }
 
-async fn answer(router: Router, request: Request) -> Result<Response, Hangup> {
+async fn answer_request(router: Router, request: Request) -> Result<Response, Hangup> {
     let response = router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
     match response.extensions().get::<Hangup>() {
         Some(how) => Err(*how),

@@ -30,7 +30,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{respond::complain, state::Simulator};
+use super::{respond::error_response, state::Simulator};
 use crate::{
     cloud::{Outcome, Quotas},
     params::Params,
@@ -40,21 +40,21 @@ use crate::{
 type Shared = State<Arc<Simulator>>;
 
 /// Routes under `/console`.
-pub(super) fn router() -> Router<Arc<Simulator>> {
+pub(super) fn console_routes() -> Router<Arc<Simulator>> {
     Router::new()
-        .route("/console/quota", post(quota))
-        .route("/console/pace", post(pace))
+        .route("/console/quota", post(set_quota))
+        .route("/console/pace", post(set_pace))
         .route("/console/delete-nat-gateway", post(delete_gateway))
         .route("/console/lock-nat-gateway", post(lock_gateway))
-        .route("/console/detach-eni", post(detach))
-        .route("/console/announce", post(announce))
-        .route("/console/snat-entry", post(snat_entry))
+        .route("/console/detach-eni", post(detach_interface))
+        .route("/console/announce", post(announce_pods))
+        .route("/console/snat-entry", post(create_snat_entry))
         .route("/console/delete-snat-entry", post(delete_snat_entry))
-        .route("/console/security-group", post(security_group))
-        .route("/console/time", post(time))
-        .route("/console/policy", post(policy))
-        .route("/console/access-key", post(access_key))
-        .route("/console/{deed}", post(deed))
+        .route("/console/security-group", post(set_security_group))
+        .route("/console/time", post(advance_time))
+        .route("/console/policy", post(set_policy))
+        .route("/console/access-key", post(set_access_key))
+        .route("/console/{deed}", post(run_operation))
 }
 
 /// Maps the console operations that are actions of the API.
@@ -75,22 +75,22 @@ fn action_of(deed: &str) -> Option<&'static str> {
     })
 }
 
-async fn deed(
+async fn run_operation(
     State(simulator): Shared,
     Path(deed): Path<String>,
     Json(body): Json<BTreeMap<String, Value>>,
 ) -> Response {
     let Some(action) = action_of(&deed) else {
-        return complain(StatusCode::NOT_FOUND, "the console does no such thing");
+        return error_response(StatusCode::NOT_FOUND, "the console does no such thing");
     };
-    let mut pairs = flatten(body);
+    let mut pairs = flatten_body(body);
     if action == "UnassociateEipAddress" {
         pairs.push(("Force".to_owned(), "true".to_owned()));
     }
-    told(simulator.cloud().by_hand(action, &Params::new(pairs)))
+    respond_outcome(simulator.lock_cloud().apply_as_console(action, &Params::new(pairs)))
 }
 
-fn told(outcome: Outcome) -> Response {
+fn respond_outcome(outcome: Outcome) -> Response {
     match outcome {
         Ok(body) => Json(body).into_response(),
         Err(refusal) => {
@@ -102,10 +102,10 @@ fn told(outcome: Outcome) -> Response {
 }
 
 /// JSON in camel case to RPC parameters: `{"tag":[{"key":"k"}]}` is `Tag.1.Key=k`.
-fn flatten(body: BTreeMap<String, Value>) -> Vec<(String, String)> {
+fn flatten_body(body: BTreeMap<String, Value>) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for (name, value) in body {
-        flatten_into(capital(&name), value, &mut pairs);
+        flatten_into(capitalise(&name), value, &mut pairs);
     }
     pairs
 }
@@ -121,14 +121,14 @@ fn flatten_into(name: String, value: Value, pairs: &mut Vec<(String, String)>) {
         }
         Value::Object(fields) => {
             for (field, value) in fields {
-                flatten_into(format!("{name}.{}", capital(&field)), value, pairs);
+                flatten_into(format!("{name}.{}", capitalise(&field)), value, pairs);
             }
         }
         Value::Bool(_) | Value::Number(_) => pairs.push((name, value.to_string())),
     }
 }
 
-fn capital(name: &str) -> String {
+fn capitalise(name: &str) -> String {
     let mut letters = name.chars();
     letters
         .next()
@@ -138,7 +138,7 @@ fn capital(name: &str) -> String {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct QuotaWish {
+struct QuotaRequest {
     eips: Option<usize>,
     entries_per_gateway: Option<usize>,
     eips_per_gateway: Option<usize>,
@@ -146,8 +146,8 @@ struct QuotaWish {
     nat_gateway_id: Option<String>,
 }
 
-async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Response {
-    let mut cloud = simulator.cloud();
+async fn set_quota(State(simulator): Shared, Json(wish): Json<QuotaRequest>) -> Response {
+    let mut cloud = simulator.lock_cloud();
     let old = cloud.quotas();
     let for_all = wish.entries_per_gateway.filter(|_| wish.nat_gateway_id.is_none());
     cloud.set_quotas(Quotas {
@@ -155,7 +155,7 @@ async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Respons
         entries_per_gateway: for_all.unwrap_or(old.entries_per_gateway),
         eips_per_gateway: wish.eips_per_gateway.unwrap_or(old.eips_per_gateway),
     });
-    told(match (wish.nat_gateway_id, wish.entries_per_gateway) {
+    respond_outcome(match (wish.nat_gateway_id, wish.entries_per_gateway) {
         (Some(gateway), Some(entries)) => cloud.set_entry_quota(&gateway, entries),
         _ => Ok(json!({})),
     })
@@ -164,7 +164,7 @@ async fn quota(State(simulator): Shared, Json(wish): Json<QuotaWish>) -> Respons
 /// Spans in milliseconds; omitted fields stay as they are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PaceWish {
+struct PaceRequest {
     call: Option<[u32; 2]>,
     association: Option<[u32; 2]>,
     release: Option<[u32; 2]>,
@@ -177,8 +177,8 @@ struct PaceWish {
     stable_entries_only: Option<bool>,
 }
 
-async fn pace(State(simulator): Shared, Json(wish): Json<PaceWish>) -> Json<Value> {
-    let mut cloud = simulator.cloud();
+async fn set_pace(State(simulator): Shared, Json(wish): Json<PaceRequest>) -> Json<Value> {
+    let mut cloud = simulator.lock_cloud();
     let pace = cloud.pace_mut();
     let millis = |ms: u32| Duration::from_millis(u64::from(ms));
     for (span, wished) in [
@@ -200,27 +200,34 @@ async fn pace(State(simulator): Shared, Json(wish): Json<PaceWish>) -> Json<Valu
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct GatewayWish {
+struct GatewayRequest {
     nat_gateway_id: String,
     locked: Option<bool>,
 }
 
-async fn delete_gateway(State(simulator): Shared, Json(wish): Json<GatewayWish>) -> Response {
-    told(simulator.cloud().delete_nat_gateway(&wish.nat_gateway_id))
+async fn delete_gateway(State(simulator): Shared, Json(wish): Json<GatewayRequest>) -> Response {
+    respond_outcome(simulator.lock_cloud().delete_nat_gateway(&wish.nat_gateway_id))
 }
 
-async fn lock_gateway(State(simulator): Shared, Json(wish): Json<GatewayWish>) -> Response {
-    told(simulator.cloud().lock_nat_gateway(&wish.nat_gateway_id, wish.locked.unwrap_or(true)))
+async fn lock_gateway(State(simulator): Shared, Json(wish): Json<GatewayRequest>) -> Response {
+    respond_outcome(
+        simulator.lock_cloud().lock_nat_gateway(&wish.nat_gateway_id, wish.locked.unwrap_or(true)),
+    )
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct InterfaceWish {
+struct InterfaceRequest {
     network_interface_id: String,
 }
 
-async fn detach(State(simulator): Shared, Json(wish): Json<InterfaceWish>) -> Response {
-    told(simulator.cloud().detach_interface(&wish.network_interface_id).map(|()| json!({})))
+async fn detach_interface(
+    State(simulator): Shared,
+    Json(wish): Json<InterfaceRequest>,
+) -> Response {
+    respond_outcome(
+        simulator.lock_cloud().detach_interface(&wish.network_interface_id).map(|()| json!({})),
+    )
 }
 
 #[derive(Deserialize)]
@@ -229,26 +236,29 @@ struct Announcement {
     ips: Vec<Ipv4Addr>,
 }
 
-async fn announce(State(simulator): Shared, Json(announcement): Json<Announcement>) -> Json<Value> {
-    let mut cloud = simulator.cloud();
+async fn announce_pods(
+    State(simulator): Shared,
+    Json(announcement): Json<Announcement>,
+) -> Json<Value> {
+    let mut cloud = simulator.lock_cloud();
     for address in announcement.ips {
         cloud.announce_pod(address);
     }
     Json(json!({}))
 }
 
-async fn snat_entry(
+async fn create_snat_entry(
     State(simulator): Shared,
     Json(body): Json<BTreeMap<String, Value>>,
 ) -> Response {
-    told(simulator.cloud().create_snat_entry(&Params::new(flatten(body))))
+    respond_outcome(simulator.lock_cloud().create_snat_entry(&Params::new(flatten_body(body))))
 }
 
 async fn delete_snat_entry(
     State(simulator): Shared,
     Json(body): Json<BTreeMap<String, Value>>,
 ) -> Response {
-    told(simulator.cloud().delete_snat_entry(&Params::new(flatten(body))))
+    respond_outcome(simulator.lock_cloud().delete_snat_entry(&Params::new(flatten_body(body))))
 }
 
 #[derive(Deserialize)]
@@ -257,38 +267,38 @@ struct Rules {
     permissions: Vec<Value>,
 }
 
-async fn security_group(State(simulator): Shared, Json(rules): Json<Rules>) -> Json<Value> {
-    simulator.cloud().set_permissions(&rules.permissions);
+async fn set_security_group(State(simulator): Shared, Json(rules): Json<Rules>) -> Json<Value> {
+    simulator.lock_cloud().set_permissions(&rules.permissions);
     Json(json!({}))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct TimeWish {
+struct TimeRequest {
     advance_ms: u32,
 }
 
-async fn time(State(simulator): Shared, Json(wish): Json<TimeWish>) -> Json<Value> {
-    simulator.move_ahead(i64::from(wish.advance_ms));
+async fn advance_time(State(simulator): Shared, Json(wish): Json<TimeRequest>) -> Json<Value> {
+    simulator.advance_clock(i64::from(wish.advance_ms));
     Json(json!({}))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PolicyWish {
+struct PolicyRequest {
     /// Without it, the key printed at the start.
     access_key_id: Option<String>,
     /// Denied actions: `vpc:ReleaseEipAddress`, `ecs:*`. Replaces what was denied before.
     denied: Vec<String>,
 }
 
-async fn policy(State(simulator): Shared, Json(wish): Json<PolicyWish>) -> Response {
-    let mut cloud = simulator.cloud();
+async fn set_policy(State(simulator): Shared, Json(wish): Json<PolicyRequest>) -> Response {
+    let mut cloud = simulator.lock_cloud();
     let id = wish
         .access_key_id
         .or_else(|| cloud.first_access_key().map(|key| key.id.clone()))
         .unwrap_or_default();
-    told(cloud.access_key_mut(&id).map(|key| {
+    respond_outcome(cloud.access_key_mut(&id).map(|key| {
         key.denied = wish.denied;
         json!({"accessKeyId": id})
     }))
@@ -296,20 +306,20 @@ async fn policy(State(simulator): Shared, Json(wish): Json<PolicyWish>) -> Respo
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct KeyWish {
+struct KeyRequest {
     access_key_id: String,
     /// Needed for a new key.
     access_key_secret: Option<String>,
     inactive: Option<bool>,
 }
 
-async fn access_key(State(simulator): Shared, Json(wish): Json<KeyWish>) -> Response {
-    let mut cloud = simulator.cloud();
+async fn set_access_key(State(simulator): Shared, Json(wish): Json<KeyRequest>) -> Response {
+    let mut cloud = simulator.lock_cloud();
     if let Some(secret) = wish.access_key_secret {
         cloud.add_access_key(wish.access_key_id.clone(), secret);
     }
     let changed: Result<(), Refusal> = cloud.access_key_mut(&wish.access_key_id).map(|key| {
         key.is_inactive = wish.inactive.unwrap_or(false);
     });
-    told(changed.map(|()| json!({"accessKeyId": wish.access_key_id})))
+    respond_outcome(changed.map(|()| json!({"accessKeyId": wish.access_key_id})))
 }

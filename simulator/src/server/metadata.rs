@@ -29,17 +29,17 @@ const LONGEST_TTL: u32 = 21_600;
 const TOKEN: &str = "simulated-metadata-token";
 
 /// Routes of the metadata service.
-pub(super) fn router(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
-    let sessions = Router::new().route("/latest/api/token", put(token));
+pub(super) fn metadata_routes(simulator: Arc<Simulator>, protocols: Protocols) -> Router {
+    let sessions = Router::new().route("/latest/api/token", put(get_token));
     let roles = Router::new()
-        .route("/latest/meta-data/ram/security-credentials/", get(role))
-        .route("/latest/meta-data/ram/security-credentials/{role}", get(credentials))
-        .route_layer(from_fn_with_state(protocols, admit))
+        .route("/latest/meta-data/ram/security-credentials/", get(get_role))
+        .route("/latest/meta-data/ram/security-credentials/{role}", get(get_credentials))
+        .route_layer(from_fn_with_state(protocols, check_token))
         .with_state(simulator);
     if protocols == Protocols::V1 { roles } else { roles.merge(sessions) }
 }
 
-async fn token(headers: HeaderMap) -> Response {
+async fn get_token(headers: HeaderMap) -> Response {
     let ttl = headers
         .get("x-aliyun-ecs-metadata-token-ttl-seconds")
         .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
@@ -50,7 +50,7 @@ async fn token(headers: HeaderMap) -> Response {
 }
 
 /// A wrong token is refused; none at all is version 1, to which a header more or less is nothing.
-async fn admit(State(protocols): State<Protocols>, request: Request, next: Next) -> Response {
+async fn check_token(State(protocols): State<Protocols>, request: Request, next: Next) -> Response {
     let token = request.headers().get("x-aliyun-ecs-metadata-token");
     let is_admitted = match protocols {
         Protocols::Both => token.is_none_or(|token| token == TOKEN),
@@ -60,16 +60,16 @@ async fn admit(State(protocols): State<Protocols>, request: Request, next: Next)
     if is_admitted { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
 }
 
-async fn role() -> &'static str {
+async fn get_role() -> &'static str {
     ROLE
 }
 
-async fn credentials(
+async fn get_credentials(
     State(simulator): State<Arc<Simulator>>,
     Path(role): Path<String>,
 ) -> Response {
     if role != ROLE {
         return StatusCode::NOT_FOUND.into_response();
     }
-    Json(simulator.cloud().metadata_credentials(&role, LIFETIME)).into_response()
+    Json(simulator.lock_cloud().metadata_credentials(&role, LIFETIME)).into_response()
 }

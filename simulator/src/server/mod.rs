@@ -28,7 +28,7 @@ use crate::args::{Args, LoadError};
 
 /// The admin's routes and the console's, which share a port.
 pub fn admin_router(simulator: Arc<Simulator>) -> Router {
-    admin::router().merge(console::router()).with_state(simulator)
+    admin::admin_routes().merge(console::console_routes()).with_state(simulator)
 }
 
 /// Why the simulator does not start.
@@ -43,7 +43,7 @@ pub enum StartError {
 }
 
 /// A simulator that answers.
-pub struct Serving {
+pub struct RunningSimulator {
     /// The shared state, for tests in the same process.
     pub simulator: Arc<Simulator>,
     /// Address of the signed API.
@@ -57,14 +57,14 @@ pub struct Serving {
     tasks: JoinSet<()>,
 }
 
-impl Serving {
+impl RunningSimulator {
     /// Listens and serves in the background.
     pub async fn start(args: &Args) -> Result<Self, StartError> {
         // Before anything says that it is ready: a signal must never find the default handler,
         // which does not end cleanly.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        let settings = args.settings(args.load_topology()?, Timestamp::now());
+        let settings = args.cloud_settings(args.load_topology()?, Timestamp::now());
         let simulator = Simulator::new(settings);
         let api = TcpListener::bind(args.listen).await?;
         let admin = TcpListener::bind(args.admin_listen).await?;
@@ -72,11 +72,11 @@ impl Serving {
         let (endpoint, admin_address, metadata_address) =
             (api.local_addr()?, admin.local_addr()?, metadata.local_addr()?);
         let mut tasks = JoinSet::new();
-        tasks.spawn(connection::serve(api, api::router(simulator.clone())));
-        tasks.spawn(connection::serve(admin, admin_router(simulator.clone())));
-        tasks.spawn(connection::serve(
+        tasks.spawn(connection::accept_connections(api, api::api_routes(simulator.clone())));
+        tasks.spawn(connection::accept_connections(admin, admin_router(simulator.clone())));
+        tasks.spawn(connection::accept_connections(
             metadata,
-            metadata::router(simulator.clone(), args.metadata_protocols),
+            metadata::metadata_routes(simulator.clone(), args.metadata_protocols),
         ));
         Ok(Self {
             simulator,
@@ -91,7 +91,7 @@ impl Serving {
 
     /// Returns the JSON line by which scripts find addresses, key and gateways.
     pub fn ready_line(&self) -> String {
-        let cloud = self.simulator.cloud();
+        let cloud = self.simulator.lock_cloud();
         let (id, secret) = cloud
             .first_access_key()
             .map(|key| (key.id.as_str(), key.secret.as_str()))
@@ -99,7 +99,7 @@ impl Serving {
         let topology = cloud.topology();
         json!({
             "endpoint": format!("http://{}", self.endpoint), "admin": format!("http://{}", self.admin),
-            "metadata": format!("http://{}", self.metadata), "accountId": cloud.account(), "ramRole": metadata::ROLE,
+            "metadata": format!("http://{}", self.metadata), "accountId": cloud.account_number(), "ramRole": metadata::ROLE,
             "accessKeyId": id, "accessKeySecret": secret, "regionId": topology.region, "vpcId": topology.vpc.id,
             "natGateways": cloud.gateway_summary(), "bandwidthPackages": topology.bandwidth_packages,
         })
@@ -107,11 +107,11 @@ impl Serving {
     }
 
     /// Serves until a signal comes or, if asked for, standard input ends.
-    pub async fn until_told(mut self, exit_with_stdin: bool) {
+    pub async fn serve_until_signal(mut self, exit_with_stdin: bool) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
-            () = end_of_stdin(), if exit_with_stdin => {}
+            () = wait_for_stdin_end(), if exit_with_stdin => {}
             _ = self.tasks.join_next() => tracing::error!("a listener has ended"),
         }
         self.tasks.shutdown().await;
@@ -119,7 +119,7 @@ impl Serving {
 }
 
 /// Read on a thread of its own: a blocked read must not keep the runtime from ending.
-async fn end_of_stdin() {
+async fn wait_for_stdin_end() {
     let (ended, end) = oneshot::channel();
     std::thread::spawn(move || {
         let read = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());

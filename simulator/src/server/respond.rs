@@ -8,6 +8,6 @@ use axum::{
 use serde_json::json;
 
 /// A refusal in words, for the test that asked.
-pub(super) fn complain(status: StatusCode, why: &str) -> Response {
+pub(super) fn error_response(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({"error": why}))).into_response()
 }

@@ -43,9 +43,9 @@ impl Simulator {
     }
 
     /// The cloud, with everything that is due by now done.
-    pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
+    pub fn lock_cloud(&self) -> MutexGuard<'_, Cloud> {
         let mut cloud = self.cloud.lock();
-        cloud.advance(self.cloud_now());
+        cloud.advance_to(self.cloud_now());
         cloud
     }
 
@@ -54,7 +54,7 @@ impl Simulator {
         Timestamp::now() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 
-    pub(super) fn move_ahead(&self, ms: i64) {
+    pub(super) fn advance_clock(&self, ms: i64) {
         self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 

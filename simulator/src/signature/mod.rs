@@ -36,23 +36,26 @@ pub struct Received<'a> {
 
 impl Received<'_> {
     /// A header as text; absent where it is not text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header_text(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Query and, where the body is one, form.
-    pub fn params(&self) -> Params {
+    pub fn request_params(&self) -> Params {
         let is_form = self
-            .header("content-type")
+            .header_text("content-type")
             .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         let form = if is_form { self.body } else { b"" };
-        Params::new(crate::params::decode(self.query.as_bytes()).chain(crate::params::decode(form)))
+        Params::new(
+            crate::params::decode_query(self.query.as_bytes())
+                .chain(crate::params::decode_query(form)),
+        )
     }
 }
 
 /// Claims of a signature, extracted before any of them is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct SignatureClaim {
     /// The access key's id.
     pub access_key_id: String,
     /// The STS token that came along.
@@ -78,10 +81,10 @@ pub struct Secrets<'a> {
     pub is_expired: bool,
 }
 
-impl Claim {
+impl SignatureClaim {
     /// Checks token, clock and signature; `sign` is the algorithm's. The nonce is the caller's next
     /// step.
-    pub fn verify(
+    pub fn verify_signature(
         &self,
         secrets: &Secrets<'_>,
         now: Timestamp,
@@ -89,7 +92,7 @@ impl Claim {
     ) -> Result<(), Refusal> {
         self.check_token(secrets)?;
         if (now.duration_since(self.signed_at)).abs() > SKEW {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "InvalidTimeStamp.Expired",
                 "Specified time stamp or date value is expired.",
             ));
@@ -102,26 +105,28 @@ impl Claim {
             "Specified signature does not match our calculation. server string to sign is:{}",
             self.string_to_sign
         );
-        Err(Refusal::bad("SignatureDoesNotMatch", message))
+        Err(Refusal::bad_request("SignatureDoesNotMatch", message))
     }
 
     fn check_token(&self, secrets: &Secrets<'_>) -> Result<(), Refusal> {
         match (secrets.security_token, self.security_token.as_deref()) {
             (None, None) => Ok(()),
-            (Some(_), None) => Err(Refusal::bad(
+            (Some(_), None) => Err(Refusal::bad_request(
                 "MissingSecurityToken",
                 "SecurityToken is mandatory for this action.",
             )),
-            (Some(_), Some("")) => Err(Refusal::bad(
+            (Some(_), Some("")) => Err(Refusal::bad_request(
                 "InvalidSecurityToken.Malformed",
                 "Specified SecurityToken is malformed.",
             )),
-            (Some(own), Some(sent)) if own == sent && secrets.is_expired => Err(Refusal::bad(
-                "InvalidSecurityToken.Expired",
-                "Specified SecurityToken is expired.",
-            )),
+            (Some(own), Some(sent)) if own == sent && secrets.is_expired => {
+                Err(Refusal::bad_request(
+                    "InvalidSecurityToken.Expired",
+                    "Specified SecurityToken is expired.",
+                ))
+            }
             (Some(own), Some(sent)) if own == sent => Ok(()),
-            (_, Some(_)) => Err(Refusal::bad(
+            (_, Some(_)) => Err(Refusal::bad_request(
                 "InvalidSecurityToken.MismatchWithAccessKey",
                 "Specified SecurityToken mismatch with the AccessKey.",
             )),
@@ -130,7 +135,7 @@ impl Claim {
 }
 
 /// HMAC of any hash, as raw bytes.
-fn hmac<M: Mac + KeyInit>(key: &str, text: &str) -> Vec<u8> {
+fn hmac_bytes<M: Mac + KeyInit>(key: &str, text: &str) -> Vec<u8> {
     // HMAC takes keys of any length; an error cannot come, and an empty signature would match
     // nothing.
     let Ok(mut mac) = <M as KeyInit>::new_from_slice(key.as_bytes()) else { return Vec::new() };
@@ -147,7 +152,7 @@ pub struct Nonces {
 
 impl Nonces {
     /// Notes a nonce; refuses one seen before.
-    pub fn note(&mut self, claim: &Claim, now: Timestamp) -> Result<(), Refusal> {
+    pub fn note_nonce(&mut self, claim: &SignatureClaim, now: Timestamp) -> Result<(), Refusal> {
         while let Some((at, _)) = self.order.front()
             && now.duration_since(*at) > SKEW * 2
         {
@@ -157,7 +162,7 @@ impl Nonces {
         }
         let nonce = (claim.access_key_id.clone(), claim.nonce.clone());
         if !self.seen.insert(nonce.clone()) {
-            return Err(Refusal::bad(
+            return Err(Refusal::bad_request(
                 "SignatureNonceUsed",
                 "Specified signature nonce was used already.",
             ));
@@ -167,16 +172,16 @@ impl Nonces {
     }
 }
 
-fn incomplete(what: &str) -> Refusal {
-    Refusal::bad(
+fn incomplete_signature(what: &str) -> Refusal {
+    Refusal::bad_request(
         "IncompleteSignature",
         format!("The request signature does not conform to the standards: {what}."),
     )
 }
 
-fn time(text: &str) -> Result<Timestamp, Refusal> {
+fn parse_time(text: &str) -> Result<Timestamp, Refusal> {
     text.parse().map_err(|_| {
-        Refusal::bad(
+        Refusal::bad_request(
             "InvalidTimeStamp.Format",
             "Specified time stamp or date value is not well formatted.",
         )

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use simulator::{
     args::Args,
-    server::Serving,
+    server::RunningSimulator,
     signature::{Received, v3},
 };
 use tokio::{
@@ -48,7 +48,7 @@ pub(super) struct Key {
 }
 
 pub(super) struct Stand {
-    pub(super) serving: Serving,
+    pub(super) serving: RunningSimulator,
     pub(super) key: Key,
     pub(super) ready: Value,
 }
@@ -59,7 +59,7 @@ static NONCE: AtomicU64 = AtomicU64::new(0);
 impl Stand {
     pub(super) async fn start(arguments: &str) -> Self {
         let args = Args::parse_from(["simulator"].into_iter().chain(arguments.split_whitespace()));
-        let serving = Serving::start(&args).await.unwrap();
+        let serving = RunningSimulator::start(&args).await.unwrap();
         let ready: Value = serde_json::from_str(&serving.ready_line()).unwrap();
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         let key = Key { id: text("accessKeyId"), secret: text("accessKeySecret"), token: None };
@@ -90,7 +90,7 @@ impl Stand {
     }
 
     pub(super) async fn send(&self, request: &str) -> std::io::Result<Answer> {
-        exchange(self.serving.endpoint.to_string(), request).await
+        exchange_text(self.serving.endpoint.to_string(), request).await
     }
 
     pub(super) async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -98,7 +98,7 @@ impl Stand {
     }
 
     /// Sets a fault and gives its id.
-    pub(super) async fn fault(&self, wanted: &str) -> u64 {
+    pub(super) async fn set_fault(&self, wanted: &str) -> u64 {
         let answer = self.admin("POST", "/faults", wanted).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body["id"].as_u64().unwrap()
@@ -109,7 +109,7 @@ impl Stand {
     }
 
     /// Waits until `/faults` says that this number of calls is held.
-    pub(super) async fn held(&self, wanted: u64) {
+    pub(super) async fn wait_for_held_calls(&self, wanted: u64) {
         let reached = async {
             while self.admin("GET", "/faults", "").await.body["held"] != wanted {
                 tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ pub(super) async fn request(
     for (name, value) in headers {
         write!(text, "{name}: {value}\r\n").unwrap();
     }
-    exchange(address.to_owned(), &format!("{text}\r\n{body}")).await.unwrap()
+    exchange_text(address.to_owned(), &format!("{text}\r\n{body}")).await.unwrap()
 }
 
 /// The text of a signed request.
@@ -178,18 +178,18 @@ pub(super) fn sign(key: &Key, action: &str, query: &str, nonce: &str, at: Timest
             key.id
         )
     };
-    let claim = v3::claim(&received, &authorization("unknown")).unwrap();
+    let claim = v3::extract_claim(&received, &authorization("unknown")).unwrap();
     let mut text = format!("POST /?{query} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n");
     for (name, value) in pairs {
         write!(text, "{name}: {value}\r\n").unwrap();
     }
     format!(
         "{text}authorization: {}\r\n\r\n",
-        authorization(&v3::sign(&key.secret, &claim.string_to_sign))
+        authorization(&v3::sign_text(&key.secret, &claim.string_to_sign))
     )
 }
 
-async fn exchange(address: String, request: &str) -> std::io::Result<Answer> {
+async fn exchange_text(address: String, request: &str) -> std::io::Result<Answer> {
     let talk = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;

@@ -3,10 +3,10 @@
 use super::client::{Key, Stand};
 
 #[tokio::test]
-async fn an_error_fault_hits_its_action_so_many_times_and_applies_nothing() {
+async fn an_error_fault_hits_its_action_the_given_number_of_times_and_applies_nothing() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    stand.fault(r#"{"action":"AllocateEipAddress","kind":"error","code":"ServiceUnavailable","times":2}"#).await;
+    stand.set_fault(r#"{"action":"AllocateEipAddress","kind":"error","code":"ServiceUnavailable","times":2}"#).await;
     for _ in 0..2 {
         let answer = stand.call("AllocateEipAddress", "ClientToken=t").await;
         assert_eq!((answer.status, answer.code()), (503, "ServiceUnavailable"));
@@ -21,9 +21,9 @@ async fn an_error_fault_hits_its_action_so_many_times_and_applies_nothing() {
 }
 
 #[tokio::test]
-async fn a_throttle_tells_when_to_come_back() {
+async fn a_throttle_says_when_to_retry() {
     let stand = Stand::start("--profile instant").await;
-    stand.fault(r#"{"action":"*","kind":"throttle","delayMs":250,"times":1}"#).await;
+    stand.set_fault(r#"{"action":"*","kind":"throttle","delayMs":250,"times":1}"#).await;
     let answer = stand.call("DescribeVpcs", "").await;
     assert_eq!((answer.status, answer.code()), (400, "Throttling.User"));
     assert!(answer.head.contains("x-acs-retry-after: 250"), "{}", answer.head);
@@ -33,7 +33,7 @@ async fn a_throttle_tells_when_to_come_back() {
 async fn a_lost_response_was_applied_and_its_token_finds_it() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    stand.fault(r#"{"action":"AllocateEipAddress","kind":"lost-response","times":1}"#).await;
+    stand.set_fault(r#"{"action":"AllocateEipAddress","kind":"lost-response","times":1}"#).await;
     assert!(stand.try_call(&stand.key, "AllocateEipAddress", "ClientToken=t").await.is_err());
     assert_eq!(stand.eip_count().await, before + 1);
     assert_eq!(stand.call("AllocateEipAddress", "ClientToken=t").await.status, 200);
@@ -44,7 +44,7 @@ async fn a_lost_response_was_applied_and_its_token_finds_it() {
 async fn a_reset_connection_applied_nothing() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    stand.fault(r#"{"action":"AllocateEipAddress","kind":"reset","times":1}"#).await;
+    stand.set_fault(r#"{"action":"AllocateEipAddress","kind":"reset","times":1}"#).await;
     let error = stand.try_call(&stand.key, "AllocateEipAddress", "").await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(stand.eip_count().await, before);
@@ -54,9 +54,9 @@ async fn a_reset_connection_applied_nothing() {
 async fn a_held_call_is_applied_and_answers_when_released() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    let id = stand.fault(r#"{"action":"AllocateEipAddress","kind":"hold"}"#).await;
+    let id = stand.set_fault(r#"{"action":"AllocateEipAddress","kind":"hold"}"#).await;
     let release = async {
-        stand.held(1).await;
+        stand.wait_for_held_calls(1).await;
         assert_eq!(stand.eip_count().await, before + 1);
         assert_eq!(stand.admin("POST", &format!("/faults/{id}/release"), "").await.status, 200);
     };
@@ -71,28 +71,28 @@ async fn a_held_call_is_applied_and_answers_when_released() {
 }
 
 #[tokio::test]
-async fn a_caller_that_dies_while_held_is_held_no_more_and_its_call_stays_applied() {
+async fn a_caller_that_leaves_is_no_longer_held_and_its_call_stays_applied() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
-    let id = stand.fault(r#"{"action":"AllocateEipAddress","kind":"hold"}"#).await;
+    let id = stand.set_fault(r#"{"action":"AllocateEipAddress","kind":"hold"}"#).await;
     {
         let doomed = stand.call("AllocateEipAddress", "");
         tokio::select! {
             _ = doomed => unreachable!("the fault was not released"),
-            () = stand.held(1) => {}
+            () = stand.wait_for_held_calls(1) => {}
         }
     }
-    stand.held(0).await;
+    stand.wait_for_held_calls(0).await;
     assert_eq!(stand.eip_count().await, before + 1);
     assert_eq!(stand.admin("DELETE", &format!("/faults/{id}"), "").await.status, 200);
 }
 
 #[tokio::test]
-async fn ending_all_faults_lets_the_held_go() {
+async fn ending_all_faults_releases_held_calls() {
     let stand = Stand::start("--profile instant").await;
-    stand.fault(r#"{"action":"*","kind":"hold"}"#).await;
+    stand.set_fault(r#"{"action":"*","kind":"hold"}"#).await;
     let end = async {
-        stand.held(1).await;
+        stand.wait_for_held_calls(1).await;
         stand.admin("DELETE", "/faults", "").await;
     };
     let (answer, ()) = tokio::join!(stand.call("DescribeVpcs", ""), end);
@@ -104,7 +104,7 @@ async fn a_delayed_call_is_applied_though_its_caller_has_left() {
     let stand = Stand::start("--profile instant").await;
     let before = stand.eip_count().await;
     let id = stand
-        .fault(r#"{"action":"AllocateEipAddress","kind":"delay","delayMs":300,"times":1}"#)
+        .set_fault(r#"{"action":"AllocateEipAddress","kind":"delay","delayMs":300,"times":1}"#)
         .await;
     {
         let doomed = stand.call("AllocateEipAddress", "");
@@ -127,7 +127,7 @@ async fn a_delayed_call_is_applied_though_its_caller_has_left() {
 #[tokio::test]
 async fn a_stale_describe_shows_the_past_and_only_reads_are_stale() {
     let stand = Stand::start("--profile instant").await;
-    stand.fault(r#"{"action":"*","kind":"stale-describe"}"#).await;
+    stand.set_fault(r#"{"action":"*","kind":"stale-describe"}"#).await;
     stand
         .admin("POST", "/console/access-key", r#"{"accessKeyId":"LTAInew","accessKeySecret":"s"}"#)
         .await;
@@ -145,7 +145,7 @@ async fn a_stale_describe_shows_the_past_and_only_reads_are_stale() {
 }
 
 #[tokio::test]
-async fn a_fault_that_makes_no_sense_is_refused() {
+async fn an_invalid_fault_is_refused() {
     let stand = Stand::start("--profile instant").await;
     for wanted in [
         r#"{"action":"*","kind":"error"}"#,

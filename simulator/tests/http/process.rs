@@ -72,6 +72,7 @@ fn the_printed_topology_can_be_served() {
     let printed =
         Command::new(env!("CARGO_BIN_EXE_simulator")).arg("--print-topology").output().unwrap();
     let topology =
-        simulator::topology::Topology::parse(&String::from_utf8(printed.stdout).unwrap()).unwrap();
+        simulator::topology::Topology::from_yaml(&String::from_utf8(printed.stdout).unwrap())
+            .unwrap();
     assert_eq!(topology.nodes.len(), 4);
 }

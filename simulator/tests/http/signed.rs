@@ -1,7 +1,7 @@
 //! Signed requests: accepted and refused ones, and temporary keys.
 
 use jiff::{SignedDuration, Timestamp};
-use simulator::{params::encode, signature::v2};
+use simulator::{params::percent_encode, signature::v2};
 
 use super::client::{Key, Stand, request, sign};
 
@@ -37,9 +37,9 @@ async fn a_request_is_good_for_one_time_one_secret_and_fifteen_minutes() {
     let stranger = Key { secret: "wrong".to_owned(), ..stand.key.clone() };
     let answer = stand.try_call(&stranger, "DescribeVpcs", "").await.unwrap();
     assert_eq!((answer.status, answer.code()), (400, "SignatureDoesNotMatch"));
-    let nobody = Key { id: "LTAIunknown".to_owned(), ..stand.key.clone() };
+    let unknown_key = Key { id: "LTAIunknown".to_owned(), ..stand.key.clone() };
     assert_eq!(
-        stand.try_call(&nobody, "DescribeVpcs", "").await.unwrap().code(),
+        stand.try_call(&unknown_key, "DescribeVpcs", "").await.unwrap().code(),
         "InvalidAccessKeyId.NotFound"
     );
     let unsigned = "GET /?Action=DescribeVpcs&Version=2016-04-28 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -67,14 +67,16 @@ async fn the_older_signature_is_taken_as_get_and_as_form() {
     for method in ["GET", "POST"] {
         let signed = |nonce: &str| {
             let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let (key, date) = (encode(&stand.key.id), encode(&now));
+            let (key, date) = (percent_encode(&stand.key.id), percent_encode(&now));
             let query = format!(
                 "AccessKeyId={key}&Action=DescribeVpcs&Format=json&RegionId=cn-hangzhou&SignatureMethod=HMAC-SHA1&SignatureNonce={nonce}\
                  &SignatureVersion=1.0&Timestamp={date}&Version=2016-04-28"
             );
-            let signature =
-                v2::sign(&stand.key.secret, &format!("{method}&%2F&{}", encode(&query)));
-            format!("{query}&Signature={}", encode(&signature))
+            let signature = v2::sign_text(
+                &stand.key.secret,
+                &format!("{method}&%2F&{}", percent_encode(&query)),
+            );
+            format!("{query}&Signature={}", percent_encode(&signature))
         };
         let address = stand.serving.endpoint.to_string();
         let in_query =

@@ -25,7 +25,7 @@ async fn ten_thousand_calls_of_eight_clients_break_nothing() {
         r#"{"action":"*","kind":"delay","delayMs":3,"probability":0.05}"#,
         r#"{"action":"*","kind":"stale-describe","probability":0.05}"#,
     ] {
-        stand.fault(fault).await;
+        stand.set_fault(fault).await;
     }
     let clients = (0..CLIENTS).map(|seed| tokio::spawn(client(stand.clone(), seed)));
     let mut made: BTreeMap<String, String> = BTreeMap::new();
@@ -92,8 +92,8 @@ fn random_call(
         1 => ("ReleaseEipAddress", format!("AllocationId={}", pick(dice, eips))),
         2 => ("UnassociateEipAddress", format!("AllocationId={}", pick(dice, eips))),
         3 => ("AssociateEipAddress", {
-            let node =
-                ["i-bp1nodej10000000000", "i-bp1nodej20000000000"][usize::from(dice.chance(0.5))];
+            let node = ["i-bp1nodej10000000000", "i-bp1nodej20000000000"]
+                [usize::from(dice.draw_chance(0.5))];
             format!("AllocationId={}&InstanceId={node}", pick(dice, eips))
         }),
         4 | 5 => ("CreateForwardEntry", {

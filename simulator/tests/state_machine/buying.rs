@@ -2,21 +2,22 @@
 
 use simulator::{cloud::Quotas, profile::Profile};
 
-use super::stand::{Stand, refused};
+use super::stand::{Stand, refusal_code};
 
 const PREPAID: &str = "InstanceChargeType=PrePaid&Period=1&AutoPay=true";
 const DAY: i64 = 24 * 3600 * 1000;
 
 fn release(stand: &mut Stand, id: &str) -> Result<serde_json::Value, String> {
-    let outcome = stand.calm("ReleaseEipAddress", &format!("AllocationId={id}"));
-    stand.pass(5000);
+    let outcome = stand.call_after_settling("ReleaseEipAddress", &format!("AllocationId={id}"));
+    stand.pass_time(5000);
     outcome
 }
 
 #[test]
 fn a_prepaid_eip_cannot_be_released_before_its_month_is_over() {
     let mut stand = Stand::new(Profile::Realistic);
-    let answer = stand.calm("AllocateEipAddress", &format!("{PREPAID}&Name=n")).unwrap();
+    let answer =
+        stand.call_after_settling("AllocateEipAddress", &format!("{PREPAID}&Name=n")).unwrap();
     let id = answer["AllocationId"].as_str().unwrap();
     assert!(answer["OrderId"].is_u64(), "{answer}");
     let eip = stand.eip(id);
@@ -25,34 +26,35 @@ fn a_prepaid_eip_cannot_be_released_before_its_month_is_over() {
         (&"PrePaid".into(), &"PayByBandwidth".into(), &"".into())
     );
     assert!(eip["ExpiredTime"].as_str().unwrap().starts_with("2026-02-02T03:04:"), "{eip}");
-    assert_eq!(refused(release(&mut stand, id)), "Forbidden.ChargeTypeIsPrepaid");
+    assert_eq!(refusal_code(release(&mut stand, id)), "Forbidden.ChargeTypeIsPrepaid");
     let join = format!("BandwidthPackageId=cbwp-bp1waygate0000000&IpInstanceId={id}");
     assert_eq!(
-        refused(stand.calm("AddCommonBandwidthPackageIp", &join)),
+        refusal_code(stand.call_after_settling("AddCommonBandwidthPackageIp", &join)),
         "IpInstanceId.ChargeType.NotSupport"
     );
 
     stand.bind(id, "10.1.0.21").unwrap();
-    stand.pass(31 * DAY);
+    stand.pass_time(31 * DAY);
     let eip = stand.eip(id);
     assert_eq!(
         (&eip["BusinessStatus"], &eip["Status"]),
         (&"FinancialLocked".into(), &"InUse".into())
     );
     assert_eq!(eip["OperationLocks"]["LockReason"][0]["LockReason"], "financial");
-    let locked =
-        stand.calm("DescribeEipAddresses", "LockReason=financial&ChargeType=PrePaid").unwrap();
+    let locked = stand
+        .call_after_settling("DescribeEipAddresses", "LockReason=financial&ChargeType=PrePaid")
+        .unwrap();
     assert_eq!(locked["TotalCount"], 1);
-    assert_eq!(refused(release(&mut stand, id)), "IncorrectEipStatus", "it is still bound");
-    stand.calm("UnassociateEipAddress", &format!("AllocationId={id}")).unwrap();
-    stand.pass(5000);
-    assert_eq!(refused(stand.bind(id, "10.1.0.22")), "Forbidden.FinancialLocked");
+    assert_eq!(refusal_code(release(&mut stand, id)), "IncorrectEipStatus", "it is still bound");
+    stand.call_after_settling("UnassociateEipAddress", &format!("AllocationId={id}")).unwrap();
+    stand.pass_time(5000);
+    assert_eq!(refusal_code(stand.bind(id, "10.1.0.22")), "Forbidden.FinancialLocked");
     release(&mut stand, id).unwrap();
     assert_eq!(stand.eip(id), serde_json::Value::Null);
 }
 
 #[test]
-fn what_cannot_be_sold_is_refused_and_what_is_not_paid_for_is_not_there() {
+fn an_impossible_purchase_is_refused_and_an_unpaid_order_makes_no_eip() {
     let mut stand = Stand::new(Profile::Instant);
     for (query, code) in [
         ("InstanceChargeType=PrePaid&AutoPay=true", "MissingParameter"),
@@ -67,7 +69,7 @@ fn what_cannot_be_sold_is_refused_and_what_is_not_paid_for_is_not_there() {
         ("Bandwidth=501", "InvalidParameter"),
         ("InternetChargeType=PayByTraffic&Bandwidth=201", "InvalidParameter"),
     ] {
-        assert_eq!(refused(stand.call("AllocateEipAddress", query)), code, "{query}");
+        assert_eq!(refusal_code(stand.call("AllocateEipAddress", query)), code, "{query}");
     }
     let before = stand.cloud.state()["eips"].as_array().unwrap().len();
     let order = stand
@@ -82,19 +84,20 @@ fn an_address_comes_back_within_a_week_of_its_release_and_no_other_does() {
     let mut stand = Stand::new(Profile::Instant);
     let id = stand.allocate();
     let address = stand.eip(&id)["IpAddress"].as_str().unwrap().to_owned();
-    let back = |stand: &mut Stand, what: &str| stand.calm("AllocateEipAddressPro", what);
+    let back =
+        |stand: &mut Stand, what: &str| stand.call_after_settling("AllocateEipAddressPro", what);
     let by_address = format!("IpAddress={address}");
-    assert_eq!(refused(back(&mut stand, &by_address)), "Ip.Allocated");
-    assert_eq!(refused(back(&mut stand, &format!("InstanceId={id}"))), "Ip.Allocated");
+    assert_eq!(refusal_code(back(&mut stand, &by_address)), "Ip.Allocated");
+    assert_eq!(refusal_code(back(&mut stand, &format!("InstanceId={id}"))), "Ip.Allocated");
     assert_eq!(
-        refused(back(&mut stand, "IpAddress=9.9.9.9")),
+        refusal_code(back(&mut stand, "IpAddress=9.9.9.9")),
         "OperationFailed.AllocateUnfamiliarIp"
     );
 
     release(&mut stand, &id).unwrap();
-    stand.pass(6 * DAY);
+    stand.pass_time(6 * DAY);
     assert_eq!(
-        refused(back(&mut stand, &format!("{by_address}&InstanceId=eip-other"))),
+        refusal_code(back(&mut stand, &format!("{by_address}&InstanceId=eip-other"))),
         "OperationFailed.AllocateUnfamiliarIp"
     );
     let again = back(&mut stand, &format!("{by_address}&Tag.1.Key=owner&Tag.1.Value=w")).unwrap();
@@ -104,12 +107,12 @@ fn an_address_comes_back_within_a_week_of_its_release_and_no_other_does() {
     assert_eq!(stand.eip(&new)["Tags"]["Tag"][0]["Value"], "w");
 
     release(&mut stand, &new).unwrap();
-    stand.pass(6 * DAY);
+    stand.pass_time(6 * DAY);
     let third = back(&mut stand, &format!("InstanceId={new}")).unwrap();
     assert_eq!(third["EipAddress"], address.as_str());
     release(&mut stand, third["AllocationId"].as_str().unwrap()).unwrap();
-    stand.pass(8 * DAY);
-    assert_eq!(refused(back(&mut stand, &by_address)), "OperationFailed.AllocateUnfamiliarIp");
+    stand.pass_time(8 * DAY);
+    assert_eq!(refusal_code(back(&mut stand, &by_address)), "OperationFailed.AllocateUnfamiliarIp");
 }
 
 #[test]
@@ -139,11 +142,11 @@ fn eips_are_found_by_a_tags_key_alone_or_with_its_value_and_by_closed_filters() 
         );
     }
     assert_eq!(
-        refused(stand.call("DescribeEipAddresses", "ChargeType=Free")),
+        refusal_code(stand.call("DescribeEipAddresses", "ChargeType=Free")),
         "InvalidChargeType.ValueNotSupported"
     );
     assert_eq!(
-        refused(stand.call("DescribeEipAddresses", "LockReason=mood")),
+        refusal_code(stand.call("DescribeEipAddresses", "LockReason=mood")),
         "InvalidLockReason.NotFound"
     );
 }

@@ -11,9 +11,9 @@ use super::stand::Stand;
 fn every_pod_address_appears_after_a_moment_and_every_kind_is_among_the_first_twenty() {
     let mut stand = Stand::new(Profile::Realistic);
     assert!(stand.interface("10.1.0.5").is_none(), "a new pod's address takes a second to appear");
-    stand.pass(999);
+    stand.pass_time(999);
     assert!(stand.interface("10.1.0.5").is_none());
-    stand.pass(1);
+    stand.pass_time(1);
     assert!(stand.interface("10.1.0.5").is_some());
     for (net, wanted) in [
         ("10.1.0", vec!["primary", "secondary"]),

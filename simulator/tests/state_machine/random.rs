@@ -112,7 +112,7 @@ fn is_legal(before: &str, after: &str) -> bool {
 }
 
 fn step(stand: &mut Stand, watch: &mut Watch, (action, thing, other, token, ms): Step) {
-    stand.pass(i64::from(ms % 300));
+    stand.pass_time(i64::from(ms % 300));
     watch.check(&stand.cloud);
     let eips: Vec<String> = watch.statuses.keys().cloned().collect();
     let eip = eips.get(usize::from(thing) % eips.len().max(1)).map_or("eip-none", String::as_str);

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use simulator::{
     cloud::{Call, Cloud, Quotas, Settings},
-    params::{Params, decode},
+    params::{Params, decode_query},
     profile::Profile,
     topology::Topology,
 };
@@ -35,9 +35,9 @@ impl Stand {
         Self { cloud, key, now }
     }
 
-    pub(super) fn pass(&mut self, ms: i64) {
+    pub(super) fn pass_time(&mut self, ms: i64) {
         self.now += SignedDuration::from_millis(ms);
-        self.cloud.advance(self.now);
+        self.cloud.advance_to(self.now);
     }
 
     pub(super) fn call(&mut self, action: &str, query: &str) -> Result<Value, String> {
@@ -46,15 +46,20 @@ impl Stand {
             "AssumeRole" | "AssumeRoleWithOIDC" | "GetCallerIdentity" => "2015-04-01",
             _ => "2016-04-28",
         };
-        let params = Params::new(decode(format!("RegionId=cn-hangzhou&{query}").as_bytes()));
+        let params = Params::new(decode_query(format!("RegionId=cn-hangzhou&{query}").as_bytes()));
         let caller = (action != "AssumeRoleWithOIDC").then_some(self.key.as_str());
-        let reply = self.cloud.handle(&Call { action, version, params: &params, caller }, self.now);
+        let reply =
+            self.cloud.handle_call(&Call { action, version, params: &params, caller }, self.now);
         reply.outcome.map_err(|refusal| refusal.code)
     }
 
     /// The same, after everything before has settled.
-    pub(super) fn calm(&mut self, action: &str, query: &str) -> Result<Value, String> {
-        self.pass(10_000);
+    pub(super) fn call_after_settling(
+        &mut self,
+        action: &str,
+        query: &str,
+    ) -> Result<Value, String> {
+        self.pass_time(10_000);
         self.call(action, query)
     }
 
@@ -92,11 +97,14 @@ impl Stand {
         protocol: &str,
     ) -> Result<Value, String> {
         let query = self.entry(external_port, internal_ip, internal_port, protocol);
-        self.calm("CreateForwardEntry", &query)
+        self.call_after_settling("CreateForwardEntry", &query)
     }
 
     pub(super) fn allocate(&mut self) -> String {
-        self.calm("AllocateEipAddress", "").unwrap()["AllocationId"].as_str().unwrap().to_owned()
+        self.call_after_settling("AllocateEipAddress", "").unwrap()["AllocationId"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub(super) fn eip(&mut self, id: &str) -> Value {
@@ -112,7 +120,7 @@ impl Stand {
     /// Asks twice, as a new pod's address takes a moment to appear.
     pub(super) fn interface_id(&mut self, address: &str) -> String {
         self.interface(address);
-        self.pass(2000);
+        self.pass_time(2000);
         self.interface(address).unwrap()["NetworkInterfaceId"].as_str().unwrap().to_owned()
     }
 
@@ -121,11 +129,11 @@ impl Stand {
         let query = format!(
             "AllocationId={id}&InstanceId={interface}&InstanceType=NetworkInterface&PrivateIpAddress={address}"
         );
-        self.calm("AssociateEipAddress", &query)
+        self.call_after_settling("AssociateEipAddress", &query)
     }
 }
 
 /// The code of a refusal.
-pub(super) fn refused<T: std::fmt::Debug>(outcome: Result<T, String>) -> String {
+pub(super) fn refusal_code<T: std::fmt::Debug>(outcome: Result<T, String>) -> String {
     outcome.unwrap_err()
 }

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::{PortKey, Reserved};
+use waygate_core::lease::{PortKey, PortReservation};
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol, Request};
-use waygate_store::{Claim, Sighting, Store};
+use waygate_store::{Claim, PodObservation, Store};
 
 /// Long enough for a few cycles of each client, short enough that the machine's state is the same
 /// for both stages.
@@ -97,7 +97,7 @@ async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
     for _ in 0..CLIENTS {
         let pod_uid = Uuid::new_v4();
         let pod_name = pod_uid.to_string();
-        let pod = Sighting {
+        let pod = PodObservation {
             namespace: "bench",
             pod_name: &pod_name,
             pod_uid,
@@ -105,9 +105,10 @@ async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
             request: &request,
             pod_created_at: None,
         };
-        stage.store.sight(stage.cluster, &pod).await?;
+        stage.store.observe_pod(stage.cluster, &pod).await?;
     }
-    let claims = stage.store.claim(stage.cluster, Uuid::new_v4(), CLIENTS.into(), CLAIM).await?;
+    let claims =
+        stage.store.claim_due_leases(stage.cluster, Uuid::new_v4(), CLIENTS.into(), CLAIM).await?;
     ensure!(claims.len() == CLIENTS as usize, "{} leases are due", claims.len());
     Ok(claims)
 }
@@ -132,7 +133,7 @@ async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
         let mut turns = tokio::time::interval(SWEEP);
         while began.elapsed() < SLICE {
             turns.tick().await;
-            store.end_quiet().await?;
+            store.end_cooldowns().await?;
         }
         anyhow::Ok(())
     });
@@ -152,17 +153,17 @@ async fn slice(stage: &Stage, claims: &[Claim]) -> Result<Slice> {
 /// One cycle: two ports, allocated and freed.
 async fn life(store: &Store, claim: &Claim, mut eips: Vec<AllocationId>) -> Result<()> {
     eips.shuffle(&mut rand::rng());
-    let reserved = store.claimed(claim).reserve_ports(&asked(), &[eips]).await?;
-    ensure!(reserved == Reserved::Yes, "free ports were not found: {reserved:?}");
-    let lease = store.claimed(claim).load(CLAIM).await?.lease;
-    for run in lease.runs() {
-        let head = run.head;
+    let reserved = store.under_claim(claim).reserve_ports(&asked(), &[eips]).await?;
+    ensure!(reserved == PortReservation::Reserved, "free ports were not found: {reserved:?}");
+    let lease = store.under_claim(claim).load(CLAIM).await?.lease;
+    for range in lease.port_ranges() {
+        let range_start = range.first;
         let key = PortKey {
-            allocation_id: head.allocation_id.clone(),
-            protocol: head.protocol(),
-            port: head.external_port,
+            allocation_id: range_start.allocation_id.clone(),
+            protocol: range_start.protocol(),
+            port: range_start.external_port,
         };
-        store.claimed(claim).quiet_port(&key, Duration::ZERO).await?;
+        store.under_claim(claim).start_cooldown(&key, Duration::ZERO).await?;
     }
     Ok(())
 }

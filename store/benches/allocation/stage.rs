@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
 use waygate_core::request::{DnatRequest, Request};
-use waygate_store::{Cluster, GatewayEip, PortRange, Store};
+use waygate_store::{Cluster, GatewayEip, OfferedPorts, Store};
 
 /// Clients at a time, on each stage.
 pub(crate) const CLIENTS: u32 = 64;
@@ -23,34 +23,34 @@ const CLIENT: &str = "allocation bench";
 const POOL: u8 = 4;
 
 /// Ports offered on each EIP.
-const PORTS: PortRange = PortRange { first: 10_001, last: 30_000 };
+const PORTS: OfferedPorts = OfferedPorts { first: 10_001, last: 30_000 };
 
 /// Inserts leases numbered from $1 to $2, with two ports each on EIPs that the clients do not use.
 const ELSEWHERE: &str = "
   WITH made AS (
     INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase, due_at,
                        eni_id, vswitch_id, zone_id, vpc_id, private_ip, primary_ip, generation, resource)
-    SELECT c.cluster_id, 'dnat', 'ns-' || n % 500, 'pod-' || n, gen_random_uuid(), $3, 'held', now() + interval '1 year',
+    SELECT c.cluster_id, 'dnat', 'ns-' || n % 500, 'pod-' || n, gen_random_uuid(), $3, 'bound', now() + interval '1 year',
            'eni-' || n / 20, 'vsw-1', 'z-1', 'vpc-1', '10.0.0.0'::inet + n, false, 1, true
     FROM cluster c, generate_series($1::bigint + 1, $2) n RETURNING lease_id, private_ip, private_ip - '10.0.0.0'::inet AS n)
-  INSERT INTO port (allocation_id, proto, port, gateway_id, state, lease_id, head, target, private_ip, entry_id)
+  INSERT INTO port (allocation_id, proto, port, gateway_id, state, lease_id, range_start, target_port, private_ip, entry_id)
   SELECT 'eip-far-' || n * 2 / 60000, 6, 1 + (n * 2 + i) % 60000, 'ngw-far-' || n * 2 / 60000, 'held', lease_id, 1 + (n * 2 + i) % 60000,
          CASE i WHEN 0 THEN 80 ELSE 443 END, private_ip, 'fwd-' || n || '-' || i
   FROM made, generate_series(0, 1) i";
 
 /// Holds ports of the pool, spread at random, by existing leases.
 const HELD: &str = "
-  WITH holder AS MATERIALIZED (SELECT lease_id, row_number() OVER () - 1 AS n FROM (SELECT lease_id FROM lease WHERE phase = 'held' LIMIT 1000) l),
+  WITH holder AS MATERIALIZED (SELECT lease_id, row_number() OVER () - 1 AS n FROM (SELECT lease_id FROM lease WHERE phase = 'bound' LIMIT 1000) l),
    wanted AS MATERIALIZED (
      SELECT allocation_id, port, hashtext(allocation_id || port) AS h FROM port WHERE allocation_id = ANY($1) AND proto = 6)
-  UPDATE port SET state = 'held', lease_id = holder.lease_id, head = port.port, target = port.port, entry_id = 'fwd-' || port.port
+  UPDATE port SET state = 'held', lease_id = holder.lease_id, range_start = port.port, target_port = port.port, entry_id = 'fwd-' || port.port
   FROM wanted, holder
   WHERE port.allocation_id = wanted.allocation_id AND port.port = wanted.port AND port.proto = 6 AND port.state = 'free'
     AND abs(h % 1000) < $2 * 10 AND holder.n = abs(h / 1000 % 1000)";
 
 /// Frees the other ports of the pool.
 const FREE: &str = "
-  UPDATE port SET state = 'free', lease_id = NULL, head = NULL, target = NULL, entry_id = NULL
+  UPDATE port SET state = 'free', lease_id = NULL, range_start = NULL, target_port = NULL, entry_id = NULL
   WHERE allocation_id = ANY($1) AND proto = 6 AND state = 'held' AND abs(hashtext(allocation_id || port) % 1000) >= $2 * 10";
 
 /// The environment of the benchmark.
@@ -67,7 +67,7 @@ pub(crate) struct Stage {
 
 /// Runs in two new databases, dropped afterwards: the stage, and the one it is compared with.
 pub(crate) async fn in_databases(
-    run: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
+    range: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
 ) -> Result<()> {
     let admin: PgConnectOptions = std::env::var_os("DATABASE_URL")
         .and_then(|url| url.into_string().ok())
@@ -79,9 +79,10 @@ pub(crate) async fn in_databases(
         administer(&admin, format!("CREATE DATABASE {name}")).await?;
     }
     let [stage, other] = names.each_ref().map(|name| admin.clone().database(name).to_url_lossy());
-    let run =
-        async { run(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await };
-    let result = AssertUnwindSafe(run).catch_unwind().await;
+    let range = async {
+        range(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await
+    };
+    let result = AssertUnwindSafe(range).catch_unwind().await;
     for name in names {
         administer(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
     }
@@ -100,7 +101,7 @@ impl Stage {
     async fn new(url: &str) -> Result<Self> {
         let store = Store::connect_lazy(&url.into(), CLIENTS, CLIENT)?;
         store.migrate().await?;
-        store.check().await?;
+        store.check_schema().await?;
         let cluster = store.register_cluster(Uuid::new_v4(), "bench").await?;
         let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
         let mut eips = Vec::new();
@@ -113,7 +114,7 @@ impl Stage {
                 zone_id: ZoneId::new("z-1"),
                 snat: false,
             };
-            store.offer(&eip, PORTS).await?;
+            store.offer_ports(&eip, PORTS).await?;
             eips.push(eip.allocation_id);
         }
         Ok(Self { store, cluster, pool, eips })
@@ -121,7 +122,7 @@ impl Stage {
 
     /// Inserts leases, with two ports each elsewhere, up to this number.
     pub(crate) async fn fill_store(&self, leases: i64) -> Result<()> {
-        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'held'")
+        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'bound'")
             .fetch_one(&self.pool)
             .await?;
         let request =

@@ -2,18 +2,18 @@
 //! the pod. The earlier of the two inserts the row.
 
 use crate::cluster::Cluster;
-use crate::columns::{keeps, to_json};
+use crate::columns::{outlives_pod, request_to_json};
 use crate::error::Error;
 use crate::store::Store;
 use jiff::Timestamp;
 use uuid::Uuid;
 use waygate_core::request::{Kind, Request};
-use waygate_core::rules::timing::HEAD_START;
+use waygate_core::rules::timing::ANNOUNCEMENT_LIFETIME;
 
 /// The webhook's notice of an admitted pod. The pod may never be created: only an observation
 /// proves that it exists.
 #[derive(Clone, Copy, Debug)]
-pub struct HandOff<'a> {
+pub struct PodAnnouncement<'a> {
     /// `clusterID` of the webhook's configuration; the worker must have registered it.
     pub cluster_name: &'a str,
     /// Kind of the lease: EIP or DNAT.
@@ -32,7 +32,7 @@ pub struct HandOff<'a> {
 
 /// A pod that the watch has seen and that asks for an address or ports.
 #[derive(Clone, Copy, Debug)]
-pub struct Sighting<'a> {
+pub struct PodObservation<'a> {
     /// Namespace of the pod.
     pub namespace: &'a str,
     /// Name of the pod; the custom resource gets the same name.
@@ -51,23 +51,25 @@ impl Store {
     /// Writes the announcement of a pod as a lease in phase announced. Repeating it changes
     /// nothing. A pod for which a lease is retained needs no announcement: that lease becomes the
     /// pod's own. [`Error::UnknownCluster`]: no worker has registered the cluster yet.
-    pub async fn hand_off(&self, job: &HandOff<'_>) -> Result<(), Error> {
-        let cluster =
-            sqlx::query_scalar!("SELECT cluster_id FROM cluster WHERE name = $1", job.cluster_name)
-                .fetch_optional(&self.pool)
-                .await?
-                .ok_or_else(|| Error::UnknownCluster { name: job.cluster_name.to_owned() })?;
+    pub async fn announce_pod(&self, announcement: &PodAnnouncement<'_>) -> Result<(), Error> {
+        let cluster = sqlx::query_scalar!(
+            "SELECT cluster_id FROM cluster WHERE name = $1",
+            announcement.cluster_name
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or_else(|| Error::UnknownCluster { name: announcement.cluster_name.to_owned() })?;
         sqlx::query_file!(
             "src/queries/announce_pod.sql",
             cluster,
-            job.kind.as_str(),
-            job.namespace,
-            job.pod_name,
-            job.pod_uid,
-            to_json(job.request)?,
-            keeps(job.request),
-            job.controller,
-            HEAD_START.as_secs_f64(),
+            announcement.kind.as_str(),
+            announcement.namespace,
+            announcement.pod_name,
+            announcement.pod_uid,
+            request_to_json(announcement.request)?,
+            outlives_pod(announcement.request),
+            announcement.controller,
+            ANNOUNCEMENT_LIFETIME.as_secs_f64(),
         )
         .execute(&self.pool)
         .await?;
@@ -76,7 +78,11 @@ impl Store {
 
     /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one retained
     /// for it.
-    pub async fn sight(&self, cluster: Cluster, pod: &Sighting<'_>) -> Result<(), Error> {
+    pub async fn observe_pod(
+        &self,
+        cluster: Cluster,
+        pod: &PodObservation<'_>,
+    ) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
         let sighted = sqlx::query_file!(
             "src/queries/observe_pod.sql",
@@ -85,8 +91,8 @@ impl Store {
             pod.namespace,
             pod.pod_name,
             pod.pod_uid,
-            to_json(pod.request)?,
-            keeps(pod.request),
+            request_to_json(pod.request)?,
+            outlives_pod(pod.request),
             pod.controller,
             pod.pod_created_at.map(|at| at.as_duration().as_secs_f64()),
         )
@@ -102,7 +108,7 @@ impl Store {
         };
         if kept {
             sqlx::query_file!(
-                "src/queries/wake_kept.sql",
+                "src/queries/wake_retained.sql",
                 cluster.id,
                 kind,
                 pod.namespace,

@@ -8,7 +8,7 @@ use crate::store::Store;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
-use waygate_core::operation::Refused;
+use waygate_core::operation::Rejection;
 
 /// The end of a claim: the reason of the wait, and the time at which the lease is due again.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Finish<'a> {
     /// is due at once.
     pub wake: i64,
     /// Time until the lease is due again.
-    pub again: Duration,
+    pub retry_in: Duration,
     /// Waits in a row for the same reason.
     pub tries: i32,
     /// The reason of the wait, as in the pod condition, for programs.
@@ -25,13 +25,13 @@ pub struct Finish<'a> {
     /// The message of the pod condition, for people.
     pub message: &'a str,
     /// The rejection that was published in the condition and is waited for now.
-    pub heard: Option<&'a Refused>,
+    pub acknowledged: Option<&'a Rejection>,
 }
 
 impl Store {
     /// Claims up to `limit` due leases, the longest due first. A claim expires after `period`; then
     /// any worker may claim the lease again.
-    pub async fn claim(
+    pub async fn claim_due_leases(
         &self,
         cluster: Cluster,
         owner: Uuid,
@@ -59,7 +59,7 @@ impl Store {
 
     /// Extends those of the owner's claims that still hold by `period`. Expired claims stay
     /// expired.
-    pub async fn renew(
+    pub async fn renew_claims(
         &self,
         owner: Uuid,
         leases: &[LeaseId],
@@ -80,20 +80,20 @@ impl Store {
 
 impl Claimed<'_> {
     /// Gives the claim back and sets the time at which the lease is due again.
-    pub async fn finish(&self, finish: &Finish<'_>) -> Result<(), Error> {
+    pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<(), Error> {
         // A rejection recorded during the claim differs from the acknowledged one, and stays.
         write_fenced!(
             self,
-            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, refusals = refusals + ($9::jsonb IS NOT NULL)::int,
-               refused = CASE WHEN refused = $9 THEN NULL ELSE refused END,
+            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, rejections = rejections + ($9::jsonb IS NOT NULL)::int,
+               rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
             finish.wake,
             finish.tries,
             finish.reason,
             finish.message,
-            finish.again.as_secs_f64(),
-            finish.heard.map(serde_json::to_value).transpose().map_err(Error::corrupt)?,
+            finish.retry_in.as_secs_f64(),
+            finish.acknowledged.map(serde_json::to_value).transpose().map_err(Error::corrupt_value)?,
         )
     }
 }

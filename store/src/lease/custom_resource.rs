@@ -7,7 +7,7 @@ use waygate_core::ids::LeaseId;
 
 /// Says if a lease writes the custom resource of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writes {
+pub enum OwnsCustomResource {
     /// This lease writes the custom resource.
     Yes,
     /// The lease does not write it, or no longer does.
@@ -16,7 +16,7 @@ pub enum Writes {
 
 impl Store {
     /// Filters the leases that exist in the store, to recognize custom resources of deleted ones.
-    pub async fn known(&self, leases: &[LeaseId]) -> Result<Vec<LeaseId>, Error> {
+    pub async fn filter_existing(&self, leases: &[LeaseId]) -> Result<Vec<LeaseId>, Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         let rows = sqlx::query_scalar!("SELECT lease_id FROM lease WHERE lease_id = ANY($1)", &ids)
             .fetch_all(&self.pool)
@@ -28,11 +28,11 @@ impl Store {
 impl Claimed<'_> {
     /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by
     /// `CustomResource`: an earlier pod's lease still writes it.
-    pub async fn set_resource(&self, writes: Writes) -> Result<(), Error> {
+    pub async fn set_owns_custom_resource(&self, writes: OwnsCustomResource) -> Result<(), Error> {
         write_fenced!(
             self,
-            "UPDATE lease SET resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            writes == Writes::Yes,
+            "UPDATE lease SET owns_custom_resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            writes == OwnsCustomResource::Yes,
         )
     }
 }

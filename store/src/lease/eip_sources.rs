@@ -5,33 +5,38 @@
 //! its own claim; only a reusable prepaid EIP is taken from a lease by ending that lease's claim
 //! first.
 
-use crate::claimed::{Claimed, fenced, write_fenced};
-use crate::columns::address;
+use crate::claimed::{Claimed, ensure_claim_held, write_fenced};
+use crate::columns::parse_address;
 use crate::error::Error;
 use crate::store::Store;
 use std::net::Ipv4Addr;
 use waygate_core::ids::{AllocationId, LeaseId};
-use waygate_core::lease::{Constraint, EipSources, Holder, Lease, Standing};
+use waygate_core::lease::{Constraint, CurrentHolder, EipSources, HolderState, Lease};
 use waygate_core::request::{EipSource, Request};
-use waygate_core::rules::timing::RECLAIMABLE;
+use waygate_core::rules::timing::RECLAIM_WINDOW;
 
 impl Store {
     /// Reads which EIPs other leases have or leave for a lease that has none yet.
     pub async fn eip_sources(&self, lease: &Lease) -> Result<EipSources, Error> {
         let Request::Eip(request) = &lease.request else { return Ok(EipSources::default()) };
         match &request.source {
-            EipSource::Given(id) => {
-                Ok(EipSources { holder: self.holder(lease, id).await?, ..EipSources::default() })
-            }
-            EipSource::Allocate(_) => self.left_over(lease).await,
+            EipSource::Given(id) => Ok(EipSources {
+                current_holder: self.find_current_holder(lease, id).await?,
+                ..EipSources::default()
+            }),
+            EipSource::Allocate(_) => self.find_reusable_eip(lease).await,
             EipSource::Pool(_) => Ok(EipSources::default()),
         }
     }
 
     /// Finds the other lease that has the EIP now, if any.
-    async fn holder(&self, lease: &Lease, id: &AllocationId) -> Result<Option<Holder>, Error> {
+    async fn find_current_holder(
+        &self,
+        lease: &Lease,
+        id: &AllocationId,
+    ) -> Result<Option<CurrentHolder>, Error> {
         let row = sqlx::query!(
-            r#"SELECT h.namespace, h.pod_name, h.phase = 'ending' OR h.lost_to IS NOT NULL AS "leaving!",
+            r#"SELECT h.namespace, h.pod_name, h.phase = 'releasing' OR h.preempted_by IS NOT NULL AS "leaving!",
                  coalesce(h.request #>> '{eip,source,given}' IS NOT NULL AND (h.pod_created_at, h.pod_uid) < (l.pod_created_at, l.pod_uid), false) AS "older!"
                FROM lease h JOIN lease l ON l.lease_id = $2 WHERE h.allocation_id = $1 AND h.lease_id <> $2"#,
             id.as_str(),
@@ -39,37 +44,37 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| Holder {
+        Ok(row.map(|row| CurrentHolder {
             pod: format!("{}/{}", row.namespace, row.pod_name),
-            standing: match (row.leaving, row.older) {
-                (true, _) => Standing::Leaving,
-                (false, true) => Standing::Older,
-                (false, false) => Standing::Younger,
+            state: match (row.leaving, row.older) {
+                (true, _) => HolderState::Releasing,
+                (false, true) => HolderState::Older,
+                (false, false) => HolderState::Younger,
             },
         }))
     }
 
-    async fn left_over(&self, lease: &Lease) -> Result<EipSources, Error> {
+    async fn find_reusable_eip(&self, lease: &Lease) -> Result<EipSources, Error> {
         let row = sqlx::query_file!(
-            "src/queries/find_left_over_eip.sql",
+            "src/queries/find_reusable_eip.sql",
             lease.id.0,
-            RECLAIMABLE.as_secs_f64(),
+            RECLAIM_WINDOW.as_secs_f64(),
         )
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(EipSources::default()) };
         Ok(EipSources {
-            former: row.former.as_deref().map(address).transpose()?,
-            spare: row.spare.map(LeaseId),
+            former_address: row.former_address.as_deref().map(parse_address).transpose()?,
+            reusable_prepaid: row.reusable_prepaid.map(LeaseId),
             ..EipSources::default()
         })
     }
 
     /// Deletes former addresses that are past the time in which the cloud sells them back.
-    pub async fn prune_former(&self) -> Result<u64, Error> {
+    pub async fn prune_former_addresses(&self) -> Result<u64, Error> {
         let done = sqlx::query!(
             "DELETE FROM former_address WHERE released_at < now() - make_interval(secs => $1)",
-            RECLAIMABLE.as_secs_f64()
+            RECLAIM_WINDOW.as_secs_f64()
         )
         .execute(&self.pool)
         .await?;
@@ -80,10 +85,10 @@ impl Store {
 impl Claimed<'_> {
     /// Adopts the first of these EIPs that no lease has, as one that is not managed. False if there
     /// was none, which includes the case that another lease adopts it at the same moment.
-    pub async fn take_eip(&self, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, Error> {
+    pub async fn adopt_eip(&self, candidates: &[(AllocationId, Ipv4Addr)]) -> Result<bool, Error> {
         let ids: Vec<_> = candidates.iter().map(|(id, _)| id.as_str().to_owned()).collect();
         let addresses: Vec<_> = candidates.iter().map(|(_, address)| address.to_string()).collect();
-        let taken = sqlx::query_file!(
+        let adopted = sqlx::query_file!(
             "src/queries/adopt_eip.sql",
             self.claim.lease_id.0,
             self.claim.owner,
@@ -94,17 +99,17 @@ impl Claimed<'_> {
         .fetch_one(&self.store.pool)
         .await
         .map_err(Error::from);
-        let row = match taken {
-            Err(Error::Conflict(Constraint::HeldEip)) => return Ok(false),
+        let row = match adopted {
+            Err(Error::Conflict(Constraint::LeasedEip)) => return Ok(false),
             row => row?,
         };
-        fenced(u64::from(row.claimed))?;
-        Ok(row.taken)
+        ensure_claim_held(u64::from(row.claimed))?;
+        Ok(row.adopted)
     }
 
     /// Marks the lease that has the given EIP as preempted by this lease's pod, for good, and wakes
     /// it. No effect if that lease's pod is not the older one, or did not name the EIP.
-    pub async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
+    pub async fn preempt_eip(&self, id: &AllocationId) -> Result<(), Error> {
         let row = sqlx::query_file!(
             "src/queries/preempt_eip.sql",
             self.claim.lease_id.0,
@@ -114,13 +119,13 @@ impl Claimed<'_> {
         )
         .fetch_optional(&self.store.pool)
         .await?;
-        fenced(u64::from(row.is_some()))
+        ensure_claim_held(u64::from(row.is_some()))
     }
 
     /// Adopts the unused PrePaid EIP of a lease that is releasing; false if that lease no longer
     /// has it, or has an unresolved operation. The other lease's claim ends: a decision of its
     /// worker about the EIP comes too late.
-    pub async fn take_spare(&self, spare: LeaseId) -> Result<bool, Error> {
+    pub async fn adopt_prepaid_eip(&self, prepaid: LeaseId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         let locked = sqlx::query_scalar!(
             "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL FOR UPDATE",
@@ -130,22 +135,22 @@ impl Claimed<'_> {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        fenced(u64::from(locked.is_some()))?;
+        ensure_claim_held(u64::from(locked.is_some()))?;
         // A statement of its own, after the lock: the next one sees every operation that was
         // intended before. SKIP LOCKED: no waiting for a second lease while this one is locked.
         let left = sqlx::query!(
             r#"SELECT allocation_id AS "allocation_id!", host(eip_address) AS "address!" FROM lease
-             WHERE lease_id = $1 AND phase = 'ending' AND ours AND private_ip IS NULL AND NOT resource AND allocation_id IS NOT NULL
+             WHERE lease_id = $1 AND phase = 'releasing' AND managed AND private_ip IS NULL AND NOT owns_custom_resource AND allocation_id IS NOT NULL
              FOR UPDATE SKIP LOCKED"#,
-            spare.0,
+            prepaid.0,
         )
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(left) = left else { return Ok(false) };
         let done = sqlx::query!(
-            "UPDATE lease l SET allocation_id = NULL, eip_address = NULL, ours = false, owner = NULL, epoch = epoch + 1, due_at = now()
+            "UPDATE lease l SET allocation_id = NULL, eip_address = NULL, managed = false, owner = NULL, epoch = epoch + 1, due_at = now()
              WHERE lease_id = $1 AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
-            spare.0,
+            prepaid.0,
         )
         .execute(&mut *transaction)
         .await?;
@@ -153,7 +158,7 @@ impl Claimed<'_> {
             return Ok(false);
         }
         sqlx::query!(
-            "UPDATE lease SET allocation_id = $2, eip_address = $3::text::inet, ours = true WHERE lease_id = $1",
+            "UPDATE lease SET allocation_id = $2, eip_address = $3::text::inet, managed = true WHERE lease_id = $1",
             self.claim.lease_id.0,
             left.allocation_id,
             left.address,
@@ -165,16 +170,16 @@ impl Claimed<'_> {
     }
 
     /// Clears the lease's EIP: the cloud has released it, or it is not managed and was unbound.
-    pub async fn forget_eip(&self) -> Result<(), Error> {
+    pub async fn clear_eip(&self) -> Result<(), Error> {
         write_fenced!(
             self,
-            "UPDATE lease SET allocation_id = NULL, eip_address = NULL, ours = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            "UPDATE lease SET allocation_id = NULL, eip_address = NULL, managed = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
         )
     }
 
     /// Deletes the former address of the lease's name: the cloud does not sell it back, so a new
     /// EIP is allocated.
-    pub async fn forget_former(&self) -> Result<(), Error> {
+    pub async fn delete_former_address(&self) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS MATERIALIZED (
                SELECT cluster_id, namespace, pod_name FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
@@ -188,6 +193,6 @@ impl Claimed<'_> {
         )
         .fetch_all(&self.store.pool)
         .await?;
-        fenced(done.len() as u64)
+        ensure_claim_held(done.len() as u64)
     }
 }

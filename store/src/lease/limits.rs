@@ -2,19 +2,19 @@
 //! Counted one at a time under a row lock, because many requests arrive together.
 
 use crate::claimed::Claimed;
-use crate::columns::phase;
+use crate::columns::parse_phase;
 use crate::error::Error;
 use sqlx::PgConnection;
 use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Phase;
-use waygate_core::rules::timing::LOSSES_COUNTED;
+use waygate_core::rules::timing::LOSS_WINDOW;
 
 /// Retained leases of a cluster that may end within ten minutes because their custom resources were
 /// deleted; or a twentieth of the retained ones, if that is more.
-const RELEASES: i64 = 20;
+const MAX_RELEASES: i64 = 20;
 /// Pods of a gateway for which lost entries may be reported within ten minutes; or a twentieth of
 /// the bound ones, if that is more.
-const LOSSES: i64 = 5;
+const MAX_WITHDRAWALS: i64 = 5;
 
 impl Claimed<'_> {
     /// Locks the lease's row, so that the claim cannot pass to another worker before this
@@ -28,28 +28,28 @@ impl Claimed<'_> {
         )
         .fetch_optional(connection)
         .await?;
-        phase(&locked.ok_or(Error::ClaimLost)?)
+        parse_phase(&locked.ok_or(Error::ClaimLost)?)
     }
 
     /// Ends a retained lease whose custom resource a person deleted. Returns false, and changes
     /// nothing, if more than 20 leases of the cluster, or 5 % of those retained, were ended so
     /// within ten minutes: uninstalling another controller deletes all custom resources at once, a
     /// person does not.
-    pub async fn release_kept(&self) -> Result<bool, Error> {
+    pub async fn try_release_retained(&self) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
-        if self.lock_claim(&mut transaction).await? != Phase::Kept {
+        if self.lock_claim(&mut transaction).await? != Phase::Retained {
             return Err(Error::ClaimLost);
         }
         // The store's only row is the lock: counts of parallel transactions would not see each
         // other.
         sqlx::query!("SELECT one FROM store FOR UPDATE").fetch_one(&mut *transaction).await?;
         let done = sqlx::query_file!(
-            "src/queries/release_kept.sql",
+            "src/queries/release_retained.sql",
             self.claim.lease_id.0,
             self.claim.owner,
             self.claim.epoch,
-            RELEASES,
-            LOSSES_COUNTED.as_secs_f64(),
+            MAX_RELEASES,
+            LOSS_WINDOW.as_secs_f64(),
         )
         .execute(&mut *transaction)
         .await?;
@@ -60,7 +60,7 @@ impl Claimed<'_> {
     /// Counts the withdrawal of the pod's entries at the gateway, once in ten minutes, and returns
     /// true if the condition may be set to False. Returns false while withdrawals at the gateway
     /// are limited: an error that hits all pods of a gateway must not make all of them unready.
-    pub async fn lose(&self, gateway: &NatGatewayId) -> Result<bool, Error> {
+    pub async fn try_count_loss(&self, gateway: &NatGatewayId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         self.lock_claim(&mut transaction).await?;
         // The gateway's row is the lock: counts of parallel transactions would not see each other.
@@ -76,16 +76,16 @@ impl Claimed<'_> {
         )
         .fetch_one(&mut *transaction)
         .await?;
-        let told = sqlx::query_file_scalar!(
+        let counted = sqlx::query_file_scalar!(
             "src/queries/count_loss.sql",
             self.claim.lease_id.0,
             gateway.as_str(),
-            LOSSES,
-            LOSSES_COUNTED.as_secs_f64(),
+            MAX_WITHDRAWALS,
+            LOSS_WINDOW.as_secs_f64(),
         )
         .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(told)
+        Ok(counted)
     }
 }

@@ -2,7 +2,10 @@
 //! about its gateway.
 
 use crate::claimed::Claimed;
-use crate::columns::{address, kind, moment, phase, port, protocol};
+use crate::columns::{
+    parse_address, parse_kind, parse_phase, port_from_column, protocol_from_number,
+    timestamp_from_seconds,
+};
 use crate::error::Error;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -11,10 +14,10 @@ use waygate_core::ids::{
     AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
     VpcId, ZoneId,
 };
-use waygate_core::lease::{GatewayFact, Lease, LeasedEip, LeasedPort, Target};
-use waygate_core::operation::{Operation, Refused, Sending};
+use waygate_core::lease::{GatewayState, Lease, LeasedEip, LeasedPort, Target};
+use waygate_core::operation::{Operation, Rejection, SendState};
 use waygate_core::request::{ExposedPort, Kind, Request};
-use waygate_core::rules::timing::LOSSES_COUNTED;
+use waygate_core::rules::timing::LOSS_WINDOW;
 
 /// A lease under a claim, with its unresolved operations and its gateway's facts.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub struct Loaded {
     /// Unresolved operations of the lease, the oldest first.
     pub operations: Vec<Operation>,
     /// Known facts about the gateway that has the lease's ports.
-    pub gateway: GatewayFact,
+    pub gateway: GatewayState,
     /// Number of wake-ups at the time of the read; see [`crate::Finish::wake`].
     pub wake: i64,
     /// Waits in a row for `reason`.
@@ -32,12 +35,12 @@ pub struct Loaded {
     /// The reason of the last wait.
     pub reason: Option<String>,
     /// The rejection of a queued change that has not been published yet.
-    pub refused: Option<Refused>,
+    pub rejection: Option<Rejection>,
     /// Rejections in a row without a change that succeeded.
-    pub refusals: i32,
+    pub rejections: i32,
     /// Time since the lease's last operation settled or its gateway changed, whichever is later. A
     /// read that began after that shows the result.
-    pub stirred_ago: Option<Duration>,
+    pub since_last_change: Option<Duration>,
     /// The time of the read, by Postgres' clock.
     pub now: Timestamp,
 }
@@ -53,7 +56,7 @@ struct LeaseRow {
     phase: String,
     allocation_id: Option<String>,
     eip_address: Option<String>,
-    ours: bool,
+    managed: bool,
     eni_id: Option<String>,
     vswitch_id: Option<String>,
     zone_id: Option<String>,
@@ -61,41 +64,41 @@ struct LeaseRow {
     private_ip: Option<String>,
     primary_ip: Option<bool>,
     generation: i32,
-    resource: bool,
-    doubts: i32,
-    spilling: bool,
-    told: bool,
-    lost_to: Option<String>,
+    owns_custom_resource: bool,
+    missed_reads: i32,
+    vacating: bool,
+    was_published: bool,
+    preempted_by: Option<String>,
     wake: i64,
     tries: i32,
     reason: Option<String>,
-    refused: Option<serde_json::Value>,
-    refusals: i32,
-    parted_at: Option<f64>,
+    rejection: Option<serde_json::Value>,
+    rejections: i32,
+    handover_since: Option<f64>,
     created_at: f64,
-    stirred_ago: Option<f64>,
-    told_of_loss: bool,
-    ends_at: Option<f64>,
+    since_last_change: Option<f64>,
+    loss_reported: bool,
+    retained_until: Option<f64>,
     now: f64,
 }
 
 impl LeaseRow {
     fn kind(&self) -> Kind {
-        kind(&self.kind)
+        parse_kind(&self.kind)
     }
 
-    fn eip(&self) -> Result<Option<LeasedEip>, Error> {
+    fn leased_eip(&self) -> Result<Option<LeasedEip>, Error> {
         let (Some(id), Some(ip)) = (&self.allocation_id, &self.eip_address) else {
             return Ok(None);
         };
         Ok(Some(LeasedEip {
             allocation_id: AllocationId::new(id),
-            ip_address: address(ip)?,
-            ours: self.ours,
+            ip_address: parse_address(ip)?,
+            managed: self.managed,
         }))
     }
 
-    fn target(&self) -> Result<Option<Target>, Error> {
+    fn lease_target(&self) -> Result<Option<Target>, Error> {
         let (Some(eni), Some(ip)) = (&self.eni_id, &self.private_ip) else { return Ok(None) };
         let id = |column: &Option<String>| column.clone().unwrap_or_default();
         Ok(Some(Target {
@@ -103,7 +106,7 @@ impl LeaseRow {
             vswitch_id: VSwitchId::new(id(&self.vswitch_id)),
             zone_id: ZoneId::new(id(&self.zone_id)),
             vpc_id: VpcId::new(id(&self.vpc_id)),
-            private_ip: address(ip)?,
+            private_ip: parse_address(ip)?,
             primary: self.primary_ip.unwrap_or(false),
         }))
     }
@@ -117,28 +120,28 @@ impl LeaseRow {
     ) -> Result<Loaded, Error> {
         // A withdrawal that has begun is finished: this pod was already counted, so the limit does
         // not apply.
-        gateway.losses_held &= !self.told_of_loss;
+        gateway.withdrawals_limited &= !self.loss_reported;
         let lease = Lease {
             id,
             kind: self.kind(),
-            eip: self.eip()?,
-            target: self.target()?,
+            eip: self.leased_eip()?,
+            target: self.lease_target()?,
             namespace: self.namespace,
             pod_name: self.pod_name,
             pod_uid: PodUid::new(self.pod_uid.to_string()),
             controller: self.controller,
             request,
-            phase: phase(&self.phase)?,
+            phase: parse_phase(&self.phase)?,
             ports,
             generation: self.generation,
-            resource: self.resource,
-            doubts: self.doubts,
-            spilling: self.spilling,
-            told: self.told,
-            lost_to: self.lost_to,
-            parted_at: self.parted_at.map(moment).transpose()?,
-            created_at: moment(self.created_at)?,
-            ends_at: self.ends_at.map(moment).transpose()?,
+            owns_custom_resource: self.owns_custom_resource,
+            missed_reads: self.missed_reads,
+            vacating: self.vacating,
+            was_published: self.was_published,
+            preempted_by: self.preempted_by,
+            handover_since: self.handover_since.map(timestamp_from_seconds).transpose()?,
+            created_at: timestamp_from_seconds(self.created_at)?,
+            retained_until: self.retained_until.map(timestamp_from_seconds).transpose()?,
         };
         Ok(Loaded {
             lease,
@@ -147,22 +150,22 @@ impl LeaseRow {
             wake: self.wake,
             tries: self.tries,
             reason: self.reason,
-            refused: self
-                .refused
+            rejection: self
+                .rejection
                 .map(serde_json::from_value)
                 .transpose()
-                .map_err(Error::corrupt)?,
-            refusals: self.refusals,
-            stirred_ago: self
-                .stirred_ago
+                .map_err(Error::corrupt_value)?,
+            rejections: self.rejections,
+            since_last_change: self
+                .since_last_change
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            now: moment(self.now)?,
+            now: timestamp_from_seconds(self.now)?,
         })
     }
 }
 
 /// The ports of a lease, and the facts about their gateway.
-type LoadedPorts = (Vec<LeasedPort>, GatewayFact);
+type LoadedPorts = (Vec<LeasedPort>, GatewayState);
 
 impl Claimed<'_> {
     /// Reads a claimed lease and renews the claim for `period`.
@@ -174,12 +177,12 @@ impl Claimed<'_> {
             self.claim.owner,
             self.claim.epoch,
             period.as_secs_f64(),
-            LOSSES_COUNTED.as_secs_f64(),
+            LOSS_WINDOW.as_secs_f64(),
         )
         .fetch_optional(&self.store.pool)
         .await?
         .ok_or(Error::ClaimLost)?;
-        let request = serde_json::from_value(row.request.clone()).map_err(Error::corrupt)?;
+        let request = serde_json::from_value(row.request.clone()).map_err(Error::corrupt_value)?;
         let ports = if row.kind() == Kind::Dnat {
             self.load_ports(&request).await?
         } else {
@@ -196,22 +199,25 @@ impl Claimed<'_> {
             .fetch_all(&self.store.pool)
             .await?;
         // All ports of a lease are on one EIP, so any row has the gateway's facts.
-        let gateway = rows.first().map_or_else(GatewayFact::default, |row| GatewayFact {
-            full_at: row.full_at.and_then(|most| usize::try_from(most).ok()),
+        let gateway = rows.first().map_or_else(GatewayState::default, |row| GatewayState {
+            entries_when_full: row.entries_when_full.and_then(|most| usize::try_from(most).ok()),
             snat: row.snat,
-            trouble: row.trouble.clone(),
+            unavailable_reason: row.unavailable_reason.clone(),
             modify_denied: row.modify_denied,
-            losses_held: row.losses_held,
+            withdrawals_limited: row.withdrawals_limited,
         });
         let ports: Result<Vec<_>, Error> = rows
             .into_iter()
             .map(|row| {
                 Ok(LeasedPort {
                     allocation_id: AllocationId::new(row.allocation_id),
-                    external_ip: address(&row.address)?,
-                    external_port: port(row.port)?,
-                    head: port(row.head)?,
-                    exposed: ExposedPort { port: port(row.target)?, protocol: protocol(row.proto) },
+                    external_ip: parse_address(&row.address)?,
+                    external_port: port_from_column(row.port)?,
+                    range_start: port_from_column(row.range_start)?,
+                    exposed: ExposedPort {
+                        port: port_from_column(row.target_port)?,
+                        protocol: protocol_from_number(row.proto),
+                    },
                     gateway_id: NatGatewayId::new(row.gateway_id),
                     table_id: ForwardTableId::new(row.table_id),
                     entry_id: row.entry_id.map(ForwardEntryId::new),
@@ -229,7 +235,7 @@ impl Claimed<'_> {
     /// The unresolved operations of a lease, the oldest first.
     async fn load_operations(&self) -> Result<Vec<Operation>, Error> {
         let rows = sqlx::query!(
-            r#"SELECT operation_id, resource, change, misses, waits_out, queued, lane IS NOT NULL AND answer_by > now() AS "under_way!",
+            r#"SELECT operation_id, resource, change, reads_without_effect, awaits_fence, queued, gateway_id IS NOT NULL AND answer_by > now() AS "under_way!",
                extract(epoch FROM fence_until)::float8 AS "fence_until!"
              FROM operation WHERE lease_id = $1 AND outcome IS NULL ORDER BY intended_at, operation_id"#,
             self.claim.lease_id.0,
@@ -241,17 +247,17 @@ impl Claimed<'_> {
                 Ok(Operation {
                     id: row.operation_id,
                     resource: row.resource,
-                    change: serde_json::from_value(row.change).map_err(Error::corrupt)?,
-                    sending: match (row.queued, row.under_way) {
-                        (true, _) => Sending::Queued,
-                        (false, true) => Sending::Sent,
+                    change: serde_json::from_value(row.change).map_err(Error::corrupt_value)?,
+                    send_state: match (row.queued, row.under_way) {
+                        (true, _) => SendState::Queued,
+                        (false, true) => SendState::Sent,
                         // A claim holder waits for its own answer, so an unresolved operation that
                         // is loaded here was sent under an earlier claim.
-                        (false, false) => Sending::Unanswered,
+                        (false, false) => SendState::Unanswered,
                     },
-                    fence_until: moment(row.fence_until)?,
-                    misses: row.misses,
-                    waits_out: row.waits_out,
+                    fence_until: timestamp_from_seconds(row.fence_until)?,
+                    reads_without_effect: row.reads_without_effect,
+                    awaits_fence: row.awaits_fence,
                 })
             })
             .collect()

@@ -1,7 +1,7 @@
 //! The private address a lease points to. Set before the first call that binds or forwards, cleared
 //! when nothing can point there any longer.
 
-use crate::claimed::{Claimed, fenced};
+use crate::claimed::{Claimed, ensure_claim_held};
 use crate::error::Error;
 use waygate_core::lease::Target;
 
@@ -14,7 +14,7 @@ impl Claimed<'_> {
         let done = sqlx::query!(
             "WITH l AS (
                UPDATE lease SET eni_id = $4, vswitch_id = $5, zone_id = $6, vpc_id = $7, private_ip = $8::text::inet, primary_ip = $9,
-                 generation = generation + 1, parted_at = NULL
+                 generation = generation + 1, handover_since = NULL
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (private_ip IS NULL OR kind = 'dnat') RETURNING lease_id),
              p AS (UPDATE port SET private_ip = $8::text::inet FROM l WHERE port.lease_id = l.lease_id)
              SELECT lease_id FROM l",
@@ -30,14 +30,14 @@ impl Claimed<'_> {
         )
         .fetch_optional(&self.store.pool)
         .await?;
-        fenced(u64::from(done.is_some()))
+        ensure_claim_held(u64::from(done.is_some()))
     }
 
     /// Clears the target once no binding or entry points there and no call under way can make one.
     pub async fn clear_target(&self) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (
-               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL, parted_at = NULL
+               UPDATE lease SET eni_id = NULL, vswitch_id = NULL, zone_id = NULL, vpc_id = NULL, private_ip = NULL, primary_ip = NULL, handover_since = NULL
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 RETURNING lease_id),
              p AS (UPDATE port SET private_ip = NULL, entry_id = NULL, deleted = false FROM l WHERE port.lease_id = l.lease_id)
              SELECT lease_id FROM l",
@@ -47,6 +47,6 @@ impl Claimed<'_> {
         )
         .fetch_optional(&self.store.pool)
         .await?;
-        fenced(u64::from(done.is_some()))
+        ensure_claim_held(u64::from(done.is_some()))
     }
 }

@@ -1,7 +1,7 @@
 //! Wakes leases: due at once, or, while a worker has the lease, as soon as its claim is finished.
 
 use crate::cluster::Cluster;
-use crate::columns::kind;
+use crate::columns::parse_kind;
 use crate::error::Error;
 use crate::store::Store;
 use uuid::Uuid;
@@ -35,12 +35,12 @@ impl Store {
             wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid)
                 .fetch_all(&self.pool)
                 .await?;
-        Ok(woken.iter().map(|lease| kind(&lease.kind)).collect())
+        Ok(woken.iter().map(|lease| parse_kind(&lease.kind)).collect())
     }
 
     /// Wakes every lease of the cluster except announced ones. After a start, or a gap in the
     /// watch, it is unknown which events were missed.
-    pub async fn wake_all(&self, cluster: Cluster) -> Result<u64, Error> {
+    pub async fn wake_all_leases(&self, cluster: Cluster) -> Result<u64, Error> {
         let done = wake_leases!("cluster_id = $1 AND phase <> 'headstart'", cluster.id)
             .execute(&self.pool)
             .await?;
@@ -48,10 +48,10 @@ impl Store {
     }
 
     /// Wakes the leases with queued creations at a gateway that has no room for more entries.
-    pub async fn wake_queue(&self, gateway: &NatGatewayId) -> Result<(), Error> {
+    pub async fn wake_queued_creations(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         wake_leases!(
             "lease_id IN (SELECT lease_id FROM operation
-                WHERE lane = $1 AND queued AND change ->> 'action' = 'CreateForwardEntry')",
+                WHERE gateway_id = $1 AND queued AND change ->> 'action' = 'CreateForwardEntry')",
             gateway.as_str()
         )
         .execute(&self.pool)
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Wakes those of these leases that have no queued operation left.
-    pub async fn wake_rested(&self, leases: &[LeaseId]) -> Result<(), Error> {
+    pub async fn wake_settled(&self, leases: &[LeaseId]) -> Result<(), Error> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         wake_leases!(
             "lease_id = ANY($1)

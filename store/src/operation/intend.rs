@@ -2,26 +2,26 @@
 //! which none of its sends takes effect.
 
 use crate::claimed::{Claimed, write_fenced};
-use crate::columns::moment;
+use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::Change;
-use waygate_core::operation::{Operation, Sending};
-use waygate_core::rules::timing::MISSED_READS_APART;
+use waygate_core::operation::{Operation, SendState};
+use waygate_core::rules::timing::READS_WITHOUT_EFFECT_APART;
 
 impl Claimed<'_> {
     /// Commits the intent to change a resource, before the call. [`Error::ClaimLost`]: the claim
     /// ends earlier than `call` from now. [`Error::Conflict`] by `OpenOperation`: an earlier change
     /// of this resource is unresolved.
-    pub async fn intend(
+    pub async fn intend_change(
         &self,
         resource: &str,
         change: &Change,
         call: Duration,
         fence: Duration,
     ) -> Result<Operation, Error> {
-        let frozen = serde_json::to_value(change).map_err(Error::corrupt)?;
+        let frozen = serde_json::to_value(change).map_err(Error::corrupt_value)?;
         let row = sqlx::query!(
             r#"WITH l AS MATERIALIZED (
                SELECT lease_id FROM lease
@@ -40,22 +40,22 @@ impl Claimed<'_> {
         .fetch_optional(&self.store.pool)
         .await?
         .ok_or(Error::ClaimLost)?;
-        let (sending, fence_until) = (Sending::Sent, moment(row.fence_until)?);
+        let (sending, fence_until) = (SendState::Sent, timestamp_from_seconds(row.fence_until)?);
         let (resource, change) = (resource.to_owned(), change.clone());
         Ok(Operation {
             id: row.operation_id,
             resource,
             change,
-            sending,
+            send_state: sending,
             fence_until,
-            misses: 0,
-            waits_out: false,
+            reads_without_effect: 0,
+            awaits_fence: false,
         })
     }
 
     /// Commits the intent to send an operation once more. The operation stays the same, with the
     /// same client token, and its fence moves later.
-    pub async fn intend_again(
+    pub async fn intend_resend(
         &self,
         operation: Uuid,
         call: Duration,
@@ -66,7 +66,7 @@ impl Claimed<'_> {
             "WITH l AS MATERIALIZED (
                SELECT lease_id FROM lease
                WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() + make_interval(secs => $5) FOR UPDATE)
-             UPDATE operation o SET sends = sends + 1, misses = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
+             UPDATE operation o SET sends = sends + 1, reads_without_effect = 0, fence_until = greatest(fence_until, now() + make_interval(secs => $6))
              FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
             operation,
             call.as_secs_f64(),
@@ -76,14 +76,14 @@ impl Claimed<'_> {
 
     /// Counts a read after the fence that showed no effect, and moves the fence: the next read that
     /// counts comes half a minute later, because one disturbance may hide the effect for a while.
-    pub async fn miss(&self, operation: Uuid) -> Result<(), Error> {
+    pub async fn count_read_without_effect(&self, operation: Uuid) -> Result<(), Error> {
         write_fenced!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
-             UPDATE operation o SET misses = misses + 1, fence_until = greatest(fence_until, now() + make_interval(secs => $5)) FROM l
+             UPDATE operation o SET reads_without_effect = reads_without_effect + 1, fence_until = greatest(fence_until, now() + make_interval(secs => $5)) FROM l
              WHERE o.operation_id = $4 AND o.outcome IS NULL AND l.lease_id = o.lease_id",
             operation,
-            MISSED_READS_APART.as_secs_f64(),
+            READS_WITHOUT_EFFECT_APART.as_secs_f64(),
         )
     }
 }

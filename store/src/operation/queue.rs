@@ -11,21 +11,21 @@
 //! gateway sender's, written under the gateway lock. If a cancellation meets a send, exactly one
 //! takes effect.
 
-use crate::claimed::{Claimed, fenced};
-use crate::columns::moment;
+use crate::claimed::{Claimed, ensure_claim_held};
+use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
-use crate::operation::gateway_lock::Lane;
+use crate::operation::gateway_lock::GatewayLock;
 use crate::store::Store;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::operation::{Ask, Operation, Sending};
+use waygate_core::operation::{ChangeRequest, Operation, SendState};
 use waygate_core::rules::timing::GATEWAY_LOCK;
 
 /// The next change of a gateway's queue, marked as sent.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub struct DequeuedChange {
     /// The operation, with the fence of this send.
     pub operation: Operation,
     /// The lease that the change belongs to.
@@ -34,25 +34,25 @@ pub struct Taken {
     /// send does not settle the operation.
     pub may_still_arrive: bool,
     /// Earlier refusals of the same change because the gateway was busy.
-    pub agains: i32,
+    pub busy_retries: i32,
     /// Time since the change was queued first.
     pub waited: Duration,
 }
 
 /// The kinds of changes that the gateway sender dequeues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum QueueFilter {
     /// Every change in the queue.
-    Anything,
+    All,
     /// Every change except creations: the gateway has just refused one for its quota.
-    NoCreation,
+    ExceptCreations,
 }
 
 impl Store {
     /// Counts the changes queued at a gateway.
-    pub async fn waiting_in_lane(&self, gateway: &NatGatewayId) -> Result<i64, Error> {
+    pub async fn count_queued_changes(&self, gateway: &NatGatewayId) -> Result<i64, Error> {
         let count = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM operation WHERE lane = $1 AND queued"#,
+            r#"SELECT count(*) AS "count!" FROM operation WHERE gateway_id = $1 AND queued"#,
             gateway.as_str()
         );
         Ok(count.fetch_one(&self.pool).await?)
@@ -62,46 +62,46 @@ impl Store {
     /// was served longest ago, then the oldest change. The sender waits for the answer for `call`,
     /// and the lock holds at least that long; after `fence` the send is no longer expected to take
     /// effect. Fails if the gateway lock has expired or passed to another process.
-    pub async fn next_in_lane(
+    pub async fn dequeue_change(
         &self,
-        lane: &Lane,
-        wanted: Wanted,
+        lock: &GatewayLock,
+        filter: QueueFilter,
         call: Duration,
         fence: Duration,
-    ) -> Result<Option<Taken>, Error> {
+    ) -> Result<Option<DequeuedChange>, Error> {
         let row = sqlx::query_file!(
-            "src/queries/send_next_change.sql",
-            lane.gateway_id.as_str(),
-            lane.owner,
-            lane.epoch,
+            "src/queries/dequeue_change.sql",
+            lock.gateway_id.as_str(),
+            lock.owner,
+            lock.epoch,
             call.as_secs_f64(),
             fence.as_secs_f64(),
-            wanted == Wanted::Anything,
+            filter == QueueFilter::All,
             GATEWAY_LOCK.max(call).as_secs_f64(),
         )
         .fetch_one(&self.pool)
         .await?;
         if row.held == 0 {
-            return Err(Error::LaneLost);
+            return Err(Error::GatewayLockLost);
         }
         let (Some(id), Some(lease_id), Some(resource), Some(change), Some(fence_until)) =
             (row.operation_id, row.lease_id, row.resource, row.change, row.fence_until)
         else {
             return Ok(None);
         };
-        Ok(Some(Taken {
+        Ok(Some(DequeuedChange {
             operation: Operation {
                 id,
                 resource,
-                change: serde_json::from_value(change).map_err(Error::corrupt)?,
-                sending: Sending::Sent,
-                fence_until: moment(fence_until)?,
-                misses: 0,
-                waits_out: false,
+                change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
+                send_state: SendState::Sent,
+                fence_until: timestamp_from_seconds(fence_until)?,
+                reads_without_effect: 0,
+                awaits_fence: false,
             },
             lease_id: LeaseId(lease_id),
             may_still_arrive: row.may_still_arrive.unwrap_or(false),
-            agains: row.agains.unwrap_or(0),
+            busy_retries: row.busy_retries.unwrap_or(0),
             waited: Duration::try_from_secs_f64(row.waited.unwrap_or(0.0)).unwrap_or_default(),
         }))
     }
@@ -109,25 +109,30 @@ impl Store {
     /// Settles a change that was refused because the gateway was busy and queues it anew, as
     /// another operation in its old place, without waking the lease. A change with an earlier send
     /// that may still take effect stays the same operation.
-    pub async fn again(&self, lane: &Lane, taken: &Taken, error: &str) -> Result<(), Error> {
+    pub async fn requeue_busy_change(
+        &self,
+        lock: &GatewayLock,
+        dequeued: &DequeuedChange,
+        error: &str,
+    ) -> Result<(), Error> {
         let row = sqlx::query_file!(
             "src/queries/requeue_busy_change.sql",
-            lane.gateway_id.as_str(),
-            lane.owner,
-            lane.epoch,
-            taken.operation.id,
+            lock.gateway_id.as_str(),
+            lock.owner,
+            lock.epoch,
+            dequeued.operation.id,
             error,
-            taken.may_still_arrive,
+            dequeued.may_still_arrive,
         )
         .fetch_one(&self.pool)
         .await?;
-        if row.held == 0 { Err(Error::LaneLost) } else { Ok(()) }
+        if row.held == 0 { Err(Error::GatewayLockLost) } else { Ok(()) }
     }
 
     /// Makes removals of other leases' entries for this private address urgent, because another pod
     /// has the address now. Wakes those leases if they have not asked for the removal, and ends
     /// their handover. Returns the gateways whose queues changed.
-    pub async fn hurry(
+    pub async fn expedite_removals(
         &self,
         waiting: LeaseId,
         private_ip: Ipv4Addr,
@@ -146,10 +151,14 @@ impl Store {
 impl Claimed<'_> {
     /// Queues changes at a gateway, each as a new operation, and returns how many. Changes of a
     /// resource with an unresolved operation are skipped.
-    pub async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<usize, Error> {
-        let resources: Vec<_> = asks.iter().map(|ask| ask.resource.clone()).collect();
+    pub async fn queue_changes(
+        &self,
+        gateway: &NatGatewayId,
+        requests: &[ChangeRequest],
+    ) -> Result<usize, Error> {
+        let resources: Vec<_> = requests.iter().map(|ask| ask.resource.clone()).collect();
         let changes: Result<Vec<_>, _> =
-            asks.iter().map(|ask| serde_json::to_value(&ask.change)).collect();
+            requests.iter().map(|ask| serde_json::to_value(&ask.change)).collect();
         let row = sqlx::query_file!(
             "src/queries/queue_changes.sql",
             self.claim.lease_id.0,
@@ -157,17 +166,17 @@ impl Claimed<'_> {
             self.claim.epoch,
             gateway.as_str(),
             &resources,
-            &changes.map_err(Error::corrupt)?,
+            &changes.map_err(Error::corrupt_value)?,
         )
         .fetch_one(&self.store.pool)
         .await?;
-        fenced(row.held.unsigned_abs())?;
+        ensure_claim_held(row.held.unsigned_abs())?;
         Ok(usize::try_from(row.queued).unwrap_or(0))
     }
 
     /// Cancels a queued operation; no effect if it has been sent. An operation with an earlier
     /// unanswered send stays unresolved until the end of that send is known.
-    pub async fn unqueue(&self, operation: Uuid) -> Result<(), Error> {
+    pub async fn cancel_queued_change(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
              u AS (
@@ -182,18 +191,18 @@ impl Claimed<'_> {
         )
         .fetch_one(&self.store.pool)
         .await?;
-        fenced(held.unsigned_abs())
+        ensure_claim_held(held.unsigned_abs())
     }
 
     /// Queues an operation with a lost answer once more: the same operation, in its old place. No
     /// effect if it is settled by now.
-    pub async fn requeue(&self, operation: Uuid) -> Result<(), Error> {
+    pub async fn requeue_unanswered(&self, operation: Uuid) -> Result<(), Error> {
         let held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (
                SELECT lease_id, cluster_id, namespace FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
              u AS (
                UPDATE operation o SET queued = true, cluster_id = l.cluster_id, namespace = l.namespace,
-                 lane = coalesce(o.lane, (SELECT p.gateway_id FROM port p WHERE p.lease_id = l.lease_id LIMIT 1))
+                 gateway_id = coalesce(o.gateway_id, (SELECT p.gateway_id FROM port p WHERE p.lease_id = l.lease_id LIMIT 1))
                FROM l WHERE o.operation_id = $4 AND l.lease_id = o.lease_id AND o.outcome IS NULL AND o.answer_by <= now())
              SELECT count(*) AS "held!" FROM l"#,
             self.claim.lease_id.0,
@@ -203,6 +212,6 @@ impl Claimed<'_> {
         )
         .fetch_one(&self.store.pool)
         .await?;
-        fenced(held.unsigned_abs())
+        ensure_claim_held(held.unsigned_abs())
     }
 }

@@ -8,16 +8,16 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
-use waygate_core::operation::{Operation, Outcome, Refused};
+use waygate_core::operation::{Operation, Outcome, Rejection};
 use waygate_core::rules::response::LeaseEffect;
 
 /// The process that has the answer to an operation.
 #[derive(Clone, Copy, Debug)]
-pub enum Bringer<'a> {
+pub enum SettledBy<'a> {
     /// The lease's claim holder, which goes on with the lease and is not woken.
-    Claimant(&'a Claim),
+    ClaimHolder(&'a Claim),
     /// The gateway sender; the lease is due after this time.
-    Lane(Duration),
+    GatewaySender(Duration),
 }
 
 /// The end of an operation and its effect on the lease, recorded in one statement.
@@ -32,49 +32,49 @@ pub struct Settlement<'a> {
 impl<'a> Settlement<'a> {
     /// The cloud answered that the change succeeded. A new EIP or entry in the answer becomes the
     /// lease's.
-    pub fn succeeded(answer: &'a Answer) -> Self {
-        Self::observed(Outcome::Done, Some(answer))
+    pub fn from_success(answer: &'a Answer) -> Self {
+        Self::from_read(Outcome::Done, Some(answer))
     }
 
     /// A read shows the outcome; `answer` is what the cloud would have answered.
-    pub fn observed(outcome: Outcome, answer: Option<&'a Answer>) -> Self {
-        Self { outcome, answer, error: None, effect: LeaseEffect::Plain }
+    pub fn from_read(outcome: Outcome, answer: Option<&'a Answer>) -> Self {
+        Self { outcome, answer, error: None, effect: LeaseEffect::None }
     }
 
     /// The cloud refused the change, and no other send of it may still take effect.
-    pub fn rejected(error: &'a str) -> Self {
-        Self { error: Some(error), ..Self::observed(Outcome::Refused, None) }
+    pub fn from_refusal(error: &'a str) -> Self {
+        Self { error: Some(error), ..Self::from_read(Outcome::Refused, None) }
     }
 
     /// The resource to remove does not exist, so the removal is done, and the lease has lost what
     /// `effect` says.
-    pub fn absent(error: &'a str, effect: LeaseEffect) -> Self {
-        Self { error: Some(error), effect, ..Self::observed(Outcome::Done, None) }
+    pub fn from_absence(error: &'a str, effect: LeaseEffect) -> Self {
+        Self { error: Some(error), effect, ..Self::from_read(Outcome::Done, None) }
     }
 
     /// The fence has passed, and reads show no effect.
-    pub fn void() -> Self {
-        Self::observed(Outcome::Void, None)
+    pub fn without_effect() -> Self {
+        Self::from_read(Outcome::Void, None)
     }
 
     /// The cloud answered with an error, interpreted by [`waygate_core::rules::response`].
-    pub fn failed(outcome: Outcome, effect: LeaseEffect, error: &'a str) -> Self {
+    pub fn from_failure(outcome: Outcome, effect: LeaseEffect, error: &'a str) -> Self {
         match outcome {
-            Outcome::Done => Self::absent(error, effect),
-            Outcome::Refused => Self::rejected(error),
-            Outcome::Void => Self { error: Some(error), ..Self::void() },
+            Outcome::Done => Self::from_absence(error, effect),
+            Outcome::Refused => Self::from_refusal(error),
+            Outcome::Void => Self { error: Some(error), ..Self::without_effect() },
         }
     }
 }
 
-impl Bringer<'_> {
+impl SettledBy<'_> {
     /// Owner and epoch of the claim that need not be woken, and the time until any other lease is
     /// due.
-    fn identity(self) -> (Uuid, i64, Duration) {
+    fn claim_not_woken(self) -> (Uuid, i64, Duration) {
         match self {
-            Self::Claimant(claim) => (claim.owner, claim.epoch, Duration::ZERO),
+            Self::ClaimHolder(claim) => (claim.owner, claim.epoch, Duration::ZERO),
             // No process has this ID, so the lease is woken in any case.
-            Self::Lane(look) => (Uuid::nil(), 0, look),
+            Self::GatewaySender(look) => (Uuid::nil(), 0, look),
         }
     }
 }
@@ -84,21 +84,21 @@ impl Bringer<'_> {
 struct EntryWrites<'a> {
     /// The new entry's ID, for the ports of this range start and protocol.
     created: Option<&'a str>,
-    head: Option<i32>,
+    range_start: Option<i32>,
     protocol: Option<i16>,
     /// The entry whose deletion the cloud has accepted.
     deleted: Option<&'a str>,
 }
 
 impl<'a> EntryWrites<'a> {
-    fn of(change: &'a Change, outcome: Outcome, answer: Option<&'a Answer>) -> Self {
+    fn from_change(change: &'a Change, outcome: Outcome, answer: Option<&'a Answer>) -> Self {
         match change {
             Change::CreateForwardEntry(forward) if outcome == Outcome::Done => Self {
                 created: answer
                     .and_then(|answer| answer.entry_id.as_ref())
                     .map(ForwardEntryId::as_str),
-                head: Some(i32::from(forward.external_port)),
-                protocol: Some(forward.protocol.number()),
+                range_start: Some(i32::from(forward.external_port)),
+                protocol: Some(forward.protocol.ip_protocol_number()),
                 deleted: None,
             },
             Change::DeleteForwardEntry { entry_id, .. } if outcome == Outcome::Done => {
@@ -113,18 +113,19 @@ impl Store {
     /// Records the end of an operation: a fact, so not fenced, and written once. The answer's
     /// content goes onto the lease in the same statement. The lease is woken unless its claim
     /// holder settles.
-    pub async fn settle(
+    pub async fn settle_operation(
         &self,
-        by: Bringer<'_>,
+        by: SettledBy<'_>,
         operation: &Operation,
         settlement: Settlement<'_>,
     ) -> Result<(), Error> {
         let Settlement { outcome, answer, error, effect } = settlement;
-        let (owner, epoch, look) = by.identity();
+        let (owner, epoch, look) = by.claim_not_woken();
         let eip = answer.and_then(|answer| answer.allocation_id.as_ref()).map(AllocationId::as_str);
         let ip = answer.and_then(|answer| answer.ip_address).map(|ip| ip.to_string());
-        let entry = EntryWrites::of(&operation.change, outcome, answer);
-        let answer_json = answer.map(serde_json::to_value).transpose().map_err(Error::corrupt)?;
+        let entry = EntryWrites::from_change(&operation.change, outcome, answer);
+        let answer_json =
+            answer.map(serde_json::to_value).transpose().map_err(Error::corrupt_value)?;
         sqlx::query_file!(
             "src/queries/settle_operation.sql",
             operation.id,
@@ -134,7 +135,7 @@ impl Store {
             eip,
             ip,
             entry.created,
-            entry.head,
+            entry.range_start,
             entry.protocol,
             entry.deleted,
             effect == LeaseEffect::EipGone,
@@ -149,7 +150,7 @@ impl Store {
 
     /// Records that no answer to the last send will come, or none that settles it, and wakes the
     /// lease.
-    pub async fn lost(&self, operation: Uuid) -> Result<(), Error> {
+    pub async fn mark_unanswered(&self, operation: Uuid) -> Result<(), Error> {
         wake_leases!(
             after = "WITH o AS (UPDATE operation SET answer_by = now() WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id) ",
             "lease_id IN (SELECT lease_id FROM o)",
@@ -162,9 +163,9 @@ impl Store {
 
     /// Records that a send was refused while an earlier one of the same operation may still take
     /// effect: the operation is not sent again and awaits its fence.
-    pub async fn wait_out(&self, operation: Uuid) -> Result<(), Error> {
+    pub async fn await_fence(&self, operation: Uuid) -> Result<(), Error> {
         let waits = sqlx::query!(
-            "UPDATE operation SET waits_out = true WHERE operation_id = $1 AND outcome IS NULL",
+            "UPDATE operation SET awaits_fence = true WHERE operation_id = $1 AND outcome IS NULL",
             operation
         );
         waits.execute(&self.pool).await?;
@@ -173,9 +174,9 @@ impl Store {
 
     /// Records for the lease's next claim holder why a queued change was refused. Settling the
     /// operation wakes the lease; this does not.
-    pub async fn leave_word(&self, lease: LeaseId, refused: &Refused) -> Result<(), Error> {
-        let word = serde_json::to_value(refused).map_err(Error::corrupt)?;
-        sqlx::query!("UPDATE lease SET refused = $2 WHERE lease_id = $1", lease.0, word)
+    pub async fn record_rejection(&self, lease: LeaseId, refused: &Rejection) -> Result<(), Error> {
+        let rejection = serde_json::to_value(refused).map_err(Error::corrupt_value)?;
+        sqlx::query!("UPDATE lease SET rejection = $2 WHERE lease_id = $1", lease.0, rejection)
             .execute(&self.pool)
             .await?;
         Ok(())

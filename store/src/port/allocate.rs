@@ -17,7 +17,7 @@ use waygate_core::ids::{AllocationId, LeaseId};
 use waygate_core::request::Protocol;
 
 /// The EIP and protocol to allocate from, and the lease to allocate for.
-pub(crate) struct Take<'a> {
+pub(crate) struct PortAllocation<'a> {
     pub lease_id: LeaseId,
     pub eip: &'a AllocationId,
     pub protocol: Protocol,
@@ -25,45 +25,53 @@ pub(crate) struct Take<'a> {
 
 /// Adjacent target ports of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Targets {
+struct TargetPorts {
     first: i32,
     count: i32,
 }
 
-impl Take<'_> {
+impl PortAllocation<'_> {
     /// Allocates any free port for each target port; false if there were too few.
-    pub(crate) async fn any(
+    pub(crate) async fn allocate_any(
         &self,
         connection: &mut PgConnection,
         targets: &[u16],
     ) -> Result<bool, Error> {
-        let mut runs = adjacent(targets);
+        let mut ranges = group_adjacent(targets);
         let mut singles = Vec::new();
-        while let Some(run) = runs.pop() {
-            if run.count == 1 {
-                singles.push(run.first);
-            } else if !self.anywhere(connection, &Wanted::Run(run)).await? {
-                let half = run.count / 2;
-                runs.push(Targets { count: half, ..run });
-                runs.push(Targets { first: run.first + half, count: run.count - half });
+        while let Some(range) = ranges.pop() {
+            if range.count == 1 {
+                singles.push(range.first);
+            } else if !self
+                .allocate_from_random_start(connection, &PortDemand::Adjacent(range))
+                .await?
+            {
+                let half = range.count / 2;
+                ranges.push(TargetPorts { count: half, ..range });
+                ranges.push(TargetPorts { first: range.first + half, count: range.count - half });
             }
         }
-        Ok(singles.is_empty() || self.anywhere(connection, &Wanted::Singles(singles)).await?)
+        Ok(singles.is_empty()
+            || self.allocate_from_random_start(connection, &PortDemand::Singles(singles)).await?)
     }
 
     /// Searches from a random place of the offered range upwards, then from its beginning.
-    async fn anywhere(
+    async fn allocate_from_random_start(
         &self,
         connection: &mut PgConnection,
-        wanted: &Wanted,
+        demand: &PortDemand,
     ) -> Result<bool, Error> {
         let random = rand::rng().random_range(0.0..1.0);
         for start in [random, 0.0] {
-            let taken = match wanted {
-                Wanted::Run(run) => self.run(connection, *run, start).await?,
-                Wanted::Singles(targets) => self.singles(connection, targets, start).await?,
+            let allocated = match demand {
+                PortDemand::Adjacent(range) => {
+                    self.allocate_adjacent(connection, *range, start).await?
+                }
+                PortDemand::Singles(targets) => {
+                    self.allocate_singles(connection, targets, start).await?
+                }
             };
-            if taken > 0 {
+            if allocated > 0 {
                 return Ok(true);
             }
         }
@@ -73,19 +81,19 @@ impl Take<'_> {
     /// Allocates adjacent free ports for adjacent target ports, from `start` (a fraction of the
     /// offered range) upwards; all or none. Looks at a thousand free ports: where those hold no
     /// such range, the EIP is nearly full or fragmented, and single ports do as well.
-    async fn run(
+    async fn allocate_adjacent(
         &self,
         connection: &mut PgConnection,
-        run: Targets,
+        range: TargetPorts,
         start: f64,
     ) -> Result<u64, Error> {
         let done = sqlx::query_file!(
             "src/queries/allocate_adjacent_ports.sql",
             self.eip.as_str(),
-            self.protocol.number(),
+            self.protocol.ip_protocol_number(),
             start,
-            run.first,
-            run.count,
+            range.first,
+            range.count,
             self.lease_id.0,
         )
         .execute(connection)
@@ -94,7 +102,7 @@ impl Take<'_> {
     }
 
     /// Allocates one free port for each target port, from `start` upwards; all or none.
-    async fn singles(
+    async fn allocate_singles(
         &self,
         connection: &mut PgConnection,
         targets: &[i32],
@@ -103,7 +111,7 @@ impl Take<'_> {
         let done = sqlx::query_file!(
             "src/queries/allocate_single_ports.sql",
             self.eip.as_str(),
-            self.protocol.number(),
+            self.protocol.ip_protocol_number(),
             start,
             targets,
             self.lease_id.0,
@@ -114,20 +122,20 @@ impl Take<'_> {
     }
 
     /// Allocates the ports with the target ports' own numbers; false if one of them was not free.
-    pub(crate) async fn equal(
+    pub(crate) async fn allocate_same(
         &self,
         connection: &mut PgConnection,
         targets: &[u16],
     ) -> Result<bool, Error> {
-        let runs = adjacent(targets);
+        let ranges = group_adjacent(targets);
         let heads: Vec<i32> =
-            runs.iter().flat_map(|run| (0..run.count).map(|_| run.first)).collect();
+            ranges.iter().flat_map(|range| (0..range.count).map(|_| range.first)).collect();
         let ports: Vec<i32> =
-            runs.iter().flat_map(|run| run.first..run.first + run.count).collect();
+            ranges.iter().flat_map(|range| range.first..range.first + range.count).collect();
         let done = sqlx::query_file!(
             "src/queries/allocate_same_ports.sql",
             self.eip.as_str(),
-            self.protocol.number(),
+            self.protocol.ip_protocol_number(),
             &ports,
             &heads,
             self.lease_id.0,
@@ -138,19 +146,19 @@ impl Take<'_> {
     }
 }
 
-enum Wanted {
-    Run(Targets),
+enum PortDemand {
+    Adjacent(TargetPorts),
     Singles(Vec<i32>),
 }
 
 /// Groups target ports into the longest ranges of adjacent ones.
-fn adjacent(targets: &[u16]) -> Vec<Targets> {
+fn group_adjacent(targets: &[u16]) -> Vec<TargetPorts> {
     let mut sorted: Vec<i32> = targets.iter().map(|target| i32::from(*target)).collect();
     sorted.sort_unstable();
     let by_run = sorted.chunk_by(|one, next| one + 1 == *next);
     by_run
-        .filter_map(|run| {
-            Some(Targets { first: *run.first()?, count: i32::try_from(run.len()).ok()? })
+        .filter_map(|range| {
+            Some(TargetPorts { first: *range.first()?, count: i32::try_from(range.len()).ok()? })
         })
         .collect()
 }
@@ -160,10 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adjacent_targets_make_one_run_in_whatever_order_they_are_asked_for() {
-        let run = |first, count| Targets { first, count };
-        assert_eq!(adjacent(&[7002, 80, 7000, 443, 7001]), [run(80, 1), run(443, 1), run(7000, 3)]);
-        assert_eq!(adjacent(&[65_535, 65_534]), [run(65_534, 2)]);
-        assert_eq!(adjacent(&[]), []);
+    fn adjacent_targets_make_one_range_in_any_order() {
+        let range = |first, count| TargetPorts { first, count };
+        assert_eq!(
+            group_adjacent(&[7002, 80, 7000, 443, 7001]),
+            [range(80, 1), range(443, 1), range(7000, 3)]
+        );
+        assert_eq!(group_adjacent(&[65_535, 65_534]), [range(65_534, 2)]);
+        assert_eq!(group_adjacent(&[]), []);
     }
 }

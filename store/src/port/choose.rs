@@ -21,16 +21,16 @@ const ENTRIES_COUNTED: i64 = 256;
 const FREE_COUNTED: i64 = 64;
 
 /// Number of missing ports by protocol.
-pub(crate) struct Asked {
+pub(crate) struct MissingPorts {
     protocols: Vec<i16>,
     most: i64,
 }
 
-impl Asked {
-    pub(crate) fn of(missing: &[ExposedPort]) -> Self {
+impl MissingPorts {
+    pub(crate) fn count_by_protocol(missing: &[ExposedPort]) -> Self {
         let count = |protocol| missing.iter().filter(|port| port.protocol == protocol).count();
-        let asked =
-            [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol.number(), count(protocol)));
+        let asked = [Protocol::Tcp, Protocol::Udp]
+            .map(|protocol| (protocol.ip_protocol_number(), count(protocol)));
         let protocols =
             asked.iter().filter(|(_, count)| *count > 0).map(|(number, _)| *number).collect();
         let most = asked.iter().map(|(_, count)| *count).max().unwrap_or_default();
@@ -40,10 +40,10 @@ impl Asked {
 
 /// Orders two EIPs, the better first: enough free ports, then the gateway with room for more
 /// entries, then more free ports. Unknown EIPs are left out.
-pub(crate) async fn better_first(
+pub(crate) async fn order_by_room(
     connection: &mut PgConnection,
     two: &[AllocationId],
-    asked: &Asked,
+    asked: &MissingPorts,
 ) -> Result<Vec<AllocationId>, Error> {
     if two.len() < 2 {
         return Ok(two.to_vec());

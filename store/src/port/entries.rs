@@ -1,7 +1,7 @@
 //! Forward entries on a lease's ports: its own, foreign, or removed.
 
-use crate::claimed::{Claimed, fenced, write_fenced};
-use crate::columns::key;
+use crate::claimed::{Claimed, ensure_claim_held, write_fenced};
+use crate::columns::port_key_columns;
 use crate::error::Error;
 use std::time::Duration;
 use waygate_core::ids::ForwardEntryId;
@@ -10,16 +10,16 @@ use waygate_core::request::Protocol;
 
 impl Claimed<'_> {
     /// Records the entry that a read showed on a range of ports.
-    pub async fn note_entry(&self, run: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
-        let (eip, proto, head) = key(run);
+    pub async fn record_entry(&self, range: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
+        let (eip, proto, range_start) = port_key_columns(range);
         write_fenced!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE port SET entry_id = $7, deleted = false
-             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.head = $6",
+             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.range_start = $6",
             eip,
             proto,
-            head,
+            range_start,
             entry.as_str(),
         )
     }
@@ -35,29 +35,29 @@ impl Claimed<'_> {
             self.claim.owner,
             self.claim.epoch,
             span.allocation_id.as_str(),
-            span.protocol.map(Protocol::number),
+            span.protocol.map(Protocol::ip_protocol_number),
             first,
             last,
         )
         .fetch_one(&self.store.pool)
         .await?;
-        fenced(marked.unsigned_abs())
+        ensure_claim_held(marked.unsigned_abs())
     }
 
     /// Releases the ports of a range after its entry is proven gone. No lease gets them during
     /// `quiet`, so that late packets of old clients do not reach another pod.
-    pub async fn quiet_port(&self, run: &PortKey, quiet: Duration) -> Result<(), Error> {
-        let (eip, proto, head) = key(run);
+    pub async fn start_cooldown(&self, range: &PortKey, cooldown: Duration) -> Result<(), Error> {
+        let (eip, proto, range_start) = port_key_columns(range);
         write_fenced!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
-             UPDATE port SET state = 'quiet', lease_id = NULL, head = NULL, target = NULL, private_ip = NULL, entry_id = NULL, deleted = false,
-               quiet_until = now() + make_interval(secs => $7)
-             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.head = $6",
+             UPDATE port SET state = 'cooldown', lease_id = NULL, range_start = NULL, target_port = NULL, private_ip = NULL, entry_id = NULL, deleted = false,
+               cooldown_until = now() + make_interval(secs => $7)
+             FROM l WHERE port.lease_id = l.lease_id AND port.allocation_id = $4 AND port.proto = $5 AND port.range_start = $6",
             eip,
             proto,
-            head,
-            quiet.as_secs_f64(),
+            range_start,
+            cooldown.as_secs_f64(),
         )
     }
 }

@@ -10,13 +10,13 @@ use waygate_core::request::Protocol;
 
 /// The result of one read of all entries of a gateway.
 #[derive(Clone, Debug, Default)]
-pub struct EntriesSeen {
+pub struct ObservedEntries {
     /// Number of entries, foreign ones included.
-    pub standing: usize,
+    pub entry_count: usize,
     /// Number of foreign entries, which this store did not make.
-    pub others: usize,
+    pub foreign_count: usize,
     /// The ports that the foreign entries cover.
-    pub foreign: Vec<PortSpan>,
+    pub foreign_ports: Vec<PortSpan>,
 }
 
 impl Store {
@@ -24,36 +24,38 @@ impl Store {
     /// entry no read has shown for `grace`. Held ports are left to their lease. If there are more
     /// entries than the gateway once refused to exceed, its quota was raised, and the limit is
     /// dropped.
-    pub async fn saw_entries(
+    pub async fn record_entries(
         &self,
         gateway: &NatGatewayId,
-        seen: &EntriesSeen,
+        seen: &ObservedEntries,
         grace: Duration,
     ) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO gateway (gateway_id, others) VALUES ($1, $2) ON CONFLICT (gateway_id) DO UPDATE SET others = $2,
-               full_at = CASE WHEN gateway.full_at < $3 THEN NULL ELSE gateway.full_at END
-             WHERE gateway.others <> $2 OR gateway.full_at < $3",
+            "INSERT INTO gateway (gateway_id, foreign_entries) VALUES ($1, $2) ON CONFLICT (gateway_id) DO UPDATE SET foreign_entries = $2,
+               entries_when_full = CASE WHEN gateway.entries_when_full < $3 THEN NULL ELSE gateway.entries_when_full END
+             WHERE gateway.foreign_entries <> $2 OR gateway.entries_when_full < $3",
             gateway.as_str(),
-            number(seen.others),
-            number(seen.standing),
+            saturating_i32(seen.foreign_count),
+            saturating_i32(seen.entry_count),
         )
         .execute(&self.pool)
         .await?;
-        let spans = |of: fn(&PortSpan) -> i32| seen.foreign.iter().map(of).collect::<Vec<_>>();
+        let spans =
+            |of: fn(&PortSpan) -> i32| seen.foreign_ports.iter().map(of).collect::<Vec<_>>();
         let eips: Vec<_> =
-            seen.foreign.iter().map(|span| span.allocation_id.as_str().to_owned()).collect();
-        let protocols =
-            spans(|span| span.protocol.map_or(0, |protocol| i32::from(Protocol::number(protocol))));
+            seen.foreign_ports.iter().map(|span| span.allocation_id.as_str().to_owned()).collect();
+        let protocols = spans(|span| {
+            span.protocol.map_or(0, |protocol| i32::from(Protocol::ip_protocol_number(protocol)))
+        });
         let (first, last) = (
             spans(|span| i32::from(*span.ports.start())),
             spans(|span| i32::from(*span.ports.end())),
         );
         sqlx::query!(
             "WITH f AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[]) f (allocation_id, proto, first, last))
-             UPDATE port SET state = 'foreign', quiet_until = NULL FROM f
+             UPDATE port SET state = 'foreign', cooldown_until = NULL FROM f
              WHERE port.allocation_id = f.allocation_id AND f.proto IN (0, port.proto) AND port.port BETWEEN f.first AND f.last
-               AND port.state IN ('free', 'quiet')",
+               AND port.state IN ('free', 'cooldown')",
             &eips,
             &protocols,
             &first,
@@ -77,17 +79,17 @@ impl Store {
 
     /// Records that the gateway refused another entry while it had `standing`. Believed for
     /// `period`: quotas are raised without notice.
-    pub async fn gateway_full(
+    pub async fn record_gateway_full(
         &self,
         gateway: &NatGatewayId,
-        standing: usize,
+        entry_count: usize,
         period: Duration,
     ) -> Result<(), Error> {
         sqlx::query!(
-            "INSERT INTO gateway (gateway_id, full_at, full_until) VALUES ($1, $2, now() + make_interval(secs => $3))
-             ON CONFLICT (gateway_id) DO UPDATE SET full_at = $2, full_until = now() + make_interval(secs => $3)",
+            "INSERT INTO gateway (gateway_id, entries_when_full, full_until) VALUES ($1, $2, now() + make_interval(secs => $3))
+             ON CONFLICT (gateway_id) DO UPDATE SET entries_when_full = $2, full_until = now() + make_interval(secs => $3)",
             gateway.as_str(),
-            number(standing),
+            saturating_i32(entry_count),
             period.as_secs_f64(),
         )
         .execute(&self.pool)
@@ -97,7 +99,7 @@ impl Store {
 
     /// Records that the account may not modify entries, at this gateway or any other. Believed for
     /// `period`: rights are granted without notice.
-    pub async fn modify_denied(
+    pub async fn record_modify_denied(
         &self,
         gateway: &NatGatewayId,
         period: Duration,
@@ -119,6 +121,6 @@ impl Store {
     }
 }
 
-fn number(count: usize) -> i32 {
+fn saturating_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -25,7 +25,7 @@ pub struct GatewayEip {
 
 /// External ports offered on an EIP, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
+pub struct OfferedPorts {
     /// The lowest port offered.
     pub first: u16,
     /// The highest port offered.
@@ -39,7 +39,7 @@ impl Store {
     /// Offers the ports of an EIP, for TCP and UDP. Repeating it adds only missing rows. An EIP
     /// that has moved from another gateway brings all its ports along, held ones included: the
     /// former gateway cannot forward from it any more.
-    pub async fn offer(&self, eip: &GatewayEip, ports: PortRange) -> Result<(), Error> {
+    pub async fn offer_ports(&self, eip: &GatewayEip, ports: OfferedPorts) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!(
             "INSERT INTO gateway_eip (allocation_id, gateway_id, table_id, zone_id, address, first_port, last_port, snat)
@@ -82,30 +82,30 @@ impl Store {
     /// Records the EIPs that a gateway has; none if it does not exist, or cannot be changed because
     /// of `trouble`. Wakes the leases on EIPs that became available or unavailable, so that they
     /// report it or go on, and returns the number of those EIPs.
-    pub async fn bound(
+    pub async fn set_gateway_eips(
         &self,
         gateway: &NatGatewayId,
         eips: &[AllocationId],
-        trouble: Option<&str>,
+        unavailable_reason: Option<&str>,
     ) -> Result<usize, Error> {
         let eips: Vec<_> = eips.iter().map(|eip| eip.as_str().to_owned()).collect();
         let mut transaction = self.pool.begin().await?;
         let changed = sqlx::query_scalar!(
             "WITH e AS MATERIALIZED (
                SELECT allocation_id, CASE WHEN allocation_id = ANY($2) THEN NULL
-                 ELSE coalesce($3, format('EIP %s (%s) is not bound to NAT gateway %s any more', host(address), allocation_id, gateway_id)) END AS trouble
+                 ELSE coalesce($3, format('EIP %s (%s) is not bound to NAT gateway %s any more', host(address), allocation_id, gateway_id)) END AS unavailable_reason
                FROM gateway_eip WHERE gateway_id = $1)
-             UPDATE gateway_eip g SET trouble = e.trouble FROM e
-             WHERE g.allocation_id = e.allocation_id AND g.trouble IS DISTINCT FROM e.trouble RETURNING g.allocation_id",
+             UPDATE gateway_eip g SET unavailable_reason = e.unavailable_reason FROM e
+             WHERE g.allocation_id = e.allocation_id AND g.unavailable_reason IS DISTINCT FROM e.unavailable_reason RETURNING g.allocation_id",
             gateway.as_str(),
             &eips,
-            trouble,
+            unavailable_reason,
         )
         .fetch_all(&mut *transaction)
         .await?;
         wake_leases!(
-            set = "news_at = now()",
-            "lease_id IN (SELECT lease_id FROM port WHERE allocation_id = ANY($1) AND head = port)",
+            set = "gateway_changed_at = now()",
+            "lease_id IN (SELECT lease_id FROM port WHERE allocation_id = ANY($1) AND range_start = port)",
             &changed
         )
         .execute(&mut *transaction)
@@ -117,12 +117,12 @@ impl Store {
     /// Frees all ports whose cooldown is over and returns how many. Works in batches, so that no
     /// lock is held for long, and until none is left: with one batch a call, a pool whose pods come
     /// and go faster would run out of ports.
-    pub async fn end_quiet(&self) -> Result<u64, Error> {
+    pub async fn end_cooldowns(&self) -> Result<u64, Error> {
         let mut freed = 0;
         loop {
             let done = sqlx::query!(
-                "UPDATE port SET state = 'free', quiet_until = NULL WHERE (allocation_id, proto, port) IN (
-                   SELECT allocation_id, proto, port FROM port WHERE quiet_until <= now() ORDER BY quiet_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+                "UPDATE port SET state = 'free', cooldown_until = NULL WHERE (allocation_id, proto, port) IN (
+                   SELECT allocation_id, proto, port FROM port WHERE cooldown_until <= now() ORDER BY cooldown_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
                 FREED_AT_ONCE,
             )
             .execute(&self.pool)

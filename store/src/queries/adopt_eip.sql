@@ -8,6 +8,6 @@ WITH l AS MATERIALIZED (
     SELECT c.id, c.address FROM unnest($4::text[], $5::text[]) WITH ORDINALITY c (id, address, place)
     WHERE NOT EXISTS (SELECT FROM lease x WHERE x.allocation_id = c.id) ORDER BY place LIMIT 1),
   t AS (
-    UPDATE lease SET allocation_id = c.id, eip_address = c.address::inet, ours = false FROM l, c
+    UPDATE lease SET allocation_id = c.id, eip_address = c.address::inet, managed = false FROM l, c
     WHERE lease.lease_id = l.lease_id RETURNING lease.lease_id)
-SELECT EXISTS (SELECT FROM l) AS "claimed!", EXISTS (SELECT FROM t) AS "taken!"
+SELECT EXISTS (SELECT FROM l) AS "claimed!", EXISTS (SELECT FROM t) AS "adopted!"

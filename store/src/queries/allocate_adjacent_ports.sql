@@ -9,14 +9,14 @@ WITH r AS MATERIALIZED (
     WHERE allocation_id = $1 AND proto = $2 AND state = 'free'
       AND port BETWEEN (SELECT start FROM r) AND (SELECT last_port FROM r) ORDER BY port LIMIT 1024),
   w AS MATERIALIZED (
-    SELECT port AS head FROM (SELECT port, lead(port, $5::int - 1) OVER (ORDER BY port) AS last FROM f) x
+    SELECT port AS range_start FROM (SELECT port, lead(port, $5::int - 1) OVER (ORDER BY port) AS last FROM f) x
     WHERE last = port + $5 - 1 ORDER BY port LIMIT 1),
   c AS MATERIALIZED (
-    SELECT p.allocation_id, p.proto, p.port, w.head
-    FROM w JOIN port p ON p.port BETWEEN w.head AND w.head + $5 - 1
+    SELECT p.allocation_id, p.proto, p.port, w.range_start
+    FROM w JOIN port p ON p.port BETWEEN w.range_start AND w.range_start + $5 - 1
     WHERE p.allocation_id = $1 AND p.proto = $2 AND p.state = 'free'
     ORDER BY p.port FOR UPDATE OF p SKIP LOCKED)
-UPDATE port SET state = 'held', lease_id = $6, head = c.head, target = $4 + c.port - c.head,
+UPDATE port SET state = 'held', lease_id = $6, range_start = c.range_start, target_port = $4 + c.port - c.range_start,
   private_ip = (SELECT private_ip FROM lease WHERE lease_id = $6)
 FROM c
 WHERE port.allocation_id = c.allocation_id AND port.proto = c.proto AND port.port = c.port

@@ -7,8 +7,8 @@ WITH c AS MATERIALIZED (
         SELECT FROM gateway_eip e
         WHERE e.allocation_id = $1 AND port.port BETWEEN e.first_port AND e.last_port)
     ORDER BY port FOR UPDATE SKIP LOCKED)
-UPDATE port SET state = 'held', lease_id = $5, head = w.head, target = c.port,
+UPDATE port SET state = 'held', lease_id = $5, range_start = w.range_start, target_port = c.port,
   private_ip = (SELECT private_ip FROM lease WHERE lease_id = $5)
-FROM c JOIN unnest($3::int[], $4::int[]) w (port, head) USING (port)
+FROM c JOIN unnest($3::int[], $4::int[]) w (port, range_start) USING (port)
 WHERE port.allocation_id = c.allocation_id AND port.proto = c.proto AND port.port = c.port
   AND (SELECT count(*) FROM c) = cardinality($3::int[])

@@ -9,8 +9,8 @@ WITH r AS MATERIALIZED (
       AND port BETWEEN (SELECT start FROM r) AND (SELECT last_port FROM r)
     ORDER BY port LIMIT cardinality($4::int[]) FOR UPDATE SKIP LOCKED),
   n AS (SELECT allocation_id, proto, port, row_number() OVER (ORDER BY port) AS place FROM c)
-UPDATE port SET state = 'held', lease_id = $5, head = port.port, target = w.target,
+UPDATE port SET state = 'held', lease_id = $5, range_start = port.port, target_port = w.target_port,
   private_ip = (SELECT private_ip FROM lease WHERE lease_id = $5)
-FROM n JOIN unnest($4::int[]) WITH ORDINALITY w (target, place) USING (place)
+FROM n JOIN unnest($4::int[]) WITH ORDINALITY w (target_port, place) USING (place)
 WHERE port.allocation_id = n.allocation_id AND port.proto = n.proto AND port.port = n.port
   AND (SELECT count(*) FROM c) = cardinality($4::int[])

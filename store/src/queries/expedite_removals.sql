@@ -10,12 +10,12 @@ WITH h AS MATERIALIZED (
   u AS (
     UPDATE operation o SET urgent = true FROM h
     WHERE o.lease_id = h.lease_id AND o.queued AND NOT o.urgent
-      AND o.change ->> 'action' IN ('DeleteForwardEntry', 'ModifyForwardEntry') RETURNING o.lane),
+      AND o.change ->> 'action' IN ('DeleteForwardEntry', 'ModifyForwardEntry') RETURNING o.gateway_id),
   w AS (
     UPDATE lease l SET wake = wake + 1, due_at = now(),
-      parted_at = CASE WHEN parted_at IS NOT NULL THEN to_timestamp(0) END
+      handover_since = CASE WHEN handover_since IS NOT NULL THEN to_timestamp(0) END
     FROM h
     WHERE l.lease_id = h.lease_id AND l.owner IS NULL AND l.due_at > now() + interval '1 second'
       AND NOT EXISTS (
         SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL))
-SELECT DISTINCT lane AS "lane!" FROM u
+SELECT DISTINCT gateway_id AS "gateway_id!" FROM u

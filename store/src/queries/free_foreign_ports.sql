@@ -12,10 +12,10 @@ WITH f AS MATERIALIZED (
     FROM port p JOIN gateway_eip e USING (allocation_id)
     WHERE e.gateway_id = $1 AND p.state = 'foreign')
 UPDATE port SET
-  state = CASE WHEN NOT l.stands AND port.gone_since <= now() - make_interval(secs => $6)
+  state = CASE WHEN NOT l.stands AND port.absent_since <= now() - make_interval(secs => $6)
     THEN 'free' ELSE 'foreign' END,
-  gone_since = CASE WHEN l.stands OR port.gone_since <= now() - make_interval(secs => $6)
-    THEN NULL ELSE coalesce(port.gone_since, now()) END
+  absent_since = CASE WHEN l.stands OR port.absent_since <= now() - make_interval(secs => $6)
+    THEN NULL ELSE coalesce(port.absent_since, now()) END
 FROM l
 WHERE port.allocation_id = l.allocation_id AND port.proto = l.proto AND port.port = l.port
-  AND port.state = 'foreign' AND NOT (l.stands AND port.gone_since IS NULL)
+  AND port.state = 'foreign' AND NOT (l.stands AND port.absent_since IS NULL)

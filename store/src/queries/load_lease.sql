@@ -3,13 +3,13 @@
 UPDATE lease SET due_at = now() + make_interval(secs => $4)
 WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
 RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id,
-  host(eip_address) AS eip_address, ours, eni_id, vswitch_id, zone_id, vpc_id,
-  host(private_ip) AS private_ip, primary_ip, generation, resource, doubts, spilling, told, lost_to,
-  wake, tries, reason, refused, refusals,
-  extract(epoch FROM parted_at)::float8 AS parted_at,
+  host(eip_address) AS eip_address, managed, eni_id, vswitch_id, zone_id, vpc_id,
+  host(private_ip) AS private_ip, primary_ip, generation, owns_custom_resource, missed_reads, vacating, was_published, preempted_by,
+  wake, tries, reason, rejection, rejections,
+  extract(epoch FROM handover_since)::float8 AS handover_since,
   extract(epoch FROM created_at)::float8 AS "created_at!",
-  extract(epoch FROM now() - greatest(news_at,
-    (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS stirred_ago,
-  coalesce(lost_at > now() - make_interval(secs => $5), false) AS "told_of_loss!",
-  extract(epoch FROM ends_at)::float8 AS ends_at,
+  extract(epoch FROM now() - greatest(gateway_changed_at,
+    (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS since_last_change,
+  coalesce(loss_reported_at > now() - make_interval(secs => $5), false) AS "loss_reported!",
+  extract(epoch FROM retained_until)::float8 AS retained_until,
   extract(epoch FROM now())::float8 AS "now!"

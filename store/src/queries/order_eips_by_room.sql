@@ -7,7 +7,7 @@ FROM unnest($1::text[]) WITH ORDINALITY AS c (allocation_id, place)
   LEFT JOIN gateway g USING (gateway_id)
   CROSS JOIN LATERAL (
     SELECT count(*) AS runs FROM (
-      SELECT FROM port WHERE gateway_id = e.gateway_id AND head = port LIMIT $5) x) held
+      SELECT FROM port WHERE gateway_id = e.gateway_id AND range_start = port LIMIT $5) x) held
   CROSS JOIN LATERAL (
     SELECT coalesce(min(f.ports), 0) AS ports
     FROM unnest($2::smallint[]) p (proto) CROSS JOIN LATERAL (
@@ -16,6 +16,6 @@ FROM unnest($1::text[]) WITH ORDINALITY AS c (allocation_id, place)
         WHERE allocation_id = e.allocation_id AND proto = p.proto AND state = 'free'
           AND port BETWEEN e.first_port AND e.last_port LIMIT $6) y) f) free
 ORDER BY free.ports < $3,
-  coalesce(CASE WHEN g.full_until > now() THEN g.full_at END, $4)
-    - coalesce(g.others, 0) - held.runs DESC,
+  coalesce(CASE WHEN g.full_until > now() THEN g.entries_when_full END, $4)
+    - coalesce(g.foreign_entries, 0) - held.runs DESC,
   free.ports DESC, c.place

@@ -3,9 +3,9 @@
 WITH l AS MATERIALIZED (
     SELECT lease_id, cluster_id, namespace FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() FOR UPDATE),
-  g AS (INSERT INTO lane (gateway_id) SELECT $4 FROM l ON CONFLICT DO NOTHING),
+  g AS (INSERT INTO gateway_lock (gateway_id) SELECT $4 FROM l ON CONFLICT DO NOTHING),
   q AS (
-    INSERT INTO operation (lease_id, resource, change, owner, epoch, sends, fence_until, lane,
+    INSERT INTO operation (lease_id, resource, change, owner, epoch, sends, fence_until, gateway_id,
       cluster_id, namespace, queued)
     SELECT l.lease_id, a.resource, a.change, $2, $3, 0, now(), $4, l.cluster_id, l.namespace, true
     FROM l, unnest($5::text[], $6::jsonb[]) a (resource, change)

@@ -2,17 +2,17 @@
 -- another operation, since the refused one is settled; as the same one while an earlier send of it
 -- may still take effect ($6). Only under the gateway lock.
 WITH l AS MATERIALIZED (
-    SELECT gateway_id FROM lane
-    WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND until > now() FOR UPDATE),
+    SELECT gateway_id FROM gateway_lock
+    WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND held_until > now() FOR UPDATE),
   s AS (
-    UPDATE operation o SET error = $5, answer_by = now(), queued = $6, agains = agains + 1,
+    UPDATE operation o SET error = $5, answer_by = now(), queued = $6, busy_retries = busy_retries + 1,
       outcome = CASE WHEN $6 THEN NULL ELSE 'refused' END,
       settled_at = CASE WHEN $6 THEN NULL ELSE now() END
     FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND NOT o.queued RETURNING o.*),
   q AS (
     INSERT INTO operation (lease_id, resource, change, owner, epoch, sends, fence_until, intended_at,
-      lane, cluster_id, namespace, queued, urgent, agains)
+      gateway_id, cluster_id, namespace, queued, urgent, busy_retries)
     SELECT lease_id, resource, change, owner, epoch, 0, now(), intended_at,
-      lane, cluster_id, namespace, true, urgent, agains
+      gateway_id, cluster_id, namespace, true, urgent, busy_retries
     FROM s WHERE outcome IS NOT NULL)
 SELECT count(*) AS "held!" FROM l

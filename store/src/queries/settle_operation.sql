@@ -7,13 +7,13 @@ WITH o AS (
     WHERE operation_id = $1 AND outcome IS NULL RETURNING lease_id),
   created AS (
     UPDATE port SET entry_id = $7, deleted = false FROM o
-    WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.head = $8 AND port.proto = $9),
+    WHERE port.lease_id = o.lease_id AND $7::text IS NOT NULL AND port.range_start = $8 AND port.proto = $9),
   -- The address of a managed EIP whose retention ended can be bought back for seven days.
   former AS (
     INSERT INTO former_address (cluster_id, namespace, pod_name, controller, address)
     SELECT l.cluster_id, l.namespace, l.pod_name, l.controller, l.eip_address
     FROM lease l JOIN o USING (lease_id)
-    WHERE $11 AND l.ours AND l.keeps AND l.phase = 'ending' AND l.ends_at <= now()
+    WHERE $11 AND l.managed AND l.retains AND l.phase = 'releasing' AND l.retained_until <= now()
     ON CONFLICT (cluster_id, namespace, pod_name) DO UPDATE SET
       controller = excluded.controller, address = excluded.address, released_at = now()),
   reclaimed AS (
@@ -26,10 +26,10 @@ WITH o AS (
 UPDATE lease SET
   allocation_id = CASE WHEN $11 THEN NULL ELSE coalesce(allocation_id, $5) END,
   eip_address   = CASE WHEN $11 THEN NULL ELSE coalesce(eip_address, $6::text::inet) END,
-  ours          = CASE WHEN $11 THEN false
-                       ELSE ours OR (allocation_id IS NULL AND $5::text IS NOT NULL) END,
+  managed          = CASE WHEN $11 THEN false
+                       ELSE managed OR (allocation_id IS NULL AND $5::text IS NOT NULL) END,
   wake          = wake + (owner IS DISTINCT FROM $12 OR epoch <> $13)::int,
   due_at        = CASE WHEN owner IS NULL
                        THEN least(due_at, now() + make_interval(secs => $14)) ELSE due_at END,
-  refusals      = CASE WHEN $2 = 'done' THEN 0 ELSE refusals END
+  rejections      = CASE WHEN $2 = 'done' THEN 0 ELSE rejections END
 FROM o WHERE lease.lease_id = o.lease_id

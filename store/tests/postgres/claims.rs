@@ -27,7 +27,7 @@ async fn a_claim_belongs_to_one_worker() -> Result<()> {
                 let owner = Uuid::new_v4();
                 let mut claimed = Vec::new();
                 for _ in 0..10 {
-                    claimed.extend(store.claim(cluster, owner, 3, CLAIM).await?);
+                    claimed.extend(store.claim_due_leases(cluster, owner, 3, CLAIM).await?);
                 }
                 Ok::<_, Error>(claimed)
             });
@@ -50,11 +50,11 @@ async fn the_longest_due_is_claimed_first() -> Result<()> {
         let first = bench.claimed(&bought()).await?;
         bench
             .store
-            .claimed(&first)
-            .finish(&finish(bench.load(&first).await?.wake, Duration::ZERO))
+            .under_claim(&first)
+            .finish_claim(&finish(bench.load(&first).await?.wake, Duration::ZERO))
             .await?;
         bench.sight(Uuid::new_v4(), &bought()).await?;
-        let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
+        let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
         assert_eq!(leases(&claims), [first.lease_id]);
         Ok(())
     })
@@ -66,12 +66,16 @@ async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> 
     in_database(async |bench: &Bench| {
         let former = bench.claimed(&bought()).await?;
         assert!(
-            bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?.is_empty(),
+            bench
+                .store
+                .claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM)
+                .await?
+                .is_empty(),
             "claimed twice"
         );
         bench.pass(CLAIM).await?;
         assert!(
-            matches!(bench.store.claimed(&former).load(CLAIM).await, Err(Error::ClaimLost)),
+            matches!(bench.store.under_claim(&former).load(CLAIM).await, Err(Error::ClaimLost)),
             "an expired claim is void, claimed anew or not"
         );
         let now = bench.claim_one().await?;
@@ -98,19 +102,19 @@ async fn loading_renews_a_claim() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_sign_of_life_extends_the_owners_claims_that_still_hold_and_no_others() -> Result<()> {
+async fn renewing_extends_only_the_owners_claims_that_still_hold() -> Result<()> {
     in_database(async |bench: &Bench| {
         bench.sight(Uuid::new_v4(), &bought()).await?;
         let owner = Uuid::new_v4();
-        let held = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?;
+        let held = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?;
         bench.pass(CLAIM / 2).await?;
-        bench.store.renew(owner, &leases(&held), CLAIM).await?;
+        bench.store.renew_claims(owner, &leases(&held), CLAIM).await?;
         bench.pass(CLAIM * 2 / 3).await?;
         assert_eq!(bench.due().await?, 0, "renewed");
-        bench.store.renew(Uuid::new_v4(), &leases(&held), CLAIM).await?;
+        bench.store.renew_claims(Uuid::new_v4(), &leases(&held), CLAIM).await?;
         bench.pass(CLAIM / 2).await?;
         assert_eq!(bench.due().await?, 1, "renewals of another owner do not extend it");
-        bench.store.renew(owner, &leases(&held), CLAIM).await?;
+        bench.store.renew_claims(owner, &leases(&held), CLAIM).await?;
         assert_eq!(bench.due().await?, 1, "an expired claim stays expired");
         Ok(())
     })
@@ -118,14 +122,14 @@ async fn a_sign_of_life_extends_the_owners_claims_that_still_hold_and_no_others(
 }
 
 #[tokio::test]
-async fn a_finished_lease_is_due_when_it_was_told_and_remembers_what_it_waits_for() -> Result<()> {
+async fn a_finished_lease_is_due_in_time_and_remembers_its_reason() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let loaded = bench.load(&claim).await?;
         bench
             .store
-            .claimed(&claim)
-            .finish(&waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) })
+            .under_claim(&claim)
+            .finish_claim(&waygate_store::Finish { tries: 3, ..finish(loaded.wake, LATER) })
             .await?;
         assert_eq!(bench.due().await?, 0);
         bench.pass(LATER).await?;
@@ -148,12 +152,12 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
             match news {
                 "sighted" => bench.sight(pod, &bought()).await?,
                 "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 1),
-                "all woken" => assert_eq!(bench.store.wake_all(bench.cluster).await?, 1),
+                "all woken" => assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1),
                 _ => {}
             }
             assert_eq!(bench.due().await?, 0, "{news}: the claim still holds");
             bench.load(&claim).await?;
-            bench.store.claimed(&claim).finish(&finish(loaded.wake, LATER)).await?;
+            bench.store.under_claim(&claim).finish_claim(&finish(loaded.wake, LATER)).await?;
             assert_eq!(bench.due().await?, i64::from(news != "nothing"), "{news}");
             bench.pass(LATER).await?;
         }
@@ -163,14 +167,18 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
+async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (pod, announced) = (Uuid::new_v4(), Uuid::new_v4());
         bench.sight(pod, &bought()).await?;
-        crate::hand_off::announce(bench, "c1", announced, &bought()).await?;
+        crate::announce::announce(bench, "c1", announced, &bought()).await?;
         let claim = bench.claim_one().await?;
-        bench.store.claimed(&claim).finish(&finish(bench.load(&claim).await?.wake, LATER)).await?;
-        assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
+        bench
+            .store
+            .under_claim(&claim)
+            .finish_claim(&finish(bench.load(&claim).await?.wake, LATER))
+            .await?;
+        assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1);
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
         assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?.len(), 0);
         Ok(())
@@ -179,12 +187,14 @@ async fn waking_makes_a_resting_lease_due_but_not_a_head_start() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_published_once_stays_told() -> Result<()> {
+async fn a_published_lease_stays_published() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
-        for (phase, told) in [(Phase::Wanted, false), (Phase::Held, true), (Phase::Wanted, true)] {
-            bench.store.claimed(&claim).set_phase(phase).await?;
-            assert_eq!(bench.load(&claim).await?.lease.told, told, "{phase:?}");
+        for (phase, told) in
+            [(Phase::Provisioning, false), (Phase::Bound, true), (Phase::Provisioning, true)]
+        {
+            bench.store.under_claim(&claim).set_phase(phase).await?;
+            assert_eq!(bench.load(&claim).await?.lease.was_published, told, "{phase:?}");
         }
         Ok(())
     })
@@ -196,17 +206,17 @@ async fn a_lease_whose_address_works_again_has_its_successor_and_waits_anew_for_
 -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
-        bench.store.claimed(&claim).part().await?;
-        let since = bench.load(&claim).await?.lease.parted_at.expect("its handover has begun");
-        bench.store.claimed(&claim).part().await?;
-        bench.store.claimed(&claim).set_phase(Phase::Wanted).await?;
+        bench.store.under_claim(&claim).begin_handover().await?;
+        let since = bench.load(&claim).await?.lease.handover_since.expect("its handover has begun");
+        bench.store.under_claim(&claim).begin_handover().await?;
+        bench.store.under_claim(&claim).set_phase(Phase::Provisioning).await?;
         assert_eq!(
-            bench.load(&claim).await?.lease.parted_at,
+            bench.load(&claim).await?.lease.handover_since,
             Some(since),
             "a handover begins once"
         );
-        bench.store.claimed(&claim).set_phase(Phase::Held).await?;
-        assert_eq!(bench.load(&claim).await?.lease.parted_at, None);
+        bench.store.under_claim(&claim).set_phase(Phase::Bound).await?;
+        assert_eq!(bench.load(&claim).await?.lease.handover_since, None);
         Ok(())
     })
     .await

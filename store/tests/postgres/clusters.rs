@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::AllocationId;
-use waygate_core::lease::Reserved;
+use waygate_core::lease::PortReservation;
 use waygate_core::request::Kind;
 use waygate_store::Error;
 
@@ -18,20 +18,20 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         let pod = Uuid::new_v4();
         bench.sight_in(bench.cluster, pod, &bought()).await?;
         bench.sight_in(other, pod, &bought()).await?;
-        let mine = bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
-        let theirs = bench.store.claim(other, Uuid::new_v4(), 10, CLAIM).await?;
+        let mine = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
+        let theirs = bench.store.claim_due_leases(other, Uuid::new_v4(), 10, CLAIM).await?;
         assert_eq!((mine.len(), theirs.len()), (1, 1));
         assert_ne!(leases(&mine), leases(&theirs));
         for claim in [mine[0], theirs[0]] {
             bench
                 .store
-                .claimed(&claim)
-                .finish(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
+                .under_claim(&claim)
+                .finish_claim(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
                 .await?;
         }
         assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
-        assert_eq!(bench.store.wake_all(bench.cluster).await?, 1);
-        assert!(bench.store.claim(other, Uuid::new_v4(), 10, CLAIM).await?.is_empty());
+        assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1);
+        assert!(bench.store.claim_due_leases(other, Uuid::new_v4(), 10, CLAIM).await?.is_empty());
         Ok(())
     })
     .await
@@ -47,22 +47,28 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
         for cluster in [bench.cluster, other] {
             bench.sight_in(cluster, Uuid::new_v4(), &bought()).await?;
             bench.sight_in(cluster, Uuid::new_v4(), &ports(&[80], &[])).await?;
-            for claim in bench.store.claim(cluster, Uuid::new_v4(), 10, CLAIM).await? {
+            for claim in bench.store.claim_due_leases(cluster, Uuid::new_v4(), 10, CLAIM).await? {
                 claims.push((cluster, bench.load(&claim).await?.lease.kind, claim));
             }
         }
         for (cluster, kind, claim) in &claims {
             let first = *cluster == bench.cluster;
             if *kind == waygate_core::request::Kind::Eip {
-                assert_eq!(bench.store.claimed(claim).take_eip(&[(eip.clone(), ip)]).await?, first);
-                assert_eq!(bench.store.claimed(claim).set_target(&target(1)).await.is_ok(), first);
+                assert_eq!(
+                    bench.store.under_claim(claim).adopt_eip(&[(eip.clone(), ip)]).await?,
+                    first
+                );
+                assert_eq!(
+                    bench.store.under_claim(claim).set_target(&target(1)).await.is_ok(),
+                    first
+                );
             } else {
                 let reserved = bench
                     .store
-                    .claimed(claim)
+                    .under_claim(claim)
                     .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
                     .await?;
-                assert_eq!(reserved == Reserved::Yes, first);
+                assert_eq!(reserved == PortReservation::Reserved, first);
             }
         }
         Ok(())
@@ -93,7 +99,7 @@ async fn a_cluster_name_cannot_be_taken_by_another_uid() -> Result<()> {
         for (who, uid) in [("a newcomer", Uuid::new_v4()), ("a cluster of another name", second)] {
             let refused = bench.store.register_cluster(uid, "c1").await;
             assert!(
-                matches!(refused, Err(Error::ClusterNameTaken { uid, .. }) if uid == holder),
+                matches!(refused, Err(Error::ClusterNameInUse { uid, .. }) if uid == holder),
                 "{who}: {refused:?}"
             );
         }

@@ -18,7 +18,9 @@ use waygate_core::operation::Operation;
 use waygate_core::request::{
     DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request,
 };
-use waygate_store::{Claim, Cluster, Finish, GatewayEip, Loaded, PortRange, Sighting, Store};
+use waygate_store::{
+    Claim, Cluster, Finish, GatewayEip, Loaded, OfferedPorts, PodObservation, Store,
+};
 
 /// Longer than any test works under one claim.
 pub(crate) const CLAIM: Duration = Duration::from_mins(1);
@@ -103,9 +105,9 @@ impl Bench {
         let pod_name = pod_uid.to_string();
         Ok(self
             .store
-            .sight(
+            .observe_pod(
                 cluster,
-                &Sighting {
+                &PodObservation {
                     namespace: "ns",
                     pod_name: &pod_name,
                     pod_uid,
@@ -119,7 +121,7 @@ impl Bench {
 
     /// Claims the only due lease, as a new worker.
     pub(crate) async fn claim_one(&self) -> Result<Claim> {
-        let claims = self.store.claim(self.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        let claims = self.store.claim_due_leases(self.cluster, Uuid::new_v4(), 100, CLAIM).await?;
         ensure!(claims.len() == 1, "{} leases are due", claims.len());
         claims.into_iter().next().context("no lease is due")
     }
@@ -132,7 +134,7 @@ impl Bench {
 
     /// Loads the lease as its claim holder.
     pub(crate) async fn load(&self, claim: &Claim) -> Result<Loaded> {
-        Ok(self.store.claimed(claim).load(CLAIM).await?)
+        Ok(self.store.under_claim(claim).load(CLAIM).await?)
     }
 
     /// Commits the intent of a change, for a call of one second with a fence of a minute.
@@ -143,8 +145,8 @@ impl Bench {
         change: &Change,
     ) -> Result<Operation, waygate_store::Error> {
         self.store
-            .claimed(claim)
-            .intend(resource, change, Duration::from_secs(1), Duration::from_mins(1))
+            .under_claim(claim)
+            .intend_change(resource, change, Duration::from_secs(1), Duration::from_mins(1))
             .await
     }
 
@@ -168,8 +170,8 @@ impl Bench {
 
     /// Moves the end of port cooldowns back by `time`; claims stay as they are.
     pub(crate) async fn pass_quietly(&self, time: Duration) -> Result<()> {
-        let quiet = "UPDATE port SET quiet_until = quiet_until - make_interval(secs => $1) WHERE state = 'quiet'";
-        sqlx::query(quiet).bind(time.as_secs_f64()).execute(&self.pool).await?;
+        let cooldown = "UPDATE port SET cooldown_until = cooldown_until - make_interval(secs => $1) WHERE state = 'cooldown'";
+        sqlx::query(cooldown).bind(time.as_secs_f64()).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -202,7 +204,7 @@ impl Bench {
             zone_id: ZoneId::new("z-1"),
             snat: false,
         };
-        self.store.offer(&gateway_eip, PortRange { first, last }).await?;
+        self.store.offer_ports(&gateway_eip, OfferedPorts { first, last }).await?;
         Ok(allocation_id)
     }
 }
@@ -275,7 +277,14 @@ pub(crate) fn span(key: &PortKey) -> PortSpan {
 
 /// The end of a claim; the lease is due again after `again`.
 pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
-    Finish { wake, again, tries: 0, reason: "Test", message: "a test said so", heard: None }
+    Finish {
+        wake,
+        retry_in: again,
+        tries: 0,
+        reason: "Test",
+        message: "a test said so",
+        acknowledged: None,
+    }
 }
 
 /// The lease IDs of these claims, sorted.

@@ -10,18 +10,18 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, ZoneId};
 use waygate_core::lease::PortKey;
-use waygate_core::lease::{LeasedPort, Reserved};
+use waygate_core::lease::{LeasedPort, PortReservation};
 use waygate_core::request::{DnatRequest, Request};
-use waygate_store::{Claim, GatewayEip, HandOff, PortRange, Sighting, Store};
+use waygate_store::{Claim, GatewayEip, OfferedPorts, PodAnnouncement, PodObservation, Store};
 
 /// Reserves ports for a new lease.
 async fn reserve(
     bench: &Bench,
     asked: &DnatRequest,
     pool: &[AllocationId],
-) -> Result<(Claim, Reserved)> {
+) -> Result<(Claim, PortReservation)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
+    let reserved = bench.store.under_claim(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -35,23 +35,23 @@ fn another_process(bench: &Bench) -> Result<Store> {
 }
 
 #[tokio::test]
-async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
+async fn ports_are_persisted_before_they_are_used() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1001).await?];
         let (claim, reserved) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
-        assert_eq!(reserved, Reserved::Yes);
+        assert_eq!(reserved, PortReservation::Reserved);
         let before = bench.load(&claim).await?.lease.ports;
 
         // The process that reserved them is gone, with all its memory.
         bench.pass(CLAIM * 2).await?;
         let next = another_process(bench)?;
-        let claims = next.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        let claims = next.claim_due_leases(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
         let claim = claims.first().context("the lease is due")?;
-        let after = next.claimed(claim).load(CLAIM).await?.lease.ports;
+        let after = next.under_claim(claim).load(CLAIM).await?.lease.ports;
         assert_eq!(after.len(), 2);
         assert_eq!(after, before);
         let (_, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        assert_eq!(reserved, Reserved::NoRoom, "no other lease gets them");
+        assert_eq!(reserved, PortReservation::NoRoom, "no other lease gets them");
         Ok(())
     })
     .await
@@ -59,18 +59,18 @@ async fn ports_are_persisted_before_anybody_uses_them() -> Result<()> {
 
 /// The keys of the forward entries on these ports.
 fn runs(ports: &[LeasedPort]) -> Vec<PortKey> {
-    let heads = ports.iter().filter(|port| port.external_port == port.head);
+    let heads = ports.iter().filter(|port| port.external_port == port.range_start);
     heads
         .map(|port| PortKey {
             allocation_id: port.allocation_id.clone(),
             protocol: port.protocol(),
-            port: port.head,
+            port: port.range_start,
         })
         .collect()
 }
 
 #[tokio::test]
-async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Result<()> {
+async fn ports_are_freed_even_if_their_eip_has_changed_meanwhile() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1009).await?];
         let (claim, _) = reserve(bench, &dnat(&[80, 7000, 7001, 7002], &[7000]), &pool).await?;
@@ -84,14 +84,14 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
             zone_id: ZoneId::new("z-2"),
             snat: true,
         };
-        bench.store.offer(&moved, PortRange { first: 2000, last: 2009 }).await?;
+        bench.store.offer_ports(&moved, OfferedPorts { first: 2000, last: 2009 }).await?;
         let held = bench.load(&claim).await?.lease.ports;
         assert_eq!(held.len(), 5);
-        for run in runs(&held) {
-            bench.store.claimed(&claim).quiet_port(&run, Duration::ZERO).await?;
+        for range in runs(&held) {
+            bench.store.under_claim(&claim).start_cooldown(&range, Duration::ZERO).await?;
         }
         assert_eq!(keys(&bench.load(&claim).await?), []);
-        assert_eq!(bench.store.end_quiet().await?, 5);
+        assert_eq!(bench.store.end_cooldowns().await?, 5);
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM port WHERE state <> 'free'")
             .fetch_one(&bench.pool)
             .await?;
@@ -105,7 +105,7 @@ async fn ports_are_freed_whatever_has_changed_about_their_eip_meanwhile() -> Res
 async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
     let (pod_uid, namespace, pod_name, controller) =
         (Uuid::new_v4(), "ns", "same-0", Some("StatefulSet/same"));
-    let job = HandOff {
+    let announcement = PodAnnouncement {
         cluster_name: "c1",
         kind: request.kind(),
         namespace,
@@ -114,12 +114,19 @@ async fn recreated(bench: &Bench, request: &Request) -> Result<Uuid> {
         controller,
         request,
     };
-    bench.store.hand_off(&job).await?;
+    bench.store.announce_pod(&announcement).await?;
     bench
         .store
-        .sight(
+        .observe_pod(
             bench.cluster,
-            &Sighting { namespace, pod_name, pod_uid, controller, pod_created_at: None, request },
+            &PodObservation {
+                namespace,
+                pod_name,
+                pod_uid,
+                controller,
+                pod_created_at: None,
+                request,
+            },
         )
         .await?;
     Ok(pod_uid)
@@ -133,7 +140,8 @@ async fn a_fast_recreate_is_not_refused() -> Result<()> {
             for _ in 0..3 {
                 pods.insert(recreated(bench, &request).await?.to_string());
             }
-            let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+            let claims =
+                bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
             let mut leased = BTreeSet::new();
             for claim in &claims {
                 leased.insert(bench.load(claim).await?.lease.pod_uid.to_string());

@@ -3,7 +3,7 @@
 use crate::database::{
     Bench, CLAIM, dnat, finish, in_database, keys, ports, release, span, target,
 };
-use crate::lanes::{creation, gateway};
+use crate::gateway_queue::{creation, gateway};
 use anyhow::Result;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId};
 use waygate_core::lease::Phase;
 use waygate_core::lease::PortKey;
 use waygate_core::operation::Operation;
-use waygate_store::{Claim, Error, Writes};
+use waygate_store::{Claim, Error, OwnsCustomResource};
 
 /// Every fenced function of the store, called under `claim`. Add new ones here.
 async fn every_decision(
@@ -21,44 +21,47 @@ async fn every_decision(
     port: &PortKey,
     operation: &Operation,
 ) -> Vec<(&'static str, Result<(), Error>)> {
-    let claimed = bench.store.claimed(claim);
+    let claimed = bench.store.under_claim(claim);
     let second = Duration::from_secs(1);
     let eip = AllocationId::new("eip-given");
     let candidates = [vec![port.allocation_id.clone()]];
     vec![
         ("load", claimed.load(CLAIM).await.map(drop)),
-        ("finish", claimed.finish(&finish(0, second)).await),
-        ("set_phase", claimed.set_phase(Phase::Ending).await),
-        ("doubt", claimed.doubt().await),
-        ("adjust", claimed.adjust(&ports(&[81], &[])).await),
-        ("keep", claimed.keep(Some(1)).await),
-        ("succeed", claimed.succeed(Uuid::new_v4(), &ports(&[80], &[])).await),
-        ("release_kept", claimed.release_kept().await.map(drop)),
-        ("forget", claimed.forget().await),
-        ("part", claimed.part().await),
-        ("take_eip", claimed.take_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
-        ("take_over", claimed.take_over(&eip).await),
-        ("take_spare", claimed.take_spare(LeaseId(Uuid::new_v4())).await.map(drop)),
-        ("forget_former", claimed.forget_former().await),
-        ("forget_eip", claimed.forget_eip().await),
+        ("finish", claimed.finish_claim(&finish(0, second)).await),
+        ("set_phase", claimed.set_phase(Phase::Releasing).await),
+        ("doubt", claimed.count_missed_read().await),
+        ("adjust", claimed.update_request(&ports(&[81], &[])).await),
+        ("keep", claimed.retain_lease(Some(1)).await),
+        ("succeed", claimed.transfer_to_successor(Uuid::new_v4(), &ports(&[80], &[])).await),
+        ("release_kept", claimed.try_release_retained().await.map(drop)),
+        ("forget", claimed.delete_empty_lease().await),
+        ("part", claimed.begin_handover().await),
+        ("take_eip", claimed.adopt_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
+        ("take_over", claimed.preempt_eip(&eip).await),
+        ("take_spare", claimed.adopt_prepaid_eip(LeaseId(Uuid::new_v4())).await.map(drop)),
+        ("forget_former", claimed.delete_former_address().await),
+        ("forget_eip", claimed.clear_eip().await),
         ("set_target", claimed.set_target(&target(99)).await),
         ("clear_target", claimed.clear_target().await),
-        ("set_resource", claimed.set_resource(Writes::Yes).await),
+        ("set_resource", claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await),
         (
             "reserve_ports",
             claimed.reserve_ports(&dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop),
         ),
-        ("note_entry", claimed.note_entry(port, &ForwardEntryId::new("fwd-9")).await),
+        ("note_entry", claimed.record_entry(port, &ForwardEntryId::new("fwd-9")).await),
         ("mark_foreign", claimed.mark_foreign(&span(port)).await),
-        ("spill", claimed.spill().await),
-        ("lose", claimed.lose(&gateway()).await.map(drop)),
-        ("quiet_port", claimed.quiet_port(port, second).await),
-        ("intend", claimed.intend("eip-9", &release("eip-9"), second, second).await.map(drop)),
-        ("queue", claimed.queue(&gateway(), &[creation(9)]).await.map(drop)),
-        ("unqueue", claimed.unqueue(operation.id).await),
-        ("requeue", claimed.requeue(operation.id).await),
-        ("intend_again", claimed.intend_again(operation.id, second, second).await),
-        ("miss", claimed.miss(operation.id).await),
+        ("spill", claimed.start_vacating().await),
+        ("lose", claimed.try_count_loss(&gateway()).await.map(drop)),
+        ("quiet_port", claimed.start_cooldown(port, second).await),
+        (
+            "intend",
+            claimed.intend_change("eip-9", &release("eip-9"), second, second).await.map(drop),
+        ),
+        ("queue", claimed.queue_changes(&gateway(), &[creation(9)]).await.map(drop)),
+        ("unqueue", claimed.cancel_queued_change(operation.id).await),
+        ("requeue", claimed.requeue_unanswered(operation.id).await),
+        ("intend_again", claimed.intend_resend(operation.id, second, second).await),
+        ("miss", claimed.count_read_without_effect(operation.id).await),
     ]
 }
 
@@ -82,7 +85,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let former = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        bench.store.under_claim(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&former).await?).remove(0);
 
@@ -90,7 +93,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
         let next = bench.claim_one().await?;
         all_are_refused(bench, "reclaimed by another", &former, &port, &operation).await?;
 
-        bench.store.claimed(&next).finish(&finish(0, Duration::from_mins(5))).await?;
+        bench.store.under_claim(&next).finish_claim(&finish(0, Duration::from_mins(5))).await?;
         all_are_refused(bench, "given back by the next owner", &former, &port, &operation).await?;
         all_are_refused(bench, "given back by itself", &next, &port, &operation).await
     })
@@ -103,12 +106,12 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         bench.sight(Uuid::new_v4(), &ports(&[80], &[])).await?;
         let owner = Uuid::new_v4();
-        let first = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
-        bench.store.claimed(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        let first = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        bench.store.under_claim(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&first).await?).remove(0);
         bench.pass(CLAIM).await?;
-        let second = bench.store.claim(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        let second = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
         all_are_refused(bench, "reclaimed by itself", &first, &port, &operation).await?;
         bench.load(&second).await?;
         Ok(())
@@ -122,7 +125,7 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let theirs = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.claimed(&theirs).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
+        bench.store.under_claim(&theirs).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.intend(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&theirs).await?).remove(0);
         let mine = bench.claimed(&ports(&[80], &[])).await?;
@@ -130,15 +133,19 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         let reached = [
             (
                 "note_entry",
-                bench.store.claimed(&mine).note_entry(&port, &ForwardEntryId::new("fwd-9")).await,
+                bench
+                    .store
+                    .under_claim(&mine)
+                    .record_entry(&port, &ForwardEntryId::new("fwd-9"))
+                    .await,
             ),
-            ("mark_foreign", bench.store.claimed(&mine).mark_foreign(&span(&port)).await),
-            ("quiet_port", bench.store.claimed(&mine).quiet_port(&port, second).await),
+            ("mark_foreign", bench.store.under_claim(&mine).mark_foreign(&span(&port)).await),
+            ("quiet_port", bench.store.under_claim(&mine).start_cooldown(&port, second).await),
             (
                 "intend_again",
-                bench.store.claimed(&mine).intend_again(operation.id, second, second).await,
+                bench.store.under_claim(&mine).intend_resend(operation.id, second, second).await,
             ),
-            ("miss", bench.store.claimed(&mine).miss(operation.id).await),
+            ("miss", bench.store.under_claim(&mine).count_read_without_effect(operation.id).await),
         ];
         for (name, result) in reached {
             assert!(matches!(result, Err(Error::ClaimLost)), "{name} gave {result:?}");
@@ -155,13 +162,13 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
         let too_long = CLAIM + Duration::from_secs(1);
         let refused = bench
             .store
-            .claimed(&claim)
-            .intend("eip-1", &release("eip-1"), too_long, too_long)
+            .under_claim(&claim)
+            .intend_change("eip-1", &release("eip-1"), too_long, too_long)
             .await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
         let refused =
-            bench.store.claimed(&claim).intend_again(operation.id, too_long, too_long).await;
+            bench.store.under_claim(&claim).intend_resend(operation.id, too_long, too_long).await;
         assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         Ok(())
     })
@@ -176,7 +183,11 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         for name in ["note_entry", "mark_foreign", "quiet_port", "miss"] {
             let former = bench.claimed(&ports(&[80], &[])).await?;
-            bench.store.claimed(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
+            bench
+                .store
+                .under_claim(&former)
+                .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
+                .await?;
             let operation = bench.intend(&former, name, &release("eip-1")).await?;
             let port = keys(&bench.load(&former).await?).remove(0);
             bench.pass(CLAIM).await?;
@@ -190,17 +201,18 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
                 match name {
                     "note_entry" => {
                         store
-                            .claimed(&former)
-                            .note_entry(&port, &ForwardEntryId::new("fwd-9"))
+                            .under_claim(&former)
+                            .record_entry(&port, &ForwardEntryId::new("fwd-9"))
                             .await
                     }
-                    "mark_foreign" => store.claimed(&former).mark_foreign(&span(&port)).await,
-                    "quiet_port" => store.claimed(&former).quiet_port(&port, second).await,
-                    _ => store.claimed(&former).miss(operation.id).await,
+                    "mark_foreign" => store.under_claim(&former).mark_foreign(&span(&port)).await,
+                    "quiet_port" => store.under_claim(&former).start_cooldown(&port, second).await,
+                    _ => store.under_claim(&former).count_read_without_effect(operation.id).await,
                 }
             });
             until_one_waits_for_a_lock(bench).await?;
-            let passed = bench.store.claim(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
+            let passed =
+                bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
             lock.commit().await?;
             let written = write.await?.is_ok();
             assert!(

@@ -2,6 +2,8 @@
 //! own database.
 
 #[cfg(test)]
+mod announce;
+#[cfg(test)]
 mod claims;
 #[cfg(test)]
 mod clusters;
@@ -14,9 +16,7 @@ mod faults;
 #[cfg(test)]
 mod fence;
 #[cfg(test)]
-mod hand_off;
-#[cfg(test)]
-mod lanes;
+mod gateway_queue;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

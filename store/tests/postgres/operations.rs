@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use waygate_core::change::{Answer, Change, Forward};
+use waygate_core::change::{Answer, Change, ForwardEntrySpec};
 use waygate_core::ids::{AllocationId, ForwardEntryId, ForwardTableId};
 use waygate_core::lease::{Constraint, LeasedPort};
-use waygate_core::operation::{Operation, Outcome, Sending};
+use waygate_core::operation::{Operation, Outcome, SendState};
 use waygate_core::request::{EipSpec, Protocol};
 use waygate_core::rules::response::LeaseEffect;
-use waygate_store::{Bringer, Claim, Error, Settlement};
+use waygate_store::{Claim, Error, SettledBy, Settlement};
 
 const LATER: Duration = Duration::from_mins(5);
 
@@ -42,7 +42,11 @@ async fn done(
 ) -> Result<(), Error> {
     bench
         .store
-        .settle(Bringer::Claimant(claim), operation, Settlement::observed(Outcome::Done, answer))
+        .settle_operation(
+            SettledBy::ClaimHolder(claim),
+            operation,
+            Settlement::from_read(Outcome::Done, answer),
+        )
         .await
 }
 
@@ -54,7 +58,7 @@ async fn a_resource_has_one_unresolved_operation() -> Result<()> {
         for claim in [&one, &other] {
             let second = bench.intend(claim, "eip-1", &release("eip-1")).await;
             assert_eq!(
-                second.err().as_ref().and_then(Error::conflict),
+                second.err().as_ref().and_then(Error::violated_constraint),
                 Some(Constraint::OpenOperation)
             );
         }
@@ -72,7 +76,10 @@ async fn an_operation_is_read_back_as_it_was_intended() -> Result<()> {
         let claim = bench.claimed(&bought()).await?;
         let intended = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
         let loaded = bench.load(&claim).await?;
-        assert_eq!(loaded.operations, [Operation { sending: Sending::Unanswered, ..intended }]);
+        assert_eq!(
+            loaded.operations,
+            [Operation { send_state: SendState::Unanswered, ..intended }]
+        );
         assert_eq!(loaded.operations[0].change, allocate());
         Ok(())
     })
@@ -85,10 +92,10 @@ async fn reads_that_show_no_effect_count_half_a_minute_apart() -> Result<()> {
         let claim = bench.claimed(&bought()).await?;
         let operation = bench
             .store
-            .claimed(&claim)
-            .intend("lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO)
+            .under_claim(&claim)
+            .intend_change("lease/1/eip", &allocate(), Duration::from_secs(1), Duration::ZERO)
             .await?;
-        bench.store.claimed(&claim).miss(operation.id).await?;
+        bench.store.under_claim(&claim).count_read_without_effect(operation.id).await?;
         let loaded = bench.load(&claim).await?;
         let apart = loaded.operations[0].fence_until.duration_since(loaded.now);
         assert!((28..=30).contains(&apart.as_secs()), "{apart}");
@@ -102,18 +109,18 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let first = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
-        bench.store.claimed(&claim).miss(first.id).await?;
+        bench.store.under_claim(&claim).count_read_without_effect(first.id).await?;
         bench.pass(Duration::from_secs(30)).await?;
         let waiting = bench.load(&claim).await?.operations.remove(0);
-        assert_eq!(waiting.misses, 1);
+        assert_eq!(waiting.reads_without_effect, 1);
         bench
             .store
-            .claimed(&claim)
-            .intend_again(first.id, Duration::from_secs(1), Duration::from_mins(1))
+            .under_claim(&claim)
+            .intend_resend(first.id, Duration::from_secs(1), Duration::from_mins(1))
             .await?;
         let again = bench.load(&claim).await?.operations.remove(0);
         assert_eq!(
-            (again.id, &again.resource, &again.change, again.misses),
+            (again.id, &again.resource, &again.change, again.reads_without_effect),
             (first.id, &first.resource, &first.change, 0)
         );
         assert!(again.fence_until > waiting.fence_until);
@@ -123,8 +130,8 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
         // A shorter fence must not shorten the fence of an earlier send.
         bench
             .store
-            .claimed(&claim)
-            .intend_again(first.id, Duration::from_secs(1), Duration::ZERO)
+            .under_claim(&claim)
+            .intend_resend(first.id, Duration::from_secs(1), Duration::ZERO)
             .await?;
         assert_eq!(bench.load(&claim).await?.operations[0].fence_until, again.fence_until);
         Ok(())
@@ -133,7 +140,7 @@ async fn a_resend_keeps_token_and_parameters_and_moves_the_fence() -> Result<()>
 }
 
 #[tokio::test]
-async fn the_fence_is_told_in_postgres_time() -> Result<()> {
+async fn the_fence_is_in_postgres_time() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
@@ -158,23 +165,26 @@ async fn a_settled_operation_is_settled_once() -> Result<()> {
         let before = bench.contents().await?;
         let later = eip("eip-2", 2);
         let late = [
-            Settlement::succeeded(&later),
-            Settlement::absent("late", LeaseEffect::EipGone),
-            Settlement::rejected("late"),
-            Settlement::void(),
+            Settlement::from_success(&later),
+            Settlement::from_absence("late", LeaseEffect::EipGone),
+            Settlement::from_refusal("late"),
+            Settlement::without_effect(),
         ];
         for settlement in late {
-            bench.store.settle(Bringer::Claimant(&claim), &operation, settlement).await?;
+            bench
+                .store
+                .settle_operation(SettledBy::ClaimHolder(&claim), &operation, settlement)
+                .await?;
         }
         assert_eq!(bench.contents().await?, before, "the second answer changed something");
         assert!(matches!(
-            bench.store.claimed(&claim).miss(operation.id).await,
+            bench.store.under_claim(&claim).count_read_without_effect(operation.id).await,
             Err(Error::ClaimLost)
         ));
         let again = bench
             .store
-            .claimed(&claim)
-            .intend_again(operation.id, Duration::ZERO, Duration::ZERO)
+            .under_claim(&claim)
+            .intend_resend(operation.id, Duration::ZERO, Duration::ZERO)
             .await;
         assert!(matches!(again, Err(Error::ClaimLost)), "a settled operation is not sent again");
         Ok(())
@@ -196,7 +206,11 @@ async fn of_many_answers_at_once_one_counts() -> Result<()> {
                 start.wait().await;
                 let answer = eip(&format!("eip-{last}"), last);
                 store
-                    .settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer))
+                    .settle_operation(
+                        SettledBy::ClaimHolder(&claim),
+                        &operation,
+                        Settlement::from_success(&answer),
+                    )
                     .await
             });
         }
@@ -224,10 +238,10 @@ async fn an_answer_is_recorded_though_the_claim_was_lost_and_wakes_the_new_holde
         let wake = bench.load(&holder).await?.wake;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
         assert_eq!(bench.due().await?, 0, "the claim holder keeps its claim");
-        bench.store.claimed(&holder).finish(&finish(wake, LATER)).await?;
+        bench.store.under_claim(&holder).finish_claim(&finish(wake, LATER)).await?;
         let loaded = bench.load(&bench.claim_one().await?).await?;
         let eip = loaded.lease.eip.expect("the answer's EIP");
-        assert_eq!((eip.allocation_id, eip.ours), (AllocationId::new("eip-1"), true));
+        assert_eq!((eip.allocation_id, eip.managed), (AllocationId::new("eip-1"), true));
         assert!(loaded.operations.is_empty());
         Ok(())
     })
@@ -235,14 +249,14 @@ async fn an_answer_is_recorded_though_the_claim_was_lost_and_wakes_the_new_holde
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_waits_for_makes_the_lease_due() -> Result<()> {
+async fn an_unawaited_answer_makes_the_lease_due() -> Result<()> {
     in_database(async |bench: &Bench| {
         let former = bench.claimed(&bought()).await?;
         let operation = bench.intend(&former, "lease/1/eip", &allocate()).await?;
         bench
             .store
-            .claimed(&former)
-            .finish(&finish(bench.load(&former).await?.wake, LATER))
+            .under_claim(&former)
+            .finish_claim(&finish(bench.load(&former).await?.wake, LATER))
             .await?;
         done(bench, &former, &operation, Some(&eip("eip-1", 1))).await?;
         assert_eq!(bench.due().await?, 1);
@@ -252,7 +266,7 @@ async fn an_answer_that_nobody_waits_for_makes_the_lease_due() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_bringer_of_its_own_answer_is_not_woken() -> Result<()> {
+async fn a_claim_holder_that_settles_is_not_woken() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
         let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
@@ -265,12 +279,15 @@ async fn the_bringer_of_its_own_answer_is_not_woken() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_ended_otherwise_than_done_leaves_the_lease_as_it_was() -> Result<()> {
+async fn an_operation_not_done_leaves_the_lease_unchanged() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        for settlement in [Settlement::rejected("no"), Settlement::void()] {
+        for settlement in [Settlement::from_refusal("no"), Settlement::without_effect()] {
             let operation = bench.intend(&claim, "lease/1/eip", &allocate()).await?;
-            bench.store.settle(Bringer::Claimant(&claim), &operation, settlement).await?;
+            bench
+                .store
+                .settle_operation(SettledBy::ClaimHolder(&claim), &operation, settlement)
+                .await?;
             let loaded = bench.load(&claim).await?;
             assert_eq!((loaded.lease.eip, loaded.operations.len()), (None, 0), "{settlement:?}");
         }
@@ -288,21 +305,21 @@ async fn an_eip_that_the_cloud_denies_leaves_the_lease() -> Result<()> {
         let given_back = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
         bench
             .store
-            .settle(
-                Bringer::Claimant(&claim),
+            .settle_operation(
+                SettledBy::ClaimHolder(&claim),
                 &given_back,
-                Settlement::absent("NotFound", LeaseEffect::EipGone),
+                Settlement::from_absence("NotFound", LeaseEffect::EipGone),
             )
             .await?;
         assert_eq!(bench.load(&claim).await?.lease.eip, None);
-        bench.store.claimed(&claim).forget().await?;
+        bench.store.under_claim(&claim).delete_empty_lease().await?;
         Ok(())
     })
     .await
 }
 
-fn forward(port: &LeasedPort) -> Forward {
-    Forward {
+fn forward(port: &LeasedPort) -> ForwardEntrySpec {
+    ForwardEntrySpec {
         table_id: ForwardTableId::new("ftb-1"),
         name: "wg2".to_owned(),
         external_ip: port.external_ip,
@@ -321,8 +338,12 @@ async fn an_entry_is_noted_on_its_own_port_and_protocol_and_its_deletion_too() -
         // Two external ports with the same number: only the protocol distinguishes the rows.
         let pool = [bench.offer("eip-1", 1000, 1000).await?];
         let claim = bench.claimed(&ports(&[80], &[80])).await?;
-        bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[80]), &[pool.to_vec()]).await?;
-        bench.store.claimed(&claim).set_target(&target(1)).await?;
+        bench
+            .store
+            .under_claim(&claim)
+            .reserve_ports(&dnat(&[80], &[80]), &[pool.to_vec()])
+            .await?;
+        bench.store.under_claim(&claim).set_target(&target(1)).await?;
         let leased = bench.load(&claim).await?.lease.ports;
         let udp = leased.iter().find(|port| port.protocol() == Protocol::Udp).expect("a UDP port");
         let create = bench
@@ -373,7 +394,7 @@ async fn history_is_pruned_and_the_unresolved_stays() -> Result<()> {
         assert_eq!(bench.store.prune_operations(Duration::ZERO).await?, 1);
         assert_eq!(
             bench.load(&claim).await?.operations,
-            [Operation { sending: Sending::Unanswered, ..open }]
+            [Operation { send_state: SendState::Unanswered, ..open }]
         );
         Ok(())
     })

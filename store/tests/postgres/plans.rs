@@ -8,14 +8,14 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 const HOT: [(&str, &str); 3] = [
     ("announce_pod", include_str!("../../src/queries/announce_pod.sql")),
     ("observe_pod", include_str!("../../src/queries/observe_pod.sql")),
-    ("wake_kept", include_str!("../../src/queries/wake_kept.sql")),
+    ("wake_kept", include_str!("../../src/queries/wake_retained.sql")),
 ];
 
 /// Fills in leases of pods with and without retention, in a hundred namespaces.
 async fn fill(bench: &Bench, connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
-        "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, keeps, controller, phase)
-         SELECT cluster_id, 'eip', 'ns-' || n % 100, 'pod-' || n, gen_random_uuid(), '{}', n % 2 = 0, 'StatefulSet/db', 'held'
+        "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, retains, controller, phase)
+         SELECT cluster_id, 'eip', 'ns-' || n % 100, 'pod-' || n, gen_random_uuid(), '{}', n % 2 = 0, 'StatefulSet/db', 'bound'
          FROM cluster, generate_series(1, 20000) n",
     )
     .execute(&mut *connection)

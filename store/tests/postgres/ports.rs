@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, ForwardEntryId, NatGatewayId};
-use waygate_core::lease::{Constraint, PortKey, PortSpan, Reserved};
+use waygate_core::lease::{Constraint, PortKey, PortReservation, PortSpan};
 use waygate_core::request::{DnatRequest, Protocol, Request};
-use waygate_store::{Claim, EntriesSeen, Error, Store};
+use waygate_store::{Claim, Error, ObservedEntries, Store};
 
 const QUIET: Duration = Duration::from_mins(1);
 
@@ -21,9 +21,9 @@ async fn reserve(
     bench: &Bench,
     asked: &DnatRequest,
     pool: &[AllocationId],
-) -> Result<(Claim, Reserved)> {
+) -> Result<(Claim, PortReservation)> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.claimed(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
+    let reserved = bench.store.under_claim(&claim).reserve_ports(asked, &[pool.to_vec()]).await?;
     Ok((claim, reserved))
 }
 
@@ -47,7 +47,7 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     for number in 0..64 {
         bench.sight(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
     }
-    let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+    let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
     let start = Arc::new(Barrier::new(claims.len()));
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut tasks = JoinSet::new();
@@ -73,10 +73,12 @@ async fn until_reserved(
     asked: &DnatRequest,
     pool: &[AllocationId],
 ) -> Result<()> {
-    while store.claimed(claim).reserve_ports(asked, &[pool.to_vec()]).await? == Reserved::NoRoom {
+    while store.under_claim(claim).reserve_ports(asked, &[pool.to_vec()]).await?
+        == PortReservation::NoRoom
+    {
         tokio::task::yield_now().await;
     }
-    let lease = store.claimed(claim).load(CLAIM).await?.lease;
+    let lease = store.under_claim(claim).load(CLAIM).await?.lease;
     let exposed: Vec<_> = lease.ports.iter().map(|port| port.exposed).collect();
     assert_eq!(exposed, asked.ports, "all of them, in the order asked for");
     let eips: BTreeSet<_> = lease.ports.iter().map(|port| &port.allocation_id).collect();
@@ -118,7 +120,7 @@ async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1002).await?];
         let (_, first) = reserve(bench, &dnat(&[1, 2], &[]), &pool).await?;
-        assert_eq!(first, Reserved::Yes);
+        assert_eq!(first, PortReservation::Reserved);
         for asked in [
             dnat(&[1, 2], &[]),
             dnat(&[1, 2], &[3]),
@@ -126,11 +128,11 @@ async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
             dnat(&[1], &[1, 2, 3, 4]),
         ] {
             let (claim, reserved) = reserve(bench, &asked, &pool).await?;
-            assert_eq!((reserved, held(bench).await?), (Reserved::NoRoom, 2), "{asked:?}");
+            assert_eq!((reserved, held(bench).await?), (PortReservation::NoRoom, 2), "{asked:?}");
             assert!(bench.load(&claim).await?.lease.ports.is_empty());
         }
         let (_, last) = reserve(bench, &dnat(&[9], &[1, 2, 3]), &pool).await?;
-        assert_eq!((last, held(bench).await?), (Reserved::Yes, 6));
+        assert_eq!((last, held(bench).await?), (PortReservation::Reserved, 6));
         Ok(())
     })
     .await
@@ -139,10 +141,10 @@ async fn a_full_pool_says_no_room_and_holds_nothing() -> Result<()> {
 #[tokio::test]
 async fn an_empty_or_unknown_pool_has_no_room() -> Result<()> {
     in_database(async |bench: &Bench| {
-        assert_eq!(reserve(bench, &dnat(&[80], &[]), &[]).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &dnat(&[80], &[]), &[]).await?.1, PortReservation::NoRoom);
         assert_eq!(
             reserve(bench, &dnat(&[80], &[]), &[AllocationId::new("eip-none")]).await?.1,
-            Reserved::NoRoom
+            PortReservation::NoRoom
         );
         Ok(())
     })
@@ -157,18 +159,18 @@ async fn reserving_again_adds_only_what_is_missing_and_on_the_same_eip() -> Resu
         let asked = dnat(&[80, 443], &[53]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
         let before = bench.load(&claim).await?.lease.ports;
-        bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
+        bench.store.under_claim(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before, "repeating it changes nothing");
 
         let other_first: Vec<_> = pool.iter().rev().cloned().collect();
         bench
             .store
-            .claimed(&claim)
+            .under_claim(&claim)
             .mark_foreign(&span(&keys(&bench.load(&claim).await?)[1]))
             .await?;
         bench
             .store
-            .claimed(&claim)
+            .under_claim(&claim)
             .reserve_ports(&asked, std::slice::from_ref(&other_first))
             .await?;
         let after = bench.load(&claim).await?.lease.ports;
@@ -189,7 +191,7 @@ async fn the_same_port_outside_as_inside_is_given_or_nothing_is() -> Result<()> 
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let same = |tcp: &[u16], udp: &[u16]| DnatRequest { same_port: true, ..dnat(tcp, udp) };
         let (claim, reserved) = reserve(bench, &same(&[1003, 1001], &[1003]), &pool).await?;
-        assert_eq!(reserved, Reserved::Yes);
+        assert_eq!(reserved, PortReservation::Reserved);
         assert!(
             bench
                 .load(&claim)
@@ -202,31 +204,12 @@ async fn the_same_port_outside_as_inside_is_given_or_nothing_is() -> Result<()> 
         for (asked, why) in
             [(same(&[1002, 1001], &[]), "one is held"), (same(&[999], &[]), "it is not on offer")]
         {
-            assert_eq!(reserve(bench, &asked, &pool).await?.1, Reserved::NoRoom, "{why}");
+            assert_eq!(reserve(bench, &asked, &pool).await?.1, PortReservation::NoRoom, "{why}");
         }
         assert_eq!(held(bench).await?, 3);
-        assert_eq!(reserve(bench, &same(&[1002], &[1001]), &pool).await?.1, Reserved::Yes);
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        let pool = [bench.offer("eip-1", 1000, 1000).await?];
-        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        bench.store.claimed(&claim).quiet_port(&keys(&bench.load(&claim).await?)[0], QUIET).await?;
-        assert_eq!(held(bench).await?, 0);
-        let (next, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        assert_eq!((reserved, bench.store.end_quiet().await?), (Reserved::NoRoom, 0));
-        bench.pass_quietly(QUIET / 2).await?;
-        assert_eq!(bench.store.end_quiet().await?, 0);
-        bench.pass_quietly(QUIET / 2).await?;
-        assert_eq!(bench.store.end_quiet().await?, 1);
         assert_eq!(
-            bench.store.claimed(&next).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?,
-            Reserved::Yes
+            reserve(bench, &same(&[1002], &[1001]), &pool).await?.1,
+            PortReservation::Reserved
         );
         Ok(())
     })
@@ -234,13 +217,43 @@ async fn a_quiet_port_is_not_given_again_before_its_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_ports_whose_quiet_time_is_over_are_freed_however_many() -> Result<()> {
+async fn a_port_in_cooldown_is_not_allocated_before_it_ends() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let pool = [bench.offer("eip-1", 1000, 1000).await?];
+        let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        bench
+            .store
+            .under_claim(&claim)
+            .start_cooldown(&keys(&bench.load(&claim).await?)[0], QUIET)
+            .await?;
+        assert_eq!(held(bench).await?, 0);
+        let (next, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
+        assert_eq!((reserved, bench.store.end_cooldowns().await?), (PortReservation::NoRoom, 0));
+        bench.pass_quietly(QUIET / 2).await?;
+        assert_eq!(bench.store.end_cooldowns().await?, 0);
+        bench.pass_quietly(QUIET / 2).await?;
+        assert_eq!(bench.store.end_cooldowns().await?, 1);
+        assert_eq!(
+            bench
+                .store
+                .under_claim(&next)
+                .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
+                .await?,
+            PortReservation::Reserved
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn all_ports_with_an_ended_cooldown_are_freed() -> Result<()> {
     in_database(async |bench: &Bench| {
         bench.offer("eip-1", 1000, 2249).await?;
-        sqlx::query("UPDATE port SET state = 'quiet', quiet_until = now()")
+        sqlx::query("UPDATE port SET state = 'cooldown', cooldown_until = now()")
             .execute(&bench.pool)
             .await?;
-        assert_eq!(bench.store.end_quiet().await?, 2500);
+        assert_eq!(bench.store.end_cooldowns().await?, 2500);
         Ok(())
     })
     .await
@@ -252,18 +265,18 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1001).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let foreign = keys(&bench.load(&claim).await?).remove(0);
-        bench.store.claimed(&claim).mark_foreign(&span(&foreign)).await?;
+        bench.store.under_claim(&claim).mark_foreign(&span(&foreign)).await?;
         bench.offer("eip-1", 1000, 1001).await?;
         bench.pass_quietly(QUIET * 100).await?;
-        assert_eq!(bench.store.end_quiet().await?, 0);
+        assert_eq!(bench.store.end_cooldowns().await?, 0);
         assert_eq!(
             reserve(bench, &dnat(&[80], &[]), &pool).await?.1,
-            Reserved::Yes,
+            PortReservation::Reserved,
             "the other port"
         );
         assert_eq!(
             reserve(bench, &dnat(&[80], &[]), &pool).await?.1,
-            Reserved::NoRoom,
+            PortReservation::NoRoom,
             "the foreign one"
         );
         Ok(())
@@ -277,22 +290,22 @@ async fn no_port_is_given_out_of_the_bounds_of_its_gateway() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1009).await?];
         let all: Vec<u16> = (1..=10).collect();
         let (claim, reserved) = reserve(bench, &dnat(&all, &[]), &pool).await?;
-        assert_eq!(reserved, Reserved::Yes);
+        assert_eq!(reserved, PortReservation::Reserved);
         bench.offer("eip-1", 1004, 1005).await?;
         assert_eq!(bench.load(&claim).await?.lease.ports.len(), 10, "what is held stays held");
         let same = DnatRequest { same_port: true, ..dnat(&[], &[1000]) };
-        assert_eq!(reserve(bench, &same, &pool).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &same, &pool).await?.1, PortReservation::NoRoom);
         let (claim, _) = reserve(bench, &dnat(&[], &[1, 2]), &pool).await?;
         let numbers: BTreeSet<_> =
             bench.load(&claim).await?.lease.ports.iter().map(|port| port.external_port).collect();
         assert_eq!(numbers, BTreeSet::from([1004, 1005]));
-        assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &dnat(&[], &[1]), &pool).await?.1, PortReservation::NoRoom);
 
         // Adjacent ports do not go beyond the last port of the range.
         let last = [bench.offer("eip-2", 65_534, 65_535).await?];
         assert_eq!(
             reserve(bench, &dnat(&[7000, 7001, 7002], &[]), &last).await?.1,
-            Reserved::NoRoom
+            PortReservation::NoRoom
         );
         let (claim, _) = reserve(bench, &dnat(&[7000, 7001], &[]), &last).await?;
         let numbers: Vec<_> =
@@ -308,9 +321,13 @@ async fn an_ending_lease_reserves_nothing() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let claim = bench.claimed(&ports(&[80], &[])).await?;
-        bench.store.claimed(&claim).set_phase(waygate_core::lease::Phase::Ending).await?;
+        bench.store.under_claim(&claim).set_phase(waygate_core::lease::Phase::Releasing).await?;
         assert!(matches!(
-            bench.store.claimed(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await,
+            bench
+                .store
+                .under_claim(&claim)
+                .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
+                .await,
             Err(Error::ClaimLost)
         ));
         assert_eq!(held(bench).await?, 0);
@@ -327,16 +344,19 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let asked = dnat(&[80, 443], &[]);
         let (claim, _) = reserve(bench, &asked, &pool).await?;
-        bench.store.claimed(&claim).set_target(&target(1)).await?;
+        bench.store.under_claim(&claim).set_target(&target(1)).await?;
         bench
             .store
-            .claimed(&claim)
+            .under_claim(&claim)
             .mark_foreign(&span(&keys(&bench.load(&claim).await?)[0]))
             .await?;
-        bench.store.claimed(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
+        bench.store.under_claim(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        let taken = bench.store.claimed(&other).set_target(&target(1)).await;
-        assert_eq!(taken.err().as_ref().and_then(Error::conflict), Some(Constraint::ForwardedPort));
+        let taken = bench.store.under_claim(&other).set_target(&target(1)).await;
+        assert_eq!(
+            taken.err().as_ref().and_then(Error::violated_constraint),
+            Some(Constraint::ForwardedPort)
+        );
         Ok(())
     })
     .await
@@ -347,18 +367,18 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        bench.store.claimed(&claim).set_target(&target(1)).await?;
+        bench.store.under_claim(&claim).set_target(&target(1)).await?;
         let before = bench.load(&claim).await?;
         bench
             .store
-            .claimed(&claim)
-            .note_entry(&keys(&before)[0], &ForwardEntryId::new("fwd-1"))
+            .under_claim(&claim)
+            .record_entry(&keys(&before)[0], &ForwardEntryId::new("fwd-1"))
             .await?;
         assert_eq!(
             bench.load(&claim).await?.lease.ports[0].entry_id,
             Some(ForwardEntryId::new("fwd-1"))
         );
-        bench.store.claimed(&claim).clear_target().await?;
+        bench.store.under_claim(&claim).clear_target().await?;
         assert_eq!(bench.load(&claim).await?.lease.ports, before.lease.ports);
         Ok(())
     })
@@ -366,21 +386,21 @@ async fn clearing_the_target_forgets_entries_and_keeps_ports() -> Result<()> {
 }
 
 #[tokio::test]
-async fn adjacent_ports_get_adjacent_ports_and_one_head() -> Result<()> {
+async fn adjacent_targets_get_adjacent_ports_and_one_range_start() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1999).await?];
         let (claim, reserved) =
             reserve(bench, &dnat(&[7002, 80, 7000, 7001], &[7000, 7001]), &pool).await?;
-        assert_eq!(reserved, Reserved::Yes);
+        assert_eq!(reserved, PortReservation::Reserved);
         let lease = bench.load(&claim).await?.lease;
-        let runs: BTreeSet<_> = lease
-            .runs()
+        let ranges: BTreeSet<_> = lease
+            .port_ranges()
             .iter()
-            .map(|run| (run.head.protocol(), run.internal()))
+            .map(|range| (range.first.protocol(), range.internal_ports()))
             .map(|(p, i)| (p, *i.start(), *i.end()))
             .collect();
         assert_eq!(
-            runs,
+            ranges,
             BTreeSet::from([
                 (Protocol::Tcp, 80, 80),
                 (Protocol::Tcp, 7000, 7002),
@@ -388,14 +408,14 @@ async fn adjacent_ports_get_adjacent_ports_and_one_head() -> Result<()> {
             ])
         );
         for port in &lease.ports {
-            let head = lease
-                .ports
-                .iter()
-                .find(|head| head.external_port == port.head && head.protocol() == port.protocol());
-            let head = head.context("its head")?;
+            let range_start = lease.ports.iter().find(|range_start| {
+                range_start.external_port == port.range_start
+                    && range_start.protocol() == port.protocol()
+            });
+            let range_start = range_start.context("its head")?;
             assert_eq!(
-                port.external_port - head.external_port,
-                port.exposed.port - head.exposed.port,
+                port.external_port - range_start.external_port,
+                port.exposed.port - range_start.exposed.port,
                 "mapped position by position"
             );
         }
@@ -405,7 +425,7 @@ async fn adjacent_ports_get_adjacent_ports_and_one_head() -> Result<()> {
 }
 
 #[tokio::test]
-async fn where_no_adjacent_ports_are_free_a_run_is_halved_down_to_single_ports() -> Result<()> {
+async fn without_adjacent_free_ports_a_range_is_halved_down_to_single_ports() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1006).await?];
         // Free: 1000 1001 _ 1003 _ 1005 1006.
@@ -414,9 +434,9 @@ async fn where_no_adjacent_ports_are_free_a_run_is_halved_down_to_single_ports()
             .await?;
         let (claim, reserved) =
             reserve(bench, &dnat(&[7000, 7001, 7002, 7003, 7004], &[]), &pool).await?;
-        assert_eq!(reserved, Reserved::Yes);
+        assert_eq!(reserved, PortReservation::Reserved);
         let lease = bench.load(&claim).await?.lease;
-        let mut widths: Vec<_> = lease.runs().iter().map(|run| run.ports).collect();
+        let mut widths: Vec<_> = lease.port_ranges().iter().map(|range| range.count).collect();
         widths.sort_unstable();
         assert_eq!(widths, [1, 2, 2]);
         Ok(())
@@ -425,24 +445,28 @@ async fn where_no_adjacent_ports_are_free_a_run_is_halved_down_to_single_ports()
 }
 
 #[tokio::test]
-async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
+async fn a_foreign_port_within_a_range_splits_it() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1010).await?];
         let same = DnatRequest { same_port: true, ..dnat(&[1000, 1001, 1002, 1003], &[]) };
         let (claim, _) = reserve(bench, &same, &pool).await?;
-        let head = keys(&bench.load(&claim).await?).remove(0);
-        bench.store.claimed(&claim).note_entry(&head, &ForwardEntryId::new("fwd-1")).await?;
+        let range_start = keys(&bench.load(&claim).await?).remove(0);
+        bench
+            .store
+            .under_claim(&claim)
+            .record_entry(&range_start, &ForwardEntryId::new("fwd-1"))
+            .await?;
         assert!(
             bench.load(&claim).await?.lease.ports.iter().all(|port| port.entry_id.is_some()),
             "the range's ports share the entry"
         );
         bench
             .store
-            .claimed(&claim)
-            .mark_foreign(&span(&PortKey { port: 1001, ..head.clone() }))
+            .under_claim(&claim)
+            .mark_foreign(&span(&PortKey { port: 1001, ..range_start.clone() }))
             .await?;
         let heads = |loaded: &waygate_store::Loaded| {
-            loaded.lease.ports.iter().map(|p| (p.external_port, p.head)).collect::<Vec<_>>()
+            loaded.lease.ports.iter().map(|p| (p.external_port, p.range_start)).collect::<Vec<_>>()
         };
         let split = bench.load(&claim).await?;
         assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
@@ -450,7 +474,11 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
             split.lease.ports.iter().all(|port| port.entry_id.is_none()),
             "their entry cannot exist any more"
         );
-        bench.store.claimed(&claim).quiet_port(&PortKey { port: 1002, ..head }, QUIET).await?;
+        bench
+            .store
+            .under_claim(&claim)
+            .start_cooldown(&PortKey { port: 1002, ..range_start }, QUIET)
+            .await?;
         assert_eq!(
             heads(&bench.load(&claim).await?),
             [(1000, 1000)],
@@ -462,22 +490,22 @@ async fn a_foreign_port_in_the_midst_of_a_run_splits_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> {
+async fn a_full_gateway_allocates_no_more_ranges_than_it_has_room_for() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1999).await?];
         let gateway = NatGatewayId::new("ngw-1");
         let (first, _) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
-        bench.store.gateway_full(&gateway, 5, QUIET).await?;
+        bench.store.record_gateway_full(&gateway, 5, QUIET).await?;
         bench
             .store
-            .saw_entries(
+            .record_entries(
                 &gateway,
-                &EntriesSeen { standing: 3, others: 1, foreign: Vec::new() },
+                &ObservedEntries { entry_count: 3, foreign_count: 1, foreign_ports: Vec::new() },
                 QUIET,
             )
             .await?;
-        assert_eq!(bench.load(&first).await?.gateway.full_at, Some(5));
-        let full = Reserved::QuotaFull(vec![gateway.clone()]);
+        assert_eq!(bench.load(&first).await?.gateway.entries_when_full, Some(5));
+        let full = PortReservation::QuotaFull(vec![gateway.clone()]);
         assert_eq!(
             reserve(bench, &dnat(&[1, 3, 5], &[]), &pool).await?.1,
             full,
@@ -485,27 +513,27 @@ async fn a_full_gateway_gives_no_more_runs_than_it_has_room_for() -> Result<()> 
         );
         assert_eq!(
             reserve(bench, &dnat(&[7, 8, 9], &[7]), &pool).await?.1,
-            Reserved::Yes,
+            PortReservation::Reserved,
             "adjacent ones count once"
         );
         assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, full);
         bench
             .store
-            .saw_entries(
+            .record_entries(
                 &gateway,
-                &EntriesSeen { standing: 6, others: 1, foreign: Vec::new() },
+                &ObservedEntries { entry_count: 6, foreign_count: 1, foreign_ports: Vec::new() },
                 QUIET,
             )
             .await?;
         assert_eq!(
             reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
-            Reserved::Yes,
+            PortReservation::Reserved,
             "more entries than at the refusal: the quota was raised"
         );
-        bench.store.gateway_full(&gateway, 1, Duration::ZERO).await?;
+        bench.store.record_gateway_full(&gateway, 1, Duration::ZERO).await?;
         assert_eq!(
             reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
-            Reserved::Yes,
+            PortReservation::Reserved,
             "an old refusal is no longer believed"
         );
         Ok(())
@@ -518,11 +546,11 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool =
             [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
-        bench.store.gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
+        bench.store.record_gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
         for _ in 0..64 {
             bench.sight(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
         }
-        let claims = bench.store.claim(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+        let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
         let start = Arc::new(Barrier::new(claims.len()));
         let mut tasks = JoinSet::new();
         for claim in claims {
@@ -530,14 +558,14 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
             tasks.spawn(async move {
                 start.wait().await;
                 store
-                    .claimed(&claim)
+                    .under_claim(&claim)
                     .reserve_ports(&dnat(&[80, 443], &[]), std::slice::from_ref(&pool))
                     .await
             });
         }
         let mut reserved = 0;
         while let Some(done) = tasks.join_next().await {
-            reserved += usize::from(done?? == Reserved::Yes);
+            reserved += usize::from(done?? == PortReservation::Reserved);
         }
         assert_eq!((reserved, held(bench).await?), (10, 20));
         Ok(())
@@ -546,8 +574,7 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
 }
 
 #[tokio::test]
-async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_two_looks()
--> Result<()> {
+async fn foreign_entries_are_marked_before_a_reservation_and_freed_after_two_reads() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1003).await?];
         let gateway = NatGatewayId::new("ngw-1");
@@ -558,70 +585,76 @@ async fn entries_of_others_are_known_before_anyone_reserves_and_forgotten_after_
             protocol: Some(Protocol::Tcp),
             ports: 0..=u16::MAX,
         }];
-        let seen = EntriesSeen { standing: 1, others: 1, foreign };
-        bench.store.saw_entries(&gateway, &seen, QUIET).await?;
+        let seen = ObservedEntries { entry_count: 1, foreign_count: 1, foreign_ports: foreign };
+        bench.store.record_entries(&gateway, &seen, QUIET).await?;
         assert_eq!(
             bench.load(&holder).await?.lease.ports.len(),
             1,
             "held ports are left to their lease"
         );
-        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, Reserved::NoRoom);
+        assert_eq!(reserve(bench, &dnat(&[1], &[]), &pool).await?.1, PortReservation::NoRoom);
         assert_eq!(
             reserve(bench, &dnat(&[], &[1]), &pool).await?.1,
-            Reserved::Yes,
+            PortReservation::Reserved,
             "UDP ports are separate"
         );
 
-        let nothing = EntriesSeen::default();
+        let nothing = ObservedEntries::default();
         for (look, grace) in [
             (&nothing, QUIET),
             (&nothing, QUIET),
             (&seen, Duration::ZERO),
             (&nothing, Duration::ZERO),
         ] {
-            bench.store.saw_entries(&gateway, look, grace).await?;
+            bench.store.record_entries(&gateway, look, grace).await?;
             assert_eq!(
                 reserve(bench, &dnat(&[1], &[]), &pool).await?.1,
-                Reserved::NoRoom,
+                PortReservation::NoRoom,
                 "not absent for long enough, or seen again, or absent in one read only"
             );
         }
-        bench.store.saw_entries(&gateway, &nothing, Duration::ZERO).await?;
-        assert_eq!(reserve(bench, &dnat(&[1, 2, 3], &[]), &pool).await?.1, Reserved::Yes);
+        bench.store.record_entries(&gateway, &nothing, Duration::ZERO).await?;
+        assert_eq!(
+            reserve(bench, &dnat(&[1, 2, 3], &[]), &pool).await?.1,
+            PortReservation::Reserved
+        );
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn an_eip_that_left_its_gateway_troubles_its_leases_until_it_is_back_anywhere() -> Result<()>
-{
+async fn an_eip_that_left_its_gateway_is_unavailable_until_it_is_back() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1003).await?];
         let (one, two) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
         let (claim, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         let wake = bench.load(&claim).await?.wake;
-        assert_eq!(bench.store.bound(&one, &pool, None).await?, 0);
-        assert_eq!(bench.store.bound(&one, &[], None).await?, 1);
+        assert_eq!(bench.store.set_gateway_eips(&one, &pool, None).await?, 0);
+        assert_eq!(bench.store.set_gateway_eips(&one, &[], None).await?, 1);
         let loaded = bench.load(&claim).await?;
         assert_eq!(loaded.wake, wake + 1, "its lease is woken");
         assert!(
             loaded
                 .gateway
-                .trouble
+                .unavailable_reason
                 .is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1"))
         );
-        assert_eq!(bench.store.bound(&one, &[], None).await?, 0, "the lease is woken once");
+        assert_eq!(
+            bench.store.set_gateway_eips(&one, &[], None).await?,
+            0,
+            "the lease is woken once"
+        );
 
         bench.offer_on("ngw-2", "eip-1", 1000, 1003).await?;
-        assert_eq!(bench.store.bound(&two, &pool, None).await?, 1);
+        assert_eq!(bench.store.set_gateway_eips(&two, &pool, None).await?, 1);
         let loaded = bench.load(&claim).await?;
         assert_eq!(
-            (loaded.gateway.trouble, loaded.lease.ports[0].gateway_id.clone()),
+            (loaded.gateway.unavailable_reason, loaded.lease.ports[0].gateway_id.clone()),
             (None, two.clone())
         );
-        bench.store.bound(&two, &[], Some("locked")).await?;
-        assert_eq!(bench.load(&claim).await?.gateway.trouble.as_deref(), Some("locked"));
+        bench.store.set_gateway_eips(&two, &[], Some("locked")).await?;
+        assert_eq!(bench.load(&claim).await?.gateway.unavailable_reason.as_deref(), Some("locked"));
         Ok(())
     })
     .await

@@ -6,34 +6,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use waygate_store::{RateTurn, Store};
+use waygate_store::{CallPermit, Store};
 
 const ALLOCATE: &str = "AllocateEipAddress";
 
 /// Asks for a permit at 64 calls a minute with a burst of four: after those, one a second.
-async fn ask(store: &Store, action: &str, patience: Duration) -> Result<RateTurn> {
-    Ok(store.take_turn(action, 64, 4, Instant::now() + patience).await?)
+async fn ask(store: &Store, action: &str, timeout: Duration) -> Result<CallPermit> {
+    Ok(store.reserve_call(action, 64, 4, Instant::now() + timeout).await?)
 }
 
 /// Reads how far the row is ahead of the clock, in seconds.
 async fn lead(bench: &Bench) -> Result<f64> {
     Ok(sqlx::query_scalar(
-        "SELECT extract(epoch FROM free_at - clock_timestamp())::float8 FROM rate",
+        "SELECT extract(epoch FROM next_call_at - clock_timestamp())::float8 FROM rate",
     )
     .fetch_one(&bench.pool)
     .await?)
 }
 
 async fn free_at(bench: &Bench) -> Result<String> {
-    Ok(sqlx::query_scalar("SELECT free_at::text FROM rate").fetch_one(&bench.pool).await?)
+    Ok(sqlx::query_scalar("SELECT next_call_at::text FROM rate").fetch_one(&bench.pool).await?)
 }
 
 #[tokio::test]
-async fn all_processes_together_get_a_burst_and_then_one_turn_at_a_time() -> Result<()> {
+async fn all_processes_together_get_a_burst_and_then_one_permit_at_a_time() -> Result<()> {
     in_database(async |bench| {
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let RateTurn::Taken(wait) = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?
+            let CallPermit::Granted(wait) =
+                ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?
             else {
                 continue;
             };
@@ -48,14 +49,14 @@ async fn all_processes_together_get_a_burst_and_then_one_turn_at_a_time() -> Res
         });
         ensure!(early && spaced, "{waits:?}");
         let other = ask(&bench.store, "ReleaseEipAddress", Duration::ZERO).await?;
-        ensure!(other == RateTurn::Taken(Duration::ZERO), "each action has its own: {other:?}");
+        ensure!(other == CallPermit::Granted(Duration::ZERO), "each action has its own: {other:?}");
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Result<()> {
+async fn a_permit_after_the_callers_deadline_is_left_to_others() -> Result<()> {
     in_database(async |bench| {
         for _ in 0..24 {
             ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?;
@@ -66,7 +67,7 @@ async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Resu
             let ahead = lead(bench).await?;
             let refused = ask(&bench.store, ALLOCATE, Duration::from_secs(5)).await?;
             // The next permit is a second after the last reserved one, and the caller waits five.
-            let RateTurn::Later(later) = refused else {
+            let CallPermit::Later(later) = refused else {
                 anyhow::bail!("{refused:?} with {ahead} s of permits reserved")
             };
             let meant = ahead + 1.0 - 5.0;
@@ -74,14 +75,17 @@ async fn a_turn_that_comes_after_its_askers_deadline_is_left_to_others() -> Resu
         }
         ensure!(free_at(bench).await? == before, "the row moved for refused requests");
         let patient = ask(&bench.store, ALLOCATE, Duration::from_mins(1)).await?;
-        ensure!(matches!(patient, RateTurn::Taken(_)), "a longer wait gets a permit: {patient:?}");
+        ensure!(
+            matches!(patient, CallPermit::Granted(_)),
+            "a longer wait gets a permit: {patient:?}"
+        );
         Ok(())
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result<()> {
+async fn callers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result<()> {
     in_database(async |bench| {
         let start = Arc::new(Barrier::new(64));
         let mut askers = JoinSet::new();
@@ -93,7 +97,7 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
                 for _ in 0..4 {
                     taken += u32::from(matches!(
                         ask(&store, ALLOCATE, Duration::from_secs(2)).await?,
-                        RateTurn::Taken(_)
+                        CallPermit::Granted(_)
                     ));
                 }
                 anyhow::Ok(taken)
@@ -118,16 +122,16 @@ async fn askers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Result
 }
 
 #[tokio::test]
-async fn a_row_further_ahead_than_anyone_waits_is_begun_anew() -> Result<()> {
+async fn a_row_further_ahead_than_any_wait_is_started_anew() -> Result<()> {
     in_database(async |bench| {
         ask(&bench.store, ALLOCATE, Duration::ZERO).await?;
-        sqlx::query("UPDATE rate SET free_at = now() + interval '300 seconds'")
+        sqlx::query("UPDATE rate SET next_call_at = now() + interval '300 seconds'")
             .execute(&bench.pool)
             .await?;
         let turn = ask(&bench.store, ALLOCATE, Duration::from_secs(2)).await?;
         // Without a burst, because earlier calls are unknown.
         ensure!(
-            matches!(turn, RateTurn::Taken(wait) if wait <= Duration::from_secs(1)),
+            matches!(turn, CallPermit::Granted(wait) if wait <= Duration::from_secs(1)),
             "{turn:?}"
         );
         ensure!(lead(bench).await? <= 1.0, "{}", lead(bench).await?);

@@ -8,9 +8,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use waygate_core::ids::{AllocationId, NatGatewayId};
-use waygate_core::lease::Reserved;
+use waygate_core::lease::PortReservation;
 use waygate_core::request::{DnatRequest, Request};
-use waygate_store::EntriesSeen;
+use waygate_store::ObservedEntries;
 
 const LONG: Duration = Duration::from_hours(1);
 
@@ -21,10 +21,10 @@ async fn chosen(
     groups: &[Vec<AllocationId>],
 ) -> Result<Option<String>> {
     let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-    let reserved = bench.store.claimed(&claim).reserve_ports(asked, groups).await?;
+    let reserved = bench.store.under_claim(&claim).reserve_ports(asked, groups).await?;
     let eip =
         bench.load(&claim).await?.lease.ports.first().map(|port| port.allocation_id.to_string());
-    assert_eq!(eip.is_some(), reserved == Reserved::Yes);
+    assert_eq!(eip.is_some(), reserved == PortReservation::Reserved);
     Ok(eip)
 }
 
@@ -63,29 +63,33 @@ async fn of_two_eips_the_one_whose_gateway_takes_more_entries_is_taken() -> Resu
             Some("eip-2"),
             "its gateway has no entries, though it has fewer ports"
         );
-        let run: Vec<u16> = (7000..7008).collect();
+        let range: Vec<u16> = (7000..7008).collect();
         assert_eq!(
-            chosen(bench, &dnat(&run, &[]), &group).await?.as_deref(),
+            chosen(bench, &dnat(&range, &[]), &group).await?.as_deref(),
             Some("eip-1"),
             "the other has too few free"
         );
         let (ngw_1, ngw_2) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
         bench
             .store
-            .saw_entries(&ngw_2, &EntriesSeen { standing: 4, others: 2, foreign: Vec::new() }, LONG)
+            .record_entries(
+                &ngw_2,
+                &ObservedEntries { entry_count: 4, foreign_count: 2, foreign_ports: Vec::new() },
+                LONG,
+            )
             .await?;
         assert_eq!(
             chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
             Some("eip-1"),
             "foreign entries count as well"
         );
-        bench.store.gateway_full(&ngw_1, 50, LONG).await?;
+        bench.store.record_gateway_full(&ngw_1, 50, LONG).await?;
         assert_eq!(
             chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
             Some("eip-2"),
             "its quota is smaller than the usual one"
         );
-        bench.store.gateway_full(&ngw_1, 1000, LONG).await?;
+        bench.store.record_gateway_full(&ngw_1, 1000, LONG).await?;
         for _ in 0..2 {
             assert_eq!(
                 chosen(bench, &dnat(&[53], &[]), &group).await?.as_deref(),
@@ -161,7 +165,7 @@ async fn pods_fill_four_gateways_of_a_hundred_entries_so_evenly_that_hardly_a_ca
 }
 
 #[tokio::test]
-async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() -> Result<()> {
+async fn withdrawals_at_a_gateway_are_limited() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [vec![bench.offer("eip-1", 1000, 1010).await?]];
         let elsewhere = [vec![bench.offer_on("ngw-2", "eip-2", 1000, 1010).await?]];
@@ -169,35 +173,35 @@ async fn few_pods_of_a_gateway_are_told_at_once_that_their_entries_are_lost() ->
         let mut claims = Vec::new();
         for group in [&pool, &pool, &pool, &pool, &pool, &pool, &pool, &elsewhere] {
             let claim = bench.claimed(&Request::Dnat(asked.clone())).await?;
-            bench.store.claimed(&claim).reserve_ports(&asked, group).await?;
+            bench.store.under_claim(&claim).reserve_ports(&asked, group).await?;
             claims.push(claim);
         }
         let (ngw_1, ngw_2) = (NatGatewayId::new("ngw-1"), NatGatewayId::new("ngw-2"));
-        let held = async |claim| anyhow::Ok(bench.load(claim).await?.gateway.losses_held);
+        let held = async |claim| anyhow::Ok(bench.load(claim).await?.gateway.withdrawals_limited);
         for round in 0..2 {
             for claim in &claims[..5] {
                 assert!(
-                    bench.store.claimed(claim).lose(&ngw_1).await?
-                        && bench.store.claimed(claim).lose(&ngw_1).await?,
+                    bench.store.under_claim(claim).try_count_loss(&ngw_1).await?
+                        && bench.store.under_claim(claim).try_count_loss(&ngw_1).await?,
                     "round {round}: each lease counts once"
                 );
                 assert!(!held(claim).await?);
             }
             for claim in &claims[5..7] {
-                assert!(!bench.store.claimed(claim).lose(&ngw_1).await?, "round {round}");
+                assert!(!bench.store.under_claim(claim).try_count_loss(&ngw_1).await?, "round {round}");
                 assert!(held(claim).await?);
             }
             assert!(
-                !held(&claims[0]).await? && bench.store.claimed(&claims[0]).lose(&ngw_1).await?,
+                !held(&claims[0]).await? && bench.store.under_claim(&claims[0]).try_count_loss(&ngw_1).await?,
                 "round {round}: a lease that was counted is not limited"
             );
             assert!(
-                bench.store.claimed(&claims[7]).lose(&ngw_2).await? && !held(&claims[7]).await?,
+                bench.store.under_claim(&claims[7]).try_count_loss(&ngw_2).await? && !held(&claims[7]).await?,
                 "each gateway has its own count"
             );
             sqlx::raw_sql(
-                "UPDATE lease SET lost_at = lost_at - interval '10 minutes';
-                 UPDATE gateway SET losses_held_until = losses_held_until - interval '10 minutes'",
+                "UPDATE lease SET loss_reported_at = loss_reported_at - interval '10 minutes';
+                 UPDATE gateway SET withdrawals_limited_until = withdrawals_limited_until - interval '10 minutes'",
             )
             .execute(&bench.pool)
             .await?;

@@ -19,7 +19,7 @@ async fn migrating_twice_changes_nothing() -> Result<()> {
             .fetch_one(&database.pool)
             .await?;
         assert_eq!(first, second);
-        database.store.check().await?;
+        database.store.check_schema().await?;
         Ok(())
     })
     .await
@@ -33,7 +33,7 @@ async fn the_constraints_are_the_unique_indexes_of_leases_ports_and_operations()
         let indexes = "SELECT i.indexrelid::regclass::text FROM pg_index i
                        WHERE i.indrelid IN ('lease'::regclass, 'port'::regclass, 'operation'::regclass) AND i.indisunique AND NOT i.indisprimary";
         let indexes: Vec<String> = sqlx::query_scalar(indexes).fetch_all(&database.pool).await?;
-        let known: BTreeSet<_> = Constraint::ALL.iter().map(|constraint| constraint.index().to_owned()).collect();
+        let known: BTreeSet<_> = Constraint::ALL.iter().map(|constraint| constraint.index_name().to_owned()).collect();
         assert_eq!(indexes.into_iter().collect::<BTreeSet<_>>(), known);
         Ok(())
     })
@@ -51,7 +51,7 @@ async fn several_may_migrate_at_once() -> Result<()> {
         while let Some(migrated) = tasks.join_next().await {
             migrated??;
         }
-        database.store.check().await?;
+        database.store.check_schema().await?;
         Ok(())
     })
     .await
@@ -60,15 +60,15 @@ async fn several_may_migrate_at_once() -> Result<()> {
 #[tokio::test]
 async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() -> Result<()> {
     in_empty_database(async |database: &Database| {
-        assert!(matches!(database.store.check().await, Err(Error::Schema { found: 0, .. })), "an empty database");
+        assert!(matches!(database.store.check_schema().await, Err(Error::Schema { found: 0, .. })), "an empty database");
         database.store.migrate().await?;
         let newest: i64 = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&database.pool).await?;
         let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                      VALUES ($1, 'of the next release', true, '', 0)";
         sqlx::query(newer).bind(newest + 1).execute(&database.pool).await?;
-        database.store.check().await?;
+        database.store.check_schema().await?;
         sqlx::query("DELETE FROM _sqlx_migrations WHERE version >= $1").bind(newest).execute(&database.pool).await?;
-        assert!(matches!(database.store.check().await, Err(Error::Schema { needed, .. }) if needed == newest), "an older schema");
+        assert!(matches!(database.store.check_schema().await, Err(Error::Schema { needed, .. }) if needed == newest), "an older schema");
         Ok(())
     })
     .await
@@ -88,7 +88,7 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() -> Result<()> 
         // The setting applies to connections made from now on.
         let url = sqlx::ConnectOptions::to_url_lossy(&*database.pool.connect_options());
         let store = Store::connect_lazy(&url.as_str().into(), 1, "store test")?;
-        assert!(matches!(store.check().await, Err(Error::Unsafe)));
+        assert!(matches!(store.check_schema().await, Err(Error::FsyncOff)));
         Ok(())
     })
     .await

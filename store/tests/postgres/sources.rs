@@ -13,13 +13,13 @@ use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::AllocationId;
 use waygate_core::lease::Phase;
-use waygate_core::lease::{EipSources, Holder, Standing};
+use waygate_core::lease::{CurrentHolder, EipSources, HolderState};
 use waygate_core::request::{
     EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy,
     Request,
 };
 use waygate_core::rules::response::LeaseEffect;
-use waygate_store::{Bringer, Claim, Settlement, Sighting, Writes};
+use waygate_store::{Claim, OwnsCustomResource, PodObservation, SettledBy, Settlement};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -45,7 +45,7 @@ fn monthly() -> Request {
 async fn of_pod(bench: &Bench, name: &str, second: i64, request: &Request) -> Result<Claim> {
     let pod_created_at = Some(jiff::Timestamp::from_second(1_800_000_000 + second)?);
     let controller = Some("StatefulSet/db");
-    let sighting = Sighting {
+    let observation = PodObservation {
         namespace: "ns",
         pod_name: name,
         pod_uid: Uuid::new_v4(),
@@ -53,7 +53,7 @@ async fn of_pod(bench: &Bench, name: &str, second: i64, request: &Request) -> Re
         pod_created_at,
         request,
     };
-    bench.store.sight(bench.cluster, &sighting).await?;
+    bench.store.observe_pod(bench.cluster, &observation).await?;
     bench.claim_one().await
 }
 
@@ -62,34 +62,36 @@ async fn sources(bench: &Bench, claim: &Claim) -> Result<EipSources> {
 }
 
 async fn holds(bench: &Bench, claim: &Claim) -> Result<Option<(AllocationId, bool)>> {
-    Ok(bench.load(claim).await?.lease.eip.map(|eip| (eip.allocation_id, eip.ours)))
+    Ok(bench.load(claim).await?.lease.eip.map(|eip| (eip.allocation_id, eip.managed)))
 }
 
 #[tokio::test]
 async fn a_given_eip_has_one_lease_and_the_others_know_who_and_how_old() -> Result<()> {
     in_database(async |bench: &Bench| {
         let middle = of_pod(bench, "middle", 5, &given()).await?;
-        assert_eq!(sources(bench, &middle).await?.holder, None);
-        assert!(bench.store.claimed(&middle).take_eip(&[eip(1)]).await?);
+        assert_eq!(sources(bench, &middle).await?.current_holder, None);
+        assert!(bench.store.under_claim(&middle).adopt_eip(&[eip(1)]).await?);
         assert_eq!(holds(bench, &middle).await?, Some((eip(1).0, false)));
         let (older, younger) = (
             of_pod(bench, "older", 4, &given()).await?,
             of_pod(bench, "younger", 6, &given()).await?,
         );
-        for (claim, standing) in [(&older, Standing::Younger), (&younger, Standing::Older)] {
-            assert!(!bench.store.claimed(claim).take_eip(&[eip(1)]).await?);
+        for (claim, holder_state) in
+            [(&older, HolderState::Younger), (&younger, HolderState::Older)]
+        {
+            assert!(!bench.store.under_claim(claim).adopt_eip(&[eip(1)]).await?);
             assert_eq!(
-                sources(bench, claim).await?.holder,
-                Some(Holder { pod: "ns/middle".to_owned(), standing })
+                sources(bench, claim).await?.current_holder,
+                Some(CurrentHolder { pod: "ns/middle".to_owned(), state: holder_state })
             );
         }
-        bench.store.claimed(&middle).set_phase(Phase::Ending).await?;
+        bench.store.under_claim(&middle).set_phase(Phase::Releasing).await?;
         assert_eq!(
-            sources(bench, &older).await?.holder.map(|holder| holder.standing),
-            Some(Standing::Leaving)
+            sources(bench, &older).await?.current_holder.map(|holder| holder.state),
+            Some(HolderState::Releasing)
         );
-        bench.store.claimed(&middle).forget_eip().await?;
-        assert!(bench.store.claimed(&older).take_eip(&[eip(1)]).await?);
+        bench.store.under_claim(&middle).clear_eip().await?;
+        assert!(bench.store.under_claim(&older).adopt_eip(&[eip(1)]).await?);
         Ok(())
     })
     .await
@@ -111,8 +113,8 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
         let mut all: BTreeSet<_> =
             taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
         // A lease that lost the race looks again, as the worker does.
-        for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
-            if bench.store.claimed(&claim).take_eip(&pool).await.unwrap_or(false) {
+        for claim in bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
+            if bench.store.under_claim(&claim).adopt_eip(&pool).await.unwrap_or(false) {
                 all.extend(holds(bench, &claim).await?.map(|(id, _)| id));
             }
         }
@@ -133,12 +135,12 @@ async fn taken_by_sixteen(
     }
     let start = Arc::new(Barrier::new(16));
     let mut tasks = JoinSet::new();
-    for claim in bench.store.claim(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
+    for claim in bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
         let (store, start, candidates) =
             (bench.store.clone(), Arc::clone(&start), candidates.clone());
         tasks.spawn(async move {
             start.wait().await;
-            (claim, store.claimed(&claim).take_eip(&candidates).await)
+            (claim, store.under_claim(&claim).adopt_eip(&candidates).await)
         });
     }
     let mut got = Vec::new();
@@ -148,8 +150,8 @@ async fn taken_by_sixteen(
             Ok(false) => {
                 bench
                     .store
-                    .claimed(&claim)
-                    .finish(&crate::database::finish(0, Duration::ZERO))
+                    .under_claim(&claim)
+                    .finish_claim(&crate::database::finish(0, Duration::ZERO))
                     .await?;
             }
             Err(error) => return Err(error.into()),
@@ -162,8 +164,8 @@ async fn taken_by_sixteen(
 async fn a_lease_that_has_an_eip_takes_no_second_one() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&bought()).await?;
-        assert!(bench.store.claimed(&claim).take_eip(&[eip(1)]).await?);
-        assert!(bench.store.claimed(&claim).take_eip(&[eip(2)]).await.is_err());
+        assert!(bench.store.under_claim(&claim).adopt_eip(&[eip(1)]).await?);
+        assert!(bench.store.under_claim(&claim).adopt_eip(&[eip(2)]).await.is_err());
         Ok(())
     })
     .await
@@ -176,34 +178,34 @@ async fn a_given_eip_passes_from_the_older_pod_to_the_younger_and_never_back() -
             of_pod(bench, "older", 1, &given()).await?,
             of_pod(bench, "younger", 2, &given()).await?,
         );
-        bench.store.claimed(&older).take_eip(&[eip(1)]).await?;
-        bench.store.claimed(&younger).take_over(&eip(1).0).await?;
-        assert_eq!(bench.load(&older).await?.lease.lost_to.as_deref(), Some("ns/younger"));
+        bench.store.under_claim(&older).adopt_eip(&[eip(1)]).await?;
+        bench.store.under_claim(&younger).preempt_eip(&eip(1).0).await?;
+        assert_eq!(bench.load(&older).await?.lease.preempted_by.as_deref(), Some("ns/younger"));
         assert_eq!(
-            sources(bench, &younger).await?.holder.map(|holder| holder.standing),
-            Some(Standing::Leaving)
+            sources(bench, &younger).await?.current_holder.map(|holder| holder.state),
+            Some(HolderState::Releasing)
         );
-        bench.store.claimed(&older).forget_eip().await?;
-        assert!(bench.store.claimed(&younger).take_eip(&[eip(1)]).await?);
-        bench.store.claimed(&older).take_over(&eip(1).0).await?;
-        assert_eq!(bench.load(&younger).await?.lease.lost_to, None);
+        bench.store.under_claim(&older).clear_eip().await?;
+        assert!(bench.store.under_claim(&younger).adopt_eip(&[eip(1)]).await?);
+        bench.store.under_claim(&older).preempt_eip(&eip(1).0).await?;
+        assert_eq!(bench.load(&younger).await?.lease.preempted_by, None);
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn an_eip_that_its_pod_did_not_name_is_taken_over_by_nobody() -> Result<()> {
+async fn an_eip_that_its_pod_did_not_name_is_not_preempted() -> Result<()> {
     in_database(async |bench: &Bench| {
         let holder = of_pod(bench, "bought", 1, &bought()).await?;
-        bench.store.claimed(&holder).take_eip(&[eip(1)]).await?;
+        bench.store.under_claim(&holder).adopt_eip(&[eip(1)]).await?;
         let younger = of_pod(bench, "younger", 2, &given()).await?;
         assert_eq!(
-            sources(bench, &younger).await?.holder.map(|holder| holder.standing),
-            Some(Standing::Younger)
+            sources(bench, &younger).await?.current_holder.map(|holder| holder.state),
+            Some(HolderState::Younger)
         );
-        bench.store.claimed(&younger).take_over(&eip(1).0).await?;
-        assert_eq!(bench.load(&holder).await?.lease.lost_to, None);
+        bench.store.under_claim(&younger).preempt_eip(&eip(1).0).await?;
+        assert_eq!(bench.load(&holder).await?.lease.preempted_by, None);
         Ok(())
     })
     .await
@@ -221,7 +223,11 @@ async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim>
     };
     bench
         .store
-        .settle(Bringer::Claimant(&claim), &operation, Settlement::succeeded(&answer))
+        .settle_operation(
+            SettledBy::ClaimHolder(&claim),
+            &operation,
+            Settlement::from_success(&answer),
+        )
         .await?;
     Ok(claim)
 }
@@ -231,17 +237,17 @@ async fn a_prepaid_eip_left_unused_goes_to_the_next_pod_that_asks_for_its_like()
     in_database(async |bench: &Bench| {
         let former = with_eip(bench, "a", &monthly()).await?;
         let next = of_pod(bench, "b", 2, &monthly()).await?;
-        assert_eq!(sources(bench, &next).await?.spare, None, "its pod is there");
-        bench.store.claimed(&former).set_phase(Phase::Ending).await?;
-        assert_eq!(sources(bench, &next).await?.spare, Some(former.lease_id));
+        assert_eq!(sources(bench, &next).await?.reusable_prepaid, None, "its pod is there");
+        bench.store.under_claim(&former).set_phase(Phase::Releasing).await?;
+        assert_eq!(sources(bench, &next).await?.reusable_prepaid, Some(former.lease_id));
         let other = of_pod(bench, "c", 3, &bought()).await?;
-        assert_eq!(sources(bench, &other).await?.spare, None, "the requests differ");
-        assert!(bench.store.claimed(&next).take_spare(former.lease_id).await?);
+        assert_eq!(sources(bench, &other).await?.reusable_prepaid, None, "the requests differ");
+        assert!(bench.store.under_claim(&next).adopt_prepaid_eip(former.lease_id).await?);
         assert_eq!(holds(bench, &next).await?, Some((AllocationId::new("eip-of-a"), true)));
         assert!(bench.load(&former).await.is_err(), "the claim of its former lease has ended");
         let again = bench.claim_one().await?;
         assert_eq!((again.lease_id, holds(bench, &again).await?), (former.lease_id, None));
-        bench.store.claimed(&again).forget().await?;
+        bench.store.under_claim(&again).delete_empty_lease().await?;
         Ok(())
     })
     .await
@@ -252,21 +258,26 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
     in_database(async |bench: &Bench| {
         let former = with_eip(bench, "a", &monthly()).await?;
         let next = of_pod(bench, "b", 2, &monthly()).await?;
-        let spare = async || bench.store.claimed(&next).take_spare(former.lease_id).await;
+        let spare =
+            async || bench.store.under_claim(&next).adopt_prepaid_eip(former.lease_id).await;
         assert!(!spare().await?, "its pod is there");
-        bench.store.claimed(&former).set_target(&target(1)).await?;
-        bench.store.claimed(&former).set_phase(Phase::Ending).await?;
+        bench.store.under_claim(&former).set_target(&target(1)).await?;
+        bench.store.under_claim(&former).set_phase(Phase::Releasing).await?;
         assert!(!spare().await?, "the EIP may still be bound");
-        bench.store.claimed(&former).clear_target().await?;
-        bench.store.claimed(&former).set_resource(Writes::Yes).await?;
+        bench.store.under_claim(&former).clear_target().await?;
+        bench.store.under_claim(&former).set_owns_custom_resource(OwnsCustomResource::Yes).await?;
         assert!(!spare().await?, "the custom resource still shows the EIP");
-        bench.store.claimed(&former).set_resource(Writes::No).await?;
+        bench.store.under_claim(&former).set_owns_custom_resource(OwnsCustomResource::No).await?;
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
         assert!(!spare().await?, "the EIP is being released");
         bench
             .store
-            .settle(Bringer::Claimant(&former), &operation, Settlement::rejected("no"))
+            .settle_operation(
+                SettledBy::ClaimHolder(&former),
+                &operation,
+                Settlement::from_refusal("no"),
+            )
             .await?;
         assert!(spare().await?);
         assert!(
@@ -284,11 +295,11 @@ async fn expired(bench: &Bench) -> Result<()> {
     let request =
         Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release });
     let claim = with_eip(bench, "db-0", &request).await?;
-    bench.store.claimed(&claim).keep(Some(1)).await?;
-    sqlx::query("UPDATE lease SET ends_at = now()").execute(&bench.pool).await?;
-    bench.store.claimed(&claim).set_phase(Phase::Ending).await?;
+    bench.store.under_claim(&claim).retain_lease(Some(1)).await?;
+    sqlx::query("UPDATE lease SET retained_until = now()").execute(&bench.pool).await?;
+    bench.store.under_claim(&claim).set_phase(Phase::Releasing).await?;
     gone(bench, &claim).await?;
-    Ok(bench.store.claimed(&claim).forget().await?)
+    Ok(bench.store.under_claim(&claim).delete_empty_lease().await?)
 }
 
 async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
@@ -296,10 +307,10 @@ async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
     let operation = bench.intend(claim, "eip-of-db-0", &release).await?;
     Ok(bench
         .store
-        .settle(
-            Bringer::Claimant(claim),
+        .settle_operation(
+            SettledBy::ClaimHolder(claim),
             &operation,
-            Settlement::absent("NotFound", LeaseEffect::EipGone),
+            Settlement::from_absence("NotFound", LeaseEffect::EipGone),
         )
         .await?)
 }
@@ -312,18 +323,18 @@ fn never() -> Request {
 }
 
 #[tokio::test]
-async fn an_address_that_time_took_is_known_to_the_pod_of_its_name_for_seven_days() -> Result<()> {
+async fn a_former_address_is_known_to_the_pod_of_its_name_for_seven_days() -> Result<()> {
     in_database(async |bench: &Bench| {
         expired(bench).await?;
         let stranger = of_pod(bench, "db-1", 1, &never()).await?;
-        assert_eq!(sources(bench, &stranger).await?.former, None);
+        assert_eq!(sources(bench, &stranger).await?.former_address, None);
         let back = of_pod(bench, "db-0", 2, &never()).await?;
-        assert_eq!(sources(bench, &back).await?.former, Some(PUBLIC));
+        assert_eq!(sources(bench, &back).await?.former_address, Some(PUBLIC));
         sqlx::query("UPDATE former_address SET released_at = now() - interval '7 days'")
             .execute(&bench.pool)
             .await?;
-        assert_eq!(sources(bench, &back).await?.former, None);
-        assert_eq!(bench.store.prune_former().await?, 1);
+        assert_eq!(sources(bench, &back).await?.former_address, None);
+        assert_eq!(bench.store.prune_former_addresses().await?, 1);
         Ok(())
     })
     .await
@@ -334,20 +345,20 @@ async fn an_address_bought_back_or_not_to_be_had_is_asked_for_once() -> Result<(
     in_database(async |bench: &Bench| {
         expired(bench).await?;
         let back = with_eip(bench, "db-0", &never()).await?;
-        bench.store.claimed(&back).set_phase(Phase::Ending).await?;
+        bench.store.under_claim(&back).set_phase(Phase::Releasing).await?;
         gone(bench, &back).await?;
         assert_eq!(
-            sources(bench, &back).await?.former,
+            sources(bench, &back).await?.former_address,
             None,
             "the retention had not ended by time"
         );
 
-        bench.store.claimed(&back).forget().await?;
+        bench.store.under_claim(&back).delete_empty_lease().await?;
         expired(bench).await?;
         let again = of_pod(bench, "db-0", 3, &never()).await?;
-        assert_eq!(sources(bench, &again).await?.former, Some(PUBLIC));
-        bench.store.claimed(&again).forget_former().await?;
-        assert_eq!(sources(bench, &again).await?.former, None);
+        assert_eq!(sources(bench, &again).await?.former_address, Some(PUBLIC));
+        bench.store.under_claim(&again).delete_former_address().await?;
+        assert_eq!(sources(bench, &again).await?.former_address, None);
         Ok(())
     })
     .await

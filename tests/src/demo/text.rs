@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use serde_json::Value;
 
 /// The annotations with a pod's addresses.
-pub(super) const ADDRESSES: [&str; 2] =
+pub(super) const ADDRESS_KEYS: [&str; 2] =
     ["k8s.aliyun.com/allocated-eipAddress", "k8s.aliyun.com/allocated-dnat"];
 
 /// Commands for a person who has watched the demo, to be pasted as they are.
@@ -28,8 +28,8 @@ pub(super) const TRY_NEXT: &str = r#"What to try next:
 
   `make down` ends it. What else a pod may ask for is in README.md."#;
 
-pub(super) fn heading(text: &str) {
-    println!("\n{}", paint(BOLD, text));
+pub(super) fn print_heading(text: &str) {
+    println!("\n{}", colour_text(BOLD, text));
 }
 
 const BOLD: u8 = 1;
@@ -37,7 +37,7 @@ pub(super) const GREEN: u8 = 32;
 pub(super) const YELLOW: u8 = 33;
 
 /// Text in a colour, where it is a person who reads.
-pub(super) fn paint(code: u8, text: &str) -> String {
+pub(super) fn colour_text(code: u8, text: &str) -> String {
     if std::io::stdout().is_terminal() {
         format!("\x1b[{code}m{text}\x1b[0m")
     } else {
@@ -46,7 +46,7 @@ pub(super) fn paint(code: u8, text: &str) -> String {
 }
 
 /// An annotation's value for people: the list of ports as `IP:PORT → PORT/PROTOCOL`.
-pub(super) fn readable(value: &str) -> String {
+pub(super) fn readable_address(value: &str) -> String {
     let Ok(Value::Array(ports)) = serde_json::from_str(value) else { return value.to_owned() };
     let text = |port: &Value, key: &str| {
         port[key].as_str().map_or_else(|| port[key].to_string(), str::to_owned)

@@ -7,10 +7,10 @@ use k8s_openapi::api::{
 };
 use serde_json::json;
 
-use crate::pods::annotated;
+use crate::pods::annotated_pod;
 
 /// Two pods with an EIP each.
-pub(super) fn web() -> Result<Deployment> {
+pub(super) fn web_deployment() -> Result<Deployment> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "web"},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {
@@ -24,7 +24,7 @@ pub(super) fn web() -> Result<Deployment> {
 }
 
 /// A database whose EIP outlives its pod.
-pub(super) fn db() -> Result<StatefulSet> {
+pub(super) fn db_stateful_set() -> Result<StatefulSet> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "db"},
         "spec": {"replicas": 1, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {
@@ -39,7 +39,7 @@ pub(super) fn db() -> Result<StatefulSet> {
 
 /// Two game servers with two ports each on a NAT gateway, which stay theirs until their PodDNAT is
 /// deleted.
-pub(super) fn game() -> Result<StatefulSet> {
+pub(super) fn game_stateful_set() -> Result<StatefulSet> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": "game"},
         "spec": {"replicas": 2, "serviceName": "game", "podManagementPolicy": "Parallel", "selector": {"matchLabels": {"app": "game"}}, "template": {
@@ -54,7 +54,7 @@ pub(super) fn game() -> Result<StatefulSet> {
 }
 
 /// A Service for each, whose endpoints are ready when the pods are.
-pub(super) fn services() -> Result<Vec<Service>> {
+pub(super) fn workload_services() -> Result<Vec<Service>> {
     let service = |name: &str| {
         serde_json::from_value(
             json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}),
@@ -65,7 +65,7 @@ pub(super) fn services() -> Result<Vec<Service>> {
 
 /// A pod with three faults.
 pub(super) fn wrong_pod() -> Pod {
-    annotated(
+    annotated_pod(
         "wrong",
         &[
             ("k8s.aliyun.com/pod-with-eip", "true"),

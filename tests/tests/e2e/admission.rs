@@ -8,9 +8,9 @@ use std::process::Stdio;
 use testbed::{
     eip::GATE,
     environment::Environment,
-    pods::{annotated, annotation},
+    pods::{annotated_pod, annotation_value},
     stand::Stand,
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -20,10 +20,10 @@ const THREE_FAULTS: [(&str, &str); 3] = [
     ("k8s.aliyun.com/eip-internet-charge-type", "PayByGuess"),
 ];
 
-async fn kubectl(stand: &Stand, arguments: &[&str], input: &str) -> Result<String> {
+async fn run_kubectl(stand: &Stand, arguments: &[&str], input: &str) -> Result<String> {
     let mut child = tokio::process::Command::new("kubectl")
         .arg("--kubeconfig")
-        .arg(Environment::read()?.kubeconfig)
+        .arg(Environment::from_variables()?.kubeconfig)
         .args(["--namespace", &stand.namespace])
         .args(arguments)
         .stdin(Stdio::piped())
@@ -41,7 +41,7 @@ async fn kubectl(stand: &Stand, arguments: &[&str], input: &str) -> Result<Strin
     Ok(text)
 }
 
-async fn leases(stand: &Stand) -> Result<i64> {
+async fn count_leases(stand: &Stand) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?)
 }
 
@@ -49,7 +49,7 @@ async fn leases(stand: &Stand) -> Result<i64> {
 async fn a_pod_with_three_faults_gets_one_refusal_that_names_all_three() -> Result<()> {
     let stand = Stand::start().await?;
     let refused = stand
-        .create(&annotated("wrong", &THREE_FAULTS))
+        .create_pod(&annotated_pod("wrong", &THREE_FAULTS))
         .await
         .err()
         .context("the pod is refused")?;
@@ -57,7 +57,7 @@ async fn a_pod_with_three_faults_gets_one_refusal_that_names_all_three() -> Resu
     for (key, value) in THREE_FAULTS {
         assert!(text.contains(key) && text.contains(value), "{key} is not named in: {text}");
     }
-    assert_eq!(leases(&stand).await?, 0);
+    assert_eq!(count_leases(&stand).await?, 0);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ async fn a_deployment_with_a_wrong_template_is_applied_with_a_warning() -> Resul
             "spec": {"containers": [{"name": "main", "image": "example.com/main:1"}]},
         }},
     });
-    let said = kubectl(&stand, &["apply", "-f", "-"], &deployment.to_string()).await?;
+    let said = run_kubectl(&stand, &["apply", "-f", "-"], &deployment.to_string()).await?;
     assert!(said.contains("created"), "{said}");
     for (key, _) in THREE_FAULTS {
         assert!(said.contains("Warning") && said.contains(key), "{key} is not named in: {said}");
@@ -87,20 +87,22 @@ async fn a_dry_run_shows_the_gate_and_writes_no_row() -> Result<()> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let pod: Pod = stand
         .pods()
-        .create(&dry, &annotated("dry", &[("k8s.aliyun.com/pod-with-eip", "true")]))
+        .create(&dry, &annotated_pod("dry", &[("k8s.aliyun.com/pod-with-eip", "true")]))
         .await?;
     let gates = pod.spec.and_then(|spec| spec.readiness_gates).unwrap_or_default();
     assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
-    assert_eq!(leases(&stand).await?, 0);
+    assert_eq!(count_leases(&stand).await?, 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
+async fn admission_announces_the_pod_under_its_uid() -> Result<()> {
     let stand = Stand::start().await?;
     // With the worker stopped, only the webhook can have written the row.
     stand.worker.stop().await?;
-    let pod = stand.create(&annotated("early", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
+    let pod = stand
+        .create_pod(&annotated_pod("early", &[("k8s.aliyun.com/pod-with-eip", "true")]))
+        .await?;
     // Admission waits a third of a second for the row and no longer: on a busy machine it stands a
     // moment after the pod.
     let row = || async {
@@ -108,38 +110,38 @@ async fn admission_hands_the_job_over_under_the_pods_uid() -> Result<()> {
             .fetch_optional(&stand.database)
             .await?)
     };
-    let (uid, phase) = stand.eventually(row, "the job is written", PATIENCE).await?;
+    let (uid, phase) = stand.eventually(row, "the job is written", TIMEOUT).await?;
     assert_eq!(Some(uid.to_string()), pod.metadata.uid);
     assert_eq!(phase, "headstart");
     stand.worker.start().await?;
-    stand.condition("early", GATE, "True", PATIENCE).await?;
+    stand.wait_for_condition("early", GATE, "True", TIMEOUT).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_forged_address_is_taken_off() -> Result<()> {
+async fn a_forged_address_is_removed() -> Result<()> {
     let stand = Stand::start().await?;
     let forged = [
         ("k8s.aliyun.com/pod-with-eip", "true"),
         ("k8s.aliyun.com/allocated-eipAddress", "203.0.113.9"),
     ];
-    let pod = stand.create(&annotated("forger", &forged)).await?;
-    assert_eq!(annotation(&pod, "k8s.aliyun.com/allocated-eipAddress"), None);
-    let pod = stand.condition("forger", GATE, "True", PATIENCE).await?;
+    let pod = stand.create_pod(&annotated_pod("forger", &forged)).await?;
+    assert_eq!(annotation_value(&pod, "k8s.aliyun.com/allocated-eipAddress"), None);
+    let pod = stand.wait_for_condition("forger", GATE, "True", TIMEOUT).await?;
     assert_ne!(
-        annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").context("an address")?,
+        annotation_value(&pod, "k8s.aliyun.com/allocated-eipAddress").context("an address")?,
         "203.0.113.9"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn pods_that_ask_for_nothing_are_not_touched() -> Result<()> {
+async fn pods_without_a_request_are_not_changed() -> Result<()> {
     let stand = Stand::start().await?;
-    let pod = stand.create(&annotated("plain", &[])).await?;
+    let pod = stand.create_pod(&annotated_pod("plain", &[])).await?;
     assert!(pod.spec.and_then(|spec| spec.readiness_gates).is_none());
     assert!(!pod.metadata.labels.unwrap_or_default().contains_key("waygate.dev/pod"));
-    stand.condition("plain", "Ready", "True", PATIENCE).await?;
-    assert_eq!(leases(&stand).await?, 0);
+    stand.wait_for_condition("plain", "Ready", "True", TIMEOUT).await?;
+    assert_eq!(count_leases(&stand).await?, 0);
     Ok(())
 }

@@ -6,17 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use serde_json::{Value, json};
 use testbed::{
-    eip::{ADDRESS, GATE, WITH_EIP},
-    nothing_left::{eips_of_ours, nothing_is_left},
-    pods::{annotated, annotation, ask, condition},
+    eip::{ADDRESS_KEY, GATE, WITH_EIP},
+    leftovers::{list_allocated_eips, wait_until_nothing_is_left},
+    pods::{annotated_pod, annotation_value, ask, condition_status},
     stand::{Options, Stand},
-    wait::PATIENCE,
+    wait::TIMEOUT,
     workloads::create_service,
 };
 use waygate_core::resources::PodEIP;
 
-async fn eip_of(stand: &Stand, address: &str) -> Result<Value> {
-    let eips = stand.cloud.list("eips").await?;
+async fn read_eip_of(stand: &Stand, address: &str) -> Result<Value> {
+    let eips = stand.cloud.list_resources("eips").await?;
     eips.into_iter()
         .find(|eip| eip["IpAddress"] == address)
         .with_context(|| format!("the cloud has no EIP {address}"))
@@ -25,21 +25,22 @@ async fn eip_of(stand: &Stand, address: &str) -> Result<Value> {
 #[tokio::test]
 async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
     let stand = Stand::start_with(Options {
-        simulator: words("--profile realistic"),
+        simulator: split_words("--profile realistic"),
         ..Options::default()
     })
     .await?;
     create_service(&stand, "web").await?;
-    stand.create(&annotated("web", &[WITH_EIP])).await?;
-    let waiting = stand.condition("web", GATE, "False", PATIENCE).await?;
-    assert_eq!(condition(&waiting, "Ready").unwrap_or("False"), "False");
-    stand.ready_endpoints("web", 0, PATIENCE).await?;
+    stand.create_pod(&annotated_pod("web", &[WITH_EIP])).await?;
+    let waiting = stand.wait_for_condition("web", GATE, "False", TIMEOUT).await?;
+    assert_eq!(condition_status(&waiting, "Ready").unwrap_or("False"), "False");
+    stand.wait_for_ready_endpoints("web", 0, TIMEOUT).await?;
 
-    let pod = stand.condition("web", GATE, "True", PATIENCE).await?;
-    let address = annotation(&pod, ADDRESS).context("the annotation comes before the condition")?;
+    let pod = stand.wait_for_condition("web", GATE, "True", TIMEOUT).await?;
+    let address =
+        annotation_value(&pod, ADDRESS_KEY).context("the annotation comes before the condition")?;
     let pod_ip =
         pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
-    let eip = eip_of(&stand, address).await?;
+    let eip = read_eip_of(&stand, address).await?;
     assert_eq!(eip["Status"], "InUse");
     let resource =
         Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("web").await?;
@@ -55,41 +56,41 @@ async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
         .find(|c| c.type_ == GATE)
         .and_then(|c| c.reason);
     assert_eq!(reason.as_deref(), Some("Associate eip succeed"));
-    stand.condition("web", "Ready", "True", PATIENCE).await?;
-    stand.ready_endpoints("web", 1, PATIENCE).await?;
+    stand.wait_for_condition("web", "Ready", "True", TIMEOUT).await?;
+    stand.wait_for_ready_endpoints("web", 1, TIMEOUT).await?;
 
-    stand.delete("web").await?;
-    nothing_is_left(&stand).await
+    stand.delete_pod("web").await?;
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
 async fn primary_secondary_and_prefix_addresses_all_get_one() -> Result<()> {
     let stand = Stand::start_with(Options {
-        simulator: words("--profile instant --quota-eips 100"),
+        simulator: split_words("--profile instant --quota-eips 100"),
         ..Options::default()
     })
     .await?;
     let names: Vec<_> = (0..24).map(|number| format!("many-{number}")).collect();
     for name in &names {
-        stand.create(&annotated(name, &[WITH_EIP])).await?;
+        stand.create_pod(&annotated_pod(name, &[WITH_EIP])).await?;
     }
     let mut addresses = BTreeSet::new();
     for name in &names {
-        let pod = stand.condition(name, GATE, "True", PATIENCE).await?;
-        let address = annotation(&pod, ADDRESS).context("an address")?.to_owned();
+        let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
+        let address = annotation_value(&pod, ADDRESS_KEY).context("an address")?.to_owned();
         ensure!(addresses.insert(address.clone()), "{address} was given twice");
     }
-    assert_eq!(eips_of_ours(&stand).await?.len(), names.len());
+    assert_eq!(list_allocated_eips(&stand).await?.len(), names.len());
     for name in &names {
-        stand.delete(name).await?;
+        stand.delete_pod(name).await?;
     }
-    nothing_is_left(&stand).await
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
 async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<()> {
     let stand = Stand::start().await?;
-    let made = stand.cloud.console("allocate-eip", json!({})).await?;
+    let made = stand.cloud.change_at_console("allocate-eip", json!({})).await?;
     let id = made["AllocationId"]
         .as_str()
         .or(made["allocationId"].as_str())
@@ -99,10 +100,10 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
         ("k8s.aliyun.com/pod-eip-instanceid", id.as_str()),
         ("waygate.dev/readiness-gate", "true"),
     ];
-    stand.create(&annotated("first", &given)).await?;
-    stand.condition("first", GATE, "True", PATIENCE).await?;
-    stand.create(&annotated("second", &given)).await?;
-    let waiting = stand.condition("second", GATE, "False", PATIENCE).await?;
+    stand.create_pod(&annotated_pod("first", &given)).await?;
+    stand.wait_for_condition("first", GATE, "True", TIMEOUT).await?;
+    stand.create_pod(&annotated_pod("second", &given)).await?;
+    let waiting = stand.wait_for_condition("second", GATE, "False", TIMEOUT).await?;
     let probe = || async {
         let pod = stand.pods().get("second").await?;
         let told = serde_json::to_string(&pod.status)?;
@@ -113,15 +114,15 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
         );
         Ok(Some(()))
     };
-    stand.eventually(probe, "the second pod's condition names the first", PATIENCE).await?;
-    assert!(annotation(&waiting, ADDRESS).is_none());
-    stand.delete("first").await?;
-    stand.condition("second", GATE, "True", PATIENCE).await?;
-    stand.delete("second").await?;
-    nothing_is_left(&stand).await?;
+    stand.eventually(probe, "the second pod's condition names the first", TIMEOUT).await?;
+    assert!(annotation_value(&waiting, ADDRESS_KEY).is_none());
+    stand.delete_pod("first").await?;
+    stand.wait_for_condition("second", GATE, "True", TIMEOUT).await?;
+    stand.delete_pod("second").await?;
+    wait_until_nothing_is_left(&stand).await?;
     let eip = stand
         .cloud
-        .list("eips")
+        .list_resources("eips")
         .await?
         .into_iter()
         .find(|eip| eip["AllocationId"] == id.as_str())
@@ -133,10 +134,10 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
 #[tokio::test]
 async fn an_eip_follows_its_pod_to_a_new_ip_under_the_same_uid() -> Result<()> {
     let stand = Stand::start().await?;
-    stand.create(&annotated("moving", &[WITH_EIP])).await?;
-    let before = stand.condition("moving", GATE, "True", PATIENCE).await?;
+    stand.create_pod(&annotated_pod("moving", &[WITH_EIP])).await?;
+    let before = stand.wait_for_condition("moving", GATE, "True", TIMEOUT).await?;
     let old_ip = before.status.as_ref().and_then(|status| status.pod_ip.clone());
-    stand.annotate("moving", json!({ask::SANDBOX: "1"})).await?;
+    stand.annotate_pod("moving", json!({ask::SANDBOX: "1"})).await?;
     let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
     let probe = || async {
         let pod = stand.pods().get("moving").await?;
@@ -144,36 +145,36 @@ async fn an_eip_follows_its_pod_to_a_new_ip_under_the_same_uid() -> Result<()> {
         let shown =
             resources.get("moving").await?.status.and_then(|status| status.private_ip_address);
         ensure!(
-            ip != old_ip && shown == ip && condition(&pod, GATE) == Some("True"),
+            ip != old_ip && shown == ip && condition_status(&pod, GATE) == Some("True"),
             "pod IP {ip:?}, shown {shown:?}"
         );
         Ok(Some(pod))
     };
-    let after = stand.eventually(probe, "the EIP is bound to the new IP", PATIENCE).await?;
-    assert_eq!(annotation(&after, ADDRESS), annotation(&before, ADDRESS));
-    assert_eq!(eips_of_ours(&stand).await?.len(), 1);
-    stand.delete("moving").await?;
-    nothing_is_left(&stand).await
+    let after = stand.eventually(probe, "the EIP is bound to the new IP", TIMEOUT).await?;
+    assert_eq!(annotation_value(&after, ADDRESS_KEY), annotation_value(&before, ADDRESS_KEY));
+    assert_eq!(list_allocated_eips(&stand).await?.len(), 1);
+    stand.delete_pod("moving").await?;
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
 async fn an_eip_unbound_in_the_console_closes_the_gate_and_is_bound_again() -> Result<()> {
     let stand = Stand::start().await?;
-    stand.create(&annotated("robbed", &[WITH_EIP])).await?;
-    let pod = stand.condition("robbed", GATE, "True", PATIENCE).await?;
-    let address = annotation(&pod, ADDRESS).context("an address")?.to_owned();
-    let id = eip_of(&stand, &address).await?["AllocationId"].clone();
-    stand.cloud.console("unassociate-eip", json!({"allocationId": id})).await?;
+    stand.create_pod(&annotated_pod("robbed", &[WITH_EIP])).await?;
+    let pod = stand.wait_for_condition("robbed", GATE, "True", TIMEOUT).await?;
+    let address = annotation_value(&pod, ADDRESS_KEY).context("an address")?.to_owned();
+    let id = read_eip_of(&stand, &address).await?["AllocationId"].clone();
+    stand.cloud.change_at_console("unassociate-eip", json!({"allocationId": id})).await?;
     // The annotation wakes the lease, which would otherwise be looked at five minutes later.
-    stand.annotate("robbed", json!({"example.com/poke": "1"})).await?;
-    stand.condition("robbed", GATE, "False", PATIENCE).await?;
+    stand.annotate_pod("robbed", json!({"example.com/poke": "1"})).await?;
+    stand.wait_for_condition("robbed", GATE, "False", TIMEOUT).await?;
     let probe =
-        || async { Ok((eip_of(&stand, &address).await?["Status"] == "InUse").then_some(())) };
-    stand.eventually(probe, "the EIP is bound again", PATIENCE).await?;
-    stand.condition("robbed", GATE, "True", PATIENCE).await?;
+        || async { Ok((read_eip_of(&stand, &address).await?["Status"] == "InUse").then_some(())) };
+    stand.eventually(probe, "the EIP is bound again", TIMEOUT).await?;
+    stand.wait_for_condition("robbed", GATE, "True", TIMEOUT).await?;
     Ok(())
 }
 
-fn words(text: &str) -> Vec<String> {
+fn split_words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }

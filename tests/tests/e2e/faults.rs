@@ -1,50 +1,50 @@
 //! Faults seen in other controllers that only a whole installation can show; `docs/faults.md` lists
 //! all of them. Each test runs for EIPs and for DNAT.
 
-mod ending;
-mod gone;
-mod hundred;
-mod telling;
+mod lost_resources;
+mod missed_ends;
+mod publishing;
+mod slow_gates;
 
 /// A kind of address, as a pod asks for it.
-pub(crate) struct Kind {
+pub(crate) struct ExamplePod {
     /// Name of the example pod.
     pub name: &'static str,
     /// Annotations that ask for the address.
-    pub asks: &'static [(&'static str, &'static str)],
+    pub request: &'static [(&'static str, &'static str)],
     /// Readiness gate of the pod, and the condition that answers it.
     pub gate: &'static str,
     /// The annotation with the allocated address.
-    pub told: &'static str,
+    pub address_key: &'static str,
     /// Action of the API that makes the address.
-    pub made_by: &'static str,
+    pub creating_action: &'static str,
     /// Action of the API that lets traffic through.
-    pub programmed_by: &'static str,
+    pub programming_action: &'static str,
     /// Action of the API whose answer proves that traffic passes.
-    pub proven_by: &'static str,
+    pub proving_action: &'static str,
 }
 
 /// EIP and DNAT, for tests that run on each.
-pub(crate) const KINDS: [Kind; 2] = [
-    Kind {
+pub(crate) const KINDS: [ExamplePod; 2] = [
+    ExamplePod {
         name: "with-eip",
-        asks: &[("k8s.aliyun.com/pod-with-eip", "true")],
+        request: &[("k8s.aliyun.com/pod-with-eip", "true")],
         gate: "k8s.aliyun.com/eip",
-        told: "k8s.aliyun.com/allocated-eipAddress",
-        made_by: "AllocateEipAddress",
-        programmed_by: "AssociateEipAddress",
-        proven_by: "DescribeEipAddresses",
+        address_key: "k8s.aliyun.com/allocated-eipAddress",
+        creating_action: "AllocateEipAddress",
+        programming_action: "AssociateEipAddress",
+        proving_action: "DescribeEipAddresses",
     },
-    Kind {
+    ExamplePod {
         name: "with-dnat",
-        asks: &[
+        request: &[
             ("k8s.aliyun.com/pod-dnat", "true"),
             ("k8s.aliyun.com/pod-dnat-expose-port", "80,443"),
         ],
         gate: "k8s.aliyun.com/dnat",
-        told: "k8s.aliyun.com/allocated-dnat",
-        made_by: "CreateForwardEntry",
-        programmed_by: "CreateForwardEntry",
-        proven_by: "DescribeForwardTableEntries",
+        address_key: "k8s.aliyun.com/allocated-dnat",
+        creating_action: "CreateForwardEntry",
+        programming_action: "CreateForwardEntry",
+        proving_action: "DescribeForwardTableEntries",
     },
 ];

@@ -1,23 +1,23 @@
 //! End-to-end tests on a real control plane. A single binary, so that linking happens once.
 
 mod admission;
-mod beside;
-mod console;
+mod condition_reasons;
+mod console_changes;
 mod crash;
-mod crowd;
 mod dnat;
 mod eip;
+mod eip_sources;
 mod faults;
+mod gateway_namespaces;
+mod gateway_queue;
 mod install;
-mod kept;
 mod kruise;
-mod kubelet;
-mod lanes;
-mod lives;
+mod many_pods;
+mod original_controller;
 mod outage;
-mod pools;
-mod reasons;
+mod pod_lifecycle;
+mod retention;
 mod settings;
-mod sources;
 mod switched_off;
+mod testbed_nodes;
 mod workloads;

@@ -13,11 +13,11 @@ use kube::{
 use serde_json::json;
 use testbed::{
     eip::GATE,
+    leftovers::wait_until_nothing_is_left,
     manifests::STAND_LABEL,
-    nothing_left::nothing_is_left,
-    pods::annotated,
+    pods::annotated_pod,
     stand::{Options, Stand},
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 
 const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
@@ -26,36 +26,36 @@ const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()>
 {
     let stand = Stand::start().await?;
-    stand.database_link.cut().await?;
-    stand.create(&annotated("plain", &[])).await?;
-    let pod = stand.create(&annotated("patient", &WITH_EIP)).await?;
+    stand.database_link.cut_connections().await?;
+    stand.create_pod(&annotated_pod("plain", &[])).await?;
+    let pod = stand.create_pod(&annotated_pod("patient", &WITH_EIP)).await?;
     assert!(pod.spec.and_then(|spec| spec.readiness_gates).is_some());
-    stand.condition("plain", "Ready", "True", PATIENCE).await?;
-    stand.condition("patient", "ContainersReady", "True", PATIENCE).await?;
-    stand.database_link.restore().await?;
-    stand.condition("patient", GATE, "True", PATIENCE).await?;
-    stand.delete("patient").await?;
-    nothing_is_left(&stand).await
+    stand.wait_for_condition("plain", "Ready", "True", TIMEOUT).await?;
+    stand.wait_for_condition("patient", "ContainersReady", "True", TIMEOUT).await?;
+    stand.database_link.restore_traffic().await?;
+    stand.wait_for_condition("patient", GATE, "True", TIMEOUT).await?;
+    stand.delete_pod("patient").await?;
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
 async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it() -> Result<()> {
     let stand = Stand::start().await?;
     stand.webhook.stop().await?;
-    let pod = stand.create(&annotated("unheard", &WITH_EIP)).await?;
+    let pod = stand.create_pod(&annotated_pod("unheard", &WITH_EIP)).await?;
     let gates = pod.spec.and_then(|spec| spec.readiness_gates).unwrap_or_default();
     assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
-    stand.condition("unheard", "Ready", "True", PATIENCE).await?;
+    stand.wait_for_condition("unheard", "Ready", "True", TIMEOUT).await?;
     Ok(())
 }
 
 /// More pods than events are written down at a time, each with what Postgres takes for no text: the
 /// API server lets an owner have any name.
 #[tokio::test]
-async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
+async fn pods_that_postgres_refuses_delay_no_other() -> Result<()> {
     let stand = Stand::start().await?;
     for number in 0..9 {
-        let mut pod = annotated(&format!("refused-{number}"), &WITH_EIP);
+        let mut pod = annotated_pod(&format!("refused-{number}"), &WITH_EIP);
         let owner = OwnerReference {
             api_version: "apps/v1".to_owned(),
             kind: "StatefulSet".to_owned(),
@@ -65,17 +65,17 @@ async fn pods_that_postgres_refuses_hold_up_no_other() -> Result<()> {
             ..OwnerReference::default()
         };
         pod.metadata.owner_references = Some(vec![owner]);
-        stand.create(&pod).await?;
+        stand.create_pod(&pod).await?;
     }
-    stand.create(&annotated("right", &WITH_EIP)).await?;
-    stand.condition("right", GATE, "True", PATIENCE).await?;
-    stand.delete("right").await?;
-    nothing_is_left(&stand).await
+    stand.create_pod(&annotated_pod("right", &WITH_EIP)).await?;
+    stand.wait_for_condition("right", GATE, "True", TIMEOUT).await?;
+    stand.delete_pod("right").await?;
+    wait_until_nothing_is_left(&stand).await
 }
 
 /// Forbids every user to label the pod `frozen` of the stand's namespaces, and waits until the API
 /// server enforces that.
-async fn freeze(stand: &Stand) -> Result<()> {
+async fn forbid_labelling(stand: &Stand) -> Result<()> {
     let name = format!("frozen-{}", stand.id);
     let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
         "metadata": {"name": name},
@@ -98,11 +98,11 @@ async fn freeze(stand: &Stand) -> Result<()> {
     let (pods, dry) = (stand.pods(), PatchParams { dry_run: true, ..PatchParams::default() });
     let label = Patch::Merge(json!({"metadata": {"labels": {"waygate.dev/pod": "missed"}}}));
     let probe = || async { Ok(pods.patch("frozen", &dry, &label).await.is_err().then_some(())) };
-    stand.eventually(probe, "no user may label the pod", PATIENCE).await
+    stand.eventually(probe, "no user may label the pod", TIMEOUT).await
 }
 
 #[tokio::test]
-async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Result<()> {
+async fn a_pod_that_cannot_be_labelled_delays_no_later_namespace() -> Result<()> {
     let worker = ["--quiet-seconds", "0", "--sweep-seconds", "1"].map(str::to_owned).to_vec();
     let stand = Stand::start_with(Options { worker, ..Options::default() }).await?;
     let later = format!("zzz-{}", stand.id);
@@ -110,18 +110,18 @@ async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Re
     stand.webhook.stop().await?;
     // The policy labels pods when they are made, and these ask later.
     let (here, there) = (stand.pods(), Api::<Pod>::namespaced(stand.client.clone(), &later));
-    here.create(&PostParams::default(), &annotated("frozen", &[])).await?;
-    there.create(&PostParams::default(), &annotated("missed", &[])).await?;
-    freeze(&stand).await?;
+    here.create(&PostParams::default(), &annotated_pod("frozen", &[])).await?;
+    there.create(&PostParams::default(), &annotated_pod("missed", &[])).await?;
+    forbid_labelling(&stand).await?;
     let asks =
         Patch::Merge(json!({"metadata": {"annotations": {"k8s.aliyun.com/pod-with-eip": "true"}}}));
     here.patch("frozen", &PatchParams::default(), &asks).await?;
     there.patch("missed", &PatchParams::default(), &asks).await?;
     let served = || async {
         let pod = there.get("missed").await?;
-        Ok(testbed::pods::annotation(&pod, "k8s.aliyun.com/allocated-eipAddress").map(drop))
+        Ok(testbed::pods::annotation_value(&pod, "k8s.aliyun.com/allocated-eipAddress").map(drop))
     };
-    stand.eventually(served, "the pod of the later namespace has its address", PATIENCE).await?;
+    stand.eventually(served, "the pod of the later namespace has its address", TIMEOUT).await?;
     ensure!(
         !here
             .get("frozen")
@@ -134,9 +134,9 @@ async fn a_pod_that_refuses_the_sweep_holds_up_none_of_a_later_namespace() -> Re
     );
     let named = format!("{}/frozen", stand.namespace);
     let told = || async {
-        Ok(std::fs::read_to_string(stand.worker.log())?.contains(&named).then_some(()))
+        Ok(std::fs::read_to_string(stand.worker.log_path())?.contains(&named).then_some(()))
     };
-    stand.eventually(told, "the worker's log names the pod that refused", PATIENCE).await?;
+    stand.eventually(told, "the worker's log names the pod that refused", TIMEOUT).await?;
     there.delete("missed", &kube::api::DeleteParams::default()).await?;
-    nothing_is_left(&stand).await
+    wait_until_nothing_is_left(&stand).await
 }

@@ -9,27 +9,32 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testbed::{
-    kinds::{DNAT, EIP, Kind},
-    nothing_left::{eips_of_ours, nothing_is_left},
-    pods::{annotated, annotation, ip},
+    address_kinds::{DNAT, EIP, Kind},
+    leftovers::{list_allocated_eips, wait_until_nothing_is_left},
+    pods::{annotated_pod, annotation_value, pod_ip_of},
     stand::Stand,
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 
 /// The pod's custom resource at a version, as it is.
-async fn resource(stand: &Stand, kind: &str, version: &str, name: &str) -> Result<Value> {
+async fn read_custom_resource(
+    stand: &Stand,
+    kind: &str,
+    version: &str,
+    name: &str,
+) -> Result<Value> {
     let plural = ApiResource::from_gvk(&GroupVersionKind::gvk("alibabacloud.com", version, kind));
     let api: Api<DynamicObject> =
         Api::namespaced_with(stand.client.clone(), &stand.namespace, &plural);
     Ok(serde_json::to_value(api.get(name).await?)?)
 }
 
-fn keys(object: &Value) -> BTreeSet<&str> {
+fn list_keys(object: &Value) -> BTreeSet<&str> {
     object.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
 }
 
 /// Asserts that a time is written as the documents write it, and is not long ago.
-fn is_recent(time: &Value) -> Result<()> {
+fn ensure_recent(time: &Value) -> Result<()> {
     let text = time.as_str().context("a time")?;
     ensure!(text.len() == "2023-12-15T05:18:47Z".len() && text.ends_with('Z'), "{text}");
     let age = jiff::Timestamp::now().duration_since(text.parse()?).as_secs();
@@ -54,9 +59,9 @@ async fn every_setting_of_a_pod_shows_in_its_eip() -> Result<()> {
         ("k8s.aliyun.com/eip-security-protection-types", "AntiDDoS_Enhanced"),
         ("k8s.aliyun.com/eip-tags", r#"{"team": "games"}"#),
     ];
-    stand.create(&annotated("arena", &settings)).await?;
-    stand.condition("arena", EIP.gate, "True", PATIENCE).await?;
-    let eip = eips_of_ours(&stand).await?.pop().context("an EIP")?;
+    stand.create_pod(&annotated_pod("arena", &settings)).await?;
+    stand.wait_for_condition("arena", EIP.gate, "True", TIMEOUT).await?;
+    let eip = list_allocated_eips(&stand).await?.pop().context("an EIP")?;
     let shown = json!({
         "Bandwidth": "300", "InternetChargeType": "PayByBandwidth", "ChargeType": "PostPaid", "ISP": "BGP_PRO",
         "PublicIpAddressPoolId": "pippool-bp1waygate", "ResourceGroupId": "rg-acfmwaygate", "Name": name, "Description": "the arena's own",
@@ -70,7 +75,7 @@ async fn every_setting_of_a_pod_shows_in_its_eip() -> Result<()> {
         tags.contains(&json!({"Key": "team", "Value": "games"})) && tags.len() == 4,
         "the pod's and the three by which we find it: {tags:?}"
     );
-    let status = resource(&stand, "PodEIP", "v1beta1", "arena").await?["status"].take();
+    let status = read_custom_resource(&stand, "PodEIP", "v1beta1", "arena").await?["status"].take();
     let told = json!({
         "bandwidth": "300", "internetChargeType": "PayByBandwidth", "isp": "BGP_PRO", "publicIpAddressPoolID": "pippool-bp1waygate",
         "resourceGroupID": "rg-acfmwaygate", "name": name,
@@ -78,13 +83,14 @@ async fn every_setting_of_a_pod_shows_in_its_eip() -> Result<()> {
     for (field, value) in told.as_object().context("fields")? {
         assert_eq!(&status[field], value, "{field}");
     }
-    stand.delete("arena").await?;
-    nothing_is_left(&stand).await
+    stand.delete_pod("arena").await?;
+    wait_until_nothing_is_left(&stand).await
 }
 
 /// The EIPs in the one bandwidth package, and how they are there.
-async fn members(stand: &Stand) -> Result<(String, Vec<Value>)> {
-    let package = stand.cloud.list("bandwidthPackages").await?.pop().context("a package")?;
+async fn list_package_members(stand: &Stand) -> Result<(String, Vec<Value>)> {
+    let package =
+        stand.cloud.list_resources("bandwidthPackages").await?.pop().context("a package")?;
     let id = package["BandwidthPackageId"].as_str().context("its ID")?.to_owned();
     Ok((
         id,
@@ -95,20 +101,22 @@ async fn members(stand: &Stand) -> Result<(String, Vec<Value>)> {
 #[tokio::test]
 async fn an_eip_joins_its_bandwidth_package_and_leaves_it_before_it_is_released() -> Result<()> {
     let stand = Stand::start().await?;
-    let (package, _) = members(&stand).await?;
+    let (package, _) = list_package_members(&stand).await?;
     stand
-        .create(&EIP.asking(&[("k8s.aliyun.com/eip-common-bandwidth-package-id", &package)]))
+        .create_pod(
+            &EIP.requesting_pod(&[("k8s.aliyun.com/eip-common-bandwidth-package-id", &package)]),
+        )
         .await?;
-    EIP.works(&stand).await?;
-    let eip = eips_of_ours(&stand).await?.pop().context("an EIP")?;
+    EIP.wait_until_it_works(&stand).await?;
+    let eip = list_allocated_eips(&stand).await?.pop().context("an EIP")?;
     let joined = || async {
-        let (_, members) = members(&stand).await?;
+        let (_, members) = list_package_members(&stand).await?;
         let relation = json!({"AllocationId": eip["AllocationId"], "IpAddress": eip["IpAddress"], "BandwidthPackageIpRelationStatus": "BINDED"});
         ensure!(members == [relation], "its members are {members:?}");
         Ok(Some(()))
     };
-    stand.eventually(joined, "the EIP is in the package", PATIENCE).await?;
-    let object = resource(&stand, "PodEIP", "v1beta1", EIP.pod).await?;
+    stand.eventually(joined, "the EIP is in the package", TIMEOUT).await?;
+    let object = read_custom_resource(&stand, "PodEIP", "v1beta1", EIP.pod).await?;
     assert_eq!(
         (&object["spec"]["bandwidthPackageID"], &object["status"]["bandwidthPackageID"]),
         (&json!(package), &json!(package))
@@ -116,33 +124,33 @@ async fn an_eip_joins_its_bandwidth_package_and_leaves_it_before_it_is_released(
 
     stand
         .cloud
-        .fault(json!({"action": "ReleaseEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .set_fault(json!({"action": "ReleaseEipAddress", "kind": "error", "code": "TaskConflict"}))
         .await?;
-    stand.delete(EIP.pod).await?;
+    stand.delete_pod(EIP.pod).await?;
     let asked =
-        || async { Ok((stand.cloud.calls_of("ReleaseEipAddress").await? > 0).then_some(())) };
-    stand.eventually(asked, "its release is asked for", PATIENCE).await?;
-    assert!(members(&stand).await?.1.is_empty(), "by then it has left");
-    let left = eips_of_ours(&stand).await?.pop().context("it is not released yet")?;
+        || async { Ok((stand.cloud.count_calls_of("ReleaseEipAddress").await? > 0).then_some(())) };
+    stand.eventually(asked, "its release is asked for", TIMEOUT).await?;
+    assert!(list_package_members(&stand).await?.1.is_empty(), "by then it has left");
+    let left = list_allocated_eips(&stand).await?.pop().context("it is not released yet")?;
     assert_eq!(
         (left["Status"].as_str(), left["BandwidthPackageId"].as_str()),
         (Some("Available"), Some(""))
     );
     stand.cloud.clear_faults().await?;
-    nothing_is_left(&stand).await?;
+    wait_until_nothing_is_left(&stand).await?;
     for action in ["AddCommonBandwidthPackageIp", "RemoveCommonBandwidthPackageIp"] {
-        assert_eq!(stand.cloud.calls_of(action).await?, 1, "{action}");
+        assert_eq!(stand.cloud.count_calls_of(action).await?, 1, "{action}");
     }
     Ok(())
 }
 
 /// A pod's custom resource, the same at both versions.
-async fn at_both_versions(stand: &Stand, kind: &Kind, name: &str) -> Result<Value> {
-    stand.create(&kind.asking(&[])).await?;
-    kind.works(stand).await?;
+async fn read_at_both_versions(stand: &Stand, kind: &Kind, name: &str) -> Result<Value> {
+    stand.create_pod(&kind.requesting_pod(&[])).await?;
+    kind.wait_until_it_works(stand).await?;
     let [older, newer] = [
-        resource(stand, name, "v1beta1", kind.pod).await?,
-        resource(stand, name, "v1", kind.pod).await?,
+        read_custom_resource(stand, name, "v1beta1", kind.pod).await?,
+        read_custom_resource(stand, name, "v1", kind.pod).await?,
     ];
     assert_eq!(newer["apiVersion"], "alibabacloud.com/v1");
     assert_eq!(older["apiVersion"], "alibabacloud.com/v1beta1");
@@ -155,7 +163,7 @@ async fn at_both_versions(stand: &Stand, kind: &Kind, name: &str) -> Result<Valu
 #[tokio::test]
 async fn a_poddnat_is_at_both_versions_what_the_documents_show() -> Result<()> {
     let stand = Stand::start().await?;
-    let object = at_both_versions(&stand, &DNAT, "PodDNAT").await?;
+    let object = read_at_both_versions(&stand, &DNAT, "PodDNAT").await?;
     let pod = stand.pods().get(DNAT.pod).await?;
     let spec = &object["spec"];
     let documented = [
@@ -168,10 +176,10 @@ async fn a_poddnat_is_at_both_versions_what_the_documents_show() -> Result<()> {
         "vswitch",
         "zoneID",
     ];
-    assert_eq!(keys(spec), documented.into());
+    assert_eq!(list_keys(spec), documented.into());
     assert_eq!(
         (spec["internalIP"].as_str(), spec["protocol"].as_str()),
-        (Some(ip(&pod)), Some("tcp"))
+        (Some(pod_ip_of(&pod)), Some("tcp"))
     );
     let gateways = &stand.cloud.account.nat_gateways;
     let gateway = gateways
@@ -202,7 +210,7 @@ async fn a_poddnat_is_at_both_versions_what_the_documents_show() -> Result<()> {
             "internalPort",
             "ipProtocol",
         ];
-        assert_eq!(keys(entry), documented.into());
+        assert_eq!(list_keys(entry), documented.into());
         assert_eq!(
             (entry["ipProtocol"].as_str(), &entry["internalIP"]),
             (Some("tcp"), &spec["internalIP"])
@@ -213,15 +221,15 @@ async fn a_poddnat_is_at_both_versions_what_the_documents_show() -> Result<()> {
         );
     }
     assert_eq!(entries.len(), 2);
-    is_recent(&object["status"]["created"])
+    ensure_recent(&object["status"]["created"])
 }
 
 #[tokio::test]
 async fn a_podeip_is_at_both_versions_what_the_documents_show() -> Result<()> {
     let stand = Stand::start().await?;
-    let object = at_both_versions(&stand, &EIP, "PodEIP").await?;
+    let object = read_at_both_versions(&stand, &EIP, "PodEIP").await?;
     let pod = stand.pods().get(EIP.pod).await?;
-    let eip = eips_of_ours(&stand).await?.pop().context("an EIP")?;
+    let eip = list_allocated_eips(&stand).await?.pop().context("an EIP")?;
     assert_eq!(
         object["metadata"]["finalizers"],
         json!(["podeip-controller.alibabacloud.com/finalizer"])
@@ -240,15 +248,15 @@ async fn a_podeip_is_at_both_versions_what_the_documents_show() -> Result<()> {
         "status",
     ];
     let missing: Vec<_> =
-        documented.into_iter().filter(|key| !keys(status).contains(key)).collect();
+        documented.into_iter().filter(|key| !list_keys(status).contains(key)).collect();
     assert!(missing.is_empty(), "{missing:?} are not in {status}");
     assert_eq!(
         (status["eipAddress"].as_str(), status["status"].as_str()),
-        (annotation(&pod, EIP.tells), Some("InUse"))
+        (annotation_value(&pod, EIP.address_key), Some("InUse"))
     );
     assert_eq!(
         (&status["networkInterfaceID"], status["privateIPAddress"].as_str()),
-        (&eip["InstanceId"], Some(ip(&pod)))
+        (&eip["InstanceId"], Some(pod_ip_of(&pod)))
     );
-    is_recent(&status["podLastSeen"])
+    ensure_recent(&status["podLastSeen"])
 }

@@ -4,15 +4,15 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::PodReadinessGate;
 use serde_json::json;
 use testbed::{
-    kinds::{DNAT, EIP, lead_to},
-    nothing_left::{eips_of_ours, nothing_is_left},
-    pods::{annotated, annotation, ip, whole_condition},
+    address_kinds::{DNAT, EIP, count_resources_leading_to},
+    leftovers::{list_allocated_eips, wait_until_nothing_is_left},
+    pods::{annotated_pod, annotation_value, find_condition, pod_ip_of},
     stand::Stand,
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 
 /// Webhook and worker start again with these controllers.
-async fn restart_with(stand: &Stand, controllers: &[&str]) -> Result<()> {
+async fn restart_with_controllers(stand: &Stand, controllers: &[&str]) -> Result<()> {
     stand.reconfigure(&json!({"enableControllers": controllers}))?;
     for part in [&stand.webhook, &stand.worker] {
         part.stop().await?;
@@ -23,7 +23,7 @@ async fn restart_with(stand: &Stand, controllers: &[&str]) -> Result<()> {
 
 /// Waits until the only lease has been looked at after that claim and rests for this reason; says
 /// which claim that was.
-async fn rests(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
+async fn wait_until_lease_rests(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
     let probe = || async {
         let lease = "SELECT epoch::bigint, owner IS NULL, reason FROM lease";
         let (epoch, at_rest, found): (i64, bool, Option<String>) =
@@ -34,30 +34,39 @@ async fn rests(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
         );
         Ok(Some(epoch))
     };
-    stand.eventually(probe, &format!("the lease rests: {reason}"), PATIENCE).await
+    stand.eventually(probe, &format!("the lease rests: {reason}"), TIMEOUT).await
 }
 
 #[tokio::test]
 async fn addresses_of_a_kind_that_is_switched_off_stay_as_they_are() -> Result<()> {
     for (kind, others) in [(EIP, "natgw"), (DNAT, "eip")] {
         let stand = Stand::start().await?;
-        stand.create(&kind.asking(&[])).await?;
-        let before = kind.works(&stand).await?;
-        restart_with(&stand, &[others]).await?;
-        let claim = rests(&stand, "NotServed", 0).await?;
+        stand.create_pod(&kind.requesting_pod(&[])).await?;
+        let before = kind.wait_until_it_works(&stand).await?;
+        restart_with_controllers(&stand, &[others]).await?;
+        let claim = wait_until_lease_rests(&stand, "NotServed", 0).await?;
         let after = stand.pods().get(kind.pod).await?;
-        assert_eq!(annotation(&after, kind.tells), annotation(&before, kind.tells));
-        assert_eq!(whole_condition(&after, kind.gate), whole_condition(&before, kind.gate));
-        assert_eq!(lead_to(&stand, ip(&before)).await?, kind.things);
+        assert_eq!(
+            annotation_value(&after, kind.address_key),
+            annotation_value(&before, kind.address_key)
+        );
+        assert_eq!(find_condition(&after, kind.gate), find_condition(&before, kind.gate));
+        assert_eq!(
+            count_resources_leading_to(&stand, pod_ip_of(&before)).await?,
+            kind.resource_count
+        );
 
         // The pod goes, and its address is still left alone.
-        stand.delete(kind.pod).await?;
-        stand.gone(kind.pod, PATIENCE).await?;
-        rests(&stand, "NotServed", claim).await?;
-        assert_eq!(lead_to(&stand, ip(&before)).await?, kind.things);
+        stand.delete_pod(kind.pod).await?;
+        stand.wait_until_gone(kind.pod, TIMEOUT).await?;
+        wait_until_lease_rests(&stand, "NotServed", claim).await?;
+        assert_eq!(
+            count_resources_leading_to(&stand, pod_ip_of(&before)).await?,
+            kind.resource_count
+        );
 
-        restart_with(&stand, &["natgw", "eip"]).await?;
-        nothing_is_left(&stand).await?;
+        restart_with_controllers(&stand, &["natgw", "eip"]).await?;
+        wait_until_nothing_is_left(&stand).await?;
     }
     Ok(())
 }
@@ -65,16 +74,16 @@ async fn addresses_of_a_kind_that_is_switched_off_stay_as_they_are() -> Result<(
 #[tokio::test]
 async fn a_gate_of_a_kind_that_is_switched_off_holds_up_no_new_pod() -> Result<()> {
     let stand = Stand::start().await?;
-    restart_with(&stand, &["natgw"]).await?;
-    let mut pod = annotated("templated", EIP.asks);
+    restart_with_controllers(&stand, &["natgw"]).await?;
+    let mut pod = annotated_pod("templated", EIP.request);
     pod.spec.as_mut().context("a spec")?.readiness_gates =
         Some(vec![PodReadinessGate { condition_type: EIP.gate.to_owned() }]);
-    stand.create(&pod).await?;
-    let told = stand.condition("templated", EIP.gate, "True", PATIENCE).await?;
+    stand.create_pod(&pod).await?;
+    let told = stand.wait_for_condition("templated", EIP.gate, "True", TIMEOUT).await?;
     assert_eq!(
-        whole_condition(&told, EIP.gate).and_then(|it| it.reason.as_deref()),
+        find_condition(&told, EIP.gate).and_then(|it| it.reason.as_deref()),
         Some("NotRequested")
     );
-    assert_eq!(eips_of_ours(&stand).await?.len(), 0);
+    assert_eq!(list_allocated_eips(&stand).await?.len(), 0);
     Ok(())
 }

@@ -14,46 +14,48 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testbed::{
+    address_kinds::EIP,
     cluster,
+    condition_reasons::wait_for_reason,
     eip::GATE,
     environment::Environment,
-    kinds::EIP,
-    nothing_left::{eips_of_ours, nothing_is_left},
-    pods::{annotation, ask, condition, phase},
-    reasons::told,
+    leftovers::{list_allocated_eips, wait_until_nothing_is_left},
+    pods::{annotation_value, ask, condition_status, pod_phase},
     stand::Stand,
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 
 /// A template of pods `app: NAME` that ask for an EIP.
-fn template(app: &str, restart: &str) -> Value {
+fn pod_template(app: &str, restart: &str) -> Value {
     json!({
-        "metadata": {"labels": {"app": app}, "annotations": {EIP.asks[0].0: EIP.asks[0].1}},
+        "metadata": {"labels": {"app": app}, "annotations": {EIP.request[0].0: EIP.request[0].1}},
         "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": "example.com/main:1"}]},
     })
 }
 
 /// The live pods `app: NAME`.
-async fn pods_of(stand: &Stand, app: &str) -> Result<Vec<Pod>> {
+async fn list_pods(stand: &Stand, app: &str) -> Result<Vec<Pod>> {
     let pods = stand.pods().list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
     Ok(pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
-fn name(pod: &Pod) -> &str {
+fn pod_name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// Waits until there are `count` pods and every one is Ready, each with an address of its own.
-async fn all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
+async fn wait_until_all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
     let probe = || async {
-        let pods = pods_of(stand, app).await?;
-        let ready = pods.iter().filter(|pod| condition(pod, "Ready") == Some("True")).count();
+        let pods = list_pods(stand, app).await?;
+        let ready =
+            pods.iter().filter(|pod| condition_status(pod, "Ready") == Some("True")).count();
         ensure!(pods.len() == count && ready == count, "{ready} of {} are Ready", pods.len());
         Ok(Some(pods))
     };
     let pods =
-        stand.eventually(probe, &format!("{count} pods of {app} are Ready"), PATIENCE).await?;
-    let addresses: BTreeSet<_> = pods.iter().filter_map(|pod| annotation(pod, EIP.tells)).collect();
+        stand.eventually(probe, &format!("{count} pods of {app} are Ready"), TIMEOUT).await?;
+    let addresses: BTreeSet<_> =
+        pods.iter().filter_map(|pod| annotation_value(pod, EIP.address_key)).collect();
     assert_eq!(addresses.len(), count, "each has an address of its own");
     Ok(pods)
 }
@@ -61,15 +63,15 @@ async fn all_ready(stand: &Stand, app: &str, count: usize) -> Result<Vec<Pod>> {
 async fn start_job(stand: &Stand) -> Result<Pod> {
     let jobs = Api::<Job>::namespaced(stand.client.clone(), &stand.namespace);
     let job: Job = serde_json::from_value(
-        json!({"metadata": {"name": "batch"}, "spec": {"template": template("batch", "Never")}}),
+        json!({"metadata": {"name": "batch"}, "spec": {"template": pod_template("batch", "Never")}}),
     )?;
     jobs.create(&PostParams::default(), &job).await?;
-    let pod = || async { Ok(pods_of(stand, "batch").await?.pop()) };
-    stand.eventually(pod, "the Job has its pod", PATIENCE).await
+    let pod = || async { Ok(list_pods(stand, "batch").await?.pop()) };
+    stand.eventually(pod, "the Job has its pod", TIMEOUT).await
 }
 
 /// Waits until the Job is complete, by one pod that has succeeded and is still to be seen.
-async fn job_completes(stand: &Stand) -> Result<Pod> {
+async fn wait_for_job(stand: &Stand) -> Result<Pod> {
     let jobs = Api::<Job>::namespaced(stand.client.clone(), &stand.namespace);
     let probe = || async {
         let status = jobs.get("batch").await?.status.unwrap_or_default();
@@ -85,9 +87,9 @@ async fn job_completes(stand: &Stand) -> Result<Pod> {
         );
         Ok(Some(()))
     };
-    stand.eventually(probe, "the Job is complete", PATIENCE).await?;
-    let pod = pods_of(stand, "batch").await?.pop().context("the pod stays")?;
-    assert_eq!(phase(&pod), "Succeeded");
+    stand.eventually(probe, "the Job is complete", TIMEOUT).await?;
+    let pod = list_pods(stand, "batch").await?.pop().context("the pod stays")?;
+    assert_eq!(pod_phase(&pod), "Succeeded");
     Ok(pod)
 }
 
@@ -95,15 +97,15 @@ async fn job_completes(stand: &Stand) -> Result<Pod> {
 async fn a_job_is_complete_and_its_pods_eip_given_back() -> Result<()> {
     let stand = Stand::start().await?;
     let pod = start_job(&stand).await?;
-    stand.condition(name(&pod), "Ready", "True", PATIENCE).await?;
-    stand.annotate(name(&pod), json!({ask::STATE: "Succeeded"})).await?;
-    let pod = job_completes(&stand).await?;
+    stand.wait_for_condition(pod_name(&pod), "Ready", "True", TIMEOUT).await?;
+    stand.annotate_pod(pod_name(&pod), json!({ask::STATE: "Succeeded"})).await?;
+    let pod = wait_for_job(&stand).await?;
     assert_eq!(
-        condition(&pod, GATE),
+        condition_status(&pod, GATE),
         Some("True"),
         "the gate stays True after the exit, as no controller reads it then"
     );
-    nothing_is_left(&stand).await
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
@@ -111,14 +113,16 @@ async fn a_job_that_is_done_before_its_eip_works_is_complete_all_the_same() -> R
     let stand = Stand::start().await?;
     stand
         .cloud
-        .fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .set_fault(
+            json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}),
+        )
         .await?;
     let pod = start_job(&stand).await?;
-    stand.condition(name(&pod), GATE, "False", PATIENCE).await?;
-    stand.annotate(name(&pod), json!({ask::STATE: "Succeeded"})).await?;
-    let pod = job_completes(&stand).await?;
-    assert_eq!(condition(&pod, GATE), Some("False"));
-    nothing_is_left(&stand).await
+    stand.wait_for_condition(pod_name(&pod), GATE, "False", TIMEOUT).await?;
+    stand.annotate_pod(pod_name(&pod), json!({ask::STATE: "Succeeded"})).await?;
+    let pod = wait_for_job(&stand).await?;
+    assert_eq!(condition_status(&pod, GATE), Some("False"));
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
@@ -134,17 +138,17 @@ async fn a_daemon_set_has_an_address_on_every_node() -> Result<()> {
     let sets = Api::<DaemonSet>::namespaced(stand.client.clone(), &stand.namespace);
     let set: DaemonSet = serde_json::from_value(json!({
         "metadata": {"name": "agent"},
-        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", "Always")},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": pod_template("agent", "Always")},
     }))?;
     sets.create(&PostParams::default(), &set).await?;
-    let before = all_ready(&stand, "agent", open).await?;
+    let before = wait_until_all_ready(&stand, "agent", open).await?;
     // The successor has another name and another address.
-    let first = name(&before[0]);
-    stand.delete(first).await?;
-    stand.gone(first, PATIENCE).await?;
-    all_ready(&stand, "agent", open).await?;
+    let first = pod_name(&before[0]);
+    stand.delete_pod(first).await?;
+    stand.wait_until_gone(first, TIMEOUT).await?;
+    wait_until_all_ready(&stand, "agent", open).await?;
     sets.delete("agent", &DeleteParams::background()).await?;
-    nothing_is_left(&stand).await
+    wait_until_nothing_is_left(&stand).await
 }
 
 #[tokio::test]
@@ -152,7 +156,7 @@ async fn a_drain_waits_for_the_address_of_the_pod_that_takes_over() -> Result<()
     let stand = Stand::start().await?;
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": "web"},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "Always")},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": pod_template("web", "Always")},
     }))?;
     let deployments = Api::<Deployment>::namespaced(stand.client.clone(), &stand.namespace);
     deployments.create(&PostParams::default(), &deployment).await?;
@@ -162,25 +166,30 @@ async fn a_drain_waits_for_the_address_of_the_pod_that_takes_over() -> Result<()
     Api::<PodDisruptionBudget>::namespaced(stand.client.clone(), &stand.namespace)
         .create(&PostParams::default(), &budget)
         .await?;
-    let pods = all_ready(&stand, "web", 2).await?;
+    let pods = wait_until_all_ready(&stand, "web", 2).await?;
 
     stand
         .cloud
-        .fault(json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}))
+        .set_fault(
+            json!({"action": "AssociateEipAddress", "kind": "error", "code": "TaskConflict"}),
+        )
         .await?;
     let impatient: Api<Pod> = Api::namespaced(
-        cluster::impatient_client(&Environment::read()?.kubeconfig).await?,
+        cluster::connect_without_retries(&Environment::from_variables()?.kubeconfig).await?,
         &stand.namespace,
     );
-    let evict = async |pod: &Pod| impatient.evict(name(pod), &EvictParams::default()).await;
+    let evict = async |pod: &Pod| impatient.evict(pod_name(pod), &EvictParams::default()).await;
     let first = || async { Ok(Some(evict(&pods[0]).await?)) };
-    stand.eventually(first, "the first pod may go", PATIENCE).await?;
-    stand.gone(name(&pods[0]), PATIENCE).await?;
+    stand.eventually(first, "the first pod may go", TIMEOUT).await?;
+    stand.wait_until_gone(pod_name(&pods[0]), TIMEOUT).await?;
     let next = || async {
-        Ok(pods_of(&stand, "web").await?.into_iter().find(|pod| name(pod) != name(&pods[1])))
+        Ok(list_pods(&stand, "web")
+            .await?
+            .into_iter()
+            .find(|pod| pod_name(pod) != pod_name(&pods[1])))
     };
-    let next = stand.eventually(next, "it has a successor", PATIENCE).await?;
-    told(&stand, name(&next), GATE, "OperationConflict", &[]).await?;
+    let next = stand.eventually(next, "it has a successor", TIMEOUT).await?;
+    wait_for_reason(&stand, pod_name(&next), GATE, "OperationConflict", &[]).await?;
     let refused = evict(&pods[1])
         .await
         .err()
@@ -189,9 +198,9 @@ async fn a_drain_waits_for_the_address_of_the_pod_that_takes_over() -> Result<()
 
     stand.cloud.clear_faults().await?;
     let second = || async { Ok(Some(evict(&pods[1]).await?)) };
-    stand.eventually(second, "the second pod may go", PATIENCE).await?;
-    all_ready(&stand, "web", 2).await?;
-    assert!(eips_of_ours(&stand).await?.len() <= 4);
+    stand.eventually(second, "the second pod may go", TIMEOUT).await?;
+    wait_until_all_ready(&stand, "web", 2).await?;
+    assert!(list_allocated_eips(&stand).await?.len() <= 4);
     deployments.delete("web", &DeleteParams::background()).await?;
-    nothing_is_left(&stand).await
+    wait_until_nothing_is_left(&stand).await
 }

@@ -1,8 +1,8 @@
 //! The simulator's state machine behind the few calls a worker makes: no socket, and time is an
 //! argument.
 
-use crate::ledger::Ledger;
-use crate::reads;
+use crate::cloud_reads;
+use crate::port_ledger::PortLedger;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use simulator::cidr::Cidr;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use waygate_cloud::{Error, Refusal};
-use waygate_core::change::{Answer, Change, Forward};
+use waygate_core::change::{Answer, Change, ForwardEntrySpec};
 use waygate_core::ids::{
     AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId, NatGatewayId,
 };
@@ -34,7 +34,7 @@ pub(crate) struct Gateway {
 }
 
 /// A send that is still on its way through the network.
-struct Late {
+struct LateCall {
     arrives: Timestamp,
     operation: Operation,
 }
@@ -43,7 +43,7 @@ struct Late {
 pub(crate) struct Cloud {
     machine: Machine,
     key: String,
-    late: Vec<Late>,
+    late: Vec<LateCall>,
     /// True if gateways take no change while one of their entries is changing.
     pub strict: bool,
     /// The gateways of the configuration, each with the EIP it has at the beginning.
@@ -51,7 +51,7 @@ pub(crate) struct Cloud {
     /// Bandwidth package of the topology.
     pub package: BandwidthPackageId,
     /// Leases by the external ports that they have used.
-    pub ledger: Ledger,
+    pub ledger: PortLedger,
     /// A port that was given on too soon.
     pub reused: Option<String>,
 }
@@ -72,7 +72,7 @@ impl Cloud {
         let machine =
             Machine::new(Settings { topology, pace, quotas: Quotas::default(), seed, start });
         let key = machine.first_access_key().map(|key| key.id.clone()).unwrap_or_default();
-        let gateways = machine.gateway_summary().iter().map(reads::gateway).collect();
+        let gateways = machine.gateway_summary().iter().map(cloud_reads::parse_gateway).collect();
         Self {
             machine,
             key,
@@ -80,7 +80,7 @@ impl Cloud {
             strict,
             gateways,
             package,
-            ledger: Ledger::default(),
+            ledger: PortLedger::default(),
             reused: None,
         }
     }
@@ -91,19 +91,19 @@ impl Cloud {
     }
 
     /// Things in the console that no action of the API does.
-    pub(crate) fn console(&mut self) -> &mut Machine {
+    pub(crate) fn console_access(&mut self) -> &mut Machine {
         &mut self.machine
     }
 
     /// Everything in it, as it is at this moment.
-    pub(crate) fn at(&mut self, now: Timestamp) -> &Machine {
-        self.machine.advance(now);
+    pub(crate) fn at_time(&mut self, now: Timestamp) -> &Machine {
+        self.machine.advance_to(now);
         &self.machine
     }
 
     /// True if all entries of the gateway are Available.
-    pub(crate) fn is_at_rest(&mut self, now: Timestamp, gateway: &NatGatewayId) -> bool {
-        let machine = self.at(now);
+    pub(crate) fn is_settled(&mut self, now: Timestamp, gateway: &NatGatewayId) -> bool {
+        let machine = self.at_time(now);
         let table = machine.forward_table(gateway.as_str());
         let mut entries =
             machine.forward_entries().filter(|entry| Some(entry.table.as_str()) == table);
@@ -111,97 +111,103 @@ impl Cloud {
     }
 
     /// Forbids the account an action, such as `vpc:ModifyForwardEntry`.
-    pub(crate) fn deny(&mut self, action: &str) {
+    pub(crate) fn deny_action(&mut self, action: &str) {
         if let Ok(key) = self.machine.access_key_mut(&self.key) {
             key.denied.push(action.to_owned());
         }
     }
 
     /// Lets late calls arrive, and counts them. Their answers are lost.
-    pub(crate) fn arrive(&mut self, now: Timestamp) -> usize {
-        self.machine.advance(now);
+    pub(crate) fn deliver_late_calls(&mut self, now: Timestamp) -> usize {
+        self.machine.advance_to(now);
         let (due, late) =
             std::mem::take(&mut self.late).into_iter().partition(|it| it.arrives <= now);
         self.late = late;
-        let due: Vec<Late> = due;
+        let due: Vec<LateCall> = due;
         for it in &due {
-            drop(self.change(it.arrives.max(now), &it.operation));
+            drop(self.send_change(it.arrives.max(now), &it.operation));
         }
         due.len()
     }
 
     /// Sends a change that arrives after a while.
-    pub(crate) fn change_later(&mut self, arrives: Timestamp, operation: Operation) {
-        self.late.push(Late { arrives, operation });
+    pub(crate) fn send_late(&mut self, arrives: Timestamp, operation: Operation) {
+        self.late.push(LateCall { arrives, operation });
     }
 
     /// True if no call is still in the network.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn has_no_late_calls(&self) -> bool {
         self.late.is_empty()
     }
 
     /// Sends a change; gives the answer and how long it takes.
-    pub(crate) fn change(
+    pub(crate) fn send_change(
         &mut self,
         now: Timestamp,
         operation: &Operation,
     ) -> (Result<Answer, Error>, SignedDuration) {
         let change = &operation.change;
-        let mut pairs = parameters(change);
+        let mut pairs = change_parameters(change);
         if change.takes_token() {
-            pairs.push(pair("ClientToken", operation.id));
+            pairs.push(parameter("ClientToken", operation.id));
         }
-        let (outcome, latency) = self.call(now, "2016-04-28", change.action(), pairs);
+        let (outcome, latency) = self.call_machine(now, "2016-04-28", change.action(), pairs);
         if change.action().ends_with("ForwardEntry") {
-            self.take_down(now);
+            self.update_ledger(now);
         }
         (
-            outcome.map(|body| answer(&body)).map_err(|refusal| refused(change.action(), &refusal)),
+            outcome
+                .map(|body| parse_answer(&body))
+                .map_err(|refusal| to_client_error(change.action(), &refusal)),
             latency,
         )
     }
 
     /// Changes the cloud as an operator at its console would; a refusal is ignored.
-    pub(crate) fn by_hand(&mut self, action: &str, parameters: &[(&str, String)]) -> Option<Value> {
-        self.machine.by_hand(action, &params(parameters)).ok()
+    pub(crate) fn change_at_console(
+        &mut self,
+        action: &str,
+        parameters: &[(&str, String)],
+    ) -> Option<Value> {
+        self.machine.apply_as_console(action, &console_params(parameters)).ok()
     }
 
     /// The ledger is brought up to date.
-    pub(crate) fn take_down(&mut self, now: Timestamp) {
-        self.machine.advance(now);
-        let reused = self.ledger.take_down(now, self.machine.forward_entries());
+    pub(crate) fn update_ledger(&mut self, now: Timestamp) {
+        self.machine.advance_to(now);
+        let reused = self.ledger.record_entries(now, self.machine.forward_entries());
         self.reused = self.reused.take().or(reused);
     }
 
-    pub(crate) fn call(
+    pub(crate) fn call_machine(
         &mut self,
         now: Timestamp,
         version: &str,
         action: &str,
         mut pairs: Pairs,
     ) -> (Result<Value, simulator::refusal::Refusal>, SignedDuration) {
-        pairs.push(pair("RegionId", &self.machine.topology().region));
+        pairs.push(parameter("RegionId", &self.machine.topology().region));
         let params = Params::new(pairs);
         let reply = self
             .machine
-            .handle(&Call { action, version, params: &params, caller: Some(&self.key) }, now);
+            .handle_call(&Call { action, version, params: &params, caller: Some(&self.key) }, now);
         (reply.outcome, SignedDuration::try_from(reply.latency).unwrap_or_default())
     }
 }
 
 /// Parameters of a change at the console.
-pub(crate) fn params(parameters: &[(&str, String)]) -> Params {
-    Params::new(parameters.iter().map(|(name, value)| pair(name, value)))
+pub(crate) fn console_params(parameters: &[(&str, String)]) -> Params {
+    Params::new(parameters.iter().map(|(name, value)| parameter(name, value)))
 }
 
 /// The simulator's refusal in the client's words, so that the client's own table says what it
 /// means.
-fn refused(action: &'static str, refusal: &simulator::refusal::Refusal) -> Error {
-    refused_with(action, refusal.status, &refusal.code, &refusal.message)
+fn to_client_error(action: &'static str, refusal: &simulator::refusal::Refusal) -> Error {
+    refuse_with(action, refusal.status, &refusal.code, &refusal.message)
 }
 
 /// A refusal that never came near the cloud's memory, as a fault makes it.
-pub(crate) fn refused_with(action: &'static str, status: u16, code: &str, message: &str) -> Error {
+pub(crate) fn refuse_with(action: &'static str, status: u16, code: &str, message: &str) -> Error {
     Error::Refused(Arc::new(Refusal {
         action,
         status,
@@ -213,83 +219,89 @@ pub(crate) fn refused_with(action: &'static str, status: u16, code: &str, messag
     }))
 }
 
-pub(crate) fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
+pub(crate) fn parameter(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
-fn parameters(change: &Change) -> Pairs {
+fn change_parameters(change: &Change) -> Pairs {
     let binding = |allocation_id: &AllocationId, eni_id: &EniId, ip: &Ipv4Addr| {
         vec![
-            pair("AllocationId", allocation_id),
-            pair("InstanceId", eni_id),
-            pair("InstanceType", "NetworkInterface"),
-            pair("PrivateIpAddress", ip),
+            parameter("AllocationId", allocation_id),
+            parameter("InstanceId", eni_id),
+            parameter("InstanceType", "NetworkInterface"),
+            parameter("PrivateIpAddress", ip),
         ]
     };
     let member = |allocation_id: &AllocationId, package_id: &BandwidthPackageId| {
-        vec![pair("IpInstanceId", allocation_id), pair("BandwidthPackageId", package_id)]
+        vec![parameter("IpInstanceId", allocation_id), parameter("BandwidthPackageId", package_id)]
     };
     match change {
         Change::AllocateEipAddressPro { ip_address, spec, tags } => {
-            [allocation(spec, tags), vec![pair("IpAddress", ip_address)]].concat()
+            [allocation_parameters(spec, tags), vec![parameter("IpAddress", ip_address)]].concat()
         }
-        Change::AllocateEipAddress { spec, tags } => allocation(spec, tags),
+        Change::AllocateEipAddress { spec, tags } => allocation_parameters(spec, tags),
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip }
         | Change::UnassociateEipAddress { allocation_id, eni_id, private_ip } => {
             binding(allocation_id, eni_id, private_ip)
         }
-        Change::ReleaseEipAddress { allocation_id } => vec![pair("AllocationId", allocation_id)],
+        Change::ReleaseEipAddress { allocation_id } => {
+            vec![parameter("AllocationId", allocation_id)]
+        }
         Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, .. } => {
-            let mut pairs = vec![pair("AllocationId", allocation_id)];
-            pairs.extend(bandwidth.map(|bandwidth| pair("Bandwidth", bandwidth)));
-            pairs.extend(name.as_ref().map(|name| pair("Name", name)));
+            let mut pairs = vec![parameter("AllocationId", allocation_id)];
+            pairs.extend(bandwidth.map(|bandwidth| parameter("Bandwidth", bandwidth)));
+            pairs.extend(name.as_ref().map(|name| parameter("Name", name)));
             pairs
         }
         Change::AddCommonBandwidthPackageIp { allocation_id, package_id }
         | Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id } => {
             member(allocation_id, package_id)
         }
-        Change::CreateForwardEntry(forward) => forward_pairs(forward),
+        Change::CreateForwardEntry(forward) => forward_parameters(forward),
         Change::ModifyForwardEntry { entry_id, forward } => {
-            [forward_pairs(forward), vec![pair("ForwardEntryId", entry_id)]].concat()
+            [forward_parameters(forward), vec![parameter("ForwardEntryId", entry_id)]].concat()
         }
         Change::DeleteForwardEntry { table_id, entry_id } => {
-            vec![pair("ForwardTableId", table_id), pair("ForwardEntryId", entry_id)]
+            vec![parameter("ForwardTableId", table_id), parameter("ForwardEntryId", entry_id)]
         }
     }
 }
 
-fn allocation(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Pairs {
+fn allocation_parameters(spec: &EipSpec, tags: &BTreeMap<String, String>) -> Pairs {
     let mut pairs = vec![
-        pair("Bandwidth", spec.bandwidth),
-        pair("InternetChargeType", spec.internet_charge_type.as_str()),
-        pair("InstanceChargeType", spec.instance_charge_type.as_str()),
+        parameter("Bandwidth", spec.bandwidth),
+        parameter("InternetChargeType", spec.internet_charge_type.as_str()),
+        parameter("InstanceChargeType", spec.instance_charge_type.as_str()),
     ];
     if spec.instance_charge_type == InstanceChargeType::PrePaid {
-        pairs.extend([pair("PricingCycle", "Month"), pair("Period", 1), pair("AutoPay", true)]);
+        pairs.extend([
+            parameter("PricingCycle", "Month"),
+            parameter("Period", 1),
+            parameter("AutoPay", true),
+        ]);
     }
     for (index, (key, value)) in tags.iter().enumerate() {
-        pairs.push(pair(&format!("Tag.{}.Key", index + 1), key));
-        pairs.push(pair(&format!("Tag.{}.Value", index + 1), value));
+        pairs.push(parameter(&format!("Tag.{}.Key", index + 1), key));
+        pairs.push(parameter(&format!("Tag.{}.Value", index + 1), value));
     }
     pairs
 }
 
-fn forward_pairs(forward: &Forward) -> Pairs {
+fn forward_parameters(forward: &ForwardEntrySpec) -> Pairs {
     let mut pairs = vec![
-        pair("ForwardTableId", &forward.table_id),
-        pair("ForwardEntryName", &forward.name),
-        pair("ExternalIp", forward.external_ip),
-        pair("ExternalPort", forward.external_ports()),
-        pair("InternalIp", forward.internal_ip),
-        pair("InternalPort", forward.internal_ports()),
-        pair("IpProtocol", forward.protocol.as_str().to_ascii_uppercase()),
+        parameter("ForwardTableId", &forward.table_id),
+        parameter("ForwardEntryName", &forward.name),
+        parameter("ExternalIp", forward.external_ip),
+        parameter("ExternalPort", forward.external_ports()),
+        parameter("InternalIp", forward.internal_ip),
+        parameter("InternalPort", forward.internal_ports()),
+        parameter("IpProtocol", forward.protocol.as_str().to_ascii_uppercase()),
     ];
-    pairs.extend(forward.port_break.then(|| pair("PortBreak", true)));
+    pairs.extend(forward.port_break.then(|| parameter("PortBreak", true)));
     pairs
 }
 
-fn answer(body: &Value) -> Answer {
+fn parse_answer(body: &Value) -> Answer {
     let maybe = |name: &str| body[name].as_str().map(str::to_owned);
     Answer {
         request_id: String::new(),

@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use waygate_core::condition::Verdict;
+use waygate_core::condition::ConditionState;
 use waygate_core::ids::{LeaseId, PodUid};
 use waygate_core::lease::{Lease, Phase};
 use waygate_core::plan::{
-    Asks, Content, Object, PodFact, PodHere, Removal, ResourceFact, Successor,
+    CustomResourceContent, CustomResourceObject, CustomResourceState, Deletion, Desired, PodState,
+    PodView, Successor,
 };
-use waygate_core::request::{Keep, Kind, Request};
+use waygate_core::request::{Kind, Request, Retention};
 use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 
 /// A pod of the cluster.
@@ -19,33 +20,35 @@ use waygate_core::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
 pub(crate) struct Pod {
     pub name: String,
     pub uid: PodUid,
-    pub made: Timestamp,
+    pub created_at: Timestamp,
     pub version: u64,
     pub ip: Option<Ipv4Addr>,
     pub exited: bool,
     pub terminating: bool,
     /// `Kind/name` of its controller, where that is a stateful one.
     pub controller: Option<String>,
-    pub asks: Option<Request>,
+    pub request: Option<Request>,
     /// Published condition and annotation, by kind.
-    pub verdicts: BTreeMap<Kind, Verdict>,
-    pub announced: BTreeMap<Kind, String>,
+    pub conditions: BTreeMap<Kind, ConditionState>,
+    pub address_annotations: BTreeMap<Kind, String>,
 }
 
 impl Pod {
-    pub(crate) fn here(&self, kind: Kind) -> PodHere {
-        PodHere {
+    pub(crate) fn pod_view(&self, kind: Kind) -> PodView {
+        PodView {
             ip: self.ip,
             node: Some("node".to_owned()),
             exited: self.exited,
             terminating: self.terminating,
-            gated: true,
-            asks: match &self.asks {
-                Some(request) if request.kind() == kind => Asks::For(Box::new(request.clone())),
-                _ => Asks::Nothing,
+            has_gate: true,
+            desired: match &self.request {
+                Some(request) if request.kind() == kind => {
+                    Desired::Request(Box::new(request.clone()))
+                }
+                _ => Desired::Nothing,
             },
-            verdict: self.verdicts.get(&kind).cloned(),
-            announced: self.announced.get(&kind).cloned(),
+            condition: self.conditions.get(&kind).cloned(),
+            annotation: self.address_annotations.get(&kind).cloned(),
         }
     }
 }
@@ -55,17 +58,17 @@ impl Pod {
 pub(crate) struct Resource {
     pub version: u64,
     pub lease: LeaseId,
-    pub object: Object,
+    pub object: CustomResourceObject,
     /// Deletion timestamp and its cause; our finalizer keeps the object meanwhile.
-    pub removal: Removal,
+    pub removal: Deletion,
 }
 
 impl Resource {
     /// True if this pod owns the resource, so that the garbage collector deletes both.
     fn is_owned_by(&self, pod: &PodUid) -> bool {
         let metadata = match &self.object {
-            Object::Eip(object) => &object.metadata,
-            Object::Dnat(object) => &object.metadata,
+            CustomResourceObject::Eip(object) => &object.metadata,
+            CustomResourceObject::Dnat(object) => &object.metadata,
         };
         metadata.owner_references.iter().flatten().any(|owner| owner.uid == pod.as_str())
     }
@@ -90,44 +93,44 @@ impl Cluster {
     }
 
     /// The pod of a lease by a live read, and its version.
-    pub(crate) fn pod_of(&self, name: &str, uid: &PodUid, kind: Kind) -> (PodFact, u64) {
+    pub(crate) fn read_pod(&self, name: &str, uid: &PodUid, kind: Kind) -> (PodState, u64) {
         match self.pods.get(name).filter(|pod| pod.uid == *uid) {
-            Some(pod) => (PodFact::Here(Box::new(pod.here(kind))), pod.version),
-            None => (PodFact::Gone, 0),
+            Some(pod) => (PodState::Present(Box::new(pod.pod_view(kind))), pod.version),
+            None => (PodState::Absent, 0),
         }
     }
 
     /// A pod of the lease's name that is another, and asks for the like.
-    pub(crate) fn successor_of(&self, lease: &Lease) -> Option<Successor> {
+    pub(crate) fn read_successor(&self, lease: &Lease) -> Option<Successor> {
         let pod = self
             .pods
             .get(&lease.pod_name)
             .filter(|pod| pod.uid != lease.pod_uid && !pod.exited && !pod.terminating)?;
-        let request = pod.asks.clone().filter(|request| request.kind() == lease.kind)?;
+        let request = pod.request.clone().filter(|request| request.kind() == lease.kind)?;
         Some(Successor { uid: pod.uid.clone(), controller: pod.controller.clone(), request })
     }
 
     /// The custom resource of a lease's name, and its version.
-    pub(crate) fn resource_of(
+    pub(crate) fn read_resource(
         &self,
         lease: &Lease,
         knows: impl Fn(&LeaseId) -> bool,
-    ) -> (ResourceFact, u64) {
+    ) -> (CustomResourceState, u64) {
         let Some(resource) = self.resources.get(&(lease.kind, lease.pod_name.clone())) else {
-            return (ResourceFact::Absent, 0);
+            return (CustomResourceState::Absent, 0);
         };
         let fact = if resource.lease == lease.id {
             let removal = match resource.removal {
-                Removal::Swept if lease.phase != Phase::Kept => Removal::Asked,
+                Deletion::Cascaded if lease.phase != Phase::Retained => Deletion::Requested,
                 removal => removal,
             };
-            ResourceFact::Mine(resource.object.clone(), removal)
+            CustomResourceState::Owned(resource.object.clone(), removal)
         } else if resource.object.pod_uid() != Some(lease.pod_uid.as_str())
             && !knows(&resource.lease)
         {
-            ResourceFact::Stray
+            CustomResourceState::Orphaned
         } else {
-            ResourceFact::Another { what: format!("held by {}", resource.lease) }
+            CustomResourceState::OtherLease { message: format!("held by {}", resource.lease) }
         };
         (fact, resource.version)
     }
@@ -139,7 +142,7 @@ impl Cluster {
         let owned: Vec<_> = owned.map(|(key, _)| key.clone()).collect();
         let leases = owned
             .into_iter()
-            .filter_map(|key| self.delete_resource(&key, Removal::Asked))
+            .filter_map(|key| self.delete_resource(&key, Deletion::Requested))
             .collect();
         Some((pod, leases))
     }
@@ -149,11 +152,13 @@ impl Cluster {
     pub(crate) fn delete_resource(
         &mut self,
         key: &(Kind, String),
-        removal: Removal,
+        removal: Deletion,
     ) -> Option<LeaseId> {
         let next = self.next_version();
-        let resource =
-            self.resources.get_mut(key).filter(|resource| resource.removal != Removal::Asked)?;
+        let resource = self
+            .resources
+            .get_mut(key)
+            .filter(|resource| resource.removal != Deletion::Requested)?;
         (resource.removal, resource.version) = (removal, next);
         Some(resource.lease)
     }
@@ -177,39 +182,42 @@ impl Cluster {
         &mut self,
         lease: &Lease,
         version: u64,
-        content: &Content,
+        content: &CustomResourceContent,
     ) -> Result<(), Changed> {
         let next = self.next_version();
         let (kind, name) = (lease.kind, lease.pod_name.as_str());
         let mut object = match content {
-            Content::Eip { spec, .. } => Object::Eip(Box::new(PodEIP::new(name, spec.clone()))),
-            Content::Dnat { spec, .. } => {
-                Object::Dnat(Box::new(PodDNAT::new(name, (**spec).clone())))
+            CustomResourceContent::Eip { spec, .. } => {
+                CustomResourceObject::Eip(Box::new(PodEIP::new(name, spec.clone())))
+            }
+            CustomResourceContent::Dnat { spec, .. } => {
+                CustomResourceObject::Dnat(Box::new(PodDNAT::new(name, (**spec).clone())))
             }
         };
         let metadata = match &mut object {
-            Object::Eip(object) => &mut object.metadata,
-            Object::Dnat(object) => &mut object.metadata,
+            CustomResourceObject::Eip(object) => &mut object.metadata,
+            CustomResourceObject::Dnat(object) => &mut object.metadata,
         };
         metadata.annotations =
             Some([(POD_UID_ANNOTATION.to_owned(), lease.pod_uid.to_string())].into());
         // A resource that may outlive its pod has no owner; one without an owner gets none later.
-        let owned = kind == Kind::Dnat && lease.request.keep() == Keep::Not && version == 0;
-        metadata.owner_references = owned.then(|| vec![owner(lease)]);
+        let owned =
+            kind == Kind::Dnat && lease.request.retention() == Retention::None && version == 0;
+        metadata.owner_references = owned.then(|| vec![pod_owner_reference(lease)]);
         let key = (kind, name.to_owned());
         match (self.resources.get_mut(&key), version) {
             (None, 0) => {
                 self.resources.insert(
                     key,
-                    Resource { version: next, lease: lease.id, object, removal: Removal::None },
+                    Resource { version: next, lease: lease.id, object, removal: Deletion::None },
                 );
             }
             (Some(resource), _) if resource.version == version => {
                 match (&mut resource.object, object) {
-                    (Object::Eip(old), Object::Eip(new)) => {
+                    (CustomResourceObject::Eip(old), CustomResourceObject::Eip(new)) => {
                         (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations);
                     }
-                    (Object::Dnat(old), Object::Dnat(new)) => {
+                    (CustomResourceObject::Dnat(old), CustomResourceObject::Dnat(new)) => {
                         (old.spec, old.metadata.annotations) = (new.spec, new.metadata.annotations);
                     }
                     _ => return Err(Changed),
@@ -227,7 +235,7 @@ impl Cluster {
         name: &str,
         kind: Kind,
         version: u64,
-        content: Option<&Content>,
+        content: Option<&CustomResourceContent>,
     ) -> Result<(), Changed> {
         let next = self.next_version();
         let key = (kind, name.to_owned());
@@ -237,14 +245,20 @@ impl Cluster {
             .filter(|resource| resource.version == version)
             .ok_or(Changed)?;
         match (&mut resource.object, content) {
-            (Object::Eip(object), Some(Content::Eip { status, .. })) => {
+            (
+                CustomResourceObject::Eip(object),
+                Some(CustomResourceContent::Eip { status, .. }),
+            ) => {
                 object.status = status.as_deref().cloned();
             }
-            (Object::Dnat(object), Some(Content::Dnat { status, .. })) => {
+            (
+                CustomResourceObject::Dnat(object),
+                Some(CustomResourceContent::Dnat { status, .. }),
+            ) => {
                 object.status.clone_from(status);
             }
-            (Object::Eip(object), None) => object.status = None,
-            (Object::Dnat(object), None) => object.status = None,
+            (CustomResourceObject::Eip(object), None) => object.status = None,
+            (CustomResourceObject::Dnat(object), None) => object.status = None,
             _ => return Err(Changed),
         }
         resource.version = next;
@@ -260,7 +274,7 @@ impl Cluster {
     }
 }
 
-fn owner(lease: &Lease) -> OwnerReference {
+fn pod_owner_reference(lease: &Lease) -> OwnerReference {
     OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),

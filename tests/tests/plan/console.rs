@@ -1,29 +1,29 @@
 //! An operator at the cloud's console, and the changes left behind.
 
-use crate::cloud::{Gateway, params};
-use crate::reads;
+use crate::cloud::{Gateway, console_params};
+use crate::cloud_reads;
 use crate::world::World;
 use simulator::cloud::Target;
 use std::net::Ipv4Addr;
-use waygate_core::facts::ForwardEntry;
+use waygate_core::cloud_facts::ForwardEntry;
 use waygate_core::ids::AllocationId;
-use waygate_core::names::read_entry_name;
-use waygate_core::plan::Removal;
+use waygate_core::ownership::read_entry_name;
+use waygate_core::plan::Deletion;
 use waygate_core::request::Protocol;
 
 /// Offset of an address that no pod ever gets: the console binds EIPs to it and points entries at
 /// it.
-const ELSEWHERE: u32 = 45;
+const FOREIGN_OFFSET: u32 = 45;
 /// An external port out of our range.
-const OUTSIDE: u16 = 900;
+const FOREIGN_PORT: u16 = 900;
 /// EIPs that an account may have in the end: enough for all pods and all retained leases.
-const PLENTY: usize = 60;
+const ENOUGH_EIPS: usize = 60;
 
 impl World {
     /// Something is done in the console.
-    pub(crate) fn interfere(&mut self) {
-        match self.dice_below(23) {
-            0..4 => self.touch_eip(),
+    pub(crate) fn change_something(&mut self) {
+        match self.roll_below(23) {
+            0..4 => self.disturb_eip(),
             4..8 => self.delete_entry(),
             8..11 => self.change_entry(),
             11..14 => self.occupy_ports(),
@@ -33,62 +33,66 @@ impl World {
             18..20 => self.change_quota(),
             20 => self.use_for_snat(),
             21 => {
-                let all = self.entries();
+                let all = self.list_entries_of_all();
                 self.delete_entries(&all);
             }
             _ => self.delete_gateway(),
         }
-        self.disturb();
+        self.note_disturbance();
     }
 
-    fn by_hand(&mut self, action: &str, parameters: &[(&str, String)]) -> bool {
-        let done = self.cloud.by_hand(action, parameters);
-        self.note(|| format!("console: {action} {parameters:?}: {done:?}"));
+    fn change_at_console(&mut self, action: &str, parameters: &[(&str, String)]) -> bool {
+        let done = self.cloud.change_at_console(action, parameters);
+        self.note_event(|| format!("console: {action} {parameters:?}: {done:?}"));
         done.is_some()
     }
 
     /// Lists the EIPs on interfaces, with their private addresses.
-    fn bound_eips(&mut self) -> Vec<(AllocationId, Option<Ipv4Addr>)> {
-        let bound =
-            self.cloud.at(self.now).eips().filter_map(|eip| Some((eip, eip.binding.as_ref()?)));
+    fn list_bound_eips(&mut self) -> Vec<(AllocationId, Option<Ipv4Addr>)> {
+        let bound = self
+            .cloud
+            .at_time(self.now)
+            .eips()
+            .filter_map(|eip| Some((eip, eip.binding.as_ref()?)));
         let bound = bound.filter(|(_, binding)| binding.target == Target::NetworkInterface);
         bound.map(|(eip, binding)| (AllocationId::new(&eip.id), binding.private_address)).collect()
     }
 
     /// A pod's EIP is unbound, and perhaps bound elsewhere, or released.
-    fn touch_eip(&mut self) {
-        let bound = self.bound_eips();
-        let Some((id, _)) = self.one(&bound) else { return };
-        self.by_hand("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
-        match self.dice_below(3) {
+    fn disturb_eip(&mut self) {
+        let bound = self.list_bound_eips();
+        let Some((id, _)) = self.pick_one(&bound) else { return };
+        self.change_at_console("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
+        match self.roll_below(3) {
             0 => self.bind_elsewhere(&id),
             1 if !self.is_bought_by_people(&id) => {
-                _ = self.by_hand("ReleaseEipAddress", &[("AllocationId", id.to_string())]);
+                _ = self
+                    .change_at_console("ReleaseEipAddress", &[("AllocationId", id.to_string())]);
             }
             _ => {}
         }
     }
 
     fn bind_elsewhere(&mut self, id: &AllocationId) {
-        let Some(ip) = self.elsewhere() else { return };
+        let Some(ip) = self.foreign_address() else { return };
         let now = self.now;
-        if let Some(eni) = self.cloud.eni(now, ip) {
+        if let Some(eni) = self.cloud.read_interface(now, ip) {
             let to = [
                 ("InstanceId", eni.eni_id.to_string()),
                 ("InstanceType", "NetworkInterface".to_owned()),
             ];
             let what = [("AllocationId", id.to_string()), ("PrivateIpAddress", ip.to_string())];
-            self.by_hand("AssociateEipAddress", &[to, what].concat());
+            self.change_at_console("AssociateEipAddress", &[to, what].concat());
         }
     }
 
-    fn entries(&mut self) -> Vec<ForwardEntry> {
-        self.cloud.at(self.now).forward_entries().map(reads::entry).collect()
+    fn list_entries_of_all(&mut self) -> Vec<ForwardEntry> {
+        self.cloud.at_time(self.now).forward_entries().map(cloud_reads::convert_entry).collect()
     }
 
     fn some_entry(&mut self) -> Option<ForwardEntry> {
-        let entries = self.entries();
-        self.one(&entries)
+        let entries = self.list_entries_of_all();
+        self.pick_one(&entries)
     }
 
     fn delete_entry(&mut self) {
@@ -98,15 +102,18 @@ impl World {
 
     fn delete_entries(&mut self, entries: &[ForwardEntry]) {
         for entry in entries {
-            self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
+            self.change_at_console(
+                "DeleteForwardEntry",
+                &[("ForwardEntryId", entry.entry_id.to_string())],
+            );
         }
     }
 
     /// An entry is pointed elsewhere, called something else, or put on another port.
     fn change_entry(&mut self) {
         let Some(entry) = self.some_entry() else { return };
-        let Some(to) = self.elsewhere() else { return };
-        let change = match self.dice_below(5) {
+        let Some(to) = self.foreign_address() else { return };
+        let change = match self.roll_below(5) {
             0 => ("InternalIp", to.to_string()),
             1 => ("ForwardEntryName", "legacy-entry".to_owned()),
             _ if entry.external_port.contains('/') => ("InternalIp", to.to_string()),
@@ -117,31 +124,31 @@ impl World {
             ("ForwardTableId", entry.table_id.to_string()),
             change,
         ];
-        self.cloud.ledger.touched.insert(entry.entry_id.to_string());
-        self.by_hand("ModifyForwardEntry", &what);
+        self.cloud.ledger.changed_at_console.insert(entry.entry_id.to_string());
+        self.change_at_console("ModifyForwardEntry", &what);
     }
 
     fn some_port(&mut self) -> u16 {
         let keys: Vec<_> = self.store.slots.keys().map(|key| key.2).collect();
-        self.one(&keys).unwrap_or(OUTSIDE)
+        self.pick_one(&keys).unwrap_or(FOREIGN_PORT)
     }
 
     /// Makes a foreign entry, of one port or of a few, in our range.
     fn occupy_ports(&mut self) {
         let port = self.some_port();
-        let to = self.elsewhere();
+        let to = self.foreign_address();
         let protocol = if self.chance(0.5) { Protocol::Tcp } else { Protocol::Udp };
-        let more = u16::try_from([0, 0, 2][self.dice_below(3)]).unwrap_or(0);
-        self.enter(port, more, to, 9000 + port, protocol);
+        let more = u16::try_from([0, 0, 2][self.roll_below(3)]).unwrap_or(0);
+        self.create_foreign_entry(port, more, to, 9000 + port, protocol);
     }
 
     /// Makes a foreign entry to a pod's port.
     fn forward_to_pod(&mut self) {
-        let to = self.some_address();
-        self.enter(OUTSIDE, 0, to, 80, Protocol::Tcp);
+        let to = self.pick_address();
+        self.create_foreign_entry(FOREIGN_PORT, 0, to, 80, Protocol::Tcp);
     }
 
-    fn enter(
+    fn create_foreign_entry(
         &mut self,
         external_port: u16,
         more: u16,
@@ -150,7 +157,7 @@ impl World {
         protocol: Protocol,
     ) {
         let gateways = self.cloud.gateways.clone();
-        let (Some(gateway), Some(to)) = (self.one(&gateways), to) else { return };
+        let (Some(gateway), Some(to)) = (self.pick_one(&gateways), to) else { return };
         let range = |first: u16| {
             if more == 0 { first.to_string() } else { format!("{first}/{}", first + more) }
         };
@@ -164,31 +171,33 @@ impl World {
             ("InternalPort", range(internal_port)),
             ("IpProtocol", protocol.as_str().to_owned()),
         ];
-        self.by_hand("CreateForwardEntry", &parameters);
+        self.change_at_console("CreateForwardEntry", &parameters);
     }
 
     fn lock_gateway(&mut self) {
         let gateways = self.cloud.gateways.clone();
-        let Some(gateway) = self.one(&gateways) else { return };
+        let Some(gateway) = self.pick_one(&gateways) else { return };
         let is_locked = self.chance(0.6);
-        self.note(|| format!("console: {} is locked: {is_locked}", gateway.id));
-        drop(self.cloud.console().lock_nat_gateway(gateway.id.as_str(), is_locked));
+        self.note_event(|| format!("console: {} is locked: {is_locked}", gateway.id));
+        drop(self.cloud.console_access().lock_nat_gateway(gateway.id.as_str(), is_locked));
     }
 
     /// A gateway's EIP is taken from it, with all that stands on it, or comes to this gateway or to
     /// another.
     fn move_gateway_eip(&mut self) {
         let gateways = self.cloud.gateways.clone();
-        let (Some(gateway), Some(to)) = (self.one(&gateways), self.one(&gateways)) else { return };
+        let (Some(gateway), Some(to)) = (self.pick_one(&gateways), self.pick_one(&gateways)) else {
+            return;
+        };
         let id = || ("AllocationId", gateway.eip.to_string());
         if !self.bind_to_gateway(&gateway, &to) {
-            self.by_hand("UnassociateEipAddress", &[id(), ("Force", "true".to_owned())]);
+            self.change_at_console("UnassociateEipAddress", &[id(), ("Force", "true".to_owned())]);
         }
     }
 
     fn bind_to_gateway(&mut self, eip: &Gateway, to: &Gateway) -> bool {
         let to = [("InstanceId", to.id.to_string()), ("InstanceType", "Nat".to_owned())];
-        self.by_hand(
+        self.change_at_console(
             "AssociateEipAddress",
             &[vec![("AllocationId", eip.eip.to_string())], to.to_vec()].concat(),
         )
@@ -196,28 +205,28 @@ impl World {
 
     fn change_quota(&mut self) {
         let gateways = self.cloud.gateways.clone();
-        let Some(gateway) = self.one(&gateways) else { return };
+        let Some(gateway) = self.pick_one(&gateways) else { return };
         if self.chance(0.3) {
-            let mut quotas = self.cloud.console().quotas();
-            quotas.eips = self.dice_below(8) + 3;
-            self.note(|| format!("console: {quotas:?}"));
-            return self.cloud.console().set_quotas(quotas);
+            let mut quotas = self.cloud.console_access().quotas();
+            quotas.eips = self.roll_below(8) + 3;
+            self.note_event(|| format!("console: {quotas:?}"));
+            return self.cloud.console_access().set_quotas(quotas);
         }
-        let quota = self.dice_below(6);
-        self.note(|| format!("console: {} takes {quota} entries", gateway.id));
-        drop(self.cloud.console().set_entry_quota(gateway.id.as_str(), quota));
+        let quota = self.roll_below(6);
+        self.note_event(|| format!("console: {} takes {quota} entries", gateway.id));
+        drop(self.cloud.console_access().set_entry_quota(gateway.id.as_str(), quota));
     }
 
     fn use_for_snat(&mut self) {
         let gateways = self.cloud.gateways.clone();
-        let Some(gateway) = self.one(&gateways) else { return };
+        let Some(gateway) = self.pick_one(&gateways) else { return };
         let what = [
             ("NatGatewayId", gateway.id.to_string()),
             ("SnatIp", gateway.address.to_string()),
             ("SourceCIDR", "10.9.0.0/16".to_owned()),
         ];
-        let done = self.cloud.console().create_snat_entry(&params(&what));
-        self.note(|| format!("console: SNAT {what:?}: {done:?}"));
+        let done = self.cloud.console_access().create_snat_entry(&console_params(&what));
+        self.note_event(|| format!("console: SNAT {what:?}: {done:?}"));
     }
 
     /// Deletes a gateway for good; the other gateway stays.
@@ -225,46 +234,54 @@ impl World {
         let gateways = self.cloud.gateways.clone();
         let there = gateways
             .iter()
-            .filter(|it| self.cloud.console().forward_table(it.id.as_str()).is_some())
+            .filter(|it| self.cloud.console_access().forward_table(it.id.as_str()).is_some())
             .count();
-        let Some(gateway) = self.one(&gateways).filter(|_| there > 1) else { return };
-        self.note(|| format!("console: {} is deleted", gateway.id));
-        drop(self.cloud.console().delete_nat_gateway(gateway.id.as_str()));
+        let Some(gateway) = self.pick_one(&gateways).filter(|_| there > 1) else { return };
+        self.note_event(|| format!("console: {} is deleted", gateway.id));
+        drop(self.cloud.console_access().delete_nat_gateway(gateway.id.as_str()));
     }
 
     /// Ends all disturbances: faults end, terminating pods go, obstacles made at the console are
     /// removed.
-    pub(crate) fn calm(&mut self) {
-        self.note(|| "calm".to_owned());
+    pub(crate) fn end_disturbances(&mut self) {
+        self.note_event(|| "calm".to_owned());
         self.faults = false;
         for cluster in 0..self.clusters.len() {
-            self.calm_cluster(cluster);
+            self.settle_cluster(cluster);
         }
-        let elsewhere = self.elsewhere();
-        for (id, _) in self.bound_eips().into_iter().filter(|(_, ip)| *ip == elsewhere) {
-            self.by_hand("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
+        let elsewhere = self.foreign_address();
+        for (id, _) in self.list_bound_eips().into_iter().filter(|(_, ip)| *ip == elsewhere) {
+            self.change_at_console("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
         }
-        let mut quotas = self.cloud.console().quotas();
-        quotas.eips = PLENTY;
-        self.cloud.console().set_quotas(quotas);
-        self.calm_gateways();
-        let entries: Vec<_> = self.cloud.at(self.now).forward_entries().map(reads::entry).collect();
+        let mut quotas = self.cloud.console_access().quotas();
+        quotas.eips = ENOUGH_EIPS;
+        self.cloud.console_access().set_quotas(quotas);
+        self.restore_gateways();
+        let entries: Vec<_> = self
+            .cloud
+            .at_time(self.now)
+            .forward_entries()
+            .map(cloud_reads::convert_entry)
+            .collect();
         let in_the_way = |entry: &&ForwardEntry| {
             Some(entry.internal_ip) != elsewhere && read_entry_name(&entry.name).is_none()
         };
         for entry in entries.iter().filter(in_the_way) {
-            self.by_hand("DeleteForwardEntry", &[("ForwardEntryId", entry.entry_id.to_string())]);
+            self.change_at_console(
+                "DeleteForwardEntry",
+                &[("ForwardEntryId", entry.entry_id.to_string())],
+            );
         }
-        self.disturb();
-        self.relist();
+        self.note_disturbance();
+        self.restart_watch();
     }
 
     /// Every gateway EIP has a gateway that takes changes; half of the time it takes entries
     /// enough.
-    fn calm_gateways(&mut self) {
+    fn restore_gateways(&mut self) {
         let more = self.chance(0.5);
         let gateways = self.cloud.gateways.clone();
-        let machine = self.cloud.console();
+        let machine = self.cloud.console_access();
         for gateway in &gateways {
             drop(machine.lock_nat_gateway(gateway.id.as_str(), false));
             if more {
@@ -278,7 +295,7 @@ impl World {
 
     /// Pods that were going are gone, those without an address get one, and half of what an
     /// uninstallation deleted is meant to go.
-    fn calm_cluster(&mut self, cluster: usize) {
+    fn settle_cluster(&mut self, cluster: usize) {
         let pods = |world: &Self| {
             world.clusters[cluster]
                 .pods
@@ -290,24 +307,24 @@ impl World {
             drop(self.clusters[cluster].remove_pod(name));
         }
         for (name, _) in pods(self).iter().filter(|(_, pod)| pod.ip.is_none()) {
-            let ip = self.free_address();
+            let ip = self.pick_free_address();
             self.clusters[cluster].pods.get_mut(name).into_iter().for_each(|pod| pod.ip = ip);
         }
         let swept: Vec<_> = self.clusters[cluster]
             .resources
             .iter()
-            .filter(|(_, it)| it.removal == Removal::Swept)
+            .filter(|(_, it)| it.removal == Deletion::Cascaded)
             .map(|(key, _)| key.clone())
             .collect();
         for key in swept {
             if self.chance(0.5) {
-                self.clusters[cluster].delete_resource(&key, Removal::Asked);
+                self.clusters[cluster].delete_resource(&key, Deletion::Requested);
             }
         }
     }
 
     /// Returns an address that only the console binds to.
-    pub(crate) fn elsewhere(&self) -> Option<Ipv4Addr> {
-        self.network.and_then(|network| network.nth(ELSEWHERE))
+    pub(crate) fn foreign_address(&self) -> Option<Ipv4Addr> {
+        self.network.and_then(|network| network.nth(FOREIGN_OFFSET))
     }
 }

@@ -13,39 +13,39 @@
 //! A failing seed is cut to the shortest history that still fails, which is printed step by step.
 
 #[cfg(test)]
-mod act;
-#[cfg(test)]
-mod call;
-#[cfg(test)]
-mod checks;
-#[cfg(test)]
 mod cloud;
+#[cfg(test)]
+mod cloud_call;
+#[cfg(test)]
+mod cloud_reads;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod console;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
+mod eip_sources;
+#[cfg(test)]
+mod end_state;
+#[cfg(test)]
+mod execute;
+#[cfg(test)]
+mod gateway_queue;
+#[cfg(test)]
+mod gateway_sender;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
-mod lane;
-#[cfg(test)]
-mod ledger;
+mod invariants;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
-mod pool;
+mod port_ledger;
 #[cfg(test)]
 mod ports;
-#[cfg(test)]
-mod queue;
-#[cfg(test)]
-mod reads;
-#[cfg(test)]
-mod rest;
-#[cfg(test)]
-mod sources;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

@@ -1,53 +1,56 @@
 //! Operations, as the store records them: intended before the call, settled once, by the first
 //! process that has the answer.
 
-use crate::sources::Former;
-use crate::store::{Claim, Done, No, Row, Store, forget_entry, keeps};
+use crate::eip_sources::FormerAddress;
+use crate::store::{Claim, Done, Row, Store, StoreError, forget_entry, outlives_pod};
 use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::{Constraint, Lease, LeasedEip, LeasedPort, Phase};
-use waygate_core::operation::{Operation, Outcome, Sending};
+use waygate_core::operation::{Operation, Outcome, SendState};
 use waygate_core::rules::response::LeaseEffect;
-use waygate_core::rules::timing::{CALL, FENCE, MISSED_READS_APART};
+use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, READS_WITHOUT_EFFECT_APART};
 
 /// An unresolved operation, and its place in a gateway's queue.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct OperationRow {
     pub lease: LeaseId,
     pub operation: Operation,
     /// The gateway whose sender sends it; none: the lease's claim holder does.
-    pub lane: Option<NatGatewayId>,
+    pub gateway: Option<NatGatewayId>,
     pub queued: bool,
     pub urgent: bool,
     pub sends: u32,
     /// Earlier refusals of the same change because the gateway was busy.
-    pub agains: i32,
+    pub busy_retries: i32,
     /// Until then a process waits for the answer to the last send.
     pub answer_by: Timestamp,
 }
 
 /// Process that settles an operation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Bringer<'a> {
+pub(crate) enum SettledBy<'a> {
     /// The claim holder of the lease.
-    Claimant(&'a Claim),
+    ClaimHolder(&'a Claim),
     /// A gateway sender; the lease looks after this time.
-    Lane(Duration),
+    GatewaySender(Duration),
 }
 
 impl Store {
-    pub(crate) fn unresolved(&self, now: Timestamp, lease: LeaseId) -> Vec<Operation> {
+    pub(crate) fn list_unresolved(&self, now: Timestamp, lease: LeaseId) -> Vec<Operation> {
         let its = self.operations.iter().filter(|asked| asked.lease == lease);
-        let sending =
-            |asked: &Asked| match (asked.queued, asked.lane.is_some() && asked.answer_by > now) {
-                (true, _) => Sending::Queued,
-                (false, true) => Sending::Sent,
-                (false, false) => Sending::Unanswered,
-            };
-        its.map(|asked| Operation { sending: sending(asked), ..asked.operation.clone() }).collect()
+        let sending = |asked: &OperationRow| match (
+            asked.queued,
+            asked.gateway.is_some() && asked.answer_by > now,
+        ) {
+            (true, _) => SendState::Queued,
+            (false, true) => SendState::Sent,
+            (false, false) => SendState::Unanswered,
+        };
+        its.map(|asked| Operation { send_state: sending(asked), ..asked.operation.clone() })
+            .collect()
     }
 
     pub(crate) fn is_unresolved(&self, id: Uuid) -> bool {
@@ -55,97 +58,107 @@ impl Store {
     }
 
     /// A new operation, unless another one changes the same thing.
-    pub(crate) fn ask(
+    pub(crate) fn insert_operation(
         &mut self,
         now: Timestamp,
         lease: LeaseId,
         resource: &str,
         change: &Change,
-    ) -> Option<&mut Asked> {
+    ) -> Option<&mut OperationRow> {
         if self.operations.iter().any(|asked| asked.operation.resource == resource) {
             return None;
         }
         let (resource, change) = (resource.to_owned(), change.clone());
         let operation = Operation {
-            id: self.id(),
+            id: self.new_id(),
             resource,
             change,
-            sending: Sending::Unanswered,
+            send_state: SendState::Unanswered,
             fence_until: now,
-            misses: 0,
-            waits_out: false,
+            reads_without_effect: 0,
+            awaits_fence: false,
         };
-        self.operations.push(Asked {
+        self.operations.push(OperationRow {
             lease,
             operation,
-            lane: None,
+            gateway: None,
             queued: false,
             urgent: false,
             sends: 0,
-            agains: 0,
+            busy_retries: 0,
             answer_by: now,
         });
         self.operations.last_mut()
     }
 
-    pub(crate) fn intend(
+    pub(crate) fn intend_change(
         &mut self,
         now: Timestamp,
         claim: &Claim,
         resource: &str,
         change: &Change,
-    ) -> Result<Operation, No> {
-        if self.held(claim)?.due <= now + CALL {
-            return Err(No::ClaimLost);
+    ) -> Result<Operation, StoreError> {
+        if self.held_row(claim)?.due <= now + CALL_TIMEOUT {
+            return Err(StoreError::ClaimLost);
         }
         let asked = self
-            .ask(now, claim.lease_id, resource, change)
-            .ok_or(No::Conflict(Constraint::OpenOperation))?;
+            .insert_operation(now, claim.lease_id, resource, change)
+            .ok_or(StoreError::Conflict(Constraint::OpenOperation))?;
         asked.sends = 1;
         asked.operation.fence_until = now + FENCE;
         Ok(asked.operation.clone())
     }
 
     /// An unresolved operation of the claimed lease.
-    pub(crate) fn asked(&mut self, claim: &Claim, id: Uuid) -> Result<Option<&mut Asked>, No> {
-        self.held(claim)?;
+    pub(crate) fn find_operation(
+        &mut self,
+        claim: &Claim,
+        id: Uuid,
+    ) -> Result<Option<&mut OperationRow>, StoreError> {
+        self.held_row(claim)?;
         Ok(self
             .operations
             .iter_mut()
             .find(|asked| asked.lease == claim.lease_id && asked.operation.id == id))
     }
 
-    pub(crate) fn intend_again(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
-        if self.held(claim)?.due <= now + CALL {
-            return Err(No::ClaimLost);
+    pub(crate) fn intend_resend(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
+        if self.held_row(claim)?.due <= now + CALL_TIMEOUT {
+            return Err(StoreError::ClaimLost);
         }
-        let asked = self.asked(claim, id)?.ok_or(No::ClaimLost)?;
+        let asked = self.find_operation(claim, id)?.ok_or(StoreError::ClaimLost)?;
         asked.sends += 1;
-        asked.operation.misses = 0;
+        asked.operation.reads_without_effect = 0;
         asked.operation.fence_until = asked.operation.fence_until.max(now + FENCE);
         Ok(())
     }
 
-    pub(crate) fn miss(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
-        let operation = &mut self.asked(claim, id)?.ok_or(No::ClaimLost)?.operation;
-        operation.misses += 1;
-        operation.fence_until = operation.fence_until.max(now + MISSED_READS_APART);
+    pub(crate) fn count_read_without_effect(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        id: Uuid,
+    ) -> Done {
+        let operation =
+            &mut self.find_operation(claim, id)?.ok_or(StoreError::ClaimLost)?.operation;
+        operation.reads_without_effect += 1;
+        operation.fence_until = operation.fence_until.max(now + READS_WITHOUT_EFFECT_APART);
         Ok(())
     }
 
     /// A send was refused for sure, and an earlier one may still take effect.
-    pub(crate) fn wait_out(&mut self, id: Uuid) {
+    pub(crate) fn await_fence(&mut self, id: Uuid) {
         self.operations
             .iter_mut()
             .filter(|asked| asked.operation.id == id)
-            .for_each(|asked| asked.operation.waits_out = true);
+            .for_each(|asked| asked.operation.awaits_fence = true);
     }
 
     /// A fact, so not fenced, and written once.
-    pub(crate) fn settle(
+    pub(crate) fn settle_operation(
         &mut self,
         now: Timestamp,
-        by: Bringer<'_>,
+        by: SettledBy<'_>,
         id: Uuid,
         outcome: Outcome,
         answer: Option<&Answer>,
@@ -154,24 +167,27 @@ impl Store {
         let Some(at) = self.operations.iter().position(|asked| asked.operation.id == id) else {
             return;
         };
-        let Asked { lease, operation, .. } = self.operations.remove(at);
+        let OperationRow { lease, operation, .. } = self.operations.remove(at);
         let Some(row) = self.rows.get_mut(&lease) else { return };
-        row.stirred = now;
+        row.last_change_at = now;
         if outcome == Outcome::Done {
-            row.refusals = 0;
-            bring(&mut row.lease, &operation.change, answer);
+            row.rejections = 0;
+            apply_effect(&mut row.lease, &operation.change, answer);
         }
         let name = (row.cluster, row.lease.pod_name.clone());
         let brought = answer.and_then(|answer| answer.allocation_id.clone().zip(answer.ip_address));
         if effect == LeaseEffect::EipGone {
-            let expired =
-                row.lease.phase == Phase::Ending && row.lease.ends_at.is_some_and(|end| end <= now);
-            let left =
-                row.lease.eip.take().filter(|eip| eip.ours && expired && keeps(&row.lease.request));
+            let expired = row.lease.phase == Phase::Releasing
+                && row.lease.retained_until.is_some_and(|end| end <= now);
+            let left = row
+                .lease
+                .eip
+                .take()
+                .filter(|eip| eip.managed && expired && outlives_pod(&row.lease.request));
             if let Some(eip) = left {
-                self.former.insert(
+                self.former_addresses.insert(
                     name,
-                    Former {
+                    FormerAddress {
                         controller: row.lease.controller.clone(),
                         address: eip.ip_address,
                         at: now,
@@ -179,24 +195,24 @@ impl Store {
                 );
             }
         } else if let Some((allocation_id, ip_address)) = brought {
-            self.former.remove(&name);
-            row.lease.eip.get_or_insert(LeasedEip { allocation_id, ip_address, ours: true });
+            self.former_addresses.remove(&name);
+            row.lease.eip.get_or_insert(LeasedEip { allocation_id, ip_address, managed: true });
         }
-        row.answered(now, by);
+        row.wake_unless_settled_by_holder(now, by);
     }
 }
 
 impl Row {
     /// Wakes the lease, unless its claim holder settles the operation itself.
-    fn answered(&mut self, now: Timestamp, by: Bringer<'_>) {
+    fn wake_unless_settled_by_holder(&mut self, now: Timestamp, by: SettledBy<'_>) {
         let look = match by {
-            Bringer::Claimant(claim)
+            SettledBy::ClaimHolder(claim)
                 if self.owner == Some(claim.owner) && self.epoch == claim.epoch =>
             {
                 return;
             }
-            Bringer::Claimant(_) => Duration::ZERO,
-            Bringer::Lane(look) => look,
+            SettledBy::ClaimHolder(_) => Duration::ZERO,
+            SettledBy::GatewaySender(look) => look,
         };
         self.wake += 1;
         if self.owner.is_none() {
@@ -206,12 +222,12 @@ impl Row {
 }
 
 /// Applies a change that was done to the lease's entries.
-fn bring(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
+fn apply_effect(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
     match change {
         Change::CreateForwardEntry(forward) => {
             let Some(entry) = answer.and_then(|answer| answer.entry_id.clone()) else { return };
             let mine = |port: &&mut LeasedPort| {
-                port.head == forward.external_port && port.protocol() == forward.protocol
+                port.range_start == forward.external_port && port.protocol() == forward.protocol
             };
             for port in lease.ports.iter_mut().filter(mine) {
                 forget_entry(port);

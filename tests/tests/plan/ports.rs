@@ -2,36 +2,36 @@
 //! the room for entries.
 
 use crate::cloud::Gateway;
-use crate::store::{Claim, Done, No, Store, forget_entry};
+use crate::store::{Claim, Done, Store, StoreError, forget_entry};
 use jiff::{SignedDuration, Timestamp};
 use simulator::dice::Dice;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use waygate_core::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId};
 use waygate_core::lease::{
-    Constraint, GatewayFact, LeasedPort, Phase, PortKey, PortSpan, Reserved,
+    Constraint, GatewayState, LeasedPort, Phase, PortKey, PortReservation, PortSpan,
 };
 use waygate_core::request::{DnatRequest, ExposedPort, Protocol};
-use waygate_core::rules::timing::{GATEWAY_FULL, LOSSES_COUNTED};
+use waygate_core::rules::timing::{GATEWAY_FULL, LOSS_WINDOW};
 
 /// External ports of each gateway's EIP. Some of them SNAT shares, some need to be broken out of
 /// it.
 pub(crate) const PORTS: RangeInclusive<u16> = 1014..=1037;
 /// Cooldown of a freed port.
-pub(crate) const QUIET: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const COOLDOWN: SignedDuration = SignedDuration::from_secs(60);
 /// At most this many pods of a gateway have their entries reported as lost within this time. Few,
 /// because there are few pods.
-const LOSSES: usize = 1;
+const MAX_WITHDRAWALS: usize = 1;
 /// A foreign entry must be missing this long before its ports are given out again: half the time
 /// between two reads.
-const GRACE: SignedDuration = SignedDuration::from_secs(30);
+const FOREIGN_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// State of an external port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Free,
     Held(LeaseId),
-    Quiet(Timestamp),
+    Cooldown(Timestamp),
     /// Used by a foreign entry, and since when no read has shown the entry.
     Foreign(Option<Timestamp>),
 }
@@ -40,44 +40,46 @@ pub(crate) type SlotKey = (AllocationId, Protocol, u16);
 
 /// An EIP of a gateway in the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Offered {
+pub(crate) struct OfferedEip {
     pub gateway: Gateway,
     pub snat: bool,
-    pub trouble: Option<String>,
+    pub unavailable_reason: Option<String>,
 }
 
 /// Limits of a gateway that earlier answers showed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
-    full: Option<(usize, Timestamp)>,
-    others: usize,
+    max_entries: Option<(usize, Timestamp)>,
+    foreign_count: usize,
     modify_denied: Option<Timestamp>,
-    lost: BTreeMap<LeaseId, Timestamp>,
-    losses_held: Option<Timestamp>,
+    withdrawn: BTreeMap<LeaseId, Timestamp>,
+    withdrawals_limited_until: Option<Timestamp>,
 }
 
 impl Store {
-    pub(crate) fn offer_first(&mut self, gateway: &Gateway) {
+    pub(crate) fn offer_new_eip(&mut self, gateway: &Gateway) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             self.slots
                 .extend(PORTS.map(|port| ((gateway.eip.clone(), protocol, port), Slot::Free)));
         }
         self.offers.insert(
             gateway.eip.clone(),
-            Offered { gateway: gateway.clone(), snat: false, trouble: None },
+            OfferedEip { gateway: gateway.clone(), snat: false, unavailable_reason: None },
         );
     }
 
     /// Offers an EIP where it was seen. An EIP from another gateway brings its ports along, held
     /// ones too.
-    pub(crate) fn offer(&mut self, gateway: &Gateway, snat: bool) -> Done {
+    pub(crate) fn offer_ports(&mut self, gateway: &Gateway, snat: bool) -> Done {
         let Some(offered) = self.offers.get(&gateway.eip) else { return Ok(()) };
-        if offered.gateway.id != gateway.id && self.meets_others(gateway) {
-            return Err(No::Conflict(Constraint::ForwardedPort));
+        if offered.gateway.id != gateway.id && self.has_port_conflict(gateway) {
+            return Err(StoreError::Conflict(Constraint::ForwardedPort));
         }
-        let trouble = offered.trouble.clone();
-        self.offers
-            .insert(gateway.eip.clone(), Offered { gateway: gateway.clone(), snat, trouble });
+        let trouble = offered.unavailable_reason.clone();
+        self.offers.insert(
+            gateway.eip.clone(),
+            OfferedEip { gateway: gateway.clone(), snat, unavailable_reason: trouble },
+        );
         for row in self.rows.values_mut() {
             for port in row.lease.ports.iter_mut().filter(|port| port.allocation_id == gateway.eip)
             {
@@ -88,7 +90,7 @@ impl Store {
     }
 
     /// Unique: (gateway, private address, protocol, port of the pod).
-    fn meets_others(&self, gateway: &Gateway) -> bool {
+    fn has_port_conflict(&self, gateway: &Gateway) -> bool {
         let aimed = || {
             let leases = self.rows.values().map(|row| &row.lease);
             leases.flat_map(|lease| {
@@ -107,7 +109,7 @@ impl Store {
     }
 
     /// Which EIPs the gateway has now. Leases on those that came or went look for themselves.
-    pub(crate) fn bound(
+    pub(crate) fn set_gateway_eips(
         &mut self,
         now: Timestamp,
         gateway: &NatGatewayId,
@@ -125,57 +127,63 @@ impl Store {
                 )
             };
             let trouble = (!eips.contains(eip)).then(away);
-            if offered.trouble != trouble {
-                offered.trouble = trouble;
+            if offered.unavailable_reason != trouble {
+                offered.unavailable_reason = trouble;
                 changed.push(eip.clone());
             }
         }
         let on_it = |port: &LeasedPort| changed.contains(&port.allocation_id);
         for row in self.rows.values_mut().filter(|row| row.lease.ports.iter().any(on_it)) {
-            row.stirred = now;
-            row.news(now);
+            row.last_change_at = now;
+            row.wake_lease_row(now);
         }
     }
 
     /// Notes a list of all entries of a gateway: ports of foreign entries are given to no pod.
-    pub(crate) fn saw_entries(
+    pub(crate) fn record_entries(
         &mut self,
         now: Timestamp,
         gateway: &NatGatewayId,
-        standing: usize,
+        holder_state: usize,
         others: usize,
         foreign: &[PortSpan],
     ) {
         let room = self.rooms.entry(gateway.clone()).or_default();
-        room.others = others;
-        room.full = room.full.filter(|(most, _)| *most >= standing);
+        room.foreign_count = others;
+        room.max_entries = room.max_entries.filter(|(most, _)| *most >= holder_state);
         for (key, slot) in &mut self.slots {
             if self.offers.get(&key.0).is_none_or(|offered| offered.gateway.id != *gateway) {
                 continue;
             }
-            let stands = foreign.iter().any(|span| spans(span, key));
+            let stands = foreign.iter().any(|span| span_contains(span, key));
             match slot {
-                Slot::Free | Slot::Quiet(_) | Slot::Foreign(_) if stands => {
+                Slot::Free | Slot::Cooldown(_) | Slot::Foreign(_) if stands => {
                     *slot = Slot::Foreign(None);
                 }
-                Slot::Foreign(Some(since)) if *since + GRACE <= now => *slot = Slot::Free,
+                Slot::Foreign(Some(since)) if *since + FOREIGN_GRACE <= now => *slot = Slot::Free,
                 Slot::Foreign(None) => *slot = Slot::Foreign(Some(now)),
-                Slot::Free | Slot::Held(_) | Slot::Quiet(_) | Slot::Foreign(_) => {}
+                Slot::Free | Slot::Held(_) | Slot::Cooldown(_) | Slot::Foreign(_) => {}
             }
         }
     }
 
-    pub(crate) fn gateway_full(&mut self, now: Timestamp, gateway: &NatGatewayId, standing: usize) {
-        self.rooms.entry(gateway.clone()).or_default().full = Some((standing, now + GATEWAY_FULL));
+    pub(crate) fn record_gateway_full(
+        &mut self,
+        now: Timestamp,
+        gateway: &NatGatewayId,
+        holder_state: usize,
+    ) {
+        self.rooms.entry(gateway.clone()).or_default().max_entries =
+            Some((holder_state, now + GATEWAY_FULL));
     }
 
-    pub(crate) fn modify_denied(&mut self, gateway: &NatGatewayId, until: Timestamp) {
+    pub(crate) fn record_modify_denied(&mut self, gateway: &NatGatewayId, until: Timestamp) {
         self.rooms.entry(gateway.clone()).or_default().modify_denied = Some(until);
     }
 
-    pub(crate) fn end_quiet(&mut self, now: Timestamp) {
+    pub(crate) fn end_cooldowns(&mut self, now: Timestamp) {
         for slot in self.slots.values_mut() {
-            if matches!(slot, Slot::Quiet(until) if *until <= now) {
+            if matches!(slot, Slot::Cooldown(until) if *until <= now) {
                 *slot = Slot::Free;
             }
         }
@@ -186,46 +194,50 @@ impl Store {
         now: Timestamp,
         lease: LeaseId,
         port: &LeasedPort,
-    ) -> GatewayFact {
+    ) -> GatewayState {
         let room = self.rooms.get(&port.gateway_id);
         let told = room
-            .and_then(|room| room.lost.get(&lease))
-            .is_some_and(|at| *at + LOSSES_COUNTED > now);
+            .and_then(|room| room.withdrawn.get(&lease))
+            .is_some_and(|at| *at + LOSS_WINDOW > now);
         let offered = self.offers.get(&port.allocation_id);
-        GatewayFact {
-            full_at: self.full_at(now, &port.gateway_id),
+        GatewayState {
+            entries_when_full: self.known_max_entries(now, &port.gateway_id),
             snat: offered.is_some_and(|offered| offered.snat),
-            trouble: offered.and_then(|offered| offered.trouble.clone()),
+            unavailable_reason: offered.and_then(|offered| offered.unavailable_reason.clone()),
             modify_denied: room
                 .and_then(|room| room.modify_denied)
                 .is_some_and(|until| until > now),
-            losses_held: !told
-                && room.and_then(|room| room.losses_held).is_some_and(|until| until > now),
+            withdrawals_limited: !told
+                && room
+                    .and_then(|room| room.withdrawals_limited_until)
+                    .is_some_and(|until| until > now),
         }
     }
 
     /// Counts a loss. True if the pod's condition may go False, because fewer pods of the gateway
     /// than the limit have been reported.
-    pub(crate) fn lose(
+    pub(crate) fn try_count_loss(
         &mut self,
         now: Timestamp,
         claim: &Claim,
         gateway: &NatGatewayId,
-    ) -> Result<bool, No> {
-        self.held(claim)?;
+    ) -> Result<bool, StoreError> {
+        self.held_row(claim)?;
         let room = self.rooms.entry(gateway.clone()).or_default();
-        room.lost.retain(|_, at| *at + LOSSES_COUNTED > now);
-        let told = room.lost.keys().filter(|lease| **lease != claim.lease_id).count() < LOSSES;
+        room.withdrawn.retain(|_, at| *at + LOSS_WINDOW > now);
+        let told = room.withdrawn.keys().filter(|lease| **lease != claim.lease_id).count()
+            < MAX_WITHDRAWALS;
         if told {
-            room.lost.insert(claim.lease_id, now);
+            room.withdrawn.insert(claim.lease_id, now);
         } else {
-            room.losses_held = room.lost.values().min().map(|at| *at + LOSSES_COUNTED);
+            room.withdrawals_limited_until =
+                room.withdrawn.values().min().map(|at| *at + LOSS_WINDOW);
         }
         Ok(told)
     }
 
-    fn full_at(&self, now: Timestamp, gateway: &NatGatewayId) -> Option<usize> {
-        self.rooms.get(gateway)?.full.filter(|(_, until)| *until > now).map(|(most, _)| most)
+    fn known_max_entries(&self, now: Timestamp, gateway: &NatGatewayId) -> Option<usize> {
+        self.rooms.get(gateway)?.max_entries.filter(|(_, until)| *until > now).map(|(most, _)| most)
     }
 
     /// Reserves all missing ports on one EIP, or none of them.
@@ -236,64 +248,69 @@ impl Store {
         request: &DnatRequest,
         candidates: &[AllocationId],
         dice: &mut Dice,
-    ) -> Result<Reserved, No> {
-        let lease = self.held(claim)?.lease.clone();
-        if lease.phase == Phase::Ending {
-            return Err(No::ClaimLost);
+    ) -> Result<PortReservation, StoreError> {
+        let lease = self.held_row(claim)?.lease.clone();
+        if lease.phase == Phase::Releasing {
+            return Err(StoreError::ClaimLost);
         }
         let has = |asked: &&ExposedPort| lease.ports.iter().all(|port| port.exposed != **asked);
         let missing: Vec<ExposedPort> = request.ports.iter().filter(has).copied().collect();
         let same_eip: Vec<_> =
             lease.ports.first().map(|port| port.allocation_id.clone()).into_iter().collect();
         let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
-        let mut answer = Reserved::NoRoom;
+        let mut answer = PortReservation::NoRoom;
         for eip in candidates {
             let Some(offered) = self.offers.get(eip).cloned() else { continue };
-            let Some(taken) = self.find(eip, &missing, request.same_port, dice) else { continue };
-            if self.is_full(
+            let Some(dequeued) = self.find_free_ports(eip, &missing, request.same_port, dice)
+            else {
+                continue;
+            };
+            if self.exceeds_max_entries(
                 now,
                 &offered.gateway.id,
-                taken.iter().filter(|it| it.port == it.head).count(),
+                dequeued.iter().filter(|it| it.port == it.head).count(),
             ) {
-                answer = Reserved::QuotaFull(vec![offered.gateway.id.clone()]);
+                answer = PortReservation::QuotaFull(vec![offered.gateway.id.clone()]);
                 continue;
             }
-            self.take(claim, &offered.gateway, taken, request)?;
-            self.held(claim)?.lease.spilling = false;
-            return Ok(Reserved::Yes);
+            self.allocate_ports(claim, &offered.gateway, dequeued, request)?;
+            self.held_row(claim)?.lease.vacating = false;
+            return Ok(PortReservation::Reserved);
         }
         // Nothing is changed without a success, and only a success commits the end of `spilling`.
         Ok(answer)
     }
 
     /// True if `more` entries would exceed the number that the gateway once took.
-    fn is_full(&self, now: Timestamp, gateway: &NatGatewayId, more: usize) -> bool {
-        let Some(most) = self.full_at(now, gateway) else { return false };
-        let others = self.rooms.get(gateway).map_or(0, |room| room.others);
+    fn exceeds_max_entries(&self, now: Timestamp, gateway: &NatGatewayId, more: usize) -> bool {
+        let Some(most) = self.known_max_entries(now, gateway) else { return false };
+        let others = self.rooms.get(gateway).map_or(0, |room| room.foreign_count);
         let ports = self.rows.values().flat_map(|row| &row.lease.ports);
         let held = ports
-            .filter(|port| port.gateway_id == *gateway && port.head == port.external_port)
+            .filter(|port| port.gateway_id == *gateway && port.range_start == port.external_port)
             .count();
         held + more + others > most
     }
 
-    fn take(
+    fn allocate_ports(
         &mut self,
         claim: &Claim,
         gateway: &Gateway,
-        taken: Vec<Taken>,
+        dequeued: Vec<FoundPort>,
         request: &DnatRequest,
     ) -> Done {
-        if let Some(target) = self.held(claim)?.lease.target.clone() {
-            let mut theirs =
-                self.others_at(claim.lease_id, target.private_ip).flat_map(|it| &it.ports);
+        if let Some(target) = self.held_row(claim)?.lease.target.clone() {
+            let mut theirs = self
+                .list_other_leases_at(claim.lease_id, target.private_ip)
+                .flat_map(|it| &it.ports);
             if theirs.any(|port| {
-                port.gateway_id == gateway.id && taken.iter().any(|it| it.exposed == port.exposed)
+                port.gateway_id == gateway.id
+                    && dequeued.iter().any(|it| it.exposed == port.exposed)
             }) {
-                return Err(No::Conflict(Constraint::ForwardedPort));
+                return Err(StoreError::Conflict(Constraint::ForwardedPort));
             }
         }
-        for it in taken {
+        for it in dequeued {
             self.slots.insert(
                 (gateway.eip.clone(), it.exposed.protocol, it.port),
                 Slot::Held(claim.lease_id),
@@ -302,80 +319,83 @@ impl Store {
                 allocation_id: gateway.eip.clone(),
                 external_ip: gateway.address,
                 external_port: it.port,
-                head: it.head,
+                range_start: it.head,
                 exposed: it.exposed,
                 gateway_id: gateway.id.clone(),
                 table_id: gateway.table_id.clone(),
                 entry_id: None,
                 deleted: false,
             };
-            self.held(claim)?.lease.ports.push(port);
+            self.held_row(claim)?.lease.ports.push(port);
         }
         let order =
             |port: &LeasedPort| request.ports.iter().position(|asked| *asked == port.exposed);
-        self.held(claim)?.lease.ports.sort_by_key(order);
+        self.held_row(claim)?.lease.ports.sort_by_key(order);
         Ok(())
     }
 
-    pub(crate) fn note_entry(
+    pub(crate) fn record_entry(
         &mut self,
         claim: &Claim,
         key: &PortKey,
         entry: &ForwardEntryId,
     ) -> Done {
         let mut noted = 0;
-        for port in self.held(claim)?.lease.ports.iter_mut().filter(|port| is(port, key)) {
+        for port in
+            self.held_row(claim)?.lease.ports.iter_mut().filter(|port| port_has_key(port, key))
+        {
             (port.entry_id, port.deleted) = (Some(entry.clone()), false);
             noted += 1;
         }
-        if noted == 0 { Err(No::ClaimLost) } else { Ok(()) }
+        if noted == 0 { Err(StoreError::ClaimLost) } else { Ok(()) }
     }
 
     pub(crate) fn mark_foreign(&mut self, claim: &Claim, span: &PortSpan) -> Done {
-        self.held(claim)?;
+        self.held_row(claim)?;
         let mut marked = Vec::new();
-        for (key, slot) in self.slots.iter_mut().filter(|(key, _)| spans(span, key)) {
-            if matches!(slot, Slot::Free | Slot::Quiet(_)) || *slot == Slot::Held(claim.lease_id) {
+        for (key, slot) in self.slots.iter_mut().filter(|(key, _)| span_contains(span, key)) {
+            if matches!(slot, Slot::Free | Slot::Cooldown(_)) || *slot == Slot::Held(claim.lease_id)
+            {
                 *slot = Slot::Foreign(None);
                 marked.push(key.clone());
             }
         }
-        let lease = &mut self.held(claim)?.lease;
+        let lease = &mut self.held_row(claim)?.lease;
         let split: Vec<_> = lease
             .ports
             .iter()
-            .filter(|port| marked.contains(&slot_of(port)))
-            .map(entry_of)
+            .filter(|port| marked.contains(&port_slot(port)))
+            .map(entry_slot)
             .collect();
-        lease.ports.retain(|port| !marked.contains(&slot_of(port)));
-        for port in lease.ports.iter_mut().filter(|port| split.contains(&entry_of(port))) {
+        lease.ports.retain(|port| !marked.contains(&port_slot(port)));
+        for port in lease.ports.iter_mut().filter(|port| split.contains(&entry_slot(port))) {
             if port.external_port > *span.ports.end() {
-                port.head = span.ports.end() + 1;
+                port.range_start = span.ports.end() + 1;
             }
             forget_entry(port);
         }
-        if marked.is_empty() { Err(No::ClaimLost) } else { Ok(()) }
+        if marked.is_empty() { Err(StoreError::ClaimLost) } else { Ok(()) }
     }
 
-    pub(crate) fn quiet_port(&mut self, now: Timestamp, claim: &Claim, key: &PortKey) -> Done {
-        let ports = &mut self.held(claim)?.lease.ports;
+    pub(crate) fn start_cooldown(&mut self, now: Timestamp, claim: &Claim, key: &PortKey) -> Done {
+        let ports = &mut self.held_row(claim)?.lease.ports;
         let (gone, stay): (Vec<_>, Vec<_>) =
-            std::mem::take(ports).into_iter().partition(|port| is(port, key));
+            std::mem::take(ports).into_iter().partition(|port| port_has_key(port, key));
         *ports = stay;
         for port in &gone {
-            self.slots.insert(slot_of(port), Slot::Quiet(now + QUIET));
+            self.slots.insert(port_slot(port), Slot::Cooldown(now + COOLDOWN));
         }
-        if gone.is_empty() { Err(No::ClaimLost) } else { Ok(()) }
+        if gone.is_empty() { Err(StoreError::ClaimLost) } else { Ok(()) }
     }
 
-    pub(crate) fn spill(&mut self, claim: &Claim) -> Done {
-        self.held(claim)?.lease.spilling = true;
+    pub(crate) fn start_vacating(&mut self, claim: &Claim) -> Done {
+        self.held_row(claim)?.lease.vacating = true;
         Ok(())
     }
 }
 
 /// A port found for one of the pod's.
-struct Taken {
+struct FoundPort {
     port: u16,
     head: u16,
     exposed: ExposedPort,
@@ -384,14 +404,14 @@ struct Taken {
 impl Store {
     /// A free port for each that is asked for: adjacent ones for adjacent ones, where there are;
     /// all or none.
-    fn find(
+    fn find_free_ports(
         &self,
         eip: &AllocationId,
         asked: &[ExposedPort],
         same_port: bool,
         dice: &mut Dice,
-    ) -> Option<Vec<Taken>> {
-        let mut taken: Vec<Taken> = Vec::new();
+    ) -> Option<Vec<FoundPort>> {
+        let mut dequeued: Vec<FoundPort> = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let mut targets: Vec<u16> = asked
                 .iter()
@@ -399,56 +419,59 @@ impl Store {
                 .map(|asked| asked.port)
                 .collect();
             targets.sort_unstable();
-            let mut runs: Vec<Vec<u16>> =
+            let mut ranges: Vec<Vec<u16>> =
                 targets.chunk_by(|one, next| one + 1 == *next).map(<[u16]>::to_vec).collect();
             let mut start =
                 PORTS.start() + u16::try_from(dice.roll() % PORTS.len() as u64).unwrap_or(0);
-            while let Some(run) = runs.pop() {
-                let long = u16::try_from(run.len()).unwrap_or(u16::MAX);
+            while let Some(range) = ranges.pop() {
+                let long = u16::try_from(range.len()).unwrap_or(u16::MAX);
                 let free = |port: u16| {
-                    let untaken =
-                        taken.iter().all(|it| (it.port, it.exposed.protocol) != (port, protocol));
+                    let untaken = dequeued
+                        .iter()
+                        .all(|it| (it.port, it.exposed.protocol) != (port, protocol));
                     untaken && self.slots.get(&(eip.clone(), protocol, port)) == Some(&Slot::Free)
                 };
                 let fits = |head: &u16| (*head..head + long).all(free);
                 let mut heads = (start..=*PORTS.end()).chain(PORTS);
                 let found =
-                    if same_port { run.first().copied().filter(fits) } else { heads.find(fits) };
+                    if same_port { range.first().copied().filter(fits) } else { heads.find(fits) };
                 match found {
                     Some(head) => {
-                        let row = |(port, target)| Taken {
+                        let row = |(port, target)| FoundPort {
                             port,
                             head,
                             exposed: ExposedPort { port: target, protocol },
                         };
-                        taken.extend((head..).zip(run).map(row));
+                        dequeued.extend((head..).zip(range).map(row));
                     }
-                    None if same_port || run.len() == 1 => return None,
-                    None => runs.extend(run.chunks(run.len().div_ceil(2)).map(<[u16]>::to_vec)),
+                    None if same_port || range.len() == 1 => return None,
+                    None => {
+                        ranges.extend(range.chunks(range.len().div_ceil(2)).map(<[u16]>::to_vec))
+                    }
                 }
                 start = *PORTS.start();
             }
         }
-        Some(taken)
+        Some(dequeued)
     }
 }
 
-fn spans(span: &PortSpan, key: &SlotKey) -> bool {
+fn span_contains(span: &PortSpan, key: &SlotKey) -> bool {
     key.0 == span.allocation_id
         && span.protocol.is_none_or(|protocol| protocol == key.1)
         && span.ports.contains(&key.2)
 }
 
-fn is(port: &LeasedPort, key: &PortKey) -> bool {
-    entry_of(port) == (key.allocation_id.clone(), key.protocol, key.port)
+fn port_has_key(port: &LeasedPort, key: &PortKey) -> bool {
+    entry_slot(port) == (key.allocation_id.clone(), key.protocol, key.port)
 }
 
 /// The row of a port.
-fn slot_of(port: &LeasedPort) -> SlotKey {
+fn port_slot(port: &LeasedPort) -> SlotKey {
     (port.allocation_id.clone(), port.protocol(), port.external_port)
 }
 
 /// The first row of a port's entry.
-fn entry_of(port: &LeasedPort) -> SlotKey {
-    (port.allocation_id.clone(), port.protocol(), port.head)
+fn entry_slot(port: &LeasedPort) -> SlotKey {
+    (port.allocation_id.clone(), port.protocol(), port.range_start)
 }

@@ -2,30 +2,30 @@
 //! fences and unique indexes included.
 
 use crate::cloud::Gateway;
-use crate::operations::Asked;
-use crate::ports::{Offered, Room, Slot, SlotKey};
-use crate::queue::LaneRow;
-use crate::sources::Former;
+use crate::eip_sources::FormerAddress;
+use crate::gateway_queue::GatewayLockRow;
+use crate::operations::OperationRow;
+use crate::ports::{OfferedEip, Room, Slot, SlotKey};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
-use waygate_core::lease::{Constraint, GatewayFact, Lease, LeasedPort, Phase, Target};
-use waygate_core::operation::{Operation, Refused};
-use waygate_core::request::{Keep, Kind, Request};
-use waygate_core::rules::timing::{CLAIM, HEAD_START};
+use waygate_core::lease::{Constraint, GatewayState, Lease, LeasedPort, Phase, Target};
+use waygate_core::operation::{Operation, Rejection};
+use waygate_core::request::{Kind, Request, Retention};
+use waygate_core::rules::timing::{ANNOUNCEMENT_LIFETIME, CLAIM};
 
 /// Why the store says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum No {
+pub(crate) enum StoreError {
     ClaimLost,
-    LaneLost,
+    GatewayLockLost,
     Conflict(Constraint),
 }
 
-pub(crate) type Done = Result<(), No>;
+pub(crate) type Done = Result<(), StoreError>;
 
 /// A lease that a worker has claimed for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +49,13 @@ pub(crate) struct Row {
     tries: i32,
     pub reason: Option<String>,
     /// When the pod was made; none before it was seen.
-    pub made: Option<Timestamp>,
+    pub pod_created_at: Option<Timestamp>,
     /// The cloud's refusal of a queued change, not reported yet.
-    pub refused: Option<Refused>,
+    pub rejection: Option<Rejection>,
     /// Number of such refusals in a row.
-    pub refusals: i32,
+    pub rejections: i32,
     /// Time of the last settled operation, or of the last change of its gateway.
-    pub stirred: Timestamp,
+    pub last_change_at: Timestamp,
 }
 
 /// A lease as its claim holder reads it.
@@ -63,25 +63,25 @@ pub(crate) struct Row {
 pub(crate) struct Loaded {
     pub lease: Lease,
     pub operations: Vec<Operation>,
-    pub gateway: GatewayFact,
+    pub gateway: GatewayState,
     pub wake: u64,
     pub tries: i32,
     pub reason: Option<String>,
-    pub refused: Option<Refused>,
-    pub refusals: i32,
-    pub stirred: Timestamp,
+    pub rejection: Option<Rejection>,
+    pub rejections: i32,
+    pub last_change_at: Timestamp,
     pub now: Timestamp,
 }
 
 /// A pod that asks, as it was admitted or seen.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asking<'a> {
+pub(crate) struct RequestingPod<'a> {
     pub cluster: usize,
     pub name: &'a str,
     pub uid: &'a PodUid,
     pub controller: Option<&'a str>,
     /// None where that is not known.
-    pub made: Option<Timestamp>,
+    pub created_at: Option<Timestamp>,
     pub request: &'a Request,
 }
 
@@ -90,12 +90,12 @@ pub(crate) struct Asking<'a> {
 pub(crate) struct Store {
     pub rows: BTreeMap<LeaseId, Row>,
     /// Unresolved operations, the oldest first.
-    pub operations: Vec<Asked>,
-    pub lanes: BTreeMap<NatGatewayId, LaneRow>,
+    pub operations: Vec<OperationRow>,
+    pub gateway_locks: BTreeMap<NatGatewayId, GatewayLockRow>,
     /// By cluster and pod's name.
-    pub former: BTreeMap<(usize, String), Former>,
+    pub former_addresses: BTreeMap<(usize, String), FormerAddress>,
     pub slots: BTreeMap<SlotKey, Slot>,
-    pub offers: BTreeMap<AllocationId, Offered>,
+    pub offers: BTreeMap<AllocationId, OfferedEip>,
     pub rooms: BTreeMap<NatGatewayId, Room>,
     born: u128,
 }
@@ -104,87 +104,96 @@ impl Store {
     pub(crate) fn new(gateways: &[Gateway]) -> Self {
         let mut store = Self::default();
         for gateway in gateways {
-            store.offer_first(gateway);
+            store.offer_new_eip(gateway);
         }
         store
     }
 
-    pub(crate) fn id(&mut self) -> Uuid {
+    pub(crate) fn new_id(&mut self) -> Uuid {
         self.born += 1;
         Uuid::from_u128(0x1000_0000 + self.born)
     }
 
     /// Announces a pod at admission, unless a lease is retained for it.
-    pub(crate) fn hand_off(&mut self, now: Timestamp, pod: Asking<'_>) {
-        if !self.is_kept_for(pod) && self.live_row(pod).is_none() {
-            self.insert(now, pod, Phase::Headstart, now + HEAD_START);
+    pub(crate) fn announce_pod(&mut self, now: Timestamp, pod: RequestingPod<'_>) {
+        if !self.is_retained_for(pod) && self.live_row(pod).is_none() {
+            self.insert_lease(now, pod, Phase::Announced, now + ANNOUNCEMENT_LIFETIME);
         }
     }
 
     /// Observes a pod: it gets a lease, or the one that is retained for it, which is woken.
-    pub(crate) fn sight(&mut self, now: Timestamp, pod: Asking<'_>) {
-        let own = self.live_row(pod).map(|row| (row.lease.id, row.lease.phase == Phase::Headstart));
+    pub(crate) fn observe_pod(&mut self, now: Timestamp, pod: RequestingPod<'_>) {
+        let own = self.live_row(pod).map(|row| (row.lease.id, row.lease.phase == Phase::Announced));
         match own {
-            _ if self.is_kept_for(pod) => self.wake_kept(now, pod),
-            Some((id, true)) if self.kept_is_taken(id, pod.request) => self.wake_kept(now, pod),
+            _ if self.is_retained_for(pod) => self.wake_retained(now, pod),
+            Some((id, true)) if self.is_retained_name_in_use(id, pod.request) => {
+                self.wake_retained(now, pod)
+            }
             Some((id, starts)) => {
                 let Some(row) = self.rows.get_mut(&id) else { return };
-                row.lease.phase = if starts { Phase::Wanted } else { row.lease.phase };
-                row.made = row.made.or(pod.made);
-                row.news(now);
+                row.lease.phase = if starts { Phase::Provisioning } else { row.lease.phase };
+                row.pod_created_at = row.pod_created_at.or(pod.created_at);
+                row.wake_lease_row(now);
             }
-            None => self.insert(now, pod, Phase::Wanted, now),
+            None => self.insert_lease(now, pod, Phase::Provisioning, now),
         }
     }
 
-    fn wake_kept(&mut self, now: Timestamp, pod: Asking<'_>) {
+    fn wake_retained(&mut self, now: Timestamp, pod: RequestingPod<'_>) {
         let kept = |row: &&mut Row| {
-            named(row, pod)
+            is_row_of_pod(row, pod)
                 && row.lease.pod_uid != *pod.uid
-                && keeps(&row.lease.request)
-                && row.lease.phase != Phase::Ending
+                && outlives_pod(&row.lease.request)
+                && row.lease.phase != Phase::Releasing
         };
-        self.rows.values_mut().filter(kept).for_each(|row| row.news(now));
+        self.rows.values_mut().filter(kept).for_each(|row| row.wake_lease_row(now));
     }
 
-    fn is_kept_for(&self, pod: Asking<'_>) -> bool {
+    fn is_retained_for(&self, pod: RequestingPod<'_>) -> bool {
         let controller = pod.controller.map(str::to_owned);
         self.rows.values().any(|row| {
             let lease = &row.lease;
-            let theirs =
-                named(row, pod) && lease.pod_uid != *pod.uid && lease.controller == controller;
-            theirs && keeps(&lease.request) && lease.phase != Phase::Ending
+            let theirs = is_row_of_pod(row, pod)
+                && lease.pod_uid != *pod.uid
+                && lease.controller == controller;
+            theirs && outlives_pod(&lease.request) && lease.phase != Phase::Releasing
         })
     }
 
     /// Unique: (kind, pod) unless ending.
-    fn live_row(&self, pod: Asking<'_>) -> Option<&Row> {
+    fn live_row(&self, pod: RequestingPod<'_>) -> Option<&Row> {
         let live = |row: &&Row| {
             row.lease.pod_uid == *pod.uid
                 && row.lease.kind == pod.request.kind()
-                && row.lease.phase != Phase::Ending
+                && row.lease.phase != Phase::Releasing
         };
         self.rows.values().find(live)
     }
 
     /// Unique: (kind, name, controller) of what outlives its pod, once its pod was seen and until
     /// it ends.
-    fn kept_is_taken(&self, id: LeaseId, request: &Request) -> bool {
-        let Some(own) = self.rows.get(&id).filter(|_| keeps(request)) else { return false };
+    fn is_retained_name_in_use(&self, id: LeaseId, request: &Request) -> bool {
+        let Some(own) = self.rows.get(&id).filter(|_| outlives_pod(request)) else { return false };
         self.rows.values().any(|row| {
             let (it, own_lease) = (&row.lease, &own.lease);
             it.id != id
                 && row.cluster == own.cluster
                 && (it.kind, &it.pod_name, &it.controller)
                     == (own_lease.kind, &own_lease.pod_name, &own_lease.controller)
-                && keeps(&it.request)
-                && matches!(it.phase, Phase::Wanted | Phase::Held | Phase::Kept)
+                && outlives_pod(&it.request)
+                && matches!(it.phase, Phase::Provisioning | Phase::Bound | Phase::Retained)
         })
     }
 
-    fn insert(&mut self, now: Timestamp, pod: Asking<'_>, phase: Phase, due: Timestamp) {
+    fn insert_lease(
+        &mut self,
+        now: Timestamp,
+        pod: RequestingPod<'_>,
+        phase: Phase,
+        due: Timestamp,
+    ) {
         let lease = Lease {
-            id: LeaseId(self.id()),
+            id: LeaseId(self.new_id()),
             kind: pod.request.kind(),
             namespace: "ns".to_owned(),
             pod_name: pod.name.to_owned(),
@@ -196,16 +205,16 @@ impl Store {
             ports: Vec::new(),
             target: None,
             generation: 0,
-            resource: false,
-            doubts: 0,
-            spilling: false,
-            told: false,
-            lost_to: None,
-            parted_at: None,
+            owns_custom_resource: false,
+            missed_reads: 0,
+            vacating: false,
+            was_published: false,
+            preempted_by: None,
+            handover_since: None,
             created_at: now,
-            ends_at: None,
+            retained_until: None,
         };
-        let (cluster, made) = (pod.cluster, pod.made);
+        let (cluster, made) = (pod.cluster, pod.created_at);
         let (reason, refused) = (None, None);
         let row = Row {
             cluster,
@@ -216,34 +225,42 @@ impl Store {
             epoch: 0,
             tries: 0,
             reason,
-            made,
-            refused,
-            refusals: 0,
-            stirred: now,
+            pod_created_at: made,
+            rejection: refused,
+            rejections: 0,
+            last_change_at: now,
         };
         self.rows.insert(row.lease.id, row);
     }
 
     pub(crate) fn wake_lease(&mut self, now: Timestamp, lease: LeaseId) {
-        self.rows.values_mut().filter(|row| row.lease.id == lease).for_each(|row| row.news(now));
+        self.rows
+            .values_mut()
+            .filter(|row| row.lease.id == lease)
+            .for_each(|row| row.wake_lease_row(now));
     }
 
     pub(crate) fn wake_pod(&mut self, now: Timestamp, pod_uid: &PodUid) {
         self.rows
             .values_mut()
             .filter(|row| row.lease.pod_uid == *pod_uid)
-            .for_each(|row| row.news(now));
+            .for_each(|row| row.wake_lease_row(now));
     }
 
-    pub(crate) fn wake_all(&mut self, now: Timestamp, cluster: usize) {
+    pub(crate) fn wake_all_leases(&mut self, now: Timestamp, cluster: usize) {
         let all = self
             .rows
             .values_mut()
-            .filter(|row| row.cluster == cluster && row.lease.phase != Phase::Headstart);
-        all.for_each(|row| row.news(now));
+            .filter(|row| row.cluster == cluster && row.lease.phase != Phase::Announced);
+        all.for_each(|row| row.wake_lease_row(now));
     }
 
-    pub(crate) fn claim(&mut self, now: Timestamp, cluster: usize, owner: Uuid) -> Option<Claim> {
+    pub(crate) fn claim_due_lease(
+        &mut self,
+        now: Timestamp,
+        cluster: usize,
+        owner: Uuid,
+    ) -> Option<Claim> {
         let row = self
             .rows
             .values_mut()
@@ -256,7 +273,7 @@ impl Store {
     }
 
     /// A sign of life: extends a claim that has not lapsed.
-    pub(crate) fn renew(&mut self, now: Timestamp, claim: &Claim) {
+    pub(crate) fn renew_claim(&mut self, now: Timestamp, claim: &Claim) {
         if let Some(row) = self
             .rows
             .get_mut(&claim.lease_id)
@@ -267,31 +284,44 @@ impl Store {
     }
 
     /// True if the claim stands.
-    pub(crate) fn holds(&mut self, claim: &Claim) -> bool {
-        self.held(claim).is_ok()
+    pub(crate) fn is_claim_held(&mut self, claim: &Claim) -> bool {
+        self.held_row(claim).is_ok()
     }
 
-    pub(crate) fn held(&mut self, claim: &Claim) -> Result<&mut Row, No> {
-        let row = self.rows.get_mut(&claim.lease_id).ok_or(No::ClaimLost)?;
+    pub(crate) fn held_row(&mut self, claim: &Claim) -> Result<&mut Row, StoreError> {
+        let row = self.rows.get_mut(&claim.lease_id).ok_or(StoreError::ClaimLost)?;
         if row.owner == Some(claim.owner) && row.epoch == claim.epoch {
             Ok(row)
         } else {
-            Err(No::ClaimLost)
+            Err(StoreError::ClaimLost)
         }
     }
 
-    pub(crate) fn load(&mut self, now: Timestamp, claim: &Claim) -> Result<Loaded, No> {
-        let row = self.held(claim)?;
+    pub(crate) fn load_lease(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+    ) -> Result<Loaded, StoreError> {
+        let row = self.held_row(claim)?;
         if row.due <= now {
-            return Err(No::ClaimLost);
+            return Err(StoreError::ClaimLost);
         }
         row.due = now + CLAIM;
-        let Row { lease, wake, tries, reason, refused, refusals, stirred, .. } = row.clone();
-        let operations = self.unresolved(now, claim.lease_id);
+        let Row {
+            lease,
+            wake,
+            tries,
+            reason,
+            rejection: refused,
+            rejections: refusals,
+            last_change_at: stirred,
+            ..
+        } = row.clone();
+        let operations = self.list_unresolved(now, claim.lease_id);
         let gateway = lease
             .ports
             .first()
-            .map_or_else(GatewayFact::default, |port| self.gateway_fact(now, lease.id, port));
+            .map_or_else(GatewayState::default, |port| self.gateway_fact(now, lease.id, port));
         Ok(Loaded {
             lease,
             operations,
@@ -299,139 +329,147 @@ impl Store {
             wake,
             tries,
             reason,
-            refused,
-            refusals,
-            stirred,
+            rejection: refused,
+            rejections: refusals,
+            last_change_at: stirred,
             now,
         })
     }
 
-    pub(crate) fn finish(&mut self, now: Timestamp, claim: &Claim, finish: Finish) -> Done {
-        let row = self.held(claim)?;
+    pub(crate) fn finish_claim(&mut self, now: Timestamp, claim: &Claim, finish: Finish) -> Done {
+        let row = self.held_row(claim)?;
         (row.owner, row.tries, row.reason) = (None, finish.tries, Some(finish.reason));
-        if finish.heard.is_some() {
-            row.refusals += 1;
+        if finish.acknowledged.is_some() {
+            row.rejections += 1;
         }
-        row.refused = row.refused.take().filter(|refused| Some(refused) != finish.heard.as_ref());
-        row.due = if row.wake == finish.wake { now + finish.again } else { now };
+        row.rejection =
+            row.rejection.take().filter(|refused| Some(refused) != finish.acknowledged.as_ref());
+        row.due = if row.wake == finish.wake { now + finish.retry_in } else { now };
         Ok(())
     }
 
     pub(crate) fn set_phase(&mut self, claim: &Claim, phase: Phase) -> Done {
-        let lease = self.held(claim)?.lease.clone();
-        if lease.phase == Phase::Ending && phase != Phase::Ending {
-            return Err(No::ClaimLost);
+        let lease = self.held_row(claim)?.lease.clone();
+        if lease.phase == Phase::Releasing && phase != Phase::Releasing {
+            return Err(StoreError::ClaimLost);
         }
-        if phase != Phase::Ending && self.kept_is_taken(lease.id, &lease.request) {
-            return Err(No::Conflict(Constraint::KeptLease));
+        if phase != Phase::Releasing && self.is_retained_name_in_use(lease.id, &lease.request) {
+            return Err(StoreError::Conflict(Constraint::RetainedLease));
         }
-        let row = self.held(claim)?;
-        (row.lease.phase, row.lease.doubts) = (phase, 0);
-        if phase == Phase::Held {
-            (row.lease.told, row.lease.parted_at) = (true, None);
+        let row = self.held_row(claim)?;
+        (row.lease.phase, row.lease.missed_reads) = (phase, 0);
+        if phase == Phase::Bound {
+            (row.lease.was_published, row.lease.handover_since) = (true, None);
         }
         Ok(())
     }
 
-    pub(crate) fn adjust(&mut self, claim: &Claim, request: &Request) -> Done {
-        self.held(claim)?;
-        if self.kept_is_taken(claim.lease_id, request) {
-            return Err(No::Conflict(Constraint::KeptLease));
+    pub(crate) fn update_request(&mut self, claim: &Claim, request: &Request) -> Done {
+        self.held_row(claim)?;
+        if self.is_retained_name_in_use(claim.lease_id, request) {
+            return Err(StoreError::Conflict(Constraint::RetainedLease));
         }
-        self.held(claim)?.lease.request = request.clone();
+        self.held_row(claim)?.lease.request = request.clone();
         Ok(())
     }
 
-    pub(crate) fn keep(&mut self, now: Timestamp, claim: &Claim, seconds: Option<u64>) -> Done {
-        let lease = &mut self.held(claim)?.lease;
-        if lease.target.is_some() || lease.phase == Phase::Ending {
-            return Err(No::ClaimLost);
+    pub(crate) fn retain_lease(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        seconds: Option<u64>,
+    ) -> Done {
+        let lease = &mut self.held_row(claim)?.lease;
+        if lease.target.is_some() || lease.phase == Phase::Releasing {
+            return Err(StoreError::ClaimLost);
         }
         let ends_at = seconds.map(|seconds| {
             now + SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
         });
-        (lease.phase, lease.doubts, lease.ends_at) = (Phase::Kept, 0, ends_at);
+        (lease.phase, lease.missed_reads, lease.retained_until) = (Phase::Retained, 0, ends_at);
         Ok(())
     }
 
-    pub(crate) fn succeed(
+    pub(crate) fn transfer_to_successor(
         &mut self,
         now: Timestamp,
         claim: &Claim,
         uid: &PodUid,
         request: &Request,
     ) -> Done {
-        let lease = self.held(claim)?.lease.clone();
-        if lease.phase != Phase::Kept && (lease.phase == Phase::Ending || lease.parted_at.is_none())
+        let lease = self.held_row(claim)?.lease.clone();
+        if lease.phase != Phase::Retained
+            && (lease.phase == Phase::Releasing || lease.handover_since.is_none())
         {
-            return Err(No::ClaimLost);
+            return Err(StoreError::ClaimLost);
         }
         let has = |row: &Row| {
             row.lease.pod_uid == *uid
                 && row.lease.kind == lease.kind
-                && row.lease.phase != Phase::Ending
+                && row.lease.phase != Phase::Releasing
         };
         if self.rows.values().any(|row| row.lease.id != lease.id && has(row)) {
-            return Err(No::Conflict(Constraint::LeaseOfPod));
+            return Err(StoreError::Conflict(Constraint::LeaseOfPod));
         }
-        if self.kept_is_taken(lease.id, request) {
-            return Err(No::Conflict(Constraint::KeptLease));
+        if self.is_retained_name_in_use(lease.id, request) {
+            return Err(StoreError::Conflict(Constraint::RetainedLease));
         }
-        let row = self.held(claim)?;
-        row.made = None;
+        let row = self.held_row(claim)?;
+        row.pod_created_at = None;
         let lease = &mut row.lease;
-        (lease.phase, lease.pod_uid, lease.request) = (Phase::Wanted, uid.clone(), request.clone());
-        (lease.ends_at, lease.created_at) = (None, now);
+        (lease.phase, lease.pod_uid, lease.request) =
+            (Phase::Provisioning, uid.clone(), request.clone());
+        (lease.retained_until, lease.created_at) = (None, now);
         Ok(())
     }
 
-    pub(crate) fn part(&mut self, now: Timestamp, claim: &Claim) -> Done {
-        let lease = &mut self.held(claim)?.lease;
-        if lease.phase == Phase::Ending {
-            return Err(No::ClaimLost);
+    pub(crate) fn begin_handover(&mut self, now: Timestamp, claim: &Claim) -> Done {
+        let lease = &mut self.held_row(claim)?.lease;
+        if lease.phase == Phase::Releasing {
+            return Err(StoreError::ClaimLost);
         }
-        lease.parted_at.get_or_insert(now);
+        lease.handover_since.get_or_insert(now);
         Ok(())
     }
 
-    pub(crate) fn release_kept(&mut self, claim: &Claim) -> Done {
-        let lease = &mut self.held(claim)?.lease;
-        if lease.phase != Phase::Kept {
-            return Err(No::ClaimLost);
+    pub(crate) fn try_release_retained(&mut self, claim: &Claim) -> Done {
+        let lease = &mut self.held_row(claim)?.lease;
+        if lease.phase != Phase::Retained {
+            return Err(StoreError::ClaimLost);
         }
-        lease.phase = Phase::Ending;
+        lease.phase = Phase::Releasing;
         Ok(())
     }
 
-    pub(crate) fn doubt(&mut self, claim: &Claim) -> Done {
-        self.held(claim)?.lease.doubts += 1;
+    pub(crate) fn count_missed_read(&mut self, claim: &Claim) -> Done {
+        self.held_row(claim)?.lease.missed_reads += 1;
         Ok(())
     }
 
-    pub(crate) fn forget(&mut self, claim: &Claim) -> Done {
+    pub(crate) fn delete_empty_lease(&mut self, claim: &Claim) -> Done {
         let unresolved = self.operations.iter().any(|asked| asked.lease == claim.lease_id);
-        let lease = &self.held(claim)?.lease;
+        let lease = &self.held_row(claim)?.lease;
         if unresolved || lease.eip.is_some() || lease.target.is_some() || !lease.ports.is_empty() {
-            return Err(No::ClaimLost);
+            return Err(StoreError::ClaimLost);
         }
         self.rows.remove(&claim.lease_id);
         Ok(())
     }
 
-    pub(crate) fn forget_eip(&mut self, claim: &Claim) -> Done {
-        self.held(claim)?.lease.eip = None;
+    pub(crate) fn clear_eip(&mut self, claim: &Claim) -> Done {
+        self.held_row(claim)?.lease.eip = None;
         Ok(())
     }
 
     pub(crate) fn set_target(&mut self, claim: &Claim, target: &Target) -> Done {
-        let lease = self.held(claim)?.lease.clone();
+        let lease = self.held_row(claim)?.lease.clone();
         if lease.target.is_some() && lease.kind == Kind::Eip {
-            return Err(No::ClaimLost);
+            return Err(StoreError::ClaimLost);
         }
         if lease.kind == Kind::Eip
-            && self.others_at(lease.id, target.private_ip).any(|it| it.kind == Kind::Eip)
+            && self.list_other_leases_at(lease.id, target.private_ip).any(|it| it.kind == Kind::Eip)
         {
-            return Err(No::Conflict(Constraint::BoundIp));
+            return Err(StoreError::Conflict(Constraint::BoundIp));
         }
         let same = |it: &LeasedPort| {
             lease
@@ -439,17 +477,22 @@ impl Store {
                 .iter()
                 .any(|mine| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed)
         };
-        if self.others_at(lease.id, target.private_ip).flat_map(|it| &it.ports).any(same) {
-            return Err(No::Conflict(Constraint::ForwardedPort));
+        if self.list_other_leases_at(lease.id, target.private_ip).flat_map(|it| &it.ports).any(same)
+        {
+            return Err(StoreError::Conflict(Constraint::ForwardedPort));
         }
-        let row = self.held(claim)?;
-        (row.lease.target, row.lease.parted_at) = (Some(target.clone()), None);
+        let row = self.held_row(claim)?;
+        (row.lease.target, row.lease.handover_since) = (Some(target.clone()), None);
         row.lease.generation += 1;
         Ok(())
     }
 
     /// Other leases, of whichever cluster, that point at the address.
-    pub(crate) fn others_at(&self, lease: LeaseId, ip: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+    pub(crate) fn list_other_leases_at(
+        &self,
+        lease: LeaseId,
+        ip: Ipv4Addr,
+    ) -> impl Iterator<Item = &Lease> {
         let cluster = self.rows.get(&lease).map(|row| row.cluster);
         let aims = move |it: &&Lease| {
             it.id != lease
@@ -460,28 +503,28 @@ impl Store {
     }
 
     pub(crate) fn clear_target(&mut self, claim: &Claim) -> Done {
-        let lease = &mut self.held(claim)?.lease;
-        (lease.target, lease.parted_at) = (None, None);
+        let lease = &mut self.held_row(claim)?.lease;
+        (lease.target, lease.handover_since) = (None, None);
         lease.ports.iter_mut().for_each(forget_entry);
         Ok(())
     }
 
-    pub(crate) fn set_resource(&mut self, claim: &Claim, writes: bool) -> Done {
-        let lease = self.held(claim)?.lease.clone();
+    pub(crate) fn set_owns_custom_resource(&mut self, claim: &Claim, writes: bool) -> Done {
+        let lease = self.held_row(claim)?.lease.clone();
         if !writes {
-            self.held(claim)?.lease.resource = false;
+            self.held_row(claim)?.lease.owns_custom_resource = false;
             return Ok(());
         }
         let theirs = |row: &Row| {
-            row.lease.resource
+            row.lease.owns_custom_resource
                 && row.cluster == claim.cluster
                 && row.lease.kind == lease.kind
                 && row.lease.pod_name == lease.pod_name
         };
         if self.rows.values().any(|row| row.lease.id != lease.id && theirs(row)) {
-            return Err(No::Conflict(Constraint::CustomResource));
+            return Err(StoreError::Conflict(Constraint::CustomResource));
         }
-        self.held(claim)?.lease.resource = true;
+        self.held_row(claim)?.lease.owns_custom_resource = true;
         Ok(())
     }
 }
@@ -490,16 +533,16 @@ impl Store {
 pub(crate) struct Finish {
     /// Wake counter that the last step knew.
     pub wake: u64,
-    pub again: Duration,
+    pub retry_in: Duration,
     pub tries: i32,
     pub reason: String,
     /// The refusal of a queued change that was reported.
-    pub heard: Option<Refused>,
+    pub acknowledged: Option<Rejection>,
 }
 
 impl Row {
     /// Makes the lease due soon, even while a worker holds its claim.
-    pub(crate) fn news(&mut self, now: Timestamp) {
+    pub(crate) fn wake_lease_row(&mut self, now: Timestamp) {
         self.wake += 1;
         if self.owner.is_none() {
             self.due = now;
@@ -513,12 +556,12 @@ pub(crate) fn forget_entry(port: &mut LeasedPort) {
 }
 
 /// True if the requested address outlives its pod.
-pub(crate) fn keeps(request: &Request) -> bool {
-    request.keep() != Keep::Not
+pub(crate) fn outlives_pod(request: &Request) -> bool {
+    request.retention() != Retention::None
 }
 
 /// True if the row is of this pod's name and of the kind it asks for.
-fn named(row: &Row, pod: Asking<'_>) -> bool {
+fn is_row_of_pod(row: &Row, pod: RequestingPod<'_>) -> bool {
     (row.cluster, row.lease.kind, row.lease.pod_name.as_str())
         == (pod.cluster, pod.request.kind(), pod.name)
 }

@@ -9,8 +9,8 @@
 //! Beside its lease a worker serves gateways as their gateway sender, in a module of its own.
 
 use crate::cluster::Pod;
-use crate::lane::Lanes;
-use crate::store::{Claim, Finish, Loaded, No};
+use crate::gateway_sender::GatewaySenders;
+use crate::store::{Claim, Finish, Loaded, StoreError};
 use crate::world::World;
 use jiff::Timestamp;
 use std::collections::VecDeque;
@@ -18,28 +18,28 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_cloud::Error;
 use waygate_core::change::Answer;
-use waygate_core::condition::{Reason, Verdict};
-use waygate_core::facts::ForwardEntry;
+use waygate_core::cloud_facts::ForwardEntry;
+use waygate_core::condition::{ConditionState, Reason};
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::EipSources;
-use waygate_core::names::{TAG_LEASE, TAG_POOL};
-use waygate_core::operation::{Operation, Refused};
+use waygate_core::operation::{Operation, Rejection};
+use waygate_core::ownership::{TAG_LEASE, TAG_POOL};
 use waygate_core::plan::{
-    self, CloudFacts, PodFact, ResourceFact, Seen, Situation, Successor, Wait,
+    self, CloudFacts, CustomResourceState, Lookup, PodState, Situation, Successor, Wait,
 };
-use waygate_core::retry::{self, History, Patience};
-use waygate_core::rules::publishing::Write;
-use waygate_core::rules::report::{self, Before, Report};
+use waygate_core::retry::{self, RetryPolicy, WaitHistory};
+use waygate_core::rules::publishing::PublishWrite;
+use waygate_core::rules::report::{self, PreviousWait, Report};
 use waygate_core::rules::{conflict, reads, succession};
 
 /// State read for the plan, and the versions that writes are bound to.
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub loaded: Loaded,
-    pub pod: PodFact,
+    pub pod: PodState,
     pub pod_version: u64,
     pub successor: Option<Successor>,
-    pub resource: ResourceFact,
+    pub resource: CustomResourceState,
     pub resource_version: u64,
     sources: EipSources,
     /// The world's moment at which the cloud was read.
@@ -55,9 +55,9 @@ pub(crate) enum Stage {
     ReadResource(Box<Scene>),
     ReadCloud(Box<Scene>),
     Plan(Box<Scene>),
-    Write(Box<Scene>, VecDeque<Write>),
+    Write(Box<Scene>, VecDeque<PublishWrite>),
     Send(Box<Scene>, Operation, Timestamp),
-    Hear(Box<Scene>, Operation, Result<Answer, Error>),
+    Record(Box<Scene>, Operation, Result<Answer, Error>),
 }
 
 /// Work on one claimed lease.
@@ -69,26 +69,26 @@ pub(crate) struct Task {
 }
 
 /// Result of a stage.
-pub(crate) enum After {
-    Then(Box<Stage>),
+pub(crate) enum StageOutcome {
+    Continue(Box<Stage>),
     Pause {
         reason: String,
-        patience: Patience,
+        patience: RetryPolicy,
         at_least: Duration,
     },
-    Gone,
+    Deleted,
     /// The store says no: the lease is left to lapse.
     Dropped,
 }
 
-impl After {
-    pub(crate) fn then(stage: Stage) -> Self {
-        Self::Then(Box::new(stage))
+impl StageOutcome {
+    pub(crate) fn continue_with(stage: Stage) -> Self {
+        Self::Continue(Box::new(stage))
     }
 }
 
-impl From<No> for After {
-    fn from(_: No) -> Self {
+impl From<StoreError> for StageOutcome {
+    fn from(_: StoreError) -> Self {
         Self::Dropped
     }
 }
@@ -102,7 +102,7 @@ pub(crate) struct List {
 }
 
 /// More steps than any lease takes in one go; more than that never end.
-const MOST_LOOKS: u32 = 200;
+const MAX_STEPS: u32 = 200;
 
 /// A worker process.
 pub(crate) struct Worker {
@@ -110,73 +110,80 @@ pub(crate) struct Worker {
     pub cluster: usize,
     pub owner: Uuid,
     pub task: Option<Task>,
-    pub lanes: Lanes,
+    pub senders: GatewaySenders,
 }
 
 impl World {
     /// Does the next stage of a worker's lease or of one of its gateway senders. False if nothing
     /// is due.
-    pub(crate) fn advance(&mut self, index: usize) -> bool {
+    pub(crate) fn advance_worker(&mut self, index: usize) -> bool {
         let lanes_first = self.chance(0.4);
-        (lanes_first && self.serve(index))
-            || self.work(index)
-            || (!lanes_first && self.serve(index))
+        (lanes_first && self.serve_gateways(index))
+            || self.advance_lease(index)
+            || (!lanes_first && self.serve_gateways(index))
     }
 
-    fn work(&mut self, index: usize) -> bool {
+    fn advance_lease(&mut self, index: usize) -> bool {
         let Some(worker) = self.workers.get_mut(index) else { return false };
         let (owner, cluster) = (worker.owner, worker.cluster);
         let Some(task) = worker.task.take() else {
-            let Some(claim) = self.store.claim(self.now, cluster, owner) else { return false };
+            let Some(claim) = self.store.claim_due_lease(self.now, cluster, owner) else {
+                return false;
+            };
             self.workers[index].task = Some(Task { claim, stage: Stage::Load, looks: 0 });
             return true;
         };
         let Task { claim, stage, looks } = task;
         let looks = looks + u32::from(matches!(stage, Stage::Load | Stage::Reload(_)));
-        if looks > MOST_LOOKS {
-            self.fail(|| format!("lease {} spins", claim.lease_id));
+        if looks > MAX_STEPS {
+            self.note_failure(|| format!("lease {} spins", claim.lease_id));
         }
         let known = Known::of(&stage);
-        match self.stage(&claim, stage).unwrap_or_else(After::from) {
-            After::Then(stage) => {
+        match self.run_stage(&claim, stage).unwrap_or_else(StageOutcome::from) {
+            StageOutcome::Continue(stage) => {
                 self.workers[index].task = Some(Task { claim, stage: *stage, looks });
             }
-            After::Gone | After::Dropped => {}
-            After::Pause { reason, patience, at_least } => {
+            StageOutcome::Deleted | StageOutcome::Dropped => {}
+            StageOutcome::Pause { reason, patience: timeout, at_least } => {
                 let refusals = known.refused.as_ref().map(|_| known.refusals);
                 let history =
-                    History { reason: known.reason.as_deref(), tries: known.tries, refusals };
+                    WaitHistory { reason: known.reason.as_deref(), tries: known.tries, refusals };
                 let tries = history.tries_for(&reason);
-                let again = retry::delay(patience, tries, self.now, 1.0).max(at_least);
-                let finish =
-                    Finish { wake: known.wake, again, tries, reason, heard: known.refused };
+                let again = retry::retry_delay(timeout, tries, self.now, 1.0).max(at_least);
+                let finish = Finish {
+                    wake: known.wake,
+                    retry_in: again,
+                    tries,
+                    reason,
+                    acknowledged: known.refused,
+                };
                 // Another worker finishes a claim that was lost meanwhile.
-                self.store.finish(self.now, &claim, finish).unwrap_or_default();
+                self.store.finish_claim(self.now, &claim, finish).unwrap_or_default();
             }
         }
         true
     }
 
-    fn stage(&mut self, claim: &Claim, stage: Stage) -> Result<After, No> {
-        let then = |stage| Ok(After::then(stage));
+    fn run_stage(&mut self, claim: &Claim, stage: Stage) -> Result<StageOutcome, StoreError> {
+        let then = |stage| Ok(StageOutcome::continue_with(stage));
         match stage {
-            Stage::Load => then(Stage::ReadPod(Box::new(self.store.load(self.now, claim)?))),
+            Stage::Load => then(Stage::ReadPod(Box::new(self.store.load_lease(self.now, claim)?))),
             Stage::Reload(mut scene) => {
                 let heard = scene.loaded.wake;
-                scene.loaded = self.store.load(self.now, claim)?;
+                scene.loaded = self.store.load_lease(self.now, claim)?;
                 scene.loaded.wake = heard;
-                scene.sources = self.sources(&scene.loaded);
+                scene.sources = self.available_sources(&scene.loaded);
                 then(Stage::ReadCloud(scene))
             }
             Stage::ReadPod(loaded) => {
                 let cluster = &self.clusters[claim.cluster];
-                let (pod, pod_version) = cluster.pod_of(
+                let (pod, pod_version) = cluster.read_pod(
                     &loaded.lease.pod_name,
                     &loaded.lease.pod_uid,
                     loaded.lease.kind,
                 );
-                let successor = cluster.successor_of(&loaded.lease);
-                let (resource, cloud) = (ResourceFact::Absent, CloudFacts::default());
+                let successor = cluster.read_successor(&loaded.lease);
+                let (resource, cloud) = (CustomResourceState::Absent, CloudFacts::default());
                 then(Stage::ReadResource(Box::new(Scene {
                     loaded: *loaded,
                     pod,
@@ -190,16 +197,16 @@ impl World {
                 })))
             }
             Stage::ReadResource(mut scene) => {
-                scene.sources = self.sources(&scene.loaded);
+                scene.sources = self.available_sources(&scene.loaded);
                 let lease = &scene.loaded.lease;
                 let known = |id: &LeaseId| self.store.rows.contains_key(id);
                 (scene.resource, scene.resource_version) =
-                    self.clusters[claim.cluster].resource_of(lease, known);
+                    self.clusters[claim.cluster].read_resource(lease, known);
                 then(Stage::ReadCloud(scene))
             }
             Stage::ReadCloud(mut scene) => {
-                if self.fault(0.01) {
-                    return Ok(pause("CloudUnreachable", Patience::Event));
+                if self.draw_fault(0.01) {
+                    return Ok(pause_with("CloudUnreachable", RetryPolicy::Event));
                 }
                 let (cloud, read_at) = self.read_cloud(
                     claim.cluster,
@@ -208,61 +215,64 @@ impl World {
                     std::mem::take(&mut scene.cloud),
                 );
                 (scene.cloud, scene.read_at) = (cloud, scene.read_at.min(read_at));
-                if self.is_blind() {
+                if self.are_lists_empty() {
                     scene.cloud.entries.clear();
                     scene.cloud.tagged.clear();
                     scene.cloud.pool.clear();
-                    scene.cloud.eip = Seen::from_read(None);
+                    scene.cloud.eip = Lookup::from_read(None);
                 }
                 then(Stage::Plan(scene))
             }
-            Stage::Plan(scene) => self.plan(claim, scene),
-            Stage::Write(scene, writes) => Ok(self.write(claim, scene, writes)),
+            Stage::Plan(scene) => self.plan_step(claim, scene),
+            Stage::Write(scene, writes) => Ok(self.apply_write(claim, scene, writes)),
             Stage::Send(scene, operation, intended) => {
-                Ok(self.send(claim, scene, operation, intended))
+                Ok(self.send_operation(claim, scene, operation, intended))
             }
-            Stage::Hear(scene, operation, answered) => {
-                Ok(self.hear(claim, &scene, &operation, answered))
+            Stage::Record(scene, operation, answered) => {
+                Ok(self.record_answer(claim, &scene, &operation, answered))
             }
         }
     }
 
-    fn plan(&mut self, claim: &Claim, scene: Box<Scene>) -> Result<After, No> {
+    fn plan_step(&mut self, claim: &Claim, scene: Box<Scene>) -> Result<StageOutcome, StoreError> {
         let situation = Situation {
             owner: self.owners[claim.cluster],
             // The model switches no kind of address off.
             served: true,
             lease: &scene.loaded.lease,
             operations: &scene.loaded.operations,
-            rejection: scene.loaded.refused.as_ref(),
+            rejection: scene.loaded.rejection.as_ref(),
             pod: &scene.pod,
-            resource: &scene.resource,
+            custom_resource: &scene.resource,
             successor: scene.successor.as_ref(),
             sources: &scene.sources,
             cloud: &scene.cloud,
             now: scene.loaded.now,
         };
-        let step = plan::next(&situation);
-        self.note(|| format!("{} plans {step:?}", situation.lease.id));
-        self.planned(claim, &scene, &step);
-        let stands = plan::still_stands(&situation, &step).then(|| scene.clone());
+        let step = plan::next_step(&situation);
+        self.note_event(|| format!("{} plans {step:?}", situation.lease.id));
+        self.check_step(claim, &scene, &step);
+        let stands = plan::facts_stay_valid(&situation, &step).then(|| scene.clone());
         let (phase, before) = (scene.loaded.lease.phase, scene.clone());
-        let after = self.act(claim, scene, &step)?;
-        if let After::Pause { patience, .. } = &after
+        let after = self.execute_step(claim, scene, &step)?;
+        if let StageOutcome::Pause { patience, .. } = &after
             && succession::observes_at_pause(true, phase, *patience)
         {
-            self.sight_who_asks(claim, &before);
+            self.observe_current_pod(claim, &before);
         }
         match (after, stands) {
-            (After::Then(stage), Some(scene)) if matches!(*stage, Stage::Load) => {
-                Ok(After::then(Stage::Reload(scene)))
+            (StageOutcome::Continue(stage), Some(scene)) if matches!(*stage, Stage::Load) => {
+                Ok(StageOutcome::continue_with(Stage::Reload(scene)))
             }
             (after, _) => Ok(after),
         }
     }
 
-    fn sources(&self, loaded: &Loaded) -> EipSources {
-        EipSources { takeover: self.takeover, ..self.store.eip_sources(self.now, &loaded.lease) }
+    fn available_sources(&self, loaded: &Loaded) -> EipSources {
+        EipSources {
+            preemption_allowed: self.takeover,
+            ..self.store.eip_sources(self.now, &loaded.lease)
+        }
     }
 
     /// Reads the cloud; returns the state, and the moment of its oldest part.
@@ -270,7 +280,7 @@ impl World {
         &mut self,
         cluster: usize,
         loaded: &Loaded,
-        pod: &PodFact,
+        pod: &PodState,
         known: CloudFacts,
     ) -> (CloudFacts, u64) {
         let (now, mut moment, lease) = (self.now, self.moment, &loaded.lease);
@@ -280,18 +290,18 @@ impl World {
             gateway: loaded.gateway.clone(),
             ..CloudFacts::default()
         };
-        let reads = reads::needed(lease, &loaded.operations, pod);
+        let reads = reads::required_reads(lease, &loaded.operations, pod);
         if let Some(pool) = reads.pool {
-            facts.pool = self.cloud.eips_by_tag(now, TAG_POOL, pool);
+            facts.pool = self.cloud.read_eips_by_tag(now, TAG_POOL, pool);
         }
-        if let (Seen::NotRead, Some(id)) = (&facts.eip, reads.eip) {
-            facts.eip = Seen::from_read(self.cloud.eip(now, id));
+        if let (Lookup::NotRead, Some(id)) = (&facts.eip, reads.eip) {
+            facts.eip = Lookup::from_read(self.cloud.read_eip(now, id));
         }
         if reads.tagged {
-            facts.tagged = self.cloud.eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
+            facts.tagged = self.cloud.read_eips_by_tag(now, TAG_LEASE, &lease.id.to_string());
         }
-        if let (Seen::NotRead, Some(ip)) = (&facts.eni, reads.interface) {
-            facts.eni = Seen::from_read(self.cloud.eni(now, ip));
+        if let (Lookup::NotRead, Some(ip)) = (&facts.eni, reads.interface) {
+            facts.eni = Lookup::from_read(self.cloud.read_interface(now, ip));
         }
         if let Some(gateway) = reads.entries {
             (facts.entries, moment) = self.list_entries(gateway, loaded);
@@ -315,7 +325,7 @@ impl World {
         loaded: &Loaded,
     ) -> (Vec<ForwardEntry>, u64) {
         let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
-        let since = loaded.stirred.max(self.now - age);
+        let since = loaded.last_change_at.max(self.now - age);
         let shared = self.lists.get(gateway).filter(|list| list.at > since).cloned();
         if let Some(list) = shared.filter(|_| self.chance(0.5)) {
             return (list.entries, list.moment);
@@ -323,131 +333,174 @@ impl World {
         let list = List {
             at: self.now,
             moment: self.moment,
-            entries: self.cloud.entries(self.now, gateway),
+            entries: self.cloud.read_entries(self.now, gateway),
         };
         self.lists.insert(gateway.clone(), list.clone());
         (list.entries, list.moment)
     }
 
-    fn write(
+    fn apply_write(
         &mut self,
         claim: &Claim,
         mut scene: Box<Scene>,
-        mut writes: VecDeque<Write>,
-    ) -> After {
+        mut writes: VecDeque<PublishWrite>,
+    ) -> StageOutcome {
         let lease = scene.loaded.lease.clone();
         let (name, kind) = (lease.pod_name.as_str(), lease.kind);
-        if !self.store.holds(claim)
+        if !self.store.is_claim_held(claim)
             && matches!(
                 writes.front(),
-                Some(Write::Status(_) | Write::Annotation(_) | Write::Condition(_))
+                Some(
+                    PublishWrite::Status(_)
+                        | PublishWrite::Annotation(_)
+                        | PublishWrite::Condition(_)
+                )
             )
         {
-            self.late_write(&lease);
+            self.note_late_write(&lease);
         }
         let written = match writes.pop_front() {
-            None => return After::then(Stage::Load),
-            Some(Write::Status(content)) => {
-                self.showing(&lease, content.as_ref());
+            None => return StageOutcome::continue_with(Stage::Load),
+            Some(PublishWrite::Status(content)) => {
+                self.check_status(&lease, content.as_ref());
                 self.clusters[claim.cluster]
                     .write_status(name, kind, scene.resource_version, content.as_ref())
                     .is_ok()
             }
-            Some(Write::Annotation(value)) => self.patch(claim, &mut scene, |pod| {
+            Some(PublishWrite::Annotation(value)) => self.patch_pod(claim, &mut scene, |pod| {
                 match &value {
-                    Some(value) => pod.announced.insert(kind, value.clone()),
-                    None => pod.announced.remove(&kind),
+                    Some(value) => pod.address_annotations.insert(kind, value.clone()),
+                    None => pod.address_annotations.remove(&kind),
                 };
             }),
-            Some(Write::Condition(verdict)) => {
-                let published = verdict.status && verdict.reason != Reason::NotRequested.as_str();
-                let patched =
-                    self.patch(claim, &mut scene, |pod| drop(pod.verdicts.insert(kind, verdict)));
+            Some(PublishWrite::Condition(condition)) => {
+                let published =
+                    condition.status && condition.reason != Reason::NotRequested.as_str();
+                let patched = self.patch_pod(claim, &mut scene, |pod| {
+                    drop(pod.conditions.insert(kind, condition))
+                });
                 if patched && published {
-                    self.published(claim, &lease, scene.read_at);
+                    self.check_published(claim, &lease, scene.read_at);
                 }
                 patched
             }
-            Some(Write::Event(_)) => true,
-            Some(Write::Phase(phase)) => match self.store.set_phase(claim, phase) {
+            Some(PublishWrite::Event(_)) => true,
+            Some(PublishWrite::Phase(phase)) => match self.store.set_phase(claim, phase) {
                 Ok(()) => true,
                 Err(no) => return no.into(),
             },
         };
-        if written { After::then(Stage::Write(scene, writes)) } else { changed() }
+        if written {
+            StageOutcome::continue_with(Stage::Write(scene, writes))
+        } else {
+            reload_after_change()
+        }
     }
 
     /// Writes to the pod, if it still is as it was read.
-    fn patch(&mut self, claim: &Claim, scene: &mut Scene, change: impl FnOnce(&mut Pod)) -> bool {
+    fn patch_pod(
+        &mut self,
+        claim: &Claim,
+        scene: &mut Scene,
+        change: impl FnOnce(&mut Pod),
+    ) -> bool {
         let lease = &scene.loaded.lease;
         let patched =
             self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, change);
         scene.pod_version = patched.unwrap_or(scene.pod_version);
         if patched.is_ok() {
-            self.pod_event(claim.cluster, &lease.pod_name);
+            self.deliver_pod_event(claim.cluster, &lease.pod_name);
         }
         patched.is_ok()
     }
 
-    pub(crate) fn taken_or(
+    pub(crate) fn conflict_to_pause(
         &mut self,
         claim: &Claim,
         scene: &Scene,
-        done: Result<(), No>,
-    ) -> Result<After, No> {
-        let Err(no) = done else { return Ok(After::then(Stage::Load)) };
-        let No::Conflict(constraint) = no else { return Err(no) };
-        let Some(wait) = conflict::wait_for(constraint) else { return Err(no) };
+        done: Result<(), StoreError>,
+    ) -> Result<StageOutcome, StoreError> {
+        let Err(no) = done else { return Ok(StageOutcome::continue_with(Stage::Load)) };
+        let StoreError::Conflict(constraint) = no else { return Err(no) };
+        let Some(wait) = conflict::wait_after_conflict(constraint) else { return Err(no) };
         if let (true, Some(ip)) =
             (conflict::expedites_removal(constraint), reads::pod_ip(&scene.pod))
         {
-            self.store.hurry(self.now, scene.loaded.lease.id, ip);
+            self.store.expedite_removals(self.now, scene.loaded.lease.id, ip);
         }
-        Ok(self.waits(claim, scene, wait))
+        Ok(self.pause_and_report(claim, scene, wait))
     }
 
     pub(crate) fn report_rejection(
         &mut self,
         claim: &Claim,
         scene: &Scene,
-        refused: Refused,
-    ) -> After {
-        let Refused { reason, message, patience, at_least_seconds } = refused;
-        self.tell(
+        refused: Rejection,
+    ) -> StageOutcome {
+        let Rejection {
+            reason,
+            message,
+            retry_policy: timeout,
+            min_wait_seconds: at_least_seconds,
+        } = refused;
+        self.report_condition(
             claim,
             scene,
-            patience,
-            Verdict { status: false, reason: reason.clone(), message },
+            timeout,
+            ConditionState { status: false, reason: reason.clone(), message },
         );
-        After::Pause { reason, patience, at_least: Duration::from_secs(at_least_seconds.into()) }
+        StageOutcome::Pause {
+            reason,
+            patience: timeout,
+            at_least: Duration::from_secs(at_least_seconds.into()),
+        }
     }
 
-    pub(crate) fn waits(&mut self, claim: &Claim, scene: &Scene, wait: Wait) -> After {
+    pub(crate) fn pause_and_report(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        wait: Wait,
+    ) -> StageOutcome {
         let reason = wait.reason.as_str().to_owned();
-        self.tell(
+        self.report_condition(
             claim,
             scene,
-            wait.patience,
-            Verdict { status: false, reason: reason.clone(), message: wait.message },
+            wait.retry_policy,
+            ConditionState { status: false, reason: reason.clone(), message: wait.message },
         );
-        pause(&reason, wait.patience)
+        pause_with(&reason, wait.retry_policy)
     }
 
-    pub(crate) fn tell(&mut self, claim: &Claim, scene: &Scene, patience: Patience, told: Verdict) {
+    pub(crate) fn report_condition(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        timeout: RetryPolicy,
+        told: ConditionState,
+    ) {
         let lease = &scene.loaded.lease;
-        let before =
-            Before { reason: scene.loaded.reason.as_deref(), refusals: scene.loaded.refusals };
-        let report =
-            report::of_wait(lease.phase, &scene.pod, &scene.resource, before, patience, &told);
+        let before = PreviousWait {
+            reason: scene.loaded.reason.as_deref(),
+            refusals: scene.loaded.rejections,
+        };
+        let report = report::report_for_wait(
+            lease.phase,
+            &scene.pod,
+            &scene.resource,
+            before,
+            timeout,
+            &told,
+        );
         if !matches!(report, Report::Condition | Report::ConditionAndEvent) {
             return;
         }
-        self.telling(claim, scene, &told);
+        self.check_condition(claim, scene, &told);
         let kind = lease.kind;
-        let patch = |pod: &mut Pod| drop(pod.verdicts.insert(kind, told));
+        let patch = |pod: &mut Pod| drop(pod.conditions.insert(kind, told));
         if self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, patch).is_ok()
         {
-            self.pod_event(claim.cluster, &lease.pod_name);
+            self.deliver_pod_event(claim.cluster, &lease.pod_name);
         }
     }
 }
@@ -458,7 +511,7 @@ struct Known {
     wake: u64,
     tries: i32,
     reason: Option<String>,
-    refused: Option<Refused>,
+    refused: Option<Rejection>,
     refusals: i32,
 }
 
@@ -473,27 +526,27 @@ impl Known {
             | Stage::Plan(scene)
             | Stage::Write(scene, _)
             | Stage::Send(scene, ..)
-            | Stage::Hear(scene, ..) => &scene.loaded,
+            | Stage::Record(scene, ..) => &scene.loaded,
         };
-        let Loaded { wake, tries, refusals, .. } = *loaded;
+        let Loaded { wake, tries, rejections: refusals, .. } = *loaded;
         Self {
             wake,
             tries,
             reason: loaded.reason.clone(),
-            refused: loaded.refused.clone(),
+            refused: loaded.rejection.clone(),
             refusals,
         }
     }
 }
 
-pub(crate) fn pause(reason: &str, patience: Patience) -> After {
-    After::Pause { reason: reason.to_owned(), patience, at_least: Duration::ZERO }
+pub(crate) fn pause_with(reason: &str, timeout: RetryPolicy) -> StageOutcome {
+    StageOutcome::Pause { reason: reason.to_owned(), patience: timeout, at_least: Duration::ZERO }
 }
 
-pub(crate) fn changed() -> After {
-    pause("ObjectChanged", Patience::Poll)
+pub(crate) fn reload_after_change() -> StageOutcome {
+    pause_with("ObjectChanged", RetryPolicy::Poll)
 }
 
-pub(crate) fn doubtful() -> After {
-    pause("Doubtful", Patience::Event)
+pub(crate) fn pause_for_reread() -> StageOutcome {
+    pause_with("Doubtful", RetryPolicy::Event)
 }

@@ -7,7 +7,7 @@ mod paths;
 mod rings;
 mod tests;
 
-use crate::files::{root, rust_files};
+use crate::files::{read_rust_files, repository_root};
 use anyhow::{Context as _, Result, ensure};
 use arrows::Arrows;
 use std::collections::BTreeMap;
@@ -44,12 +44,12 @@ fn modules_import_each_other_in_no_circle() -> Result<()> {
 /// The sources of every crate of the workspace, by its folder's name and their paths in `src`.
 fn read_crates() -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut crates = BTreeMap::new();
-    for entry in std::fs::read_dir(root())? {
+    for entry in std::fs::read_dir(repository_root())? {
         let folder = entry?;
         if folder.path().join("Cargo.toml").is_file() && folder.path().join("src").is_dir() {
             crates.insert(
                 folder.file_name().to_string_lossy().into_owned(),
-                rust_files(&folder.path().join("src"))?,
+                read_rust_files(&folder.path().join("src"))?,
             );
         }
     }

@@ -1,6 +1,6 @@
 //! Every row of the reference and of the list of faults names tests that are there.
 
-use crate::files::{read, root, rust_files};
+use crate::files::{read_rust_files, read_text, repository_root};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use std::collections::BTreeSet;
 const NONE: &str = "— ";
 
 #[test]
-fn every_row_of_the_reference_names_a_test_that_is_there() -> Result<()> {
+fn every_row_of_the_reference_names_an_existing_test() -> Result<()> {
     rows_name_tests("docs/reference.md", 1)
 }
 
 #[test]
-fn every_fault_names_tests_for_both_kinds_that_are_there() -> Result<()> {
+fn every_fault_names_existing_tests_for_both_kinds() -> Result<()> {
     rows_name_tests("docs/faults.md", 2)
 }
 
 /// Checks that every row of the file's tables names existing tests in its last `columns` columns.
 /// One column may give a reason after a dash instead.
 fn rows_name_tests(file: &str, columns: usize) -> Result<()> {
-    let text = read(&root().join(file))?;
+    let text = read_text(&repository_root().join(file))?;
     let rows = list_rows(&text);
     ensure!(!rows.is_empty(), "{file} has no table");
     let functions = list_functions()?;
@@ -32,7 +32,7 @@ fn rows_name_tests(file: &str, columns: usize) -> Result<()> {
 
 /// The names of all functions in the repository.
 fn list_functions() -> Result<BTreeSet<String>> {
-    let sources = rust_files(&root())?;
+    let sources = read_rust_files(&repository_root())?;
     let after_fn = |text: &str| {
         text.split("fn ").skip(1).map(|rest| leading_name(rest).to_owned()).collect::<Vec<_>>()
     };
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_no_rows() {
+    fn heads_of_tables_are_not_rows() {
         assert_eq!(
             list_rows(
                 "| key | shown by |\n| --- | --- |\n| a | b |\n\ntext\n| c | d |\n| --- | --- |\n| e | |\n"
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_names_tests_that_are_there() {
+    fn a_row_with_existing_tests_has_no_problem() {
         assert_eq!(problems_of("| `key` | | `it_works`, `it_holds` |", 1), Vec::<String>::new());
         assert_eq!(
             problems_of("| `key` | — EIPs have none | `it_works` |", 2),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_test_or_with_one_that_is_gone_is_told() {
+    fn a_row_without_a_test_or_with_a_missing_one_is_reported() {
         assert!(problems_of("| `key` | |", 1)[0].contains("names no test"));
         assert!(problems_of("| `key` | `it_went` |", 1)[0].contains("no test it_went"));
         assert!(problems_of("| `key` | — why | — why |", 2)[0].contains("no cell names a test"));

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Path of the repository's root.
-pub(crate) fn root() -> PathBuf {
+pub(crate) fn repository_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-pub(crate) fn read(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Returns the texts of all Rust files under a folder, by their paths from there. Build output and
 /// hidden folders are left out.
-pub(crate) fn rust_files(folder: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) fn read_rust_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(open) = folders.pop() {
@@ -31,7 +31,7 @@ pub(crate) fn rust_files(folder: &Path) -> Result<BTreeMap<String, String>> {
                 }
             } else if name.ends_with(".rs") {
                 let relative = path.strip_prefix(folder)?.to_string_lossy().into_owned();
-                found.insert(relative, read(&path)?);
+                found.insert(relative, read_text(&path)?);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Every file that a document names in backquotes is there.
 
-use crate::files::{read, root};
+use crate::files::{read_text, repository_root};
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,14 @@ const ENDINGS: [&str; 5] = [".rs", ".sql", ".yaml", ".md", ".go"];
 const PATHS: usize = 40;
 
 #[test]
-fn every_path_in_the_documents_is_there() -> Result<()> {
+fn every_path_in_the_documents_exists() -> Result<()> {
     let mut paths = 0;
     let mut problems = Vec::new();
     for document in list_documents()? {
-        let text = read(&root().join(&document))?;
+        let text = read_text(&repository_root().join(&document))?;
         for path in text.lines().flat_map(list_paths) {
             paths += 1;
-            if !exists(&document, path) {
+            if !path_exists(&document, path) {
                 problems.push(format!("{}: there is no {path}", document.display()));
             }
         }
@@ -34,7 +34,7 @@ fn every_path_in_the_documents_is_there() -> Result<()> {
 /// The documents, by their paths from the root.
 fn list_documents() -> Result<Vec<PathBuf>> {
     let mut documents: Vec<PathBuf> = DOCUMENTS.iter().map(PathBuf::from).collect();
-    for entry in std::fs::read_dir(root().join("docs")).context("listing docs")? {
+    for entry in std::fs::read_dir(repository_root().join("docs")).context("listing docs")? {
         let name = PathBuf::from(entry?.file_name());
         if name.extension().is_some_and(|ending| ending == "md") {
             documents.push(Path::new("docs").join(name));
@@ -58,10 +58,10 @@ fn is_path(word: &str) -> bool {
 }
 
 /// The architecture's table of decisions leaves `core/src` out.
-fn exists(document: &Path, path: &str) -> bool {
-    let in_core =
-        document == Path::new("ARCHITECTURE.md") && root().join("core/src").join(path).is_file();
-    in_core || root().join(path).is_file()
+fn path_exists(document: &Path, path: &str) -> bool {
+    let in_core = document == Path::new("ARCHITECTURE.md")
+        && repository_root().join("core/src").join(path).is_file();
+    in_core || repository_root().join(path).is_file()
 }
 
 mod tests {
@@ -78,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_architecture_leaves_the_core_out() {
-        assert!(exists(Path::new("ARCHITECTURE.md"), "plan/lifecycle.rs"));
-        assert!(exists(Path::new("README.md"), "core/src/plan/lifecycle.rs"));
-        assert!(!exists(Path::new("README.md"), "plan/lifecycle.rs"));
-        assert!(!exists(Path::new("ARCHITECTURE.md"), "core/src/plan/afterlife.rs"));
+    fn only_the_architecture_may_leave_core_src_out() {
+        assert!(path_exists(Path::new("ARCHITECTURE.md"), "plan/lifecycle.rs"));
+        assert!(path_exists(Path::new("README.md"), "core/src/plan/lifecycle.rs"));
+        assert!(!path_exists(Path::new("README.md"), "plan/lifecycle.rs"));
+        assert!(!path_exists(Path::new("ARCHITECTURE.md"), "core/src/plan/afterlife.rs"));
     }
 }

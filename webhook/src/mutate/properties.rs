@@ -10,7 +10,7 @@ use waygate_core::config::Config;
 const CONFIG: &str = "{clusterID: a, regionID: cn-hangzhou, vpcID: vpc-1, enableControllers: [eip, natgw], networkController: {natGwPool: \
                       [{natgwId: ngw-1, zoneId: cn-hangzhou-j, portRangeStart: 1, portRangeEnd: 9}]}}";
 
-fn map() -> impl Strategy<Value = Option<Map>> {
+fn arbitrary_map() -> impl Strategy<Value = Option<Map>> {
     let key = prop_oneof![
         Just("k8s.aliyun.com/pod-with-eip"),
         Just("k8s.aliyun.com/pod-dnat"),
@@ -28,13 +28,13 @@ fn map() -> impl Strategy<Value = Option<Map>> {
     option::of(btree_map(key.prop_map(str::to_owned), value.prop_map(str::to_owned), 0..5))
 }
 
-fn pod() -> impl Strategy<Value = Value> {
+fn arbitrary_pod() -> impl Strategy<Value = Value> {
     let gate = prop_oneof![
         Just("k8s.aliyun.com/eip"),
         Just("k8s.aliyun.com/dnat"),
         Just("example.com/other")
     ];
-    (map(), map(), option::of(vec(gate, 0..3)), any::<bool>()).prop_map(|(annotations, labels, gates, stateful)| {
+    (arbitrary_map(), arbitrary_map(), option::of(vec(gate, 0..3)), any::<bool>()).prop_map(|(annotations, labels, gates, stateful)| {
         let gates = gates.map(|gates| gates.into_iter().map(|gate| json!({ "conditionType": gate })).collect::<Vec<_>>());
         let kind = if stateful { "StatefulSet" } else { "ReplicaSet" };
         let mut pod = json!({
@@ -53,28 +53,28 @@ fn pod() -> impl Strategy<Value = Value> {
     })
 }
 
-fn request(operation: &str, object: &Value, old: &Value) -> Request<Pod> {
+fn pod_review(operation: &str, object: &Value, old: &Value) -> Request<Pod> {
     let review = json!({"uid": "u", "operation": operation, "object": object, "oldObject": old, "userInfo": {"username": "alice"}});
     serde_json::from_value(review).unwrap()
 }
 
 proptest! {
     #[test]
-    fn a_patch_applies_leaves_nothing_to_patch_and_only_appends(object in pod(), old in pod(), create in any::<bool>()) {
-        let judge = Judge::new(Config::parse(CONFIG).unwrap().0, Vec::new());
+    fn a_patch_applies_leaves_nothing_to_patch_and_only_appends(object in arbitrary_pod(), old in arbitrary_pod(), create in any::<bool>()) {
+        let policy = AdmissionPolicy::new(Config::from_yaml(CONFIG).unwrap().0, Vec::new());
         let (operation, old) = if create { ("CREATE", Value::Null) } else { ("UPDATE", old) };
-        let patch = answer(&judge, &request(operation, &object, &old)).patch;
+        let patch = mutate_pod(&policy, &pod_review(operation, &object, &old)).patch;
         let mut patched = object.clone();
         json_patch::patch(&mut patched, &patch).unwrap();
 
-        prop_assert_eq!(answer(&judge, &request(operation, &patched, &old)).patch, Patch::default());
+        prop_assert_eq!(mutate_pod(&policy, &pod_review(operation, &patched, &old)).patch, Patch::default());
         let gates = |pod: &Value| pod["spec"]["readinessGates"].as_array().cloned().unwrap_or_default();
         prop_assert!(gates(&patched).starts_with(&gates(&object)));
         let added = gates(&patched).len() - gates(&object).len();
         prop_assert!(added <= usize::from(create));
         let addresses = |pod: &Value| -> Map {
             let pod: Pod = serde_json::from_value(pod.clone()).unwrap_or_default();
-            allocated(Some(pod.metadata.annotations())).collect()
+            allocated_addresses(Some(pod.metadata.annotations())).collect()
         };
         prop_assert_eq!(addresses(&patched), addresses(&old));
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use tower::ServiceExt;
 use waygate_core::config::Config;
 use waygate_store::Store;
-use waygate_webhook::{HandOffs, Judge, Metrics, router};
+use waygate_webhook::{AdmissionPolicy, Announcer, Metrics, admission_router};
 
 /// The configuration of the documents, with both controllers.
 pub(crate) const CONFIG: &str = "
@@ -37,13 +37,20 @@ impl Server {
     }
 
     pub(crate) fn start_with_store(config: &str, url: &str) -> Self {
-        let (config, _) = Config::parse(config).unwrap();
+        let (config, _) = Config::from_yaml(config).unwrap();
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let store = Store::connect_lazy(&url.into(), 1, "test").unwrap();
-        let hand_offs = HandOffs::new(store, config.cluster_id.clone(), metrics.clone());
+        let announcer = Announcer::new(store, config.cluster_id.clone(), metrics.clone());
         let worker = "system:serviceaccount:waygate-system:waygate-worker".to_owned();
-        Self { router: router(Judge::new(config, vec![worker]), hand_offs, metrics), registry }
+        Self {
+            router: admission_router(
+                AdmissionPolicy::new(config, vec![worker]),
+                announcer,
+                metrics,
+            ),
+            registry,
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: Body) -> (StatusCode, String) {

@@ -6,20 +6,20 @@ use crate::errors::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use waygate_core::cloud_facts::{self, ForwardEntry, NatGateway};
 use waygate_core::config::Gateway;
-use waygate_core::facts::{self, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, NatGatewayId};
-use waygate_core::names::Owner;
+use waygate_core::ownership::Owner;
 use waygate_core::rules::reads;
 use waygate_serving::Check;
-use waygate_store::{EntriesSeen, GatewayEip, PortRange};
+use waygate_store::{GatewayEip, ObservedEntries, OfferedPorts};
 
 /// Pause after a round in which a gateway could not be read.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Refreshes the port pool from the cloud every `period` until `token` is cancelled: operators bind
 /// EIPs to gateways, rarely. Sets the readiness check `known` once every gateway has been read.
-pub(crate) async fn run(
+pub(crate) async fn discover_gateways(
     worker: Arc<Worker>,
     period: Duration,
     known: Check,
@@ -28,9 +28,9 @@ pub(crate) async fn run(
     while !token.is_cancelled() {
         let mut failed = false;
         for gateway in &worker.config.gateways {
-            if let Err(error) = refresh(&worker, gateway, period / 2).await {
+            if let Err(error) = refresh_gateway(&worker, gateway, period / 2).await {
                 failed = true;
-                let error = crate::errors::chain(&error);
+                let error = crate::errors::error_chain(&error);
                 tracing::warn!(
                     gateway.id = %gateway.nat_gateway_id, error,
                     "reading the NAT gateway failed; its last known state stays in use"
@@ -38,11 +38,11 @@ pub(crate) async fn run(
             }
         }
         if !failed {
-            known.set(true);
+            known.set_passing(true);
         }
-        if let Err(error) = worker.store.end_quiet().await {
+        if let Err(error) = worker.store.end_cooldowns().await {
             tracing::warn!(
-                error = crate::errors::chain(&error),
+                error = crate::errors::error_chain(&error),
                 "freeing ports after their cooldown failed; they stay unused until the next round"
             );
         }
@@ -55,23 +55,23 @@ pub(crate) async fn run(
 /// Reads one gateway, offers its EIPs and records its foreign entries. A foreign entry counts as
 /// gone once no read has shown it for `grace`: with half a period that takes two reads of this
 /// worker, since another worker's read may follow at once.
-async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<(), Error> {
+async fn refresh_gateway(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<(), Error> {
     let id = &gateway.nat_gateway_id;
     let found = worker.cloud.nat_gateway(id).await?.value;
-    let trouble = match &found {
+    let unavailable_reason = match &found {
         None => Some(format!("NAT gateway {id} does not exist")),
         Some(found) if !found.available => {
             Some(format!("NAT gateway {id} is locked or being changed and takes no entries"))
         }
         Some(_) => None,
     };
-    let Some(found) = found.filter(|_| trouble.is_none()) else {
+    let Some(found) = found.filter(|_| unavailable_reason.is_none()) else {
         tracing::error!(
-            gateway.id = %id, trouble,
+            gateway.id = %id, unavailable_reason,
             "NAT gateway unavailable; no ports are reserved on it, its pods' conditions say so"
         );
-        worker.pool.replace(id, Vec::new());
-        return tell(worker, id, &[], trouble.as_deref()).await;
+        worker.port_pool.replace_eips(id, Vec::new());
+        return record_bound_eips(worker, id, &[], unavailable_reason.as_deref()).await;
     };
     for missing in
         gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip))
@@ -85,24 +85,34 @@ async fn refresh(worker: &Worker, gateway: &Gateway, grace: Duration) -> Result<
         .eips
         .iter()
         .filter(|eip| gateway.eips.is_empty() || gateway.eips.contains(&eip.ip_address));
-    let eips: Vec<_> = chosen.map(|eip| offered(gateway, &found, eip)).collect();
+    let eips: Vec<_> = chosen.map(|eip| build_gateway_eip(gateway, &found, eip)).collect();
     for eip in &eips {
         worker
             .store
-            .offer(eip, PortRange { first: *gateway.ports.start(), last: *gateway.ports.end() })
+            .offer_ports(
+                eip,
+                OfferedPorts { first: *gateway.ports.start(), last: *gateway.ports.end() },
+            )
             .await?;
     }
     let bound: Vec<_> = found.eips.iter().map(|eip| eip.allocation_id.clone()).collect();
-    tell(worker, id, &bound, None).await?;
+    record_bound_eips(worker, id, &bound, None).await?;
     // The pool is replaced last: ports of a newly bound EIP are given only once the store knows
     // which of them foreign entries occupy.
     let entries = worker.cloud.forward_entries(id).await?.value;
-    worker.store.saw_entries(id, &seen(worker.cluster.owner, &entries, &eips), grace).await?;
-    worker.pool.replace(id, eips);
+    worker
+        .store
+        .record_entries(id, &summarize_entries(worker.cluster.owner, &entries, &eips), grace)
+        .await?;
+    worker.port_pool.replace_eips(id, eips);
     Ok(())
 }
 
-fn offered(gateway: &Gateway, found: &NatGateway, eip: &facts::GatewayEip) -> GatewayEip {
+fn build_gateway_eip(
+    gateway: &Gateway,
+    found: &NatGateway,
+    eip: &cloud_facts::GatewayEip,
+) -> GatewayEip {
     GatewayEip {
         allocation_id: eip.allocation_id.clone(),
         address: eip.ip_address,
@@ -115,13 +125,13 @@ fn offered(gateway: &Gateway, found: &NatGateway, eip: &facts::GatewayEip) -> Ga
 
 /// Records which EIPs are bound to the gateway, or why it is unavailable. The store wakes the
 /// leases whose EIP came or went.
-async fn tell(
+async fn record_bound_eips(
     worker: &Worker,
     gateway: &NatGatewayId,
     bound: &[AllocationId],
-    trouble: Option<&str>,
+    unavailable_reason: Option<&str>,
 ) -> Result<(), Error> {
-    let changed = worker.store.bound(gateway, bound, trouble).await?;
+    let changed = worker.store.set_gateway_eips(gateway, bound, unavailable_reason).await?;
     if changed > 0 {
         tracing::warn!(gateway.id = %gateway, eips = changed, "NAT gateway's bound EIPs changed");
         worker.due.notify_one();
@@ -131,9 +141,17 @@ async fn tell(
 
 /// Summarizes a list of a gateway's entries for the store: all entries counted, and the ports that
 /// entries of other owners occupy.
-fn seen(owner: Owner, entries: &[ForwardEntry], eips: &[GatewayEip]) -> EntriesSeen {
+fn summarize_entries(
+    owner: Owner,
+    entries: &[ForwardEntry],
+    eips: &[GatewayEip],
+) -> ObservedEntries {
     let others = reads::foreign_entries(owner, entries);
     let addresses: Vec<_> = eips.iter().map(|eip| (&eip.allocation_id, eip.address)).collect();
     let foreign = reads::occupied_ports(&others, &addresses);
-    EntriesSeen { standing: entries.len(), others: others.len(), foreign }
+    ObservedEntries {
+        entry_count: entries.len(),
+        foreign_count: others.len(),
+        foreign_ports: foreign,
+    }
 }

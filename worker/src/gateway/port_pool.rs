@@ -9,14 +9,14 @@ use waygate_store::GatewayEip;
 
 /// EIPs of all usable gateways, as discovery last read them.
 #[derive(Default)]
-pub(crate) struct Pool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
+pub(crate) struct PortPool(RwLock<BTreeMap<NatGatewayId, Vec<GatewayEip>>>);
 
-impl Pool {
+impl PortPool {
     /// EIPs on which to look for free ports at these gateways, in groups: first addresses that SNAT
     /// does not use, within these the zone's own gateways, each group in random order. The first
     /// EIPs of a group belong to different gateways as far as possible, because the store compares
     /// the first two by their room for entries.
-    pub(crate) fn candidates(
+    pub(crate) fn candidate_eips(
         &self,
         gateways: &[&Gateway],
         zone: &ZoneId,
@@ -31,9 +31,9 @@ impl Pool {
         let group = |eip: &GatewayEip| (eip.snat, eip.zone_id != *zone);
         let mut met: BTreeMap<_, usize> = BTreeMap::new();
         eips.sort_by_cached_key(|eip| {
-            let turn = met.entry((group(eip), &eip.gateway_id)).or_default();
-            *turn += 1;
-            (group(eip), *turn)
+            let slot = met.entry((group(eip), &eip.gateway_id)).or_default();
+            *slot += 1;
+            (group(eip), *slot)
         });
         eips.chunk_by(|one, next| group(one) == group(next))
             .map(|eips| eips.iter().map(|eip| eip.allocation_id.clone()).collect())
@@ -41,7 +41,7 @@ impl Pool {
     }
 
     /// Replaces the EIPs of a gateway; `eips` is empty while the gateway takes no entries.
-    pub(crate) fn replace(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
+    pub(crate) fn replace_eips(&self, gateway: &NatGatewayId, eips: Vec<GatewayEip>) {
         self.0.write().insert(gateway.clone(), eips);
     }
 }
@@ -68,8 +68,8 @@ mod tests {
 
     /// A pool with these EIPs: an EIP's name starts with its gateway's, and ends with `snat` where
     /// SNAT uses the address.
-    fn pool(gateways: &[Gateway], eips: &[&str]) -> Pool {
-        let pool = Pool::default();
+    fn pool(gateways: &[Gateway], eips: &[&str]) -> PortPool {
+        let pool = PortPool::default();
         for gateway in gateways {
             let its = eips.iter().filter(|eip| eip.starts_with(gateway.nat_gateway_id.as_str()));
             let eip = |eip: &&str| GatewayEip {
@@ -80,7 +80,7 @@ mod tests {
                 zone_id: gateway.zone_id.clone(),
                 snat: eip.ends_with("snat"),
             };
-            pool.replace(&gateway.nat_gateway_id, its.map(eip).collect());
+            pool.replace_eips(&gateway.nat_gateway_id, its.map(eip).collect());
         }
         pool
     }
@@ -92,16 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_snat_uses_come_last_and_the_own_zones_first() {
+    fn port_pool_puts_snat_addresses_last_and_the_own_zone_first() {
         let gateways = [gateway("a", OURS), gateway("b", OTHER), gateway("c", OURS)];
         let pool = pool(&gateways, &["a1", "a2-snat", "b1", "b2-snat", "c1", "c2-snat"]);
-        let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+        let groups = pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
         let shown: Vec<_> = groups.iter().map(|group| sorted(group)).collect();
         assert_eq!(
             shown,
             [vec!["a1", "c1"], vec!["b1"], vec!["a2-snat", "c2-snat"], vec!["b2-snat"]]
         );
-        let others = pool.candidates(&[&gateways[1]], &ZoneId::new(OURS));
+        let others = pool.candidate_eips(&[&gateways[1]], &ZoneId::new(OURS));
         assert_eq!(
             others.iter().map(|group| sorted(group)).collect::<Vec<_>>(),
             [["b1"], ["b2-snat"]],
@@ -110,12 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn the_two_that_are_compared_first_are_of_different_gateways_at_random() {
+    fn port_pool_compares_random_eips_of_different_gateways() {
         let gateways = [gateway("a", OURS), gateway("b", OURS), gateway("c", OURS)];
         let pool = pool(&gateways, &["a1", "a2", "a3", "a4", "a5", "b1", "c1", "c2"]);
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..200 {
-            let groups = pool.candidates(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+            let groups =
+                pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
             assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
             let of: Vec<_> = groups[0].iter().map(|eip| &eip.as_str()[..1]).collect();
             assert_eq!(

@@ -18,15 +18,17 @@ use serde_json::{Value, json};
 use std::fmt::Debug;
 use waygate_core::ids::LeaseId;
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Content, Object, Removal, ResourceFact};
-use waygate_core::request::{Keep, Kind};
+use waygate_core::plan::{
+    CustomResourceContent, CustomResourceObject, CustomResourceState, Deletion,
+};
+use waygate_core::request::{Kind, Retention};
 use waygate_core::resources::{
     LEASE_ANNOTATION, POD_DNAT_FINALIZER, POD_EIP_FINALIZER, POD_UID_ANNOTATION, PodDNAT, PodEIP,
     RELEASE_ANNOTATION,
 };
 
 /// Bounds that PodEIP and PodDNAT share, so that one function serves both.
-pub(crate) trait Custom:
+pub(crate) trait CustomResource:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + Debug
@@ -37,14 +39,14 @@ pub(crate) trait Custom:
     + 'static
 {
 }
-impl Custom for PodEIP {}
-impl Custom for PodDNAT {}
+impl CustomResource for PodEIP {}
+impl CustomResource for PodDNAT {}
 
-fn api<K: Custom>(worker: &Worker, lease: &Lease) -> Api<K> {
+fn resource_api<K: CustomResource>(worker: &Worker, lease: &Lease) -> Api<K> {
     Api::namespaced(worker.kube.clone(), &lease.namespace)
 }
 
-fn finalizer(kind: Kind) -> &'static str {
+fn finalizer_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Eip => POD_EIP_FINALIZER,
         Kind::Dnat => POD_DNAT_FINALIZER,
@@ -53,23 +55,26 @@ fn finalizer(kind: Kind) -> &'static str {
 
 /// Reads the object of the lease's pod name and classifies it: owned by this lease, orphaned, of
 /// another lease, or foreign.
-pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact, Error> {
+pub(crate) async fn observe_custom_resource(
+    worker: &Worker,
+    lease: &Lease,
+) -> Result<CustomResourceState, Error> {
     match lease.kind {
         Kind::Eip => {
-            whose(
+            classify_ownership(
                 worker,
                 lease,
-                api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?,
-                Object::Eip,
+                resource_api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?,
+                CustomResourceObject::Eip,
             )
             .await
         }
         Kind::Dnat => {
-            whose(
+            classify_ownership(
                 worker,
                 lease,
-                api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?,
-                Object::Dnat,
+                resource_api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?,
+                CustomResourceObject::Dnat,
             )
             .await
         }
@@ -78,14 +83,18 @@ pub(crate) async fn read(worker: &Worker, lease: &Lease) -> Result<ResourceFact,
 
 /// Classifies the object's deletion. A deletion that comes with that of its namespace or definition
 /// does not release a retained address, unless the release annotation says that it should.
-async fn removal<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<Removal, Error> {
+async fn classify_deletion<K: CustomResource>(
+    worker: &Worker,
+    lease: &Lease,
+    object: &K,
+) -> Result<Deletion, Error> {
     if object.meta().deletion_timestamp.is_none() {
-        return Ok(Removal::None);
+        return Ok(Deletion::None);
     }
     if object.annotations().get(RELEASE_ANNOTATION).is_some_and(|value| value == "true")
-        || lease.phase != Phase::Kept
+        || lease.phase != Phase::Retained
     {
-        return Ok(Removal::Asked);
+        return Ok(Deletion::Requested);
     }
     let namespaces = Api::<Namespace>::all(worker.kube.clone());
     let namespace = namespaces.get_metadata_opt(&lease.namespace).await?;
@@ -95,40 +104,40 @@ async fn removal<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Resul
     let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
     let meant = namespace.is_some_and(|it| stays(&it.metadata))
         && definition.is_some_and(|it| stays(&it.metadata));
-    Ok(if meant { Removal::Asked } else { Removal::Swept })
+    Ok(if meant { Deletion::Requested } else { Deletion::Cascaded })
 }
 
-async fn whose<K: Custom>(
+async fn classify_ownership<K: CustomResource>(
     worker: &Worker,
     lease: &Lease,
     object: Option<K>,
-    mine: fn(Box<K>) -> Object,
-) -> Result<ResourceFact, Error> {
-    let Some(object) = object else { return Ok(ResourceFact::Absent) };
+    mine: fn(Box<K>) -> CustomResourceObject,
+) -> Result<CustomResourceState, Error> {
+    let Some(object) = object else { return Ok(CustomResourceState::Absent) };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
-        let removal = removal(worker, lease, &object).await?;
-        return Ok(ResourceFact::Mine(mine(Box::new(object)), removal));
+        let removal = classify_deletion(worker, lease, &object).await?;
+        return Ok(CustomResourceState::Owned(mine(Box::new(object)), removal));
     }
     let speaks_of = object.annotations().get(POD_UID_ANNOTATION);
     // Orphaned: of a lease that the store no longer has, and of another pod than this lease's.
     if let Some(other) = owner.and_then(|id| id.parse().ok()).map(LeaseId)
         && speaks_of.is_some_and(|uid| uid != lease.pod_uid.as_str())
-        && worker.store.known(&[other]).await?.is_empty()
+        && worker.store.filter_existing(&[other]).await?.is_empty()
     {
-        return Ok(ResourceFact::Stray);
+        return Ok(CustomResourceState::Orphaned);
     }
     let kind = K::kind(&());
     let name = format!("{kind} {}/{}", lease.namespace, lease.pod_name);
     Ok(match owner {
-        Some(_) => ResourceFact::Another {
-            what: format!(
+        Some(_) => CustomResourceState::OtherLease {
+            message: format!(
                 "{name} belongs to an earlier pod of this name, or is retained for its \
                  controller's next pod; delete it to release its address"
             ),
         },
-        None => ResourceFact::Foreign {
-            what: format!(
+        None => CustomResourceState::Foreign {
+            message: format!(
                 "{name} was not made by Waygate, which leaves the pod to the controller that made \
                  it; delete the {kind} if its address is not needed"
             ),
@@ -145,7 +154,7 @@ pub(crate) async fn is_foreign(worker: &Worker, pod: &Pod, kind: Kind) -> Result
     }
 }
 
-async fn is_foreign_as<K: Custom>(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
+async fn is_foreign_as<K: CustomResource>(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
     let api = Api::<K>::namespaced(worker.kube.clone(), &pod.namespace().unwrap_or_default());
     let object = api.get_metadata_opt(&pod.name_any()).await?;
     Ok(object.is_some_and(|object| !object.annotations().contains_key(LEASE_ANNOTATION)))
@@ -153,39 +162,41 @@ async fn is_foreign_as<K: Custom>(worker: &Worker, pod: &Pod) -> Result<bool, Er
 
 /// Creates the object with finalizer, lease annotation and spec, or updates the spec of the lease's
 /// own object.
-pub(crate) async fn write(
+pub(crate) async fn write_spec(
     worker: &Worker,
     lease: &Lease,
-    fact: &ResourceFact,
-    content: &Content,
+    fact: &CustomResourceState,
+    content: &CustomResourceContent,
 ) -> Result<(), Error> {
     match (content, fact) {
-        (Content::Eip { spec, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
-            patch(worker, lease, &**object, json!({ "spec": spec })).await
-        }
-        (Content::Dnat { spec, .. }, ResourceFact::Mine(Object::Dnat(object), _)) => {
-            patch(worker, lease, &**object, json!({ "spec": spec })).await
-        }
-        (Content::Eip { spec, .. }, _) => {
-            create(
+        (
+            CustomResourceContent::Eip { spec, .. },
+            CustomResourceState::Owned(CustomResourceObject::Eip(object), _),
+        ) => patch_object(worker, lease, &**object, json!({ "spec": spec })).await,
+        (
+            CustomResourceContent::Dnat { spec, .. },
+            CustomResourceState::Owned(CustomResourceObject::Dnat(object), _),
+        ) => patch_object(worker, lease, &**object, json!({ "spec": spec })).await,
+        (CustomResourceContent::Eip { spec, .. }, _) => {
+            create_object(
                 worker,
                 lease,
-                PodEIP { metadata: metadata(lease), spec: spec.clone(), status: None },
+                PodEIP { metadata: new_metadata(lease), spec: spec.clone(), status: None },
             )
             .await
         }
-        (Content::Dnat { spec, .. }, _) => {
-            create(
+        (CustomResourceContent::Dnat { spec, .. }, _) => {
+            create_object(
                 worker,
                 lease,
-                PodDNAT { metadata: metadata(lease), spec: (**spec).clone(), status: None },
+                PodDNAT { metadata: new_metadata(lease), spec: (**spec).clone(), status: None },
             )
             .await
         }
     }
 }
 
-fn metadata(lease: &Lease) -> ObjectMeta {
+fn new_metadata(lease: &Lease) -> ObjectMeta {
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -197,10 +208,11 @@ fn metadata(lease: &Lease) -> ObjectMeta {
     ObjectMeta {
         name: Some(lease.pod_name.clone()),
         namespace: Some(lease.namespace.clone()),
-        finalizers: Some(vec![finalizer(lease.kind).to_owned()]),
+        finalizers: Some(vec![finalizer_name(lease.kind).to_owned()]),
         // An owner reference would delete the object with the pod. An object that may outlive its
         // pod has none, nor has any PodEIP, as in ack-extend-network-controller.
-        owner_references: (lease.kind == Kind::Dnat && lease.request.keep() == Keep::Not)
+        owner_references: (lease.kind == Kind::Dnat
+            && lease.request.retention() == Retention::None)
             .then(|| vec![owner]),
         annotations: Some(
             [
@@ -213,13 +225,17 @@ fn metadata(lease: &Lease) -> ObjectMeta {
     }
 }
 
-async fn create<K: Custom>(worker: &Worker, lease: &Lease, object: K) -> Result<(), Error> {
-    api::<K>(worker, lease).create(&PostParams::default(), &object).await?;
+async fn create_object<K: CustomResource>(
+    worker: &Worker,
+    lease: &Lease,
+    object: K,
+) -> Result<(), Error> {
+    resource_api::<K>(worker, lease).create(&PostParams::default(), &object).await?;
     Ok(())
 }
 
 /// Applies a merge patch on condition that the object is unchanged since it was read.
-async fn patch<K: Custom>(
+async fn patch_object<K: CustomResource>(
     worker: &Worker,
     lease: &Lease,
     object: &K,
@@ -229,13 +245,13 @@ async fn patch<K: Custom>(
     change["metadata"]["annotations"] = json!({ POD_UID_ANNOTATION: lease.pod_uid });
     change["metadata"]["uid"] = json!(object.uid());
     change["metadata"]["resourceVersion"] = json!(object.resource_version());
-    api::<K>(worker, lease)
+    resource_api::<K>(worker, lease)
         .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
         .await?;
     Ok(())
 }
 
-async fn patch_status<K: Custom>(
+async fn patch_status<K: CustomResource>(
     worker: &Worker,
     lease: &Lease,
     object: &K,
@@ -245,7 +261,7 @@ async fn patch_status<K: Custom>(
         "metadata": { "uid": object.uid(), "resourceVersion": object.resource_version() },
         "status": status,
     });
-    api::<K>(worker, lease)
+    resource_api::<K>(worker, lease)
         .patch_status(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
         .await?;
     Ok(())
@@ -253,74 +269,80 @@ async fn patch_status<K: Custom>(
 
 /// Publishes an address in the status of the lease's own object; no write where the status already
 /// shows it.
-pub(crate) async fn show(
+pub(crate) async fn publish_in_status(
     worker: &Worker,
     lease: &Lease,
-    fact: &ResourceFact,
-    content: &Content,
+    fact: &CustomResourceState,
+    content: &CustomResourceContent,
 ) -> Result<(), Error> {
     match (content, fact) {
-        (content, ResourceFact::Mine(object, _)) if content.is(object) => Ok(()),
-        (Content::Eip { status, .. }, ResourceFact::Mine(Object::Eip(object), _)) => {
-            patch_status(worker, lease, &**object, json!(status)).await
+        (content, CustomResourceState::Owned(object, _)) if content.matches_object(object) => {
+            Ok(())
         }
-        (Content::Dnat { status, .. }, ResourceFact::Mine(Object::Dnat(object), _)) => {
-            patch_status(worker, lease, &**object, json!(status)).await
-        }
+        (
+            CustomResourceContent::Eip { status, .. },
+            CustomResourceState::Owned(CustomResourceObject::Eip(object), _),
+        ) => patch_status(worker, lease, &**object, json!(status)).await,
+        (
+            CustomResourceContent::Dnat { status, .. },
+            CustomResourceState::Owned(CustomResourceObject::Dnat(object), _),
+        ) => patch_status(worker, lease, &**object, json!(status)).await,
         _ => Err(Error::Changed),
     }
 }
 
 /// Removes the address from the status; fields that other controllers wrote there stay.
-pub(crate) async fn clear(
+pub(crate) async fn clear_status(
     worker: &Worker,
     lease: &Lease,
-    fact: &ResourceFact,
+    fact: &CustomResourceState,
 ) -> Result<(), Error> {
     match fact {
-        ResourceFact::Mine(Object::Eip(object), _) => {
+        CustomResourceState::Owned(CustomResourceObject::Eip(object), _) => {
             let nothing = json!({
                 "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null,
                 "status": null,
             });
             patch_status(worker, lease, &**object, nothing).await
         }
-        ResourceFact::Mine(Object::Dnat(object), _) => {
+        CustomResourceState::Owned(CustomResourceObject::Dnat(object), _) => {
             patch_status(worker, lease, &**object, json!({ "entries": null, "created": null }))
                 .await
         }
-        ResourceFact::Absent
-        | ResourceFact::Stray
-        | ResourceFact::Another { .. }
-        | ResourceFact::Foreign { .. } => Ok(()),
+        CustomResourceState::Absent
+        | CustomResourceState::Orphaned
+        | CustomResourceState::OtherLease { .. }
+        | CustomResourceState::Foreign { .. } => Ok(()),
     }
 }
 
 /// Deletes the object and then removes our finalizer. In the other order, a crash in between would
 /// leave an object that no finalizer and no lease removes.
-pub(crate) async fn remove(
+pub(crate) async fn remove_custom_resource(
     worker: &Worker,
     lease: &Lease,
-    fact: &ResourceFact,
+    fact: &CustomResourceState,
 ) -> Result<(), Error> {
     match fact {
-        ResourceFact::Mine(Object::Eip(object), _) => remove_object(worker, lease, &**object).await,
-        ResourceFact::Mine(Object::Dnat(object), _) => {
+        CustomResourceState::Owned(CustomResourceObject::Eip(object), _) => {
             remove_object(worker, lease, &**object).await
         }
-        ResourceFact::Stray => match lease.kind {
-            Kind::Eip => remove_stray::<PodEIP>(worker, lease).await,
-            Kind::Dnat => remove_stray::<PodDNAT>(worker, lease).await,
-        },
-        ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. } => {
-            Ok(())
+        CustomResourceState::Owned(CustomResourceObject::Dnat(object), _) => {
+            remove_object(worker, lease, &**object).await
         }
+        CustomResourceState::Orphaned => match lease.kind {
+            Kind::Eip => remove_orphan::<PodEIP>(worker, lease).await,
+            Kind::Dnat => remove_orphan::<PodDNAT>(worker, lease).await,
+        },
+        CustomResourceState::Absent
+        | CustomResourceState::OtherLease { .. }
+        | CustomResourceState::Foreign { .. } => Ok(()),
     }
 }
 
 /// Removes an orphaned object, provided that a new read shows it still names another pod.
-async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
-    match api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
+async fn remove_orphan<K: CustomResource>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
+    match resource_api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
         Some(object)
             if object
                 .annotations()
@@ -333,15 +355,19 @@ async fn remove_stray<K: Custom>(worker: &Worker, lease: &Lease) -> Result<(), E
     }
 }
 
-async fn remove_object<K: Custom>(worker: &Worker, lease: &Lease, object: &K) -> Result<(), Error> {
-    let api = api::<K>(worker, lease);
+async fn remove_object<K: CustomResource>(
+    worker: &Worker,
+    lease: &Lease,
+    object: &K,
+) -> Result<(), Error> {
+    let api = resource_api::<K>(worker, lease);
     if object.meta().deletion_timestamp.is_none() {
         // By UID only: the status may change meanwhile, but an object made anew must stay.
         let same = Preconditions { uid: object.uid(), resource_version: None };
         api.delete(&lease.pod_name, &DeleteParams::background().preconditions(same)).await?;
     }
     let others: Vec<_> =
-        object.finalizers().iter().filter(|name| *name != finalizer(lease.kind)).collect();
+        object.finalizers().iter().filter(|name| *name != finalizer_name(lease.kind)).collect();
     let change = json!({ "metadata": { "uid": object.uid(), "finalizers": others } });
     match api
         .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))

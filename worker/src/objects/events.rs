@@ -18,16 +18,16 @@ impl Events {
     }
 
     /// Writes an event of type Normal.
-    pub(crate) async fn normal(&self, pod: &Pod, reason: &str, note: &str) {
-        self.write(EventType::Normal, pod, reason, note).await;
+    pub(crate) async fn write_normal(&self, pod: &Pod, reason: &str, note: &str) {
+        self.write_event(EventType::Normal, pod, reason, note).await;
     }
 
     /// Writes an event of type Warning, which an operator or the pod's owner should read.
-    pub(crate) async fn warning(&self, pod: &Pod, reason: &str, note: &str) {
-        self.write(EventType::Warning, pod, reason, note).await;
+    pub(crate) async fn write_warning(&self, pod: &Pod, reason: &str, note: &str) {
+        self.write_event(EventType::Warning, pod, reason, note).await;
     }
 
-    async fn write(&self, type_: EventType, pod: &Pod, reason: &str, note: &str) {
+    async fn write_event(&self, type_: EventType, pod: &Pod, reason: &str, note: &str) {
         // The API refuses notes of more than 1024 bytes.
         let note: String = note.chars().take(300).collect();
         let event = Event {
@@ -39,7 +39,10 @@ impl Events {
         };
         let reference: ObjectReference = pod.object_ref(&());
         if let Err(error) = self.0.publish(&event, &reference).await {
-            tracing::debug!(error = crate::errors::chain(&error), "writing a pod event failed");
+            tracing::debug!(
+                error = crate::errors::error_chain(&error),
+                "writing a pod event failed"
+            );
         }
     }
 }

@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, Reading};
-use waygate_core::condition::Verdict;
+use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, ParsedAnnotations};
+use waygate_core::condition::ConditionState;
 use waygate_core::ids::PodUid;
-use waygate_core::plan::{Asks, PodHere, Successor};
+use waygate_core::plan::{Desired, PodView, Successor};
 use waygate_core::request::Kind;
 
 /// Key of the annotation that publishes the address of a kind on its pod.
-pub(crate) fn announcement(kind: Kind) -> &'static str {
+pub(crate) fn address_annotation(kind: Kind) -> &'static str {
     match kind {
         Kind::Eip => ALLOCATED_EIP,
         Kind::Dnat => ALLOCATED_DNAT,
@@ -24,23 +24,23 @@ pub(crate) fn announcement(kind: Kind) -> &'static str {
 
 /// `Kind/name` of the pod's controller. Not its UID: pods of a StatefulSet that an operator deletes
 /// and creates again under the same name are successors all the same.
-pub(crate) fn controller(pod: &Pod) -> Option<String> {
+pub(crate) fn controller_name(pod: &Pod) -> Option<String> {
     let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
     Some(format!("{}/{}", owner.kind, owner.name))
 }
 
 /// Reads the pod as the successor of an absent one; none while the pod requests nothing of the
 /// kind, has exited or is being deleted.
-pub(crate) fn successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
-    let Asks::For(request) = asks(worker, pod, kind) else { return None };
-    let leaving = exited(pod) || pod.metadata.deletion_timestamp.is_some();
+pub(crate) fn read_successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
+    let Desired::Request(request) = read_request(worker, pod, kind) else { return None };
+    let leaving = has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let uid = PodUid::new(pod.metadata.uid.clone()?);
-    (!leaving).then(|| Successor { uid, controller: controller(pod), request: *request })
+    (!leaving).then(|| Successor { uid, controller: controller_name(pod), request: *request })
 }
 
 /// Reads a pod's annotations by the same rules as the webhook. Admission can be bypassed, so its
 /// result is not relied on.
-pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
+pub(crate) fn read_annotations(worker: &Worker, pod: &Pod) -> ParsedAnnotations {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
@@ -53,51 +53,51 @@ pub(crate) fn read(worker: &Worker, pod: &Pod) -> Reading {
 }
 
 /// Request of a pod for one kind of address, whether or not the configuration serves that kind.
-pub(crate) fn asks(worker: &Worker, pod: &Pod, kind: Kind) -> Asks {
-    let reading = read(worker, pod);
-    match reading.requests.of_kind(kind) {
-        Some(request) => Asks::For(Box::new(request.clone())),
-        None if reading.problems.is_empty() => Asks::Nothing,
+pub(crate) fn read_request(worker: &Worker, pod: &Pod, kind: Kind) -> Desired {
+    let parsed = read_annotations(worker, pod);
+    match parsed.requests.of_kind(kind) {
+        Some(request) => Desired::Request(Box::new(request.clone())),
+        None if parsed.problems.is_empty() => Desired::Nothing,
         None => {
-            let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
-            Asks::Wrong(problems.join("; "))
+            let problems: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();
+            Desired::Invalid(problems.join("; "))
         }
     }
 }
 
 /// True in phase `Succeeded` or `Failed`. Terminated containers alone prove nothing: a container
 /// may crash and start again.
-pub(crate) fn exited(pod: &Pod) -> bool {
+pub(crate) fn has_exited(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// True if the pod has the readiness gate of this kind.
-pub(crate) fn gated(pod: &Pod, kind: Kind) -> bool {
+pub(crate) fn has_readiness_gate(pod: &Pod, kind: Kind) -> bool {
     let gates =
         pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
-    gates.iter().any(|gate| gate.condition_type == kind.gate())
+    gates.iter().any(|gate| gate.condition_type == kind.readiness_gate())
 }
 
 /// The condition that answers the readiness gate of this kind, if the pod has one.
-pub(crate) fn condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
+pub(crate) fn find_condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
     pod.status
         .as_ref()?
         .conditions
         .as_ref()?
         .iter()
-        .find(|condition| condition.type_ == kind.gate())
+        .find(|condition| condition.type_ == kind.readiness_gate())
 }
 
 /// Reads the pod into the form that the plan takes as input.
-pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
+pub(crate) fn pod_view(worker: &Worker, pod: &Pod, kind: Kind) -> PodView {
     let status = pod.status.as_ref();
-    let verdict = condition(pod, kind).map(|condition| Verdict {
+    let condition = find_condition(pod, kind).map(|condition| ConditionState {
         status: condition.status == "True",
         reason: condition.reason.clone().unwrap_or_default(),
         message: condition.message.clone().unwrap_or_default(),
     });
-    PodHere {
+    PodView {
         // The first IPv4 address of a dual-stack pod; EIPs and forward entries take no IPv6.
         ip: status
             .into_iter()
@@ -106,18 +106,18 @@ pub(crate) fn here(worker: &Worker, pod: &Pod, kind: Kind) -> PodHere {
             })
             .find_map(|ip| ip.parse().ok()),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        exited: exited(pod),
+        exited: has_exited(pod),
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        gated: gated(pod, kind),
-        asks: asks(worker, pod, kind),
-        verdict,
-        announced: pod.annotations().get(announcement(kind)).cloned(),
+        has_gate: has_readiness_gate(pod, kind),
+        desired: read_request(worker, pod, kind),
+        condition,
+        annotation: pod.annotations().get(address_annotation(kind)).cloned(),
     }
 }
 
 /// Writes, or with `None` removes, the annotation that publishes the address, and returns the pod
 /// with its new resource version.
-pub(crate) async fn write_announcement(
+pub(crate) async fn write_address_annotation(
     worker: &Worker,
     pod: &Pod,
     kind: Kind,
@@ -125,9 +125,9 @@ pub(crate) async fn write_announcement(
 ) -> Result<Box<Pod>, Error> {
     let patch = json!({ "metadata": {
         "uid": pod.uid(), "resourceVersion": pod.resource_version(),
-        "annotations": { announcement(kind): value },
+        "annotations": { address_annotation(kind): value },
     }});
-    let api = worker.pods(&pod.namespace().unwrap_or_default());
+    let api = worker.pod_api(&pod.namespace().unwrap_or_default());
     Ok(Box::new(api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?))
 }
 
@@ -136,22 +136,27 @@ pub(crate) async fn write_condition(
     worker: &Worker,
     pod: &Pod,
     kind: Kind,
-    verdict: &Verdict,
+    condition: &ConditionState,
 ) -> Result<(), Error> {
     let patch = json!({
         "metadata": { "uid": pod.uid(), "resourceVersion": pod.resource_version() },
-        "status": { "conditions": [new_condition(pod, kind, verdict, Timestamp::now())] },
+        "status": { "conditions": [new_condition(pod, kind, condition, Timestamp::now())] },
     });
-    let api = worker.pods(&pod.namespace().unwrap_or_default());
+    let api = worker.pod_api(&pod.namespace().unwrap_or_default());
     api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
 
 /// Builds the condition to write. As Kubernetes defines it, the transition time changes only with
 /// the status.
-fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> serde_json::Value {
-    let status = if verdict.status { "True" } else { "False" };
-    let former = condition(pod, kind)
+fn new_condition(
+    pod: &Pod,
+    kind: Kind,
+    condition: &ConditionState,
+    now: Timestamp,
+) -> serde_json::Value {
+    let status = if condition.status { "True" } else { "False" };
+    let former = find_condition(pod, kind)
         .filter(|former| former.status == status)
         .and_then(|former| former.last_transition_time.as_ref());
     let moved = former.map_or_else(
@@ -159,7 +164,7 @@ fn new_condition(pod: &Pod, kind: Kind, verdict: &Verdict, now: Timestamp) -> se
         |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     );
     json!({
-        "type": kind.gate(), "status": status, "reason": verdict.reason,
-        "message": verdict.message, "lastTransitionTime": moved,
+        "type": kind.readiness_gate(), "status": status, "reason": condition.reason,
+        "message": condition.message, "lastTransitionTime": moved,
     })
 }

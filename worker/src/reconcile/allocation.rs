@@ -1,7 +1,7 @@
 //! Acquires what a lease holds without a call to the cloud: an existing EIP, ports. Pauses where
 //! another lease holds it.
 
-use super::outcome::{After, Pause};
+use super::outcome::{Pause, StepOutcome};
 use super::pass::Pass;
 use crate::errors::Error;
 use std::net::Ipv4Addr;
@@ -9,27 +9,27 @@ use waygate_core::ids::{AllocationId, LeaseId, PodUid, ZoneId};
 use waygate_core::lease::Lease;
 use waygate_core::plan::Wait;
 use waygate_core::request::Request;
-use waygate_core::retry::Patience;
+use waygate_core::retry::RetryPolicy;
 use waygate_core::rules::{conflict, reads, reservation, succession};
-use waygate_store::{Error as StoreError, Sighting};
+use waygate_store::{Error as StoreError, PodObservation};
 
 impl Pass<'_> {
     /// Adopts the first candidate that no other lease holds; pauses with `or` where all are held.
-    pub(crate) async fn take_eip(
+    pub(crate) async fn adopt_eip(
         &self,
         candidates: &[(AllocationId, Ipv4Addr)],
         or: Wait,
-    ) -> Result<After, Error> {
-        if self.claimed().take_eip(candidates).await? {
-            Ok(After::Next)
+    ) -> Result<StepOutcome, Error> {
+        if self.fenced_writes().adopt_eip(candidates).await? {
+            Ok(StepOutcome::Continue)
         } else {
-            self.wait(or).await
+            self.report_and_pause(or).await
         }
     }
 
     /// Marks the EIP as preempted by this lease; the older pod's lease, once woken, gives it up.
-    pub(crate) async fn take_over(&self, id: &AllocationId) -> Result<(), Error> {
-        self.claimed().take_over(id).await?;
+    pub(crate) async fn preempt_eip(&self, id: &AllocationId) -> Result<(), Error> {
+        self.fenced_writes().preempt_eip(id).await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), eip.id = %id,
             "preempting the EIP of an older pod"
@@ -39,47 +39,47 @@ impl Pass<'_> {
     }
 
     /// Adopts the paid-up PrePaid EIP of a lease that is being released.
-    pub(crate) async fn take_spare(&self, spare: LeaseId) -> Result<After, Error> {
-        if !self.claimed().take_spare(spare).await? {
-            return Ok(After::reread(
+    pub(crate) async fn adopt_prepaid_eip(&self, prepaid: LeaseId) -> Result<StepOutcome, Error> {
+        if !self.fenced_writes().adopt_prepaid_eip(prepaid).await? {
+            return Ok(StepOutcome::pause_for_reread(
                 "another pod adopted the PrePaid EIP first; looking for another EIP",
-                Patience::Poll,
+                RetryPolicy::Poll,
             ));
         }
         tracing::info!(
-            lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %spare,
+            lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %prepaid,
             "PrePaid EIP adopted from a released lease"
         );
         self.worker.due.notify_one();
-        Ok(After::Next)
+        Ok(StepOutcome::Continue)
     }
 
     /// Reserves all ports of the lease on one EIP, preferably of a gateway in the pod's zone.
-    pub(crate) async fn reserve_ports(&self, zone: &ZoneId) -> Result<After, Error> {
+    pub(crate) async fn reserve_ports(&self, zone: &ZoneId) -> Result<StepOutcome, Error> {
         let Request::Dnat(request) = &self.lease().request else { return Err(Error::Changed) };
         let config = &self.worker.config;
         let gateways = config.gateways_of(&self.lease().namespace);
-        let candidates = self.worker.pool.candidates(&gateways, zone);
-        let reserved = match self.claimed().reserve_ports(request, &candidates).await {
+        let candidates = self.worker.port_pool.candidate_eips(&gateways, zone);
+        let reserved = match self.fenced_writes().reserve_ports(request, &candidates).await {
             Ok(reserved) => reserved,
             // An earlier pod's entry may still forward to this port of the pod's IP address.
-            Err(error) => return self.wait_on_conflict(Err(error)).await,
+            Err(error) => return self.pause_on_conflict(Err(error)).await,
         };
-        let searched = reservation::Searched {
+        let searched = reservation::PortSearch {
             gateways: &gateways,
             configured: &config.gateways,
             candidates: &candidates,
             ports: request.ports.len(),
         };
-        match reservation::wait_for(&reserved, &searched) {
-            Some(wait) => self.wait(wait).await,
-            None => Ok(After::Next),
+        match reservation::wait_after_reservation(&reserved, &searched) {
+            Some(wait) => self.report_and_pause(wait).await,
+            None => Ok(StepOutcome::Continue),
         }
     }
 
     /// Gives back all that the lease has at its gateway, which has no room for all its entries.
-    pub(crate) async fn spill(&self) -> Result<(), Error> {
-        self.claimed().spill().await?;
+    pub(crate) async fn vacate_gateway(&self) -> Result<(), Error> {
+        self.fenced_writes().start_vacating().await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), "vacating a full NAT gateway"
         );
@@ -88,29 +88,31 @@ impl Pass<'_> {
 
     /// Turns a violated unique constraint, by which another lease holds the thing, into a pause
     /// with the constraint's reason; passes other errors on.
-    pub(crate) async fn wait_on_conflict(
+    pub(crate) async fn pause_on_conflict(
         &self,
         done: Result<(), StoreError>,
-    ) -> Result<After, Error> {
-        let Err(error) = done else { return Ok(After::Next) };
-        let Some(constraint) = error.conflict() else { return Err(error.into()) };
-        let Some(wait) = conflict::wait_for(constraint) else { return Err(error.into()) };
+    ) -> Result<StepOutcome, Error> {
+        let Err(error) = done else { return Ok(StepOutcome::Continue) };
+        let Some(constraint) = error.violated_constraint() else { return Err(error.into()) };
+        let Some(wait) = conflict::wait_after_conflict(constraint) else {
+            return Err(error.into());
+        };
         if conflict::expedites_removal(constraint) {
             self.expedite_removal().await?;
         }
         tracing::debug!(
-            lease.id = %self.claim.lease_id, constraint = constraint.index(),
+            lease.id = %self.claim.lease_id, constraint = constraint.index_name(),
             "conflict with another lease"
         );
-        self.wait(wait).await
+        self.report_and_pause(wait).await
     }
 
     /// Moves the deletions of entries that other leases still have at this pod's address to the
     /// front of their gateways' queues: until then, clients of an earlier pod reach this one.
     async fn expedite_removal(&self) -> Result<(), Error> {
-        let Some(ip) = reads::pod_ip(&self.observed.pod) else { return Ok(()) };
-        for gateway in self.worker.store.hurry(self.lease().id, ip).await? {
-            self.worker.lanes.queued(&gateway);
+        let Some(ip) = reads::pod_ip(&self.observation.pod) else { return Ok(()) };
+        for gateway in self.worker.store.expedite_removals(self.lease().id, ip).await? {
+            self.worker.queue_wakeups.notify_queued(&gateway);
         }
         self.worker.due.notify_one();
         Ok(())
@@ -120,8 +122,8 @@ impl Pass<'_> {
     pub(crate) async fn observe_next_pod(&self) -> Result<(), Error> {
         let Some(pod) = succession::pod_to_observe(
             self.lease(),
-            &self.observed.pod,
-            self.observed.successor.as_ref(),
+            &self.observation.pod,
+            self.observation.successor.as_ref(),
         ) else {
             return Ok(());
         };
@@ -137,7 +139,7 @@ impl Pass<'_> {
     ) -> Result<(), Error> {
         let Ok(pod_uid) = uid.as_str().parse() else { return Ok(()) };
         // The creation time follows with the pod's next event.
-        let sighting = Sighting {
+        let observation = PodObservation {
             namespace: &lease.namespace,
             pod_name: &lease.pod_name,
             pod_uid,
@@ -145,14 +147,14 @@ impl Pass<'_> {
             pod_created_at: None,
             request,
         };
-        self.worker.store.sight(self.worker.cluster, &sighting).await?;
+        self.worker.store.observe_pod(self.worker.cluster, &observation).await?;
         self.worker.due.notify_one();
         Ok(())
     }
 
     /// Reports the wait on the pod and pauses.
-    pub(crate) async fn wait(&self, wait: Wait) -> Result<After, Error> {
+    pub(crate) async fn report_and_pause(&self, wait: Wait) -> Result<StepOutcome, Error> {
         self.report_wait(&wait).await?;
-        Ok(After::Pause(Pause::from(wait)))
+        Ok(StepOutcome::Pause(Pause::from(wait)))
     }
 }

@@ -1,8 +1,8 @@
 //! Claims due leases and reconciles them, up to `--concurrency` at the same time.
 
-use super::reconcile;
+use super::reconcile_lease;
 use crate::context::Worker;
-use crate::errors::chain;
+use crate::errors::error_chain;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -17,9 +17,9 @@ use waygate_serving::Check;
 
 /// Interval between two looks at the store while leases are reconciled or were just woken: a lease
 /// that polls the cloud is due within fractions of a second.
-const BUSY: Duration = Duration::from_millis(100);
+const MIN_POLL: Duration = Duration::from_millis(100);
 /// Longest interval when no lease is due. Pod events do not wait for it: each wakes the loop.
-const IDLE: Duration = Duration::from_secs(1);
+const MAX_POLL: Duration = Duration::from_secs(1);
 /// Interval between renewals: a third of a claim's validity, so that one failed renewal does no
 /// harm.
 const RENEWAL: Duration = Duration::from_secs(4);
@@ -27,47 +27,47 @@ const RENEWAL: Duration = Duration::from_secs(4);
 /// Leases that this process is reconciling. Only their claims are renewed: the claim of a lease
 /// left after an error must expire.
 #[derive(Clone, Default)]
-pub(crate) struct AtWork(Arc<Mutex<BTreeSet<LeaseId>>>);
+pub(crate) struct ActiveLeases(Arc<Mutex<BTreeSet<LeaseId>>>);
 
-impl AtWork {
-    fn leases(&self) -> MutexGuard<'_, BTreeSet<LeaseId>> {
+impl ActiveLeases {
+    fn lock_leases(&self) -> MutexGuard<'_, BTreeSet<LeaseId>> {
         self.0.lock()
     }
 
-    fn begin(&self, lease: LeaseId) -> Working {
-        self.leases().insert(lease);
-        Working { lease, at_work: self.clone() }
+    fn track_lease(&self, lease: LeaseId) -> ActiveLease {
+        self.lock_leases().insert(lease);
+        ActiveLease { lease, active: self.clone() }
     }
 }
 
 /// Guard of one reconciled lease; removes the lease from the set when dropped.
-struct Working {
+struct ActiveLease {
     lease: LeaseId,
-    at_work: AtWork,
+    active: ActiveLeases,
 }
 
-impl Drop for Working {
+impl Drop for ActiveLease {
     fn drop(&mut self) {
-        self.at_work.leases().remove(&self.lease);
+        self.active.lock_leases().remove(&self.lease);
     }
 }
 
 /// Renews claims until `token` is cancelled and the last reconcile has ended.
-pub(crate) async fn renew(
+pub(crate) async fn renew_claims(
     worker: Arc<Worker>,
-    at_work: AtWork,
+    active: ActiveLeases,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
-    while !token.is_cancelled() || !at_work.leases().is_empty() {
+    while !token.is_cancelled() || !active.lock_leases().is_empty() {
         if token.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_none() {
-            tokio::time::sleep(BUSY).await;
+            tokio::time::sleep(MIN_POLL).await;
         }
-        let leases: Vec<_> = at_work.leases().iter().copied().collect();
+        let leases: Vec<_> = active.lock_leases().iter().copied().collect();
         if !leases.is_empty()
-            && let Err(error) = worker.store.renew(worker.owner, &leases, CLAIM).await
+            && let Err(error) = worker.store.renew_claims(worker.owner, &leases, CLAIM).await
         {
             tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "renewing claims failed; once they expire, another worker takes over"
             );
         }
@@ -77,16 +77,16 @@ pub(crate) async fn renew(
 
 /// Claims and reconciles due leases until `token` is cancelled, then waits for those in progress.
 /// Sets the readiness check `reached` by whether the store answers.
-pub(crate) async fn run(
+pub(crate) async fn claim_due_leases(
     worker: Arc<Worker>,
-    at_work: AtWork,
+    active: ActiveLeases,
     concurrency: usize,
     reached: Check,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
     let room = Arc::new(Semaphore::new(concurrency));
     let tasks = TaskTracker::new();
-    let mut pause = BUSY;
+    let mut pause = MIN_POLL;
     while !token.is_cancelled() {
         let limit = i64::try_from(room.available_permits()).unwrap_or(i64::MAX);
         // Not under `select!`: a cancelled query could leave its connection inside an open
@@ -94,35 +94,35 @@ pub(crate) async fn run(
         let claims = if limit == 0 {
             Ok(Vec::new())
         } else {
-            worker.store.claim(worker.cluster, worker.owner, limit, CLAIM).await
+            worker.store.claim_due_leases(worker.cluster, worker.owner, limit, CLAIM).await
         };
         match claims {
             Ok(claims) => {
-                reached.set(true);
+                reached.set_passing(true);
                 for claim in claims {
                     let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ok(()) };
-                    let working = at_work.begin(claim.lease_id);
+                    let working = active.track_lease(claim.lease_id);
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
                         // Boxed because the future is large and many run at once.
-                        Box::pin(reconcile(&worker, &claim)).await;
+                        Box::pin(reconcile_lease(&worker, &claim)).await;
                         drop((working, permit));
                     });
                 }
-                pause = if tasks.is_empty() { (pause * 2).min(IDLE) } else { BUSY };
+                pause = if tasks.is_empty() { (pause * 2).min(MAX_POLL) } else { MIN_POLL };
             }
             Err(error) => {
-                reached.set(false);
+                reached.set_passing(false);
                 tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "claiming leases failed; addresses stay unchanged until the store answers"
                 );
-                pause = IDLE;
+                pause = MAX_POLL;
             }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = worker.due.notified() => pause = BUSY,
+            () = worker.due.notified() => pause = MIN_POLL,
             () = token.cancelled() => {}
         }
     }

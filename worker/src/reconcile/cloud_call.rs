@@ -6,63 +6,78 @@
 //!                             └▶ no definite answer: unresolved, the next read decides
 //! ```
 
-use super::outcome::After;
+use super::outcome::StepOutcome;
 use super::pass::Pass;
-use crate::errors::{Error, chain};
+use crate::errors::{Error, error_chain};
 use crate::metrics::CallOutcome;
 use waygate_core::change::Change;
 use waygate_core::operation::Operation;
-use waygate_core::rules::response::{self, Lesson, Record};
-use waygate_core::rules::timing::{CALL, FENCE};
-use waygate_store::{Bringer, Settlement};
+use waygate_core::rules::response::{self, LearnedFact, Record};
+use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE};
+use waygate_store::{SettledBy, Settlement};
 
 impl Pass<'_> {
     /// Commits a change as a new operation, then sends it.
-    pub(crate) async fn ask_cloud(&self, resource: &str, change: &Change) -> Result<After, Error> {
-        let operation = self.claimed().intend(resource, change, CALL, FENCE).await?;
-        self.send(&operation).await
+    pub(crate) async fn change_cloud(
+        &self,
+        resource: &str,
+        change: &Change,
+    ) -> Result<StepOutcome, Error> {
+        let operation =
+            self.fenced_writes().intend_change(resource, change, CALL_TIMEOUT, FENCE).await?;
+        self.send_operation(&operation).await
     }
 
     /// Renews an unresolved operation's fence, then sends the same change again.
-    pub(crate) async fn resend(&self, operation: &Operation) -> Result<After, Error> {
-        self.claimed().intend_again(operation.id, CALL, FENCE).await?;
-        self.send(operation).await
+    pub(crate) async fn resend_operation(
+        &self,
+        operation: &Operation,
+    ) -> Result<StepOutcome, Error> {
+        self.fenced_writes().intend_resend(operation.id, CALL_TIMEOUT, FENCE).await?;
+        self.send_operation(operation).await
     }
 
-    async fn send(&self, operation: &Operation) -> Result<After, Error> {
+    async fn send_operation(&self, operation: &Operation) -> Result<StepOutcome, Error> {
         let (worker, token) = (self.worker, operation.id.to_string());
         let action = operation.change.action();
         let answered = worker
             .cloud
-            .change(
+            .send_change(
                 &operation.change,
                 operation.change.takes_token().then_some(token.as_str()),
-                CALL,
+                CALL_TIMEOUT,
             )
             .await;
-        worker.metrics.calls(action, CallOutcome::of(&answered));
+        worker.metrics.count_cloud_change(action, CallOutcome::from_result(&answered));
         let error = match answered {
             Ok(answer) => {
                 tracing::info!(
                     lease.id = %self.claim.lease_id, cloud.action = action,
                     cloud.request_id = answer.request_id, "cloud change succeeded"
                 );
-                let by = Bringer::Claimant(self.claim);
-                worker.store.settle(by, operation, Settlement::succeeded(&answer)).await?;
-                return Ok(After::Next);
+                let by = SettledBy::ClaimHolder(self.claim);
+                worker
+                    .store
+                    .settle_operation(by, operation, Settlement::from_success(&answer))
+                    .await?;
+                return Ok(StepOutcome::Continue);
             }
             Err(error) => error,
         };
-        let cause = chain(&error);
+        let cause = error_chain(&error);
         tracing::info!(
             lease.id = %self.claim.lease_id, cloud.action = action, error = cause,
             "cloud change failed"
         );
         let may_still_arrive =
             response::may_still_arrive(operation, &self.loaded.operations, self.loaded.now);
-        let mut after = After::Next;
-        for record in response::of_claimant(&operation.change, &error.failure(), may_still_arrive) {
-            if let Some(pause) = self.record(operation, record, &cause).await? {
+        let mut after = StepOutcome::Continue;
+        for record in response::claim_holder_records(
+            &operation.change,
+            &error.call_failure(),
+            may_still_arrive,
+        ) {
+            if let Some(pause) = self.apply_record(operation, record, &cause).await? {
                 after = pause;
             }
         }
@@ -70,34 +85,34 @@ impl Pass<'_> {
     }
 
     /// Carries out one record of a failed change; returns the pause where the record causes one.
-    async fn record(
+    async fn apply_record(
         &self,
         operation: &Operation,
         record: Record,
         cause: &str,
-    ) -> Result<Option<After>, Error> {
+    ) -> Result<Option<StepOutcome>, Error> {
         let store = &self.worker.store;
         match record {
             Record::Settle(outcome, effect) => {
                 store
-                    .settle(
-                        Bringer::Claimant(self.claim),
+                    .settle_operation(
+                        SettledBy::ClaimHolder(self.claim),
                         operation,
-                        Settlement::failed(outcome, effect, cause),
+                        Settlement::from_failure(outcome, effect, cause),
                     )
                     .await?;
             }
-            Record::Learn(Lesson::AddressNotReclaimable) => {
+            Record::Learn(LearnedFact::AddressNotReclaimable) => {
                 tracing::info!(
                     lease.id = %self.claim.lease_id, error = cause,
                     "previous address cannot be reclaimed; allocating a new one"
                 );
-                self.claimed().forget_former().await?;
+                self.fenced_writes().delete_former_address().await?;
             }
-            Record::AwaitFence => store.wait_out(operation.id).await?,
+            Record::AwaitFence => store.await_fence(operation.id).await?,
             Record::Reject(refused) => return Ok(Some(self.report_rejection(refused).await?)),
             // Only the gateway sender gets these records.
-            Record::Learn(Lesson::GatewayFull | Lesson::ModifyDenied)
+            Record::Learn(LearnedFact::GatewayFull | LearnedFact::ModifyDenied)
             | Record::Requeue
             | Record::MarkUnanswered => {}
         }

@@ -1,7 +1,7 @@
 //! Carries out one step of the plan. Decides nothing: the step says what to do, and
 //! `waygate_core::rules` what an answer means.
 
-use super::outcome::{After, Pause};
+use super::outcome::{Pause, StepOutcome};
 use super::pass::Pass;
 use crate::errors::Error;
 use crate::objects::custom_resource;
@@ -10,87 +10,107 @@ use waygate_core::change::Answer;
 use waygate_core::condition::Reason;
 use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Phase;
-use waygate_core::operation::{Ask, Operation, Outcome};
-use waygate_core::plan::{Content, EndReason, Step, Successor, Wait};
-use waygate_core::retry::Patience;
-use waygate_store::{Bringer, Settlement, Writes};
+use waygate_core::operation::{ChangeRequest, Operation, Outcome};
+use waygate_core::plan::{CustomResourceContent, EndReason, Step, Successor, Wait};
+use waygate_core::retry::RetryPolicy;
+use waygate_store::{OwnsCustomResource, SettledBy, Settlement};
 
 impl Pass<'_> {
     /// Carries out the step and returns what follows.
-    pub(crate) async fn execute(&self, step: Step) -> Result<After, Error> {
-        let claimed = self.claimed();
+    pub(crate) async fn execute_step(&self, step: Step) -> Result<StepOutcome, Error> {
+        let claimed = self.fenced_writes();
         match step {
-            Step::Want => claimed.set_phase(Phase::Wanted).await?,
-            Step::Forget => return self.forget().await,
-            Step::End(why) => self.end(why).await?,
-            Step::Adjust(request) => claimed.adjust(&request).await?,
-            Step::Part => claimed.part().await?,
-            Step::Keep(seconds) => self.keep(seconds).await?,
-            Step::Succeed(successor) => return self.transfer_to(&successor).await,
-            Step::ReleaseKept => return self.release_kept().await,
-            Step::TakeEip(candidates, or) => return self.take_eip(&candidates, or).await,
-            Step::TakeOver(allocation_id) => self.take_over(&allocation_id).await?,
-            Step::TakeSpare(spare) => return self.take_spare(spare).await,
-            Step::ForgetEip => claimed.forget_eip().await?,
+            Step::StartProvisioning => claimed.set_phase(Phase::Provisioning).await?,
+            Step::DeleteLease => return self.delete_lease().await,
+            Step::BeginRelease(why) => self.begin_release(why).await?,
+            Step::UpdateRequest(request) => claimed.update_request(&request).await?,
+            Step::BeginHandover => claimed.begin_handover().await?,
+            Step::Retain(seconds) => self.retain_lease(seconds).await?,
+            Step::TransferToSuccessor(successor) => {
+                return self.transfer_to_successor(&successor).await;
+            }
+            Step::ReleaseRetained => return self.release_retained().await,
+            Step::AdoptEip(candidates, or) => return self.adopt_eip(&candidates, or).await,
+            Step::PreemptEip(allocation_id) => self.preempt_eip(&allocation_id).await?,
+            Step::AdoptPrepaidEip(prepaid) => return self.adopt_prepaid_eip(prepaid).await,
+            Step::ForgetEip => claimed.clear_eip().await?,
             Step::ReservePorts { zone } => return self.reserve_ports(&zone).await,
-            Step::MarkForeign(port) => claimed.mark_foreign(&port).await?,
-            Step::NoteEntry(port, entry) => claimed.note_entry(&port, &entry).await?,
-            Step::Spill => self.spill().await?,
-            Step::QuietPort(port) => claimed.quiet_port(&port, self.worker.quiet).await?,
+            Step::MarkForeignPorts(port) => claimed.mark_foreign(&port).await?,
+            Step::RecordEntry(port, entry) => claimed.record_entry(&port, &entry).await?,
+            Step::VacateGateway => self.vacate_gateway().await?,
+            Step::CoolDownPorts(port) => {
+                claimed.start_cooldown(&port, self.worker.cooldown).await?
+            }
             Step::SetTarget(target) => {
                 let set = claimed.set_target(&target).await;
-                return self.wait_on_conflict(set).await;
+                return self.pause_on_conflict(set).await;
             }
             Step::ClearTarget => claimed.clear_target().await?,
-            Step::ClaimResource => {
-                return self.wait_on_conflict(claimed.set_resource(Writes::Yes).await).await;
+            Step::ClaimCustomResource => {
+                return self
+                    .pause_on_conflict(
+                        claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await,
+                    )
+                    .await;
             }
-            Step::YieldResource => claimed.set_resource(Writes::No).await?,
-            Step::Doubt => {
-                claimed.doubt().await?;
-                return Ok(After::reread(
+            Step::YieldCustomResource => {
+                claimed.set_owns_custom_resource(OwnsCustomResource::No).await?
+            }
+            Step::CountMissedRead => {
+                claimed.count_missed_read().await?;
+                return Ok(StepOutcome::pause_for_reread(
                     "one read did not show the published address; the next read decides",
-                    Patience::Event,
+                    RetryPolicy::Event,
                 ));
             }
-            Step::Change { resource, change } => return self.ask_cloud(&resource, &change).await,
-            Step::Queue { gateway, asks } => return self.queue(&gateway, &asks).await,
-            Step::Unqueue(id) => claimed.unqueue(id).await?,
-            Step::Requeue(id) => self.requeue(id).await?,
-            Step::Resend(id) => return self.resend(self.operation(id)?).await,
+            Step::RequestChange { resource, change } => {
+                return self.change_cloud(&resource, &change).await;
+            }
+            Step::QueueChanges { gateway, requests: asks } => {
+                return self.queue_changes(&gateway, &asks).await;
+            }
+            Step::CancelQueued(id) => claimed.cancel_queued_change(id).await?,
+            Step::Requeue(id) => self.requeue_change(id).await?,
+            Step::Resend(id) => return self.resend_operation(self.find_operation(id)?).await,
             Step::Settle { operation, outcome, answer } => {
                 self.settle_by_read(operation, outcome, answer.as_ref()).await?;
             }
-            Step::Miss(operation) => {
-                claimed.miss(operation).await?;
-                return Ok(After::reread(
+            Step::CountReadWithoutEffect(operation) => {
+                claimed.count_read_without_effect(operation).await?;
+                return Ok(StepOutcome::pause_for_reread(
                     "a change got no answer and one read shows no effect; the next read decides",
-                    Patience::Event,
+                    RetryPolicy::Event,
                 ));
             }
-            Step::WriteResource(content) => self.write_resource(&content).await?,
-            Step::Publish(publication) => self.publish(&publication).await?,
-            Step::Withdraw(withdrawal) => self.withdraw(&withdrawal).await?,
-            Step::WithdrawLost(withdrawal) => self.withdraw_lost(&withdrawal).await?,
-            Step::RemoveResource => {
-                custom_resource::remove(self.worker, self.lease(), &self.observed.resource).await?;
+            Step::WriteCustomResource(content) => self.write_custom_resource(&content).await?,
+            Step::Publish(publication) => self.publish_address(&publication).await?,
+            Step::Withdraw(withdrawal) => self.withdraw_address(&withdrawal).await?,
+            Step::WithdrawLimited(withdrawal) => self.withdraw_within_limit(&withdrawal).await?,
+            Step::RemoveCustomResource => {
+                custom_resource::remove_custom_resource(
+                    self.worker,
+                    self.lease(),
+                    &self.observation.resource,
+                )
+                .await?;
             }
-            Step::Report(refused) => return self.report_rejection(refused).await,
-            Step::Wait(wait) => return self.wait(wait).await,
+            Step::ReportRejection(refused) => return self.report_rejection(refused).await,
+            Step::Wait(wait) => return self.report_and_pause(wait).await,
         }
-        Ok(After::Next)
+        Ok(StepOutcome::Continue)
     }
 
-    fn operation(&self, id: Uuid) -> Result<&Operation, Error> {
+    fn find_operation(&self, id: Uuid) -> Result<&Operation, Error> {
         self.loaded.operations.iter().find(|operation| operation.id == id).ok_or(Error::Changed)
     }
 
-    async fn write_resource(&self, content: &Content) -> Result<(), Error> {
-        custom_resource::write(self.worker, self.lease(), &self.observed.resource, content).await
+    async fn write_custom_resource(&self, content: &CustomResourceContent) -> Result<(), Error> {
+        custom_resource::write_spec(self.worker, self.lease(), &self.observation.resource, content)
+            .await
     }
 
-    async fn keep(&self, seconds: Option<u64>) -> Result<(), Error> {
-        self.claimed().keep(seconds).await?;
+    async fn retain_lease(&self, seconds: Option<u64>) -> Result<(), Error> {
+        self.fenced_writes().retain_lease(seconds).await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), ?seconds,
             "address retained for a successor"
@@ -98,39 +118,39 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn transfer_to(&self, successor: &Successor) -> Result<After, Error> {
+    async fn transfer_to_successor(&self, successor: &Successor) -> Result<StepOutcome, Error> {
         let Ok(uid) = successor.uid.as_str().parse() else { return Err(Error::Changed) };
-        let transferred = self.claimed().succeed(uid, &successor.request).await;
-        self.wait_on_conflict(transferred).await
+        let transferred = self.fenced_writes().transfer_to_successor(uid, &successor.request).await;
+        self.pause_on_conflict(transferred).await
     }
 
-    async fn end(&self, why: EndReason) -> Result<(), Error> {
+    async fn begin_release(&self, why: EndReason) -> Result<(), Error> {
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), ?why, "lease release started"
         );
-        self.claimed().set_phase(Phase::Ending).await?;
+        self.fenced_writes().set_phase(Phase::Releasing).await?;
         // The next pod's lease begins beside this release, which may take long.
         self.observe_next_pod().await
     }
 
-    async fn forget(&self) -> Result<After, Error> {
+    async fn delete_lease(&self) -> Result<StepOutcome, Error> {
         // A next pod that the watch recorded between this lease's last read and its release has no
         // lease yet.
         self.observe_next_pod().await?;
-        self.claimed().forget().await?;
+        self.fenced_writes().delete_empty_lease().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "lease deleted");
         // A lease of the same pod name may be waiting for this deletion.
         self.worker.due.notify_one();
-        Ok(After::Gone)
+        Ok(StepOutcome::Deleted)
     }
 
-    async fn release_kept(&self) -> Result<After, Error> {
-        if self.claimed().release_kept().await? {
+    async fn release_retained(&self) -> Result<StepOutcome, Error> {
+        if self.fenced_writes().try_release_retained().await? {
             tracing::info!(
                 lease.id = %self.claim.lease_id, pod = self.pod_name(),
                 "retained address released: its custom resource was deleted"
             );
-            return Ok(After::Next);
+            return Ok(StepOutcome::Continue);
         }
         let message = "many retained custom resources were deleted within ten minutes; this \
                        address stays retained until the earlier releases are ten minutes old; to \
@@ -140,10 +160,10 @@ impl Pass<'_> {
             lease.id = %self.claim.lease_id, pod = self.pod_name(),
             "release limited: many retained custom resources were deleted within ten minutes"
         );
-        self.wait(Wait {
-            reason: Reason::ReleaseHeld,
+        self.report_and_pause(Wait {
+            reason: Reason::ReleasesLimited,
             message: message.to_owned(),
-            patience: Patience::Person,
+            retry_policy: RetryPolicy::Person,
         })
         .await
     }
@@ -154,35 +174,47 @@ impl Pass<'_> {
         outcome: Outcome,
         answer: Option<&Answer>,
     ) -> Result<(), Error> {
-        let operation = self.operation(id)?;
+        let operation = self.find_operation(id)?;
         tracing::info!(
             lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome,
             "operation resolved by a read"
         );
         self.worker
             .store
-            .settle(Bringer::Claimant(self.claim), operation, Settlement::observed(outcome, answer))
+            .settle_operation(
+                SettledBy::ClaimHolder(self.claim),
+                operation,
+                Settlement::from_read(outcome, answer),
+            )
             .await?;
         Ok(())
     }
 
     /// Queues changes for the gateway sender and wakes it.
-    async fn queue(&self, gateway: &NatGatewayId, asks: &[Ask]) -> Result<After, Error> {
-        let queued = self.claimed().queue(gateway, asks).await?;
-        self.worker.lanes.queued(gateway);
+    async fn queue_changes(
+        &self,
+        gateway: &NatGatewayId,
+        requests: &[ChangeRequest],
+    ) -> Result<StepOutcome, Error> {
+        let queued = self.fenced_writes().queue_changes(gateway, requests).await?;
+        self.worker.queue_wakeups.notify_queued(gateway);
         if queued > 0 {
-            return Ok(After::Next);
+            return Ok(StepOutcome::Continue);
         }
         // Zero queued: the store holds an unresolved change of the same entry, of another lease.
         let message = "waiting for another pod's change of the same forward entry";
-        Ok(After::Pause(Pause::new(Reason::EntriesPending.as_str(), message, Patience::Poll)))
+        Ok(StepOutcome::Pause(Pause::new(
+            Reason::EntriesPending.as_str(),
+            message,
+            RetryPolicy::Poll,
+        )))
     }
 
     /// Queues an unanswered change again and wakes the gateway sender.
-    async fn requeue(&self, id: Uuid) -> Result<(), Error> {
-        self.claimed().requeue(id).await?;
+    async fn requeue_change(&self, id: Uuid) -> Result<(), Error> {
+        self.fenced_writes().requeue_unanswered(id).await?;
         if let Some(port) = self.lease().ports.first() {
-            self.worker.lanes.queued(&port.gateway_id);
+            self.worker.queue_wakeups.notify_queued(&port.gateway_id);
         }
         Ok(())
     }

@@ -12,25 +12,25 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tokio::time::Instant;
 use waygate_cloud::Read;
-use waygate_core::facts::ForwardEntry;
+use waygate_core::cloud_facts::ForwardEntry;
 use waygate_core::ids::LeaseId;
 use waygate_core::lease::{EipSources, Lease};
-use waygate_core::names::TAG_LEASE;
-use waygate_core::plan::{CloudFacts, PodFact, ResourceFact, Seen, Successor};
+use waygate_core::ownership::TAG_LEASE;
+use waygate_core::plan::{CloudFacts, CustomResourceState, Lookup, PodState, Successor};
 use waygate_core::request::Kind;
 use waygate_core::rules::reads;
 use waygate_store::Loaded;
 
 /// Everything read for one lease.
-pub(crate) struct Observed {
+pub(crate) struct Observation {
     /// The lease's pod as the API server has it; none when absent.
     pub live: Option<Box<Pod>>,
     /// The same pod in the form that the plan takes.
-    pub pod: PodFact,
+    pub pod: PodState,
     /// A pod of the same name with another UID that requests the same kind of address.
     pub successor: Option<Successor>,
     /// The custom resource of the pod's name, classified by its owner.
-    pub resource: ResourceFact,
+    pub resource: CustomResourceState,
     /// EIPs that the lease may adopt instead of allocating one; empty once it has one.
     pub sources: EipSources,
     /// EIP, interface and forward entries, as far as the lease needs them.
@@ -39,23 +39,23 @@ pub(crate) struct Observed {
 
 /// Observes the lease. Pod, custom resource, EIP and interface are taken from `known`, the
 /// observation before the last step, where the plan allows it to be carried over.
-pub(crate) async fn observe(
+pub(crate) async fn observe_lease(
     worker: &Worker,
     loaded: &Loaded,
-    known: Option<Observed>,
-) -> Result<Observed, Error> {
+    known: Option<Observation>,
+) -> Result<Observation, Error> {
     let lease = &loaded.lease;
     let found = if lease.eip.is_none() {
         worker.store.eip_sources(lease).await?
     } else {
         EipSources::default()
     };
-    let sources = EipSources { takeover: worker.config.eip.allow_takeover, ..found };
+    let sources = EipSources { preemption_allowed: worker.config.eip.allow_takeover, ..found };
     if let Some(known) = known {
-        let cloud = cloud_facts(worker, loaded, &known.pod, known.cloud).await?;
-        return Ok(Observed { sources, cloud, ..known });
+        let cloud = observe_cloud(worker, loaded, &known.pod, known.cloud).await?;
+        return Ok(Observation { sources, cloud, ..known });
     }
-    let named = worker.pods(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
+    let named = worker.pod_api(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
     // Only a live read by name proves a pod absent: no pod, or one with another UID.
     let (live, other): (Option<_>, Option<_>) = match named {
         Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => {
@@ -63,50 +63,55 @@ pub(crate) async fn observe(
         }
         other => (None, other),
     };
-    let successor = other.and_then(|pod| pod::successor(worker, &pod, lease.kind));
+    let successor = other.and_then(|pod| pod::read_successor(worker, &pod, lease.kind));
     let pod = match &live {
-        Some(pod) => PodFact::Here(Box::new(pod::here(worker, pod, lease.kind))),
-        None => PodFact::Gone,
+        Some(pod) => PodState::Present(Box::new(pod::pod_view(worker, pod, lease.kind))),
+        None => PodState::Absent,
     };
-    let resource = custom_resource::read(worker, lease).await?;
-    let cloud = cloud_facts(worker, loaded, &pod, CloudFacts::default()).await?;
-    Ok(Observed { live, pod, successor, resource, sources, cloud })
+    let resource = custom_resource::observe_custom_resource(worker, lease).await?;
+    let cloud = observe_cloud(worker, loaded, &pod, CloudFacts::default()).await?;
+    Ok(Observation { live, pod, successor, resource, sources, cloud })
 }
 
-async fn cloud_facts(
+async fn observe_cloud(
     worker: &Worker,
     loaded: &Loaded,
-    pod: &PodFact,
+    pod: &PodState,
     known: CloudFacts,
 ) -> Result<CloudFacts, Error> {
     let lease = &loaded.lease;
     let began = Instant::now();
-    let reads = reads::needed(lease, &loaded.operations, pod);
+    let reads = reads::required_reads(lease, &loaded.operations, pod);
     let mut facts = CloudFacts {
         eip: known.eip,
         eni: known.eni,
         gateway: loaded.gateway.clone(),
         ..CloudFacts::default()
     };
-    if let (Seen::NotRead, Some(id)) = (&facts.eip, reads.eip) {
-        facts.eip = Seen::from_read(fresh(worker.cloud.eip(id).await?, began)?);
+    if let (Lookup::NotRead, Some(id)) = (&facts.eip, reads.eip) {
+        facts.eip = Lookup::from_read(require_fresh(worker.cloud.eip_by_id(id).await?, began)?);
     }
     if reads.tagged {
         let tag = BTreeMap::from([(TAG_LEASE.to_owned(), lease.id.to_string())]);
-        facts.tagged = fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
+        facts.tagged = require_fresh(worker.cloud.eips_by_tags(&tag).await?, began)?;
     }
     if let Some(pool) = reads.pool {
-        facts.pool = fresh(worker.cloud.eips_of_pool(pool).await?, began)?;
+        facts.pool = require_fresh(worker.cloud.eips_of_pool(pool).await?, began)?;
     }
-    if let (Seen::NotRead, Some(ip)) = (&facts.eni, reads.interface) {
-        facts.eni = Seen::from_read(fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
+    if let (Lookup::NotRead, Some(ip)) = (&facts.eni, reads.interface) {
+        facts.eni =
+            Lookup::from_read(require_fresh(worker.cloud.eni_by_private_ip(ip).await?, began)?);
     }
     if let Some(gateway) = reads.entries {
-        facts.entries =
-            worker.cloud.forward_entries_since(gateway, oldest_list(loaded, began)).await?.value;
-        let strangers = other_leases_at(worker, lease, &facts.entries, reads::pod_ip(pod));
-        if !strangers.is_empty() {
-            facts.known_leases = worker.store.known(&strangers).await?.into_iter().collect();
+        facts.entries = worker
+            .cloud
+            .forward_entries_since(gateway, earliest_list_start(loaded, began))
+            .await?
+            .value;
+        let foreign = other_leases_at(worker, lease, &facts.entries, reads::pod_ip(pod));
+        if !foreign.is_empty() {
+            facts.known_leases =
+                worker.store.filter_existing(&foreign).await?.into_iter().collect();
         }
     }
     debug_assert!(lease.kind == Kind::Dnat || facts.entries.is_empty());
@@ -129,14 +134,14 @@ fn other_leases_at(
 
 /// Earliest start of a shared list of entries that this lease may use: after the last answer to one
 /// of its operations and the last change of its gateway, and no older than the rules allow.
-fn oldest_list(loaded: &Loaded, began: Instant) -> Instant {
+fn earliest_list_start(loaded: &Loaded, began: Instant) -> Instant {
     let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
-    let age = loaded.stirred_ago.map_or(age, |stirred| stirred.min(age));
+    let age = loaded.since_last_change.map_or(age, |stirred| stirred.min(age));
     began.checked_sub(age).unwrap_or(began)
 }
 
 /// Rejects a shared read that began before the lease was loaded: it proves nothing about answers
 /// recorded since.
-fn fresh<T>(read: Read<T>, loaded: Instant) -> Result<T, Error> {
+fn require_fresh<T>(read: Read<T>, loaded: Instant) -> Result<T, Error> {
     if read.began >= loaded { Ok(read.value) } else { Err(Error::Changed) }
 }

@@ -1,18 +1,18 @@
 //! Outcome of a step: the next step, or a pause with its reason.
 
-use crate::errors::{Error, chain};
+use crate::errors::{Error, error_chain};
 use std::borrow::Cow;
 use std::time::Duration;
-use waygate_core::operation::Refused;
+use waygate_core::operation::Rejection;
 use waygate_core::plan::Wait;
-use waygate_core::retry::Patience;
+use waygate_core::retry::RetryPolicy;
 
 /// Outcome of a step, for the loop over a lease's steps.
-pub(crate) enum After {
+pub(crate) enum StepOutcome {
     /// Continue: load the lease again and plan its next step.
-    Next,
+    Continue,
     /// End: the lease is deleted.
-    Gone,
+    Deleted,
     /// Give the claim back and look again later.
     Pause(Pause),
 }
@@ -24,9 +24,9 @@ pub(crate) struct Pause {
     /// Sentence for the pod's owner and operators.
     pub message: String,
     /// Retry policy: the back-off curve of the pause.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
     /// Shortest pause, by the cloud's answer or the fence; zero for none.
-    pub at_least: Duration,
+    pub min_wait: Duration,
 }
 
 impl Pause {
@@ -34,35 +34,46 @@ impl Pause {
     pub(crate) fn new(
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
-        patience: Patience,
+        retry_policy: RetryPolicy,
     ) -> Self {
-        Self { reason: reason.into(), message: message.into(), patience, at_least: Duration::ZERO }
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+            retry_policy,
+            min_wait: Duration::ZERO,
+        }
     }
 }
 
 impl From<&Error> for Pause {
     fn from(error: &Error) -> Self {
         let at_least = error.retry_after().unwrap_or_default();
-        Self { at_least, ..Self::new(error.reason(), chain(error), error.patience()) }
+        Self {
+            min_wait: at_least,
+            ..Self::new(error.reason(), error_chain(error), error.retry_policy())
+        }
     }
 }
 
 impl From<Wait> for Pause {
     fn from(wait: Wait) -> Self {
-        Self::new(wait.reason.as_str(), wait.message, wait.patience)
+        Self::new(wait.reason.as_str(), wait.message, wait.retry_policy)
     }
 }
 
-impl From<Refused> for Pause {
-    fn from(refused: Refused) -> Self {
-        let at_least = Duration::from_secs(refused.at_least_seconds.into());
-        Self { at_least, ..Self::new(refused.reason, refused.message, refused.patience) }
+impl From<Rejection> for Pause {
+    fn from(refused: Rejection) -> Self {
+        let at_least = Duration::from_secs(refused.min_wait_seconds.into());
+        Self {
+            min_wait: at_least,
+            ..Self::new(refused.reason, refused.message, refused.retry_policy)
+        }
     }
 }
 
-impl After {
+impl StepOutcome {
     /// Pauses until another read can decide, with the reason `Doubtful`.
-    pub(crate) fn reread(message: &str, patience: Patience) -> Self {
-        Self::Pause(Pause::new("Doubtful", message, patience))
+    pub(crate) fn pause_for_reread(message: &str, retry_policy: RetryPolicy) -> Self {
+        Self::Pause(Pause::new("Doubtful", message, retry_policy))
     }
 }

@@ -1,7 +1,7 @@
 //! One pass over a lease: its stored state and the observation made for it. The steps of a pass are
 //! methods, each in the file of its subject.
 
-use super::observe::Observed;
+use super::observe::Observation;
 use crate::context::Worker;
 use waygate_core::lease::Lease;
 use waygate_core::plan::Situation;
@@ -16,7 +16,7 @@ pub(crate) struct Pass<'a> {
     /// The lease, its operations and its gateway as the store has them.
     pub loaded: &'a Loaded,
     /// Pod, custom resource and cloud resources, read after the lease was loaded.
-    pub observed: &'a Observed,
+    pub observation: &'a Observation,
 }
 
 impl<'a> Pass<'a> {
@@ -26,28 +26,28 @@ impl<'a> Pass<'a> {
     }
 
     /// Fenced writes to the lease, which fail once the claim is lost.
-    pub(crate) fn claimed(&self) -> Claimed<'a> {
-        self.worker.store.claimed(self.claim)
+    pub(crate) fn fenced_writes(&self) -> Claimed<'a> {
+        self.worker.store.under_claim(self.claim)
     }
 
     /// `namespace/name` of the lease's pod, for logs.
     pub(crate) fn pod_name(&self) -> String {
-        self.lease().pod()
+        self.lease().pod_full_name()
     }
 
     /// Assembles the input of the plan.
     pub(crate) fn situation(&self) -> Situation<'a> {
         Situation {
             owner: self.worker.cluster.owner,
-            served: self.worker.serves(self.loaded.lease.kind),
+            served: self.worker.serves_kind(self.loaded.lease.kind),
             lease: &self.loaded.lease,
             operations: &self.loaded.operations,
-            rejection: self.loaded.refused.as_ref(),
-            pod: &self.observed.pod,
-            resource: &self.observed.resource,
-            successor: self.observed.successor.as_ref(),
-            sources: &self.observed.sources,
-            cloud: &self.observed.cloud,
+            rejection: self.loaded.rejection.as_ref(),
+            pod: &self.observation.pod,
+            custom_resource: &self.observation.resource,
+            successor: self.observation.successor.as_ref(),
+            sources: &self.observation.sources,
+            cloud: &self.observation.cloud,
             now: self.loaded.now,
         }
     }

@@ -7,24 +7,24 @@ use crate::objects::{custom_resource, pod};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::lease::Phase;
 use waygate_core::plan::{Publication, Withdrawal};
-use waygate_core::rules::publishing::{self, EventKind, Write};
+use waygate_core::rules::publishing::{self, EventKind, PublishWrite};
 
 impl Pass<'_> {
     /// Publishes an address that has been proven to work.
-    pub(crate) async fn publish(&self, publication: &Publication) -> Result<(), Error> {
-        if self.observed.live.is_none() {
+    pub(crate) async fn publish_address(&self, publication: &Publication) -> Result<(), Error> {
+        if self.observation.live.is_none() {
             return Err(Error::Changed);
         }
-        let (lease, observed) = (self.lease(), self.observed);
-        self.write_all(publishing::publication(
+        let (lease, observed) = (self.lease(), self.observation);
+        self.apply_writes(publishing::publication_writes(
             lease.phase,
             &observed.pod,
             &observed.resource,
             publication,
         ))
         .await?;
-        if lease.phase != Phase::Held {
-            self.worker.metrics.published(lease);
+        if lease.phase != Phase::Bound {
+            self.worker.metrics.observe_time_to_publish(lease);
             tracing::info!(
                 lease.id = %lease.id, pod = self.pod_name(), address = publication.annotation,
                 "address published"
@@ -34,9 +34,9 @@ impl Pass<'_> {
     }
 
     /// Withdraws an address that is about to stop working, or already has.
-    pub(crate) async fn withdraw(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
-        let (lease, observed) = (self.lease(), self.observed);
-        self.write_all(publishing::withdrawal(
+    pub(crate) async fn withdraw_address(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
+        let (lease, observed) = (self.lease(), self.observation);
+        self.apply_writes(publishing::withdrawal_writes(
             lease.phase,
             &observed.pod,
             &observed.resource,
@@ -52,12 +52,12 @@ impl Pass<'_> {
 
     /// Withdraws an address whose entries vanished, unless the gateway's loss limit is reached: the
     /// next pass then finds withdrawals limited.
-    pub(crate) async fn withdraw_lost(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
+    pub(crate) async fn withdraw_within_limit(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let Some(port) = self.lease().ports.first() else { return Err(Error::Changed) };
-        if self.claimed().lose(&port.gateway_id).await? {
-            return self.withdraw(withdrawal).await;
+        if self.fenced_writes().try_count_loss(&port.gateway_id).await? {
+            return self.withdraw_address(withdrawal).await;
         }
-        self.worker.metrics.losses_held(&port.gateway_id);
+        self.worker.metrics.count_limited_withdrawal(&port.gateway_id);
         tracing::error!(
             gateway.id = %port.gateway_id,
             pod = self.pod_name(),
@@ -69,10 +69,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn write_all(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let mut live = self.observed.live.clone();
+    async fn apply_writes(&self, writes: Vec<PublishWrite>) -> Result<(), Error> {
+        let mut live = self.observation.live.clone();
         for write in writes {
-            if let Some(written) = self.write(live.as_deref(), write).await? {
+            if let Some(written) = self.apply_write(live.as_deref(), write).await? {
                 live = Some(written);
             }
         }
@@ -80,32 +80,39 @@ impl Pass<'_> {
     }
 
     /// Carries out one write on `live`; returns the pod anew where the write changed its version.
-    async fn write(&self, live: Option<&Pod>, write: Write) -> Result<Option<Box<Pod>>, Error> {
-        let (worker, lease, resource) = (self.worker, self.lease(), &self.observed.resource);
+    async fn apply_write(
+        &self,
+        live: Option<&Pod>,
+        write: PublishWrite,
+    ) -> Result<Option<Box<Pod>>, Error> {
+        let (worker, lease, resource) = (self.worker, self.lease(), &self.observation.resource);
         match write {
-            Write::Status(Some(content)) => {
-                custom_resource::show(worker, lease, resource, &content).await?;
+            PublishWrite::Status(Some(content)) => {
+                custom_resource::publish_in_status(worker, lease, resource, &content).await?;
             }
-            Write::Status(None) => custom_resource::clear(worker, lease, resource).await?,
-            Write::Phase(phase) => self.claimed().set_phase(phase).await?,
-            Write::Annotation(value) => {
+            PublishWrite::Status(None) => {
+                custom_resource::clear_status(worker, lease, resource).await?
+            }
+            PublishWrite::Phase(phase) => self.fenced_writes().set_phase(phase).await?,
+            PublishWrite::Annotation(value) => {
                 let live = live.ok_or(Error::Changed)?;
                 return Ok(Some(
-                    pod::write_announcement(worker, live, lease.kind, value.as_deref()).await?,
+                    pod::write_address_annotation(worker, live, lease.kind, value.as_deref())
+                        .await?,
                 ));
             }
-            Write::Condition(told) => {
-                pod::write_condition(worker, live.ok_or(Error::Changed)?, lease.kind, &told)
+            PublishWrite::Condition(condition) => {
+                pod::write_condition(worker, live.ok_or(Error::Changed)?, lease.kind, &condition)
                     .await?;
             }
-            Write::Event(event) => {
+            PublishWrite::Event(event) => {
                 let live = live.ok_or(Error::Changed)?;
                 match event.kind {
                     EventKind::Normal => {
-                        worker.events.normal(live, event.reason, &event.message).await;
+                        worker.events.write_normal(live, event.reason, &event.message).await;
                     }
                     EventKind::Warning => {
-                        worker.events.warning(live, event.reason, &event.message).await;
+                        worker.events.write_warning(live, event.reason, &event.message).await;
                     }
                 }
             }

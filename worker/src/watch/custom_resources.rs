@@ -2,8 +2,8 @@
 //! address. As with pods, an event only wakes the lease.
 
 use crate::context::Worker;
-use crate::errors::chain;
-use crate::objects::custom_resource::Custom;
+use crate::errors::error_chain;
+use crate::objects::custom_resource::CustomResource;
 use futures::{Stream, StreamExt as _};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -17,21 +17,21 @@ use waygate_core::resources::LEASE_ANNOTATION;
 
 /// Wakes the lease of each custom resource of type `K` that is being deleted, until `token` is
 /// cancelled.
-pub(crate) async fn run<K: Custom>(
+pub(crate) async fn watch_deletions<K: CustomResource>(
     worker: Arc<Worker>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut events = changes::<K>(worker.kube.clone()).boxed();
+    let mut events = stream_metadata::<K>(worker.kube.clone()).boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object))
                 if object.metadata.deletion_timestamp.is_some() =>
             {
-                wake(&worker, &object).await;
+                wake_lease_of(&worker, &object).await;
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "custom resource watch interrupted; restarting"
             ),
         }
@@ -41,7 +41,7 @@ pub(crate) async fn run<K: Custom>(
 
 /// Streams changes of custom resources as metadata alone: a spec that this version cannot decode,
 /// written by another controller or under another definition, does not stop the watch.
-fn changes<K: Custom>(
+fn stream_metadata<K: CustomResource>(
     kube: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
     watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
@@ -49,7 +49,7 @@ fn changes<K: Custom>(
 
 /// Wakes the lease named in the object's annotation. A failed wake-up only delays the release until
 /// the lease is next due.
-async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
+async fn wake_lease_of<K: CustomResource>(worker: &Worker, object: &PartialObjectMeta<K>) {
     let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok())
     else {
         return;
@@ -58,7 +58,7 @@ async fn wake<K: Custom>(worker: &Worker, object: &PartialObjectMeta<K>) {
         Ok(()) => worker.due.notify_one(),
         Err(error) => {
             tracing::warn!(
-                lease.id = %lease, error = chain(&error),
+                lease.id = %lease, error = error_chain(&error),
                 "waking the lease of a deleted custom resource failed; it looks when due"
             );
         }
@@ -100,13 +100,13 @@ mod tests {
     }
 
     /// Names of the objects in the watch's initial list.
-    async fn listed<K: Custom>(objects: &Value) -> Vec<String> {
+    async fn listed<K: CustomResource>(objects: &Value) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = kube::Config::new(
             format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(),
         );
         let server = tokio::spawn(list(listener, objects.clone()));
-        let mut events = changes::<K>(Client::try_from(config).unwrap()).boxed();
+        let mut events = stream_metadata::<K>(Client::try_from(config).unwrap()).boxed();
         let mut names = Vec::new();
         loop {
             match events.next().await.unwrap().unwrap() {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_custom_resource_that_cannot_be_decoded_stops_no_watch() {
+    async fn the_watch_goes_on_after_an_undecodable_custom_resource() {
         waygate_serving::tls::install_provider();
         let object =
             |name, spec| json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});

@@ -6,12 +6,12 @@ use crate::errors::Error;
 use crate::objects::{custom_resource, pod as pods};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::annotations::Problem;
-use waygate_core::condition::{Reason, Verdict};
+use waygate_core::condition::{ConditionState, Reason};
 use waygate_core::request::Kind;
 
 /// Kinds whose condition a lease of the pod writes: the requested ones, and those switched off in
 /// the configuration, whose leases keep the condition they wrote last.
-pub(crate) fn list_spoken_for(
+pub(crate) fn list_answered_by_leases(
     leases: Vec<Kind>,
     serves: impl Fn(Kind) -> bool,
     asked: impl IntoIterator<Item = Kind>,
@@ -27,42 +27,44 @@ pub(crate) async fn answer_gates(
     spoken_for: &[Kind],
     problems: &[Problem],
 ) -> Result<(), Error> {
-    let verdict = verdict(problems);
-    for kind in list_unanswered(pod, spoken_for, &verdict) {
+    let condition = state_without_lease(problems);
+    for kind in list_unanswered(pod, spoken_for, &condition) {
         // The controller that made a foreign custom resource answers this gate.
         if !custom_resource::is_foreign(worker, pod, kind).await? {
             // One condition per event: the write itself causes the next event.
-            return pods::write_condition(worker, pod, kind, &verdict).await;
+            return pods::write_condition(worker, pod, kind, &condition).await;
         }
     }
     Ok(())
 }
 
 /// Kinds whose gate the pod has, no lease answers, and whose condition does not say this yet.
-fn list_unanswered(pod: &Pod, spoken_for: &[Kind], verdict: &Verdict) -> Vec<Kind> {
-    if pods::exited(pod) || pod.metadata.deletion_timestamp.is_some() {
+fn list_unanswered(pod: &Pod, spoken_for: &[Kind], condition: &ConditionState) -> Vec<Kind> {
+    if pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
     let waits = |kind: &Kind| {
-        pods::gated(pod, *kind) && !spoken_for.contains(kind) && !stands(pod, *kind, verdict)
+        pods::has_readiness_gate(pod, *kind)
+            && !spoken_for.contains(kind)
+            && !condition_shows(pod, *kind, condition)
     };
     Kind::ALL.into_iter().filter(waits).collect()
 }
 
-fn stands(pod: &Pod, kind: Kind, verdict: &Verdict) -> bool {
-    pods::condition(pod, kind).is_some_and(|condition| {
-        (condition.status == "True") == verdict.status
-            && condition.message.as_deref() == Some(&verdict.message)
+fn condition_shows(pod: &Pod, kind: Kind, condition: &ConditionState) -> bool {
+    pods::find_condition(pod, kind).is_some_and(|condition| {
+        (condition.status == "True") == condition.status
+            && condition.message.as_deref() == Some(&condition.message)
     })
 }
 
-fn verdict(problems: &[Problem]) -> Verdict {
+fn state_without_lease(problems: &[Problem]) -> ConditionState {
     if problems.is_empty() {
         let message = "the pod does not ask for a public address of this kind";
-        return Verdict::new(true, Reason::NotRequested, message);
+        return ConditionState::new(true, Reason::NotRequested, message);
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    Verdict::new(false, Reason::InvalidAnnotations, problems.join("; "))
+    ConditionState::new(false, Reason::InvalidAnnotations, problems.join("; "))
 }
 
 #[cfg(test)]
@@ -72,7 +74,7 @@ mod tests {
 
     /// A pod with the gates of both kinds and no condition.
     fn gated() -> Pod {
-        let gates = Kind::ALL.map(|kind| json!({"conditionType": kind.gate()}));
+        let gates = Kind::ALL.map(|kind| json!({"conditionType": kind.readiness_gate()}));
         serde_json::from_value(json!({
             "metadata": {"name": "pod"}, "spec": {"containers": [], "readinessGates": gates},
         }))
@@ -80,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_answered_unless_a_lease_speaks_for_it() {
-        let nothing_asked = verdict(&[]);
+    fn a_gate_is_answered_where_no_lease_answers_it() {
+        let nothing_asked = state_without_lease(&[]);
         assert_eq!(list_unanswered(&gated(), &[], &nothing_asked), Kind::ALL);
         assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Kind::ALL[1..]);
         assert_eq!(
@@ -92,33 +94,33 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_a_kind_that_is_switched_off_speaks_for_its_gate() {
+    fn a_gate_of_a_kind_switched_off_is_left_to_its_lease() {
         let serves = |kind| kind == Kind::Dnat;
         assert_eq!(
-            list_spoken_for(Kind::ALL.to_vec(), serves, Some(Kind::Dnat)),
+            list_answered_by_leases(Kind::ALL.to_vec(), serves, Some(Kind::Dnat)),
             [Kind::Eip, Kind::Dnat]
         );
-        assert_eq!(list_spoken_for(vec![Kind::Eip], serves, None), [Kind::Eip]);
+        assert_eq!(list_answered_by_leases(vec![Kind::Eip], serves, None), [Kind::Eip]);
         assert_eq!(
-            list_spoken_for(vec![Kind::Dnat], serves, None),
+            list_answered_by_leases(vec![Kind::Dnat], serves, None),
             [],
             "its lease is being released, as the pod requests nothing"
         );
         assert_eq!(
-            list_spoken_for(Vec::new(), serves, None),
+            list_answered_by_leases(Vec::new(), serves, None),
             [],
             "a new pod does not wait for an address that is not served"
         );
     }
 
     #[test]
-    fn a_pod_that_has_exited_or_has_its_verdict_is_left_alone() {
-        let nothing_asked = verdict(&[]);
+    fn a_gate_of_an_exited_or_answered_pod_is_left_alone() {
+        let nothing_asked = state_without_lease(&[]);
         let exited =
             Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
         assert_eq!(list_unanswered(&exited, &[], &nothing_asked), []);
         let said = Kind::ALL.map(
-            |kind| json!({"type": kind.gate(), "status": "True", "message": nothing_asked.message}),
+            |kind| json!({"type": kind.readiness_gate(), "status": "True", "message": nothing_asked.message}),
         );
         let answered =
             Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };

@@ -28,17 +28,17 @@ impl Namespaces {
     /// True if the selector selects the namespace. A namespace that the watch has not shown yet is
     /// read from the API server; if that fails, the answer is false until the next event of the
     /// pod.
-    pub(crate) async fn serves(&self, name: &str) -> bool {
+    pub(crate) async fn serves_namespace(&self, name: &str) -> bool {
         if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
-            return self.selector.matches(namespace.labels());
+            return self.selector.matches_labels(namespace.labels());
         }
         match self.api.get_opt(name).await {
-            Ok(Some(namespace)) => self.selector.matches(namespace.labels()),
+            Ok(Some(namespace)) => self.selector.matches_labels(namespace.labels()),
             Ok(None) => false,
             Err(error) => {
                 tracing::warn!(
                     namespace = name,
-                    error = crate::errors::chain(&error),
+                    error = crate::errors::error_chain(&error),
                     "reading a namespace failed; its pod is not served until its next event"
                 );
                 false
@@ -48,7 +48,7 @@ impl Namespaces {
 }
 
 /// Watches all namespaces and feeds the reflector until `token` is cancelled.
-pub(crate) async fn run(
+pub(crate) async fn watch_namespaces(
     client: Client,
     writer: reflector::store::Writer<Namespace>,
     token: CancellationToken,
@@ -60,7 +60,7 @@ pub(crate) async fn run(
     while let Some(event) = token.run_until_cancelled(events.next()).await.flatten() {
         if let Err(error) = event {
             tracing::warn!(
-                error = crate::errors::chain(&error),
+                error = crate::errors::error_chain(&error),
                 "namespace watch interrupted; restarting"
             );
         }

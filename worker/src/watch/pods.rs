@@ -7,7 +7,7 @@
 //! ```
 
 use super::gates;
-use super::work_queue::Inbox;
+use super::work_queue::WorkQueue;
 use crate::context::Worker;
 use crate::errors::Error;
 use crate::objects::pod as pods;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use waygate_core::annotations::LABEL;
+use waygate_core::annotations::POD_LABEL;
 use waygate_serving::Check;
-use waygate_store::Sighting;
+use waygate_store::PodObservation;
 
 /// Pause between two attempts to record an event while the store is unreachable.
 const RETRY: Duration = Duration::from_millis(500);
@@ -32,47 +32,55 @@ const RETRY: Duration = Duration::from_millis(500);
 const WRITERS: usize = 8;
 
 /// Latest state of a pod according to the watch.
-enum News {
+enum PodEvent {
     /// Present, with this content.
-    Seen(Box<Pod>),
+    Present(Box<Pod>),
     /// Deleted, or without the label.
-    Gone,
+    Absent,
 }
 
 /// Watches pods and records their events until `token` is cancelled. Sets the readiness check
 /// `synced` once every pod of the initial list is recorded.
-pub(crate) async fn run(
+pub(crate) async fn watch_pods(
     worker: Arc<Worker>,
     synced: Check,
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
-    let inbox = Inbox::default();
-    let writers = (0..WRITERS).map(|_| write_down(&worker, &inbox, &token));
-    tokio::join!(listen(&worker, &inbox, &synced, &token), futures::future::join_all(writers));
+    let queue = WorkQueue::default();
+    let writers = (0..WRITERS).map(|_| record_pod_events(&worker, &queue, &token));
+    tokio::join!(
+        queue_pod_events(&worker, &queue, &synced, &token),
+        futures::future::join_all(writers)
+    );
     Ok(())
 }
 
 /// Reads the watch and puts each pod's event into the work queue.
-async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &CancellationToken) {
-    let config = watcher::Config::default().labels(LABEL);
+async fn queue_pod_events(
+    worker: &Worker,
+    queue: &WorkQueue<PodEvent>,
+    synced: &Check,
+    token: &CancellationToken,
+) {
+    let config = watcher::Config::default().labels(POD_LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         let put = async {
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                    put(inbox, pod, |pod| News::Seen(Box::new(pod))).await;
+                    queue_pod_event(queue, pod, |pod| PodEvent::Present(Box::new(pod))).await;
                 }
-                Ok(Event::Delete(pod)) => put(inbox, pod, |_| News::Gone).await,
+                Ok(Event::Delete(pod)) => queue_pod_event(queue, pod, |_| PodEvent::Absent).await,
                 Ok(Event::Init) => {}
                 Ok(Event::InitDone) => {
                     // Pods deleted while no watch was open send no event, so every lease is
                     // woken. The queue is emptied first: ready means every listed pod is recorded.
-                    inbox.emptied().await;
-                    until_written(token, "all pods", || wake_all(worker)).await;
-                    synced.set(true);
+                    queue.wait_until_empty().await;
+                    retry_until_recorded(token, "all pods", || wake_all_leases(worker)).await;
+                    synced.set_passing(true);
                 }
                 Err(error) => tracing::warn!(
-                    error = crate::errors::chain(&error),
+                    error = crate::errors::error_chain(&error),
                     "pod watch interrupted; restarting"
                 ),
             }
@@ -81,24 +89,35 @@ async fn listen(worker: &Worker, inbox: &Inbox<News>, synced: &Check, token: &Ca
     }
 }
 
-async fn put(inbox: &Inbox<News>, mut pod: Pod, news: impl FnOnce(Pod) -> News) {
+async fn queue_pod_event(
+    queue: &WorkQueue<PodEvent>,
+    mut pod: Pod,
+    event: impl FnOnce(Pod) -> PodEvent,
+) {
     // Managed fields are half of a pod's size, and the worker never reads them.
     pod.metadata.managed_fields = None;
-    if let Some(uid) = uid(&pod) {
-        inbox.put(uid, news(pod)).await;
+    if let Some(uid) = pod_uid(&pod) {
+        queue.put_event(uid, event(pod)).await;
     }
 }
 
 /// Takes pods from the work queue and records their events, until `token` is cancelled.
-async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationToken) {
-    while let Some(taken) = token.run_until_cancelled(inbox.take()).await {
-        match &taken.news {
-            News::Seen(pod) => {
+async fn record_pod_events(
+    worker: &Worker,
+    queue: &WorkQueue<PodEvent>,
+    token: &CancellationToken,
+) {
+    while let Some(item) = token.run_until_cancelled(queue.take_item()).await {
+        match &item.event {
+            PodEvent::Present(pod) => {
                 let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-                until_written(token, &name, || seen(worker, pod)).await;
+                retry_until_recorded(token, &name, || record_present_pod(worker, pod)).await;
             }
-            News::Gone => {
-                until_written(token, &taken.pod.to_string(), || gone(worker, taken.pod)).await;
+            PodEvent::Absent => {
+                retry_until_recorded(token, &item.pod.to_string(), || {
+                    wake_leases_of_absent_pod(worker, item.pod)
+                })
+                .await;
             }
         }
     }
@@ -106,7 +125,7 @@ async fn write_down(worker: &Worker, inbox: &Inbox<News>, token: &CancellationTo
 
 /// Repeats `write` while Postgres is unreachable, so that no event is lost and the watch waits. An
 /// event that fails for another reason is dropped, since other pods' events wait behind it.
-async fn until_written<F: Future<Output = Result<(), Error>>>(
+async fn retry_until_recorded<F: Future<Output = Result<(), Error>>>(
     token: &CancellationToken,
     pod: &str,
     mut write: impl FnMut() -> F,
@@ -116,7 +135,7 @@ async fn until_written<F: Future<Output = Result<(), Error>>>(
             Error::Store(error) if error.is_transient() => {
                 tracing::warn!(
                     pod,
-                    error = crate::errors::chain(&error),
+                    error = crate::errors::error_chain(&error),
                     "recording a pod event failed; retrying"
                 );
                 if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
@@ -128,7 +147,7 @@ async fn until_written<F: Future<Output = Result<(), Error>>>(
             error => {
                 return tracing::error!(
                     pod,
-                    error = crate::errors::chain(&error),
+                    error = crate::errors::error_chain(&error),
                     "pod event dropped; a lease of the pod catches up when it is next due"
                 );
             }
@@ -136,21 +155,21 @@ async fn until_written<F: Future<Output = Result<(), Error>>>(
     }
 }
 
-async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
-    let (Some(namespace), Some(uid)) = (pod.namespace(), uid(pod)) else { return Ok(()) };
-    if !worker.namespaces.serves(&namespace).await {
+async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
+    let (Some(namespace), Some(uid)) = (pod.namespace(), pod_uid(pod)) else { return Ok(()) };
+    if !worker.namespaces.serves_namespace(&namespace).await {
         return Ok(());
     }
-    let reading = pods::read(worker, pod);
+    let reading = pods::read_annotations(worker, pod);
     // A pod that has exited or is being deleted gets no new lease; the leases it has are woken.
-    let on_its_way = pods::exited(pod) || pod.metadata.deletion_timestamp.is_some();
+    let on_its_way = pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let served: Vec<_> =
-        reading.requests.iter().filter(|request| worker.serves(request.kind())).collect();
+        reading.requests.iter().filter(|request| worker.serves_kind(request.kind())).collect();
     for request in served.iter().filter(|_| !on_its_way) {
-        let controller = pods::controller(pod);
+        let controller = pods::controller_name(pod);
         let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
         let pod_created_at = pod.creation_timestamp().map(|at| at.0);
-        let sighting = Sighting {
+        let observation = PodObservation {
             namespace: &namespace,
             pod_name,
             pod_uid: uid,
@@ -158,33 +177,34 @@ async fn seen(worker: &Worker, pod: &Pod) -> Result<(), Error> {
             pod_created_at,
             request,
         };
-        worker.store.sight(worker.cluster, &sighting).await?;
+        worker.store.observe_pod(worker.cluster, &observation).await?;
     }
     // All leases of the pod are woken: one of a kind that it no longer requests is to be released.
     let leases = worker.store.wake_pod(worker.cluster, uid).await?;
     worker.due.notify_one();
     if leases.is_empty() || !served.is_empty() {
         let asked = served.iter().map(|request| request.kind());
-        let spoken_for = gates::list_spoken_for(leases, |kind| worker.serves(kind), asked);
+        let spoken_for =
+            gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), asked);
         gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
 }
 
-async fn gone(worker: &Worker, pod: Uuid) -> Result<(), Error> {
+async fn wake_leases_of_absent_pod(worker: &Worker, pod: Uuid) -> Result<(), Error> {
     if !worker.store.wake_pod(worker.cluster, pod).await?.is_empty() {
         worker.due.notify_one();
     }
     Ok(())
 }
 
-async fn wake_all(worker: &Worker) -> Result<(), Error> {
-    let woken = worker.store.wake_all(worker.cluster).await?;
+async fn wake_all_leases(worker: &Worker) -> Result<(), Error> {
+    let woken = worker.store.wake_all_leases(worker.cluster).await?;
     tracing::info!(leases = woken, "pod watch synced; all leases woken");
     worker.due.notify_one();
     Ok(())
 }
 
-fn uid(pod: &Pod) -> Option<Uuid> {
+fn pod_uid(pod: &Pod) -> Option<Uuid> {
     pod.uid()?.parse().ok()
 }

@@ -10,24 +10,24 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use waygate_core::annotations::{LABEL, wants_address};
+use waygate_core::annotations::{POD_LABEL, requests_address};
 
 /// Pods per page of a list; the metadata of each is a few hundred bytes.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 /// Age after which a namespace's fair-queue cursor at a gateway is deleted; the namespace is then
 /// served first, as one that never queued a change there.
-const TURNS: Duration = Duration::from_hours(1);
+const CURSOR_RETENTION: Duration = Duration::from_hours(1);
 /// Age after which settled operations are deleted; until then an operator can look them up.
-const HISTORY: Duration = Duration::from_hours(7 * 24);
+const OPERATION_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Runs the resync at once and then every `period`, until `token` is cancelled.
-pub(crate) async fn run(
+pub(crate) async fn resync_periodically(
     worker: Arc<Worker>,
     period: Duration,
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     while !token.is_cancelled() {
-        match token.run_until_cancelled(label_missed(&worker)).await {
+        match token.run_until_cancelled(label_missed_pods(&worker)).await {
             Some(Ok(0)) | None => {}
             Some(Ok(count)) => {
                 tracing::warn!(
@@ -36,19 +36,25 @@ pub(crate) async fn run(
                 );
             }
             Some(Err(error)) => tracing::warn!(
-                error = crate::errors::chain(&error),
+                error = crate::errors::error_chain(&error),
                 "search for pods that missed the webhook failed"
             ),
         }
-        if let Err(error) = worker.store.prune_operations(HISTORY).await {
-            tracing::warn!(error = crate::errors::chain(&error), "pruning old operations failed");
-        }
-        if let Err(error) = worker.store.prune_former().await {
-            tracing::warn!(error = crate::errors::chain(&error), "pruning former addresses failed");
-        }
-        if let Err(error) = worker.store.prune_turns(TURNS).await {
+        if let Err(error) = worker.store.prune_operations(OPERATION_RETENTION).await {
             tracing::warn!(
-                error = crate::errors::chain(&error),
+                error = crate::errors::error_chain(&error),
+                "pruning old operations failed"
+            );
+        }
+        if let Err(error) = worker.store.prune_former_addresses().await {
+            tracing::warn!(
+                error = crate::errors::error_chain(&error),
+                "pruning former addresses failed"
+            );
+        }
+        if let Err(error) = worker.store.prune_fair_queue(CURSOR_RETENTION).await {
+            tracing::warn!(
+                error = crate::errors::error_chain(&error),
                 "pruning fair-queue cursors failed"
             );
         }
@@ -60,19 +66,21 @@ pub(crate) async fn run(
 /// Labels annotated pods that lack the label, so that the watch sees them, and returns their
 /// number. A pod that the API server refuses to label is logged by name; the others are labelled
 /// all the same.
-async fn label_missed(worker: &Worker) -> Result<usize, Error> {
+async fn label_missed_pods(worker: &Worker) -> Result<usize, Error> {
     let api = Api::<Pod>::all(worker.kube.clone());
     let mut labelled = 0;
-    let mut page = ListParams::default().labels(&format!("!{LABEL}")).limit(PAGE).match_any();
+    let mut page =
+        ListParams::default().labels(&format!("!{POD_LABEL}")).limit(PAGE_SIZE).match_any();
     loop {
         let list = api.list_metadata(&page).await?;
-        let Labelled { count, refused } = label_each(&list.items, |pod| label(worker, pod)).await;
+        let Labelled { count, refused } =
+            label_each_pod(&list.items, |pod| label_pod(worker, pod)).await;
         labelled += count;
         for (pod, error) in refused {
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
             tracing::warn!(
                 pod = name,
-                error = crate::errors::chain(&error),
+                error = crate::errors::error_chain(&error),
                 "labelling a pod that missed the webhook failed; it is not served"
             );
         }
@@ -81,8 +89,8 @@ async fn label_missed(worker: &Worker) -> Result<usize, Error> {
             // version.
             Some(next) => {
                 page = ListParams::default()
-                    .labels(&format!("!{LABEL}"))
-                    .limit(PAGE)
+                    .labels(&format!("!{POD_LABEL}"))
+                    .limit(PAGE_SIZE)
                     .continue_token(&next);
             }
             None => return Ok(labelled),
@@ -97,7 +105,7 @@ struct Labelled<'a, P> {
 }
 
 /// Labels one pod after the other and collects the failures instead of stopping at the first.
-async fn label_each<'a, P, F: Future<Output = Result<bool, Error>>>(
+async fn label_each_pod<'a, P, F: Future<Output = Result<bool, Error>>>(
     pods: &'a [P],
     label: impl Fn(&'a P) -> F,
 ) -> Labelled<'a, P> {
@@ -111,17 +119,17 @@ async fn label_each<'a, P, F: Future<Output = Result<bool, Error>>>(
     labelled
 }
 
-async fn label(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Error> {
+async fn label_pod(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Error> {
     let Some(namespace) = pod.namespace() else { return Ok(false) };
     if pod.metadata.deletion_timestamp.is_some()
-        || !wants_address(pod.annotations())
-        || !worker.namespaces.serves(&namespace).await
+        || !requests_address(pod.annotations())
+        || !worker.namespaces.serves_namespace(&namespace).await
     {
         return Ok(false);
     }
-    let patch = json!({ "metadata": { "uid": pod.uid(), "labels": { LABEL: "missed" } } });
+    let patch = json!({ "metadata": { "uid": pod.uid(), "labels": { POD_LABEL: "missed" } } });
     match worker
-        .pods(&namespace)
+        .pod_api(&namespace)
         .patch_metadata(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(Error::from)
@@ -138,7 +146,7 @@ mod tests {
     use kube::core::Status;
 
     #[tokio::test]
-    async fn a_pod_that_refuses_its_label_is_named_and_holds_up_no_other() {
+    async fn a_pod_that_cannot_be_labelled_is_named_and_delays_no_other() {
         let denied = || {
             kube::Error::Api(
                 Status::failure("a policy denies it", "Invalid").with_code(422).boxed(),
@@ -151,12 +159,13 @@ mod tests {
                 Ok(*pod != "changed")
             })
         };
-        let labelled = label_each(&["frozen-1", "one", "changed", "frozen-2", "two"], label).await;
+        let labelled =
+            label_each_pod(&["frozen-1", "one", "changed", "frozen-2", "two"], label).await;
         assert_eq!(labelled.count, 2);
         let refused: Vec<_> = labelled
             .refused
             .iter()
-            .map(|(pod, error)| (**pod, crate::errors::chain(error)))
+            .map(|(pod, error)| (**pod, crate::errors::error_chain(error)))
             .collect();
         assert_eq!(
             refused.iter().map(|(pod, _)| *pod).collect::<Vec<_>>(),

@@ -16,10 +16,10 @@ use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 /// Pods with an unrecorded event, some kilobytes each. A further one makes the watch wait.
-const MOST: usize = 5000;
+const CAPACITY: usize = 5000;
 
 /// Bounded queue that holds the latest event, of type `T`, of each pod.
-pub(crate) struct Inbox<T> {
+pub(crate) struct WorkQueue<T> {
     state: Mutex<State<T>>,
     /// One permit for each pod of `waiting`.
     arrived: Semaphore,
@@ -31,46 +31,46 @@ pub(crate) struct Inbox<T> {
 struct State<T> {
     /// Pods that have an event and no writer at work on them.
     waiting: VecDeque<Uuid>,
-    news: HashMap<Uuid, T>,
-    at_work: HashSet<Uuid>,
+    latest: HashMap<Uuid, T>,
+    in_progress: HashSet<Uuid>,
 }
 
-impl<T> Default for Inbox<T> {
+impl<T> Default for WorkQueue<T> {
     fn default() -> Self {
         let state =
-            State { waiting: VecDeque::new(), news: HashMap::new(), at_work: HashSet::new() };
+            State { waiting: VecDeque::new(), latest: HashMap::new(), in_progress: HashSet::new() };
         Self {
             state: Mutex::new(state),
             arrived: Semaphore::new(0),
-            room: Semaphore::new(MOST),
+            room: Semaphore::new(CAPACITY),
             emptied: Notify::new(),
         }
     }
 }
 
-impl<T> Inbox<T> {
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+impl<T> WorkQueue<T> {
+    fn lock_state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock()
     }
 
     /// Queues a pod's event in place of an older one that no writer has taken; waits while the
     /// queue is full.
-    pub(crate) async fn put(&self, pod: Uuid, news: T) {
-        if let Some(older) = self.state().news.get_mut(&pod) {
-            *older = news;
+    pub(crate) async fn put_event(&self, pod: Uuid, event: T) {
+        if let Some(older) = self.lock_state().latest.get_mut(&pod) {
+            *older = event;
             return;
         }
         let room = self.room.acquire().await;
-        let mut state = self.state();
+        let mut state = self.lock_state();
         // Another caller may have queued an event of the pod while this one waited for room.
-        if state.news.insert(pod, news).is_some() {
+        if state.latest.insert(pod, event).is_some() {
             return;
         }
         // The permit stays taken until a writer takes the event.
         if let Ok(room) = room {
             room.forget();
         }
-        if !state.at_work.contains(&pod) {
+        if !state.in_progress.contains(&pod) {
             state.waiting.push_back(pod);
             self.arrived.add_permits(1);
         }
@@ -78,31 +78,31 @@ impl<T> Inbox<T> {
 
     /// Waits for an event and takes it. Until the returned item is dropped, no other writer gets an
     /// event of the same pod.
-    pub(crate) async fn take(&self) -> Taken<'_, T> {
+    pub(crate) async fn take_item(&self) -> WorkItem<'_, T> {
         loop {
             if let Ok(arrived) = self.arrived.acquire().await {
                 arrived.forget();
             }
-            let mut state = self.state();
+            let mut state = self.lock_state();
             if let Some(pod) = state.waiting.pop_front()
-                && let Some(news) = state.news.remove(&pod)
+                && let Some(event) = state.latest.remove(&pod)
             {
-                state.at_work.insert(pod);
+                state.in_progress.insert(pod);
                 self.room.add_permits(1);
-                return Taken { news, pod, inbox: self };
+                return WorkItem { event, pod, queue: self };
             }
         }
     }
 
     /// Waits until every queued event has been recorded.
-    pub(crate) async fn emptied(&self) {
+    pub(crate) async fn wait_until_empty(&self) {
         loop {
             let emptied = self.emptied.notified();
             let mut emptied = std::pin::pin!(emptied);
             // Registered before the check, so that a last item dropped between check and wait is
             // not missed.
             emptied.as_mut().enable();
-            if self.state().is_empty() {
+            if self.lock_state().is_empty() {
                 return;
             }
             emptied.await;
@@ -112,30 +112,30 @@ impl<T> Inbox<T> {
 
 impl<T> State<T> {
     fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.at_work.is_empty()
+        self.latest.is_empty() && self.in_progress.is_empty()
     }
 }
 
 /// One pod's event taken from the queue; no other writer gets the pod until this is dropped.
-pub(crate) struct Taken<'a, T> {
+pub(crate) struct WorkItem<'a, T> {
     /// The latest event when the item was taken.
-    pub(crate) news: T,
+    pub(crate) event: T,
     /// UID of the pod.
     pub(crate) pod: Uuid,
-    inbox: &'a Inbox<T>,
+    queue: &'a WorkQueue<T>,
 }
 
-impl<T> Drop for Taken<'_, T> {
+impl<T> Drop for WorkItem<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.inbox.state();
-        state.at_work.remove(&self.pod);
+        let mut state = self.queue.lock_state();
+        state.in_progress.remove(&self.pod);
         // An event that arrived meanwhile has waited for this one to be recorded.
-        if state.news.contains_key(&self.pod) {
+        if state.latest.contains_key(&self.pod) {
             state.waiting.push_back(self.pod);
-            self.inbox.arrived.add_permits(1);
+            self.queue.arrived.add_permits(1);
         }
         if state.is_empty() {
-            self.inbox.emptied.notify_waiters();
+            self.queue.emptied.notify_waiters();
         }
     }
 }
@@ -149,55 +149,55 @@ mod tests {
     const OTHER: Uuid = Uuid::from_u128(2);
 
     #[tokio::test]
-    async fn only_the_latest_of_a_pod_is_taken_and_pods_take_turns() {
-        let inbox = Inbox::default();
-        inbox.put(ONE, "made").await;
-        inbox.put(OTHER, "made").await;
-        inbox.put(ONE, "running").await;
-        let first = inbox.take().await;
-        assert_eq!((first.pod, first.news), (ONE, "running"));
-        assert_eq!(inbox.take().await.pod, OTHER);
-        assert!(inbox.take().now_or_never().is_none());
+    async fn work_queue_gives_the_latest_event_of_each_pod_in_order() {
+        let queue = WorkQueue::default();
+        queue.put_event(ONE, "made").await;
+        queue.put_event(OTHER, "made").await;
+        queue.put_event(ONE, "running").await;
+        let first = queue.take_item().await;
+        assert_eq!((first.pod, first.event), (ONE, "running"));
+        assert_eq!(queue.take_item().await.pod, OTHER);
+        assert!(queue.take_item().now_or_never().is_none());
     }
 
     #[tokio::test]
-    async fn nobody_gets_news_of_a_pod_while_somebody_writes_of_it() {
-        let inbox = Inbox::default();
-        inbox.put(ONE, "made").await;
-        let first = inbox.take().await;
-        inbox.put(ONE, "running").await;
+    async fn work_queue_gives_a_pod_to_one_writer_at_a_time() {
+        let queue = WorkQueue::default();
+        queue.put_event(ONE, "made").await;
+        let first = queue.take_item().await;
+        queue.put_event(ONE, "running").await;
         assert!(
-            inbox.take().now_or_never().is_none(),
+            queue.take_item().now_or_never().is_none(),
             "the newer event would overtake the older one"
         );
         drop(first);
-        assert_eq!(inbox.take().await.news, "running");
+        assert_eq!(queue.take_item().await.event, "running");
     }
 
     #[tokio::test]
-    async fn it_is_empty_once_the_last_has_been_written_down() {
-        let inbox = Inbox::default();
-        inbox.emptied().await;
-        inbox.put(ONE, "made").await;
-        let taken = inbox.take().await;
-        let mut emptied = Box::pin(inbox.emptied());
+    async fn work_queue_is_empty_once_the_last_event_is_recorded() {
+        let queue = WorkQueue::default();
+        queue.wait_until_empty().await;
+        queue.put_event(ONE, "made").await;
+        let item = queue.take_item().await;
+        let mut emptied = Box::pin(queue.wait_until_empty());
         assert!(emptied.as_mut().now_or_never().is_none(), "taken is not recorded");
-        drop(taken);
+        drop(item);
         emptied.await;
     }
 
     #[tokio::test]
-    async fn news_wait_for_room() {
-        let inbox = Inbox::default();
-        for pod in 0..MOST {
-            inbox.put(Uuid::from_u128(pod as u128), pod).await;
+    async fn work_queue_is_bounded() {
+        let queue = WorkQueue::default();
+        for pod in 0..CAPACITY {
+            queue.put_event(Uuid::from_u128(pod as u128), pod).await;
         }
-        let late = Uuid::from_u128(MOST as u128);
-        assert!(inbox.put(late, MOST).now_or_never().is_none());
-        drop(inbox.take().await);
-        assert!(inbox.put(late, MOST).now_or_never().is_some());
+        let late = Uuid::from_u128(CAPACITY as u128);
+        assert!(queue.put_event(late, CAPACITY).now_or_never().is_none());
+        drop(queue.take_item().await);
+        assert!(queue.put_event(late, CAPACITY).now_or_never().is_some());
         assert!(
-            inbox.put(late, 0).now_or_never().is_some(),
+            queue.put_event(late, 0).now_or_never().is_some(),
             "an event that replaces an older one needs no room"
         );
     }

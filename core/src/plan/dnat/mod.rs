@@ -8,123 +8,136 @@ mod removal;
 #[cfg(test)]
 mod tests;
 
-pub(super) use publication::content;
-pub(super) use removal::{detach, ending};
+pub(super) use publication::dnat_content;
+pub(super) use removal::{detach_entries, plan_dnat_release};
 
-use super::publication::{doubt, moved, publish, resource_step};
-use super::situation::{PodHere, Seen, Situation};
+use super::publication::{
+    ensure_custom_resource, publish_or_idle, reread_or_withdraw, withdraw_if_ip_changed,
+};
+use super::situation::{Lookup, PodView, Situation};
 use super::step::{EndReason, Step};
-use super::target::waiting_for_interface;
+use super::target::wait_for_interface;
 use crate::change::Change;
 use crate::condition::Reason;
 use crate::lease::{Phase, Target};
-use crate::operation::Ask;
+use crate::operation::ChangeRequest;
 use crate::request::Request;
-use crate::retry::Patience;
-use entries::{Entry, entry, stray};
-use queue::{delete, key, no_room, queue};
-use removal::{give_back, retire};
+use crate::retry::RetryPolicy;
+use entries::{EntryState, find_stray_entry, inspect_entry};
+use queue::{port_key, queue_at_gateway, request_deletion, vacate_or_wait};
+use removal::{delete_entries, give_back_ports};
 
-pub(super) fn live(s: &Situation<'_>, pod: &PodHere) -> Step {
+pub(super) fn plan_dnat(s: &Situation<'_>, pod: &PodView) -> Step {
     let Request::Dnat(request) = &s.lease.request else {
-        return Step::End(EndReason::RequestChanged);
+        return Step::BeginRelease(EndReason::RequestChanged);
     };
-    if let Some(step) = moved(s, pod) {
+    if let Some(step) = withdraw_if_ip_changed(s, pod) {
         return step;
     }
-    if let Some(step) = s.lease.spilling.then(|| give_back(s)).flatten() {
+    if let Some(step) = s.lease.vacating.then(|| give_back_ports(s)).flatten() {
         return step;
     }
     let Some(ip) = pod.ip else {
-        let wait = |patience| {
-            Step::wait(
+        let wait = |retry_policy| {
+            Step::wait_for(
                 Reason::WaitingForPodIp,
-                patience,
+                retry_policy,
                 "forward entries wait for the pod's IP".to_owned(),
             )
         };
         // Entries from a handover point at the former pod's IP only until the handover is over, and
         // are then deleted.
         return match s.lease.handover_until() {
-            Some(until) if until <= s.now => detach(s).unwrap_or_else(|| wait(Patience::Event)),
-            Some(until) => wait(Patience::Until(until)),
-            None => wait(Patience::Event),
+            Some(until) if until <= s.now => {
+                detach_entries(s).unwrap_or_else(|| wait(RetryPolicy::Event))
+            }
+            Some(until) => wait(RetryPolicy::Until(until)),
+            None => wait(RetryPolicy::Event),
         };
     };
     let target = match &s.lease.target {
         Some(target) if target.private_ip == ip => target,
         // Entries are modified to the new address; without the right to modify, they are deleted
         // first.
-        Some(_) if s.cloud.gateway.modify_denied => return retire(s).unwrap_or(Step::ClearTarget),
+        Some(_) if s.cloud.gateway.modify_denied => {
+            return delete_entries(s).unwrap_or(Step::ClearTarget);
+        }
         former => {
-            let Seen::There(eni) = &s.cloud.eni else {
-                return waiting_for_interface(pod, ip, "DNAT");
+            let Lookup::Present(eni) = &s.cloud.eni else {
+                return wait_for_interface(pod, ip, "DNAT");
             };
             if former.is_none() && s.lease.ports.is_empty() {
                 return Step::ReservePorts { zone: eni.zone_id.clone() };
             }
-            return Step::SetTarget(Target::of(eni, ip));
+            return Step::SetTarget(Target::from_eni(eni, ip));
         }
     };
     if s.lease.ports.len() < request.ports.len() {
         return Step::ReservePorts { zone: target.zone_id.clone() };
     }
-    if let Some(step) = resource_step(s, content(s.lease, Some(target), None)) {
+    if let Some(step) = ensure_custom_resource(s, dnat_content(s.lease, Some(target), None)) {
         return step;
     }
-    forward(s, pod, target)
+    ensure_entries(s, pod, target)
 }
 
 /// Makes one entry per port range. All changes are asked for at once; without any, the first range
 /// that needs another step decides.
-fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
-    let runs = s.lease.runs();
-    let mut ready = Vec::with_capacity(runs.len());
-    let (mut asks, mut needs) = (Vec::new(), None);
-    for run in &runs {
-        match entry(s, *run, target) {
-            Entry::Ready(entry) => ready.push((*run, entry)),
-            Entry::Pending => {}
-            Entry::Asks(ask) => asks.push(*ask),
-            Entry::Needs(step) => {
+fn ensure_entries(s: &Situation<'_>, pod: &PodView, target: &Target) -> Step {
+    let ranges = s.lease.port_ranges();
+    let mut ready = Vec::with_capacity(ranges.len());
+    let (mut requests, mut needs) = (Vec::new(), None);
+    for range in &ranges {
+        match inspect_entry(s, *range, target) {
+            EntryState::Ready(entry) => ready.push((*range, entry)),
+            EntryState::Pending => {}
+            EntryState::NeedsChange(request) => requests.push(*request),
+            EntryState::NeedsStep(step) => {
                 needs.get_or_insert(*step);
             }
         }
     }
-    if ready.len() < runs.len() {
-        let shown = format!("{} of {} forward entries work", ready.len(), runs.len());
+    if ready.len() < ranges.len() {
+        let shown = format!("{} of {} forward entries work", ready.len(), ranges.len());
         let pending = || {
-            Step::wait(
+            Step::wait_for(
                 Reason::EntriesPending,
-                Patience::Poll,
+                RetryPolicy::Poll,
                 format!("{shown}; the missing ones are being made"),
             )
         };
-        if s.lease.phase == Phase::Held && s.lease.doubts > 0 && s.cloud.gateway.losses_held {
-            return mend(s, asks, needs.is_none(), &shown);
+        if s.lease.phase == Phase::Bound
+            && s.lease.missed_reads > 0
+            && s.cloud.gateway.withdrawals_limited
+        {
+            return restore_entries(s, requests, needs.is_none(), &shown);
         }
-        let asked = || no_room(s, &asks).or_else(|| queue(s, asks));
+        let asked = || vacate_or_wait(s, &requests).or_else(|| queue_at_gateway(s, requests));
         // Withdrawal first, then a gateway that takes no changes. Other steps come last, lest a
         // blocked range delay the changes of the rest.
-        return lost(
+        return reread_or_limit_withdrawal(
             s,
             pod,
             format!("{shown}; the missing ones are made again as far as the gateway takes them"),
         )
-        .or_else(|| out_of_service(s))
+        .or_else(|| wait_while_unavailable(s))
         .or_else(asked)
         .or(needs)
         .unwrap_or_else(pending);
     }
-    if let Some((run, entry)) =
-        ready.iter().find(|(run, entry)| run.head.entry_id.as_ref() != Some(&entry.entry_id))
+    if let Some((range, entry)) =
+        ready.iter().find(|(range, entry)| range.first.entry_id.as_ref() != Some(&entry.entry_id))
     {
-        return Step::NoteEntry(key(run.head), entry.entry_id.clone());
+        return Step::RecordEntry(port_key(range.first), entry.entry_id.clone());
     }
-    match (publish(s, pod, publication::publication(s, target, &ready)), stray(s, &runs)) {
+    match (
+        publish_or_idle(s, pod, publication::dnat_publication(s, target, &ready)),
+        find_stray_entry(s, &ranges),
+    ) {
         // Only once the address is published: the moved entry does not keep it from working.
         (Step::Wait(wait), Some(stray)) => {
-            queue(s, vec![delete(&stray.table_id, &stray.entry_id)]).unwrap_or(Step::Wait(wait))
+            queue_at_gateway(s, vec![request_deletion(&stray.table_id, &stray.entry_id)])
+                .unwrap_or(Step::Wait(wait))
         }
         (step, _) => step,
     }
@@ -132,10 +145,10 @@ fn forward(s: &Situation<'_>, pod: &PodHere, target: &Target) -> Step {
 
 /// Withdraws after missed reads, under the loss limit: published entries may be missing for all
 /// pods of the gateway at once.
-fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
-    match doubt(s, pod, shown)? {
-        Step::Withdraw(withdrawal) if s.lease.phase == Phase::Held => {
-            Some(Step::WithdrawLost(withdrawal))
+fn reread_or_limit_withdrawal(s: &Situation<'_>, pod: &PodView, shown: String) -> Option<Step> {
+    match reread_or_withdraw(s, pod, shown)? {
+        Step::Withdraw(withdrawal) if s.lease.phase == Phase::Bound => {
+            Some(Step::WithdrawLimited(withdrawal))
         }
         step => Some(step),
     }
@@ -143,35 +156,43 @@ fn lost(s: &Situation<'_>, pod: &PodHere, shown: String) -> Option<Step> {
 
 /// Puts missing entries back while the loss limit keeps the pod's condition True, and deletes none:
 /// clients find the published address working again.
-fn mend(s: &Situation<'_>, asks: Vec<Ask>, only_asks: bool, shown: &str) -> Step {
-    let held = |patience| {
+fn restore_entries(
+    s: &Situation<'_>,
+    requests: Vec<ChangeRequest>,
+    only_asks: bool,
+    shown: &str,
+) -> Step {
+    let held = |retry_policy| {
         let message = format!(
             "{shown}; many pods of the NAT gateway lost their entries within ten minutes, so this \
              pod's condition stays True for now: check that the entries were not deleted by hand, \
              and that the worker's credentials are those of the gateway's account"
         );
-        Step::wait(Reason::LossesHeld, patience, message)
+        Step::wait_for(Reason::WithdrawalsLimited, retry_policy, message)
     };
-    if only_asks && asks.is_empty() {
-        return held(Patience::Poll);
+    if only_asks && requests.is_empty() {
+        return held(RetryPolicy::Poll);
     }
-    let puts_back = |ask: &Ask| {
-        matches!(ask.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. })
+    let puts_back = |request: &ChangeRequest| {
+        matches!(request.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. })
     };
     let mends = only_asks
-        && asks.iter().all(puts_back)
-        && no_room(s, &asks).is_none()
-        && s.cloud.gateway.trouble.is_none();
-    mends.then(|| queue(s, asks)).flatten().unwrap_or_else(|| held(Patience::Event))
+        && requests.iter().all(puts_back)
+        && vacate_or_wait(s, &requests).is_none()
+        && s.cloud.gateway.unavailable_reason.is_none();
+    mends
+        .then(|| queue_at_gateway(s, requests))
+        .flatten()
+        .unwrap_or_else(|| held(RetryPolicy::Event))
 }
 
 /// Waits while the gateway or the EIP takes no changes; the periodic read of the gateways notices
 /// when it does again.
-fn out_of_service(s: &Situation<'_>) -> Option<Step> {
-    let trouble = s.cloud.gateway.trouble.as_ref()?;
-    Some(Step::wait(
+fn wait_while_unavailable(s: &Situation<'_>) -> Option<Step> {
+    let unavailable_reason = s.cloud.gateway.unavailable_reason.as_ref()?;
+    Some(Step::wait_for(
         Reason::GatewayUnavailable,
-        Patience::Event,
-        format!("{trouble}; the pod's ports stay reserved"),
+        RetryPolicy::Event,
+        format!("{unavailable_reason}; the pod's ports stay reserved"),
     ))
 }

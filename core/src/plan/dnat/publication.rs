@@ -1,23 +1,23 @@
 //! Content of a PodDNAT, of the pod's annotation and of its condition for forwarded ports.
 
+use crate::cloud_facts::ForwardEntry;
 use crate::condition::Reason;
-use crate::facts::ForwardEntry;
-use crate::lease::{Lease, LeasedPort, Run, Target};
-use crate::plan::situation::{Object, ResourceFact, Situation};
-use crate::plan::step::{Content, Publication};
+use crate::lease::{Lease, LeasedPort, PortRange, Target};
+use crate::plan::situation::{CustomResourceObject, CustomResourceState, Situation};
+use crate::plan::step::{CustomResourceContent, Publication};
 use crate::resources::{PodDnatEntry, PodDnatSpec, PodDnatStatus, PortMapping};
 
 /// Builds the publication, with one status entry per port, in the order of the request; ports of
 /// the same forward entry share its ID.
-pub(super) fn publication(
+pub(super) fn dnat_publication(
     s: &Situation<'_>,
     target: &Target,
-    ready: &[(Run<'_>, &ForwardEntry)],
+    ready: &[(PortRange<'_>, &ForwardEntry)],
 ) -> Publication {
     let id = |port: &LeasedPort| {
-        let own = ready
-            .iter()
-            .find(|(run, _)| run.head.protocol() == port.protocol() && run.head.head == port.head);
+        let own = ready.iter().find(|(run, _)| {
+            run.first.protocol() == port.protocol() && run.first.range_start == port.range_start
+        });
         own.map(|(_, entry)| entry.entry_id.to_string())
     };
     let entries = s.lease.ports.iter().map(|port| PodDnatEntry {
@@ -29,7 +29,9 @@ pub(super) fn publication(
         forward_entry_id: id(port),
     });
     // A status that was not cleared since describes the same address.
-    let shown = if let ResourceFact::Mine(Object::Dnat(object), _) = s.resource {
+    let shown = if let CustomResourceState::Owned(CustomResourceObject::Dnat(object), _) =
+        s.custom_resource
+    {
         object.status.as_ref()
     } else {
         None
@@ -47,26 +49,26 @@ pub(super) fn publication(
         })
     };
     let list: Vec<_> = s.lease.ports.iter().map(one).collect();
-    let told: Vec<_> = s
+    let mappings: Vec<_> = s
         .lease
         .ports
         .iter()
         .map(|port| format!("{}:{} → {}", port.external_ip, port.external_port, port.exposed))
         .collect();
     Publication {
-        content: content(s.lease, Some(target), Some(status)),
+        content: dnat_content(s.lease, Some(target), Some(status)),
         annotation: serde_json::Value::from(list).to_string(),
         reason: Reason::EntriesAvailable,
-        message: told.join(", "),
+        message: mappings.join(", "),
     }
 }
 
 /// Builds the lease's custom resource; without a target or status where nothing is forwarded.
-pub(in crate::plan) fn content(
+pub(in crate::plan) fn dnat_content(
     lease: &Lease,
     target: Option<&Target>,
     status: Option<PodDnatStatus>,
-) -> Content {
+) -> CustomResourceContent {
     let first = lease.ports.first();
     let mapping = |port: &LeasedPort| PortMapping {
         external_port: Some(port.external_port.to_string()),
@@ -83,5 +85,5 @@ pub(in crate::plan) fn content(
         port_mapping: Some(lease.ports.iter().map(mapping).collect()),
         ..PodDnatSpec::default()
     };
-    Content::Dnat { spec: Box::new(spec), status }
+    CustomResourceContent::Dnat { spec: Box::new(spec), status }
 }

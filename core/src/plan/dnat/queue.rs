@@ -1,67 +1,74 @@
 //! Changes that a lease queues at its gateway.
 
 use crate::change::Change;
+use crate::cloud_facts::ForwardEntry;
 use crate::condition::Reason;
-use crate::facts::ForwardEntry;
 use crate::ids::{ForwardEntryId, ForwardTableId};
 use crate::lease::{LeasedPort, PortKey};
-use crate::operation::Ask;
+use crate::operation::ChangeRequest;
 use crate::plan::situation::Situation;
 use crate::plan::step::Step;
-use crate::request::Keep;
-use crate::retry::Patience;
+use crate::request::Retention;
+use crate::retry::RetryPolicy;
 
 /// Vacates the gateway, or waits, if it has no room for all new entries; none if it has.
-pub(super) fn no_room(s: &Situation<'_>, asks: &[Ask]) -> Option<Step> {
-    let new = asks.iter().filter(|ask| matches!(ask.change, Change::CreateForwardEntry(_))).count();
-    let standing = s.cloud.entries.len();
-    let most = s.cloud.gateway.full_at.filter(|most| new > 0 && standing + new > *most)?;
+pub(super) fn vacate_or_wait(s: &Situation<'_>, requests: &[ChangeRequest]) -> Option<Step> {
+    let new = requests
+        .iter()
+        .filter(|request| matches!(request.change, Change::CreateForwardEntry(_)))
+        .count();
+    let holder_state = s.cloud.entries.len();
+    let most =
+        s.cloud.gateway.entries_when_full.filter(|most| new > 0 && holder_state + new > *most)?;
     // Fixed ports that were published must not move: the lease waits until there is room.
-    let stays = s.lease.told && s.lease.request.keep() != Keep::Not;
+    let stays = s.lease.was_published && s.lease.request.retention() != Retention::None;
     if !stays {
-        return Some(Step::Spill);
+        return Some(Step::VacateGateway);
     }
     let message = format!(
-        "the NAT gateway takes no more than {most} forward entries and has {standing}; raise its \
+        "the NAT gateway takes no more than {most} forward entries and has {holder_state}; raise its \
          quota or delete some"
     );
-    Some(Step::wait(Reason::QuotaExceeded, Patience::Person, message))
+    Some(Step::wait_for(Reason::QuotaExceeded, RetryPolicy::Person, message))
 }
 
 /// Queues these changes at the lease's gateway, each resource once; none if the list is empty.
-pub(super) fn queue(s: &Situation<'_>, asks: Vec<Ask>) -> Option<Step> {
+pub(super) fn queue_at_gateway(s: &Situation<'_>, requests: Vec<ChangeRequest>) -> Option<Step> {
     let gateway = s.lease.ports.first()?.gateway_id.clone();
-    let mut distinct: Vec<Ask> = Vec::with_capacity(asks.len());
-    for ask in asks {
+    let mut distinct: Vec<ChangeRequest> = Vec::with_capacity(requests.len());
+    for request in requests {
         // A leftover may block several port ranges.
-        if distinct.iter().all(|other| other.resource != ask.resource) {
-            distinct.push(ask);
+        if distinct.iter().all(|other| other.resource != request.resource) {
+            distinct.push(request);
         }
     }
-    (!distinct.is_empty()).then_some(Step::Queue { gateway, asks: distinct })
+    (!distinct.is_empty()).then_some(Step::QueueChanges { gateway, requests: distinct })
 }
 
 /// Key of the port range that a port belongs to.
-pub(super) fn key(port: &LeasedPort) -> PortKey {
+pub(super) fn port_key(port: &LeasedPort) -> PortKey {
     PortKey {
         allocation_id: port.allocation_id.clone(),
         protocol: port.protocol(),
-        port: port.head,
+        port: port.range_start,
     }
 }
 
 /// Asks for the deletion of an entry.
-pub(super) fn delete(table_id: &ForwardTableId, entry_id: &ForwardEntryId) -> Ask {
+pub(super) fn request_deletion(
+    table_id: &ForwardTableId,
+    entry_id: &ForwardEntryId,
+) -> ChangeRequest {
     let change =
         Change::DeleteForwardEntry { table_id: table_id.clone(), entry_id: entry_id.clone() };
-    Ask { resource: entry_id.to_string(), change }
+    ChangeRequest { resource: entry_id.to_string(), change }
 }
 
 /// Waits while the cloud applies a change of the entry.
-pub(super) fn settling(entry: &ForwardEntry) -> Step {
-    Step::wait(
+pub(super) fn wait_for_entry(entry: &ForwardEntry) -> Step {
+    Step::wait_for(
         Reason::EntriesPending,
-        Patience::Poll,
+        RetryPolicy::Poll,
         format!("the cloud is changing forward entry {}: {:?}", entry.entry_id, entry.status),
     )
 }

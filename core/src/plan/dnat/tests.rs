@@ -1,18 +1,20 @@
 //! Unit tests of the decisions about forward entries.
 
-use super::entries::wanted;
+use super::entries::desired_entry;
 use super::*;
-use crate::change::Forward;
-use crate::facts::{Eni, ForwardEntry, ForwardEntryStatus};
+use crate::change::ForwardEntrySpec;
+use crate::cloud_facts::{Eni, ForwardEntry, ForwardEntryStatus};
 use crate::ids::{
     AllocationId, EniId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, PodUid, VSwitchId,
     VpcId, ZoneId,
 };
 use crate::lease::{EipSources, Lease, LeasedPort, PortSpan};
-use crate::names::Owner;
-use crate::plan::next;
-use crate::plan::situation::{Asks, CloudFacts, Object, PodFact, Removal, ResourceFact};
-use crate::plan::step::{Content, Publication};
+use crate::ownership::Owner;
+use crate::plan::next_step;
+use crate::plan::situation::{
+    CloudFacts, CustomResourceObject, CustomResourceState, Deletion, Desired, PodState,
+};
+use crate::plan::step::{CustomResourceContent, Publication};
 use crate::request::{DnatRequest, ExposedPort, Kind, Protocol};
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT};
 use jiff::Timestamp;
@@ -22,7 +24,12 @@ use uuid::Uuid;
 
 const OWNER: Owner = Owner { store: Uuid::from_u128(1), cluster: Uuid::from_u128(2) };
 const LEASE: LeaseId = LeaseId(Uuid::from_u128(3));
-const SOURCES: EipSources = EipSources { takeover: false, holder: None, spare: None, former: None };
+const SOURCES: EipSources = EipSources {
+    preemption_allowed: false,
+    current_holder: None,
+    reusable_prepaid: None,
+    former_address: None,
+};
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const FORMER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -30,8 +37,8 @@ const FORMER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 /// A pod, its lease and the facts that were read for it.
 struct Scene {
     lease: Lease,
-    pod: PodFact,
-    resource: ResourceFact,
+    pod: PodState,
+    resource: CustomResourceState,
     cloud: CloudFacts,
 }
 
@@ -51,34 +58,34 @@ impl Scene {
             pod_uid: PodUid::new("uid"),
             controller: None,
             request: request.clone(),
-            phase: Phase::Wanted,
+            phase: Phase::Provisioning,
             eip: None,
             ports: ports.iter().map(|exposed| leased(*exposed, 300)).collect(),
             target: Some(target(POD)),
             generation: 1,
-            resource: true,
-            doubts: 0,
-            spilling: false,
-            told: false,
-            lost_to: None,
-            parted_at: None,
+            owns_custom_resource: true,
+            missed_reads: 0,
+            vacating: false,
+            was_published: false,
+            preempted_by: None,
+            handover_since: None,
             created_at: Timestamp::UNIX_EPOCH,
-            ends_at: None,
+            retained_until: None,
         };
-        let pod = PodHere {
+        let pod = PodView {
             ip: Some(POD),
             node: None,
             exited: false,
             terminating: false,
-            gated: true,
-            asks: Asks::For(Box::new(request)),
-            verdict: None,
-            announced: None,
+            has_gate: true,
+            desired: Desired::Request(Box::new(request)),
+            condition: None,
+            annotation: None,
         };
         let mut scene = Self {
             lease,
-            pod: PodFact::Here(Box::new(pod)),
-            resource: ResourceFact::Absent,
+            pod: PodState::Present(Box::new(pod)),
+            resource: CustomResourceState::Absent,
             cloud: CloudFacts::default(),
         };
         scene.write_resource();
@@ -88,15 +95,23 @@ impl Scene {
     /// The scene with the custom resource written as desired.
     fn write_resource(&mut self) {
         let target = self.lease.target.clone().unwrap();
-        let Content::Dnat { spec, .. } = content(&self.lease, Some(&target), None) else {
+        let CustomResourceContent::Dnat { spec, .. } =
+            dnat_content(&self.lease, Some(&target), None)
+        else {
             panic!("another kind")
         };
         let mut object = PodDNAT::new("pod", *spec);
         object.metadata.annotations =
             Some([(POD_UID_ANNOTATION.to_owned(), "uid".to_owned())].into());
-        self.resource = ResourceFact::Mine(Object::Dnat(Box::new(object)), Removal::None);
+        self.resource = CustomResourceState::Owned(
+            CustomResourceObject::Dnat(Box::new(object)),
+            Deletion::None,
+        );
         assert_eq!(
-            resource_step(&self.situation(), content(&self.lease, Some(&target), None)),
+            ensure_custom_resource(
+                &self.situation(),
+                dnat_content(&self.lease, Some(&target), None)
+            ),
             None
         );
     }
@@ -110,7 +125,7 @@ impl Scene {
             operations: &[],
             rejection: None,
             pod,
-            resource,
+            custom_resource: resource,
             successor: None,
             sources: &SOURCES,
             cloud,
@@ -119,12 +134,12 @@ impl Scene {
     }
 
     fn next(&self) -> Step {
-        next(&self.situation())
+        next_step(&self.situation())
     }
 
     /// An entry of the lease, as wide as its ports, with a target generation and internal IP.
     fn stands(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
-        let forward = wanted(&self.situation(), self.lease.runs()[0], &target(to));
+        let forward = desired_entry(&self.situation(), self.lease.port_ranges()[0], &target(to));
         let name = OWNER.entry_name(LEASE, generation);
         self.cloud.entries.push(shown(
             &name,
@@ -135,8 +150,8 @@ impl Scene {
         ));
     }
 
-    fn pod(&mut self) -> &mut PodHere {
-        let PodFact::Here(pod) = &mut self.pod else { panic!("it is gone") };
+    fn pod(&mut self) -> &mut PodView {
+        let PodState::Present(pod) = &mut self.pod else { panic!("it is gone") };
         pod
     }
 }
@@ -146,7 +161,7 @@ fn leased(exposed: ExposedPort, head: u16) -> LeasedPort {
         allocation_id: AllocationId::new("eip-1"),
         external_ip: OUTSIDE,
         external_port: head + exposed.port - 80,
-        head,
+        range_start: head,
         exposed,
         gateway_id: NatGatewayId::new("ngw-1"),
         table_id: ForwardTableId::new("ftb-1"),
@@ -166,8 +181,8 @@ fn target(private_ip: Ipv4Addr) -> Target {
     }
 }
 
-fn eni() -> Seen<Eni> {
-    Seen::There(Eni {
+fn eni() -> Lookup<Eni> {
+    Lookup::Present(Eni {
         eni_id: EniId::new("eni-1"),
         vswitch_id: VSwitchId::new("vsw-1"),
         zone_id: ZoneId::new("z-1"),
@@ -198,14 +213,14 @@ fn shown(
 }
 
 /// The only change that the step asks for.
-fn asked(step: Step) -> Ask {
+fn asked(step: Step) -> ChangeRequest {
     match step {
-        Step::Queue { mut asks, .. } if asks.len() == 1 => asks.remove(0),
+        Step::QueueChanges { requests: mut asks, .. } if asks.len() == 1 => asks.remove(0),
         other => panic!("{other:?}"),
     }
 }
 
-fn created(step: Step) -> Forward {
+fn created(step: Step) -> ForwardEntrySpec {
     match asked(step).change {
         Change::CreateForwardEntry(forward) => forward,
         other => panic!("{other:?}"),
@@ -214,11 +229,11 @@ fn created(step: Step) -> Forward {
 
 /// Step that deletes just this entry.
 fn deletes(entry: &ForwardEntry) -> Step {
-    queue_of(vec![delete(&entry.table_id, &entry.entry_id)])
+    queue_of(vec![request_deletion(&entry.table_id, &entry.entry_id)])
 }
 
-fn queue_of(asks: Vec<Ask>) -> Step {
-    Step::Queue { gateway: NatGatewayId::new("ngw-1"), asks }
+fn queue_of(requests: Vec<ChangeRequest>) -> Step {
+    Step::QueueChanges { gateway: NatGatewayId::new("ngw-1"), requests }
 }
 
 #[test]
@@ -232,12 +247,13 @@ fn adjacent_ports_are_one_entry_and_one_status_entry_each() {
     scene.stands(1, POD, ForwardEntryStatus::Available);
     assert_eq!(
         scene.next(),
-        Step::NoteEntry(key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302"))
+        Step::RecordEntry(port_key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302"))
     );
     for port in &mut scene.lease.ports {
         port.entry_id = Some(ForwardEntryId::new("fwd-300/302"));
     }
-    let Step::Publish(Publication { content: Content::Dnat { status, .. }, .. }) = scene.next()
+    let Step::Publish(Publication { content: CustomResourceContent::Dnat { status, .. }, .. }) =
+        scene.next()
     else {
         panic!("{:?}", scene.next())
     };
@@ -277,11 +293,15 @@ fn an_entry_of_another_width_or_protocol_is_not_the_one() {
 }
 
 #[test]
-fn somebody_elses_entry_marks_all_it_stands_on() {
+fn a_foreign_entry_marks_all_ports_it_occupies() {
     let mut scene = Scene::new(3);
     scene.cloud.entries.push(shown("foreign", "301", "9", FORMER, ForwardEntryStatus::Available));
     let span = |protocol, ports| {
-        Step::MarkForeign(PortSpan { allocation_id: AllocationId::new("eip-1"), protocol, ports })
+        Step::MarkForeignPorts(PortSpan {
+            allocation_id: AllocationId::new("eip-1"),
+            protocol,
+            ports,
+        })
     };
     assert_eq!(scene.next(), span(Some(Protocol::Tcp), 301..=301));
     let any = shown("foreign", "Any", "Any", FORMER, ForwardEntryStatus::Available);
@@ -295,12 +315,12 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     let first = shown(&OWNER.entry_name(LEASE, 1), "300", "80", POD, ForwardEntryStatus::Available);
     scene.cloud.entries =
         vec![first.clone(), shown("foreign", "5", "5", FORMER, ForwardEntryStatus::Available)];
-    scene.cloud.gateway.full_at = Some(3);
+    scene.cloud.gateway.entries_when_full = Some(3);
     created(scene.next());
-    scene.cloud.gateway.full_at = Some(2);
-    assert_eq!(scene.next(), Step::Spill);
+    scene.cloud.gateway.entries_when_full = Some(2);
+    assert_eq!(scene.next(), Step::VacateGateway);
 
-    scene.lease.spilling = true;
+    scene.lease.vacating = true;
     assert_eq!(scene.next(), deletes(&first));
     scene.cloud.entries.remove(0);
     scene.lease.ports[0].entry_id = Some(first.entry_id);
@@ -310,7 +330,7 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     );
     scene.lease.ports[0].deleted = true;
     for _ in 0..2 {
-        assert_eq!(scene.next(), Step::QuietPort(key(&scene.lease.ports[0])));
+        assert_eq!(scene.next(), Step::CoolDownPorts(port_key(&scene.lease.ports[0])));
         scene.lease.ports.remove(0);
     }
     assert_eq!(scene.next(), Step::ReservePorts { zone: ZoneId::new("z-1") });
@@ -322,10 +342,10 @@ fn fixed_ports_that_were_published_stay_where_they_are() {
     if let Request::Dnat(request) = &mut scene.lease.request {
         request.fixed = true;
     }
-    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
-    scene.cloud.gateway.full_at = Some(0);
-    assert_eq!(scene.next(), Step::Spill);
-    scene.lease.told = true;
+    scene.pod().desired = Desired::Request(Box::new(scene.lease.request.clone()));
+    scene.cloud.gateway.entries_when_full = Some(0);
+    assert_eq!(scene.next(), Step::VacateGateway);
+    scene.lease.was_published = true;
     assert!(
         matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::QuotaExceeded),
         "{:?}",
@@ -340,7 +360,7 @@ fn only_ports_above_1024_beside_snat_break_out_of_it() {
     scene.cloud.gateway.snat = true;
     assert!(!created(scene.next()).port_break, "300 is shared as it is");
     for port in &mut scene.lease.ports {
-        (port.head, port.external_port) = (1024, port.external_port + 724);
+        (port.range_start, port.external_port) = (1024, port.external_port + 724);
     }
     scene.write_resource();
     assert!(created(scene.next()).port_break, "one of 1024/1025 is above");
@@ -349,20 +369,21 @@ fn only_ports_above_1024_beside_snat_break_out_of_it() {
 }
 
 #[test]
-fn a_gateway_in_trouble_is_asked_nothing_and_its_pods_are_told() {
+fn an_unavailable_gateway_gets_no_changes_and_its_pods_report_it() {
     let mut scene = Scene::new(1);
-    scene.cloud.gateway.trouble = Some("NAT gateway ngw-1 does not exist any more".to_owned());
+    scene.cloud.gateway.unavailable_reason =
+        Some("NAT gateway ngw-1 does not exist any more".to_owned());
     let Step::Wait(wait) = scene.next() else { panic!("{:?}", scene.next()) };
-    assert_eq!((wait.reason, wait.patience), (Reason::GatewayUnavailable, Patience::Event));
+    assert_eq!((wait.reason, wait.retry_policy), (Reason::GatewayUnavailable, RetryPolicy::Event));
     assert!(wait.message.contains("ngw-1"), "{}", wait.message);
-    scene.lease.phase = Phase::Held;
+    scene.lease.phase = Phase::Bound;
     assert_eq!(
         scene.next(),
-        Step::Doubt,
+        Step::CountMissedRead,
         "what was published is taken back first, after a second look"
     );
     scene.stands(1, POD, ForwardEntryStatus::Available);
-    assert!(matches!(scene.next(), Step::NoteEntry(..)), "an entry that works is left alone");
+    assert!(matches!(scene.next(), Step::RecordEntry(..)), "an entry that works is left alone");
 }
 
 #[test]
@@ -375,7 +396,7 @@ fn a_pod_that_moves_takes_its_entry_along() {
     scene.lease.target = Some(target(POD));
     scene.lease.generation = 2;
     scene.write_resource();
-    let Ask { resource, change: Change::ModifyForwardEntry { entry_id, forward } } =
+    let ChangeRequest { resource, change: Change::ModifyForwardEntry { entry_id, forward } } =
         asked(scene.next())
     else {
         panic!("{:?}", scene.next())
@@ -438,7 +459,7 @@ fn two_entries() -> Scene {
     scene.lease.ports.push(LeasedPort { external_port: 310, ..leased(second, 310) });
     let Request::Dnat(request) = &mut scene.lease.request else { panic!("another kind") };
     request.ports.push(second);
-    scene.pod().asks = Asks::For(Box::new(scene.lease.request.clone()));
+    scene.pod().desired = Desired::Request(Box::new(scene.lease.request.clone()));
     scene.write_resource();
     scene
 }
@@ -446,21 +467,23 @@ fn two_entries() -> Scene {
 #[test]
 fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
     let mut scene = two_entries();
-    let Step::Queue { gateway, asks } = scene.next() else { panic!("{:?}", scene.next()) };
+    let Step::QueueChanges { gateway, requests: asks } = scene.next() else {
+        panic!("{:?}", scene.next())
+    };
     assert_eq!(gateway.as_str(), "ngw-1");
     assert_eq!(
-        asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(),
+        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
         ["eip-1/tcp/300", "eip-1/tcp/310"]
     );
     // Room for one of two entries counts as no room.
-    scene.cloud.gateway.full_at = Some(1);
-    assert_eq!(scene.next(), Step::Spill);
+    scene.cloud.gateway.entries_when_full = Some(1);
+    assert_eq!(scene.next(), Step::VacateGateway);
 
     let entry = |ports: (&str, &str), status| {
         shown(&OWNER.entry_name(LEASE, 1), ports.0, ports.1, POD, status)
     };
-    scene.lease.phase = Phase::Ending;
-    scene.resource = ResourceFact::Absent;
+    scene.lease.phase = Phase::Releasing;
+    scene.resource = CustomResourceState::Absent;
     scene.cloud.entries = vec![
         entry(("300", "80"), ForwardEntryStatus::Available),
         entry(("310", "90"), ForwardEntryStatus::Pending),
@@ -474,7 +497,7 @@ fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
     scene.cloud.entries[1].status = ForwardEntryStatus::Available;
     let both = scene.cloud.entries[..2]
         .iter()
-        .map(|entry| delete(&entry.table_id, &entry.entry_id))
+        .map(|entry| request_deletion(&entry.table_id, &entry.entry_id))
         .collect();
     assert_eq!(scene.next(), queue_of(both));
 }

@@ -1,82 +1,86 @@
 //! Sources of a lease's EIP: allocated, reclaimed, named by the pod, or from a pool.
 
 use crate::change::Change;
+use crate::cloud_facts::{Eip, EipStatus};
 use crate::condition::Reason;
-use crate::facts::{Eip, EipStatus};
 use crate::ids::AllocationId;
+use crate::lease::HolderState;
 use crate::lease::LeasedEip;
-use crate::lease::Standing;
-use crate::names::TAG_LEASE;
-use crate::plan::situation::{PodHere, Seen, Situation};
+use crate::ownership::TAG_LEASE;
+use crate::plan::situation::{Lookup, PodView, Situation};
 use crate::plan::step::{Step, Wait};
-use crate::request::{EipRequest, EipSource, EipSpec, Keep};
-use crate::retry::Patience;
+use crate::request::{EipRequest, EipSource, EipSpec, Retention};
+use crate::retry::RetryPolicy;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Gets an EIP for a lease that has none.
-pub(super) fn obtain(s: &Situation<'_>, pod: &PodHere, request: &EipRequest) -> Step {
+pub(super) fn obtain_eip(s: &Situation<'_>, pod: &PodView, request: &EipRequest) -> Step {
     match &request.source {
-        EipSource::Allocate(spec) => buy(s, spec),
-        EipSource::Given(id) => given(s, pod, id),
-        EipSource::Pool(name) => pooled(s, name),
+        EipSource::Allocate(spec) => allocate_eip(s, spec),
+        EipSource::Given(id) => adopt_given_eip(s, pod, id),
+        EipSource::Pool(name) => adopt_pool_eip(s, name),
     }
 }
 
 /// Uses a reusable prepaid EIP if there is one, reclaims the former address if the cloud still has
 /// it, or else allocates a new EIP, whose tags find it again when the answer is lost.
-fn buy(s: &Situation<'_>, spec: &EipSpec) -> Step {
-    if let Some(lease) = s.sources.spare {
-        return Step::TakeSpare(lease);
+fn allocate_eip(s: &Situation<'_>, spec: &EipSpec) -> Step {
+    if let Some(lease) = s.sources.reusable_prepaid {
+        return Step::AdoptPrepaidEip(lease);
     }
-    let (spec, tags) = (spec.clone(), s.owner.tags(s.lease.id));
-    let change = match s.sources.former {
+    let (spec, tags) = (spec.clone(), s.owner.lease_tags(s.lease.id));
+    let change = match s.sources.former_address {
         Some(ip_address) => Change::AllocateEipAddressPro { ip_address, spec, tags },
         None => Change::AllocateEipAddress { spec, tags },
     };
-    Step::Change { resource: format!("lease/{}/eip", s.lease.id), change }
+    Step::RequestChange { resource: format!("lease/{}/eip", s.lease.id), change }
 }
 
-fn given(s: &Situation<'_>, pod: &PodHere, id: &AllocationId) -> Step {
-    let Seen::There(eip) = &s.cloud.eip else {
-        return Step::wait(
+fn adopt_given_eip(s: &Situation<'_>, pod: &PodView, id: &AllocationId) -> Step {
+    let Lookup::Present(eip) = &s.cloud.eip else {
+        return Step::wait_for(
             Reason::EipNotFound,
-            Patience::Event,
+            RetryPolicy::Event,
             format!(
                 "EIP {id} does not exist in this region or is not visible to this account; check \
                  the pod's annotation k8s.aliyun.com/pod-eip-instanceid"
             ),
         );
     };
-    let Some(holder) = &s.sources.holder else {
+    let Some(holder) = &s.sources.current_holder else {
         let message = "another pod claimed the EIP concurrently; retrying".to_owned();
-        return Step::TakeEip(
+        return Step::AdoptEip(
             vec![(id.clone(), eip.ip_address)],
-            Wait { reason: Reason::EipHeld, message, patience: Patience::Poll },
+            Wait { reason: Reason::EipHeldByAnotherPod, message, retry_policy: RetryPolicy::Poll },
         );
     };
     let held = |then: &str| format!("the EIP is held by pod {}{then}", holder.pod);
-    match holder.standing {
+    match holder.state {
         // Not before the EIP can be bound here: the older pod is reachable through it until then.
-        Standing::Older if s.sources.takeover && pod.ip.is_some() => Step::TakeOver(id.clone()),
-        Standing::Older if s.sources.takeover => Step::wait(
-            Reason::EipHeld,
-            Patience::Event,
+        HolderState::Older if s.sources.preemption_allowed && pod.ip.is_some() => {
+            Step::PreemptEip(id.clone())
+        }
+        HolderState::Older if s.sources.preemption_allowed => Step::wait_for(
+            Reason::EipHeldByAnotherPod,
+            RetryPolicy::Event,
             held("; it passes to this pod once this pod has an IP"),
         ),
-        Standing::Older | Standing::Younger => Step::wait(
-            Reason::EipHeld,
-            Patience::Event,
+        HolderState::Older | HolderState::Younger => Step::wait_for(
+            Reason::EipHeldByAnotherPod,
+            RetryPolicy::Event,
             held("; it is bound to this pod once that pod is gone"),
         ),
-        Standing::Leaving => {
-            Step::wait(Reason::EipHeld, Patience::Poll, held(", which is giving it up"))
-        }
+        HolderState::Releasing => Step::wait_for(
+            Reason::EipHeldByAnotherPod,
+            RetryPolicy::Poll,
+            held(", which is giving it up"),
+        ),
     }
 }
 
 /// Adopts a free EIP of the pool. Each lease tries them in an order of its own, so that pods that
 /// start together rarely try the same one first.
-fn pooled(s: &Situation<'_>, pool: &str) -> Step {
+fn adopt_pool_eip(s: &Situation<'_>, pool: &str) -> Step {
     // An EIP with a lease's tag was allocated by Waygate: not the pool's, even with the pool's tag.
     let free = |eip: &&Eip| eip.status == EipStatus::Available && !eip.tags.contains_key(TAG_LEASE);
     let mut free: Vec<_> = s
@@ -97,7 +101,8 @@ fn pooled(s: &Situation<'_>, pool: &str) -> Step {
             "all {all} EIPs of pool {pool} are in use; tag more EIPs, or wait until one is freed"
         ),
     };
-    let exhausted = Wait { reason: Reason::EipPoolExhausted, message, patience: Patience::Event };
+    let exhausted =
+        Wait { reason: Reason::EipPoolExhausted, message, retry_policy: RetryPolicy::Event };
     if free.is_empty() {
         return Step::Wait(exhausted);
     }
@@ -107,22 +112,22 @@ fn pooled(s: &Situation<'_>, pool: &str) -> Step {
         hasher.finish()
     });
     // An EIP that the cloud shows as free may belong to a lease that has not bound it yet.
-    Step::TakeEip(free, exhausted)
+    Step::AdoptEip(free, exhausted)
 }
 
 /// Handles an EIP that a read does not show. Wrong credentials give an empty list, too, so one read
 /// decides nothing. Only a managed EIP without retention is released after three missed reads in a
 /// row: the cloud's 404 proves that it is gone, and the lease gets a new one.
-pub(super) fn lost(s: &Situation<'_>, leased: &LeasedEip, why: String) -> Step {
-    const ENOUGH: i32 = 2;
+pub(super) fn on_missing_eip(s: &Situation<'_>, leased: &LeasedEip, why: String) -> Step {
+    const MISSED_READS_BEFORE_RELEASE: i32 = 2;
     let allocation_id = leased.allocation_id.clone();
-    if !leased.ours || s.lease.request.keep() != Keep::Not {
-        return Step::wait(Reason::EipNotFound, Patience::Event, why);
+    if !leased.managed || s.lease.request.retention() != Retention::None {
+        return Step::wait_for(Reason::EipNotFound, RetryPolicy::Event, why);
     }
-    if s.lease.doubts < ENOUGH {
-        return Step::Doubt;
+    if s.lease.missed_reads < MISSED_READS_BEFORE_RELEASE {
+        return Step::CountMissedRead;
     }
-    Step::Change {
+    Step::RequestChange {
         resource: allocation_id.to_string(),
         change: Change::ReleaseEipAddress { allocation_id },
     }

@@ -1,16 +1,16 @@
 //! Content of a PodEIP, of the pod's annotation and of its condition for an EIP.
 
 use super::settings;
+use crate::cloud_facts::Eip;
 use crate::condition::Reason;
-use crate::facts::Eip;
 use crate::lease::{LeasedEip, Target};
 use crate::plan::situation::Situation;
-use crate::plan::step::{Content, Publication};
+use crate::plan::step::{CustomResourceContent, Publication};
 use crate::request::{EipRequest, EipSource, ReleaseStrategy};
 use crate::resources::{AllocationType, PodEipSpec, PodEipStatus};
 
 /// Builds the publication of an EIP that is bound to the pod's IP.
-pub(super) fn publication(
+pub(super) fn eip_publication(
     s: &Situation<'_>,
     request: &EipRequest,
     leased: &LeasedEip,
@@ -34,7 +34,7 @@ pub(super) fn publication(
         pod_last_seen: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     };
     Publication {
-        content: content(s, request, leased, Some(status)),
+        content: eip_content(s, request, leased, Some(status)),
         annotation: eip.ip_address.to_string(),
         reason: Reason::EipAssociated,
         message: format!(
@@ -42,18 +42,18 @@ pub(super) fn publication(
             eip.ip_address,
             eip.allocation_id,
             target.private_ip,
-            settings::not_followed(request, eip)
+            settings::list_unfollowed_settings(request, eip)
         ),
     }
 }
 
 /// Builds the lease's custom resource; without a status until the EIP works.
-pub(in crate::plan) fn content(
+pub(in crate::plan) fn eip_content(
     s: &Situation<'_>,
     request: &EipRequest,
     leased: &LeasedEip,
     status: Option<PodEipStatus>,
-) -> Content {
+) -> CustomResourceContent {
     let kind = match &request.source {
         EipSource::Allocate(_) => "Auto",
         EipSource::Given(_) | EipSource::Pool(_) => "Static",
@@ -70,8 +70,8 @@ pub(in crate::plan) fn content(
     };
     let spec = PodEipSpec {
         allocation_id: Some(leased.allocation_id.to_string()),
-        bandwidth_package_id: settings::named_package(s, request),
+        bandwidth_package_id: settings::package_to_record(s, request),
         allocation_type: Some(allocation_type),
     };
-    Content::Eip { spec, status: status.map(Box::new) }
+    CustomResourceContent::Eip { spec, status: status.map(Box::new) }
 }

@@ -1,32 +1,32 @@
 //! Release of an EIP: unbound from the pod, and given back to the cloud if it is managed.
 
 use crate::change::Change;
+use crate::cloud_facts::{Eip, EipStatus};
 use crate::condition::Reason;
-use crate::facts::{Eip, EipStatus};
 use crate::ids::{AllocationId, EniId};
 use crate::lease::Target;
-use crate::plan::publication::shows_address;
-use crate::plan::situation::{PodHere, ResourceFact, Seen, Situation};
+use crate::plan::publication::pod_shows_address;
+use crate::plan::situation::{CustomResourceState, Lookup, PodView, Situation};
 use crate::plan::step::{Step, Withdrawal};
 use crate::request::{EipRequest, EipSource, Request};
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 
 /// Unbinds the EIP from the target and clears the target; none once there is no target.
-pub(in crate::plan) fn detach(s: &Situation<'_>) -> Option<Step> {
+pub(in crate::plan) fn detach_eip(s: &Situation<'_>) -> Option<Step> {
     let target = s.lease.target.as_ref()?;
     match &s.cloud.eip {
-        Seen::There(eip) => Some(unbind(eip, target).unwrap_or(Step::ClearTarget)),
+        Lookup::Present(eip) => Some(unbind_target(eip, target).unwrap_or(Step::ClearTarget)),
         // The EIP does not show: the answer to an unbinding decides. A retained EIP must not be
         // forgotten because of an empty list.
-        Seen::Absent | Seen::NotRead => Some(match &s.lease.eip {
-            Some(leased) => unassociate(&leased.allocation_id, target),
+        Lookup::Absent | Lookup::NotRead => Some(match &s.lease.eip {
+            Some(leased) => request_unassociation(&leased.allocation_id, target),
             None => Step::ClearTarget,
         }),
     }
 }
 
-fn unassociate(allocation_id: &AllocationId, target: &Target) -> Step {
-    Step::Change {
+fn request_unassociation(allocation_id: &AllocationId, target: &Target) -> Step {
+    Step::RequestChange {
         resource: allocation_id.to_string(),
         change: Change::UnassociateEipAddress {
             allocation_id: allocation_id.clone(),
@@ -37,14 +37,14 @@ fn unassociate(allocation_id: &AllocationId, target: &Target) -> Step {
 }
 
 /// Takes back binding, target and EIP, in this order; none once nothing is left.
-pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
+pub(in crate::plan) fn plan_eip_release(s: &Situation<'_>) -> Option<Step> {
     let Some(leased) = &s.lease.eip else {
         return s.lease.target.is_some().then_some(Step::ClearTarget);
     };
     let allocation_id = leased.allocation_id.clone();
-    let Seen::There(eip) = &s.cloud.eip else {
+    let Lookup::Present(eip) = &s.cloud.eip else {
         // Wrong credentials give an empty list, too: only a 404 to a change is proof.
-        let change = match (&s.lease.target, leased.ours) {
+        let change = match (&s.lease.target, leased.managed) {
             (_, true) => Change::ReleaseEipAddress { allocation_id },
             (Some(t), false) => Change::UnassociateEipAddress {
                 allocation_id,
@@ -53,45 +53,50 @@ pub(in crate::plan) fn ending(s: &Situation<'_>) -> Option<Step> {
             },
             (None, false) => return Some(Step::ForgetEip),
         };
-        return Some(Step::Change { resource: leased.allocation_id.to_string(), change });
+        return Some(Step::RequestChange { resource: leased.allocation_id.to_string(), change });
     };
     if let Some(target) = &s.lease.target {
-        return Some(unbind(eip, target).unwrap_or(Step::ClearTarget));
+        return Some(unbind_target(eip, target).unwrap_or(Step::ClearTarget));
     }
-    if leased.ours { Some(release(s, eip)) } else { Some(Step::ForgetEip) }
+    if leased.managed { Some(release_eip(s, eip)) } else { Some(Step::ForgetEip) }
 }
 
 /// Gives the EIP up to the younger pod that has preempted this one, in any state of this pod, and
 /// never asks for it again.
-pub(in crate::plan) fn lose(s: &Situation<'_>, pod: &PodHere, winner: &str) -> Step {
+pub(in crate::plan) fn yield_eip(s: &Situation<'_>, pod: &PodView, winner: &str) -> Step {
     let why = format!(
         "pod {winner}, which is younger and names the same EIP, has taken it over for good; \
          delete this pod, or let it name another EIP"
     );
-    if shows_address(s, pod) {
+    if pod_shows_address(s, pod) {
         return Step::Withdraw(Withdrawal {
             status: false,
-            reason: Reason::EipTakenOver,
+            reason: Reason::EipPreempted,
             message: why,
         });
     }
-    if let Some(step) = detach(s) {
+    if let Some(step) = detach_eip(s) {
         return step;
     }
-    match (&s.lease.eip, s.resource) {
+    match (&s.lease.eip, s.custom_resource) {
         (Some(_), _) => Step::ForgetEip,
-        (None, ResourceFact::Mine(..) | ResourceFact::Stray) => Step::RemoveResource,
+        (None, CustomResourceState::Owned(..) | CustomResourceState::Orphaned) => {
+            Step::RemoveCustomResource
+        }
         (
             None,
-            ResourceFact::Absent | ResourceFact::Another { .. } | ResourceFact::Foreign { .. },
-        ) => Step::wait(Reason::EipTakenOver, Patience::Person, why),
+            CustomResourceState::Absent
+            | CustomResourceState::OtherLease { .. }
+            | CustomResourceState::Foreign { .. },
+        ) => Step::wait_for(Reason::EipPreempted, RetryPolicy::Person, why),
     }
 }
 
 /// Unbinds a given EIP from a foreign interface, where the configuration allows it: only once,
 /// before the lease has had a target. An EIP that is bound back there afterwards stays there.
-pub(super) fn from_stranger(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let (EipSource::Given(_), true, 0) = (&request.source, s.sources.takeover, s.lease.generation)
+pub(super) fn unbind_foreign(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let (EipSource::Given(_), true, 0) =
+        (&request.source, s.sources.preemption_allowed, s.lease.generation)
     else {
         return None;
     };
@@ -104,20 +109,22 @@ pub(super) fn from_stranger(s: &Situation<'_>, request: &EipRequest, eip: &Eip) 
         eni_id,
         private_ip,
     };
-    Some(Step::Change { resource: eip.allocation_id.to_string(), change })
+    Some(Step::RequestChange { resource: eip.allocation_id.to_string(), change })
 }
 
 /// Unbinds the EIP from `target`; none once it is not bound there.
-pub(super) fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
+pub(super) fn unbind_target(eip: &Eip, target: &Target) -> Option<Step> {
     match eip.status {
-        EipStatus::InUse if eip.bound_to(&target.eni_id, target.private_ip, target.primary) => {
-            Some(unassociate(&eip.allocation_id, target))
+        EipStatus::InUse if eip.is_bound_to(&target.eni_id, target.private_ip, target.primary) => {
+            Some(request_unassociation(&eip.allocation_id, target))
         }
-        EipStatus::Associating | EipStatus::Unassociating | EipStatus::Other => Some(Step::wait(
-            Reason::EipChanging,
-            Patience::Poll,
-            format!("EIP {} is {:?}", eip.ip_address, eip.status),
-        )),
+        EipStatus::Associating | EipStatus::Unassociating | EipStatus::Other => {
+            Some(Step::wait_for(
+                Reason::EipChanging,
+                RetryPolicy::Poll,
+                format!("EIP {} is {:?}", eip.ip_address, eip.status),
+            ))
+        }
         // A binding elsewhere is foreign: unbinding is not Waygate's any more.
         EipStatus::InUse | EipStatus::Available | EipStatus::Releasing => None,
     }
@@ -125,7 +132,7 @@ pub(super) fn unbind(eip: &Eip, target: &Target) -> Option<Step> {
 
 /// Gives a managed, unbound EIP back. The proof is the 404 to the release that follows the accepted
 /// one.
-fn release(s: &Situation<'_>, eip: &Eip) -> Step {
+fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
     let allocation_id = eip.allocation_id.clone();
     let resource = allocation_id.to_string();
     match (eip.status, &eip.bandwidth_package, &s.lease.request) {
@@ -134,9 +141,9 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
                 "EIP {} ({}) is bound to {}, not by Waygate; unbind it there, and it is released",
                 eip.allocation_id,
                 eip.ip_address,
-                bound_to(eip)
+                describe_binding(eip)
             );
-            Step::wait(Reason::EipBoundElsewhere, Patience::Idle, message)
+            Step::wait_for(Reason::EipBoundElsewhere, RetryPolicy::Idle, message)
         }
         (
             EipStatus::Associating
@@ -144,9 +151,9 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
             | EipStatus::Releasing
             | EipStatus::Other,
             ..,
-        ) => Step::wait(
+        ) => Step::wait_for(
             Reason::EipChanging,
-            Patience::Poll,
+            RetryPolicy::Poll,
             format!("EIP {} is {:?}", eip.ip_address, eip.status),
         ),
         // After the expiry the cloud takes the EIP back by itself; a release finds out if it has.
@@ -158,13 +165,13 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
                  asks for a PrePaid EIP with the same settings gets it",
                 eip.allocation_id, eip.ip_address
             );
-            Step::wait(Reason::PrePaid, Patience::Idle, message)
+            Step::wait_for(Reason::PrePaidNotReleased, RetryPolicy::Idle, message)
         }
         (
             EipStatus::Available,
             Some(package_id),
             Request::Eip(EipRequest { source: EipSource::Allocate(spec), .. }),
-        ) if spec.bandwidth_package.as_ref() == Some(package_id) => Step::Change {
+        ) if spec.bandwidth_package.as_ref() == Some(package_id) => Step::RequestChange {
             resource,
             change: Change::RemoveCommonBandwidthPackageIp {
                 allocation_id,
@@ -172,13 +179,13 @@ fn release(s: &Situation<'_>, eip: &Eip) -> Step {
             },
         },
         (EipStatus::Available, ..) => {
-            Step::Change { resource, change: Change::ReleaseEipAddress { allocation_id } }
+            Step::RequestChange { resource, change: Change::ReleaseEipAddress { allocation_id } }
         }
     }
 }
 
 /// Describes what the EIP is bound to, for people.
-pub(super) fn bound_to(eip: &Eip) -> String {
+pub(super) fn describe_binding(eip: &Eip) -> String {
     let Some(binding) = &eip.binding else { return "an unnamed resource".to_owned() };
     match binding.private_ip {
         Some(ip) => format!("{} {} ({ip})", binding.instance_type, binding.instance_id),

@@ -2,15 +2,15 @@
 //! change, reported where it does not.
 
 use crate::change::Change;
-use crate::facts::{Eip, EipStatus};
-use crate::plan::situation::{Object, ResourceFact, Seen, Situation};
+use crate::cloud_facts::{Eip, EipStatus};
+use crate::plan::situation::{CustomResourceObject, CustomResourceState, Lookup, Situation};
 use crate::plan::step::Step;
 use crate::request::{EipRequest, EipSource, EipSpec, InstanceChargeType};
 
 /// Joins the requested shared bandwidth package, and leaves the one requested before. A package
 /// that a person chose stays. A PrePaid EIP joins none.
-pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let spec = spec(request).filter(|_| !is_prepaid(eip))?;
+pub(super) fn adjust_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let spec = managed_spec(request).filter(|_| !is_prepaid(eip))?;
     let allocation_id = eip.allocation_id.clone();
     let before = recorded_package(s);
     let change = match (&eip.bandwidth_package, &spec.bandwidth_package) {
@@ -24,33 +24,37 @@ pub(super) fn package(s: &Situation<'_>, request: &EipRequest, eip: &Eip) -> Opt
             Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() }
         }
     };
-    Some(Step::Change { resource: eip.allocation_id.to_string(), change })
+    Some(Step::RequestChange { resource: eip.allocation_id.to_string(), change })
 }
 
 /// Package to record on the custom resource: the requested one, but the previously requested one
 /// until the EIP has left it, which marks that package as Waygate's to leave.
-pub(super) fn named_package(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
-    let asked = spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
-    let Seen::There(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else { return asked };
+pub(super) fn package_to_record(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
+    let asked = managed_spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
+    let Lookup::Present(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else {
+        return asked;
+    };
     recorded_package(s).filter(|recorded| *recorded == is.as_str()).map(str::to_owned).or(asked)
 }
 
 fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
-    match s.resource {
-        ResourceFact::Mine(Object::Eip(object), _) => object.spec.bandwidth_package_id.as_deref(),
-        ResourceFact::Mine(Object::Dnat(_), _)
-        | ResourceFact::Absent
-        | ResourceFact::Stray
-        | ResourceFact::Another { .. }
-        | ResourceFact::Foreign { .. } => None,
+    match s.custom_resource {
+        CustomResourceState::Owned(CustomResourceObject::Eip(object), _) => {
+            object.spec.bandwidth_package_id.as_deref()
+        }
+        CustomResourceState::Owned(CustomResourceObject::Dnat(_), _)
+        | CustomResourceState::Absent
+        | CustomResourceState::Orphaned
+        | CustomResourceState::OtherLease { .. }
+        | CustomResourceState::Foreign { .. } => None,
     }
 }
 
 /// Changes what ModifyEipAddressAttribute can change. In a shared bandwidth package the EIP shows
 /// the package's bandwidth; a PrePaid EIP takes no name, and its bandwidth is part of the price
 /// paid.
-pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
-    let spec = spec(request)?;
+pub(super) fn adjust_attributes(request: &EipRequest, eip: &Eip) -> Option<Step> {
+    let spec = managed_spec(request)?;
     let postpaid = !is_prepaid(eip);
     let bandwidth =
         (postpaid && eip.bandwidth_package.is_none() && eip.bandwidth != spec.bandwidth)
@@ -65,7 +69,7 @@ pub(super) fn modify(request: &EipRequest, eip: &Eip) -> Option<Step> {
     let change =
         || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
     (settled && differs)
-        .then(|| Step::Change { resource: eip.allocation_id.to_string(), change: change() })
+        .then(|| Step::RequestChange { resource: eip.allocation_id.to_string(), change: change() })
 }
 
 fn is_prepaid(eip: &Eip) -> bool {
@@ -73,7 +77,7 @@ fn is_prepaid(eip: &Eip) -> bool {
 }
 
 /// Settings that a managed EIP should have; none for an EIP that people allocated.
-fn spec(request: &EipRequest) -> Option<&EipSpec> {
+fn managed_spec(request: &EipRequest) -> Option<&EipSpec> {
     match &request.source {
         EipSource::Allocate(spec) => Some(spec),
         EipSource::Given(_) | EipSource::Pool(_) => None,
@@ -82,8 +86,8 @@ fn spec(request: &EipRequest) -> Option<&EipSpec> {
 
 /// Lists requested settings that only another EIP could have, for the end of the condition's
 /// message; empty if there are none.
-pub(super) fn not_followed(request: &EipRequest, eip: &Eip) -> String {
-    let Some(spec) = spec(request) else { return String::new() };
+pub(super) fn list_unfollowed_settings(request: &EipRequest, eip: &Eip) -> String {
+    let Some(spec) = managed_spec(request) else { return String::new() };
     let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
     let prepaid = is_prepaid(eip);
     // A shared bandwidth package has its own billing.

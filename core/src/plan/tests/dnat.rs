@@ -3,12 +3,12 @@
 use super::{
     FORMER_IP, LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, action, eni, resource, target, waits,
 };
-use crate::change::{Change, Forward};
+use crate::change::{Change, ForwardEntrySpec};
+use crate::cloud_facts::{ForwardEntry, ForwardEntryStatus};
 use crate::condition::Reason;
-use crate::facts::{ForwardEntry, ForwardEntryStatus};
 use crate::ids::{AllocationId, ForwardEntryId, ForwardTableId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::LeasedPort;
-use crate::plan::{Content, Publication, Seen, Step};
+use crate::plan::{CustomResourceContent, Lookup, Publication, Step};
 use crate::request::{DnatRequest, ExposedPort, Protocol, Request};
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ fn leased(port: u16) -> LeasedPort {
         allocation_id: AllocationId::new("eip-gw"),
         external_ip: PUBLIC_IP,
         external_port: outside(port),
-        head: outside(port),
+        range_start: outside(port),
         exposed: ExposedPort { port, protocol: Protocol::Tcp },
         gateway_id: NatGatewayId::new("ngw-1"),
         table_id: ForwardTableId::new("ftb-1"),
@@ -61,27 +61,29 @@ pub(super) fn forwarding(ports: &[u16]) -> Scene {
     let mut scene = Scene::new(asks(ports));
     scene.lease.ports = ports.iter().map(|port| leased(*port)).collect();
     scene.lease.target = Some(target(POD_IP));
-    (scene.lease.generation, scene.lease.resource) = (1, true);
+    (scene.lease.generation, scene.lease.owns_custom_resource) = (1, true);
     scene.cloud.entries = ports.iter().map(|port| entry(LEASE, 1, *port, POD_IP)).collect();
-    let Step::WriteResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
+    let Step::WriteCustomResource(content) = scene.next() else { panic!("{:?}", scene.next()) };
     scene.resource = resource(&content);
     scene
 }
 
 /// Desired entry of the first port.
-pub(super) fn forward(scene: &Scene) -> Forward {
+pub(super) fn forward(scene: &Scene) -> ForwardEntrySpec {
     let missing = scene.with(|s| s.cloud.entries.clear());
-    let Step::Queue { mut asks, .. } = missing.next() else { panic!("{:?}", missing.next()) };
+    let Step::QueueChanges { requests: mut asks, .. } = missing.next() else {
+        panic!("{:?}", missing.next())
+    };
     let Change::CreateForwardEntry(forward) = asks.remove(0).change else { panic!("{asks:?}") };
     forward
 }
 
 #[test]
 fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
-    let scene = Scene::new(asks(&[80])).with(|s| s.cloud.eni = Seen::There(eni()));
+    let scene = Scene::new(asks(&[80])).with(|s| s.cloud.eni = Lookup::Present(eni()));
     assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
     assert_eq!(
-        waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()),
+        waits(&scene.with(|s| s.cloud.eni = Lookup::Absent).next()),
         Some(Reason::WaitingForInterface)
     );
     assert_eq!(scene.next(), Step::ReservePorts { zone: ZoneId::new("z-1") });
@@ -89,8 +91,11 @@ fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
         scene.with(|s| s.lease.ports = vec![LeasedPort { entry_id: None, ..leased(80) }]);
     assert_eq!(reserved.next(), Step::SetTarget(target(POD_IP)));
     let aimed = reserved.with(|s| s.lease.target = Some(target(POD_IP)));
-    assert_eq!(aimed.next(), Step::ClaimResource);
-    assert!(matches!(aimed.with(|s| s.lease.resource = true).next(), Step::WriteResource(_)));
+    assert_eq!(aimed.next(), Step::ClaimCustomResource);
+    assert!(matches!(
+        aimed.with(|s| s.lease.owns_custom_resource = true).next(),
+        Step::WriteCustomResource(_)
+    ));
 
     let forward = forward(&forwarding(&[80]));
     assert_eq!(
@@ -119,33 +124,35 @@ fn ready_is_not_written_though_an_entry_failed() {
 #[test]
 fn an_entry_that_a_read_shows_is_noted_before_it_is_published() {
     let scene = forwarding(&[80]).with(|s| s.lease.ports[0].entry_id = None);
-    assert!(matches!(scene.next(), Step::NoteEntry(_, id) if id.as_str() == "fwd-80"));
+    assert!(matches!(scene.next(), Step::RecordEntry(_, id) if id.as_str() == "fwd-80"));
 }
 
 #[test]
 fn the_gate_goes_false_again_when_a_published_entry_is_lost() {
     let gone = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
-    assert_eq!(gone.next(), Step::Doubt);
-    assert!(matches!(gone.with(|s| s.lease.doubts = 1).next(), Step::WithdrawLost(_)));
+    assert_eq!(gone.next(), Step::CountMissedRead);
+    assert!(matches!(gone.with(|s| s.lease.missed_reads = 1).next(), Step::WithdrawLimited(_)));
 }
 
 #[test]
-fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_nobody_is_told() {
+fn under_the_loss_limit_missing_entries_are_put_back_and_conditions_stay_true() {
     let lost = forwarding(&[80, 443]).published().with(|s| s.cloud.entries.truncate(1));
     assert_eq!(
-        lost.with(|s| s.cloud.gateway.losses_held = true).next(),
-        Step::Doubt,
+        lost.with(|s| s.cloud.gateway.withdrawals_limited = true).next(),
+        Step::CountMissedRead,
         "one read alone changes nothing"
     );
-    let held = lost.with(|s| (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true));
+    let held =
+        lost.with(|s| (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true));
     assert_eq!(action(&held.next()), Some("CreateForwardEntry"));
     let bent = forwarding(&[80]).published().with(|s| {
-        (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true);
+        (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true);
         s.cloud.entries[0].internal_ip = FORMER_IP;
     });
     assert_eq!(action(&bent.next()), Some("ModifyForwardEntry"));
-    let in_trouble = held.with(|s| s.cloud.gateway.trouble = Some("it is locked".to_owned()));
-    let full = held.with(|s| s.cloud.gateway.full_at = Some(1));
+    let in_trouble =
+        held.with(|s| s.cloud.gateway.unavailable_reason = Some("it is locked".to_owned()));
+    let full = held.with(|s| s.cloud.gateway.entries_when_full = Some(1));
     let foreign = held.with(|s| {
         s.cloud
             .entries
@@ -153,11 +160,11 @@ fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_no
     });
     let leftover = bent.with(|s| s.cloud.entries[0].internal_port = "81".to_owned());
     let pending = forwarding(&[80]).published().with(|s| {
-        (s.lease.doubts, s.cloud.gateway.losses_held) = (1, true);
+        (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true);
         s.cloud.entries[0].status = ForwardEntryStatus::Pending;
     });
     for scene in [in_trouble, full, foreign, leftover, pending] {
-        assert_eq!(waits(&scene.next()), Some(Reason::LossesHeld), "{:?}", scene.next());
+        assert_eq!(waits(&scene.next()), Some(Reason::WithdrawalsLimited), "{:?}", scene.next());
     }
 }
 
@@ -165,13 +172,14 @@ fn where_many_pods_lose_their_entries_at_once_what_is_missing_is_put_back_and_no
 fn entries_that_are_made_again_under_a_published_address_do_not_make_it_younger() {
     let created = |step: Step| match step {
         Step::Publish(Publication {
-            content: Content::Dnat { status: Some(status), .. }, ..
+            content: CustomResourceContent::Dnat { status: Some(status), .. },
+            ..
         }) => status.created.unwrap(),
         step => panic!("{step:?}"),
     };
     let first = forwarding(&[80]);
     let later = NOW + SignedDuration::from_hours(1);
-    let again = first.published().with(|s| s.lease.doubts = 1);
+    let again = first.published().with(|s| s.lease.missed_reads = 1);
     assert_eq!(created(again.next_at(later)), created(first.next()));
     assert_ne!(created(first.next_at(later)), created(first.next()));
 }
@@ -192,7 +200,7 @@ fn two_owners_do_not_fight_over_a_port() {
     };
     for found in [foreign, of_another_cluster, whole_address, range] {
         let step = forwarding(&[80]).with(|s| s.cloud.entries = vec![found.clone()]).next();
-        assert!(matches!(step, Step::MarkForeign(_)), "{found:?}: {step:?}");
+        assert!(matches!(step, Step::MarkForeignPorts(_)), "{found:?}: {step:?}");
     }
 }
 
@@ -234,15 +242,15 @@ fn a_reused_pod_ip_is_not_misrouted_by_a_stale_entry() {
 }
 
 #[test]
-fn a_pod_that_moved_is_told_first_and_its_entries_follow() {
+fn a_moved_pod_is_withdrawn_first_and_its_entries_follow() {
     let moved = forwarding(&[80]).published().with(|s| {
         s.pod().ip = Some(FORMER_IP);
-        s.cloud.eni = Seen::There(eni());
+        s.cloud.eni = Lookup::Present(eni());
     });
     assert!(matches!(moved.next(), Step::Withdraw(_)));
     let told = forwarding(&[80]).with(|s| {
         s.pod().ip = Some(FORMER_IP);
-        s.cloud.eni = Seen::There(eni());
+        s.cloud.eni = Lookup::Present(eni());
     });
     assert_eq!(told.next(), Step::SetTarget(target(FORMER_IP)));
     // Without the right to modify entries, the lease deletes them before it clears the target.
@@ -256,15 +264,20 @@ fn a_pod_that_moved_is_told_first_and_its_entries_follow() {
 }
 
 #[test]
-fn an_entry_that_somebody_put_on_another_port_is_deleted_once_the_address_works() {
+fn an_entry_moved_to_another_port_is_deleted_once_the_address_works() {
     let moved = || ForwardEntry {
         external_port: "9999".to_owned(),
         entry_id: ForwardEntryId::new("fwd-moved"),
         ..entry(LEASE, 1, 80, FORMER_IP)
     };
-    let standing = forwarding(&[80]).published().with(|s| s.cloud.entries.push(moved()));
-    let Step::Queue { asks, .. } = standing.next() else { panic!("{:?}", standing.next()) };
-    assert_eq!(asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(), ["fwd-moved"]);
+    let holder_state = forwarding(&[80]).published().with(|s| s.cloud.entries.push(moved()));
+    let Step::QueueChanges { requests: asks, .. } = holder_state.next() else {
+        panic!("{:?}", holder_state.next())
+    };
+    assert_eq!(
+        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
+        ["fwd-moved"]
+    );
     assert!(
         matches!(
             forwarding(&[80]).with(|s| s.cloud.entries.push(moved())).next(),

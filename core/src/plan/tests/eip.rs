@@ -5,20 +5,20 @@ use super::{
     waits,
 };
 use crate::change::Change;
+use crate::cloud_facts::{Eip, EipBinding, EipStatus};
 use crate::condition::Reason;
-use crate::facts::{Eip, EipBinding, EipStatus};
 use crate::ids::{AllocationId, BandwidthPackageId};
 use crate::lease::{LeasedEip, Phase};
-use crate::plan::{Asks, ResourceFact, Seen, Step};
+use crate::plan::{CustomResourceState, Desired, Lookup, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
 fn leased(ours: bool) -> LeasedEip {
-    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, ours }
+    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, managed: ours }
 }
 
 #[test]
 fn an_eip_is_allocated_with_the_tags_that_find_it_again() {
-    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } =
+    let Step::RequestChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
         Scene::new(auto()).next()
     else {
         panic!()
@@ -30,11 +30,11 @@ fn an_eip_is_allocated_with_the_tags_that_find_it_again() {
 fn a_given_eip_is_taken_once_it_is_seen() {
     let scene = Scene::new(given());
     assert_eq!(
-        waits(&scene.with(|s| s.cloud.eip = Seen::Absent).next()),
+        waits(&scene.with(|s| s.cloud.eip = Lookup::Absent).next()),
         Some(Reason::EipNotFound)
     );
-    let seen = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
-    let Step::TakeEip(candidates, _) = seen.next() else { panic!("{:?}", seen.next()) };
+    let seen = scene.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
+    let Step::AdoptEip(candidates, _) = seen.next() else { panic!("{:?}", seen.next()) };
     assert_eq!(candidates, [(AllocationId::new("eip-1"), PUBLIC_IP)]);
 }
 
@@ -42,28 +42,32 @@ fn a_given_eip_is_taken_once_it_is_seen() {
 fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
     let scene = Scene::new(auto()).with(|s| {
         s.lease.eip = Some(leased(true));
-        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+        s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
     });
     assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
     assert_eq!(
-        waits(&scene.with(|s| s.cloud.eni = Seen::Absent).next()),
+        waits(&scene.with(|s| s.cloud.eni = Lookup::Absent).next()),
         Some(Reason::WaitingForInterface)
     );
     assert_eq!(
-        scene.with(|s| s.cloud.eni = Seen::There(eni())).next(),
+        scene.with(|s| s.cloud.eni = Lookup::Present(eni())).next(),
         Step::SetTarget(target(POD_IP))
     );
 
     let aimed = scene.with(|s| s.lease.target = Some(target(POD_IP)));
-    assert_eq!(aimed.next(), Step::ClaimResource);
-    let claimed = aimed.with(|s| s.lease.resource = true);
+    assert_eq!(aimed.next(), Step::ClaimCustomResource);
+    let claimed = aimed.with(|s| s.lease.owns_custom_resource = true);
     assert!(
-        matches!(claimed.next(), Step::WriteResource(_)),
+        matches!(claimed.next(), Step::WriteCustomResource(_)),
         "nothing is bound before the custom resource stands"
     );
-    let taken = claimed.with(|s| s.resource = ResourceFact::Another { what: "theirs".to_owned() });
-    assert_eq!(waits(&taken.next()), Some(Reason::ResourceTaken));
-    assert_eq!(claimed.with(|s| s.resource = ResourceFact::Stray).next(), Step::RemoveResource);
+    let taken = claimed
+        .with(|s| s.resource = CustomResourceState::OtherLease { message: "theirs".to_owned() });
+    assert_eq!(waits(&taken.next()), Some(Reason::CustomResourceTaken));
+    assert_eq!(
+        claimed.with(|s| s.resource = CustomResourceState::Orphaned).next(),
+        Step::RemoveCustomResource
+    );
 
     assert_eq!(
         action(&bound(auto(), eip(EipStatus::Available, None)).next()),
@@ -112,7 +116,11 @@ fn ready_is_not_written_though_a_bind_failed() {
 
 impl Scene {
     fn cloud_eip(&self) -> Eip {
-        if let Seen::There(eip) = &self.cloud.eip { eip.clone() } else { panic!("no EIP was seen") }
+        if let Lookup::Present(eip) = &self.cloud.eip {
+            eip.clone()
+        } else {
+            panic!("no EIP was seen")
+        }
     }
 }
 
@@ -120,35 +128,36 @@ impl Scene {
 fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
     let published = in_use(auto()).published();
     for shown in [
-        Seen::There(eip(EipStatus::Available, None)),
-        Seen::There(eip(EipStatus::InUse, Some(FORMER_IP))),
-        Seen::Absent,
+        Lookup::Present(eip(EipStatus::Available, None)),
+        Lookup::Present(eip(EipStatus::InUse, Some(FORMER_IP))),
+        Lookup::Absent,
     ] {
         let missing = published.with(|s| s.cloud.eip = shown.clone());
-        assert_eq!(missing.next(), Step::Doubt, "{shown:?}");
-        let doubted = missing.with(|s| s.lease.doubts = 1);
+        assert_eq!(missing.next(), Step::CountMissedRead, "{shown:?}");
+        let doubted = missing.with(|s| s.lease.missed_reads = 1);
         let Step::Withdraw(withdrawal) = doubted.next() else {
             panic!("{shown:?}: {:?}", doubted.next())
         };
         assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::AddressLost));
     }
-    let withdrawn = bound(auto(), eip(EipStatus::Available, None)).with(|s| s.lease.doubts = 0);
+    let withdrawn =
+        bound(auto(), eip(EipStatus::Available, None)).with(|s| s.lease.missed_reads = 0);
     assert_eq!(action(&withdrawn.next()), Some("AssociateEipAddress"));
     // The EIP shows again: the publication is confirmed, and the missed read forgotten.
-    assert!(matches!(published.with(|s| s.lease.doubts = 1).next(), Step::Publish(_)));
+    assert!(matches!(published.with(|s| s.lease.missed_reads = 1).next(), Step::Publish(_)));
 }
 
 #[test]
-fn a_pod_that_moved_is_told_first_then_unbound_then_aimed_at_anew() {
+fn a_moved_pod_is_withdrawn_then_unbound_then_targeted_anew() {
     let moved = in_use(auto()).published().with(|s| s.pod().ip = Some(FORMER_IP));
     assert!(matches!(moved.next(), Step::Withdraw(_)));
     let told = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
     assert_eq!(action(&told.next()), Some("UnassociateEipAddress"));
     let changing =
-        told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))));
+        told.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))));
     assert_eq!(waits(&changing.next()), Some(Reason::EipChanging));
     assert_eq!(
-        told.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(),
+        told.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
         Step::ClearTarget
     );
 }
@@ -158,7 +167,7 @@ fn two_owners_do_not_fight_over_an_eip() {
     let taken = eip(EipStatus::InUse, Some(FORMER_IP));
     assert_eq!(waits(&bound(auto(), taken.clone()).next()), Some(Reason::EipBoundElsewhere));
     let ending = bound(auto(), taken.clone())
-        .with(|s| (s.lease.phase, s.pod) = (Phase::Ending, super::PodFact::Gone));
+        .with(|s| (s.lease.phase, s.pod) = (Phase::Releasing, super::PodState::Absent));
     assert_eq!(ending.next(), Step::ClearTarget, "it is not on our target any more");
     assert_eq!(
         waits(&ending.with(|s| s.lease.target = None).next()),
@@ -168,16 +177,16 @@ fn two_owners_do_not_fight_over_an_eip() {
 
 #[test]
 fn a_vanished_eip_of_ours_is_proven_gone_and_a_given_one_is_waited_for() {
-    let gone = |request, doubts| {
+    let gone = |request, missed_reads| {
         in_use(request).with(|s| {
-            s.cloud.eip = Seen::Absent;
-            s.lease.doubts = doubts;
+            s.cloud.eip = Lookup::Absent;
+            s.lease.missed_reads = missed_reads;
         })
     };
-    for doubts in 0..2 {
+    for missed_reads in 0..2 {
         assert_eq!(
-            gone(auto(), doubts).next(),
-            Step::Doubt,
+            gone(auto(), missed_reads).next(),
+            Step::CountMissedRead,
             "an empty list is what wrong credentials give, too"
         );
     }
@@ -204,7 +213,7 @@ fn an_eip_of_ours_is_brought_in_line_with_its_pod_and_a_given_one_never() {
     });
     let scene = in_use(auto()).with(|s| {
         s.lease.request = packed.clone();
-        s.pod().asks = Asks::For(Box::new(packed));
+        s.pod().desired = Desired::Request(Box::new(packed));
     });
     assert_eq!(action(&scene.next()), Some("AddCommonBandwidthPackageIp"));
 
@@ -238,14 +247,15 @@ fn a_bandwidth_that_is_refused_keeps_no_address_from_its_pod_nor_from_being_watc
     let published = in_use(wider).published();
     assert_eq!(action(&published.next()), Some("ModifyEipAddressAttribute"));
     assert_eq!(
-        published.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))).next(),
-        Step::Doubt
+        published.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
+        Step::CountMissedRead
     );
 }
 
 #[test]
 fn wrong_annotations_on_a_running_pod_change_nothing() {
-    let scene = in_use(auto()).published().with(|s| s.pod().asks = Asks::Wrong("no".to_owned()));
+    let scene =
+        in_use(auto()).published().with(|s| s.pod().desired = Desired::Invalid("no".to_owned()));
     assert_eq!(waits(&scene.next()), Some(Reason::EipAssociated));
 }
 
@@ -262,16 +272,16 @@ fn a_pod_that_moved_is_off_its_former_address_before_anything_that_may_be_refuse
     });
     let moved = in_use(auto()).with(|s| {
         s.lease.request = request.clone();
-        s.pod().asks = Asks::For(Box::new(request));
+        s.pod().desired = Desired::Request(Box::new(request));
         s.pod().ip = Some(FORMER_IP);
     });
     assert_eq!(action(&moved.next()), Some("UnassociateEipAddress"));
-    let unbound = moved.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    let unbound = moved.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
     // An EIP that a read does not show may be bound all the same: the answer to the unbinding
     // decides.
     assert_eq!(
-        action(&moved.with(|s| s.cloud.eip = Seen::Absent).next()),
+        action(&moved.with(|s| s.cloud.eip = Lookup::Absent).next()),
         Some("UnassociateEipAddress")
     );
     assert_eq!(

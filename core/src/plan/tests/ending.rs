@@ -2,18 +2,18 @@
 //! custom resource is removed.
 
 use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
+use crate::cloud_facts::{Eip, EipStatus, ForwardEntryStatus};
 use crate::condition::Reason;
-use crate::facts::{Eip, EipStatus, ForwardEntryStatus};
 use crate::ids::BandwidthPackageId;
 use crate::lease::Phase;
 use crate::plan::tests::dnat::{asks, forwarding};
-use crate::plan::{Asks, EndReason, PodFact, ResourceFact, Seen, Step};
+use crate::plan::{CustomResourceState, Desired, EndReason, Lookup, PodState, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
 fn ending(scene: &Scene) -> Scene {
     scene.with(|s| {
-        s.lease.phase = Phase::Ending;
-        s.pod = PodFact::Gone;
+        s.lease.phase = Phase::Releasing;
+        s.pod = PodState::Absent;
     })
 }
 
@@ -30,20 +30,26 @@ fn withdrawn(published: &Scene, unpublished: &Scene) -> Scene {
 #[test]
 fn a_lease_ends_when_its_pod_is_gone_has_exited_or_asks_no_more() {
     let live = in_use(auto()).published();
-    assert_eq!(live.with(|s| s.pod = PodFact::Gone).next(), Step::End(EndReason::PodGone));
-    assert_eq!(live.with(|s| s.pod().exited = true).next(), Step::End(EndReason::PodExited));
     assert_eq!(
-        live.with(|s| s.pod().asks = Asks::Nothing).next(),
-        Step::End(EndReason::NotRequested)
+        live.with(|s| s.pod = PodState::Absent).next(),
+        Step::BeginRelease(EndReason::PodGone)
     );
     assert_eq!(
-        live.with(|s| s.pod().asks = Asks::For(Box::new(given()))).next(),
-        Step::End(EndReason::RequestChanged)
+        live.with(|s| s.pod().exited = true).next(),
+        Step::BeginRelease(EndReason::PodExited)
+    );
+    assert_eq!(
+        live.with(|s| s.pod().desired = Desired::Nothing).next(),
+        Step::BeginRelease(EndReason::NotRequested)
+    );
+    assert_eq!(
+        live.with(|s| s.pod().desired = Desired::Request(Box::new(given()))).next(),
+        Step::BeginRelease(EndReason::RequestChanged)
     );
     let ports = forwarding(&[80]);
     assert_eq!(
-        ports.with(|s| s.pod().asks = Asks::For(Box::new(asks(&[81])))).next(),
-        Step::End(EndReason::RequestChanged)
+        ports.with(|s| s.pod().desired = Desired::Request(Box::new(asks(&[81])))).next(),
+        Step::BeginRelease(EndReason::RequestChanged)
     );
 }
 
@@ -51,22 +57,26 @@ fn a_lease_ends_when_its_pod_is_gone_has_exited_or_asks_no_more() {
 fn an_eip_of_ours_is_withdrawn_unbound_released_and_then_its_resource_goes() {
     let scene = withdrawn(&in_use(auto()).published(), &in_use(auto()));
     assert_eq!(action(&scene.next()), Some("UnassociateEipAddress"));
-    let unbound = scene.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    let unbound = scene.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
     let cleared = unbound.with(|s| s.lease.target = None);
     assert_eq!(action(&cleared.next()), Some("ReleaseEipAddress"));
-    let releasing = cleared.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Releasing, None)));
+    let releasing =
+        cleared.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Releasing, None)));
     assert_eq!(waits(&releasing.next()), Some(Reason::EipChanging));
     assert_eq!(
-        action(&cleared.with(|s| s.cloud.eip = Seen::Absent).next()),
+        action(&cleared.with(|s| s.cloud.eip = Lookup::Absent).next()),
         Some("ReleaseEipAddress"),
         "only its 404 is proof"
     );
-    let released = cleared.with(|s| (s.lease.eip, s.cloud.eip) = (None, Seen::NotRead));
-    assert_eq!(released.next(), Step::RemoveResource);
-    assert_eq!(released.with(|s| s.resource = ResourceFact::Absent).next(), Step::Forget);
-    let theirs = ResourceFact::Another { what: "theirs".to_owned() };
-    assert_eq!(released.with(|s| s.resource = theirs).next(), Step::Forget);
+    let released = cleared.with(|s| (s.lease.eip, s.cloud.eip) = (None, Lookup::NotRead));
+    assert_eq!(released.next(), Step::RemoveCustomResource);
+    assert_eq!(
+        released.with(|s| s.resource = CustomResourceState::Absent).next(),
+        Step::DeleteLease
+    );
+    let theirs = CustomResourceState::OtherLease { message: "theirs".to_owned() };
+    assert_eq!(released.with(|s| s.resource = theirs).next(), Step::DeleteLease);
 }
 
 #[test]
@@ -77,10 +87,10 @@ fn a_given_eip_is_unbound_and_neither_released_nor_modified() {
         bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
         ..eip(EipStatus::Available, None)
     };
-    let unbound = scene.with(|s| s.cloud.eip = Seen::There(member));
+    let unbound = scene.with(|s| s.cloud.eip = Lookup::Present(member));
     assert_eq!(unbound.next(), Step::ClearTarget);
     assert_eq!(unbound.with(|s| s.lease.target = None).next(), Step::ForgetEip);
-    let vanished = scene.with(|s| (s.cloud.eip, s.lease.target) = (Seen::Absent, None));
+    let vanished = scene.with(|s| (s.cloud.eip, s.lease.target) = (Lookup::Absent, None));
     assert_eq!(vanished.next(), Step::ForgetEip);
 }
 
@@ -96,16 +106,17 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
         ending(&in_use(auto())).with(|s| {
             s.lease.request = request.clone();
             s.lease.target = None;
-            s.cloud.eip = Seen::There(shown);
+            s.cloud.eip = Lookup::Present(shown);
         })
     };
     let member = Eip { bandwidth_package: package, ..eip(EipStatus::Available, None) };
     assert_eq!(action(&free(member).next()), Some("RemoveCommonBandwidthPackageIp"));
     assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
     let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
-    let unheard =
-        free(prepaid).with(|s| (s.resource, s.lease.resource) = (ResourceFact::Absent, false));
-    assert_eq!(waits(&unheard.next()), Some(Reason::PrePaid));
+    let unheard = free(prepaid).with(|s| {
+        (s.resource, s.lease.owns_custom_resource) = (CustomResourceState::Absent, false)
+    });
+    assert_eq!(waits(&unheard.next()), Some(Reason::PrePaidNotReleased));
 }
 
 #[test]
@@ -126,9 +137,11 @@ fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() 
     let scene = withdrawn(&forwarding(&[80, 443]).published(), &forwarding(&[80, 443]));
     assert_eq!(action(&scene.next()), Some("DeleteForwardEntry"));
     let first_going = scene.with(|s| s.cloud.entries[0].status = ForwardEntryStatus::Deleting);
-    let Step::Queue { asks, .. } = first_going.next() else { panic!("{:?}", first_going.next()) };
+    let Step::QueueChanges { requests: asks, .. } = first_going.next() else {
+        panic!("{:?}", first_going.next())
+    };
     assert_eq!(
-        asks.iter().map(|ask| ask.resource.as_str()).collect::<Vec<_>>(),
+        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
         ["fwd-443"],
         "one that changes holds up no other"
     );
@@ -144,15 +157,15 @@ fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() 
     let deleted = unlisted.with(|s| s.lease.ports.iter_mut().for_each(|port| port.deleted = true));
     assert_eq!(deleted.next(), Step::ClearTarget);
     let cleared = deleted.with(|s| s.lease.target = None);
-    assert!(matches!(cleared.next(), Step::QuietPort(_)));
-    assert_eq!(cleared.with(|s| s.lease.ports.clear()).next(), Step::RemoveResource);
+    assert!(matches!(cleared.next(), Step::CoolDownPorts(_)));
+    assert_eq!(cleared.with(|s| s.lease.ports.clear()).next(), Step::RemoveCustomResource);
 }
 
 #[test]
 fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_its_new_address() {
     let asks_nothing = in_use(auto()).published().with(|s| {
-        s.lease.phase = Phase::Ending;
-        s.pod().asks = Asks::Nothing;
+        s.lease.phase = Phase::Releasing;
+        s.pod().desired = Desired::Nothing;
     });
     let Step::Withdraw(withdrawal) = asks_nothing.next() else {
         panic!("{:?}", asks_nothing.next())
@@ -161,10 +174,10 @@ fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_it
 
     // The pod's next lease has published; the old one, which never did, must not withdraw that.
     let replaced = Scene::new(auto()).with(|s| {
-        s.lease.phase = Phase::Ending;
-        s.pod().asks = Asks::For(Box::new(given()));
-        s.pod().announced = Some("203.0.113.9".to_owned());
-        s.resource = ResourceFact::Another { what: "the next lease's".to_owned() };
+        s.lease.phase = Phase::Releasing;
+        s.pod().desired = Desired::Request(Box::new(given()));
+        s.pod().annotation = Some("203.0.113.9".to_owned());
+        s.resource = CustomResourceState::OtherLease { message: "the next lease's".to_owned() };
     });
-    assert_eq!(replaced.next(), Step::Forget);
+    assert_eq!(replaced.next(), Step::DeleteLease);
 }

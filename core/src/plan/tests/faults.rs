@@ -3,21 +3,21 @@
 use super::dnat::{self, entry, forwarding};
 use super::{LEASE, NOW, OWNER, POD_IP, Scene, action, auto, bound, eip, in_use};
 use crate::change::Change;
-use crate::facts::{EipStatus, ForwardEntryStatus};
+use crate::cloud_facts::{EipStatus, ForwardEntryStatus};
 use crate::ids::PodUid;
 use crate::lease::Phase;
-use crate::names::{TAG_CLUSTER, TAG_LEASE, TAG_STORE, read_entry_name};
-use crate::plan::{Asks, PodFact, ResourceFact, Seen, Step, Successor};
+use crate::ownership::{TAG_CLUSTER, TAG_LEASE, TAG_STORE, read_entry_name};
+use crate::plan::{CustomResourceState, Desired, Lookup, PodState, Step, Successor};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 use jiff::SignedDuration;
 
 /// Every way in which the custom resource is missing or out of date.
 fn without_resource(scene: &Scene) -> Vec<Scene> {
-    let another = ResourceFact::Another { what: "theirs".to_owned() };
+    let another = CustomResourceState::OtherLease { message: "theirs".to_owned() };
     vec![
-        scene.with(|s| s.lease.resource = false),
-        scene.with(|s| s.resource = ResourceFact::Absent),
-        scene.with(|s| s.resource = ResourceFact::Stray),
+        scene.with(|s| s.lease.owns_custom_resource = false),
+        scene.with(|s| s.resource = CustomResourceState::Absent),
+        scene.with(|s| s.resource = CustomResourceState::Orphaned),
         scene.with(|s| s.resource = another),
     ]
 }
@@ -51,7 +51,7 @@ fn no_timeout_marks_a_pod_ready_too_early() {
         Scene::new(auto()).with(|s| s.pod().ip = None),
         bound(auto(), eip(EipStatus::Available, None)),
         bound(auto(), eip(EipStatus::Associating, Some(POD_IP))),
-        bound(auto(), eip(EipStatus::Available, None)).with(|s| s.cloud.eip = Seen::Absent),
+        bound(auto(), eip(EipStatus::Available, None)).with(|s| s.cloud.eip = Lookup::Absent),
         pending(ForwardEntryStatus::Pending),
         pending(ForwardEntryStatus::Other),
         forwarding(&[80, 443]).with(|s| s.cloud.entries.truncate(1)),
@@ -76,7 +76,7 @@ fn replaced(scene: &Scene, request: &Request) -> Scene {
     let controller = Some("StatefulSet/db".to_owned());
     scene.with(|s| {
         s.lease.controller.clone_from(&controller);
-        s.pod = PodFact::Gone;
+        s.pod = PodState::Absent;
         s.successor =
             Some(Successor { uid: PodUid::new("next"), controller, request: request.clone() });
     })
@@ -86,10 +86,10 @@ fn replaced(scene: &Scene, request: &Request) -> Scene {
 fn kept_and_passed_on(unbound: &Scene, seconds: Option<u64>) {
     assert_eq!(unbound.next(), Step::ClearTarget);
     let kept = unbound.with(|s| s.lease.target = None);
-    assert_eq!(kept.next(), Step::Keep(seconds));
-    let next = kept.with(|s| s.lease.phase = Phase::Kept).next();
+    assert_eq!(kept.next(), Step::Retain(seconds));
+    let next = kept.with(|s| s.lease.phase = Phase::Retained).next();
     assert!(
-        matches!(&next, Step::Succeed(successor) if successor.uid == PodUid::new("next")),
+        matches!(&next, Step::TransferToSuccessor(successor) if successor.uid == PodUid::new("next")),
         "{next:?}"
     );
 }
@@ -105,7 +105,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_eip() {
         let withdrawn = replaced(&scene, &request);
         assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
         kept_and_passed_on(
-            &withdrawn.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None))),
+            &withdrawn.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))),
             seconds,
         );
     }
@@ -118,14 +118,14 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
     let request = Request::Dnat(asked);
     let scene = forwarding(&[80]).with(|s| {
         s.lease.request = request.clone();
-        s.pod().asks = Asks::For(Box::new(request.clone()));
+        s.pod().desired = Desired::Request(Box::new(request.clone()));
     });
     assert!(matches!(replaced(&scene.published(), &request).next(), Step::Withdraw(_)));
     let withdrawn = replaced(&scene, &request);
-    assert_eq!(withdrawn.next(), Step::Part);
-    let parted = withdrawn.with(|s| s.lease.parted_at = Some(NOW));
+    assert_eq!(withdrawn.next(), Step::BeginHandover);
+    let parted = withdrawn.with(|s| s.lease.handover_since = Some(NOW));
     assert!(
-        matches!(parted.next(), Step::Succeed(_)),
+        matches!(parted.next(), Step::TransferToSuccessor(_)),
         "its entries are pointed at the next pod as they stand: {:?}",
         parted.next()
     );
@@ -141,7 +141,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
 
 #[test]
 fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
-    let Step::Change { change: Change::AllocateEipAddress { tags, .. }, .. } =
+    let Step::RequestChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
         Scene::new(auto()).next()
     else {
         panic!("no allocation")

@@ -1,26 +1,28 @@
 //! Pods that another controller serves: custom resource, condition and annotation are foreign.
 
 use super::served::{PHASES, fates, leases};
-use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, dnat, eni, in_use, told};
+use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, condition_of, dnat, eni, in_use};
 use crate::change::Change;
 use crate::condition::Reason;
 use crate::ids::{AllocationId, EniId};
 use crate::lease::Phase;
-use crate::operation::Sending;
-use crate::plan::{PodFact, Publication, ResourceFact, Seen, Step, Wait};
+use crate::operation::SendState;
+use crate::plan::{CustomResourceState, Lookup, PodState, Publication, Step, Wait};
 use crate::request::EipSpec;
-use crate::retry::Patience;
+use crate::retry::RetryPolicy;
 use uuid::Uuid;
 
 /// The same scene beside a foreign custom resource, before and after the other controller has
 /// published on the pod.
 fn beside_another(scene: &Scene) -> [Scene; 2] {
-    let untold = scene
-        .with(|s| s.resource = ResourceFact::Foreign { what: "another controller's".to_owned() });
+    let untold = scene.with(|s| {
+        s.resource = CustomResourceState::Foreign { message: "another controller's".to_owned() }
+    });
     let answered = untold.with(|s| {
-        if let PodFact::Here(pod) = &mut s.pod {
+        if let PodState::Present(pod) = &mut s.pod {
             let words = Publication { annotation: "198.51.100.1".to_owned(), ..publication() };
-            (pod.announced, pod.verdict) = (Some(words.annotation.clone()), Some(told(&words)));
+            (pod.annotation, pod.condition) =
+                (Some(words.annotation.clone()), Some(condition_of(&words)));
         }
     });
     [untold, answered]
@@ -36,7 +38,7 @@ fn publication() -> Publication {
 /// Changes that give a pod something.
 fn giving() -> Vec<Change> {
     let allocation_id = AllocationId::new("eip-1");
-    let (spec, tags) = (EipSpec::default(), OWNER.tags(LEASE));
+    let (spec, tags) = (EipSpec::default(), OWNER.lease_tags(LEASE));
     vec![
         Change::AllocateEipAddress { spec: spec.clone(), tags: tags.clone() },
         Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags },
@@ -65,26 +67,28 @@ fn touches(step: &Step, scene: &Scene) -> bool {
         scene.operations.iter().any(|operation| operation.id == *id && gives(&operation.change))
     };
     match step {
-        Step::Change { change, .. } => gives(change),
-        Step::Queue { asks, .. } => asks.iter().any(|ask| gives(&ask.change)),
+        Step::RequestChange { change, .. } => gives(change),
+        Step::QueueChanges { requests: asks, .. } => {
+            asks.iter().any(|request| gives(&request.change))
+        }
         Step::Resend(id) | Step::Requeue(id) => sends(id),
-        Step::TakeEip(..)
-        | Step::TakeOver(_)
-        | Step::TakeSpare(_)
+        Step::AdoptEip(..)
+        | Step::PreemptEip(_)
+        | Step::AdoptPrepaidEip(_)
         | Step::ReservePorts { .. }
         | Step::SetTarget(_)
-        | Step::ClaimResource
-        | Step::WriteResource(_)
-        | Step::RemoveResource
+        | Step::ClaimCustomResource
+        | Step::WriteCustomResource(_)
+        | Step::RemoveCustomResource
         | Step::Publish(_)
         | Step::Withdraw(_)
-        | Step::WithdrawLost(_) => true,
+        | Step::WithdrawLimited(_) => true,
         _ => false,
     }
 }
 
 #[test]
-fn beside_another_controllers_custom_resource_nothing_is_made_and_the_pod_is_told_nothing() {
+fn beside_a_foreign_custom_resource_nothing_is_made_and_nothing_reported() {
     for scene in leases().iter().flat_map(fates).flat_map(|scene| beside_another(&scene)) {
         for phase in PHASES {
             let scene = scene.with(|s| s.lease.phase = phase);
@@ -101,12 +105,17 @@ fn beside_another_controllers_custom_resource_nothing_is_made_and_the_pod_is_tol
 #[test]
 fn a_living_pods_lease_waits_for_the_other_controllers_custom_resource_to_go() {
     for scene in leases().iter().flat_map(beside_another) {
-        for phase in [Phase::Wanted, Phase::Held] {
-            let step =
-                scene.with(|s| (s.lease.phase, s.cloud.eni) = (phase, Seen::There(eni()))).next();
+        for phase in [Phase::Provisioning, Phase::Bound] {
+            let step = scene
+                .with(|s| (s.lease.phase, s.cloud.eni) = (phase, Lookup::Present(eni())))
+                .next();
             let waits = matches!(
                 step,
-                Step::Wait(Wait { reason: Reason::ResourceTaken, patience: Patience::Person, .. })
+                Step::Wait(Wait {
+                    reason: Reason::CustomResourceTaken,
+                    retry_policy: RetryPolicy::Person,
+                    ..
+                })
             );
             assert!(waits, "{:?} lease in phase {phase:?}: {step:?}", scene.lease.kind);
         }
@@ -122,9 +131,9 @@ fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_
             auto()
         };
         for scene in beside_another(&Scene::new(request).unresolved(change)) {
-            for sending in [Sending::Queued, Sending::Sent, Sending::Unanswered] {
-                let scene = scene.with(|s| s.operations[0].sending = sending);
-                assert!(!touches(&scene.next(), &scene), "{sending:?}: {:?}", scene.next());
+            for send_state in [SendState::Queued, SendState::Sent, SendState::Unanswered] {
+                let scene = scene.with(|s| s.operations[0].send_state = send_state);
+                assert!(!touches(&scene.next(), &scene), "{send_state:?}: {:?}", scene.next());
             }
         }
     }
@@ -134,12 +143,12 @@ fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_
 fn a_former_pods_custom_resource_is_no_other_controllers() {
     let former = |request| {
         Scene::new(request).with(|s| {
-            s.resource = ResourceFact::Another { what: "kept for another".to_owned() };
-            s.cloud.eni = Seen::There(eni());
+            s.resource = CustomResourceState::OtherLease { message: "kept for another".to_owned() };
+            s.cloud.eni = Lookup::Present(eni());
         })
     };
     assert!(
-        matches!(former(auto()).next(), Step::Change { .. }),
+        matches!(former(auto()).next(), Step::RequestChange { .. }),
         "it has its EIP when the former pod lets go"
     );
     assert!(matches!(former(dnat::asks(&[80])).next(), Step::ReservePorts { .. }));

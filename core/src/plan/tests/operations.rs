@@ -3,13 +3,13 @@
 
 use super::{FORMER_IP, LEASE, NOW, OWNER, POD_IP, Scene, bound, eip, given, in_use, waits};
 use crate::change::{Answer, Change};
+use crate::cloud_facts::EipStatus;
 use crate::condition::Reason;
-use crate::facts::EipStatus;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId};
 use crate::lease::Phase;
 use crate::operation::Outcome;
 use crate::plan::tests::dnat::{self, entry, forwarding};
-use crate::plan::{PodFact, Seen, Step};
+use crate::plan::{Lookup, PodState, Step};
 use crate::request::EipSpec;
 use jiff::SignedDuration;
 use std::net::Ipv4Addr;
@@ -36,13 +36,13 @@ fn judge(scene: &Scene) -> Verdict {
         }
         step if waits(&step) == Some(Reason::EipChanging) => Verdict::Poll,
         step => {
-            assert_eq!(waits(&step), Some(Reason::Unanswered), "{step:?}");
+            assert_eq!(waits(&step), Some(Reason::WaitingForAnswer), "{step:?}");
             let after = NOW + SignedDuration::from_secs(61);
-            assert_eq!(scene.next_at(after), Step::Miss(ID));
-            let missed = scene.with(|s| s.operations[0].misses = 1);
+            assert_eq!(scene.next_at(after), Step::CountReadWithoutEffect(ID));
+            let missed = scene.with(|s| s.operations[0].reads_without_effect = 1);
             assert_eq!(
                 waits(&missed.next()),
-                Some(Reason::Unanswered),
+                Some(Reason::WaitingForAnswer),
                 "misses before the fence prove nothing"
             );
             assert_eq!(
@@ -57,8 +57,8 @@ fn judge(scene: &Scene) -> Verdict {
 /// Every way in which the effect of a change is no longer wanted.
 fn unwanted(scene: &Scene) -> Vec<Scene> {
     vec![
-        scene.with(|s| s.pod = PodFact::Gone),
-        scene.with(|s| s.lease.phase = Phase::Ending),
+        scene.with(|s| s.pod = PodState::Absent),
+        scene.with(|s| s.lease.phase = Phase::Releasing),
         scene.with(|s| s.pod().exited = true),
         scene.with(|s| s.pod().terminating = true),
     ]
@@ -76,7 +76,7 @@ fn associate(private_ip: Ipv4Addr) -> Change {
 fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
     let scene = Scene::new(super::auto()).unresolved(Change::AllocateEipAddress {
         spec: EipSpec::default(),
-        tags: OWNER.tags(LEASE),
+        tags: OWNER.lease_tags(LEASE),
     });
     assert_eq!(judge(&scene), Verdict::Resend);
     let found = scene.with(|s| s.cloud.tagged = vec![eip(EipStatus::Available, None)]);
@@ -113,14 +113,14 @@ fn a_lost_association_is_judged_by_where_the_eip_is() {
     for (shown, wanted, not) in table {
         let scene = in_use(super::auto())
             .unresolved(associate(POD_IP))
-            .with(|s| s.cloud.eip = Seen::There(shown.clone()));
+            .with(|s| s.cloud.eip = Lookup::Present(shown.clone()));
         assert_eq!(judge(&scene), wanted, "{shown:?}");
         for scene in unwanted(&scene) {
             assert_eq!(judge(&scene), not, "unwanted, {shown:?}");
         }
     }
     let unseen =
-        in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Seen::Absent);
+        in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Lookup::Absent);
     assert_eq!(judge(&unseen), Verdict::WaitedOut);
 }
 
@@ -144,26 +144,30 @@ fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
         package_id: package_id.clone(),
     };
     let release = Change::ReleaseEipAddress { allocation_id: id() };
-    let member = crate::facts::Eip {
+    let member = crate::cloud_facts::Eip {
         bandwidth_package: Some(package_id),
         ..eip(EipStatus::Available, None)
     };
     let table = [
-        (unbind.clone(), Seen::There(eip(EipStatus::InUse, Some(POD_IP))), Verdict::Resend),
-        (unbind.clone(), Seen::There(eip(EipStatus::Unassociating, Some(POD_IP))), Verdict::Poll),
-        (unbind.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Done),
-        (unbind, Seen::Absent, Verdict::Resend),
-        (leave.clone(), Seen::There(member), Verdict::Resend),
-        (leave.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Done),
-        (leave, Seen::Absent, Verdict::Resend),
-        (release.clone(), Seen::There(eip(EipStatus::Available, None)), Verdict::Resend),
-        (release, Seen::Absent, Verdict::Resend),
+        (unbind.clone(), Lookup::Present(eip(EipStatus::InUse, Some(POD_IP))), Verdict::Resend),
+        (
+            unbind.clone(),
+            Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))),
+            Verdict::Poll,
+        ),
+        (unbind.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Done),
+        (unbind, Lookup::Absent, Verdict::Resend),
+        (leave.clone(), Lookup::Present(member), Verdict::Resend),
+        (leave.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Done),
+        (leave, Lookup::Absent, Verdict::Resend),
+        (release.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Resend),
+        (release, Lookup::Absent, Verdict::Resend),
     ];
-    for (change, shown, verdict) in table {
+    for (change, shown, condition) in table {
         let scene =
             in_use(super::auto()).unresolved(change.clone()).with(|s| s.cloud.eip = shown.clone());
         for scene in unwanted(&scene).into_iter().chain([scene]) {
-            assert_eq!(judge(&scene), verdict, "{change:?} {shown:?}");
+            assert_eq!(judge(&scene), condition, "{change:?} {shown:?}");
         }
     }
 }
@@ -178,11 +182,11 @@ fn a_lost_entry_into_a_package_is_judged_by_the_eip() {
     for scene in unwanted(&scene) {
         assert_eq!(judge(&scene), Verdict::WaitedOut);
     }
-    let member = crate::facts::Eip {
+    let member = crate::cloud_facts::Eip {
         bandwidth_package: Some(package_id),
         ..eip(EipStatus::InUse, Some(POD_IP))
     };
-    assert_eq!(judge(&scene.with(|s| s.cloud.eip = Seen::There(member))), Verdict::Done);
+    assert_eq!(judge(&scene.with(|s| s.cloud.eip = Lookup::Present(member))), Verdict::Done);
 }
 
 #[test]
@@ -230,7 +234,7 @@ fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
 }
 
 #[test]
-fn a_lost_deletion_is_sent_until_the_cloud_says_that_it_is_done_whatever_a_list_shows() {
+fn a_lost_deletion_is_sent_until_the_cloud_confirms_it_and_lists_prove_nothing() {
     let scene = forwarding(&[80]);
     let listed = &scene.cloud.entries[0];
     let delete = Change::DeleteForwardEntry {
@@ -258,19 +262,19 @@ fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_
     for change in [delete, create] {
         let scene = scene.unresolved(change).with(|s| s.cloud.entries.clear());
         assert_eq!(judge(&scene), Verdict::Resend);
-        assert_eq!(judge(&scene.with(|s| s.operations[0].waits_out = true)), Verdict::WaitedOut);
+        assert_eq!(judge(&scene.with(|s| s.operations[0].awaits_fence = true)), Verdict::WaitedOut);
     }
     let bound = in_use(super::auto()).unresolved(Change::ReleaseEipAddress { allocation_id: id() });
     assert_eq!(judge(&bound), Verdict::Resend);
-    assert_eq!(judge(&bound.with(|s| s.operations[0].waits_out = true)), Verdict::WaitedOut);
+    assert_eq!(judge(&bound.with(|s| s.operations[0].awaits_fence = true)), Verdict::WaitedOut);
 }
 
 #[test]
 fn nothing_else_is_decided_while_an_answer_is_missing() {
     let published = in_use(super::auto()).published();
     let scene = published.unresolved(associate(POD_IP)).with(|s| {
-        s.pod = PodFact::Gone;
-        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+        s.pod = PodState::Absent;
+        s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
     });
     assert_eq!(judge(&scene), Verdict::WaitedOut);
 }

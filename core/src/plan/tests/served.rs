@@ -2,16 +2,16 @@
 
 use super::{NOW, Scene, auto, bound, dnat, eip, given, in_use, waits};
 use crate::change::Change;
+use crate::cloud_facts::EipStatus;
 use crate::condition::Reason;
-use crate::facts::EipStatus;
 use crate::ids::AllocationId;
 use crate::lease::Phase;
-use crate::plan::{Asks, PodFact, ResourceFact, Seen, Step, Wait};
-use crate::retry::Patience;
+use crate::plan::{CustomResourceState, Desired, Lookup, PodState, Step, Wait};
+use crate::retry::RetryPolicy;
 use jiff::SignedDuration;
 
 pub(super) const PHASES: [Phase; 5] =
-    [Phase::Headstart, Phase::Wanted, Phase::Held, Phase::Kept, Phase::Ending];
+    [Phase::Announced, Phase::Provisioning, Phase::Bound, Phase::Retained, Phase::Releasing];
 
 /// Leases of either kind, new and with all that they can have.
 pub(super) fn leases() -> Vec<Scene> {
@@ -27,29 +27,29 @@ pub(super) fn fates(scene: &Scene) -> Vec<Scene> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
     vec![
         scene.clone(),
-        scene.with(|s| s.pod = PodFact::Gone),
+        scene.with(|s| s.pod = PodState::Absent),
         scene.with(|s| s.pod().exited = true),
         scene.with(|s| s.pod().terminating = true),
-        scene.with(|s| s.pod().asks = Asks::Nothing),
-        scene.with(|s| s.pod().asks = Asks::Wrong("wrong".to_owned())),
-        scene.with(|s| s.resource = ResourceFact::Absent),
-        scene.with(|s| (s.cloud.eip, s.cloud.eni) = (Seen::Absent, Seen::Absent)),
+        scene.with(|s| s.pod().desired = Desired::Nothing),
+        scene.with(|s| s.pod().desired = Desired::Invalid("wrong".to_owned())),
+        scene.with(|s| s.resource = CustomResourceState::Absent),
+        scene.with(|s| (s.cloud.eip, s.cloud.eni) = (Lookup::Absent, Lookup::Absent)),
         scene.with(|s| s.cloud.entries.clear()),
-        scene.with(|s| s.lease.ends_at = Some(NOW - SignedDuration::from_mins(1))),
-        scene.with(|s| s.lease.lost_to = Some("ns/younger".to_owned())),
+        scene.with(|s| s.lease.retained_until = Some(NOW - SignedDuration::from_mins(1))),
+        scene.with(|s| s.lease.preempted_by = Some("ns/younger".to_owned())),
         scene.unresolved(release),
     ]
 }
 
 #[test]
-fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_whatever_its_phase() {
+fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_in_every_phase() {
     for scene in leases().iter().flat_map(fates) {
         for phase in PHASES {
             let off = scene.with(|s| (s.served, s.lease.phase) = (false, phase));
             // Idle waits are not reported to the pod, and are looked at again after minutes.
             let left = matches!(
                 off.next(),
-                Step::Wait(Wait { reason: Reason::NotServed, patience: Patience::Idle, .. })
+                Step::Wait(Wait { reason: Reason::NotServed, retry_policy: RetryPolicy::Idle, .. })
             );
             assert!(left, "{:?} lease in phase {phase:?}: {:?}", off.lease.kind, off.next());
         }
@@ -61,6 +61,6 @@ fn a_lease_whose_kind_is_switched_on_again_goes_on_where_it_was() {
     let working = in_use(auto()).published();
     let off = working.with(|s| s.served = false);
     assert_eq!(waits(&off.with(|s| s.served = true).next()), Some(Reason::EipAssociated));
-    let gone = off.with(|s| (s.served, s.pod) = (true, PodFact::Gone));
-    assert_eq!(gone.next(), working.with(|s| s.pod = PodFact::Gone).next());
+    let gone = off.with(|s| (s.served, s.pod) = (true, PodState::Absent));
+    assert_eq!(gone.next(), working.with(|s| s.pod = PodState::Absent).next());
 }

@@ -2,13 +2,13 @@
 
 use super::{NOW, PUBLIC_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::change::Change;
+use crate::cloud_facts::{Eip, EipBinding, EipStatus};
 use crate::condition::Reason;
-use crate::facts::{Eip, EipBinding, EipStatus};
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, LeaseId};
 use crate::lease::Phase;
-use crate::lease::{Holder, Standing};
-use crate::names::TAG_LEASE;
-use crate::plan::{PodFact, ResourceFact, Seen, Step};
+use crate::lease::{CurrentHolder, HolderState};
+use crate::ownership::TAG_LEASE;
+use crate::plan::{CustomResourceState, Lookup, PodState, Step};
 use crate::request::{
     EipRequest, EipSource, EipSpec, InstanceChargeType, InternetChargeType, ReleaseStrategy,
     Request,
@@ -37,10 +37,11 @@ fn pooled(number: u8, status: EipStatus) -> Eip {
 }
 
 /// A pod that names an EIP which another lease has.
-fn held(standing: Standing) -> Scene {
+fn held(holder_state: HolderState) -> Scene {
     Scene::new(given()).with(|s| {
-        s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(Ipv4Addr::new(10, 0, 0, 99))));
-        s.sources.holder = Some(Holder { pod: "ns/other".to_owned(), standing });
+        s.cloud.eip = Lookup::Present(eip(EipStatus::InUse, Some(Ipv4Addr::new(10, 0, 0, 99))));
+        s.sources.current_holder =
+            Some(CurrentHolder { pod: "ns/other".to_owned(), state: holder_state });
     })
 }
 
@@ -56,7 +57,7 @@ fn a_pool_gives_what_is_available_and_not_bought_for_a_lease() {
             pooled(4, EipStatus::Available),
         ];
     });
-    let Step::TakeEip(mut candidates, _) = scene.next() else { panic!("{:?}", scene.next()) };
+    let Step::AdoptEip(mut candidates, _) = scene.next() else { panic!("{:?}", scene.next()) };
     candidates.sort();
     assert_eq!(
         candidates.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
@@ -71,7 +72,7 @@ fn pods_that_start_together_reach_for_different_eips_of_a_pool() {
             s.lease.id = LeaseId(Uuid::from_u128(lease));
             s.cloud.pool = (1..=20).map(|number| pooled(number, EipStatus::Available)).collect();
         });
-        let Step::TakeEip(candidates, beaten) = scene.next() else { panic!("{:?}", scene.next()) };
+        let Step::AdoptEip(candidates, beaten) = scene.next() else { panic!("{:?}", scene.next()) };
         assert_eq!(beaten.reason, Reason::EipPoolExhausted);
         candidates[0].clone()
     });
@@ -95,77 +96,80 @@ fn a_pool_without_a_free_eip_is_named() {
 #[test]
 fn an_eip_of_a_pool_is_unbound_after_use_and_neither_modified_nor_released() {
     let scene = in_use(of_pool()).with(|s| {
-        s.cloud.eip = Seen::There(Eip { bandwidth: 77, ..eip(EipStatus::InUse, s.pod().ip) });
+        s.cloud.eip = Lookup::Present(Eip { bandwidth: 77, ..eip(EipStatus::InUse, s.pod().ip) });
     });
     assert!(matches!(scene.next(), Step::Publish(_)), "{:?}", scene.next());
-    let ending = scene.with(|s| (s.pod, s.lease.phase) = (PodFact::Gone, Phase::Ending));
+    let ending = scene.with(|s| (s.pod, s.lease.phase) = (PodState::Absent, Phase::Releasing));
     assert_eq!(action(&ending.next()), Some("UnassociateEipAddress"));
     let unbound = ending.with(|s| {
         s.lease.target = None;
-        s.cloud.eip = Seen::There(eip(EipStatus::Available, None));
+        s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
     });
     assert_eq!(unbound.next(), Step::ForgetEip);
 }
 
 #[test]
-fn without_takeover_a_given_eip_stays_with_whoever_has_it() {
-    for standing in [Standing::Older, Standing::Younger, Standing::Leaving] {
-        let Step::Wait(wait) = held(standing).next() else { panic!("{:?}", held(standing).next()) };
-        assert_eq!(wait.reason, Reason::EipHeld);
+fn without_takeover_a_given_eip_stays_with_its_holder() {
+    for holder_state in [HolderState::Older, HolderState::Younger, HolderState::Releasing] {
+        let Step::Wait(wait) = held(holder_state).next() else {
+            panic!("{:?}", held(holder_state).next())
+        };
+        assert_eq!(wait.reason, Reason::EipHeldByAnotherPod);
         assert!(wait.message.contains("ns/other"), "{}", wait.message);
     }
 }
 
 #[test]
 fn with_takeover_a_younger_pod_takes_a_given_eip_once_it_can_be_bound_here() {
-    let allowed = |standing| held(standing).with(|s| s.sources.takeover = true);
-    assert_eq!(allowed(Standing::Older).next(), Step::TakeOver(AllocationId::new("eip-1")));
+    let allowed = |holder_state| held(holder_state).with(|s| s.sources.preemption_allowed = true);
+    assert_eq!(allowed(HolderState::Older).next(), Step::PreemptEip(AllocationId::new("eip-1")));
     assert_eq!(
-        waits(&allowed(Standing::Older).with(|s| s.pod().ip = None).next()),
-        Some(Reason::EipHeld)
+        waits(&allowed(HolderState::Older).with(|s| s.pod().ip = None).next()),
+        Some(Reason::EipHeldByAnotherPod)
     );
-    assert_eq!(waits(&allowed(Standing::Younger).next()), Some(Reason::EipHeld));
-    assert_eq!(waits(&allowed(Standing::Leaving).next()), Some(Reason::EipHeld));
+    assert_eq!(waits(&allowed(HolderState::Younger).next()), Some(Reason::EipHeldByAnotherPod));
+    assert_eq!(waits(&allowed(HolderState::Releasing).next()), Some(Reason::EipHeldByAnotherPod));
 }
 
 #[test]
 fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
     let lost =
-        in_use(given()).published().with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
+        in_use(given()).published().with(|s| s.lease.preempted_by = Some("ns/younger".to_owned()));
     for scene in [lost.clone(), lost.with(|s| s.pod().terminating = true)] {
         let Step::Withdraw(withdrawal) = scene.next() else { panic!("{:?}", scene.next()) };
-        assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::EipTakenOver));
+        assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::EipPreempted));
         assert!(withdrawal.message.contains("ns/younger"));
     }
-    let withdrawn = in_use(given()).with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
+    let withdrawn = in_use(given()).with(|s| s.lease.preempted_by = Some("ns/younger".to_owned()));
     assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
-    let unbound = withdrawn.with(|s| s.cloud.eip = Seen::There(eip(EipStatus::Available, None)));
+    let unbound =
+        withdrawn.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
     let aimless = unbound.with(|s| s.lease.target = None);
     assert_eq!(aimless.next(), Step::ForgetEip);
     let empty = aimless.with(|s| s.lease.eip = None);
-    assert_eq!(empty.next(), Step::RemoveResource);
+    assert_eq!(empty.next(), Step::RemoveCustomResource);
     assert_eq!(
-        waits(&empty.with(|s| s.resource = ResourceFact::Absent).next()),
-        Some(Reason::EipTakenOver)
+        waits(&empty.with(|s| s.resource = CustomResourceState::Absent).next()),
+        Some(Reason::EipPreempted)
     );
 }
 
 #[test]
 fn a_binding_of_the_loser_whose_answer_was_lost_is_not_sent_again() {
     let scene = bound(given(), eip(EipStatus::Available, None))
-        .with(|s| s.lease.lost_to = Some("ns/younger".to_owned()));
+        .with(|s| s.lease.preempted_by = Some("ns/younger".to_owned()));
     let bind = Change::AssociateEipAddress {
         allocation_id: AllocationId::new("eip-1"),
         eni_id: EniId::new("eni-1"),
         private_ip: super::POD_IP,
     };
-    assert_eq!(waits(&scene.unresolved(bind).next()), Some(Reason::Unanswered));
+    assert_eq!(waits(&scene.unresolved(bind).next()), Some(Reason::WaitingForAnswer));
 }
 
 #[test]
 fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once_only() {
-    let stranger = Eip {
+    let foreign = Eip {
         binding: Some(EipBinding {
             instance_type: "NetworkInterface".to_owned(),
             instance_id: "eni-9".to_owned(),
@@ -174,16 +178,18 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
         ..eip(EipStatus::InUse, None)
     };
     let scene = bound(given(), eip(EipStatus::Available, None)).with(|s| {
-        (s.lease.target, s.lease.generation, s.cloud.eni) = (None, 0, Seen::There(super::eni()));
-        s.cloud.eip = Seen::There(stranger.clone());
+        (s.lease.target, s.lease.generation, s.cloud.eni) =
+            (None, 0, Lookup::Present(super::eni()));
+        s.cloud.eip = Lookup::Present(foreign.clone());
     });
     assert!(
         matches!(scene.next(), Step::SetTarget(_)),
         "without the setting nothing is taken: {:?}",
         scene.next()
     );
-    let allowed = scene.with(|s| s.sources.takeover = true);
-    let Step::Change { change: Change::UnassociateEipAddress { eni_id, .. }, .. } = allowed.next()
+    let allowed = scene.with(|s| s.sources.preemption_allowed = true);
+    let Step::RequestChange { change: Change::UnassociateEipAddress { eni_id, .. }, .. } =
+        allowed.next()
     else {
         panic!("{:?}", allowed.next())
     };
@@ -195,8 +201,8 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
     // An EIP that serves a gateway or a load balancer is never taken.
     let on_gateway = allowed.with(|s| {
         let binding =
-            EipBinding { instance_type: "Nat".to_owned(), ..stranger.binding.clone().unwrap() };
-        s.cloud.eip = Seen::There(Eip { binding: Some(binding), ..stranger.clone() });
+            EipBinding { instance_type: "Nat".to_owned(), ..foreign.binding.clone().unwrap() };
+        s.cloud.eip = Lookup::Present(Eip { binding: Some(binding), ..foreign.clone() });
     });
     assert!(matches!(on_gateway.next(), Step::SetTarget(_)), "{:?}", on_gateway.next());
 }
@@ -204,13 +210,14 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
 #[test]
 fn a_former_address_is_bought_back_with_the_same_settings_and_tags() {
     let plain = Scene::new(auto()).next();
-    let Step::Change { resource, change: Change::AllocateEipAddress { spec, tags } } = plain else {
+    let Step::RequestChange { resource, change: Change::AllocateEipAddress { spec, tags } } = plain
+    else {
         panic!("{plain:?}")
     };
-    let former = Scene::new(auto()).with(|s| s.sources.former = Some(PUBLIC_IP)).next();
+    let former = Scene::new(auto()).with(|s| s.sources.former_address = Some(PUBLIC_IP)).next();
     assert_eq!(
         former,
-        Step::Change {
+        Step::RequestChange {
             resource,
             change: Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags }
         }
@@ -225,13 +232,14 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
         expires_at: Some(NOW + SignedDuration::from_hours(24)),
         ..eip(EipStatus::Available, None)
     };
-    let ending = bound(monthly(), prepaid)
-        .with(|s| (s.pod, s.lease.phase, s.lease.target) = (PodFact::Gone, Phase::Ending, None));
-    assert_eq!(ending.next(), Step::RemoveResource);
-    let removed = ending.with(|s| s.resource = ResourceFact::Absent);
-    assert_eq!(removed.next(), Step::YieldResource);
-    let waiting = removed.with(|s| s.lease.resource = false);
-    assert_eq!(waits(&waiting.next()), Some(Reason::PrePaid));
+    let ending = bound(monthly(), prepaid).with(|s| {
+        (s.pod, s.lease.phase, s.lease.target) = (PodState::Absent, Phase::Releasing, None)
+    });
+    assert_eq!(ending.next(), Step::RemoveCustomResource);
+    let removed = ending.with(|s| s.resource = CustomResourceState::Absent);
+    assert_eq!(removed.next(), Step::YieldCustomResource);
+    let waiting = removed.with(|s| s.lease.owns_custom_resource = false);
+    assert_eq!(waits(&waiting.next()), Some(Reason::PrePaidNotReleased));
     assert_eq!(
         action(&waiting.next_at(NOW + SignedDuration::from_hours(25))),
         Some("ReleaseEipAddress")
@@ -240,10 +248,10 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
 
 #[test]
 fn a_prepaid_eip_that_waits_unused_is_taken_before_another_is_bought() {
-    let spare = LeaseId(Uuid::from_u128(77));
+    let prepaid = LeaseId(Uuid::from_u128(77));
     assert_eq!(
-        Scene::new(monthly()).with(|s| s.sources.spare = Some(spare)).next(),
-        Step::TakeSpare(spare)
+        Scene::new(monthly()).with(|s| s.sources.reusable_prepaid = Some(prepaid)).next(),
+        Step::AdoptPrepaidEip(prepaid)
     );
 }
 
@@ -290,7 +298,7 @@ fn a_published_message_that_is_no_longer_true_is_written_anew() {
     let published = in_use(auto()).published();
     assert_eq!(waits(&published.next()), Some(Reason::EipAssociated));
     assert!(matches!(
-        published.with(|s| s.pod().verdict.as_mut().unwrap().message.clear()).next(),
+        published.with(|s| s.pod().condition.as_mut().unwrap().message.clear()).next(),
         Step::Publish(_)
     ));
 }
@@ -311,26 +319,26 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     let (spec, shown) = packed(Some("cbwp-1"), "cbwp-1");
     let joined = asking(spec, shown);
     assert!(matches!(joined.next(), Step::Publish(_)), "{:?}", joined.next());
-    let asks = |scene: &Scene, spec: EipSpec| {
+    let requests = |scene: &Scene, spec: EipSpec| {
         scene.published().with(|s| {
             s.lease.request = Request::Eip(EipRequest {
                 source: EipSource::Allocate(spec),
                 release: ReleaseStrategy::Follow,
             });
-            s.pod().asks = crate::plan::Asks::For(Box::new(s.lease.request.clone()));
+            s.pod().desired = crate::plan::Desired::Request(Box::new(s.lease.request.clone()));
         })
     };
     assert_eq!(
-        action(&asks(&joined, EipSpec::default()).next()),
+        action(&requests(&joined, EipSpec::default()).next()),
         Some("RemoveCommonBandwidthPackageIp")
     );
     assert_eq!(
-        action(&asks(&joined, packed(Some("cbwp-2"), "").0).next()),
+        action(&requests(&joined, packed(Some("cbwp-2"), "").0).next()),
         Some("RemoveCommonBandwidthPackageIp")
     );
-    let left = asks(&joined, packed(Some("cbwp-2"), "").0)
-        .with(|s| s.cloud.eip = Seen::There(eip(EipStatus::InUse, Some(super::POD_IP))));
-    let Step::WriteResource(content) = left.next() else { panic!("{:?}", left.next()) };
+    let left = requests(&joined, packed(Some("cbwp-2"), "").0)
+        .with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::InUse, Some(super::POD_IP))));
+    let Step::WriteCustomResource(content) = left.next() else { panic!("{:?}", left.next()) };
     let joins = left.with(|s| s.resource = super::resource(&content)).published();
     assert_eq!(action(&joins.next()), Some("AddCommonBandwidthPackageIp"));
     let (_, persons) = packed(None, "cbwp-9");
@@ -346,7 +354,7 @@ fn a_description_changed_on_a_running_pod_is_changed_on_its_eip() {
     let settled = asking(spec, shown.clone());
     assert!(matches!(settled.next(), Step::Publish(_)));
     let other = settled.published().with(|s| {
-        s.cloud.eip = Seen::There(Eip { description: "back door".to_owned(), ..shown.clone() });
+        s.cloud.eip = Lookup::Present(Eip { description: "back door".to_owned(), ..shown.clone() });
     });
     assert_eq!(action(&other.next()), Some("ModifyEipAddressAttribute"));
 }
@@ -358,14 +366,14 @@ fn a_prepaid_eip_that_was_kept_serves_a_pod_that_asks_for_a_package_and_says_tha
         bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
         ..EipSpec::default()
     };
-    let asks = Request::Eip(EipRequest {
+    let requests = Request::Eip(EipRequest {
         source: EipSource::Allocate(spec),
         release: ReleaseStrategy::Follow,
     });
     let prepaid = |status, ip| Eip { charge_type: "PrePaid".to_owned(), ..eip(status, ip) };
-    let free = bound(asks.clone(), prepaid(EipStatus::Available, None));
+    let free = bound(requests.clone(), prepaid(EipStatus::Available, None));
     assert_eq!(action(&free.next()), Some("AssociateEipAddress"));
-    let scene = bound(asks, prepaid(EipStatus::InUse, Some(super::POD_IP)));
+    let scene = bound(requests, prepaid(EipStatus::InUse, Some(super::POD_IP)));
     let Step::Publish(publication) = scene.next() else { panic!("{:?}", scene.next()) };
     assert!(
         publication.message.contains("eip-common-bandwidth-package-id is none and not cbwp-1"),

@@ -1,7 +1,7 @@
 //! Records of every class of failure of every change, by claim holder and by gateway sender.
 
 use super::*;
-use crate::change::Forward;
+use crate::change::ForwardEntrySpec;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId, ForwardEntryId, ForwardTableId};
 use crate::request::{EipSpec, Protocol};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ const CLASSES: [FailureClass; 9] = [
     FailureClass::Throttled,
     FailureClass::Conflict,
     FailureClass::Processing,
-    FailureClass::Done,
+    FailureClass::AlreadyDone,
     FailureClass::NotFound,
     FailureClass::Quota,
     FailureClass::Denied,
@@ -28,7 +28,7 @@ fn changes() -> Vec<Change> {
     let (spec, tags) = (EipSpec::default(), BTreeMap::new());
     let table_id = ForwardTableId::new("ftb-1");
     let entry_id = ForwardEntryId::new("fwd-1");
-    let forward = Forward {
+    let forward = ForwardEntrySpec {
         table_id: table_id.clone(),
         name: "n".to_owned(),
         external_ip: IP,
@@ -100,7 +100,7 @@ fn settled(records: &[Record]) -> Option<(Outcome, LeaseEffect)> {
 #[test]
 fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
     for_all(|change, failure, arrives| {
-        let records = of_sender(change, failure, arrives, MOST_BUSY_RETRIES);
+        let records = gateway_sender_records(change, failure, arrives, MAX_BUSY_RETRIES);
         let open = records.contains(&Record::MarkUnanswered);
         assert_ne!(
             settled(&records).is_some(),
@@ -110,7 +110,7 @@ fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
         );
         assert_eq!(
             settled(&records),
-            settled(&of_claimant(change, failure, arrives)).filter(|_| !open),
+            settled(&claim_holder_records(change, failure, arrives)).filter(|_| !open),
             "both judge alike"
         );
     });
@@ -119,8 +119,10 @@ fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
 #[test]
 fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_send_can_arrive() {
     for_all(|change, failure, arrives| {
-        let refused =
-            matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Refused, _)));
+        let refused = matches!(
+            settled(&claim_holder_records(change, failure, arrives)),
+            Some((Outcome::Refused, _))
+        );
         assert!(!refused || (failure.definite && !arrives), "{} {failure:?}", change.action());
     });
 }
@@ -129,8 +131,10 @@ fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_
 fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
     for_all(|change, failure, arrives| {
         if failure.class == FailureClass::NotFound {
-            let done =
-                matches!(settled(&of_claimant(change, failure, arrives)), Some((Outcome::Done, _)));
+            let done = matches!(
+                settled(&claim_holder_records(change, failure, arrives)),
+                Some((Outcome::Done, _))
+            );
             assert_eq!(done, effect_of_absence(change).is_some(), "{}", change.action());
         }
     });
@@ -140,17 +144,17 @@ fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
 fn a_refusal_of_a_later_send_waits_for_the_fence() {
     for_all(|change, failure, arrives| {
         for records in [
-            of_claimant(change, failure, arrives),
-            of_sender(change, failure, arrives, MOST_BUSY_RETRIES),
+            claim_holder_records(change, failure, arrives),
+            gateway_sender_records(change, failure, arrives, MAX_BUSY_RETRIES),
         ] {
             if !records.contains(&Record::AwaitFence) {
                 continue;
             }
             assert!(arrives && failure.definite && failure.sent, "{} {failure:?}", change.action());
-            let told = records.iter().find_map(|record| {
-                if let Record::Reject(told) = record { Some(told) } else { None }
+            let records = records.iter().find_map(|record| {
+                if let Record::Reject(records) = record { Some(records) } else { None }
             });
-            assert!(told.is_none_or(|told| told.at_least_seconds == 60), "{records:?}");
+            assert!(records.is_none_or(|records| records.min_wait_seconds == 60), "{records:?}");
         }
     });
 }
@@ -159,28 +163,34 @@ fn a_refusal_of_a_later_send_waits_for_the_fence() {
 fn a_busy_gateway_is_the_senders_own_affair_a_few_times() {
     let change = &changes()[8];
     let failure = CallFailure { class: FailureClass::Conflict, ..failures()[0].clone() };
-    assert_eq!(of_sender(change, &failure, false, 0), [Record::Requeue]);
-    let told = of_sender(change, &failure, false, MOST_BUSY_RETRIES);
-    assert!(matches!(told.first(), Some(Record::Reject(_))), "{told:?}");
+    assert_eq!(gateway_sender_records(change, &failure, false, 0), [Record::Requeue]);
+    let records = gateway_sender_records(change, &failure, false, MAX_BUSY_RETRIES);
+    assert!(matches!(records.first(), Some(Record::Reject(_))), "{records:?}");
 }
 
 #[test]
-fn what_a_refusal_teaches_is_not_told_to_the_pod() {
+fn a_fact_learnt_from_a_refusal_is_not_reported_to_the_pod() {
     let (full, changes) =
         (CallFailure { class: FailureClass::Quota, ..failures()[0].clone() }, changes());
-    let records = of_sender(&changes[8], &full, false, 0);
+    let records = gateway_sender_records(&changes[8], &full, false, 0);
     assert_eq!(
         records,
-        [Record::Learn(Lesson::GatewayFull), Record::Settle(Outcome::Refused, LeaseEffect::Plain)]
+        [
+            Record::Learn(LearnedFact::GatewayFull),
+            Record::Settle(Outcome::Refused, LeaseEffect::None)
+        ]
     );
     let denied = CallFailure { class: FailureClass::Denied, ..failures()[0].clone() };
-    assert_eq!(of_sender(&changes[9], &denied, false, 0)[0], Record::Learn(Lesson::ModifyDenied));
-    let gone = of_claimant(&changes[1], &denied, false);
+    assert_eq!(
+        gateway_sender_records(&changes[9], &denied, false, 0)[0],
+        Record::Learn(LearnedFact::ModifyDenied)
+    );
+    let gone = claim_holder_records(&changes[1], &denied, false);
     assert_eq!(
         gone,
         [
-            Record::Settle(Outcome::Refused, LeaseEffect::Plain),
-            Record::Learn(Lesson::AddressNotReclaimable)
+            Record::Settle(Outcome::Refused, LeaseEffect::None),
+            Record::Learn(LearnedFact::AddressNotReclaimable)
         ]
     );
 }
@@ -193,9 +203,9 @@ fn the_cloud_is_left_alone_for_as_long_as_it_asks() {
         retry_after: Some(Duration::from_secs(7)),
         ..failures()[0].clone()
     };
-    let records = of_claimant(&changes()[0], &throttled, false);
+    let records = claim_holder_records(&changes()[0], &throttled, false);
     assert!(
-        matches!(&records[..], [Record::Reject(told)] if told.at_least_seconds == 7 && told.patience == Patience::Event)
+        matches!(&records[..], [Record::Reject(records)] if records.min_wait_seconds == 7 && records.retry_policy == RetryPolicy::Event)
     );
 }
 
@@ -206,10 +216,10 @@ fn only_a_send_before_this_one_within_the_fence_may_still_arrive() {
         id: Uuid::nil(),
         resource: String::new(),
         change: changes().remove(0),
-        sending: crate::operation::Sending::Sent,
+        send_state: crate::operation::SendState::Sent,
         fence_until,
-        misses: 0,
-        waits_out: false,
+        reads_without_effect: 0,
+        awaits_fence: false,
     };
     let open = operation(now);
     assert!(may_still_arrive(&open, std::slice::from_ref(&open), now));
@@ -226,10 +236,10 @@ fn a_change_without_a_permit_keeps_its_place_and_its_lease_hears_in_time_when_on
         retry_after: Some(Duration::from_millis(7_200)),
         ..failures()[0].clone()
     };
-    assert_eq!(of_sender(&changes()[8], &failure, false, 0), [Record::Requeue]);
-    let told = of_sender(&changes()[8], &failure, false, MOST_BUSY_RETRIES);
+    assert_eq!(gateway_sender_records(&changes()[8], &failure, false, 0), [Record::Requeue]);
+    let records = gateway_sender_records(&changes()[8], &failure, false, MAX_BUSY_RETRIES);
     assert!(
-        matches!(&told[0], Record::Reject(told) if told.patience == Patience::Event && told.at_least_seconds == 8),
-        "{told:?}"
+        matches!(&records[0], Record::Reject(records) if records.retry_policy == RetryPolicy::Event && records.min_wait_seconds == 8),
+        "{records:?}"
     );
 }

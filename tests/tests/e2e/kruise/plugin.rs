@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 use testbed::{
-    pods::{annotation, ip},
+    pods::{annotation_value, pod_ip_of},
     stand::Stand,
 };
 use tokio::task::JoinHandle;
@@ -67,9 +67,9 @@ impl Drop for Kruise {
 }
 
 impl Kruise {
-    pub(crate) fn watch(stand: &Stand, plugin: Plugin) -> Self {
+    pub(crate) fn watch_namespace(stand: &Stand, plugin: Plugin) -> Self {
         let looks = Arc::new(Mutex::default());
-        let eyes = Eyes {
+        let eyes = PodWatcher {
             plugin,
             client: stand.client.clone(),
             namespace: stand.namespace.clone(),
@@ -80,7 +80,7 @@ impl Kruise {
     }
 
     /// All looks at one pod.
-    pub(crate) fn looks_at(&self, pod: &Pod) -> Vec<Look> {
+    pub(crate) fn list_looks(&self, pod: &Pod) -> Vec<Look> {
         let looks = self.looks.lock();
         looks
             .iter()
@@ -90,34 +90,34 @@ impl Kruise {
     }
 }
 
-struct Eyes {
+struct PodWatcher {
     plugin: Plugin,
     client: Client,
     namespace: String,
     cloud: String,
 }
 
-impl Eyes {
+impl PodWatcher {
     async fn keep_watching(self, looks: Arc<Mutex<Vec<Look>>>) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut events =
             watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
-        let mut known: BTreeMap<String, (Value, Waiting)> = BTreeMap::new();
+        let mut known: BTreeMap<String, (Value, NetworkStatus)> = BTreeMap::new();
         while let Some(event) = events.next().await {
             let Ok(pod) = event else { continue };
             let (uid, object) = (pod.uid().unwrap_or_default(), without_status(&pod));
             match known.get_mut(&uid) {
                 None => {
-                    known.insert(uid, (object, Waiting::NotYet));
-                    self.label(&pod).await;
+                    known.insert(uid, (object, NetworkStatus::Uninitialised));
+                    self.label_pod(&pod).await;
                 }
                 Some((former, _)) if *former == object => {}
-                Some((former, waiting @ Waiting::NotYet)) => {
-                    (*former, *waiting) = (object, Waiting::Since);
+                Some((former, waiting @ NetworkStatus::Uninitialised)) => {
+                    (*former, *waiting) = (object, NetworkStatus::Initialised);
                 }
-                Some((former, Waiting::Since)) => {
+                Some((former, NetworkStatus::Initialised)) => {
                     *former = object;
-                    match self.look(&pod).await {
+                    match self.read_address(&pod).await {
                         Ok(look) => looks.lock().push(look),
                         Err(error) => eprintln!("a look failed: {error:#}"),
                     }
@@ -127,7 +127,7 @@ impl Eyes {
     }
 
     /// Writes the game server's state onto the pod, as the GameServer controller does.
-    async fn label(&self, pod: &Pod) {
+    async fn label_pod(&self, pod: &Pod) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels = json!({"metadata": {"uid": pod.uid(), "labels": {"game.kruise.io/gs-state": "Creating"}}});
         if let Err(error) =
@@ -137,21 +137,21 @@ impl Eyes {
         }
     }
 
-    async fn look(&self, pod: &Pod) -> Result<Look> {
+    async fn read_address(&self, pod: &Pod) -> Result<Look> {
         let (internal, external, ready) = match self.plugin {
-            Plugin::Eip => self.eip(pod).await?,
-            Plugin::NatGw => self.natgw(pod).await?,
+            Plugin::Eip => self.read_pod_eip(pod).await?,
+            Plugin::NatGw => self.read_pod_dnat(pod).await?,
         };
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let right = if external.is_empty() || leaving {
             None
         } else {
-            self.is_right(pod, &internal, &external).await?
+            self.leads_to_pod(pod, &internal, &external).await?
         };
         Ok(Look { uid: pod.uid().unwrap_or_default(), internal, external, ready, right })
     }
 
-    async fn eip(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
+    async fn read_pod_eip(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
         let resource = Api::<PodEIP>::namespaced(self.client.clone(), &self.namespace)
             .get_opt(&pod.name_any())
             .await?;
@@ -162,7 +162,7 @@ impl Eyes {
         Ok((vec![status.private_ip_address.unwrap_or_default()], vec![address], true))
     }
 
-    async fn natgw(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
+    async fn read_pod_dnat(&self, pod: &Pod) -> Result<(Vec<String>, Vec<String>, bool)> {
         let resource = Api::<PodDNAT>::namespaced(self.client.clone(), &self.namespace)
             .get_opt(&pod.name_any())
             .await?;
@@ -171,7 +171,8 @@ impl Eyes {
         else {
             return Ok((Vec::new(), Vec::new(), false));
         };
-        let ready = annotation(pod, PORTS).unwrap_or_default().split(',').count() == entries.len();
+        let ready =
+            annotation_value(pod, PORTS).unwrap_or_default().split(',').count() == entries.len();
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
         let internal = entries.iter().map(|it| {
             format!(
@@ -193,7 +194,7 @@ impl Eyes {
     }
 
     /// True if players who use these addresses now reach this pod. None if the pod is gone.
-    async fn is_right(
+    async fn leads_to_pod(
         &self,
         pod: &Pod,
         internal: &[String],
@@ -212,7 +213,7 @@ impl Eyes {
         }) else {
             return Ok(None);
         };
-        let ip = ip(&live);
+        let ip = pod_ip_of(&live);
         let bound = |address: &str| {
             eips.iter().any(|eip| {
                 eip["IpAddress"] == address
@@ -239,9 +240,9 @@ impl Eyes {
 
 /// State of a pod's network status, which the first change of the pod initialises.
 #[derive(Clone, Copy)]
-enum Waiting {
-    NotYet,
-    Since,
+enum NetworkStatus {
+    Uninitialised,
+    Initialised,
 }
 
 /// The object as its admission sees it change: a status is written through `pods/status`.

@@ -12,11 +12,11 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use testbed::{
-    kinds::{DNAT, EIP},
+    address_kinds::{DNAT, EIP},
     manifests::STAND_LABEL,
-    pods::{annotated, annotation},
+    pods::{annotated_pod, annotation_value},
     stand::Stand,
-    wait::PATIENCE,
+    wait::TIMEOUT,
 };
 use tokio::task::JoinHandle;
 use waygate_certs::Authority;
@@ -35,10 +35,10 @@ impl Drop for KruiseWebhook {
 
 impl KruiseWebhook {
     /// Serves and registers it, and waits until the API server asks it.
-    pub(crate) async fn register(stand: &Stand) -> Result<Self> {
+    pub(crate) async fn serve_and_register(stand: &Stand) -> Result<Self> {
         let now = Timestamp::now();
         let authority = Authority::new(now)?;
-        let pair = authority.issue(&["127.0.0.1".to_owned()], now)?;
+        let pair = authority.issue_certificate(&["127.0.0.1".to_owned()], now)?;
         let key = pair.key_pem.expose_secret().as_bytes().to_vec();
         let tls = RustlsConfig::from_pem(pair.cert_pem.into_bytes(), key).await?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -50,8 +50,8 @@ impl KruiseWebhook {
         );
 
         let url = format!("https://{address}/mutate-v1-pod");
-        let registration =
-            registration(&stand.id, &url, authority.ca_pem()).context("the registration")?;
+        let registration = webhook_registration(&stand.id, &url, authority.ca_pem())
+            .context("the registration")?;
         Api::all(stand.client.clone()).create(&PostParams::default(), &registration).await?;
         let this = Self(serving);
         await_annotated(stand).await?;
@@ -60,7 +60,7 @@ impl KruiseWebhook {
 }
 
 /// The registration, named as OpenKruiseGame's, for the pods of one stand.
-fn registration(
+fn webhook_registration(
     stand: &str,
     url: &str,
     ca_pem: &str,
@@ -84,19 +84,19 @@ async fn await_annotated(stand: &Stand) -> Result<()> {
     let probe = || async {
         let pod = stand
             .pods()
-            .create(&dry, &annotated("probe", &[(NETWORK_TYPE, "AlibabaCloud-EIP")]))
+            .create(&dry, &annotated_pod("probe", &[(NETWORK_TYPE, "AlibabaCloud-EIP")]))
             .await?;
-        Ok(annotation(&pod, EIP.asks[0].0).map(drop))
+        Ok(annotation_value(&pod, EIP.request[0].0).map(drop))
     };
-    stand.eventually(probe, "OpenKruiseGame's webhook is asked", PATIENCE).await
+    stand.eventually(probe, "OpenKruiseGame's webhook is asked", TIMEOUT).await
 }
 
 /// Adds the keys of the pod's plugin; pods of other plugins stay as they are.
 async fn answer_review(Json(review): Json<Value>) -> Json<Value> {
     let request = &review["request"];
     let keys = match request["object"]["metadata"]["annotations"][NETWORK_TYPE].as_str() {
-        Some("AlibabaCloud-EIP") => EIP.asks,
-        Some("AlibabaCloud-NATGW") => DNAT.asks,
+        Some("AlibabaCloud-EIP") => EIP.request,
+        Some("AlibabaCloud-NATGW") => DNAT.request,
         _ => &[],
     };
     let add = |(key, value): &(&str, &str)| {

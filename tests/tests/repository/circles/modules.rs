@@ -102,7 +102,7 @@ pub(crate) struct Target {
 
 /// Resolves a path that is written in the module `from`. None if the path leads out of the crate.
 pub(crate) fn resolve(modules: &Modules, from: &[String], written: &[String]) -> Option<Target> {
-    Search { modules, seen: BTreeSet::new() }.resolve(from, written)
+    Search { modules, seen: BTreeSet::new() }.resolve_path(from, written)
 }
 
 /// A search; names already searched are skipped, since imports may go round in circles.
@@ -112,8 +112,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn resolve(&mut self, from: &[String], written: &[String]) -> Option<Target> {
-        let (mut module, mut rest) = self.start(from, written)?;
+    fn resolve_path(&mut self, from: &[String], written: &[String]) -> Option<Target> {
+        let (mut module, mut rest) = self.find_start(from, written)?;
         while let Some((name, further)) = rest.split_first() {
             let child = child_of(&module, name);
             if !self.modules.contains_key(&child) {
@@ -126,7 +126,7 @@ impl Search<'_> {
 
     /// Returns the module that a path begins in, and the remaining segments. None if the first name
     /// belongs to another crate.
-    fn start<'w>(
+    fn find_start<'w>(
         &self,
         from: &[String],
         written: &'w [String],
@@ -134,15 +134,15 @@ impl Search<'_> {
         let (first, rest) = written.split_first()?;
         match first.as_str() {
             "crate" => Some((Vec::new(), rest)),
-            "self" => climb(from, rest),
-            "super" => climb(from, written),
-            _ if self.binds(from, first) => Some((from.to_vec(), written)),
+            "self" => follow_supers(from, rest),
+            "super" => follow_supers(from, written),
+            _ if self.is_in_scope(from, first) => Some((from.to_vec(), written)),
             _ => None,
         }
     }
 
     /// True if a module or an import of this name is in scope.
-    fn binds(&self, module: &[String], name: &str) -> bool {
+    fn is_in_scope(&self, module: &[String], name: &str) -> bool {
         let imported = || {
             self.modules[module]
                 .paths
@@ -169,12 +169,14 @@ impl Search<'_> {
     fn find_import(&mut self, module: &[String], name: &str, further: &[String]) -> Option<Target> {
         let imports = &self.modules[module].paths.imports;
         if let Some(import) = imports.iter().find(|import| import.name.as_deref() == Some(name)) {
-            return self.resolve(module, &[import.path.as_slice(), further].concat());
+            return self.resolve_path(module, &[import.path.as_slice(), further].concat());
         }
         let globs = imports.iter().filter(|import| import.name.is_none());
         globs.into_iter().find_map(|glob| {
-            let target = self
-                .resolve(module, &[glob.path.as_slice(), &[name.to_owned()], further].concat())?;
+            let target = self.resolve_path(
+                module,
+                &[glob.path.as_slice(), &[name.to_owned()], further].concat(),
+            )?;
             let defined = target
                 .item
                 .as_ref()
@@ -185,7 +187,7 @@ impl Search<'_> {
 }
 
 /// Follows the `super` that a path begins with.
-fn climb<'w>(from: &[String], written: &'w [String]) -> Option<(ModulePath, &'w [String])> {
+fn follow_supers<'w>(from: &[String], written: &'w [String]) -> Option<(ModulePath, &'w [String])> {
     let steps = written.iter().take_while(|name| *name == "super").count();
     let depth = from.len().checked_sub(steps)?;
     Some((from[..depth].to_vec(), &written[steps..]))

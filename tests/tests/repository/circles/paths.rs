@@ -39,7 +39,7 @@ pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if !is_for_tests(&item.attrs) {
-            flatten(&item.tree, &mut Vec::new(), &mut self.imports);
+            flatten_use_tree(&item.tree, &mut Vec::new(), &mut self.imports);
             visit_item_use(self, item);
         }
     }
@@ -74,15 +74,17 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-fn flatten(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Import>) {
+fn flatten_use_tree(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Import>) {
     let mut import = |name: Option<String>, path: Written| imports.push(Import { name, path });
     match tree {
         UseTree::Path(path) => {
             prefix.push(path.ident.to_string());
-            flatten(&path.tree, prefix, imports);
+            flatten_use_tree(&path.tree, prefix, imports);
             prefix.pop();
         }
-        UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, imports)),
+        UseTree::Group(group) => {
+            group.items.iter().for_each(|tree| flatten_use_tree(tree, prefix, imports))
+        }
         UseTree::Glob(_) => import(None, prefix.clone()),
         UseTree::Name(name) if name.ident == "self" => {
             import(prefix.last().cloned(), prefix.clone());
@@ -105,20 +107,20 @@ fn flatten(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Import>) {
 
 /// Runs of `name::name` in the tokens of a macro, which are not Rust until it is expanded.
 fn paths_of_tokens(tokens: TokenStream, written: &mut Vec<Written>) {
-    let mut run: Written = Vec::new();
+    let mut range: Written = Vec::new();
     let mut colons = 0;
     for token in tokens {
         match token {
             TokenTree::Ident(ident) => {
                 if colons != 2 {
-                    end_run(&mut run, written);
+                    end_run(&mut range, written);
                 }
-                run.push(ident.to_string());
+                range.push(ident.to_string());
                 colons = 0;
             }
             TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
             other => {
-                end_run(&mut run, written);
+                end_run(&mut range, written);
                 colons = 0;
                 if let TokenTree::Group(group) = other {
                     paths_of_tokens(group.stream(), written);
@@ -126,12 +128,12 @@ fn paths_of_tokens(tokens: TokenStream, written: &mut Vec<Written>) {
             }
         }
     }
-    end_run(&mut run, written);
+    end_run(&mut range, written);
 }
 
-fn end_run(run: &mut Written, written: &mut Vec<Written>) {
-    let run = std::mem::take(run);
-    if run.len() > 1 {
-        written.push(run);
+fn end_run(range: &mut Written, written: &mut Vec<Written>) {
+    let range = std::mem::take(range);
+    if range.len() > 1 {
+        written.push(range);
     }
 }

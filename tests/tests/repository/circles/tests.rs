@@ -14,7 +14,7 @@ fn circles_of(sources: &[(&str, &str)]) -> Result<Vec<String>> {
 }
 
 #[test]
-fn files_that_use_each_other_are_a_circle_and_its_names_are_told() -> Result<()> {
+fn files_that_use_each_other_are_a_circle_listed_with_its_names() -> Result<()> {
     let found = circles_of(&[
         ("lib.rs", "mod plan; mod lease; mod aside;"),
         ("plan.rs", "use crate::lease::{Lease, Phase as P}; pub struct Step;"),
@@ -78,7 +78,7 @@ fn a_child_that_uses_what_its_parent_defines_is_a_circle_if_the_parent_uses_the_
 }
 
 #[test]
-fn what_is_exported_again_counts_where_it_is_defined() -> Result<()> {
+fn a_reexported_item_counts_where_it_is_defined() -> Result<()> {
     let found = circles_of(&[
         ("lib.rs", "mod wire;"),
         ("wire/mod.rs", "mod eip; mod page; mod sizes; pub use page::Page; pub use sizes::*;"),

@@ -1,0 +1,141 @@
+//! Sends one change, through a network and to a cloud that may fail, and records its answer by the
+//! rules, as `worker/src/reconcile/cloud_call.rs` does.
+
+use crate::cloud::refuse_with;
+use crate::operations::SettledBy;
+use crate::store::Claim;
+use crate::worker::{Scene, Stage, StageOutcome};
+use crate::world::World;
+use jiff::{SignedDuration, Timestamp};
+use waygate_cloud::Error;
+use waygate_core::change::{Answer, Change};
+use waygate_core::ids::AllocationId;
+use waygate_core::operation::{Operation, Outcome};
+use waygate_core::rules::response::{self, LeaseEffect, Record};
+use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE};
+
+impl World {
+    /// Sends once. The faults are those of a network and of a cloud, and a process that was paused
+    /// for too long finds its deadline past.
+    pub(crate) fn transmit_change(
+        &mut self,
+        operation: &Operation,
+        intended: Timestamp,
+    ) -> Result<Answer, Error> {
+        let action = operation.change.action();
+        let lost = Err(Error::Deadline { action });
+        if self.now >= intended + CALL_TIMEOUT {
+            return lost;
+        }
+        let fault = if self.draw_fault(0.12) { self.roll_below(6) } else { usize::MAX };
+        match fault {
+            0 => lost,
+            1 => {
+                let latest =
+                    (intended + FENCE).duration_since(self.now).as_millis().saturating_sub(1000);
+                let after = self.roll_below(usize::try_from(latest).unwrap_or(0).max(1));
+                let arrives =
+                    self.now + SignedDuration::from_millis(i64::try_from(after).unwrap_or(0));
+                self.note_event(|| {
+                    format!("{action} {} is on its way until {arrives}", operation.id)
+                });
+                self.cloud.send_late(arrives, operation.clone());
+                lost
+            }
+            2 => Err(refuse_with(action, 400, "Throttling.User", "too many")),
+            3 => Err(refuse_with(action, 409, "OperationConflict", "busy")),
+            4 => Err(refuse_with(action, 500, "InternalError", "oops")),
+            _ => {
+                let (answered, latency) = self.cloud.send_change(self.now, operation);
+                self.now += latency;
+                self.note_event(|| {
+                    format!(
+                        "{action} {} {}: {answered:?}",
+                        operation.id,
+                        if fault == 5 { "lost" } else { "answered" }
+                    )
+                });
+                if fault == 5 { lost } else { answered }
+            }
+        }
+    }
+
+    /// Sends a change that the claim holder makes itself.
+    pub(crate) fn send_operation(
+        &mut self,
+        claim: &Claim,
+        scene: Box<Scene>,
+        operation: Operation,
+        intended: Timestamp,
+    ) -> StageOutcome {
+        self.check_sent_change(claim.cluster, &operation, &scene.loaded.lease);
+        let answered = self.transmit_change(&operation, intended);
+        StageOutcome::continue_with(Stage::Record(scene, operation, answered))
+    }
+
+    /// Records an answer that the claim holder got.
+    pub(crate) fn record_answer(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        operation: &Operation,
+        answered: Result<Answer, Error>,
+    ) -> StageOutcome {
+        let by = SettledBy::ClaimHolder(claim);
+        let error = match answered {
+            Ok(answer) => {
+                self.store.settle_operation(
+                    self.now,
+                    by,
+                    operation.id,
+                    Outcome::Done,
+                    Some(&answer),
+                    LeaseEffect::None,
+                );
+                return StageOutcome::continue_with(Stage::Load);
+            }
+            Err(error) => error,
+        };
+        let may_still_arrive =
+            response::may_still_arrive(operation, &scene.loaded.operations, scene.loaded.now);
+        let mut after = StageOutcome::continue_with(Stage::Load);
+        for record in response::claim_holder_records(
+            &operation.change,
+            &error.call_failure(),
+            may_still_arrive,
+        ) {
+            match record {
+                Record::Settle(outcome, effect) => {
+                    self.store.settle_operation(self.now, by, operation.id, outcome, None, effect);
+                    if effect == LeaseEffect::EipGone {
+                        self.retained.remove(&scene.loaded.lease.id);
+                    }
+                }
+                Record::Learn(_) if self.store.delete_former_address(claim).is_err() => {
+                    return StageOutcome::Dropped;
+                }
+                Record::AwaitFence => self.store.await_fence(operation.id),
+                Record::Reject(refused) => after = self.report_rejection(claim, scene, refused),
+                Record::Learn(_) | Record::Requeue | Record::MarkUnanswered => {}
+            }
+        }
+        after
+    }
+}
+
+/// The EIP of a change that gives it back or modifies it: never one that people bought.
+pub(crate) fn modified_eip(change: &Change) -> Option<&AllocationId> {
+    match change {
+        Change::ReleaseEipAddress { allocation_id }
+        | Change::ModifyEipAddressAttribute { allocation_id, .. }
+        | Change::AddCommonBandwidthPackageIp { allocation_id, .. }
+        | Change::RemoveCommonBandwidthPackageIp { allocation_id, .. } => Some(allocation_id),
+        Change::AllocateEipAddress { .. }
+        | Change::AllocateEipAddressPro { .. }
+        | Change::AssociateEipAddress { .. }
+        | Change::UnassociateEipAddress { .. }
+        | Change::CreateForwardEntry(_)
+        | Change::ModifyForwardEntry { .. }
+        | Change::DeleteForwardEntry { .. } => None,
+    }
+}
