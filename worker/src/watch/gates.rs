@@ -51,10 +51,10 @@ fn list_unanswered(pod: &Pod, spoken_for: &[Kind], condition: &ConditionState) -
     Kind::ALL.into_iter().filter(waits).collect()
 }
 
-fn condition_shows(pod: &Pod, kind: Kind, condition: &ConditionState) -> bool {
+fn condition_shows(pod: &Pod, kind: Kind, state: &ConditionState) -> bool {
     pods::find_condition(pod, kind).is_some_and(|condition| {
-        (condition.status == "True") == condition.status
-            && condition.message.as_deref() == Some(&condition.message)
+        (condition.status == "True") == state.status
+            && condition.message.as_deref() == Some(&state.message)
     })
 }
 

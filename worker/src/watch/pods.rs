@@ -6,8 +6,8 @@
 //! watch ─▶ work queue (latest event of each pod) ─▶ writers ─▶ the lease store
 //! ```
 
-use super::gates;
 use super::work_queue::WorkQueue;
+use super::{gates, resync};
 use crate::context::Worker;
 use crate::errors::Error;
 use crate::objects::pod as pods;
@@ -35,8 +35,10 @@ const WRITERS: usize = 8;
 enum PodEvent {
     /// Present, with this content.
     Present(Box<Pod>),
-    /// Deleted, or without the label.
+    /// Deleted.
     Absent,
+    /// Left the watch while it was alive: deleted by force, or without the label from now on.
+    LeftWatch(Box<Pod>),
 }
 
 /// Watches pods and records their events until `token` is cancelled. Sets the readiness check
@@ -69,6 +71,9 @@ async fn queue_pod_events(
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                     queue_pod_event(queue, pod, |pod| PodEvent::Present(Box::new(pod))).await;
+                }
+                Ok(Event::Delete(pod)) if left_alive(&pod) => {
+                    queue_pod_event(queue, pod, |pod| PodEvent::LeftWatch(Box::new(pod))).await;
                 }
                 Ok(Event::Delete(pod)) => queue_pod_event(queue, pod, |_| PodEvent::Absent).await,
                 Ok(Event::Init) => {}
@@ -116,6 +121,13 @@ async fn record_pod_events(
             PodEvent::Absent => {
                 retry_until_recorded(token, &item.pod.to_string(), || {
                     wake_leases_of_absent_pod(worker, item.pod)
+                })
+                .await;
+            }
+            PodEvent::LeftWatch(pod) => {
+                retry_until_recorded(token, &item.pod.to_string(), async || {
+                    wake_leases_of_absent_pod(worker, item.pod).await?;
+                    resync::label_pod(worker, &pod.metadata).await.map(drop)
                 })
                 .await;
             }
@@ -189,6 +201,12 @@ async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
     }
     Ok(())
+}
+
+/// True if the pod left the watch without a sign of its end: it was deleted by force, or it runs on
+/// and lost the label that the watch selects by.
+fn left_alive(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && !pods::has_exited(pod)
 }
 
 async fn wake_leases_of_absent_pod(worker: &Worker, pod: Uuid) -> Result<(), Error> {

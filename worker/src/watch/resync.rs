@@ -4,7 +4,8 @@
 use crate::context::Worker;
 use crate::errors::Error;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ async fn label_missed_pods(worker: &Worker) -> Result<usize, Error> {
     loop {
         let list = api.list_metadata(&page).await?;
         let Labelled { count, refused } =
-            label_each_pod(&list.items, |pod| label_pod(worker, pod)).await;
+            label_each_pod(&list.items, |pod| label_pod(worker, &pod.metadata)).await;
         labelled += count;
         for (pod, error) in refused {
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
@@ -119,18 +120,20 @@ async fn label_each_pod<'a, P, F: Future<Output = Result<bool, Error>>>(
     labelled
 }
 
-async fn label_pod(worker: &Worker, pod: &PartialObjectMeta<Pod>) -> Result<bool, Error> {
-    let Some(namespace) = pod.namespace() else { return Ok(false) };
-    if pod.metadata.deletion_timestamp.is_some()
-        || !requests_address(pod.annotations())
-        || !worker.namespaces.serves_namespace(&namespace).await
+/// Gives a pod that requests an address the label that the watch selects by. False if the pod needs
+/// none, or has changed or gone meanwhile.
+pub(super) async fn label_pod(worker: &Worker, pod: &ObjectMeta) -> Result<bool, Error> {
+    let (Some(namespace), Some(name)) = (&pod.namespace, &pod.name) else { return Ok(false) };
+    if pod.deletion_timestamp.is_some()
+        || !pod.annotations.as_ref().is_some_and(requests_address)
+        || !worker.namespaces.serves_namespace(namespace).await
     {
         return Ok(false);
     }
-    let patch = json!({ "metadata": { "uid": pod.uid(), "labels": { POD_LABEL: "missed" } } });
+    let patch = json!({ "metadata": { "uid": pod.uid, "labels": { POD_LABEL: "missed" } } });
     match worker
-        .pod_api(&namespace)
-        .patch_metadata(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .pod_api(namespace)
+        .patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(Error::from)
     {

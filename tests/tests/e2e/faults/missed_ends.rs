@@ -1,7 +1,10 @@
 //! Ends that are missed elsewhere, and ends that are none.
 
 use anyhow::{Context as _, Result, ensure};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::{Map, Value, json};
 use testbed::{
     held_answers::{hold_answer, wait_for_held_answer},
@@ -12,6 +15,7 @@ use testbed::{
 };
 
 use super::KINDS;
+use waygate_core::annotations::POD_LABEL;
 
 /// A pod of each kind, working.
 async fn create_both(stand: &Stand) -> Result<()> {
@@ -145,4 +149,25 @@ async fn a_pod_that_a_list_lacks_keeps_its_lease() -> Result<()> {
         annotation_value(&pod, kind.address_key).context("it keeps its address")?;
     }
     Ok(())
+}
+
+/// The worker's watch selects pods by the label, so a pod without it looks deleted to the watch.
+#[tokio::test]
+async fn a_removed_label_is_put_back_and_the_addresses_are_given_back_at_once() -> Result<()> {
+    let stand = Stand::start().await?;
+    create_both(&stand).await?;
+    for kind in &KINDS {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {POD_LABEL: null}}}));
+        stand.pods().patch(kind.name, &PatchParams::default(), &patch).await?;
+        let probe = || async {
+            let pod = stand.pods().get(kind.name).await?;
+            Ok(pod.labels().contains_key(POD_LABEL).then_some(()))
+        };
+        stand.eventually(probe, &format!("{} has its label again", kind.name), TIMEOUT).await?;
+    }
+    assert!(both_addresses_exist(&stand).await?, "pods without the label keep their addresses");
+    for kind in &KINDS {
+        force_delete(&stand, kind.name).await?;
+    }
+    wait_until_nothing_is_left(&stand).await
 }
