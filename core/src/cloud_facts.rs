@@ -9,6 +9,7 @@ use crate::request::Protocol;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -77,6 +78,20 @@ pub enum EipStatus {
     Releasing,
     /// Any status that Waygate does not know.
     Other,
+}
+
+impl fmt::Display for EipStatus {
+    /// The API's word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Available => "Available",
+            Self::Associating => "Associating",
+            Self::InUse => "InUse",
+            Self::Unassociating => "Unassociating",
+            Self::Releasing => "Releasing",
+            Self::Other => "Unknown",
+        })
+    }
 }
 
 /// The resource behind an EIP.
@@ -200,6 +215,18 @@ pub enum ForwardEntryStatus {
     Deleting,
     /// Any status that Waygate does not know.
     Other,
+}
+
+impl fmt::Display for ForwardEntryStatus {
+    /// The API's word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "Pending",
+            Self::Available => "Available",
+            Self::Deleting => "Deleting",
+            Self::Other => "Unknown",
+        })
+    }
 }
 
 /// The interface that owns a private address.

@@ -26,6 +26,9 @@ macro_rules! reasons {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[$doc])* $name),+ }
         impl Reason {
+            /// Every reason, in the order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
             /// Reason as the condition carries it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
@@ -97,4 +100,12 @@ reasons! {
     WaitingForAnswer = "WaitingForAnswer",
     /// A PrePaid EIP stays allocated until it expires.
     PrePaidNotReleased = "PrePaidNotReleased",
+    /// One read did not show what was published or recorded; the next one decides.
+    RereadPending = "RereadPending",
+    /// Postgres did not answer.
+    StoreUnavailable = "LeaseStoreUnavailable",
+    /// The API server did not answer, or refused a call.
+    KubernetesUnavailable = "KubernetesUnavailable",
+    /// The pod or its custom resource changed while a step worked on it.
+    ObjectChanged = "ObjectChanged",
 }

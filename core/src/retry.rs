@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Class of a wait, each with a back-off curve. The worker turns it into a time that grows with the
 /// number of waits in a row, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum RetryPolicy {
     /// The cloud applies a change: fractions of a second, then seconds.
     Poll,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
-    time::timeout,
+    time,
 };
 
 /// Time limit for a process to end after SIGTERM.
@@ -46,7 +46,7 @@ pub async fn end_child(child: &mut Child, timeout: Duration) -> Result<ExitStatu
         // A paused process would not notice.
         send_signal(id, Signal::CONT)?;
     }
-    if let Ok(status) = timeout(timeout, child.wait()).await {
+    if let Ok(status) = time::timeout(timeout, child.wait()).await {
         return Ok(status?);
     }
     child.kill().await?;

@@ -14,9 +14,16 @@ macro_rules! label {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum $name { $($variant),+ }
 
+        impl $name {
+            /// Value of the label.
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                encoder.write_str(match self { $(Self::$variant => $text),+ })
+                encoder.write_str(self.as_str())
             }
         }
     };

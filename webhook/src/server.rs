@@ -77,7 +77,7 @@ async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response 
 impl Server {
     async fn handle_review<O: DeserializeOwned>(
         &self,
-        path: Endpoint,
+        endpoint: Endpoint,
         body: Body,
         decide: impl AsyncFnOnce(Request<O>) -> Answer,
     ) -> Response {
@@ -85,11 +85,15 @@ impl Server {
         let (outcome, response) = match self.read_review(body).await {
             Ok(request) => encode_answer(&request.uid.clone(), &decide(request).await),
             Err((outcome, status, why)) => {
-                tracing::warn!(review.path = ?path, error = why.trim_end(), "review not answered");
+                tracing::warn!(
+                    review.endpoint = endpoint.as_str(),
+                    error = why.trim_end(),
+                    "review not answered"
+                );
                 (outcome, (status, why).into_response())
             }
         };
-        self.metrics.count_review(path, outcome, start.elapsed());
+        self.metrics.count_review(endpoint, outcome, start.elapsed());
         response
     }
 

@@ -4,6 +4,7 @@
 pub(crate) use waygate_core::error::error_chain;
 
 use std::time::Duration;
+use waygate_core::condition::Reason;
 use waygate_core::retry::RetryPolicy;
 
 /// Failure of a step, by the system that failed.
@@ -44,10 +45,10 @@ impl Error {
     /// CamelCase reason that the lease records and pod conditions show.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) => "LeaseStoreUnavailable",
-            Self::Kube(_) => "KubernetesUnavailable",
+            Self::Store(_) => Reason::StoreUnavailable.as_str(),
+            Self::Kube(_) => Reason::KubernetesUnavailable.as_str(),
             Self::Cloud(error) => error.reason(),
-            Self::Changed => "ObjectChanged",
+            Self::Changed => Reason::ObjectChanged.as_str(),
         }
     }
 

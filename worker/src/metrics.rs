@@ -45,6 +45,8 @@ pub(crate) enum CallOutcome {
     Done,
     /// The cloud definitely did not carry the change out.
     Refused,
+    /// The call was not sent, because no permit came in time.
+    NotSent,
     /// No answer, or one that leaves the effect open.
     Unknown,
 }
@@ -54,6 +56,7 @@ impl CallOutcome {
     pub(crate) fn from_result<T>(answer: &Result<T, waygate_cloud::Error>) -> Self {
         match answer {
             Ok(_) => Self::Done,
+            Err(error) if error.call_failure().lacks_permit() => Self::NotSent,
             Err(error) if error.is_definite() => Self::Refused,
             Err(_) => Self::Unknown,
         }

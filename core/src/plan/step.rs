@@ -145,6 +145,19 @@ pub enum EndReason {
     Expired,
 }
 
+impl EndReason {
+    /// Word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PodGone => "PodGone",
+            Self::PodExited => "PodExited",
+            Self::NotRequested => "NotRequested",
+            Self::RequestChanged => "RequestChanged",
+            Self::Expired => "Expired",
+        }
+    }
+}
+
 /// Desired content of a custom resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomResourceContent {

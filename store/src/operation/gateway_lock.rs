@@ -62,7 +62,7 @@ impl Store {
         .await?;
         let acquired: Vec<_> = rows.iter().map(|row| row.gateway_id.clone()).collect();
         // The former holder may be dead, with answers that no process will record.
-        wake_leases!("lease_id IN (SELECT lease_id FROM operation WHERE gateway_id = ANY($1) AND outcome IS NULL AND NOT queued)", &taken)
+        wake_leases!("lease_id IN (SELECT lease_id FROM operation WHERE gateway_id = ANY($1) AND outcome IS NULL AND NOT queued)", &acquired)
             .execute(&self.pool)
             .await?;
         Ok(rows.into_iter().map(|row| GatewayLock::new(row.gateway_id, owner, row.epoch)).collect())

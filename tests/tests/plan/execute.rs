@@ -58,7 +58,7 @@ impl World {
             }
             Step::AdoptPrepaidEip(prepaid) => {
                 if !self.store.adopt_prepaid_eip(self.now, claim, *prepaid)? {
-                    return Ok(pause_with("Doubtful", RetryPolicy::Poll));
+                    return Ok(pause_with(Reason::RereadPending.as_str(), RetryPolicy::Poll));
                 }
             }
             Step::PreemptEip(id) => self.store.preempt_eip(self.now, claim, id)?,

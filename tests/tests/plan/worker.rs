@@ -548,5 +548,5 @@ pub(crate) fn reload_after_change() -> StageOutcome {
 }
 
 pub(crate) fn pause_for_reread() -> StageOutcome {
-    pause_with("Doubtful", RetryPolicy::Event)
+    pause_with(Reason::RereadPending.as_str(), RetryPolicy::Event)
 }

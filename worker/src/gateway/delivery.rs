@@ -92,11 +92,18 @@ async fn record_failure(
     full: &GatewayFullSince,
 ) -> Result<DeliveryOutcome, Error> {
     let (cause, change) = (error_chain(error), &dequeued.operation.change);
-    tracing::info!(
-        gateway.id = %lock.gateway_id, lease.id = %dequeued.lease_id, cloud.action = change.action(),
-        error = cause, "cloud change failed"
-    );
     let failure = error.call_failure();
+    if failure.lacks_permit() {
+        tracing::debug!(
+            gateway.id = %lock.gateway_id, lease.id = %dequeued.lease_id,
+            cloud.action = change.action(), error = cause, "cloud change not sent"
+        );
+    } else {
+        tracing::info!(
+            gateway.id = %lock.gateway_id, lease.id = %dequeued.lease_id,
+            cloud.action = change.action(), error = cause, "cloud change failed"
+        );
+    }
     let outcome =
         if failure.lacks_permit() { DeliveryOutcome::NoPermit } else { DeliveryOutcome::Recorded };
     let records = response::gateway_sender_records(

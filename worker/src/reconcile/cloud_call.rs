@@ -64,19 +64,24 @@ impl Pass<'_> {
             }
             Err(error) => error,
         };
-        let cause = error_chain(&error);
-        tracing::info!(
-            lease.id = %self.claim.lease_id, cloud.action = action, error = cause,
-            "cloud change failed"
-        );
+        let (cause, failure) = (error_chain(&error), error.call_failure());
+        // At the account's rate most tries of a crowd end here; the condition reports the wait.
+        if failure.lacks_permit() {
+            tracing::debug!(
+                lease.id = %self.claim.lease_id, cloud.action = action, error = cause,
+                "cloud change not sent"
+            );
+        } else {
+            tracing::info!(
+                lease.id = %self.claim.lease_id, cloud.action = action, error = cause,
+                "cloud change failed"
+            );
+        }
         let may_still_arrive =
             response::may_still_arrive(operation, &self.loaded.operations, self.loaded.now);
         let mut after = StepOutcome::Continue;
-        for record in response::claim_holder_records(
-            &operation.change,
-            &error.call_failure(),
-            may_still_arrive,
-        ) {
+        for record in response::claim_holder_records(&operation.change, &failure, may_still_arrive)
+        {
             if let Some(pause) = self.apply_record(operation, record, &cause).await? {
                 after = pause;
             }

@@ -112,7 +112,7 @@ impl Pass<'_> {
     async fn retain_lease(&self, seconds: Option<u64>) -> Result<(), Error> {
         self.fenced_writes().retain_lease(seconds).await?;
         tracing::info!(
-            lease.id = %self.lease().id, pod = self.pod_name(), ?seconds,
+            lease.id = %self.lease().id, pod = self.pod_name(), seconds,
             "address retained for a successor"
         );
         Ok(())
@@ -126,7 +126,8 @@ impl Pass<'_> {
 
     async fn begin_release(&self, why: EndReason) -> Result<(), Error> {
         tracing::info!(
-            lease.id = %self.lease().id, pod = self.pod_name(), ?why, "lease release started"
+            lease.id = %self.lease().id, pod = self.pod_name(), reason = why.as_str(),
+            "lease release started"
         );
         self.fenced_writes().set_phase(Phase::Releasing).await?;
         // The next pod's lease begins beside this release, which may take long.

@@ -3,6 +3,7 @@
 use crate::errors::{Error, error_chain};
 use std::borrow::Cow;
 use std::time::Duration;
+use waygate_core::condition::Reason;
 use waygate_core::operation::Rejection;
 use waygate_core::plan::Wait;
 use waygate_core::retry::RetryPolicy;
@@ -72,8 +73,8 @@ impl From<Rejection> for Pause {
 }
 
 impl StepOutcome {
-    /// Pauses until another read can decide, with the reason `Doubtful`.
+    /// Pauses until another read can decide, with the reason `RereadPending`.
     pub(crate) fn pause_for_reread(message: &str, retry_policy: RetryPolicy) -> Self {
-        Self::Pause(Pause::new("Doubtful", message, retry_policy))
+        Self::Pause(Pause::new(Reason::RereadPending.as_str(), message, retry_policy))
     }
 }

@@ -69,6 +69,6 @@ pub(super) fn wait_for_entry(entry: &ForwardEntry) -> Step {
     Step::wait_for(
         Reason::EntriesPending,
         RetryPolicy::Poll,
-        format!("the cloud is changing forward entry {}: {:?}", entry.entry_id, entry.status),
+        format!("the cloud is changing forward entry {}: {}", entry.entry_id, entry.status),
     )
 }

@@ -107,7 +107,7 @@ fn bind_eip(
         };
     }
     let shown = format!(
-        "EIP {} is {:?} in the cloud and not bound to pod IP {}",
+        "EIP {} is {} in the cloud and not bound to pod IP {}",
         eip.ip_address, eip.status, target.private_ip
     );
     if let Some(step) = reread_or_withdraw(s, pod, shown) {
@@ -136,7 +136,7 @@ fn bind_eip(
         | EipStatus::Releasing
         | EipStatus::Other => {
             let message = format!(
-                "EIP {} is {:?} in the cloud; it will be bound to pod IP {}",
+                "EIP {} is {} in the cloud; it will be bound to pod IP {}",
                 eip.ip_address, eip.status, target.private_ip
             );
             Step::wait_for(Reason::EipChanging, RetryPolicy::Poll, message)

@@ -30,7 +30,7 @@ pub(super) fn eip_publication(
         bandwidth_package_id: eip.bandwidth_package.as_ref().map(ToString::to_string),
         bandwidth: Some(eip.bandwidth.to_string()),
         period: None,
-        status: Some(format!("{:?}", eip.status)),
+        status: Some(eip.status.to_string()),
         pod_last_seen: Some(s.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
     };
     Publication {
