@@ -78,7 +78,7 @@ reasons! {
     WaitingForGateway = "WaitingForGateway",
     /// Many pods of the gateway lost their entries at once: the loss limit leaves this one True
     /// while the entries are put back.
-    WithdrawalsLimited = "LossesHeld",
+    WithdrawalsLimited = "WithdrawalsLimited",
     /// Another entry forwards to the pod's port.
     PortForwardedElsewhere = "PortForwardedElsewhere",
     /// The custom resource of the pod's name belongs to another lease or another controller.
@@ -90,10 +90,10 @@ reasons! {
     /// The address is being released.
     Released = "Released",
     /// The pod is gone, and its addresses are retained for its successor.
-    RetainedForSuccessor = "KeptForSuccessor",
+    RetainedForSuccessor = "RetainedForSuccessor",
     /// Many retained custom resources were deleted at once; their addresses stay until a person
     /// confirms the release.
-    ReleasesLimited = "ReleaseHeldBack",
+    ReleasesLimited = "ReleaseLimited",
     /// The pod asks for another address now.
     Replacing = "Replacing",
     /// The cloud's answer to a change is under way, or was lost and the effect does not show yet.

@@ -51,7 +51,7 @@ pub async fn start_with_one_gateway(
         "natgwId": gateway.nat_gateway_id, "zoneId": gateway.zone_id, "portRangeStart": first, "portRangeEnd": last, "eips": eips,
     }]);
     let config = json!({"networkController": {"natGwPool": pool}});
-    let worker = words("--quiet-seconds 0 --pool-seconds 1");
+    let worker = words("--cooldown-seconds 0 --discovery-seconds 1");
     Stand::start_with(Options { simulator: words(simulator), worker, config, ..Options::default() })
         .await
 }

@@ -21,7 +21,7 @@ impl Default for Options {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
         Self {
             simulator: words("--profile instant"),
-            worker: words("--quiet-seconds 0"),
+            worker: words("--cooldown-seconds 0"),
             config: json!({}),
             whole_cluster: false,
         }

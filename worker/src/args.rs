@@ -61,14 +61,14 @@ pub(crate) struct ServeArgs {
     /// Cooldown: seconds that a port stays unused after its forward entry is gone, so that late
     /// packets of old clients do not reach another pod.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub quiet_seconds: u64,
+    pub cooldown_seconds: u64,
     /// Seconds between two reads of the NAT gateways' EIPs and of the forward entries that Waygate
     /// did not make.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub pool_seconds: u64,
+    pub discovery_seconds: u64,
     /// Seconds between two searches for annotated pods that missed the webhook.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub sweep_seconds: u64,
+    pub resync_seconds: u64,
 }
 
 /// Endpoints and credentials of the cloud. The variables are those that the cloud's own clients

@@ -41,7 +41,7 @@ pub(crate) struct Worker {
     pub metrics: Metrics,
     /// Notified when a lease may be due before the claim loop's next poll.
     pub due: Notify,
-    /// Cooldown: time for which a freed port stays unused (`--quiet-seconds`).
+    /// Cooldown: time for which a freed port stays unused (`--cooldown-seconds`).
     pub cooldown: Duration,
 }
 

@@ -87,18 +87,18 @@ impl Metrics {
         let queue_wait = Histogram::new(exponential_buckets(0.01, 2.5, 14));
         let queue_length = Family::default();
         registry.register(
-            "waygate_lane_wait_seconds",
+            "waygate_gateway_queue_wait_seconds",
             "Time that changes of forward entries waited in their gateway's queue",
             queue_wait.clone(),
         );
         registry.register(
-            "waygate_lane_queue",
+            "waygate_gateway_queue_length",
             "Changes of forward entries waiting in their gateway's queue",
             queue_length.clone(),
         );
         let limited_withdrawals = Family::default();
         registry.register(
-            "waygate_losses_held",
+            "waygate_withdrawals_limited",
             "Withdrawals prevented because many pods of the gateway lost their entries",
             limited_withdrawals.clone(),
         );

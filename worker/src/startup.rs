@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, Network, Settings};
 use waygate_core::config::Config;
@@ -75,7 +76,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
         queue_wakeups: QueueWakeups::default(),
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
-        cooldown: Duration::from_secs(args.quiet_seconds),
+        cooldown: Duration::from_secs(args.cooldown_seconds),
     });
     let listener = TcpListener::bind(args.admin_listen)
         .await
@@ -87,50 +88,9 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
     tasks.spawn("namespaces", namespaces::watch_namespaces(kube, writer, token.clone()));
-    tasks.spawn(
-        "pool",
-        discovery::discover_gateways(
-            Arc::clone(&worker),
-            Duration::from_secs(args.pool_seconds),
-            readiness.register_check("NAT gateways read"),
-            token.clone(),
-        ),
-    );
-    tasks.spawn(
-        "watch",
-        pods::watch_pods(Arc::clone(&worker), readiness.register_check("pods seen"), token.clone()),
-    );
-    tasks.spawn(
-        "PodEIP deletions",
-        custom_resources::watch_deletions::<PodEIP>(Arc::clone(&worker), token.clone()),
-    );
-    tasks.spawn(
-        "PodDNAT deletions",
-        custom_resources::watch_deletions::<PodDNAT>(Arc::clone(&worker), token.clone()),
-    );
-    tasks.spawn(
-        "sweep",
-        resync::resync_periodically(
-            Arc::clone(&worker),
-            Duration::from_secs(args.sweep_seconds),
-            token.clone(),
-        ),
-    );
-    tasks.spawn("lanes", leader::lead_gateways(Arc::clone(&worker), token.clone()));
-    let (active, reached) =
-        (ActiveLeases::default(), readiness.register_check("lease store reached"));
-    tasks
-        .spawn("renewal", claims::renew_claims(Arc::clone(&worker), active.clone(), token.clone()));
-    tasks.spawn(
-        "claims",
-        claims::claim_due_leases(
-            Arc::clone(&worker),
-            active,
-            args.concurrency,
-            reached,
-            token.clone(),
-        ),
-    );
+    let (discovery, resync) = (args.discovery_seconds, args.resync_seconds);
+    spawn_watches(&mut tasks, &worker, (discovery, resync), &readiness, &token);
+    spawn_reconcile(&mut tasks, &worker, args.concurrency, &readiness, &token);
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",
@@ -142,6 +102,63 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     tasks.run(DRAIN_DEADLINE).await?;
     tracing::info!("worker stopped");
     Ok(())
+}
+
+/// Spawns the tasks that learn what has changed in the cluster and at the gateways. `discovery` and
+/// `resync` are the seconds between two looks.
+fn spawn_watches(
+    tasks: &mut Supervisor,
+    worker: &Arc<Worker>,
+    (discovery, resync): (u64, u64),
+    readiness: &Readiness,
+    token: &CancellationToken,
+) {
+    tasks.spawn(
+        "gateway discovery",
+        discovery::discover_gateways(
+            Arc::clone(worker),
+            Duration::from_secs(discovery),
+            readiness.register_check("NAT gateways read"),
+            token.clone(),
+        ),
+    );
+    tasks.spawn(
+        "pod watch",
+        pods::watch_pods(Arc::clone(worker), readiness.register_check("pods seen"), token.clone()),
+    );
+    tasks.spawn(
+        "PodEIP deletions",
+        custom_resources::watch_deletions::<PodEIP>(Arc::clone(worker), token.clone()),
+    );
+    tasks.spawn(
+        "PodDNAT deletions",
+        custom_resources::watch_deletions::<PodDNAT>(Arc::clone(worker), token.clone()),
+    );
+    tasks.spawn(
+        "resync",
+        resync::resync_periodically(Arc::clone(worker), Duration::from_secs(resync), token.clone()),
+    );
+}
+
+/// Spawns the tasks that work on leases: the claims, and the senders of the gateways.
+fn spawn_reconcile(
+    tasks: &mut Supervisor,
+    worker: &Arc<Worker>,
+    concurrency: usize,
+    readiness: &Readiness,
+    token: &CancellationToken,
+) {
+    tasks.spawn("gateway locks", leader::lead_gateways(Arc::clone(worker), token.clone()));
+    let active = ActiveLeases::default();
+    tasks.spawn(
+        "claim renewal",
+        claims::renew_claims(Arc::clone(worker), active.clone(), token.clone()),
+    );
+    let reached = readiness.register_check("lease store reached");
+    tasks.spawn(
+        "claims",
+        claims::claim_due_leases(Arc::clone(worker), active, concurrency, reached, token.clone()),
+    );
 }
 
 /// Waits until Postgres is reachable. Fails at once where only an operator can help: a schema that

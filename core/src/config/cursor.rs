@@ -106,7 +106,7 @@ impl<'a> Cursor<'a> {
                     format!("is not known; did you mean {meant}?"),
                 ),
                 None => {
-                    findings.add_warning(&self.at_unknown(key), "is not known and has no effect")
+                    findings.add_warning(&self.at_unknown(key), "is not known and has no effect");
                 }
             }
         }

@@ -52,7 +52,7 @@ pub fn report_for_wait(
         return if before.reason == Some(&state.reason) { Report::Nothing } else { Report::Event };
     }
     let new =
-        pod.condition.as_ref().is_none_or(|state| state.status || state.reason != state.reason);
+        pod.condition.as_ref().is_none_or(|shown| shown.status || shown.reason != state.reason);
     // No event for a missing IP, with which every pod starts.
     if new && !retry_policy.is_short() && state.reason != Reason::WaitingForPodIp.as_str() {
         return Report::ConditionAndEvent;

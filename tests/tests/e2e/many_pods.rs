@@ -43,7 +43,7 @@ async fn stand_with_rates(node: &OwnNode) -> Result<Stand> {
         .chain(READS)
         .chain(["ReleaseEipAddress"])
         .map(|action| format!("--rate={action}=12000"));
-    let worker = ["--quiet-seconds=0".to_owned()].into_iter().chain(rates).collect();
+    let worker = ["--cooldown-seconds=0".to_owned()].into_iter().chain(rates).collect();
     let stand =
         Stand::start_with(Options { simulator: simulator.to_vec(), worker, ..Options::default() })
             .await?;

@@ -103,7 +103,7 @@ async fn forbid_labelling(stand: &Stand) -> Result<()> {
 
 #[tokio::test]
 async fn a_pod_that_cannot_be_labelled_delays_no_later_namespace() -> Result<()> {
-    let worker = ["--quiet-seconds", "0", "--sweep-seconds", "1"].map(str::to_owned).to_vec();
+    let worker = ["--cooldown-seconds", "0", "--resync-seconds", "1"].map(str::to_owned).to_vec();
     let stand = Stand::start_with(Options { worker, ..Options::default() }).await?;
     let later = format!("zzz-{}", stand.id);
     stand.installation.serve_namespace(&later).await?;

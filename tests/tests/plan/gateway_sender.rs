@@ -90,7 +90,7 @@ impl World {
                 serving.deliveries.push(Delivery::Record(dequeued, answered));
             }
             Delivery::Record(dequeued, answered) => {
-                self.record_delivery(&serving.lock, &dequeued, answered)
+                self.record_delivery(&serving.lock, &dequeued, answered);
             }
         }
         true
@@ -124,14 +124,14 @@ impl World {
         let (now, operation) = (self.now, &dequeued.operation);
         let error = match answered {
             Ok(answer) => {
-                let look = if self.cloud.strict && self.chance(0.5) {
+                let settles_after = if self.cloud.strict && self.chance(0.5) {
                     ENTRIES_SETTLED
                 } else {
                     Duration::ZERO
                 };
                 return self.store.settle_operation(
                     now,
-                    SettledBy::GatewaySender(look),
+                    SettledBy::GatewaySender(settles_after),
                     operation.id,
                     Outcome::Done,
                     Some(&answer),

@@ -84,11 +84,11 @@ impl World {
         }
         match step {
             Step::Retain(_) | Step::BeginHandover => {
-                drop(self.retained.insert(lease.id, lease.clone()))
+                drop(self.retained.insert(lease.id, lease.clone()));
             }
             // The address is no longer to be retained.
             Step::UpdateRequest(request) if !outlives_pod(request) => {
-                drop(self.retained.remove(&lease.id))
+                drop(self.retained.remove(&lease.id));
             }
             // A person has taken something of it.
             Step::MarkForeignPorts(_) | Step::ForgetEip | Step::BeginRelease(_) => {
@@ -219,7 +219,7 @@ impl World {
             None => drop(self.excused.remove(&(pod.uid, lease.kind))),
             // Another user changed the cloud between the read and the write.
             Some(_) if read_at < self.last_disturbance => {
-                drop(self.excused.insert((pod.uid, lease.kind)))
+                self.excused.insert((pod.uid, lease.kind));
             }
             Some(why) => {
                 self.note_failure(|| {

@@ -446,7 +446,7 @@ impl Store {
                     }
                     None if same_port || range.len() == 1 => return None,
                     None => {
-                        ranges.extend(range.chunks(range.len().div_ceil(2)).map(<[u16]>::to_vec))
+                        ranges.extend(range.chunks(range.len().div_ceil(2)).map(<[u16]>::to_vec));
                     }
                 }
                 start = *PORTS.start();

@@ -127,7 +127,7 @@ impl Store {
         match own {
             _ if self.is_retained_for(pod) => self.wake_retained(now, pod),
             Some((id, true)) if self.is_retained_name_in_use(id, pod.request) => {
-                self.wake_retained(now, pod)
+                self.wake_retained(now, pod);
             }
             Some((id, starts)) => {
                 let Some(row) = self.rows.get_mut(&id) else { return };

@@ -377,7 +377,7 @@ impl World {
                 let published =
                     condition.status && condition.reason != Reason::NotRequested.as_str();
                 let patched = self.patch_pod(claim, &mut scene, |pod| {
-                    drop(pod.conditions.insert(kind, condition))
+                    drop(pod.conditions.insert(kind, condition));
                 });
                 if patched && published {
                     self.check_published(claim, &lease, scene.read_at);

@@ -151,10 +151,10 @@ impl Delivery<'_> {
         let (store, operation) = (&self.worker.store, &self.dequeued.operation);
         match record {
             Record::Requeue => {
-                store.requeue_busy_change(self.lock, self.dequeued, self.cause).await?
+                store.requeue_busy_change(self.lock, self.dequeued, self.cause).await?;
             }
             Record::Learn(LearnedFact::GatewayFull) => {
-                self.record_gateway_full(&self.lock.gateway_id).await?
+                self.record_gateway_full(&self.lock.gateway_id).await?;
             }
             Record::Learn(LearnedFact::ModifyDenied) => {
                 store.record_modify_denied(&self.lock.gateway_id, MODIFY_DENIED).await?;
@@ -164,7 +164,7 @@ impl Delivery<'_> {
                 );
             }
             Record::Reject(refused) => {
-                store.record_rejection(self.dequeued.lease_id, &refused).await?
+                store.record_rejection(self.dequeued.lease_id, &refused).await?;
             }
             Record::Settle(outcome, effect) => {
                 store

@@ -39,7 +39,7 @@ impl Pass<'_> {
             Step::RecordEntry(port, entry) => claimed.record_entry(&port, &entry).await?,
             Step::VacateGateway => self.vacate_gateway().await?,
             Step::CoolDownPorts(port) => {
-                claimed.start_cooldown(&port, self.worker.cooldown).await?
+                claimed.start_cooldown(&port, self.worker.cooldown).await?;
             }
             Step::SetTarget(target) => {
                 let set = claimed.set_target(&target).await;
@@ -47,14 +47,11 @@ impl Pass<'_> {
             }
             Step::ClearTarget => claimed.clear_target().await?,
             Step::ClaimCustomResource => {
-                return self
-                    .pause_on_conflict(
-                        claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await,
-                    )
-                    .await;
+                let set = claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await;
+                return self.pause_on_conflict(set).await;
             }
             Step::YieldCustomResource => {
-                claimed.set_owns_custom_resource(OwnsCustomResource::No).await?
+                claimed.set_owns_custom_resource(OwnsCustomResource::No).await?;
             }
             Step::CountMissedRead => {
                 claimed.count_missed_read().await?;
@@ -66,8 +63,8 @@ impl Pass<'_> {
             Step::RequestChange { resource, change } => {
                 return self.change_cloud(&resource, &change).await;
             }
-            Step::QueueChanges { gateway, requests: asks } => {
-                return self.queue_changes(&gateway, &asks).await;
+            Step::QueueChanges { gateway, requests } => {
+                return self.queue_changes(&gateway, &requests).await;
             }
             Step::CancelQueued(id) => claimed.cancel_queued_change(id).await?,
             Step::Requeue(id) => self.requeue_change(id).await?,

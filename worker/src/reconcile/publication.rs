@@ -91,7 +91,7 @@ impl Pass<'_> {
                 custom_resource::publish_in_status(worker, lease, resource, &content).await?;
             }
             PublishWrite::Status(None) => {
-                custom_resource::clear_status(worker, lease, resource).await?
+                custom_resource::clear_status(worker, lease, resource).await?;
             }
             PublishWrite::Phase(phase) => self.fenced_writes().set_phase(phase).await?,
             PublishWrite::Annotation(value) => {

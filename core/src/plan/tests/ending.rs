@@ -114,7 +114,7 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
     assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
     let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
     let unheard = free(prepaid).with(|s| {
-        (s.resource, s.lease.owns_custom_resource) = (CustomResourceState::Absent, false)
+        (s.resource, s.lease.owns_custom_resource) = (CustomResourceState::Absent, false);
     });
     assert_eq!(waits(&unheard.next()), Some(Reason::PrePaidNotReleased));
 }

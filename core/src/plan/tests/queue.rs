@@ -33,7 +33,7 @@ fn asked(ports: &[u16], send_state: &[SendState]) -> Scene {
             }
         };
     scene.with(|s| {
-        s.operations = (1..).zip(asks.into_iter().zip(send_state)).map(operation).collect()
+        s.operations = (1..).zip(asks.into_iter().zip(send_state)).map(operation).collect();
     })
 }
 

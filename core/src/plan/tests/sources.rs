@@ -233,7 +233,7 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
         ..eip(EipStatus::Available, None)
     };
     let ending = bound(monthly(), prepaid).with(|s| {
-        (s.pod, s.lease.phase, s.lease.target) = (PodState::Absent, Phase::Releasing, None)
+        (s.pod, s.lease.phase, s.lease.target) = (PodState::Absent, Phase::Releasing, None);
     });
     assert_eq!(ending.next(), Step::RemoveCustomResource);
     let removed = ending.with(|s| s.resource = CustomResourceState::Absent);

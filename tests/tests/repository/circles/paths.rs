@@ -83,7 +83,7 @@ fn flatten_use_tree(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Impo
             prefix.pop();
         }
         UseTree::Group(group) => {
-            group.items.iter().for_each(|tree| flatten_use_tree(tree, prefix, imports))
+            group.items.iter().for_each(|tree| flatten_use_tree(tree, prefix, imports));
         }
         UseTree::Glob(_) => import(None, prefix.clone()),
         UseTree::Name(name) if name.ident == "self" => {
