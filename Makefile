@@ -3,7 +3,7 @@
 # Builds Waygate and the control plane side by side, then calls the testbed.
 TESTBED = tests/start
 
-.PHONY: help demo test check fmt bench fuzz crds sqlx-prepare up down
+.PHONY: help demo test check fmt bench fuzz crds docs sqlx-prepare up down
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,6 +29,9 @@ fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs night
 
 crds: ## writes manifests/crds.yaml, from the types in core/src/resources.rs
 	UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests
+
+docs: ## writes docs/cloud-reasons.md, from the table in cloud/src/error/codes.rs
+	UPDATE_DOCS=1 cargo test -p waygate-cloud --lib error::codes
 
 sqlx-prepare: ## renews store/.sqlx, after a statement or a migration changed
 	cargo build --bin testbed && target/debug/testbed run -- target/debug/testbed queries

@@ -27,13 +27,13 @@ CREATE TABLE lease (
   pod_uid              uuid NOT NULL,
   pod_created_at       timestamptz,                                 -- a younger pod may preempt an older one's given EIP; leases are made in any order
   request              jsonb NOT NULL,
-  -- headstart: announced at admission, pod not observed yet. wanted: being provisioned. held: bound and published. kept: retained for a
-  -- successor, pod gone. ending: releasing, one-way; a pod that comes back gets a new lease. A lease that holds nothing is deleted.
+  -- announced: at admission, pod not observed yet. provisioning: some of it is missing. bound: working and published. retained: for a
+  -- successor, pod gone. releasing: one-way; a pod that comes back gets a new lease. A lease that holds nothing is deleted.
   phase                text NOT NULL CHECK (phase IN ('announced', 'provisioning', 'bound', 'retained', 'releasing')),
   retains              boolean NOT NULL DEFAULT false,              -- the lease outlives its pod: a release strategy other than Follow, or fixed ports
   controller           text,                                        -- Kind/name of the pod's controller: only its pods are successors of one another
   retained_until       timestamptz,                                 -- end of the retention; null: until a person ends it
-  -- the EIP held (kind eip); ours: managed, so Waygate releases it
+  -- the EIP held (kind eip); managed: allocated by Waygate, so Waygate releases it
   allocation_id        text,
   eip_address          inet,
   managed              boolean NOT NULL DEFAULT false,
@@ -74,7 +74,7 @@ CREATE UNIQUE INDEX lease_eip ON lease (allocation_id) WHERE allocation_id IS NO
 CREATE UNIQUE INDEX lease_target ON lease (vpc_id, private_ip) WHERE private_ip IS NOT NULL AND kind = 'eip';
 CREATE UNIQUE INDEX lease_retained ON lease (cluster_id, kind, namespace, pod_name, coalesce(controller, ''))
                                                                                   WHERE retains AND phase IN ('provisioning', 'bound', 'retained');
--- Finds retained leases by pod name at each pod event; lease_kept cannot, because it lacks phase headstart.
+-- Finds retained leases by pod name at each pod event; lease_retained cannot, because it lacks phase announced.
 CREATE INDEX lease_retained_by_name ON lease (cluster_id, kind, namespace, pod_name) WHERE retains AND phase <> 'releasing';
 CREATE INDEX lease_due ON lease (cluster_id, due_at);
 CREATE INDEX lease_by_pod ON lease (cluster_id, pod_uid);
@@ -99,12 +99,12 @@ CREATE TABLE former_address (
 );
 CREATE INDEX former_address_at ON former_address (released_at);
 
--- Facts about a gateway. Its entry quota cannot be read, only learnt from a refusal. Room is counted (full_at, less foreign entries, less
--- held ranges), under this row's lock once full_at is known; so no stored counter has to be kept in step with the ranges.
+-- Facts about a gateway. Its entry quota cannot be read, only learnt from a refusal. Room is counted (entries_when_full, less foreign entries, less
+-- held ranges), under this row's lock once that is known; so no stored counter has to be kept in step with the ranges.
 CREATE TABLE gateway (
   gateway_id                text PRIMARY KEY,
   entries_when_full         int,                     -- number of entries when another was refused; null: none was refused yet
-  full_until                timestamptz,             -- full_at is believed until then: quotas are raised without notice
+  full_until                timestamptz,             -- entries_when_full is believed until then: quotas are raised without notice
   foreign_entries           int NOT NULL DEFAULT 0,  -- foreign entries at the last read
   modify_denied_until       timestamptz,             -- entries may not be modified; believed until then: rights are granted without notice
   withdrawals_limited_until timestamptz              -- many of its pods lost their entries at once: withdrawals are limited until then
@@ -126,8 +126,8 @@ CREATE TABLE gateway_eip (
 CREATE INDEX gateway_eip_by_gateway ON gateway_eip (gateway_id);
 
 -- One row per offered external port, with one holder, so that no address serves two pods. A forward entry is a range of held rows, mostly
--- of one: adjacent ports, mapped in order to adjacent ports of the pod, each with the first of them in head (the range start).
--- free → held → quiet (cooldown) → free; foreign: a foreign entry covers the port.
+-- of one: adjacent ports, mapped in order to adjacent ports of the pod, each with the first of them in range_start.
+-- free → held → cooldown → free; foreign: a foreign entry covers the port.
 CREATE TABLE port (
   allocation_id  text     NOT NULL,
   proto          smallint NOT NULL CHECK (proto IN (6, 17)),  -- IP protocol numbers: TCP, UDP

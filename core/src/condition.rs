@@ -93,7 +93,7 @@ reasons! {
     RetainedForSuccessor = "RetainedForSuccessor",
     /// Many retained custom resources were deleted at once; their addresses stay until a person
     /// confirms the release.
-    ReleasesLimited = "ReleaseLimited",
+    ReleasesLimited = "ReleasesLimited",
     /// The pod asks for another address now.
     Replacing = "Replacing",
     /// The cloud's answer to a change is under way, or was lost and the effect does not show yet.

@@ -34,8 +34,8 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named_with_the_cause() {
         let error = load(Path::new("/nowhere/config.yaml")).unwrap_err();
-        let told = waygate_core::error::error_chain(&error);
-        assert!(told.starts_with("cannot read /nowhere/config.yaml: No such file"), "{told}");
+        let message = waygate_core::error::error_chain(&error);
+        assert!(message.starts_with("cannot read /nowhere/config.yaml: No such file"), "{message}");
     }
 
     #[test]
@@ -43,11 +43,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.yaml");
         std::fs::write(&file, "{clusterId: a, regionID: cn-hangzhou, vpcID: vpc-1}").unwrap();
-        let told = load(&file).unwrap_err().to_string();
+        let message = load(&file).unwrap_err().to_string();
         assert!(
-            told.starts_with(&file.display().to_string())
-                && told.contains("did you mean clusterID?"),
-            "{told}"
+            message.starts_with(&file.display().to_string())
+                && message.contains("did you mean clusterID?"),
+            "{message}"
         );
     }
 }

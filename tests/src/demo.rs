@@ -174,7 +174,7 @@ async fn delete_workloads(stand: &Stand) -> Result<()> {
 }
 
 async fn wait_until_released(stand: &Stand) -> Result<()> {
-    let told = RefCell::new(String::new());
+    let announced_left = RefCell::new(String::new());
     let probe = || async {
         let eips = stand
             .cloud
@@ -187,9 +187,9 @@ async fn wait_until_released(stand: &Stand) -> Result<()> {
         let leases: i64 =
             sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&stand.database).await?;
         let left = format!("{eips} EIPs, {entries} forward entries, {leases} leases are left");
-        if *told.borrow() != left {
+        if *announced_left.borrow() != left {
             println!("           in the cloud           {left}");
-            told.replace(left.clone());
+            announced_left.replace(left.clone());
         }
         ensure!(eips + entries == 0 && leases == 0, left);
         Ok(Some(()))

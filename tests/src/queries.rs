@@ -199,9 +199,9 @@ mod tests {
             files(&[("same", "SELECT 1"), ("changed", "SELECT 2"), ("old", "SELECT 3")]);
         let described =
             files(&[("same", "SELECT 1"), ("changed", "SELECT  4"), ("new", "SELECT 5")]);
-        let told = list_differences(&committed, &described);
+        let differences = list_differences(&committed, &described);
         assert_eq!(
-            told,
+            differences,
             [
                 "  missing: new: SELECT 5",
                 "  superfluous: old: SELECT 3",

@@ -294,6 +294,9 @@ fn classify_by_family(action: &str, status: u16, code: &str) -> ErrorRule {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -81,7 +81,7 @@ struct Batch<S: BatchSource> {
 }
 
 impl<S: BatchSource> Batcher<S> {
-    /// A batcher with at most `lanes` calls in flight, whose waiters time out after `patience`.
+    /// A batcher with at most `max_in_flight` calls in flight, whose waiters time out after `timeout`.
     pub(crate) fn new(source: S, max_in_flight: usize, timeout: Duration) -> Self {
         Self(Arc::new(Inner {
             source,
@@ -128,9 +128,9 @@ impl<S: BatchSource> Inner<S> {
     async fn run_batch(self: Arc<Self>, batch: Arc<Batch<S>>) {
         let deadline = Instant::now() + self.timeout;
         _ = tokio::time::timeout(BATCH_WINDOW, batch.full.notified()).await;
-        let lane = timeout_at(deadline, self.in_flight.acquire()).await;
+        let slot = timeout_at(deadline, self.in_flight.acquire()).await;
         // Without a free call nothing is sent, and a permit would be lost to other callers.
-        let permit = match &lane {
+        let permit = match &slot {
             Ok(_) => self.source.acquire_permit(deadline).await,
             Err(_) => Err(Error::Deadline { action: self.source.action() }),
         };
@@ -151,7 +151,7 @@ impl<S: BatchSource> Inner<S> {
             }
             Err(error) => Err(error),
         };
-        drop(lane);
+        drop(slot);
         answer_waiters::<S>(waiters, &answer);
     }
 

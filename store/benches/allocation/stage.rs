@@ -160,8 +160,8 @@ impl Stage {
         let processes: Vec<i32> =
             sqlx::query_scalar(processes).bind(CLIENT).fetch_all(&self.pool).await?;
         let of = |process: &i32| {
-            let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
-            Some(Duration::from_nanos(told.split(' ').next()?.parse().ok()?))
+            let schedstat = std::fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+            Some(Duration::from_nanos(schedstat.split(' ').next()?.parse().ok()?))
         };
         Ok(processes.iter().map(of).sum())
     }

@@ -41,7 +41,7 @@ impl Store {
     /// Wakes every lease of the cluster except announced ones. After a start, or a gap in the
     /// watch, it is unknown which events were missed.
     pub async fn wake_all_leases(&self, cluster: Cluster) -> Result<u64, Error> {
-        let done = wake_leases!("cluster_id = $1 AND phase <> 'headstart'", cluster.id)
+        let done = wake_leases!("cluster_id = $1 AND phase <> 'announced'", cluster.id)
             .execute(&self.pool)
             .await?;
         Ok(done.rows_affected())

@@ -137,14 +137,14 @@ impl Store {
         waiting: LeaseId,
         private_ip: Ipv4Addr,
     ) -> Result<Vec<NatGatewayId>, Error> {
-        let lanes = sqlx::query_file_scalar!(
+        let gateways = sqlx::query_file_scalar!(
             "src/queries/expedite_removals.sql",
             waiting.0,
             private_ip.to_string(),
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(lanes.into_iter().map(NatGatewayId::new).collect())
+        Ok(gateways.into_iter().map(NatGatewayId::new).collect())
     }
 }
 

@@ -52,7 +52,7 @@ async fn announcement_and_observation_make_one_lease_in_any_order() -> Result<()
                 if announcement {
                     announce(bench, "c1", pod, &request).await?;
                 } else {
-                    bench.sight(pod, &request).await?;
+                    bench.observe(pod, &request).await?;
                 }
             }
             let claim = bench.claim_one().await?;
@@ -199,7 +199,7 @@ async fn an_announced_lease_is_due_once_its_pod_is_observed() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pod = Uuid::new_v4();
         announce(bench, "c1", pod, &bought()).await?;
-        bench.sight(pod, &bought()).await?;
+        bench.observe(pod, &bought()).await?;
         assert_eq!(bench.due().await?, 1);
         Ok(())
     })
@@ -210,7 +210,7 @@ async fn an_announced_lease_is_due_once_its_pod_is_observed() -> Result<()> {
 async fn releasing_is_final_and_the_pod_gets_a_new_lease() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pod = Uuid::new_v4();
-        bench.sight(pod, &bought()).await?;
+        bench.observe(pod, &bought()).await?;
         let ending = bench.claim_one().await?;
         bench.store.under_claim(&ending).set_phase(Phase::Releasing).await?;
         for phase in [Phase::Announced, Phase::Provisioning, Phase::Bound] {
@@ -219,7 +219,7 @@ async fn releasing_is_final_and_the_pod_gets_a_new_lease() -> Result<()> {
                 "a releasing lease became {phase:?}"
             );
         }
-        bench.sight(pod, &bought()).await?;
+        bench.observe(pod, &bought()).await?;
         let fresh = bench.claim_one().await?;
         assert_ne!(fresh.lease_id, ending.lease_id);
         assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Provisioning);

@@ -16,7 +16,7 @@ const LATER: Duration = Duration::from_mins(5);
 async fn a_claim_belongs_to_one_worker() -> Result<()> {
     in_database(async |bench: &Bench| {
         for _ in 0..100 {
-            bench.sight(Uuid::new_v4(), &bought()).await?;
+            bench.observe(Uuid::new_v4(), &bought()).await?;
         }
         let start = Arc::new(Barrier::new(16));
         let mut workers = JoinSet::new();
@@ -53,7 +53,7 @@ async fn the_longest_due_is_claimed_first() -> Result<()> {
             .under_claim(&first)
             .finish_claim(&finish(bench.load(&first).await?.wake, Duration::ZERO))
             .await?;
-        bench.sight(Uuid::new_v4(), &bought()).await?;
+        bench.observe(Uuid::new_v4(), &bought()).await?;
         let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
         assert_eq!(leases(&claims), [first.lease_id]);
         Ok(())
@@ -104,7 +104,7 @@ async fn loading_renews_a_claim() -> Result<()> {
 #[tokio::test]
 async fn renewing_extends_only_the_owners_claims_that_still_hold() -> Result<()> {
     in_database(async |bench: &Bench| {
-        bench.sight(Uuid::new_v4(), &bought()).await?;
+        bench.observe(Uuid::new_v4(), &bought()).await?;
         let owner = Uuid::new_v4();
         let held = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?;
         bench.pass(CLAIM / 2).await?;
@@ -145,12 +145,12 @@ async fn a_finished_lease_is_due_in_time_and_remembers_its_reason() -> Result<()
 async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pod = Uuid::new_v4();
-        bench.sight(pod, &bought()).await?;
-        for news in ["nothing", "sighted", "woken", "all woken"] {
+        bench.observe(pod, &bought()).await?;
+        for news in ["nothing", "observed", "woken", "all woken"] {
             let claim = bench.claim_one().await?;
             let loaded = bench.load(&claim).await?;
             match news {
-                "sighted" => bench.sight(pod, &bought()).await?,
+                "observed" => bench.observe(pod, &bought()).await?,
                 "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 1),
                 "all woken" => assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1),
                 _ => {}
@@ -170,7 +170,7 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
 async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (pod, announced) = (Uuid::new_v4(), Uuid::new_v4());
-        bench.sight(pod, &bought()).await?;
+        bench.observe(pod, &bought()).await?;
         crate::announce::announce(bench, "c1", announced, &bought()).await?;
         let claim = bench.claim_one().await?;
         bench
@@ -190,11 +190,11 @@ async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
 async fn a_published_lease_stays_published() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = bench.claimed(&crate::database::ports(&[80], &[])).await?;
-        for (phase, told) in
+        for (phase, was_published) in
             [(Phase::Provisioning, false), (Phase::Bound, true), (Phase::Provisioning, true)]
         {
             bench.store.under_claim(&claim).set_phase(phase).await?;
-            assert_eq!(bench.load(&claim).await?.lease.was_published, told, "{phase:?}");
+            assert_eq!(bench.load(&claim).await?.lease.was_published, was_published, "{phase:?}");
         }
         Ok(())
     })

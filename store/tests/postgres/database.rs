@@ -91,7 +91,7 @@ pub(crate) async fn in_database(test: impl AsyncFnOnce(&Bench) -> Result<()>) ->
 
 impl Bench {
     /// Observes a pod of the cluster `c1` with this request.
-    pub(crate) async fn sight(&self, pod_uid: Uuid, request: &Request) -> Result<()> {
+    pub(crate) async fn observe(&self, pod_uid: Uuid, request: &Request) -> Result<()> {
         self.sight_in(self.cluster, pod_uid, request).await
     }
 
@@ -128,7 +128,7 @@ impl Bench {
 
     /// Makes a lease and claims it.
     pub(crate) async fn claimed(&self, request: &Request) -> Result<Claim> {
-        self.sight(Uuid::new_v4(), request).await?;
+        self.observe(Uuid::new_v4(), request).await?;
         self.claim_one().await
     }
 

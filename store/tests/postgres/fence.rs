@@ -27,41 +27,47 @@ async fn every_decision(
     let candidates = [vec![port.allocation_id.clone()]];
     vec![
         ("load", claimed.load(CLAIM).await.map(drop)),
-        ("finish", claimed.finish_claim(&finish(0, second)).await),
+        ("finish_claim", claimed.finish_claim(&finish(0, second)).await),
         ("set_phase", claimed.set_phase(Phase::Releasing).await),
-        ("doubt", claimed.count_missed_read().await),
-        ("adjust", claimed.update_request(&ports(&[81], &[])).await),
-        ("keep", claimed.retain_lease(Some(1)).await),
-        ("succeed", claimed.transfer_to_successor(Uuid::new_v4(), &ports(&[80], &[])).await),
-        ("release_kept", claimed.try_release_retained().await.map(drop)),
-        ("forget", claimed.delete_empty_lease().await),
-        ("part", claimed.begin_handover().await),
-        ("take_eip", claimed.adopt_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
-        ("take_over", claimed.preempt_eip(&eip).await),
-        ("take_spare", claimed.adopt_prepaid_eip(LeaseId(Uuid::new_v4())).await.map(drop)),
-        ("forget_former", claimed.delete_former_address().await),
-        ("forget_eip", claimed.clear_eip().await),
+        ("count_missed_read", claimed.count_missed_read().await),
+        ("update_request", claimed.update_request(&ports(&[81], &[])).await),
+        ("retain_lease", claimed.retain_lease(Some(1)).await),
+        (
+            "transfer_to_successor",
+            claimed.transfer_to_successor(Uuid::new_v4(), &ports(&[80], &[])).await,
+        ),
+        ("try_release_retained", claimed.try_release_retained().await.map(drop)),
+        ("delete_empty_lease", claimed.delete_empty_lease().await),
+        ("begin_handover", claimed.begin_handover().await),
+        ("adopt_eip", claimed.adopt_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
+        ("preempt_eip", claimed.preempt_eip(&eip).await),
+        ("adopt_prepaid_eip", claimed.adopt_prepaid_eip(LeaseId(Uuid::new_v4())).await.map(drop)),
+        ("delete_former_address", claimed.delete_former_address().await),
+        ("clear_eip", claimed.clear_eip().await),
         ("set_target", claimed.set_target(&target(99)).await),
         ("clear_target", claimed.clear_target().await),
-        ("set_resource", claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await),
+        (
+            "set_owns_custom_resource",
+            claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await,
+        ),
         (
             "reserve_ports",
             claimed.reserve_ports(&dnat(&[81, 82, 83], &[84]), &candidates).await.map(drop),
         ),
-        ("note_entry", claimed.record_entry(port, &ForwardEntryId::new("fwd-9")).await),
+        ("record_entry", claimed.record_entry(port, &ForwardEntryId::new("fwd-9")).await),
         ("mark_foreign", claimed.mark_foreign(&span(port)).await),
-        ("spill", claimed.start_vacating().await),
-        ("lose", claimed.try_count_loss(&gateway()).await.map(drop)),
-        ("quiet_port", claimed.start_cooldown(port, second).await),
+        ("start_vacating", claimed.start_vacating().await),
+        ("try_count_loss", claimed.try_count_loss(&gateway()).await.map(drop)),
+        ("start_cooldown", claimed.start_cooldown(port, second).await),
         (
-            "intend",
+            "intend_change",
             claimed.intend_change("eip-9", &release("eip-9"), second, second).await.map(drop),
         ),
-        ("queue", claimed.queue_changes(&gateway(), &[creation(9)]).await.map(drop)),
-        ("unqueue", claimed.cancel_queued_change(operation.id).await),
-        ("requeue", claimed.requeue_unanswered(operation.id).await),
-        ("intend_again", claimed.intend_resend(operation.id, second, second).await),
-        ("miss", claimed.count_read_without_effect(operation.id).await),
+        ("queue_changes", claimed.queue_changes(&gateway(), &[creation(9)]).await.map(drop)),
+        ("cancel_queued_change", claimed.cancel_queued_change(operation.id).await),
+        ("requeue_unanswered", claimed.requeue_unanswered(operation.id).await),
+        ("intend_resend", claimed.intend_resend(operation.id, second, second).await),
+        ("count_read_without_effect", claimed.count_read_without_effect(operation.id).await),
     ]
 }
 
@@ -104,7 +110,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
 async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
-        bench.sight(Uuid::new_v4(), &ports(&[80], &[])).await?;
+        bench.observe(Uuid::new_v4(), &ports(&[80], &[])).await?;
         let owner = Uuid::new_v4();
         let first = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
         bench.store.under_claim(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;

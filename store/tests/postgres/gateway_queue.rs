@@ -53,7 +53,7 @@ fn deletion(id: &str) -> ChangeRequest {
 }
 
 /// Acquires the gateway lock as a new process.
-async fn lane(bench: &Bench) -> Result<GatewayLock> {
+async fn acquire_lock(bench: &Bench) -> Result<GatewayLock> {
     Ok(bench.store.acquire_gateway_locks(Uuid::new_v4(), &[gateway()]).await?.remove(0))
 }
 
@@ -111,7 +111,7 @@ async fn outcome(bench: &Bench, resource: &str) -> Result<Option<String>> {
 #[tokio::test]
 async fn the_queue_is_fair_between_namespaces_and_oldest_first_within() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let lock = lane(bench).await?;
+        let lock = acquire_lock(bench).await?;
         for number in 1..=4 {
             queue(bench, &claimed_in(bench, "crowd").await?, creation(number)).await?;
         }
@@ -138,7 +138,7 @@ async fn the_queue_is_fair_between_namespaces_and_oldest_first_within() -> Resul
 #[tokio::test]
 async fn the_same_namespace_of_another_cluster_is_served_separately() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let lock = lane(bench).await?;
+        let lock = acquire_lock(bench).await?;
         for number in 1..=3 {
             queue(bench, &claimed_in(bench, "games").await?, creation(number)).await?;
         }
@@ -167,7 +167,8 @@ async fn the_same_namespace_of_another_cluster_is_served_separately() -> Result<
 #[tokio::test]
 async fn a_deletion_whose_address_is_at_another_pod_goes_before_everything() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, pool) = (lane(bench).await?, [vec![bench.offer("eip-1", 1000, 1100).await?]]);
+        let (lock, pool) =
+            (acquire_lock(bench).await?, [vec![bench.offer("eip-1", 1000, 1100).await?]]);
         queue(bench, &claimed_in(bench, "crowd").await?, creation(1)).await?;
         let former = claimed_in(bench, "crowd").await?;
         bench.store.under_claim(&former).reserve_ports(&dnat(&[80], &[]), &pool).await?;
@@ -218,8 +219,8 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
         assert_eq!(bench.due().await?, 0, "a lease does not expedite its own removal");
         bench.store.expedite_removals(LeaseId(Uuid::new_v4()), [10, 0, 0, 7].into()).await?;
         assert_eq!(bench.due().await?, 1);
-        let parted = bench.load(&bench.claim_one().await?).await?.lease.handover_since;
-        assert_eq!(parted, Some(jiff::Timestamp::UNIX_EPOCH), "the handover has ended");
+        let handed_over = bench.load(&bench.claim_one().await?).await?.lease.handover_since;
+        assert_eq!(handed_over, Some(jiff::Timestamp::UNIX_EPOCH), "the handover has ended");
         Ok(())
     })
     .await
@@ -228,7 +229,7 @@ async fn a_holder_that_sleeps_is_woken_for_the_address_another_pod_has() -> Resu
 #[tokio::test]
 async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, deletion("fwd-2")).await?;
         let wanted = QueueFilter::ExceptCreations;
@@ -250,7 +251,7 @@ async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Res
 #[tokio::test]
 async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         assert_eq!(
             bench
@@ -298,7 +299,7 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
 #[tokio::test]
 async fn a_lost_answer_wakes_the_lease_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lock).await?.expect("a change is queued");
         bench
@@ -323,7 +324,7 @@ async fn a_lost_answer_wakes_the_lease_at_once() -> Result<()> {
 #[tokio::test]
 async fn a_change_refused_as_busy_is_queued_anew_in_its_old_place() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, creation(2)).await?;
         let first = next(bench, &lock).await?.expect("a change is queued");
@@ -358,7 +359,7 @@ async fn a_change_refused_as_busy_is_queued_anew_in_its_old_place() -> Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let lock = lane(bench).await?;
+        let lock = acquire_lock(bench).await?;
         let (mut sent, mut void) = (0, 0);
         for number in 1..=40 {
             let claim = claimed_in(bench, "ns").await?;
@@ -405,7 +406,7 @@ async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
 #[tokio::test]
 async fn cancelling_a_resend_leaves_the_first_send_unresolved() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         let taken = next(bench, &lock).await?.expect("a change is queued");
         bench.store.mark_unanswered(taken.operation.id).await?;
@@ -467,7 +468,7 @@ async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Resu
 #[tokio::test]
 async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (former, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (former, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, creation(2)).await?;
         // However short the rest of the lock: the answer to what the holder sends now comes, or is
@@ -508,7 +509,7 @@ async fn owner(bench: &Bench) -> Result<Uuid> {
 #[tokio::test]
 async fn acquiring_an_expired_lock_wakes_leases_with_unanswered_changes() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let lock = lane(bench).await?;
+        let lock = acquire_lock(bench).await?;
         let (sent, waits) = (claimed_in(bench, "ns").await?, claimed_in(bench, "ns").await?);
         queue(bench, &sent, creation(1)).await?;
         queue(bench, &waits, creation(2)).await?;
@@ -521,7 +522,7 @@ async fn acquiring_an_expired_lock_wakes_leases_with_unanswered_changes() -> Res
                 .await?;
         }
         pass(bench, LIFE).await?;
-        self::lane(bench).await?;
+        acquire_lock(bench).await?;
         let claim = bench.claim_one().await?;
         assert_eq!(claim.lease_id, sent.lease_id);
         assert_eq!(bench.load(&claim).await?.operations[0].send_state, SendState::Unanswered);
@@ -554,7 +555,7 @@ async fn an_unconfigured_gateway_is_served_after_a_minute() -> Result<()> {
 #[tokio::test]
 async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         let rejection = |message: &str| Rejection {
             reason: "PermissionDenied".to_owned(),
             message: message.to_owned(),
@@ -607,7 +608,7 @@ async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Resul
 #[tokio::test]
 async fn settled_entries_wake_leases_with_nothing_queued() -> Result<()> {
     in_database(async |bench: &Bench| {
-        let (lock, claim) = (lane(bench).await?, claimed_in(bench, "ns").await?);
+        let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         bench
             .store
             .under_claim(&claim)

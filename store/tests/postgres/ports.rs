@@ -45,7 +45,7 @@ fn asks(number: u16) -> DnatRequest {
 /// other transactions may have hidden free ports.
 async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     for number in 0..64 {
-        bench.sight(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
+        bench.observe(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
     }
     let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
     let start = Arc::new(Barrier::new(claims.len()));
@@ -548,7 +548,7 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
             [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
         bench.store.record_gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
         for _ in 0..64 {
-            bench.sight(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
+            bench.observe(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
         }
         let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
         let start = Arc::new(Barrier::new(claims.len()));

@@ -131,7 +131,7 @@ async fn taken_by_sixteen(
     candidates: Vec<(AllocationId, Ipv4Addr)>,
 ) -> Result<Vec<AllocationId>> {
     for _ in 0..16 {
-        bench.sight(Uuid::new_v4(), &bought()).await?;
+        bench.observe(Uuid::new_v4(), &bought()).await?;
     }
     let start = Arc::new(Barrier::new(16));
     let mut tasks = JoinSet::new();

@@ -112,7 +112,7 @@ async fn admission_announces_the_pod_under_its_uid() -> Result<()> {
     };
     let (uid, phase) = stand.eventually(row, "the job is written", TIMEOUT).await?;
     assert_eq!(Some(uid.to_string()), pod.metadata.uid);
-    assert_eq!(phase, "headstart");
+    assert_eq!(phase, "announced");
     stand.worker.start().await?;
     stand.wait_for_condition("early", GATE, "True", TIMEOUT).await?;
     Ok(())

@@ -27,10 +27,10 @@ async fn create_forwarding_pod(stand: &Stand, name: &str) -> Result<(String, Str
 }
 
 /// Waits until the gate has been False and is True again, for the same address.
-async fn wait_until_repaired(stand: &Stand, name: &str, told: &str) -> Result<()> {
+async fn wait_until_repaired(stand: &Stand, name: &str, published: &str) -> Result<()> {
     stand.wait_for_condition_with_wakeups(name, GATE, "False", TIMEOUT).await?;
     let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
-    assert_eq!(annotation_value(&pod, ADDRESSES), Some(told));
+    assert_eq!(annotation_value(&pod, ADDRESSES), Some(published));
     Ok(())
 }
 
@@ -38,7 +38,7 @@ async fn wait_until_repaired(stand: &Stand, name: &str, told: &str) -> Result<()
 async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_its_port()
 -> Result<()> {
     let stand = Stand::start().await?;
-    let (told, ip, entry) = create_forwarding_pod(&stand, "robbed").await?;
+    let (published, ip, entry) = create_forwarding_pod(&stand, "robbed").await?;
     stand
         .cloud
         .change_at_console(
@@ -46,7 +46,7 @@ async fn an_entry_deleted_in_the_console_closes_the_gate_and_is_made_again_on_it
             json!({"forwardEntryId": entry["ForwardEntryId"]}),
         )
         .await?;
-    wait_until_repaired(&stand, "robbed", &told).await?;
+    wait_until_repaired(&stand, "robbed", &published).await?;
     stand.wait_for_warning("robbed", "AddressLost", TIMEOUT).await?;
     assert_eq!(list_entries_to(&stand, &ip).await?.len(), 1);
     stand.delete_pod("robbed").await?;
@@ -115,10 +115,10 @@ async fn deleting_many_entries_at_once_withdraws_few_pods_and_repairs_all() -> R
 async fn an_entry_pointed_elsewhere_in_the_console_closes_the_gate_and_is_pointed_back()
 -> Result<()> {
     let stand = Stand::start().await?;
-    let (told, ip, entry) = create_forwarding_pod(&stand, "bent").await?;
+    let (published, ip, entry) = create_forwarding_pod(&stand, "bent").await?;
     let elsewhere = json!({"forwardEntryId": entry["ForwardEntryId"], "forwardTableId": entry["ForwardTableId"], "internalIp": "10.0.200.9"});
     stand.cloud.change_at_console("modify-forward-entry", elsewhere).await?;
-    wait_until_repaired(&stand, "bent", &told).await?;
+    wait_until_repaired(&stand, "bent", &published).await?;
     let entries = list_entries_to(&stand, &ip).await?;
     assert_eq!(
         entries.iter().map(|entry| &entry["ForwardEntryId"]).collect::<Vec<_>>(),
@@ -158,9 +158,9 @@ async fn a_stale_entry_to_a_recycled_pod_ip_is_deleted_first() -> Result<()> {
         .await?;
     // Annotated while running, the pod has no gate; the address annotation shows that its entries
     // work.
-    let told = stand.wait_for_annotation("recycled", ADDRESSES, TIMEOUT).await?;
-    let told: Vec<Value> = serde_json::from_str(&told)?;
-    let external = told[0]["externalIP"].as_str().context("an address")?;
+    let published = stand.wait_for_annotation("recycled", ADDRESSES, TIMEOUT).await?;
+    let published: Vec<Value> = serde_json::from_str(&published)?;
+    let external = published[0]["externalIP"].as_str().context("an address")?;
     let gateway = stand
         .cloud
         .account

@@ -52,12 +52,12 @@ async fn a_pod_gets_traffic_only_once_both_its_entries_work() -> Result<()> {
     let internal: Vec<_> =
         shown.iter().filter_map(|entry| entry.internal_port.as_deref()).collect();
     assert_eq!(internal, ["80", "443"], "one status entry a port, in the order asked for");
-    let told: Vec<Value> = serde_json::from_str(
+    let published: Vec<Value> = serde_json::from_str(
         annotation_value(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
     )?;
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[0]["internalPort"], 80);
-    assert_eq!(told[0]["externalIP"].as_str(), shown[0].external_ip.as_deref());
+    assert_eq!(published.len(), 2);
+    assert_eq!(published[0]["internalPort"], 80);
+    assert_eq!(published[0]["externalIP"].as_str(), shown[0].external_ip.as_deref());
 
     stand.delete_pod("game").await?;
     wait_until_nothing_is_left(&stand).await
@@ -78,14 +78,14 @@ async fn no_external_port_is_allocated_twice_for_any_protocol() -> Result<()> {
     let mut given = BTreeSet::new();
     for name in &names {
         let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
-        let told: Vec<Value> = serde_json::from_str(
+        let published: Vec<Value> = serde_json::from_str(
             annotation_value(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
         )?;
-        assert_eq!(told.len(), 3);
+        assert_eq!(published.len(), 3);
         let one_ip: BTreeSet<_> =
-            told.iter().map(|entry| entry["externalIP"].to_string()).collect();
+            published.iter().map(|entry| entry["externalIP"].to_string()).collect();
         assert_eq!(one_ip.len(), 1, "all of a pod's ports are on one address");
-        for entry in told {
+        for entry in published {
             let key =
                 format!("{} {} {}", entry["externalIP"], entry["protocol"], entry["externalPort"]);
             ensure!(given.insert(key.clone()), "{key} was given twice");
@@ -120,8 +120,8 @@ async fn entries_follow_a_pod_to_its_new_ip_on_the_same_ports() -> Result<()> {
     };
     stand.eventually(probe, "the entry points to the new IP", TIMEOUT).await?;
     let after = stand.wait_for_condition("moving", GATE, "True", TIMEOUT).await?;
-    let told = |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
-    assert_eq!(told(&before), told(&after));
+    let published = |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
+    assert_eq!(published(&before), published(&after));
     assert_eq!(
         stand.cloud.count_calls_of("ModifyForwardEntry").await?,
         1,
@@ -151,8 +151,9 @@ async fn where_modifying_is_denied_an_entry_is_deleted_and_made_anew_on_the_same
         };
         stand.eventually(probe, "the old entry is gone", TIMEOUT).await?;
         let after = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
-        let told = |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
-        ports_of.push((told(&before), told(&after)));
+        let published =
+            |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
+        ports_of.push((published(&before), published(&after)));
         assert_eq!(
             stand.cloud.count_calls_of("ModifyForwardEntry").await?,
             1,
@@ -295,10 +296,10 @@ async fn an_snat_address_is_used_last_and_its_high_ports_break_out() -> Result<(
     for name in ["own", "sharing"] {
         stand.create_pod(&annotated_pod(name, &[WITH_DNAT, ports_annotation("80")])).await?;
         let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
-        let told: Vec<Value> = serde_json::from_str(
+        let published: Vec<Value> = serde_json::from_str(
             annotation_value(&pod, "k8s.aliyun.com/allocated-dnat").context("the annotation")?,
         )?;
-        addresses.push(told[0]["externalIP"].as_str().unwrap_or_default().to_owned());
+        addresses.push(published[0]["externalIP"].as_str().unwrap_or_default().to_owned());
     }
     assert_eq!(addresses, [gateway.eips[1].ip_address.clone(), shared]);
     stand.delete_pod("own").await?;
@@ -364,8 +365,8 @@ async fn an_eip_that_leaves_its_gateway_is_reported_and_comes_back_with_its_entr
     );
     stand.cloud.change_at_console("associate-eip", binding).await?;
     let after = stand.wait_for_condition("faithful", GATE, "True", TIMEOUT).await?;
-    let told = |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
-    assert_eq!(told(&before), told(&after));
+    let published = |pod| annotation_value(pod, "k8s.aliyun.com/allocated-dnat").map(str::to_owned);
+    assert_eq!(published(&before), published(&after));
     stand.delete_pod("faithful").await?;
     wait_until_nothing_is_left(&stand).await
 }

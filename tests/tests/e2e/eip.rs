@@ -106,11 +106,11 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
     let waiting = stand.wait_for_condition("second", GATE, "False", TIMEOUT).await?;
     let probe = || async {
         let pod = stand.pods().get("second").await?;
-        let told = serde_json::to_string(&pod.status)?;
+        let published = serde_json::to_string(&pod.status)?;
         ensure!(
-            told.contains("EipHeldByAnotherPod")
-                && told.contains(&format!("{}/first", stand.namespace)),
-            "the condition says {told}"
+            published.contains("EipHeldByAnotherPod")
+                && published.contains(&format!("{}/first", stand.namespace)),
+            "the condition says {published}"
         );
         Ok(Some(()))
     };

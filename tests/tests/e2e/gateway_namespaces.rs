@@ -22,9 +22,13 @@ async fn create_and_read_addresses(
 ) -> Result<BTreeSet<String>> {
     create_dnat_pod(stand, pod, ports).await?;
     stand.wait_for_condition(pod, GATE, "True", TIMEOUT).await?;
-    let told = stand.wait_for_annotation(pod, "k8s.aliyun.com/allocated-dnat", TIMEOUT).await?;
-    let told: Vec<Value> = serde_json::from_str(&told)?;
-    Ok(told.iter().filter_map(|entry| entry["externalIP"].as_str().map(str::to_owned)).collect())
+    let published =
+        stand.wait_for_annotation(pod, "k8s.aliyun.com/allocated-dnat", TIMEOUT).await?;
+    let published: Vec<Value> = serde_json::from_str(&published)?;
+    Ok(published
+        .iter()
+        .filter_map(|entry| entry["externalIP"].as_str().map(str::to_owned))
+        .collect())
 }
 
 async fn create_dnat_pod(stand: &Stand, pod: &str, ports: &str) -> Result<()> {

@@ -52,7 +52,7 @@ async fn a_stateful_pod_gets_its_eip_back_after_a_delete_and_time_ends_it() -> R
         (Some("TTL"), Some("5s"))
     );
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     assert_eq!(
         list_allocated_eips(&stand).await?.len(),
         1,
@@ -74,7 +74,7 @@ async fn a_retained_eip_is_released_when_its_custom_resource_is_deleted() -> Res
     .await?;
     let first = stand.wait_for_condition("db-0", GATE, "True", TIMEOUT).await?;
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
     let shown = resources.get("db-0").await?.status.unwrap_or_default();
     assert_eq!(shown.eip_address, None, "a retained EIP is no address in the status");
@@ -84,7 +84,7 @@ async fn a_retained_eip_is_released_when_its_custom_resource_is_deleted() -> Res
     let second = wait_for_successor(&stand, &first, GATE).await?;
     assert_eq!(annotation_value(&first, ADDRESS_KEY), annotation_value(&second, ADDRESS_KEY));
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     resources.delete("db-0", &DeleteParams::default()).await?;
     wait_until_nothing_is_left(&stand).await
 }
@@ -102,11 +102,11 @@ async fn a_pod_of_another_owner_does_not_get_a_retained_eip() -> Result<()> {
     .await?;
     let first = stand.wait_for_condition("db-0", GATE, "True", TIMEOUT).await?;
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     stand.create_pod(&annotated_pod("db-0", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
     let probe = || async {
-        let told = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
-        ensure!(told.contains("CustomResourceTaken"), "the condition says {told}");
+        let published = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
+        ensure!(published.contains("CustomResourceTaken"), "the condition says {published}");
         Ok(Some(()))
     };
     stand.eventually(probe, "the other owner's pod says why it waits", TIMEOUT).await?;
@@ -180,7 +180,7 @@ async fn ports_fixed_on_a_running_pod_stay_over_its_delete() -> Result<()> {
     stand.eventually(probe, "its lease is to be retained", TIMEOUT).await?;
     // The garbage collector deletes the custom resource, which the pod owns, with it.
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     let resources = Api::<PodDNAT>::namespaced(stand.client.clone(), &stand.namespace);
     let probe = || async {
         let metadata = resources.get("db-0").await?.metadata;
@@ -221,7 +221,7 @@ async fn fixed_ports_stay_over_a_delete() -> Result<()> {
     let needed = if ip(&first) == ip(&second) { 0 } else { 2 };
     assert_eq!(calls, (needed, 0), "the entries were pointed at the successor as they stood");
     scale_stateful_set(&stand, 0).await?;
-    wait_for_phase(&stand, "kept").await?;
+    wait_for_phase(&stand, "retained").await?;
     assert!(
         stand.cloud.list_resources("forwardEntries").await?.is_empty(),
         "nothing forwards to a pod that is gone"

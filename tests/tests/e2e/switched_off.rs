@@ -79,9 +79,9 @@ async fn a_gate_of_a_kind_that_is_switched_off_holds_up_no_new_pod() -> Result<(
     pod.spec.as_mut().context("a spec")?.readiness_gates =
         Some(vec![PodReadinessGate { condition_type: EIP.gate.to_owned() }]);
     stand.create_pod(&pod).await?;
-    let told = stand.wait_for_condition("templated", EIP.gate, "True", TIMEOUT).await?;
+    let published = stand.wait_for_condition("templated", EIP.gate, "True", TIMEOUT).await?;
     assert_eq!(
-        find_condition(&told, EIP.gate).and_then(|it| it.reason.as_deref()),
+        find_condition(&published, EIP.gate).and_then(|it| it.reason.as_deref()),
         Some("NotRequested")
     );
     assert_eq!(list_allocated_eips(&stand).await?.len(), 0);

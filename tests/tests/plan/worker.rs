@@ -544,7 +544,7 @@ pub(crate) fn pause_with(reason: &str, timeout: RetryPolicy) -> StageOutcome {
 }
 
 pub(crate) fn reload_after_change() -> StageOutcome {
-    pause_with("ObjectChanged", RetryPolicy::Poll)
+    pause_with(Reason::ObjectChanged.as_str(), RetryPolicy::Poll)
 }
 
 pub(crate) fn pause_for_reread() -> StageOutcome {

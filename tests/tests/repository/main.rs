@@ -5,3 +5,4 @@ mod circles;
 mod documents;
 mod files;
 mod quoted_paths;
+mod reasons;

@@ -258,11 +258,11 @@ fn adjacent_ports_are_one_entry_and_one_status_entry_each() {
         panic!("{:?}", scene.next())
     };
     let entries = status.and_then(|status| status.entries).unwrap();
-    let told: Vec<_> = entries
+    let published: Vec<_> = entries
         .iter()
         .map(|e| (e.external_port.as_deref().unwrap(), e.internal_port.as_deref().unwrap()))
         .collect();
-    assert_eq!(told, [("300", "80"), ("301", "81"), ("302", "82")]);
+    assert_eq!(published, [("300", "80"), ("301", "81"), ("302", "82")]);
     assert!(entries.iter().all(|entry| entry.forward_entry_id.as_deref() == Some("fwd-300/302")));
 }
 

@@ -248,13 +248,13 @@ fn a_moved_pod_is_withdrawn_first_and_its_entries_follow() {
         s.cloud.eni = Lookup::Present(eni());
     });
     assert!(matches!(moved.next(), Step::Withdraw(_)));
-    let told = forwarding(&[80]).with(|s| {
+    let published = forwarding(&[80]).with(|s| {
         s.pod().ip = Some(FORMER_IP);
         s.cloud.eni = Lookup::Present(eni());
     });
-    assert_eq!(told.next(), Step::SetTarget(target(FORMER_IP)));
+    assert_eq!(published.next(), Step::SetTarget(target(FORMER_IP)));
     // Without the right to modify entries, the lease deletes them before it clears the target.
-    let denied = told.with(|s| s.cloud.gateway.modify_denied = true);
+    let denied = published.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&denied.next()), Some("DeleteForwardEntry"));
     let gone = denied.with(|s| {
         s.cloud.entries.clear();

@@ -151,13 +151,13 @@ fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
 fn a_moved_pod_is_withdrawn_then_unbound_then_targeted_anew() {
     let moved = in_use(auto()).published().with(|s| s.pod().ip = Some(FORMER_IP));
     assert!(matches!(moved.next(), Step::Withdraw(_)));
-    let told = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
-    assert_eq!(action(&told.next()), Some("UnassociateEipAddress"));
-    let changing =
-        told.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))));
+    let published = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
+    assert_eq!(action(&published.next()), Some("UnassociateEipAddress"));
+    let changing = published
+        .with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))));
     assert_eq!(waits(&changing.next()), Some(Reason::EipChanging));
     assert_eq!(
-        told.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
+        published.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
         Step::ClearTarget
     );
 }

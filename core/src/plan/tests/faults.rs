@@ -123,11 +123,11 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
     assert!(matches!(replaced(&scene.published(), &request).next(), Step::Withdraw(_)));
     let withdrawn = replaced(&scene, &request);
     assert_eq!(withdrawn.next(), Step::BeginHandover);
-    let parted = withdrawn.with(|s| s.lease.handover_since = Some(NOW));
+    let handed_over = withdrawn.with(|s| s.lease.handover_since = Some(NOW));
     assert!(
-        matches!(parted.next(), Step::TransferToSuccessor(_)),
+        matches!(handed_over.next(), Step::TransferToSuccessor(_)),
         "its entries are pointed at the next pod as they stand: {:?}",
-        parted.next()
+        handed_over.next()
     );
     // Without the right to modify entries the ports are retained all the same.
     let withdrawn = withdrawn.with(|s| s.cloud.gateway.modify_denied = true);
@@ -149,6 +149,6 @@ fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
     let owners = [(TAG_STORE, OWNER.store), (TAG_CLUSTER, OWNER.cluster), (TAG_LEASE, LEASE.0)];
     assert_eq!(tags, owners.map(|(key, id)| (key.to_owned(), id.to_string())).into());
     let name = dnat::forward(&forwarding(&[80])).name;
-    let told = read_entry_name(&name).map(|name| (name.owner, name.lease));
-    assert_eq!(told, Some((OWNER, LEASE)), "{name}");
+    let published = read_entry_name(&name).map(|name| (name.owner, name.lease));
+    assert_eq!(published, Some((OWNER, LEASE)), "{name}");
 }

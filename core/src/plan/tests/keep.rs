@@ -37,10 +37,10 @@ fn successor(controller: Option<&str>, request: Request) -> Successor {
 #[test]
 fn a_kept_eip_is_withdrawn_unbound_and_kept_for_its_time_then_ends() {
     let published = in_use(five_minutes()).published();
-    for parted in
+    for handed_over in
         [published.with(|s| s.pod = PodState::Absent), published.with(|s| s.pod().exited = true)]
     {
-        assert!(matches!(parted.next(), Step::Withdraw(_)), "{:?}", parted.next());
+        assert!(matches!(handed_over.next(), Step::Withdraw(_)), "{:?}", handed_over.next());
     }
     let withdrawn = in_use(five_minutes()).with(|s| s.pod = PodState::Absent);
     assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
@@ -181,26 +181,26 @@ fn fixed_and_gone() -> Scene {
 #[test]
 fn fixed_entries_stand_for_a_successor_that_comes_soon_and_are_deleted_for_one_that_does_not() {
     assert_eq!(fixed_and_gone().next(), Step::BeginHandover);
-    let parted = fixed_and_gone().with(|s| s.lease.handover_since = Some(NOW));
-    assert_eq!(waits(&parted.next()), Some(Reason::RetainedForSuccessor));
-    let next = successor(None, parted.lease.request.clone());
+    let handed_over = fixed_and_gone().with(|s| s.lease.handover_since = Some(NOW));
+    assert_eq!(waits(&handed_over.next()), Some(Reason::RetainedForSuccessor));
+    let next = successor(None, handed_over.lease.request.clone());
     assert_eq!(
-        parted.with(|s| s.successor = Some(next.clone())).next(),
+        handed_over.with(|s| s.successor = Some(next.clone())).next(),
         Step::TransferToSuccessor(Box::new(next))
     );
     assert_eq!(
-        action(&parted.next_at(NOW + SignedDuration::from_secs(15))),
+        action(&handed_over.next_at(NOW + SignedDuration::from_secs(15))),
         Some("DeleteForwardEntry")
     );
     // A pod of another controller inherits no entries, nor does a pod that asks for other ports.
-    let foreign = successor(Some("StatefulSet/other"), parted.lease.request.clone());
+    let foreign = successor(Some("StatefulSet/other"), handed_over.lease.request.clone());
     assert_eq!(
-        waits(&parted.with(|s| s.successor = Some(foreign)).next()),
+        waits(&handed_over.with(|s| s.successor = Some(foreign)).next()),
         Some(Reason::RetainedForSuccessor)
     );
     let other = successor(None, super::dnat::asks(&[81]));
     assert_eq!(
-        action(&parted.with(|s| s.successor = Some(other)).next()),
+        action(&handed_over.with(|s| s.successor = Some(other)).next()),
         Some("DeleteForwardEntry")
     );
     let denied = fixed_and_gone().with(|s| s.cloud.gateway.modify_denied = true);

@@ -143,7 +143,7 @@ async fn a_pod_that_a_list_lacks_keeps_its_lease() -> Result<()> {
     assert!(both_addresses_exist(&stand).await?);
     let phases: Vec<String> =
         sqlx::query_scalar("SELECT phase FROM lease").fetch_all(&stand.database).await?;
-    assert_eq!(phases, ["held", "held"]);
+    assert_eq!(phases, ["bound", "bound"]);
     for kind in &KINDS {
         let pod = stand.wait_for_condition(kind.name, kind.gate, "True", TIMEOUT).await?;
         annotation_value(&pod, kind.address_key).context("it keeps its address")?;
