@@ -45,7 +45,7 @@ CREATE TABLE lease (
   private_ip           inet,
   primary_ip           boolean,                                     -- private_ip is the interface's primary address
   generation           int  NOT NULL DEFAULT 0,                     -- +1 with every target; part of forward entry names
-  -- this lease writes the custom resource of its name
+  -- this lease owns, and so writes, the custom resource of its name
   owns_custom_resource boolean NOT NULL DEFAULT false,
   was_published        boolean NOT NULL DEFAULT false,              -- an address was published, to this pod or a former one: fixed ports do not move any more
   preempted_by         text,                                        -- namespace/name of the pod that preempted the given EIP, for good
@@ -57,7 +57,7 @@ CREATE TABLE lease (
   due_at               timestamptz NOT NULL DEFAULT now(),          -- when the lease may be claimed; while claimed, the claim's expiry
   wake                 bigint NOT NULL DEFAULT 0,                   -- +1 at every wake-up; compared when a claim is finished, so none is lost
   owner                uuid,                                        -- random per process start
-  epoch                bigint NOT NULL DEFAULT 0,                   -- +1 at every claim; (owner, epoch) is the fence of every decision
+  epoch                bigint NOT NULL DEFAULT 0,                   -- +1 at every claim; every decision compares (owner, epoch)
   tries                int  NOT NULL DEFAULT 0,                     -- waits in a row for the same reason
   reason               text,
   message              text,
@@ -159,7 +159,7 @@ CREATE INDEX port_entry ON port (gateway_id) WHERE range_start = port;
 CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target_port) WHERE private_ip IS NOT NULL;
 
 -- Gateway locks. Changes of forward entries are queued at their gateway, and one process at a time sends them: the lock's holder marks
--- operations as sent, fenced by (owner, epoch). A lock expires like a claim.
+-- operations as sent, and each such write compares (owner, epoch). A lock expires like a claim.
 CREATE TABLE gateway_lock (
   gateway_id text PRIMARY KEY,
   owner      uuid,                       -- random per process start; null: released
@@ -206,7 +206,7 @@ CREATE TABLE operation (
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
 CREATE INDEX operation_lease ON operation (lease_id, intended_at);
 CREATE INDEX operation_queue ON operation (gateway_id) WHERE queued;
-CREATE INDEX operation_unsettled_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL;
+CREATE INDEX operation_unresolved_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL;
 CREATE INDEX operation_settled ON operation (settled_at) WHERE outcome IS NOT NULL;
 
 -- The account's call rates, shared by all processes of this store: when the next call of an action may be made.

@@ -66,14 +66,14 @@ fn describe_gateway(gateway: &Gateway) -> String {
         [] => "all its EIPs".to_owned(),
         eips => eips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    let whose = if gateway.namespaces.is_empty() {
+    let served = if gateway.namespaces.is_empty() {
         "every namespace that no other entry names".to_owned()
     } else {
         let namespaces: Vec<_> = gateway.namespaces.iter().map(String::as_str).collect();
         format!("namespaces {} only", namespaces.join(", "))
     };
     format!(
-        "{gateway}: ports {}–{} of {eips}, for {whose}",
+        "{gateway}: ports {}–{} of {eips}, for {served}",
         gateway.ports.start(),
         gateway.ports.end()
     )

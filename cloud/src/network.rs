@@ -1,4 +1,4 @@
-//! Facts of the network around the pods, for warnings and `doctor`. No lease depends on them.
+//! Facts of the network around the pods, for warnings. No lease depends on them.
 
 use std::net::Ipv4Addr;
 use waygate_core::ids::{NatGatewayId, VSwitchId, VpcId, ZoneId};

@@ -152,10 +152,10 @@ pub struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Waits until the permit is ready, and at least until `turn`: the time at which the rate
-    /// shared with other processes allows the call.
-    pub async fn wait_until_ready(mut self, slot: Option<Instant>) {
-        let until = slot.map_or(self.ready, |slot| slot.max(self.ready));
+    /// Waits until the permit is ready, and at least until `shared_from`: the time from which
+    /// the rate shared with other processes allows the call.
+    pub async fn wait_until_ready(mut self, shared_from: Option<Instant>) {
+        let until = shared_from.map_or(self.ready, |from| from.max(self.ready));
         // A timer takes a millisecond even when already due.
         if until > Instant::now() {
             tokio::time::sleep_until(until).await;

@@ -35,8 +35,8 @@ pub struct Read<T> {
 
 impl<T> Read<T> {
     /// Converts the value; `began` stays.
-    pub fn map<U>(self, see: impl FnOnce(T) -> U) -> Read<U> {
-        Read { value: see(self.value), began: self.began }
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Read<U> {
+        Read { value: convert(self.value), began: self.began }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Parses a pod's annotations into a request, and collects every problem in one pass.
 //!
 //! ```text
-//! annotations ─▶ keys (two prefixes, several spellings) ─▶ values ─▶ eip | dnat ─▶ Reading
+//! annotations ─▶ keys (prefixes, spellings) ─▶ values ─▶ eip | dnat ─▶ ParsedAnnotations
 //! ```
 //!
-//! Invariant: a [`Reading`] that holds a request holds no problem. No input panics, valid or not:
+//! Invariant: [`ParsedAnnotations`] with a request have no problem. No input panics, valid or not:
 //! the webhook reads annotations before the API server has validated them.
 
 mod context;

@@ -66,7 +66,7 @@ reasons! {
     EipPoolExhausted = "EipPoolExhausted",
     /// The EIP is bound to something foreign.
     EipBoundElsewhere = "EipBoundElsewhere",
-    /// The pod's IP is still bound to the address of a former pod.
+    /// A former pod's EIP or forward entry still leads to the pod's IP.
     PrivateIpInUse = "PrivateIPTaken",
     /// No EIP of the gateways has room for all of the pod's ports.
     NoFreePort = "NoFreePort",

@@ -42,7 +42,7 @@ pub struct Config {
     pub controllers: BTreeSet<Controller>,
     /// `natGwPool`: the NAT gateways whose ports pods share; empty unless DNAT is on.
     pub gateways: Vec<Gateway>,
-    /// `eipController`: concurrency, garbage collection and takeover of EIPs.
+    /// `eipController`: preemption of given EIPs, and two numbers without effect.
     pub eip: EipController,
     /// Kinds of controllers, beside StatefulSet, whose pods keep their names.
     pub stateful_kinds: BTreeSet<String>,
@@ -66,11 +66,13 @@ pub enum Controller {
 /// Settings under `networkController.eipController`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EipController {
-    /// Pods that are worked on at the same time, at most.
+    /// `maxConcurrentReconciles`: checked, and without effect; the cloud's rates bound the speed.
     pub max_concurrent_reconciles: u32,
-    /// Minutes between two scans of the retained EIPs.
+    /// `garbageCollectionPeriodInMinutes`: checked, and without effect; retentions end by
+    /// Postgres' clock.
     pub garbage_collection_minutes: u32,
-    /// True if a given EIP may be taken although it is bound elsewhere.
+    /// `allowTakeover`: true if a given EIP may pass from an older pod, or from a foreign
+    /// interface, to the pod that names it.
     pub allow_takeover: bool,
 }
 
@@ -279,14 +281,14 @@ fn read_eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipControlle
             .unwrap_or(usual)
     };
     EipController {
-        // As many as there are pods on a very large node pool: more is a typing error.
+        // The original's number of pods worked on at once: more than this is a typing error.
         max_concurrent_reconciles: number(
             "maxConcurrentReconciles",
             1000,
             usual.max_concurrent_reconciles,
             findings,
         ),
-        // At most a day: retained EIPs cost money until the next scan.
+        // At most a day: the original's retained EIPs cost money until its next scan.
         garbage_collection_minutes: number(
             "garbageCollectionPeriodInMinutes",
             1440,

@@ -179,14 +179,14 @@ impl Lease {
     /// Port ranges that the lease's ports make, one per forward entry, in the order of their first
     /// ports.
     pub fn port_ranges(&self) -> Vec<PortRange<'_>> {
-        let heads = self.ports.iter().filter(|port| port.external_port == port.range_start);
-        let count = |head: &LeasedPort| {
-            self.ports.iter().filter(|port| port.shares_entry_with(head)).count()
+        let firsts = self.ports.iter().filter(|port| port.external_port == port.range_start);
+        let count = |first: &LeasedPort| {
+            self.ports.iter().filter(|port| port.shares_entry_with(first)).count()
         };
-        heads
-            .map(|head| PortRange {
-                first: head,
-                count: u16::try_from(count(head)).unwrap_or(u16::MAX),
+        firsts
+            .map(|first| PortRange {
+                first,
+                count: u16::try_from(count(first)).unwrap_or(u16::MAX),
             })
             .collect()
     }
@@ -331,7 +331,7 @@ constraints! {
     /// A port of a private address has one entry that forwards to it.
     ForwardedPort = "port_internal",
     /// A resource in the cloud has one unresolved change at a time.
-    OpenOperation = "operation_unresolved",
+    UnresolvedOperation = "operation_unresolved",
 }
 
 /// Result of reserving a lease's ports.

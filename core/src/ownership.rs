@@ -85,15 +85,15 @@ mod tests {
         let name = owner.entry_name(lease, 7);
         assert!(name.len() <= 128);
         assert_eq!(owner.read_entry_name(&name), Some(EntryName { owner, lease, generation: 7 }));
-        let (neighbour, stranger) = (
+        let (other_cluster, other_store) = (
             Owner { cluster: Uuid::from_u128(9), ..owner },
             Owner { store: Uuid::from_u128(9), ..owner },
         );
         assert_eq!(
-            (neighbour.read_entry_name(&name), stranger.read_entry_name(&name)),
+            (other_cluster.read_entry_name(&name), other_store.read_entry_name(&name)),
             (None, None)
         );
-        assert!(neighbour.shares_store(&name) && !stranger.shares_store(&name));
+        assert!(other_cluster.shares_store(&name) && !other_store.shares_store(&name));
         for other in ["wg2.x".to_owned(), format!("{name}.8"), name.replacen("wg2", "wg1", 1)] {
             assert_eq!(read_entry_name(&other), None, "{other}");
         }

@@ -75,14 +75,14 @@ pub struct WaitHistory<'a> {
     pub tries: i32,
     /// Number of refusals in a row of a queued change, set while a rejection is reported: between
     /// two refusals the change waited in a queue, for another reason.
-    pub refusals: Option<i32>,
+    pub rejections: Option<i32>,
 }
 
 impl WaitHistory<'_> {
     /// Number of waits in a row for `reason`, before the wait that begins now.
     pub fn tries_for(&self, reason: &str) -> i32 {
-        match self.refusals {
-            Some(refusals) => refusals,
+        match self.rejections {
+            Some(rejections) => rejections,
             None if self.reason == Some(reason) => self.tries.saturating_add(1),
             None => 0,
         }
@@ -138,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_for_another_reason_starts_anew_and_a_refusal_goes_on_counting() {
-        let history = WaitHistory { reason: Some("A"), tries: 4, refusals: None };
+    fn a_wait_for_another_reason_starts_anew_and_a_rejection_goes_on_counting() {
+        let history = WaitHistory { reason: Some("A"), tries: 4, rejections: None };
         assert_eq!((history.tries_for("A"), history.tries_for("B")), (5, 0));
-        assert_eq!(WaitHistory { refusals: Some(2), ..history }.tries_for("B"), 2);
+        assert_eq!(WaitHistory { rejections: Some(2), ..history }.tries_for("B"), 2);
     }
 }

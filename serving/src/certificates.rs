@@ -85,13 +85,13 @@ impl Certificates {
         registry: &mut Registry,
         ready: Check,
     ) -> Self {
-        let counted = Family::<Labels, Counter>::default();
+        let reads = Family::<Labels, Counter>::default();
         registry.register(
             "certificate_reads",
             "Changed certificate files by outcome of loading them",
-            counted.clone(),
+            reads.clone(),
         );
-        Self { cert: cert.into(), key: key.into(), reads: counted, last_tried_hash: None, ready }
+        Self { cert: cert.into(), key: key.into(), reads, last_tried_hash: None, ready }
     }
 
     /// Waits until the files can be served; none if `token` was cancelled first.

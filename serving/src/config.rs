@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_file_is_told_with_its_name() {
+    fn errors_in_a_file_are_reported_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.yaml");
         std::fs::write(&file, "{clusterId: a, regionID: cn-hangzhou, vpcID: vpc-1}").unwrap();

@@ -1,4 +1,4 @@
-//! The claim on a lease: the fence of every decision.
+//! The claim on a lease: every decision about the lease is written under it.
 //!
 //! ```text
 //! due lease ─ claim ─▶ Claim ─ Store + Claim ─▶ Claimed: load, decide … finish
@@ -18,7 +18,7 @@ use waygate_core::ids::LeaseId;
 /// lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The lease that was claimed; the fence is (owner, epoch).
+    /// The lease that was claimed. Every write under the claim compares owner and epoch.
     pub lease_id: LeaseId,
     pub(crate) owner: Uuid,
     pub(crate) epoch: i64,
@@ -39,7 +39,7 @@ impl Store {
     }
 }
 
-/// Turns "no row matched the fence" into [`Error::ClaimLost`].
+/// Returns [`Error::ClaimLost`] if no row matched the claim check (lease, owner, epoch).
 pub(crate) fn ensure_claim_held(rows: u64) -> Result<(), Error> {
     if rows == 0 { Err(Error::ClaimLost) } else { Ok(()) }
 }
@@ -47,7 +47,7 @@ pub(crate) fn ensure_claim_held(rows: u64) -> Result<(), Error> {
 /// Runs a write under a claim and returns the method's result. `$1`, `$2` and `$3` are the claim's
 /// lease, owner and epoch, the arguments come after them, and every statement must compare all
 /// three.
-macro_rules! write_fenced {
+macro_rules! write_under_claim {
     ($claimed:expr, $statement:literal $(, $argument:expr)* $(,)?) => {{
         let done = sqlx::query!(
             $statement,
@@ -61,4 +61,4 @@ macro_rules! write_fenced {
         $crate::claimed::ensure_claim_held(done.rows_affected())
     }};
 }
-pub(crate) use write_fenced;
+pub(crate) use write_under_claim;

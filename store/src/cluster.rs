@@ -31,7 +31,7 @@ impl Store {
             sqlx::query!("UPDATE cluster SET name = $2 WHERE cluster_uid = $1", uid, name)
                 .execute(&self.pool)
                 .await;
-        let taken = match renamed {
+        let name_in_use = match renamed {
             Ok(done) => done.rows_affected() == 0,
             Err(error)
                 if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) =>
@@ -40,7 +40,7 @@ impl Store {
             }
             Err(error) => return Err(error.into()),
         };
-        if taken {
+        if name_in_use {
             let uid = sqlx::query_scalar!("SELECT cluster_uid FROM cluster WHERE name = $1", name)
                 .fetch_one(&self.pool)
                 .await?;

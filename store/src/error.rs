@@ -6,8 +6,10 @@ use waygate_core::lease::Constraint;
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The claim expired or passed to another worker: decisions made under it are void.
-    #[error("the claim on the lease expired or passed to another worker; this decision is void")]
+    /// The claim expired or passed to another worker: decisions made under it have no effect.
+    #[error(
+        "the claim on the lease expired or passed to another worker; this decision has no effect"
+    )]
     ClaimLost,
     /// The gateway lock expired or passed to another process, which alone sends from now on.
     #[error("the gateway lock expired or passed to another process, which sends from now on")]
@@ -58,10 +60,10 @@ pub enum Error {
         what: String,
     },
     /// Postgres cannot be reached, or rejected the statement.
-    #[error("lease store")]
+    #[error("lease store: statement failed")]
     Database(#[source] Cause),
     /// A migration could not be applied.
-    #[error("migration")]
+    #[error("lease store: migration failed")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 

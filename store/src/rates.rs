@@ -39,8 +39,8 @@ impl Store {
         let within = by.saturating_duration_since(Instant::now()).min(MAX_WAIT);
         // Without waiting for the disk: a crash of Postgres loses a permit or two, and every call
         // of every worker passes through this statement.
-        let asked = sqlx::query!(
-            r#"WITH taken AS (
+        let answer = sqlx::query!(
+            r#"WITH granted AS (
                INSERT INTO rate (action, next_call_at)
                SELECT $1, now() - make_interval(secs => $2::float8 * ($3::float8 - 1)) WHERE set_config('synchronous_commit', 'off', true) = 'off'
                ON CONFLICT (action) DO UPDATE SET
@@ -49,10 +49,10 @@ impl Store {
                  WHERE rate.next_call_at + make_interval(secs => $2::float8) <= now() + make_interval(secs => $4::float8)
                    OR rate.next_call_at > now() + make_interval(secs => $5::float8)
                RETURNING extract(epoch FROM next_call_at - now())::float8 AS wait)
-             SELECT true AS "taken!", wait AS "wait!" FROM taken
+             SELECT true AS "granted!", wait AS "wait!" FROM granted
              UNION ALL
              SELECT false, extract(epoch FROM next_call_at - now())::float8 + $2::float8 - $4::float8 FROM rate
-             WHERE action = $1 AND NOT EXISTS (SELECT FROM taken)"#,
+             WHERE action = $1 AND NOT EXISTS (SELECT FROM granted)"#,
             action,
             apart,
             f64::from(burst.max(1)),
@@ -63,10 +63,10 @@ impl Store {
         .await?;
         // No row: another process inserted it after this statement began, and took the permits
         // there were.
-        let Some(asked) = asked else {
+        let Some(answer) = answer else {
             return Ok(CallPermit::Later(Duration::from_secs_f64(apart)));
         };
-        let wait = Duration::try_from_secs_f64(asked.wait).unwrap_or_default();
-        Ok(if asked.taken { CallPermit::Granted(wait) } else { CallPermit::Later(wait) })
+        let wait = Duration::try_from_secs_f64(answer.wait).unwrap_or_default();
+        Ok(if answer.granted { CallPermit::Granted(wait) } else { CallPermit::Later(wait) })
     }
 }

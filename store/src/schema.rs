@@ -26,7 +26,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         let found: Option<i64> = if known {
-            // Not a checked query: the table belongs to sqlx and is not part of our schema.
+            // Not a checked query: the table belongs to sqlx and is not part of Waygate's schema.
             sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
                 .fetch_one(&self.pool)
                 .await?

@@ -128,18 +128,18 @@ impl Kind {
         else {
             return Ok(Some(None));
         };
-        let published =
+        let same_annotation =
             annotation_value(&pod, self.address_key) == annotation_value(before, self.address_key);
         let gate = condition_status(&pod, self.gate);
         if things == self.resource_count
             && shown == self.resource_count
-            && published
+            && same_annotation
             && gate == Some("True")
         {
             return Ok(None);
         }
         Ok(Some(Some(format!(
-            "{things} resources lead to {ip}, {shown} are shown, same annotation: {published}, gate {gate:?}"
+            "{things} resources lead to {ip}, {shown} are shown, same annotation: {same_annotation}, gate {gate:?}"
         ))))
     }
 }

@@ -66,7 +66,7 @@ pub async fn run_demo() -> Result<ExitCode> {
     wait_until_released(&stand).await?;
     narrator.pause().await;
     println!(
-        "\n  The cloud holds nothing of ours any more: no EIP, no forward entry; no lease, no custom resource.\n"
+        "\n  The cloud holds nothing of Waygate's any more: no EIP, no forward entry; no lease, no custom resource.\n"
     );
     stand.stop().await?;
     println!("{}", text::TRY_NEXT);

@@ -23,7 +23,7 @@ pub async fn wait_until_nothing_is_left(stand: &Stand) -> Result<()> {
     );
     let probe = || async {
         let entries = stand.cloud.list_resources("forwardEntries").await?;
-        let ours = entries
+        let entries_left = entries
             .iter()
             .filter(|entry| {
                 entry["ForwardEntryName"].as_str().is_some_and(|name| name.starts_with("wg2."))
@@ -38,10 +38,10 @@ pub async fn wait_until_nothing_is_left(stand: &Stand) -> Result<()> {
         let resources = eips.list(&ListParams::default()).await?.items.len()
             + dnats.list(&ListParams::default()).await?.items.len();
         ensure!(
-            eips_left + ours + resources == 0 && leases + ports == 0,
-            "left: {eips_left} EIPs, {ours} entries, {leases} leases, {ports} ports, {resources} custom resources"
+            eips_left + entries_left + resources == 0 && leases + ports == 0,
+            "left: {eips_left} EIPs, {entries_left} entries, {leases} leases, {ports} ports, {resources} custom resources"
         );
         Ok(Some(()))
     };
-    stand.eventually(probe, "nothing of ours is left", Duration::from_secs(30)).await
+    stand.eventually(probe, "nothing of Waygate's is left", Duration::from_secs(30)).await
 }

@@ -57,7 +57,7 @@ impl AdmittedPod {
 pub struct Announcer {
     store: Store,
     cluster_name: Arc<str>,
-    slots: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -67,7 +67,7 @@ impl Announcer {
         Self {
             store,
             cluster_name: cluster_name.into(),
-            slots: Arc::new(Semaphore::new(MAX_IN_PROGRESS)),
+            permits: Arc::new(Semaphore::new(MAX_IN_PROGRESS)),
             metrics,
         }
     }
@@ -77,7 +77,7 @@ impl Announcer {
     /// The write runs in a task of its own, which ends by the store's own deadlines: cancelling it
     /// half-way would leave a connection in an unknown state.
     pub(crate) async fn announce_admitted_pod(&self, admitted: AdmittedPod) {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.metrics.count_announcement(AnnouncementOutcome::Busy);
             return;
         };
@@ -85,7 +85,7 @@ impl Announcer {
         let writing = tokio::spawn(async move {
             let outcome = this.write_admitted_pod(&admitted).await;
             // Only now: a write that its caller no longer waits for still occupies a connection.
-            drop(slot);
+            drop(permit);
             outcome
         });
         let outcome = match tokio::time::timeout(ANNOUNCE_DEADLINE, writing).await {
@@ -115,7 +115,7 @@ impl Announcer {
                     pod.namespace = namespace,
                     pod.name = pod_name,
                     error = error_chain(&error),
-                    "pod not announced"
+                    "announcing a pod failed; the worker's watch finds it"
                 );
                 AnnouncementOutcome::Failed
             }

@@ -34,11 +34,11 @@ label! {
     Endpoint { Mutate = "mutate", Validate = "validate", Warn = "warn" }
 }
 label! {
-    /// AnnouncementOutcome of a review; `Unread` if its body was never read completely.
+    /// Outcome of a review; `Unread` if its body was never read completely.
     ReviewOutcome { Allowed = "allowed", Warned = "warned", Refused = "refused", Malformed = "malformed", Unread = "unread" }
 }
 label! {
-    /// AnnouncementOutcome of an announcement: `Late` ones may still be written, `Busy` ones were never tried.
+    /// Outcome of an announcement: `Late` ones may still be written, `Busy` ones were never tried.
     AnnouncementOutcome { Done = "done", Failed = "failed", Late = "late", Busy = "busy" }
 }
 

@@ -42,8 +42,8 @@ pub(crate) fn mutate_pod(policy: &AdmissionPolicy, request: &Request<Pod>) -> An
 }
 
 /// Adds the label by which the worker's watch selects the pod. Pods with invalid annotations and
-/// pods that only have one of our gates are labelled too, since the worker writes a condition on
-/// each of them.
+/// pods that only have one of Waygate's gates are labelled too, since the worker writes a condition
+/// on each of them.
 fn label_patch(pod: &Pod, parsed: &ParsedAnnotations) -> Option<PatchOperation> {
     let gated = || Kind::ALL.into_iter().find(|kind| pod.has_gate(kind.readiness_gate()));
     let kind = parsed
@@ -84,14 +84,15 @@ fn gate_patch(
 /// would open a start barrier before the real one exists.
 fn restore_addresses(pod: &Pod, old: Option<&Pod>) -> Vec<PatchOperation> {
     let new = pod.metadata.annotations();
-    let held: Map = allocated_addresses(old.map(|old| old.metadata.annotations())).collect();
+    let old_addresses: Map =
+        allocated_addresses(old.map(|old| old.metadata.annotations())).collect();
     // A JSON patch cannot add to a map that is absent.
-    if pod.metadata.annotations.is_none() && !held.is_empty() {
-        return vec![add_operation(["metadata", "annotations"], json!(held))];
+    if pod.metadata.annotations.is_none() && !old_addresses.is_empty() {
+        return vec![add_operation(["metadata", "annotations"], json!(old_addresses))];
     }
-    let forged = allocated_addresses(Some(new)).filter(|(key, _)| !held.contains_key(key));
+    let forged = allocated_addresses(Some(new)).filter(|(key, _)| !old_addresses.contains_key(key));
     let removed = forged.map(|(key, _)| remove_operation(["metadata", "annotations", &key]));
-    let changed = held.iter().filter(|(key, value)| new.get(*key) != Some(value));
+    let changed = old_addresses.iter().filter(|(key, value)| new.get(*key) != Some(value));
     let restored =
         changed.map(|(key, value)| add_operation(["metadata", "annotations", key], json!(value)));
     removed.chain(restored).collect()

@@ -107,8 +107,7 @@ struct JobSpec {
 impl Workload {
     /// The template of the workload's pods.
     pub(crate) fn pod_template(&self) -> Option<&Pod> {
-        let nested =
-            || self.spec.job_template.as_ref().and_then(|admitted| admitted.spec.template.as_ref());
+        let nested = || self.spec.job_template.as_ref().and_then(|job| job.spec.template.as_ref());
         self.spec.template.as_ref().or_else(nested)
     }
 }

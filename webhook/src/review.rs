@@ -149,18 +149,18 @@ fn limit_warnings(warnings: &[String]) -> Vec<String> {
     const EACH: usize = 256;
     // Leaves room for the note about omitted warnings.
     const TOGETHER: usize = 4096 - EACH;
-    let mut kept = Vec::new();
+    let mut limited = Vec::new();
     let mut length = 0;
     for (i, warning) in warnings.iter().enumerate() {
         let warning = truncate_text(warning, EACH);
         length += warning.len();
         if length > TOGETHER {
-            kept.push(format!("{} more warnings omitted", warnings.len() - i));
+            limited.push(format!("{} more warnings omitted", warnings.len() - i));
             break;
         }
-        kept.push(warning);
+        limited.push(warning);
     }
-    kept
+    limited
 }
 
 /// Cuts a text to at most `longest` bytes, between two characters.
@@ -180,10 +180,10 @@ mod tests {
     #[test]
     fn warnings_are_cut_to_what_kubernetes_advises() {
         let long = vec!["ä".repeat(1000); 100];
-        let kept = limit_warnings(&long);
-        assert!(kept.iter().all(|warning| warning.len() <= 256));
-        assert!(kept.iter().map(String::len).sum::<usize>() <= 4096);
-        assert_eq!(kept.last().map(String::as_str), Some("85 more warnings omitted"));
+        let limited = limit_warnings(&long);
+        assert!(limited.iter().all(|warning| warning.len() <= 256));
+        assert!(limited.iter().map(String::len).sum::<usize>() <= 4096);
+        assert_eq!(limited.last().map(String::as_str), Some("85 more warnings omitted"));
         assert_eq!(limit_warnings(&["short".to_owned()]), ["short"]);
     }
 }

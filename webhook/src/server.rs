@@ -62,14 +62,14 @@ async fn on_warn(State(server): State<Arc<Server>>, body: Body) -> Response {
 async fn on_validate(State(server): State<Arc<Server>>, body: Body) -> Response {
     server
         .handle_review(Endpoint::Validate, body, async |request| {
-            let judgement = validate::validate_pod(&server.policy, &request);
-            if judgement.gate_is_missing {
+            let decision = validate::validate_pod(&server.policy, &request);
+            if decision.gate_is_missing {
                 server.metrics.count_missing_gate();
             }
-            for admitted in judgement.announcements {
+            for admitted in decision.announcements {
                 server.announcer.announce_admitted_pod(admitted).await;
             }
-            judgement.answer
+            decision.answer
         })
         .await
 }
@@ -88,7 +88,7 @@ impl Server {
                 tracing::warn!(
                     review.endpoint = endpoint.as_str(),
                     error = why.trim_end(),
-                    "review not answered"
+                    "admission review unreadable"
                 );
                 (outcome, (status, why).into_response())
             }
@@ -101,11 +101,11 @@ impl Server {
         &self,
         body: Body,
     ) -> Result<Request<O>, (ReviewOutcome, StatusCode, String)> {
-        // The wait for a slot counts toward the deadline.
+        // The wait for a permit counts toward the deadline.
         let read = async {
-            let slot = self.bodies.acquire().await;
+            let permit = self.bodies.acquire().await;
             let bytes = to_bytes(body, MAX_BODY_BYTES).await;
-            drop(slot);
+            drop(permit);
             bytes
         };
         let bytes: Bytes = match tokio::time::timeout(BODY_DEADLINE, read).await {

@@ -52,12 +52,12 @@ fn decide_create(policy: &AdmissionPolicy, request: &Request<Pod>, pod: &Pod) ->
     let admitted = |asked: &&Asked| {
         AdmittedPod::from_metadata(&request.namespace, &pod.metadata, (*asked).clone())
     };
-    let jobs = if request.dry_run == Some(true) {
+    let announcements = if request.dry_run == Some(true) {
         Vec::new()
     } else {
         served.iter().filter_map(admitted).collect()
     };
-    Decision { answer, announcements: jobs, gate_is_missing: !missing.is_empty() }
+    Decision { answer, announcements, gate_is_missing: !missing.is_empty() }
 }
 
 /// Decides on the changed annotations only. Earlier problems are not the change's fault, and a pod

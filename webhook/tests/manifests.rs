@@ -49,8 +49,9 @@ fn no_registration_can_deadlock_our_own_pods() {
         assert_eq!(excluded(selector), &serde_json::json!(["kube-system", "waygate-system"]));
     }
     let (_, deployments) = manifest("deployments.yaml");
-    let ours = deployments.iter().filter_map(|document| document["metadata"]["namespace"].as_str());
-    assert_eq!(ours.collect::<BTreeSet<_>>(), BTreeSet::from(["waygate-system"]));
+    let namespaces =
+        deployments.iter().filter_map(|document| document["metadata"]["namespace"].as_str());
+    assert_eq!(namespaces.collect::<BTreeSet<_>>(), BTreeSet::from(["waygate-system"]));
 }
 
 #[test]

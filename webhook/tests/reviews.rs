@@ -122,7 +122,7 @@ async fn a_postgres_that_hangs_does_not_block_scheduling() {
 }
 
 #[tokio::test]
-async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
+async fn nothing_is_announced_for_a_refused_or_updated_pod() {
     let server = Server::start(CONFIG);
     for (name, case) in cases() {
         if case["path"] == "/validate"
@@ -139,7 +139,7 @@ async fn nothing_is_handed_off_for_what_is_refused_or_only_updated() {
 
 /// Postgres would refuse such a row each time. The API server allows any name for an owner.
 #[tokio::test]
-async fn nothing_is_handed_off_under_a_name_that_holds_a_control_character() {
+async fn nothing_is_announced_under_a_name_with_a_control_character() {
     let server = Server::start(CONFIG);
     let mut usual = case("validate-a-right-pod-is-allowed")["review"].clone();
     usual["request"]["dryRun"] = json!(false);
@@ -207,7 +207,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn verdicts_are_counted() {
+async fn outcomes_are_counted() {
     let server = Server::start(CONFIG);
     for name in [
         "validate-a-right-pod-is-allowed",

@@ -19,8 +19,9 @@ pub(crate) enum Error {
     /// Failure of a read of the cloud; a failed change is recorded instead.
     #[error(transparent)]
     Cloud(#[from] waygate_cloud::Error),
-    /// The object to be written has changed or gone since it was read.
-    #[error("the object has changed since it was read; reading it again")]
+    /// A read is out of date: the object to be written has changed or gone since it was read, or a
+    /// shared read of the cloud began before the lease was loaded.
+    #[error("the last read of the object or of the cloud is out of date; reading again")]
     Changed,
 }
 
@@ -57,7 +58,7 @@ impl Error {
         if let Self::Cloud(error) = self { error.retry_after() } else { None }
     }
 
-    /// Retry policy: at once where the object changed, else with growing pauses.
+    /// Retry policy: at once where a read is out of date, else with growing pauses.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
         match self {
             Self::Changed => RetryPolicy::Poll,

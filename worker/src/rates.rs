@@ -125,7 +125,7 @@ impl<T: CallPermits> AccountRates<T> {
                     tracing::debug!(
                         cloud.action = action,
                         error = error_chain(&error),
-                        "call permit not shared; the process' own rate applies"
+                        "lease store gave no call permit; this process' own rate applies"
                     );
                     PermitAnswer::StoreUnreachable
                 }
@@ -171,14 +171,14 @@ impl<T: CallPermits> AccountRates<T> {
         Ok(())
     }
 
-    /// Replaces the refusal's retry time by one of the caller's own; see [`Retries`].
-    fn spread_retry(&self, action: &'static str, refused: NoPermit) -> NoPermit {
+    /// Replaces the retry time by one of the caller's own; see [`RetrySchedule`].
+    fn spread_retry(&self, action: &'static str, no_permit: NoPermit) -> NoPermit {
         let (per_minute, burst) = self.local.best_rate(action);
         let apart = Duration::from_mins(1) / per_minute.saturating_sub(burst).max(1);
         let now = Instant::now();
         let next = self.retries.lock().entry(action).or_default().next(
             now,
-            now + refused.retry_after,
+            now + no_permit.retry_after,
             apart,
         );
         NoPermit { retry_after: next - now }
@@ -190,7 +190,7 @@ impl<T: CallPermits> Permits for AccountRates<T> {
         Box::pin(async move {
             self.draw_local_and_shared(action, by)
                 .await
-                .map_err(|refused| self.spread_retry(action, refused))
+                .map_err(|no_permit| self.spread_retry(action, no_permit))
         })
     }
 

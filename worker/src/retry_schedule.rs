@@ -81,14 +81,14 @@ mod tests {
             played.asks_later += u32::from(now > begun + Duration::from_secs(10));
             let Err(later) = row.ask(now) else { continue };
             let retry_at = retries[rand::random_range(0..workers)].next(now, now + later, APART);
-            let patience = retry::retry_delay(
+            let delay = retry::retry_delay(
                 RetryPolicy::Event,
                 tries.cast_signed(),
                 Timestamp::UNIX_EPOCH,
                 rand::random_range(0.8..1.2),
             );
             let wait =
-                if tries == 0 { Duration::from_millis(200) } else { patience.max(retry_at - now) };
+                if tries == 0 { Duration::from_millis(200) } else { delay.max(retry_at - now) };
             due.push(Reverse((now + wait, lease, tries + 1)));
         }
         played.took = row.0 - begun;
@@ -99,18 +99,18 @@ mod tests {
     fn retries_let_a_crowd_through_at_the_accounts_pace() {
         for (leases, workers) in [(30, 2), (200, 1), (200, 2), (200, 4), (1000, 2)] {
             let played = play(leases, workers);
-            let meant = APART * (leases - BURST);
-            let retry_at = format!(
-                "{leases} leases, {workers} workers: {:?} instead of {meant:?}, {} asks",
+            let expected = APART * (leases - BURST);
+            let figures = format!(
+                "{leases} leases, {workers} workers: {:?} instead of {expected:?}, {} asks",
                 played.took, played.asks
             );
-            assert!(played.took <= meant.mul_f64(1.05) + APART, "{retry_at}");
-            assert!(played.most_asks <= 40, "{retry_at}, {} of one lease", played.most_asks);
+            assert!(played.took <= expected.mul_f64(1.05) + APART, "{figures}");
+            assert!(played.most_asks <= 40, "{figures}, {} of one lease", played.most_asks);
             // Looking at a lease and asking takes about eight statements.
             let seconds = played.took.saturating_sub(Duration::from_secs(10)).as_secs_f64();
             assert!(
                 f64::from(played.asks_later) <= 25.0 * seconds.max(1.0),
-                "{retry_at}, {} after 10 s",
+                "{figures}, {} after 10 s",
                 played.asks_later
             );
         }

@@ -185,14 +185,14 @@ impl Cloud {
         let listing: Listing<_, RouteTables> = Listing {
             action: vpc_action("DescribeRouteTableList"),
             page_size: PAGE_SIZE,
-            key: |cache| cache.route_table_id.clone(),
+            key: |table| table.route_table_id.clone(),
         };
         self.list_pages(&listing, Params::default().with("VpcId", &self.0.vpc)).await
     }
 
     /// All routes of a route table.
-    pub async fn route_entries(&self, cache: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
-        let params = Params::default().with("RouteTableId", cache).with("MaxResult", 100);
+    pub async fn route_entries(&self, table: &str) -> Result<Read<Vec<RouteEntry>>, Error> {
+        let params = Params::default().with("RouteTableId", table).with("MaxResult", 100);
         self.list_by_token::<RouteEntries>(vpc_action("DescribeRouteEntryList"), params).await
     }
 

@@ -144,10 +144,10 @@ impl Credentials {
 
     /// Fetches in a background task, unless a fetch is under way.
     fn fetch_in_background(&self, now: Timestamp) {
-        if let Ok(slot) = Arc::clone(&self.0.fetching).try_lock_owned() {
+        if let Ok(guard) = Arc::clone(&self.0.fetching).try_lock_owned() {
             let this = self.clone();
             tokio::spawn(async move {
-                let _turn = slot;
+                let _fetch_guard = guard;
                 if let Err(error) = this.fetch_and_cache(now).await {
                     tracing::warn!(
                         cloud.reason = error.reason(),
@@ -160,7 +160,7 @@ impl Credentials {
     }
 
     async fn fetch_and_wait(&self, now: Timestamp) -> Result<Arc<Keys>, Error> {
-        let _turn = self.0.fetching.lock().await;
+        let _fetch_guard = self.0.fetching.lock().await;
         // Another caller may have fetched while this one waited for the lock.
         match self.cached_keys(now) {
             CachedKeys::Fresh(keys) | CachedKeys::RefreshDue(keys) => Ok(keys),

@@ -81,7 +81,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSentCause {
     /// The account's rate leaves no permit before the deadline.
-    #[error("the account's call rate leaves no permit in time; the call is tried again later")]
+    #[error("the account's call rate is used up; the call is tried again later")]
     Permit {
         /// Delay after which a permit is likely, where known.
         retry_after: Option<Duration>,
@@ -153,7 +153,7 @@ impl Error {
         self.call_failure().is_gateway_busy()
     }
 
-    /// The facts of the failure that the planner decides on.
+    /// The facts of the failure that the plan decides on.
     pub fn call_failure(&self) -> CallFailure {
         CallFailure {
             class: self.class(),

@@ -98,7 +98,7 @@ impl EntryCache {
         self.last_pending.as_ref()
     }
 
-    /// Records an accepted change. An unknown effect (`moving` is `None`) drops everything cached.
+    /// Records an accepted change. An unknown effect (`pending` is `None`) drops everything cached.
     pub(crate) fn record_accepted(
         &mut self,
         pending: Option<PendingEntry>,
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_moving_or_does_not_show_yet_is_not_entered() {
+    fn an_entry_that_is_pending_or_not_listed_yet_is_not_merged() {
         let (mut cache, at) = listed();
         cache.record_accepted(Some(new("b")), at(1), at(2));
         let pending = ForwardEntry { status: ForwardEntryStatus::Pending, ..entry("b") };

@@ -24,13 +24,19 @@ pub(crate) struct GatewayLimiters(Mutex<HashMap<NatGatewayId, Arc<GatewayLimiter
 
 impl GatewayLimiters {
     pub(crate) fn limiter_of(&self, gateway: &NatGatewayId) -> Arc<GatewayLimiter> {
-        Arc::clone(self.0.lock().entry(gateway.clone()).or_default())
+        let mut limiters = self.0.lock();
+        let limiter = limiters
+            .entry(gateway.clone())
+            .or_insert_with(|| Arc::new(GatewayLimiter::new(gateway.clone())));
+        Arc::clone(limiter)
     }
 }
 
 /// The limiter of one gateway, shared by all clones of the client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GatewayLimiter {
+    /// Names the gateway in logs.
+    gateway: NatGatewayId,
     /// Locked by the first change in the queue. Tokio's mutex is fair, so the queue keeps its
     /// order.
     queue: tokio::sync::Mutex<()>,
@@ -50,8 +56,18 @@ pub(crate) enum Probe {
 }
 
 impl GatewayLimiter {
-    /// Waits until a change may be sent; `proof` is the least evidence that the entries are
-    /// settled. `look` sends a probe, and its result comes back as a recorded list or entry.
+    fn new(gateway: NatGatewayId) -> Self {
+        Self {
+            gateway,
+            queue: tokio::sync::Mutex::default(),
+            window: Mutex::default(),
+            entry_cache: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits until a change may be sent; `evidence` is the least evidence that the entries are
+    /// settled. `probe` sends a probe, and its result comes back as a recorded list or entry.
     pub(crate) async fn acquire_slot<T>(
         self: Arc<Self>,
         evidence: RequiredEvidence,
@@ -60,10 +76,10 @@ impl GatewayLimiter {
     where
         T: Future<Output = Result<(), Error>>,
     {
-        let _turn = self.queue.lock().await;
+        let _queue_guard = self.queue.lock().await;
         loop {
             // Registered before the window is asked, so that no change in between is missed.
-            let news = self.changed.notified();
+            let changed = self.changed.notified();
             let next = self.window.lock().try_acquire(Instant::now(), evidence);
             match next {
                 SlotState::Acquired(in_flight) => {
@@ -73,17 +89,18 @@ impl GatewayLimiter {
                         sent_at: None,
                     };
                 }
-                SlotState::AwaitAnswer => news.await,
+                SlotState::AwaitAnswer => changed.await,
                 SlotState::WaitUntil(until) => tokio::select! {
                     () = sleep_until(until) => {}
-                    () = news => {}
+                    () = changed => {}
                 },
                 SlotState::ProbeFirst => {
                     if let Err(error) = probe(self.next_probe()).await {
                         tracing::warn!(
+                            gateway.id = %self.gateway,
                             cloud.reason = error.reason(),
                             error = error_chain(&error),
-                            "gateway entries could not be read before a change"
+                            "probing the gateway's entries failed; trying again"
                         );
                         self.window.lock().record_failed_probe(Instant::now());
                     }
@@ -118,8 +135,8 @@ impl GatewayLimiter {
         self.update_window(entry.began, pending.is_settled_in(entry.value.as_ref()));
     }
 
-    fn update_window(&self, began: Instant, at_rest: bool) {
-        self.window.lock().record_read(began, at_rest, Instant::now());
+    fn update_window(&self, began: Instant, settled: bool) {
+        self.window.lock().record_read(began, settled, Instant::now());
         self.changed.notify_waiters();
     }
 }
@@ -147,8 +164,8 @@ impl LimiterSlot {
 
     /// Records the outcome of the change in entry cache and window.
     pub(crate) fn record_result(mut self, change: &Change, result: &Result<Answer, Error>) {
-        let end = change_outcome(result);
-        let trusted = self.in_flight.is_some_and(InFlight::is_by_estimate);
+        let outcome = change_outcome(result);
+        let by_estimate = self.in_flight.is_some_and(InFlight::is_by_estimate);
         let answered = Instant::now();
         match result {
             Ok(answer) => self.limiter.lock_entry_cache().record_accepted(
@@ -158,19 +175,19 @@ impl LimiterSlot {
             ),
             // The same entry is still pending: nothing was sent, or the estimate was too short.
             Err(_)
-                if end == ChangeOutcome::NotSent
-                    || (end == ChangeOutcome::EntryUnsettled && trusted) => {}
+                if outcome == ChangeOutcome::NotSent
+                    || (outcome == ChangeOutcome::EntryUnsettled && by_estimate) => {}
             Err(error) if error.is_definite() => self.limiter.lock_entry_cache().record_refused(),
             Err(_) => self.limiter.lock_entry_cache().clear_all(),
         }
-        self.leave_window(end);
+        self.leave_window(outcome);
     }
 
-    fn leave_window(&mut self, end: ChangeOutcome) {
+    fn leave_window(&mut self, outcome: ChangeOutcome) {
         if let Some(in_flight) = self.in_flight.take() {
             self.limiter.window.lock().finish_change(
                 in_flight,
-                end,
+                outcome,
                 Instant::now(),
                 rand::random_range(0.5..1.5),
             );
@@ -230,7 +247,7 @@ mod tests {
 
     #[test]
     fn only_a_conflict_at_the_gateway_says_how_much_it_takes() {
-        for (code, end) in [
+        for (code, outcome) in [
             ("OperationConflict", ChangeOutcome::GatewayBusy),
             ("TaskConflict", ChangeOutcome::GatewayBusy),
             ("IncorrectStatus.NATGW", ChangeOutcome::GatewayBusy),
@@ -244,12 +261,12 @@ mod tests {
             ("Throttling.User", ChangeOutcome::Other),
             ("IncorrectStatus.Unlisted", ChangeOutcome::Other),
         ] {
-            assert_eq!(change_outcome(&refused(code, "")), end, "{code}");
+            assert_eq!(change_outcome(&refused(code, "")), outcome, "{code}");
         }
     }
 
     #[test]
-    fn an_entry_that_is_gone_is_not_one_that_is_not_at_rest() {
+    fn an_absent_entry_is_not_an_unsettled_one() {
         assert_eq!(
             change_outcome(&refused(
                 "IncorretForwardEntryStatus",
@@ -260,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_or_not_answered_is_told_apart() {
+    fn an_unsent_change_is_distinguished_from_an_unanswered_one() {
         assert_eq!(change_outcome(&Ok(())), ChangeOutcome::Accepted);
         assert_eq!(
             change_outcome::<()>(&Err(Error::NotSent {

@@ -46,10 +46,10 @@ impl SettlingEstimate {
         self.settled_after
     }
 
-    /// The time from which no probe is needed after a change answered at `touched`; `None` while
-    /// the estimate is suspended.
-    pub(crate) fn settled_from(&self, touched: Instant) -> Option<Instant> {
-        (!self.suspended).then_some(touched + self.settled_after)
+    /// The time from which no probe is needed after a change answered at `last_change`; `None`
+    /// while the estimate is suspended.
+    pub(crate) fn settled_from(&self, last_change: Instant) -> Option<Instant> {
+        (!self.suspended).then_some(last_change + self.settled_after)
     }
 
     /// Ends the suspension, because a later change was answered.
@@ -57,11 +57,11 @@ impl SettlingEstimate {
         self.suspended = false;
     }
 
-    /// Shortens the estimate after an accepted change by estimate, but not below `settling`, the
-    /// delay of the first probe.
-    pub(crate) fn shorten_estimate(&mut self, settling: Duration) {
-        let earlier = if self.is_guess { GUESS_SHORTER } else { ACCEPTED_SHORTER };
-        self.settled_after = self.settled_after.mul_f64(1.0 - earlier).max(settling);
+    /// Shortens the estimate after an accepted change by estimate, but not below `probe_delay`,
+    /// the delay of the first probe.
+    pub(crate) fn shorten_estimate(&mut self, probe_delay: Duration) {
+        let share = if self.is_guess { GUESS_SHORTER } else { ACCEPTED_SHORTER };
+        self.settled_after = self.settled_after.mul_f64(1.0 - share).max(probe_delay);
     }
 
     /// Lengthens and suspends the estimate: a change by estimate was refused, since an entry was
@@ -73,11 +73,11 @@ impl SettlingEstimate {
     }
 
     /// Records a probe that showed an entry settled, `took` after its change was answered.
-    pub(crate) fn record_settled(&mut self, took: Duration, first_look: bool) {
+    pub(crate) fn record_settled(&mut self, took: Duration, first_probe: bool) {
         if std::mem::take(&mut self.suspended) && took > self.settled_after.mul_f64(MISJUDGED) {
             self.settled_after = took;
         }
-        if !first_look && self.is_guess {
+        if !first_probe && self.is_guess {
             // Only slow entries need a second probe, and those are the ones to wait for.
             self.settled_after -= self.settled_after.saturating_sub(took).mul_f64(GUESS_CORRECTION);
         }

@@ -180,36 +180,35 @@ impl ConcurrencyWindow {
     }
 
     /// Gives a waiting change a slot, or says what to wait for.
-    pub(crate) fn try_acquire(&mut self, now: Instant, evidence: RequiredEvidence) -> SlotState {
+    pub(crate) fn try_acquire(&mut self, now: Instant, required: RequiredEvidence) -> SlotState {
         if self.in_flight >= self.limit || (self.requires_quiescence && self.in_flight > 0) {
             return SlotState::AwaitAnswer;
         }
         if let Some(until) = self.not_before.filter(|until| *until > now) {
             return SlotState::WaitUntil(until);
         }
-        let rest = match self.last_change_at {
+        let evidence = match self.last_change_at {
             _ if !self.requires_quiescence || self.may_grow(now) => Evidence::NotRequired,
             None => Evidence::Confirmed,
-            Some(touched) => {
-                let look_at = self.probe_at.map_or(now, |at| at.max(now));
+            Some(last_change) => {
+                let probe_at = self.probe_at.map_or(now, |at| at.max(now));
                 match self
                     .estimate
-                    .settled_from(touched)
-                    .filter(|_| evidence == RequiredEvidence::Estimate)
+                    .settled_from(last_change)
+                    .filter(|_| required == RequiredEvidence::Estimate)
                 {
                     Some(at) if at <= now => Evidence::ByEstimate,
                     // A probe would be answered too late to gain much.
-                    Some(at) if at <= look_at + self.probe_duration.mul_f64(PROBE_WORTHWHILE) => {
+                    Some(at) if at <= probe_at + self.probe_duration.mul_f64(PROBE_WORTHWHILE) => {
                         return SlotState::WaitUntil(at);
                     }
-                    _ if look_at > now => return SlotState::WaitUntil(look_at),
+                    _ if probe_at > now => return SlotState::WaitUntil(probe_at),
                     _ => return SlotState::ProbeFirst,
                 }
             }
         };
         self.acquired += 1;
-        let in_flight =
-            InFlight { number: self.acquired, alone: self.in_flight == 0, evidence: rest };
+        let in_flight = InFlight { number: self.acquired, alone: self.in_flight == 0, evidence };
         self.in_flight += 1;
         SlotState::Acquired(in_flight)
     }
@@ -219,15 +218,15 @@ impl ConcurrencyWindow {
     pub(crate) fn finish_change(
         &mut self,
         in_flight: InFlight,
-        end: ChangeOutcome,
+        outcome: ChangeOutcome,
         now: Instant,
         jitter: f64,
     ) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if end == ChangeOutcome::NotSent {
+        if outcome == ChangeOutcome::NotSent {
             return;
         }
-        if in_flight.evidence == Evidence::ByEstimate && end == ChangeOutcome::EntryUnsettled {
+        if in_flight.evidence == Evidence::ByEstimate && outcome == ChangeOutcome::EntryUnsettled {
             // The estimate was too short, but the gateway's capacity is as before.
             self.estimate.lengthen_and_suspend();
             self.probe_at = Some(now);
@@ -237,7 +236,7 @@ impl ConcurrencyWindow {
         self.estimate.end_suspension();
         self.probe_pause = PROBE_PAUSE;
         self.probe_at = Some(now + self.probe_delay);
-        match end {
+        match outcome {
             ChangeOutcome::Accepted if in_flight.evidence == Evidence::ByEstimate => {
                 self.estimate.shorten_estimate(self.probe_delay);
                 let latest = self
@@ -274,19 +273,19 @@ impl ConcurrencyWindow {
     }
 
     /// Records a read that began at `began` and showed the entries settled or not.
-    pub(crate) fn record_read(&mut self, began: Instant, at_rest: bool, now: Instant) {
-        let Some(touched) = self.last_change_at.filter(|touched| began >= *touched) else {
+    pub(crate) fn record_read(&mut self, began: Instant, settled: bool, now: Instant) {
+        let Some(last_change) = self.last_change_at.filter(|at| began >= *at) else {
             return;
         };
         self.probe_duration = (self.probe_duration.mul_f64(0.8)
             + now.saturating_duration_since(began).mul_f64(0.2))
         .min(MAX_PROBE_PAUSE);
-        if at_rest {
-            let took = began - touched;
+        if settled {
+            let took = began - last_change;
             let known = self.probe_delay;
-            let first_look = self.probe_pause == PROBE_PAUSE;
-            self.estimate.record_settled(took, first_look);
-            let next = if first_look {
+            let first_probe = self.probe_pause == PROBE_PAUSE;
+            self.estimate.record_settled(took, first_probe);
+            let next = if first_probe {
                 took.min(known).mul_f64(1.0 - PROBE_EARLIER)
             } else {
                 known + took.saturating_sub(known).mul_f64(PROBE_LATER)

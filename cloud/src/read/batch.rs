@@ -128,9 +128,9 @@ impl<S: BatchSource> Inner<S> {
     async fn run_batch(self: Arc<Self>, batch: Arc<Batch<S>>) {
         let deadline = Instant::now() + self.timeout;
         _ = tokio::time::timeout(BATCH_WINDOW, batch.full.notified()).await;
-        let slot = timeout_at(deadline, self.in_flight.acquire()).await;
+        let free_call = timeout_at(deadline, self.in_flight.acquire()).await;
         // Without a free call nothing is sent, and a permit would be lost to other callers.
-        let permit = match &slot {
+        let permit = match &free_call {
             Ok(_) => self.source.acquire_permit(deadline).await,
             Err(_) => Err(Error::Deadline { action: self.source.action() }),
         };
@@ -151,7 +151,7 @@ impl<S: BatchSource> Inner<S> {
             }
             Err(error) => Err(error),
         };
-        drop(slot);
+        drop(free_call);
         answer_waiters::<S>(waiters, &answer);
     }
 

@@ -75,7 +75,7 @@ async fn strict(entries: u16, most_calls: u64) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_next() -> Result<()> {
+async fn a_slot_that_is_not_used_costs_nothing_and_leaves_the_gateway_to_the_next() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     // The second one learns that the gateway refuses changes while an entry is pending.
@@ -146,8 +146,8 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
         entries.value.iter().any(|entry| entry.name == simulator.forward(4).name),
         "the new one"
     );
-    let looks = simulator.calls("DescribeForwardTableEntries").await - reads;
-    assert_eq!(looks, 2, "one probe for each change, and no list");
+    let probes = simulator.calls("DescribeForwardTableEntries").await - reads;
+    assert_eq!(probes, 2, "one probe for each change, and no list");
     cloud.forget_entries(&gateway);
     cloud.forward_entries_since(&gateway, asked).await?;
     assert_eq!(simulator.calls("DescribeForwardTableEntries").await - reads, 3);
@@ -174,7 +174,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
     for number in 2..6 {
         cloud.forward_entries(&gateway).await?;
         let slot = cloud.acquire_write_slot(&gateway).await;
-        let (rested, asked, forward) =
+        let (settled, asked, forward) =
             (slot.is_confirmed_settled(), Instant::now(), simulator.forward(number));
         if slot
             .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
@@ -184,7 +184,7 @@ async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Res
             continue;
         }
         let before = std::mem::replace(&mut last, forward);
-        if rested {
+        if settled {
             continue;
         }
         sure += 1;

@@ -285,7 +285,7 @@ async fn what_an_entry_cannot_be_is_told_by_its_code() -> Result<()> {
         Change::CreateForwardEntry(forward)
     };
     let nowhere = ForwardTableId::new("ftb-none");
-    let stray = ForwardEntryId::new("fwd-none");
+    let unknown = ForwardEntryId::new("fwd-none");
     scene
         .check(vec![
             (
@@ -350,7 +350,7 @@ async fn what_an_entry_cannot_be_is_told_by_its_code() -> Result<()> {
                 "PortTaken",
             ),
             (
-                Change::ModifyForwardEntry { entry_id: stray.clone(), forward: free.clone() },
+                Change::ModifyForwardEntry { entry_id: unknown.clone(), forward: free.clone() },
                 "InvalidForwardEntryId.NotFound",
                 NotFound,
                 "ForwardEntryNotFound",

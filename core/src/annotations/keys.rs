@@ -215,3 +215,23 @@ fn split_prefix(annotation: &str) -> Option<(&'static str, &str)> {
         .chain([WAYGATE_PREFIX])
         .find_map(|prefix| Some((prefix, annotation.strip_prefix(prefix)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_row_in_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+        let reference = std::fs::read_to_string(path).unwrap();
+        let keys: Vec<_> = reference
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+            .flat_map(|cell| cell.split('`'))
+            .map(|key| key.trim_start_matches(WAYGATE_PREFIX))
+            .collect();
+        for name in Key::ALL.into_iter().flat_map(Key::accepted_names) {
+            assert!(keys.contains(name), "docs/reference.md has no row for {name}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 /// Mostly keys that Waygate reads, with mostly valid values.
 fn arbitrary_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let ours = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical_spelling());
+    let known = (0..Key::ALL.len()).prop_map(|i| Key::ALL[i].canonical_spelling());
     let other = (0..2usize, 0..Key::ALL.len()).prop_map(|(prefix, i)| {
         let canonical = Key::ALL[i].canonical_spelling();
         format!(
@@ -22,7 +22,7 @@ fn arbitrary_annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
             canonical.split_once('/').map_or("", |(_, name)| name)
         )
     });
-    let key = prop_oneof![4 => ours, 2 => other, 1 => ".*", 1 => "k8s.aliyun.com/[a-z-]{0,20}"];
+    let key = prop_oneof![4 => known, 2 => other, 1 => ".*", 1 => "k8s.aliyun.com/[a-z-]{0,20}"];
     let value = prop_oneof![
         Just("true".to_owned()),
         Just("false".to_owned()),

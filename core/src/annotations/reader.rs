@@ -29,11 +29,11 @@ impl<'a> Reader<'a> {
     }
 
     fn collect_annotation(&mut self, key: Key, spelling: &'a str, value: &'a str) {
-        let (first, held) = *self.found.entry(key).or_insert((spelling, value));
-        if held != value {
+        let (first, first_value) = *self.found.entry(key).or_insert((spelling, value));
+        if first_value != value {
             let why = format!(
                 "differs from {first} \"{}\", which is the same setting",
-                escape_for_message(held)
+                escape_for_message(first_value)
             );
             self.problems.push(new_problem(spelling, value, &why, "one value in every spelling"));
         }
@@ -47,12 +47,12 @@ impl<'a> Reader<'a> {
     fn drop_empty_values(&mut self) {
         let Self { found, warnings, .. } = self;
         found.retain(|key, (spelling, value)| {
-            let kept =
+            let keep =
                 !value.is_empty() || matches!(key, Key::PodDnat | Key::Fixed | Key::PodWithEip);
-            if !kept {
+            if !keep {
                 warnings.push(new_problem(spelling, value, "is empty and treated as not set", ""));
             }
-            kept
+            keep
         });
     }
 

@@ -67,7 +67,7 @@ fn the_documents_deployment_for_dnat_reads_as_one_tcp_port() {
 }
 
 #[test]
-fn the_documents_stateful_set_for_eips_reads_as_a_kept_eip() {
+fn the_documents_stateful_set_for_eips_reads_as_a_retained_eip() {
     let eip = eip(&[("pod-with-eip", "true"), ("pod-eip-release-strategy", "10m")]);
     assert_eq!(eip.release, ReleaseStrategy::Ttl { seconds: 600, text: "10m".into() });
     assert_eq!(eip.source, EipSource::Allocate(EipSpec::default()));
@@ -108,7 +108,7 @@ fn a_name_may_hold_a_slash_and_a_package_may_be_joined() {
 }
 
 #[test]
-fn an_instance_id_is_bound_whatever_the_switch_for_allocation_says() {
+fn an_instance_id_is_bound_with_the_switch_for_allocation_on_or_off() {
     for switch in [
         &[][..],
         &[("pod-with-eip", "true")],
@@ -476,8 +476,8 @@ fn a_typo_in_a_key_is_not_silently_ignored() {
     let parsed = read_as(&STATELESS, &[("pod-dnat-expose-prot", "80")]);
     let message = parsed.warnings[0].to_string();
     assert!(message.contains("did you mean k8s.aliyun.com/pod-dnat-expose-port?"), "{message}");
-    let ours = read_as(&STATELESS, &[("k8s.aliyun.com/same-port", "true")]);
-    assert!(ours.warnings[0].why.contains("waygate.dev/same-port"));
+    let misplaced = read_as(&STATELESS, &[("k8s.aliyun.com/same-port", "true")]);
+    assert!(misplaced.warnings[0].why.contains("waygate.dev/same-port"));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn the_documents_file_for_eips_is_accepted_as_it_is() {
 }
 
 #[test]
-fn a_pool_nobody_uses_may_keep_its_placeholders() {
+fn an_unused_pool_may_keep_its_placeholders() {
     let pool = "networkController:\n  natGwPool:\n    - natgwId: \"< nat gateway id. >\"\n      zoneId: x\n";
     let (config, _) = good(&EIP.replace("networkController:\n", pool));
     assert!(config.gateways.is_empty() && config.port_ranges("default").is_none());

@@ -65,9 +65,9 @@ fn plan_live(s: &Situation<'_>) -> Step {
     if let Some(winner) = &s.lease.preempted_by {
         return eip::yield_eip(s, pod, winner);
     }
-    if let CustomResourceState::Foreign { message: what } = s.custom_resource {
+    if let CustomResourceState::Foreign { message } = s.custom_resource {
         // Checked before anything is bought or reserved for a pod that another controller serves.
-        return Step::wait_for(Reason::CustomResourceTaken, RetryPolicy::Person, what.clone());
+        return Step::wait_for(Reason::CustomResourceTaken, RetryPolicy::Person, message.clone());
     }
     if pod.terminating {
         // A terminating pod keeps its address until it has exited, since connections drain through
@@ -93,16 +93,16 @@ fn plan_releasing(s: &Situation<'_>) -> Step {
     if let Some(withdrawal) = withdrawal_before_release(s) {
         return Step::Withdraw(withdrawal);
     }
-    let left = match s.lease.kind {
+    let step = match s.lease.kind {
         Kind::Eip => eip::plan_eip_release(s),
         Kind::Dnat => dnat::plan_dnat_release(s),
     };
-    match left {
+    match step {
         // The custom resource is of no use any more, and a successor of the name need not wait
         // until the prepaid time is over.
         Some(Step::Wait(wait)) if wait.reason == Reason::PrePaidNotReleased => {
             match remove_or_delete_lease(s) {
-                Step::DeleteLease if s.lease.owns_custom_resource => Step::YieldCustomResource,
+                Step::DeleteLease if s.lease.owns_custom_resource => Step::DisownCustomResource,
                 Step::DeleteLease => Step::Wait(wait),
                 removal => removal,
             }

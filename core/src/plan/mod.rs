@@ -1,5 +1,5 @@
-//! The planner: from the facts about a lease, its pod, its custom resource and the cloud to the
-//! single next step.
+//! The plan: from the facts about a lease, its pod, its custom resource and the cloud to the single
+//! next step.
 //!
 //! ```text
 //! Situation ─▶ plan ─▶ Step      not served: left alone
@@ -60,7 +60,7 @@ pub fn facts_stay_valid(s: &Situation<'_>, step: &Step) -> bool {
     let only_store = match step {
         Step::ReservePorts { .. } | Step::SetTarget(_) | Step::QueueChanges { .. } => true,
         // The custom resource of another lease may be gone by the time this lease owns the name.
-        Step::ClaimCustomResource => matches!(
+        Step::OwnCustomResource => matches!(
             s.custom_resource,
             CustomResourceState::Absent | CustomResourceState::Owned(..)
         ),

@@ -28,12 +28,12 @@ pub(super) fn resolve_operations(s: &Situation<'_>, fresh: &Step) -> Option<Step
         return Some(Step::CancelQueued(operation.id));
     }
     // Unanswered operations first: queued and sent ones need no decision.
-    let worst = s.operations.iter().max_by_key(|operation| match operation.send_state {
+    let most_urgent = s.operations.iter().max_by_key(|operation| match operation.send_state {
         SendState::Queued => 0,
         SendState::Sent => 1,
         SendState::Unanswered => 2,
     })?;
-    Some(match worst.send_state {
+    Some(match most_urgent.send_state {
         SendState::Queued => {
             let gateway =
                 s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
@@ -44,19 +44,20 @@ pub(super) fn resolve_operations(s: &Situation<'_>, fresh: &Step) -> Option<Step
             Step::wait_for(Reason::WaitingForGateway, RetryPolicy::GatewayQueue, message)
         }
         SendState::Sent => {
-            let message = format!("the cloud's answer to {} is awaited", worst.change.action());
+            let message =
+                format!("the cloud's answer to {} is awaited", most_urgent.change.action());
             Step::wait_for(Reason::WaitingForAnswer, RetryPolicy::GatewayQueue, message)
         }
-        SendState::Unanswered => resolve_unanswered(worst, s, fresh),
+        SendState::Unanswered => resolve_unanswered(most_urgent, s, fresh),
     })
 }
 
 /// Finds a queued operation that the plan would not ask for now. A deletion always stays queued:
 /// deleting twice does no harm.
 fn find_unwanted_operation<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
-    let gives =
+    let can_cancel =
         |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
-    s.operations.iter().filter(gives).find(|operation| {
+    s.operations.iter().filter(can_cancel).find(|operation| {
         operation.send_state == SendState::Queued && !step_contains_change(fresh, operation)
     })
 }
@@ -192,7 +193,7 @@ fn requeue_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> 
 fn wait_or_void(operation: &Operation, s: &Situation<'_>) -> Step {
     if s.now <= operation.fence_until {
         let message = format!(
-            "the answer to {} was lost; its outcome is known at {} at the latest",
+            "the answer to {} was lost; reads decide it, about half a minute after {}",
             operation.change.action(),
             operation.fence_until
         );
@@ -222,12 +223,12 @@ fn find_matching_entry<'a>(
     s: &'a Situation<'_>,
     forward: &ForwardEntrySpec,
 ) -> Option<&'a ForwardEntry> {
-    let is = |entry: &&ForwardEntry| {
+    let matches = |entry: &&ForwardEntry| {
         entry.name == forward.name
             && (&entry.external_port, entry.internal_ip)
                 == (&forward.external_ports(), forward.internal_ip)
             && entry.internal_port == forward.internal_ports()
             && entry.protocol() == Some(forward.protocol)
     };
-    s.cloud.entries.iter().find(is)
+    s.cloud.entries.iter().find(matches)
 }

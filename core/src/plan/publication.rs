@@ -14,26 +14,28 @@ pub(super) fn withdrawal_before_release(s: &Situation<'_>) -> Option<Withdrawal>
     if s.custom_resource.is_foreign() {
         return None;
     }
-    let resource = s.custom_resource.shows_address();
+    let resource_shown = s.custom_resource.shows_address();
     let PodState::Present(pod) = s.pod else {
-        return resource.then(|| Withdrawal::with_reason(Reason::Released, "the pod is gone"));
+        return resource_shown
+            .then(|| Withdrawal::with_reason(Reason::Released, "the pod is gone"));
     };
     if pod.exited {
-        return resource.then(|| Withdrawal::with_reason(Reason::Released, "the pod has exited"));
+        return resource_shown
+            .then(|| Withdrawal::with_reason(Reason::Released, "the pod has exited"));
     }
     if matches!(pod.desired, Desired::Nothing) {
-        let answered = !pod.has_gate
+        let condition_shown = !pod.has_gate
             || pod
                 .condition
                 .as_ref()
                 .is_some_and(|v| v.status && v.reason == Reason::NotRequested.as_str());
         let message = "the pod no longer asks for a public address";
-        return (resource || pod.annotation.is_some() || !answered)
+        return (resource_shown || pod.annotation.is_some() || !condition_shown)
             .then(|| Withdrawal::not_requested(message));
     }
     // A lease that never wrote the custom resource has published nothing: the pod's annotation is
     // from the lease of its successor.
-    let shown = resource || (s.lease.owns_custom_resource && pod.annotation.is_some());
+    let shown = resource_shown || (s.lease.owns_custom_resource && pod.annotation.is_some());
     shown.then(|| {
         Withdrawal::with_reason(
             Reason::Replacing,
@@ -60,7 +62,7 @@ pub(super) fn ensure_custom_resource(
     content: CustomResourceContent,
 ) -> Option<Step> {
     if !s.lease.owns_custom_resource {
-        return Some(Step::ClaimCustomResource);
+        return Some(Step::OwnCustomResource);
     }
     match s.custom_resource {
         CustomResourceState::Absent => Some(Step::WriteCustomResource(content)),
@@ -70,9 +72,8 @@ pub(super) fn ensure_custom_resource(
                 content.matches_spec(object) && object.pod_uid() == Some(s.lease.pod_uid.as_str());
             (!current).then_some(Step::WriteCustomResource(content))
         }
-        CustomResourceState::OtherLease { message: what }
-        | CustomResourceState::Foreign { message: what } => {
-            Some(Step::wait_for(Reason::CustomResourceTaken, RetryPolicy::Poll, what.clone()))
+        CustomResourceState::OtherLease { message } | CustomResourceState::Foreign { message } => {
+            Some(Step::wait_for(Reason::CustomResourceTaken, RetryPolicy::Poll, message.clone()))
         }
     }
 }
@@ -80,15 +81,17 @@ pub(super) fn ensure_custom_resource(
 /// Publishes what is proven, unless all of it is published already; then the lease is idle for
 /// minutes.
 pub(super) fn publish_or_idle(s: &Situation<'_>, pod: &PodView, publication: Publication) -> Step {
-    let announced = pod.annotation.as_deref() == Some(publication.annotation.as_str());
-    let says = |v: &ConditionState| {
-        v.status && v.reason == publication.reason.as_str() && v.message == publication.message
+    let annotation_shown = pod.annotation.as_deref() == Some(publication.annotation.as_str());
+    let is_published = |state: &ConditionState| {
+        state.status
+            && state.reason == publication.reason.as_str()
+            && state.message == publication.message
     };
-    let answered = pod.condition.as_ref().is_some_and(says);
-    let written = matches!(s.custom_resource, CustomResourceState::Owned(object, _) if publication.content.matches_object(object));
-    if written
-        && announced
-        && answered
+    let condition_shown = pod.condition.as_ref().is_some_and(is_published);
+    let resource_shown = matches!(s.custom_resource, CustomResourceState::Owned(object, _) if publication.content.matches_object(object));
+    if resource_shown
+        && annotation_shown
+        && condition_shown
         && s.lease.phase == Phase::Bound
         && s.lease.missed_reads == 0
     {
@@ -119,8 +122,10 @@ pub(super) fn pod_shows_address(s: &Situation<'_>, pod: &PodView) -> bool {
 /// condition, which must go before the target changes.
 pub(super) fn withdraw_if_ip_changed(s: &Situation<'_>, pod: &PodView) -> Option<Step> {
     let (target, ip) = (s.lease.target.as_ref()?, pod.ip?);
-    let why =
-        format!("the pod's IP changed from {} to {ip}; its address will follow", target.private_ip);
+    let why = format!(
+        "the pod's IP changed from {} to {ip}; its public address moves to {ip}",
+        target.private_ip
+    );
     (target.private_ip != ip && pod_shows_address(s, pod))
         .then(|| Step::Withdraw(Withdrawal::address_lost(why)))
 }

@@ -20,13 +20,13 @@ pub(super) fn retain_or_end(s: &Situation<'_>, reason: EndReason) -> Step {
     };
     // Without a custom resource nothing was ever bound or published; if the address were retained,
     // no person could see or release it. Ports of a vacating lease were not published, either.
-    let shown = s.lease.owns_custom_resource
+    let has_resource = s.lease.owns_custom_resource
         && !matches!(
             s.custom_resource,
             CustomResourceState::OtherLease { .. } | CustomResourceState::Foreign { .. }
         );
-    let nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
-    if !shown || nothing || s.lease.vacating {
+    let holds_nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
+    if !has_resource || holds_nothing || s.lease.vacating {
         return Step::BeginRelease(reason);
     }
     if let Some(withdrawal) = withdrawal_before_release(s) {
@@ -35,11 +35,11 @@ pub(super) fn retain_or_end(s: &Situation<'_>, reason: EndReason) -> Step {
     if let Some(step) = hand_over(s, reason) {
         return step;
     }
-    let unbound = match s.lease.kind {
+    let detach = match s.lease.kind {
         Kind::Eip => eip::detach_eip(s),
         Kind::Dnat => dnat::detach_entries(s),
     };
-    unbound.unwrap_or(Step::Retain(seconds))
+    detach.unwrap_or(Step::Retain(seconds))
 }
 
 /// Begins the handover of fixed ports and waits for a successor, at which the existing entries are
@@ -70,7 +70,7 @@ fn matching_successor<'a>(s: &Situation<'a>) -> Option<&'a Successor> {
 
 /// Plans a retained lease: a successor takes it, or the end of its time or a person releases it.
 pub(super) fn plan_retained(s: &Situation<'_>) -> Step {
-    if matches!(s.custom_resource, CustomResourceState::Owned(object, Deletion::Requested) if object.is_owned())
+    if matches!(s.custom_resource, CustomResourceState::Owned(object, Deletion::Requested) if object.is_owned_by_pod())
     {
         // The resource was made before the pod asked for retention, so the pod owns it and
         // Kubernetes deleted it along with the pod, not a person; the next resource gets no owner

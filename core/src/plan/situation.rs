@@ -1,4 +1,4 @@
-//! The planner's input.
+//! The plan's input.
 
 use crate::cloud_facts::{Eip, Eni, ForwardEntry};
 use crate::condition::ConditionState;
@@ -51,7 +51,7 @@ pub enum PodState {
     Present(Box<PodView>),
 }
 
-/// The planner's view of a pod that is there.
+/// The plan's view of a pod that is there.
 #[derive(Clone, Debug)]
 pub struct PodView {
     /// IPv4 address of the pod; none until its sandbox has one.
@@ -167,7 +167,7 @@ impl CustomResourceObject {
     }
 
     /// True if a pod owns the resource, so that Kubernetes deletes it along with the pod.
-    pub fn is_owned(&self) -> bool {
+    pub fn is_owned_by_pod(&self) -> bool {
         self.metadata().owner_references.iter().flatten().any(|owner| owner.kind == "Pod")
     }
 

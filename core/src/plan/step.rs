@@ -1,4 +1,4 @@
-//! The planner's output.
+//! The plan's output.
 
 use super::situation::{CustomResourceObject, Successor};
 use crate::change::{Answer, Change};
@@ -64,9 +64,9 @@ pub enum Step {
     /// Clears the target, since nothing is bound or forwarded any more, and nothing can be.
     ClearTarget,
     /// Makes the lease the only writer of the custom resource of its name.
-    ClaimCustomResource,
+    OwnCustomResource,
     /// Frees the custom resource's name for another lease: the resource is gone.
-    YieldCustomResource,
+    DisownCustomResource,
     /// Counts a definite read that did not show a published address; the next read decides.
     CountMissedRead,
 

@@ -2,12 +2,12 @@
 
 mod dnat;
 mod eip;
-mod ending;
 mod faults;
 mod foreign;
-mod keep;
 mod operations;
 mod queue;
+mod releasing;
+mod retention;
 mod served;
 mod sources;
 
@@ -254,14 +254,14 @@ fn eip(status: EipStatus, bound_to: Option<Ipv4Addr>) -> Eip {
 /// the custom resource is written.
 fn bound(request: Request, shown: Eip) -> Scene {
     let mut scene = Scene::new(request);
-    let ours = matches!(
+    let managed = matches!(
         &scene.lease.request,
         Request::Eip(EipRequest { source: EipSource::Allocate(_), .. })
     );
     scene.lease.eip = Some(LeasedEip {
         allocation_id: AllocationId::new("eip-1"),
         ip_address: PUBLIC_IP,
-        managed: ours,
+        managed,
     });
     scene.lease.target = Some(target(POD_IP));
     (scene.lease.generation, scene.lease.owns_custom_resource) = (1, true);
@@ -285,15 +285,15 @@ fn waits(step: &Step) -> Option<Reason> {
 fn action(step: &Step) -> Option<&'static str> {
     match step {
         Step::RequestChange { change, .. } => Some(change.action()),
-        Step::QueueChanges { requests: asks, .. } => {
-            asks.first().map(|request| request.change.action())
+        Step::QueueChanges { requests, .. } => {
+            requests.first().map(|request| request.change.action())
         }
         _ => None,
     }
 }
 
 #[test]
-fn a_head_start_waits_for_its_pod_and_ends_without_one_before_it_is_forgotten() {
+fn an_announcement_waits_for_its_pod_and_is_released_before_its_row_is_deleted() {
     let scene = Scene::new(auto()).with(|s| s.lease.phase = Phase::Announced);
     assert_eq!(scene.next(), Step::StartProvisioning);
     let gone = scene.with(|s| s.pod = PodState::Absent);
@@ -308,7 +308,7 @@ fn a_head_start_waits_for_its_pod_and_ends_without_one_before_it_is_forgotten() 
 #[test]
 fn a_pod_that_is_terminating_is_given_nothing_new() {
     for (request, kind) in
-        [(auto(), Kind::Eip), (given(), Kind::Eip), (dnat::asks(&[80]), Kind::Dnat)]
+        [(auto(), Kind::Eip), (given(), Kind::Eip), (dnat::dnat_request(&[80]), Kind::Dnat)]
     {
         let scene = Scene::new(request).with(|s| s.pod().terminating = true);
         assert_eq!((waits(&scene.next()), scene.lease.kind), (Some(Reason::PodTerminating), kind));

@@ -10,7 +10,8 @@ pub fn wait_after_conflict(constraint: Constraint) -> Option<Wait> {
     let (reason, message) = match constraint {
         Constraint::BoundIp | Constraint::ForwardedPort => (
             Reason::PrivateIpInUse,
-            "the pod's IP is still bound to a former pod's address, which is being unbound",
+            "a former pod's EIP or forward entry still leads to this pod's IP; Waygate is \
+             removing it",
         ),
         Constraint::LeaseOfPod => (
             Reason::RetainedForSuccessor,
@@ -21,7 +22,7 @@ pub fn wait_after_conflict(constraint: Constraint) -> Option<Wait> {
             "the custom resource of this name still describes a former pod's address; it is free \
              once that address is released",
         ),
-        Constraint::LeasedEip | Constraint::RetainedLease | Constraint::OpenOperation => {
+        Constraint::LeasedEip | Constraint::RetainedLease | Constraint::UnresolvedOperation => {
             return None;
         }
     };

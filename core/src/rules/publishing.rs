@@ -58,7 +58,7 @@ pub fn publication_writes(
         writes.push(PublishWrite::Status(Some(publication.content.clone())));
     }
     let condition = ConditionState::new(true, publication.reason, publication.message.clone());
-    let (announced, answered) = match pod {
+    let (annotation_shown, condition_shown) = match pod {
         PodState::Present(here) => (
             here.annotation.as_ref() == Some(&publication.annotation),
             here.condition.as_ref() == Some(&condition),
@@ -66,9 +66,9 @@ pub fn publication_writes(
         PodState::Absent => (false, false),
     };
     writes.extend(
-        (!announced).then(|| PublishWrite::Annotation(Some(publication.annotation.clone()))),
+        (!annotation_shown).then(|| PublishWrite::Annotation(Some(publication.annotation.clone()))),
     );
-    writes.extend((!answered).then_some(PublishWrite::Condition(condition)));
+    writes.extend((!condition_shown).then_some(PublishWrite::Condition(condition)));
     // After the writes that it stands for: a worker that dies in between publishes again.
     writes.push(PublishWrite::Phase(Phase::Bound));
     if phase != Phase::Bound {

@@ -24,7 +24,7 @@ pub struct PreviousWait<'a> {
     /// Reason of the last wait.
     pub reason: Option<&'a str>,
     /// Number of refusals in a row of a queued change.
-    pub refusals: i32,
+    pub rejections: i32,
 }
 
 /// Decides how the pod hears of a wait. No report goes to a pod that is terminating (Ready False
@@ -68,7 +68,7 @@ fn is_lasting(
 ) -> bool {
     match retry_policy {
         // A rejected change is queued again; the reason of its rejection is more useful to people.
-        RetryPolicy::GatewayQueue if before.refusals > 0 => false,
+        RetryPolicy::GatewayQueue if before.rejections > 0 => false,
         RetryPolicy::Poll | RetryPolicy::GatewayQueue => {
             before.reason == Some(&state.reason) || pod.condition.is_none()
         }

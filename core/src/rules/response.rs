@@ -22,15 +22,16 @@ pub const MAX_BUSY_RETRIES: i32 = 3;
 pub enum Record {
     /// Puts the operation back into its gateway's queue, in its place, without a report. Only the
     /// gateway sender that holds the gateway lock may do so; without the lock,
-    /// [`after_busy_retries`] gives the records instead.
+    /// [`records_after_busy_retries`] gives the records instead.
     Requeue,
     /// Settles the operation with this outcome.
     Settle(Outcome, LeaseEffect),
     /// Records a fact from the refusal that the plan can use.
     Learn(LearnedFact),
-    /// Keeps the operation open until its fence, when no earlier send can arrive any more.
+    /// Leaves the operation unresolved until its fence, when no earlier send can arrive any more.
     AwaitFence,
-    /// Keeps the operation open as unanswered; the lease's plan finds out the outcome by a read.
+    /// Marks the operation unanswered and leaves it unresolved; the lease's plan finds the outcome
+    /// by a read.
     MarkUnanswered,
     /// Records a rejection, which the lease reports to its pod before it tries again.
     Reject(Rejection),
@@ -63,20 +64,20 @@ pub fn claim_holder_records(
     failure: &CallFailure,
     may_still_arrive: bool,
 ) -> Vec<Record> {
-    let ended = outcome_of_failure(change, failure, may_still_arrive);
-    let lesson = learned_fact(change, failure)
-        .filter(|lesson| *lesson == LearnedFact::AddressNotReclaimable);
+    let outcome = outcome_of_failure(change, failure, may_still_arrive);
+    let learned =
+        learned_fact(change, failure).filter(|fact| *fact == LearnedFact::AddressNotReclaimable);
     let mut records: Vec<_> =
-        ended.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
-    records.extend(lesson.map(Record::Learn));
-    if (lesson.is_some() && ended.is_some()) || matches!(ended, Some((Outcome::Done, _))) {
+        outcome.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
+    records.extend(learned.map(Record::Learn));
+    if (learned.is_some() && outcome.is_some()) || matches!(outcome, Some((Outcome::Done, _))) {
         return records;
     }
-    let fenced = ended.is_none() && must_await_fence(failure);
-    if fenced {
+    let awaits_fence = outcome.is_none() && must_await_fence(failure);
+    if awaits_fence {
         records.push(Record::AwaitFence);
     }
-    records.push(Record::Reject(rejection_of_failure(failure, fenced)));
+    records.push(Record::Reject(rejection_of_failure(failure, awaits_fence)));
     records
 }
 
@@ -100,20 +101,20 @@ pub fn records_after_busy_retries(
     failure: &CallFailure,
     may_still_arrive: bool,
 ) -> Vec<Record> {
-    let ended = outcome_of_failure(change, failure, may_still_arrive);
-    let fenced = ended.is_none() && must_await_fence(failure);
-    let lesson = learned_fact(change, failure)
-        .filter(|lesson| *lesson != LearnedFact::AddressNotReclaimable);
-    let mut records: Vec<_> = lesson.map(Record::Learn).into_iter().collect();
+    let outcome = outcome_of_failure(change, failure, may_still_arrive);
+    let awaits_fence = outcome.is_none() && must_await_fence(failure);
+    let learned =
+        learned_fact(change, failure).filter(|fact| *fact != LearnedFact::AddressNotReclaimable);
+    let mut records: Vec<_> = learned.map(Record::Learn).into_iter().collect();
     // Before the settlement, which wakes the lease to find the rejection.
-    if lesson.is_none() && ended.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-        records.push(Record::Reject(rejection_of_failure(failure, fenced)));
+    if learned.is_none() && outcome.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
+        records.push(Record::Reject(rejection_of_failure(failure, awaits_fence)));
     }
-    if let Some((outcome, effect)) = ended {
+    if let Some((outcome, effect)) = outcome {
         records.push(Record::Settle(outcome, effect));
         return records;
     }
-    records.extend(fenced.then_some(Record::AwaitFence));
+    records.extend(awaits_fence.then_some(Record::AwaitFence));
     records.push(Record::MarkUnanswered);
     records
 }
@@ -159,7 +160,7 @@ fn effect_of_absence(change: &Change) -> Option<LeaseEffect> {
     }
 }
 
-/// True for a definite refusal that leaves the operation open: the operation then ends at its
+/// True for a definite refusal that leaves the operation unresolved: the operation then ends at its
 /// fence, when no earlier send can arrive any more.
 fn must_await_fence(failure: &CallFailure) -> bool {
     failure.definite && failure.sent
@@ -188,13 +189,13 @@ fn learned_fact(change: &Change, failure: &CallFailure) -> Option<LearnedFact> {
 
 /// Rejection for the lease to report, with the time of its next try: the fence if it is awaited,
 /// when no earlier send can arrive any more.
-fn rejection_of_failure(failure: &CallFailure, fenced: bool) -> Rejection {
-    let at_least = if fenced { Some(FENCE) } else { failure.retry_after };
+fn rejection_of_failure(failure: &CallFailure, awaits_fence: bool) -> Rejection {
+    let min_wait = if awaits_fence { Some(FENCE) } else { failure.retry_after };
     Rejection {
         reason: failure.reason.to_owned(),
         message: failure.message.clone(),
         retry_policy: retry_policy_for(failure),
-        min_wait_seconds: at_least.map_or(0, whole_seconds),
+        min_wait_seconds: min_wait.map_or(0, whole_seconds),
     }
 }
 

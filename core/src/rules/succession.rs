@@ -5,7 +5,7 @@ use crate::lease::{Lease, Phase};
 use crate::plan::{Desired, PodState, Successor};
 use crate::retry::RetryPolicy;
 
-/// The lease's own pod if its request stands, or is made anew; otherwise the successor.
+/// The lease's own pod while it runs and asks for an address; the successor once it is absent.
 pub fn pod_to_observe(
     lease: &Lease,
     pod: &PodState,

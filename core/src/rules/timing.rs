@@ -30,8 +30,8 @@ pub const ENTRIES_SETTLED: Duration = Duration::from_secs(10);
 /// Window in which lost entries at a gateway, and releases of retained leases in a cluster, are
 /// counted against their limits.
 pub const LOSS_WINDOW: Duration = Duration::from_mins(10);
-/// Age limit of the entry list by which a lease at rest looks for foreign entries and for its own
-/// changes, which take longer than this in a gateway's queue.
+/// Age limit of the entry list for a lease that does not poll: the lease looks in it for foreign
+/// entries and for its own changes, which take longer than this in a gateway's queue.
 pub const SHARED_LIST_AGE: Duration = Duration::from_secs(10);
 /// Age limit of the entry list for a lease that polls for a change.
 pub const POLLED_LIST_AGE: Duration = Duration::from_millis(300);

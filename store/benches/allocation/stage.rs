@@ -29,7 +29,7 @@ const PORTS: OfferedPorts = OfferedPorts { first: 10_001, last: 30_000 };
 const ELSEWHERE: &str = "
   WITH made AS (
     INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase, due_at,
-                       eni_id, vswitch_id, zone_id, vpc_id, private_ip, primary_ip, generation, resource)
+                       eni_id, vswitch_id, zone_id, vpc_id, private_ip, primary_ip, generation, owns_custom_resource)
     SELECT c.cluster_id, 'dnat', 'ns-' || n % 500, 'pod-' || n, gen_random_uuid(), $3, 'bound', now() + interval '1 year',
            'eni-' || n / 20, 'vsw-1', 'z-1', 'vpc-1', '10.0.0.0'::inet + n, false, 1, true
     FROM cluster c, generate_series($1::bigint + 1, $2) n RETURNING lease_id, private_ip, private_ip - '10.0.0.0'::inet AS n)
@@ -67,7 +67,7 @@ pub(crate) struct Stage {
 
 /// Runs in two new databases, dropped afterwards: the stage, and the one it is compared with.
 pub(crate) async fn in_databases(
-    range: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
+    benchmark: impl AsyncFnOnce(&Stage, &Stage) -> Result<()>,
 ) -> Result<()> {
     let admin: PgConnectOptions = std::env::var_os("DATABASE_URL")
         .and_then(|url| url.into_string().ok())
@@ -79,10 +79,10 @@ pub(crate) async fn in_databases(
         administer(&admin, format!("CREATE DATABASE {name}")).await?;
     }
     let [stage, other] = names.each_ref().map(|name| admin.clone().database(name).to_url_lossy());
-    let range = async {
-        range(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await
+    let run = async {
+        benchmark(&Stage::new(stage.as_str()).await?, &Stage::new(other.as_str()).await?).await
     };
-    let result = AssertUnwindSafe(range).catch_unwind().await;
+    let result = AssertUnwindSafe(run).catch_unwind().await;
     for name in names {
         administer(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
     }

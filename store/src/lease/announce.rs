@@ -84,7 +84,7 @@ impl Store {
         pod: &PodObservation<'_>,
     ) -> Result<(), Error> {
         let kind = pod.request.kind().as_str();
-        let sighted = sqlx::query_file!(
+        let observed = sqlx::query_file!(
             "src/queries/observe_pod.sql",
             cluster.id,
             kind,
@@ -101,12 +101,12 @@ impl Store {
         .map_err(Error::from);
         // A lease is retained for this pod, even if the pod itself asks for something else: wake
         // that one.
-        let kept = match sighted {
+        let retained_for_pod = match observed {
             Ok(done) => done.rows_affected() == 0,
             Err(Error::Conflict(_)) => true,
             Err(error) => return Err(error),
         };
-        if kept {
+        if retained_for_pod {
             sqlx::query_file!(
                 "src/queries/wake_retained.sql",
                 cluster.id,

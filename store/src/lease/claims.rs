@@ -1,7 +1,7 @@
 //! The lease as a job: claimed by one worker for a while, renewed during the work, finished with
 //! the time at which it is due again.
 
-use crate::claimed::{Claim, Claimed, write_fenced};
+use crate::claimed::{Claim, Claimed, write_under_claim};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::store::Store;
@@ -82,7 +82,7 @@ impl Claimed<'_> {
     /// Gives the claim back and sets the time at which the lease is due again.
     pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<(), Error> {
         // A rejection recorded during the claim differs from the acknowledged one, and stays.
-        write_fenced!(
+        write_under_claim!(
             self,
             "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, rejections = rejections + ($9::jsonb IS NOT NULL)::int,
                rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END,

@@ -1,16 +1,17 @@
-//! Which lease writes the custom resource of a name: one at a time, by unique index (`lease_name`).
+//! Which lease owns the custom resource of a name: one at a time, by unique index
+//! (`lease_custom_resource`).
 
-use crate::claimed::{Claimed, write_fenced};
+use crate::claimed::{Claimed, write_under_claim};
 use crate::error::Error;
 use crate::store::Store;
 use waygate_core::ids::LeaseId;
 
-/// Says if a lease writes the custom resource of its name.
+/// Ownership of the custom resource of a name: only the lease that owns it writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnsCustomResource {
-    /// This lease writes the custom resource.
+    /// This lease owns the custom resource and writes it.
     Yes,
-    /// The lease does not write it, or no longer does.
+    /// The lease does not own it, or no longer does.
     No,
 }
 
@@ -26,13 +27,13 @@ impl Store {
 }
 
 impl Claimed<'_> {
-    /// Makes the lease the writer of its custom resource, or ends that. [`Error::Conflict`] by
-    /// `CustomResource`: an earlier pod's lease still writes it.
-    pub async fn set_owns_custom_resource(&self, writes: OwnsCustomResource) -> Result<(), Error> {
-        write_fenced!(
+    /// Makes the lease the owner of its custom resource, or ends that. [`Error::Conflict`] by
+    /// `CustomResource`: a former pod's lease still owns it.
+    pub async fn set_owns_custom_resource(&self, owns: OwnsCustomResource) -> Result<(), Error> {
+        write_under_claim!(
             self,
             "UPDATE lease SET owns_custom_resource = $4 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-            writes == OwnsCustomResource::Yes,
+            owns == OwnsCustomResource::Yes,
         )
     }
 }

@@ -5,7 +5,7 @@
 //! its own claim; only a reusable prepaid EIP is taken from a lease by ending that lease's claim
 //! first.
 
-use crate::claimed::{Claimed, ensure_claim_held, write_fenced};
+use crate::claimed::{Claimed, ensure_claim_held, write_under_claim};
 use crate::columns::parse_address;
 use crate::error::Error;
 use crate::store::Store;
@@ -36,7 +36,7 @@ impl Store {
         id: &AllocationId,
     ) -> Result<Option<CurrentHolder>, Error> {
         let row = sqlx::query!(
-            r#"SELECT h.namespace, h.pod_name, h.phase = 'releasing' OR h.preempted_by IS NOT NULL AS "leaving!",
+            r#"SELECT h.namespace, h.pod_name, h.phase = 'releasing' OR h.preempted_by IS NOT NULL AS "releasing!",
                  coalesce(h.request #>> '{eip,source,given}' IS NOT NULL AND (h.pod_created_at, h.pod_uid) < (l.pod_created_at, l.pod_uid), false) AS "older!"
                FROM lease h JOIN lease l ON l.lease_id = $2 WHERE h.allocation_id = $1 AND h.lease_id <> $2"#,
             id.as_str(),
@@ -46,7 +46,7 @@ impl Store {
         .await?;
         Ok(row.map(|row| CurrentHolder {
             pod: format!("{}/{}", row.namespace, row.pod_name),
-            state: match (row.leaving, row.older) {
+            state: match (row.releasing, row.older) {
                 (true, _) => HolderState::Releasing,
                 (false, true) => HolderState::Older,
                 (false, false) => HolderState::Younger,
@@ -125,7 +125,7 @@ impl Claimed<'_> {
     /// Adopts the unused PrePaid EIP of a lease that is releasing; false if that lease no longer
     /// has it, or has an unresolved operation. The other lease's claim ends: a decision of its
     /// worker about the EIP comes too late.
-    pub async fn adopt_prepaid_eip(&self, prepaid: LeaseId) -> Result<bool, Error> {
+    pub async fn adopt_prepaid_eip(&self, releasing: LeaseId) -> Result<bool, Error> {
         let mut transaction = self.store.pool.begin().await?;
         let locked = sqlx::query_scalar!(
             "SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL FOR UPDATE",
@@ -138,19 +138,19 @@ impl Claimed<'_> {
         ensure_claim_held(u64::from(locked.is_some()))?;
         // A statement of its own, after the lock: the next one sees every operation that was
         // intended before. SKIP LOCKED: no waiting for a second lease while this one is locked.
-        let left = sqlx::query!(
+        let eip = sqlx::query!(
             r#"SELECT allocation_id AS "allocation_id!", host(eip_address) AS "address!" FROM lease
              WHERE lease_id = $1 AND phase = 'releasing' AND managed AND private_ip IS NULL AND NOT owns_custom_resource AND allocation_id IS NOT NULL
              FOR UPDATE SKIP LOCKED"#,
-            prepaid.0,
+            releasing.0,
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(left) = left else { return Ok(false) };
+        let Some(eip) = eip else { return Ok(false) };
         let done = sqlx::query!(
             "UPDATE lease l SET allocation_id = NULL, eip_address = NULL, managed = false, owner = NULL, epoch = epoch + 1, due_at = now()
              WHERE lease_id = $1 AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
-            prepaid.0,
+            releasing.0,
         )
         .execute(&mut *transaction)
         .await?;
@@ -160,8 +160,8 @@ impl Claimed<'_> {
         sqlx::query!(
             "UPDATE lease SET allocation_id = $2, eip_address = $3::text::inet, managed = true WHERE lease_id = $1",
             self.claim.lease_id.0,
-            left.allocation_id,
-            left.address,
+            eip.allocation_id,
+            eip.address,
         )
         .execute(&mut *transaction)
         .await?;
@@ -171,7 +171,7 @@ impl Claimed<'_> {
 
     /// Clears the lease's EIP: the cloud has released it, or it is not managed and was unbound.
     pub async fn clear_eip(&self) -> Result<(), Error> {
-        write_fenced!(
+        write_under_claim!(
             self,
             "UPDATE lease SET allocation_id = NULL, eip_address = NULL, managed = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
         )

@@ -200,7 +200,7 @@ impl Claimed<'_> {
             .await?;
         // All ports of a lease are on one EIP, so any row has the gateway's facts.
         let gateway = rows.first().map_or_else(GatewayState::default, |row| GatewayState {
-            entries_when_full: row.entries_when_full.and_then(|most| usize::try_from(most).ok()),
+            entries_when_full: row.entries_when_full.and_then(|count| usize::try_from(count).ok()),
             snat: row.snat,
             unavailable_reason: row.unavailable_reason.clone(),
             modify_denied: row.modify_denied,

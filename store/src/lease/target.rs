@@ -7,9 +7,9 @@ use waygate_core::lease::Target;
 
 impl Claimed<'_> {
     /// Sets the target before the first call that may bind or forward to it. Forward entries may be
-    /// modified to the new address while they stand; an EIP has one binding, so its old target must
-    /// be cleared first. [`Error::Conflict`] by `BoundIp` or `ForwardedPort`: the lease of an
-    /// earlier pod still has this address.
+    /// modified to the new address while they exist; an EIP has one binding, so its old target must
+    /// be cleared first. [`Error::Conflict`] by `BoundIp` or `ForwardedPort`: the lease of a
+    /// former pod still has this address.
     pub async fn set_target(&self, target: &Target) -> Result<(), Error> {
         let done = sqlx::query!(
             "WITH l AS (

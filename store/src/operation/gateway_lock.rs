@@ -19,7 +19,7 @@ use waygate_core::rules::timing::GATEWAY_LOCK;
 /// The right of one process to send changes to a gateway, until the lock expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLock {
-    /// The gateway that the lock is for; the fence is (owner, epoch).
+    /// The gateway that the lock is for. Every write under the lock compares owner and epoch.
     pub gateway_id: NatGatewayId,
     pub(crate) owner: Uuid,
     pub(crate) epoch: i64,
@@ -44,17 +44,18 @@ impl Store {
         owner: Uuid,
         gateways: &[NatGatewayId],
     ) -> Result<Vec<GatewayLock>, Error> {
-        let ours: Vec<_> = gateways.iter().map(|gateway| gateway.as_str().to_owned()).collect();
+        let configured: Vec<_> =
+            gateways.iter().map(|gateway| gateway.as_str().to_owned()).collect();
         sqlx::query!(
             "INSERT INTO gateway_lock (gateway_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
-            &ours
+            &configured
         )
         .execute(&self.pool)
         .await?;
         let rows = sqlx::query_file!(
             "src/queries/acquire_gateway_locks.sql",
             owner,
-            &ours,
+            &configured,
             GATEWAY_LOCK.as_secs_f64(),
             UNCONFIGURED_GRACE.as_secs_f64(),
         )

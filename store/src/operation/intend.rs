@@ -1,7 +1,7 @@
 //! Operations that the claim holder sends itself: intended before the call, each with a fence after
 //! which none of its sends takes effect.
 
-use crate::claimed::{Claimed, write_fenced};
+use crate::claimed::{Claimed, write_under_claim};
 use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use waygate_core::rules::timing::READS_WITHOUT_EFFECT_APART;
 
 impl Claimed<'_> {
     /// Commits the intent to change a resource, before the call. [`Error::ClaimLost`]: the claim
-    /// ends earlier than `call` from now. [`Error::Conflict`] by `OpenOperation`: an earlier change
-    /// of this resource is unresolved.
+    /// ends earlier than `call` from now. [`Error::Conflict`] by `UnresolvedOperation`: an
+    /// earlier change of this resource is unresolved.
     pub async fn intend_change(
         &self,
         resource: &str,
@@ -40,13 +40,12 @@ impl Claimed<'_> {
         .fetch_optional(&self.store.pool)
         .await?
         .ok_or(Error::ClaimLost)?;
-        let (sending, fence_until) = (SendState::Sent, timestamp_from_seconds(row.fence_until)?);
-        let (resource, change) = (resource.to_owned(), change.clone());
+        let fence_until = timestamp_from_seconds(row.fence_until)?;
         Ok(Operation {
             id: row.operation_id,
-            resource,
-            change,
-            send_state: sending,
+            resource: resource.to_owned(),
+            change: change.clone(),
+            send_state: SendState::Sent,
             fence_until,
             reads_without_effect: 0,
             awaits_fence: false,
@@ -61,7 +60,7 @@ impl Claimed<'_> {
         call: Duration,
         fence: Duration,
     ) -> Result<(), Error> {
-        write_fenced!(
+        write_under_claim!(
             self,
             "WITH l AS MATERIALIZED (
                SELECT lease_id FROM lease
@@ -77,7 +76,7 @@ impl Claimed<'_> {
     /// Counts a read after the fence that showed no effect, and moves the fence: the next read that
     /// counts comes half a minute later, because one disturbance may hide the effect for a while.
     pub async fn count_read_without_effect(&self, operation: Uuid) -> Result<(), Error> {
-        write_fenced!(
+        write_under_claim!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE operation o SET reads_without_effect = reads_without_effect + 1, fence_until = greatest(fence_until, now() + make_interval(secs => $5)) FROM l

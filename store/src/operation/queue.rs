@@ -81,7 +81,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        if row.held == 0 {
+        if row.lock_held == 0 {
             return Err(Error::GatewayLockLost);
         }
         let (Some(id), Some(lease_id), Some(resource), Some(change), Some(fence_until)) =
@@ -126,7 +126,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        if row.held == 0 { Err(Error::GatewayLockLost) } else { Ok(()) }
+        if row.lock_held == 0 { Err(Error::GatewayLockLost) } else { Ok(()) }
     }
 
     /// Makes removals of other leases' entries for this private address urgent, because another pod
@@ -156,9 +156,9 @@ impl Claimed<'_> {
         gateway: &NatGatewayId,
         requests: &[ChangeRequest],
     ) -> Result<usize, Error> {
-        let resources: Vec<_> = requests.iter().map(|ask| ask.resource.clone()).collect();
+        let resources: Vec<_> = requests.iter().map(|request| request.resource.clone()).collect();
         let changes: Result<Vec<_>, _> =
-            requests.iter().map(|ask| serde_json::to_value(&ask.change)).collect();
+            requests.iter().map(|request| serde_json::to_value(&request.change)).collect();
         let row = sqlx::query_file!(
             "src/queries/queue_changes.sql",
             self.claim.lease_id.0,
@@ -170,20 +170,20 @@ impl Claimed<'_> {
         )
         .fetch_one(&self.store.pool)
         .await?;
-        ensure_claim_held(row.held.unsigned_abs())?;
+        ensure_claim_held(row.claim_held.unsigned_abs())?;
         Ok(usize::try_from(row.queued).unwrap_or(0))
     }
 
     /// Cancels a queued operation; no effect if it has been sent. An operation with an earlier
     /// unanswered send stays unresolved until the end of that send is known.
     pub async fn cancel_queued_change(&self, operation: Uuid) -> Result<(), Error> {
-        let held = sqlx::query_scalar!(
+        let claim_held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
              u AS (
                UPDATE operation o SET queued = false,
                  outcome = CASE WHEN o.sends = 0 THEN 'void' END, settled_at = CASE WHEN o.sends = 0 THEN now() END
                FROM l WHERE o.operation_id = $4 AND o.queued AND l.lease_id = o.lease_id)
-             SELECT count(*) AS "held!" FROM l"#,
+             SELECT count(*) AS "claim_held!" FROM l"#,
             self.claim.lease_id.0,
             self.claim.owner,
             self.claim.epoch,
@@ -191,20 +191,20 @@ impl Claimed<'_> {
         )
         .fetch_one(&self.store.pool)
         .await?;
-        ensure_claim_held(held.unsigned_abs())
+        ensure_claim_held(claim_held.unsigned_abs())
     }
 
     /// Queues an operation with a lost answer once more: the same operation, in its old place. No
     /// effect if it is settled by now.
     pub async fn requeue_unanswered(&self, operation: Uuid) -> Result<(), Error> {
-        let held = sqlx::query_scalar!(
+        let claim_held = sqlx::query_scalar!(
             r#"WITH l AS MATERIALIZED (
                SELECT lease_id, cluster_id, namespace FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
              u AS (
                UPDATE operation o SET queued = true, cluster_id = l.cluster_id, namespace = l.namespace,
                  gateway_id = coalesce(o.gateway_id, (SELECT p.gateway_id FROM port p WHERE p.lease_id = l.lease_id LIMIT 1))
                FROM l WHERE o.operation_id = $4 AND l.lease_id = o.lease_id AND o.outcome IS NULL AND o.answer_by <= now())
-             SELECT count(*) AS "held!" FROM l"#,
+             SELECT count(*) AS "claim_held!" FROM l"#,
             self.claim.lease_id.0,
             self.claim.owner,
             self.claim.epoch,
@@ -212,6 +212,6 @@ impl Claimed<'_> {
         )
         .fetch_one(&self.store.pool)
         .await?;
-        ensure_claim_held(held.unsigned_abs())
+        ensure_claim_held(claim_held.unsigned_abs())
     }
 }

@@ -74,7 +74,7 @@ impl SettledBy<'_> {
         match self {
             Self::ClaimHolder(claim) => (claim.owner, claim.epoch, Duration::ZERO),
             // No process has this ID, so the lease is woken in any case.
-            Self::GatewaySender(look) => (Uuid::nil(), 0, look),
+            Self::GatewaySender(due_after) => (Uuid::nil(), 0, due_after),
         }
     }
 }
@@ -110,7 +110,7 @@ impl<'a> EntryWrites<'a> {
 }
 
 impl Store {
-    /// Records the end of an operation: a fact, so not fenced, and written once. The answer's
+    /// Records the end of an operation: a fact, so written without a claim, and once. The answer's
     /// content goes onto the lease in the same statement. The lease is woken unless its claim
     /// holder settles.
     pub async fn settle_operation(
@@ -120,7 +120,7 @@ impl Store {
         settlement: Settlement<'_>,
     ) -> Result<(), Error> {
         let Settlement { outcome, answer, error, effect } = settlement;
-        let (owner, epoch, look) = by.claim_not_woken();
+        let (owner, epoch, due_after) = by.claim_not_woken();
         let eip = answer.and_then(|answer| answer.allocation_id.as_ref()).map(AllocationId::as_str);
         let ip = answer.and_then(|answer| answer.ip_address).map(|ip| ip.to_string());
         let entry = EntryWrites::from_change(&operation.change, outcome, answer);
@@ -141,7 +141,7 @@ impl Store {
             effect == LeaseEffect::EipGone,
             owner,
             epoch,
-            look.as_secs_f64(),
+            due_after.as_secs_f64(),
         )
         .execute(&self.pool)
         .await?;
@@ -164,21 +164,29 @@ impl Store {
     /// Records that a send was refused while an earlier one of the same operation may still take
     /// effect: the operation is not sent again and awaits its fence.
     pub async fn await_fence(&self, operation: Uuid) -> Result<(), Error> {
-        let waits = sqlx::query!(
+        let update = sqlx::query!(
             "UPDATE operation SET awaits_fence = true WHERE operation_id = $1 AND outcome IS NULL",
             operation
         );
-        waits.execute(&self.pool).await?;
+        update.execute(&self.pool).await?;
         Ok(())
     }
 
     /// Records for the lease's next claim holder why a queued change was refused. Settling the
     /// operation wakes the lease; this does not.
-    pub async fn record_rejection(&self, lease: LeaseId, refused: &Rejection) -> Result<(), Error> {
-        let rejection = serde_json::to_value(refused).map_err(Error::corrupt_value)?;
-        sqlx::query!("UPDATE lease SET rejection = $2 WHERE lease_id = $1", lease.0, rejection)
-            .execute(&self.pool)
-            .await?;
+    pub async fn record_rejection(
+        &self,
+        lease: LeaseId,
+        rejection: &Rejection,
+    ) -> Result<(), Error> {
+        let rejection_json = serde_json::to_value(rejection).map_err(Error::corrupt_value)?;
+        sqlx::query!(
+            "UPDATE lease SET rejection = $2 WHERE lease_id = $1",
+            lease.0,
+            rejection_json
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -128,7 +128,7 @@ impl PortAllocation<'_> {
         targets: &[u16],
     ) -> Result<bool, Error> {
         let ranges = group_adjacent(targets);
-        let heads: Vec<i32> =
+        let range_starts: Vec<i32> =
             ranges.iter().flat_map(|range| (0..range.count).map(|_| range.first)).collect();
         let ports: Vec<i32> =
             ranges.iter().flat_map(|range| range.first..range.first + range.count).collect();
@@ -137,7 +137,7 @@ impl PortAllocation<'_> {
             self.eip.as_str(),
             self.protocol.ip_protocol_number(),
             &ports,
-            &heads,
+            &range_starts,
             self.lease_id.0,
         )
         .execute(connection)
@@ -155,8 +155,8 @@ enum PortDemand {
 fn group_adjacent(targets: &[u16]) -> Vec<TargetPorts> {
     let mut sorted: Vec<i32> = targets.iter().map(|target| i32::from(*target)).collect();
     sorted.sort_unstable();
-    let by_run = sorted.chunk_by(|one, next| one + 1 == *next);
-    by_run
+    let adjacent = sorted.chunk_by(|one, next| one + 1 == *next);
+    adjacent
         .filter_map(|range| {
             Some(TargetPorts { first: *range.first()?, count: i32::try_from(range.len()).ok()? })
         })

@@ -29,11 +29,11 @@ pub(crate) struct MissingPorts {
 impl MissingPorts {
     pub(crate) fn count_by_protocol(missing: &[ExposedPort]) -> Self {
         let count = |protocol| missing.iter().filter(|port| port.protocol == protocol).count();
-        let asked = [Protocol::Tcp, Protocol::Udp]
+        let counts = [Protocol::Tcp, Protocol::Udp]
             .map(|protocol| (protocol.ip_protocol_number(), count(protocol)));
         let protocols =
-            asked.iter().filter(|(_, count)| *count > 0).map(|(number, _)| *number).collect();
-        let most = asked.iter().map(|(_, count)| *count).max().unwrap_or_default();
+            counts.iter().filter(|(_, count)| *count > 0).map(|(number, _)| *number).collect();
+        let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default();
         Self { protocols, most: i64::try_from(most).unwrap_or(i64::MAX).min(FREE_COUNTED) }
     }
 }
@@ -43,7 +43,7 @@ impl MissingPorts {
 pub(crate) async fn order_by_room(
     connection: &mut PgConnection,
     two: &[AllocationId],
-    asked: &MissingPorts,
+    missing: &MissingPorts,
 ) -> Result<Vec<AllocationId>, Error> {
     if two.len() < 2 {
         return Ok(two.to_vec());
@@ -52,8 +52,8 @@ pub(crate) async fn order_by_room(
     let ordered = sqlx::query_file_scalar!(
         "src/queries/order_eips_by_room.sql",
         &ids,
-        &asked.protocols,
-        asked.most,
+        &missing.protocols,
+        missing.most,
         USUAL_QUOTA,
         ENTRIES_COUNTED,
         FREE_COUNTED,

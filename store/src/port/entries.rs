@@ -1,6 +1,6 @@
 //! Forward entries on a lease's ports: its own, foreign, or removed.
 
-use crate::claimed::{Claimed, ensure_claim_held, write_fenced};
+use crate::claimed::{Claimed, ensure_claim_held, write_under_claim};
 use crate::columns::port_key_columns;
 use crate::error::Error;
 use std::time::Duration;
@@ -12,7 +12,7 @@ impl Claimed<'_> {
     /// Records the entry that a read showed on a range of ports.
     pub async fn record_entry(&self, range: &PortKey, entry: &ForwardEntryId) -> Result<(), Error> {
         let (eip, proto, range_start) = port_key_columns(range);
-        write_fenced!(
+        write_under_claim!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE port SET entry_id = $7, deleted = false
@@ -45,10 +45,10 @@ impl Claimed<'_> {
     }
 
     /// Releases the ports of a range after its entry is proven gone. No lease gets them during
-    /// `quiet`, so that late packets of old clients do not reach another pod.
+    /// `cooldown`, so that late packets of old clients do not reach another pod.
     pub async fn start_cooldown(&self, range: &PortKey, cooldown: Duration) -> Result<(), Error> {
         let (eip, proto, range_start) = port_key_columns(range);
-        write_fenced!(
+        write_under_claim!(
             self,
             "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE)
              UPDATE port SET state = 'cooldown', lease_id = NULL, range_start = NULL, target_port = NULL, private_ip = NULL, entry_id = NULL, deleted = false,

@@ -27,7 +27,7 @@ impl Store {
     pub async fn record_entries(
         &self,
         gateway: &NatGatewayId,
-        seen: &ObservedEntries,
+        observed: &ObservedEntries,
         grace: Duration,
     ) -> Result<(), Error> {
         sqlx::query!(
@@ -35,15 +35,18 @@ impl Store {
                entries_when_full = CASE WHEN gateway.entries_when_full < $3 THEN NULL ELSE gateway.entries_when_full END
              WHERE gateway.foreign_entries <> $2 OR gateway.entries_when_full < $3",
             gateway.as_str(),
-            saturating_i32(seen.foreign_count),
-            saturating_i32(seen.entry_count),
+            saturating_i32(observed.foreign_count),
+            saturating_i32(observed.entry_count),
         )
         .execute(&self.pool)
         .await?;
         let spans =
-            |of: fn(&PortSpan) -> i32| seen.foreign_ports.iter().map(of).collect::<Vec<_>>();
-        let eips: Vec<_> =
-            seen.foreign_ports.iter().map(|span| span.allocation_id.as_str().to_owned()).collect();
+            |of: fn(&PortSpan) -> i32| observed.foreign_ports.iter().map(of).collect::<Vec<_>>();
+        let eips: Vec<_> = observed
+            .foreign_ports
+            .iter()
+            .map(|span| span.allocation_id.as_str().to_owned())
+            .collect();
         let protocols = spans(|span| {
             span.protocol.map_or(0, |protocol| i32::from(Protocol::ip_protocol_number(protocol)))
         });
@@ -77,7 +80,7 @@ impl Store {
         Ok(())
     }
 
-    /// Records that the gateway refused another entry while it had `standing`. Believed for
+    /// Records that the gateway refused another entry while it had `entry_count`. Believed for
     /// `period`: quotas are raised without notice.
     pub async fn record_gateway_full(
         &self,

@@ -79,9 +79,9 @@ impl Store {
         Ok(())
     }
 
-    /// Records the EIPs that a gateway has; none if it does not exist, or cannot be changed because
-    /// of `trouble`. Wakes the leases on EIPs that became available or unavailable, so that they
-    /// report it or go on, and returns the number of those EIPs.
+    /// Records the EIPs that a gateway has; none if it does not exist, or cannot be changed for
+    /// `unavailable_reason`. Wakes the leases on EIPs that became available or unavailable, so that
+    /// they report it or go on, and returns the number of those EIPs.
     pub async fn set_gateway_eips(
         &self,
         gateway: &NatGatewayId,

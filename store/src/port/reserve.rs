@@ -1,6 +1,6 @@
 //! Reserves the ports of a lease: all or none, on one EIP.
 
-use crate::claimed::{Claimed, ensure_claim_held, write_fenced};
+use crate::claimed::{Claimed, ensure_claim_held, write_under_claim};
 use crate::error::Error;
 use crate::port::allocate::PortAllocation;
 use crate::port::choose::{MissingPorts, order_by_room};
@@ -56,10 +56,10 @@ impl Claimed<'_> {
             .map(|row| vec![AllocationId::new(row.allocation_id.clone())])
             .collect();
         let candidates = if same_eip.is_empty() { candidates } else { &same_eip };
-        let asked = MissingPorts::count_by_protocol(&missing);
+        let missing_counts = MissingPorts::count_by_protocol(&missing);
         let mut full = Vec::new();
         for two in candidates.iter().flat_map(|group| group.chunks(2)) {
-            for eip in order_by_room(&mut transaction, two, &asked).await? {
+            for eip in order_by_room(&mut transaction, two, &missing_counts).await? {
                 match allocate_missing(
                     &mut transaction,
                     self.claim.lease_id,
@@ -85,7 +85,7 @@ impl Claimed<'_> {
     /// Starts vacating: the lease gives back its ports on its gateway. Ends when the lease reserves
     /// again.
     pub async fn start_vacating(&self) -> Result<(), Error> {
-        write_fenced!(
+        write_under_claim!(
             self,
             "UPDATE lease SET vacating = true WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
         )
@@ -110,11 +110,11 @@ async fn allocate_missing(
         if targets.is_empty() {
             continue;
         }
-        let take = PortAllocation { lease_id, eip, protocol };
+        let allocation = PortAllocation { lease_id, eip, protocol };
         let allocated = if same_port {
-            take.allocate_same(&mut savepoint, &targets).await?
+            allocation.allocate_same(&mut savepoint, &targets).await?
         } else {
-            take.allocate_any(&mut savepoint, &targets).await?
+            allocation.allocate_any(&mut savepoint, &targets).await?
         };
         if !allocated {
             savepoint.rollback().await?;
@@ -145,7 +145,7 @@ async fn entry_limit(
     eip: &AllocationId,
 ) -> Result<Option<EntryLimit>, Error> {
     let row = sqlx::query!(
-        r#"SELECT g.gateway_id, (g.entries_when_full - g.foreign_entries)::bigint AS "most!" FROM gateway g JOIN gateway_eip e USING (gateway_id)
+        r#"SELECT g.gateway_id, (g.entries_when_full - g.foreign_entries)::bigint AS "max_entries!" FROM gateway g JOIN gateway_eip e USING (gateway_id)
          WHERE e.allocation_id = $1 AND g.entries_when_full IS NOT NULL AND g.full_until > now() FOR UPDATE OF g"#,
         eip.as_str(),
     )
@@ -153,7 +153,7 @@ async fn entry_limit(
     .await?;
     Ok(row.map(|row| EntryLimit {
         gateway_id: NatGatewayId::new(row.gateway_id),
-        max_entries: row.most,
+        max_entries: row.max_entries,
     }))
 }
 

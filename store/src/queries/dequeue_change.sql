@@ -14,7 +14,7 @@ WITH l AS MATERIALIZED (
       AND ($6 OR o.change ->> 'action' <> 'CreateForwardEntry')
     ORDER BY o.urgent DESC, t.last_served_at NULLS FIRST, o.intended_at, o.operation_id
     LIMIT 1 FOR UPDATE OF o SKIP LOCKED),
-  turned AS (
+  served AS (
     INSERT INTO fair_queue (gateway_id, cluster_id, namespace, last_served_at)
     SELECT $1, cluster_id, namespace, clock_timestamp() FROM n
     ON CONFLICT (gateway_id, cluster_id, namespace) DO UPDATE SET last_served_at = excluded.last_served_at),
@@ -25,7 +25,7 @@ WITH l AS MATERIALIZED (
     FROM n WHERE o.operation_id = n.operation_id
     RETURNING o.operation_id, o.lease_id, o.resource, o.change, o.fence_until, o.busy_retries,
       n.may_still_arrive, now() - o.intended_at AS waited)
-SELECT (SELECT count(*) FROM l) AS "held!", s.operation_id AS "operation_id?",
+SELECT (SELECT count(*) FROM l) AS "lock_held!", s.operation_id AS "operation_id?",
   s.lease_id AS "lease_id?", s.resource AS "resource?", s.change AS "change?", s.busy_retries AS "busy_retries?",
   s.may_still_arrive AS "may_still_arrive?",
   extract(epoch FROM s.fence_until)::float8 AS "fence_until?",

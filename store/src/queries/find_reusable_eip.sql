@@ -1,4 +1,4 @@
--- Finds EIPs that earlier leases leave for a lease without one: the former address of its pod's
+-- Finds EIPs that other leases leave for a lease without one: the former address of its pod's
 -- name, while the cloud sells it back, and a PrePaid EIP that was bought with the same request and
 -- that its releasing lease does not use. A hint only: adopting the EIP checks again.
 SELECT

@@ -10,4 +10,4 @@ WITH l AS MATERIALIZED (
     SELECT l.lease_id, a.resource, a.change, $2, $3, 0, now(), $4, l.cluster_id, l.namespace, true
     FROM l, unnest($5::text[], $6::jsonb[]) a (resource, change)
     ON CONFLICT (resource) WHERE outcome IS NULL DO NOTHING RETURNING operation_id)
-SELECT (SELECT count(*) FROM l) AS "held!", (SELECT count(*) FROM q) AS "queued!"
+SELECT (SELECT count(*) FROM l) AS "claim_held!", (SELECT count(*) FROM q) AS "queued!"

@@ -15,4 +15,4 @@ WITH l AS MATERIALIZED (
     SELECT lease_id, resource, change, owner, epoch, 0, now(), intended_at,
       gateway_id, cluster_id, namespace, true, urgent, busy_retries
     FROM s WHERE outcome IS NOT NULL)
-SELECT count(*) AS "held!" FROM l
+SELECT count(*) AS "lock_held!" FROM l

@@ -211,19 +211,19 @@ async fn releasing_is_final_and_the_pod_gets_a_new_lease() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pod = Uuid::new_v4();
         bench.observe(pod, &bought()).await?;
-        let ending = bench.claim_one().await?;
-        bench.store.under_claim(&ending).set_phase(Phase::Releasing).await?;
+        let releasing = bench.claim_one().await?;
+        bench.store.under_claim(&releasing).set_phase(Phase::Releasing).await?;
         for phase in [Phase::Announced, Phase::Provisioning, Phase::Bound] {
             assert!(
-                bench.store.under_claim(&ending).set_phase(phase).await.is_err(),
+                bench.store.under_claim(&releasing).set_phase(phase).await.is_err(),
                 "a releasing lease became {phase:?}"
             );
         }
         bench.observe(pod, &bought()).await?;
         let fresh = bench.claim_one().await?;
-        assert_ne!(fresh.lease_id, ending.lease_id);
+        assert_ne!(fresh.lease_id, releasing.lease_id);
         assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Provisioning);
-        assert_eq!(bench.load(&ending).await?.lease.phase, Phase::Releasing);
+        assert_eq!(bench.load(&releasing).await?.lease.phase, Phase::Releasing);
         assert_eq!(
             bench.store.wake_pod(bench.cluster, pod).await?.len(),
             2,

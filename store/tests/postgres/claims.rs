@@ -76,7 +76,7 @@ async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> 
         bench.pass(CLAIM).await?;
         assert!(
             matches!(bench.store.under_claim(&former).load(CLAIM).await, Err(Error::ClaimLost)),
-            "an expired claim is void, claimed anew or not"
+            "an expired claim has no effect, claimed anew or not"
         );
         let now = bench.claim_one().await?;
         assert_eq!(now.lease_id, former.lease_id);

@@ -16,8 +16,8 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         let other = bench.store.register_cluster(Uuid::new_v4(), "c2").await?;
         // A copied cluster has pods with the same UIDs.
         let pod = Uuid::new_v4();
-        bench.sight_in(bench.cluster, pod, &bought()).await?;
-        bench.sight_in(other, pod, &bought()).await?;
+        bench.observe_in(bench.cluster, pod, &bought()).await?;
+        bench.observe_in(other, pod, &bought()).await?;
         let mine = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
         let theirs = bench.store.claim_due_leases(other, Uuid::new_v4(), 10, CLAIM).await?;
         assert_eq!((mine.len(), theirs.len()), (1, 1));
@@ -45,8 +45,8 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
         let (eip, ip) = (AllocationId::new("eip-2"), Ipv4Addr::new(198, 18, 0, 2));
         let mut claims = Vec::new();
         for cluster in [bench.cluster, other] {
-            bench.sight_in(cluster, Uuid::new_v4(), &bought()).await?;
-            bench.sight_in(cluster, Uuid::new_v4(), &ports(&[80], &[])).await?;
+            bench.observe_in(cluster, Uuid::new_v4(), &bought()).await?;
+            bench.observe_in(cluster, Uuid::new_v4(), &ports(&[80], &[])).await?;
             for claim in bench.store.claim_due_leases(cluster, Uuid::new_v4(), 10, CLAIM).await? {
                 claims.push((cluster, bench.load(&claim).await?.lease.kind, claim));
             }

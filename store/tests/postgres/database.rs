@@ -92,11 +92,11 @@ pub(crate) async fn in_database(test: impl AsyncFnOnce(&Bench) -> Result<()>) ->
 impl Bench {
     /// Observes a pod of the cluster `c1` with this request.
     pub(crate) async fn observe(&self, pod_uid: Uuid, request: &Request) -> Result<()> {
-        self.sight_in(self.cluster, pod_uid, request).await
+        self.observe_in(self.cluster, pod_uid, request).await
     }
 
     /// Observes a pod of the given cluster with this request.
-    pub(crate) async fn sight_in(
+    pub(crate) async fn observe_in(
         &self,
         cluster: Cluster,
         pod_uid: Uuid,
@@ -169,7 +169,7 @@ impl Bench {
     }
 
     /// Moves the end of port cooldowns back by `time`; claims stay as they are.
-    pub(crate) async fn pass_quietly(&self, time: Duration) -> Result<()> {
+    pub(crate) async fn pass_cooldown(&self, time: Duration) -> Result<()> {
         let cooldown = "UPDATE port SET cooldown_until = cooldown_until - make_interval(secs => $1) WHERE state = 'cooldown'";
         sqlx::query(cooldown).bind(time.as_secs_f64()).execute(&self.pool).await?;
         Ok(())

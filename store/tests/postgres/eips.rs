@@ -131,7 +131,7 @@ async fn no_eip_or_port_is_leaked_by_deleting_its_lease() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let claim = bench.claimed(&ports(&[80], &[])).await?;
         let eip = AllocationId::new("eip-2");
-        let kept = async |what: &str| -> Result<()> {
+        let not_deleted = async |what: &str| -> Result<()> {
             assert!(
                 matches!(
                     store.under_claim(&claim).delete_empty_lease().await,
@@ -144,20 +144,20 @@ async fn no_eip_or_port_is_leaked_by_deleting_its_lease() -> Result<()> {
         };
 
         store.under_claim(&claim).adopt_eip(&[(eip.clone(), PUBLIC)]).await?;
-        kept("an EIP").await?;
+        not_deleted("an EIP").await?;
         store.under_claim(&claim).clear_eip().await?;
 
         store.under_claim(&claim).set_target(&target(1)).await?;
-        kept("a target").await?;
+        not_deleted("a target").await?;
         store.under_claim(&claim).clear_target().await?;
 
         store.under_claim(&claim).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
-        kept("a port").await?;
+        not_deleted("a port").await?;
         let key = crate::database::keys(&bench.load(&claim).await?).remove(0);
         store.under_claim(&claim).start_cooldown(&key, CLAIM).await?;
 
         let operation = bench.intend(&claim, "eip-2", &release("eip-2")).await?;
-        kept("an unresolved operation").await?;
+        not_deleted("an unresolved operation").await?;
         store
             .settle_operation(
                 SettledBy::ClaimHolder(&claim),

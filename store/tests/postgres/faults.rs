@@ -58,9 +58,9 @@ async fn ports_are_persisted_before_they_are_used() -> Result<()> {
 }
 
 /// The keys of the forward entries on these ports.
-fn runs(ports: &[LeasedPort]) -> Vec<PortKey> {
-    let heads = ports.iter().filter(|port| port.external_port == port.range_start);
-    heads
+fn range_keys(ports: &[LeasedPort]) -> Vec<PortKey> {
+    let range_starts = ports.iter().filter(|port| port.external_port == port.range_start);
+    range_starts
         .map(|port| PortKey {
             allocation_id: port.allocation_id.clone(),
             protocol: port.protocol(),
@@ -87,7 +87,7 @@ async fn ports_are_freed_even_if_their_eip_has_changed_meanwhile() -> Result<()>
         bench.store.offer_ports(&moved, OfferedPorts { first: 2000, last: 2009 }).await?;
         let held = bench.load(&claim).await?.lease.ports;
         assert_eq!(held.len(), 5);
-        for range in runs(&held) {
+        for range in range_keys(&held) {
             bench.store.under_claim(&claim).start_cooldown(&range, Duration::ZERO).await?;
         }
         assert_eq!(keys(&bench.load(&claim).await?), []);

@@ -64,8 +64,8 @@ async fn next(bench: &Bench, lock: &GatewayLock) -> Result<Option<DequeuedChange
 /// Dequeues changes until the queue is empty, and returns their resources in order.
 async fn order(bench: &Bench, lock: &GatewayLock) -> Result<Vec<String>> {
     let mut order = Vec::new();
-    while let Some(taken) = next(bench, lock).await? {
-        order.push(taken.operation.resource);
+    while let Some(dequeued) = next(bench, lock).await? {
+        order.push(dequeued.operation.resource);
     }
     Ok(order)
 }
@@ -115,7 +115,7 @@ async fn the_queue_is_fair_between_namespaces_and_oldest_first_within() -> Resul
         for number in 1..=4 {
             queue(bench, &claimed_in(bench, "crowd").await?, creation(number)).await?;
         }
-        let first = next(bench, &lock).await?.map(|taken| taken.operation.resource);
+        let first = next(bench, &lock).await?.map(|dequeued| dequeued.operation.resource);
         assert_eq!(first.as_deref(), Some("eip-1/tcp/1"));
         // A newcomer behind a crowd waits for one of its changes, not for all.
         for number in 11..=12 {
@@ -180,9 +180,9 @@ async fn a_deletion_whose_address_is_at_another_pod_goes_before_everything() -> 
             .await?;
         let waiting = claimed_in(bench, "crowd").await?;
         bench.store.under_claim(&waiting).reserve_ports(&dnat(&[80], &[]), &pool).await?;
-        let taken = bench.store.under_claim(&waiting).set_target(&target(7)).await;
+        let conflicting = bench.store.under_claim(&waiting).set_target(&target(7)).await;
         assert_eq!(
-            taken.err().as_ref().and_then(Error::violated_constraint),
+            conflicting.err().as_ref().and_then(Error::violated_constraint),
             Some(Constraint::ForwardedPort)
         );
         assert_eq!(
@@ -233,8 +233,8 @@ async fn a_gateway_that_is_full_is_asked_for_everything_but_new_entries() -> Res
         queue(bench, &claim, creation(1)).await?;
         queue(bench, &claim, deletion("fwd-2")).await?;
         let wanted = QueueFilter::ExceptCreations;
-        let taken = bench.store.dequeue_change(&lock, wanted, CALL, FENCE).await?;
-        assert_eq!(taken.map(|taken| taken.operation.resource).as_deref(), Some("fwd-2"));
+        let dequeued = bench.store.dequeue_change(&lock, wanted, CALL, FENCE).await?;
+        assert_eq!(dequeued.map(|dequeued| dequeued.operation.resource).as_deref(), Some("fwd-2"));
         assert!(bench.store.dequeue_change(&lock, wanted, CALL, FENCE).await?.is_none());
         bench
             .store
@@ -275,20 +275,20 @@ async fn what_is_queued_is_sent_once_and_is_under_way_until_its_answer() -> Resu
         };
         assert_eq!(sending().await?, [SendState::Queued, SendState::Queued]);
         assert_eq!(bench.store.count_queued_changes(&gateway()).await?, 2);
-        let taken = next(bench, &lock).await?.expect("a change is queued");
+        let dequeued = next(bench, &lock).await?.expect("a change is queued");
         assert_eq!(sending().await?, [SendState::Sent, SendState::Queued]);
-        let again = bench.store.under_claim(&claim).requeue_unanswered(taken.operation.id).await;
+        let again = bench.store.under_claim(&claim).requeue_unanswered(dequeued.operation.id).await;
         assert!(
             again.is_ok() && sending().await?[0] == SendState::Sent,
             "no change is sent twice while its answer may come"
         );
         pass(bench, CALL).await?;
         assert_eq!(sending().await?[0], SendState::Unanswered);
-        bench.store.under_claim(&claim).requeue_unanswered(taken.operation.id).await?;
+        bench.store.under_claim(&claim).requeue_unanswered(dequeued.operation.id).await?;
         let resent = next(bench, &lock).await?.expect("the change is queued again");
         assert_eq!(
             (resent.operation.id, resent.may_still_arrive),
-            (taken.operation.id, true),
+            (dequeued.operation.id, true),
             "same token, same place in the queue"
         );
         Ok(())
@@ -301,20 +301,20 @@ async fn a_lost_answer_wakes_the_lease_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lock).await?.expect("a change is queued");
+        let dequeued = next(bench, &lock).await?.expect("a change is queued");
         bench
             .store
             .under_claim(&claim)
             .finish_claim(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
             .await?;
-        bench.store.mark_unanswered(taken.operation.id).await?;
+        bench.store.mark_unanswered(dequeued.operation.id).await?;
         let claim = bench.claim_one().await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!(
             (loaded.operations[0].send_state, loaded.operations[0].awaits_fence),
             (SendState::Unanswered, false)
         );
-        bench.store.await_fence(taken.operation.id).await?;
+        bench.store.await_fence(dequeued.operation.id).await?;
         assert!(bench.load(&claim).await?.operations[0].awaits_fence);
         Ok(())
     })
@@ -366,7 +366,7 @@ async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
             queue(bench, &claim, creation(number)).await?;
             let id = bench.load(&claim).await?.operations[0].id;
             let start = Arc::new(Barrier::new(2));
-            let taking_back = tokio::spawn({
+            let cancelling = tokio::spawn({
                 let (store, start) = (bench.store.clone(), Arc::clone(&start));
                 async move {
                     start.wait().await;
@@ -374,8 +374,8 @@ async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
                 }
             });
             start.wait().await;
-            let taken = next(bench, &lock).await?;
-            taking_back.await??;
+            let dequeued = next(bench, &lock).await?;
+            cancelling.await??;
             let sending: Vec<_> = bench
                 .load(&claim)
                 .await?
@@ -383,7 +383,7 @@ async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
                 .iter()
                 .map(|operation| operation.send_state)
                 .collect();
-            if taken.is_some() {
+            if dequeued.is_some() {
                 sent += 1;
                 assert_eq!(sending, [SendState::Sent]);
             } else {
@@ -397,7 +397,7 @@ async fn a_change_is_either_cancelled_or_sent() -> Result<()> {
                 );
             }
         }
-        println!("{sent} were sent, {void} taken back");
+        println!("{sent} were sent, {void} cancelled");
         Ok(())
     })
     .await
@@ -408,10 +408,10 @@ async fn cancelling_a_resend_leaves_the_first_send_unresolved() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lock).await?.expect("a change is queued");
-        bench.store.mark_unanswered(taken.operation.id).await?;
-        bench.store.under_claim(&claim).requeue_unanswered(taken.operation.id).await?;
-        bench.store.under_claim(&claim).cancel_queued_change(taken.operation.id).await?;
+        let dequeued = next(bench, &lock).await?.expect("a change is queued");
+        bench.store.mark_unanswered(dequeued.operation.id).await?;
+        bench.store.under_claim(&claim).requeue_unanswered(dequeued.operation.id).await?;
+        bench.store.under_claim(&claim).cancel_queued_change(dequeued.operation.id).await?;
         assert_eq!(
             bench.load(&claim).await?.operations[0].send_state,
             SendState::Unanswered,
@@ -438,8 +438,8 @@ async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Resu
             "renewed"
         );
         pass(bench, LIFE).await?;
-        let taken = bench.store.acquire_gateway_locks(second, &[gateway()]).await?;
-        assert_eq!(taken.len(), 1);
+        let acquired = bench.store.acquire_gateway_locks(second, &[gateway()]).await?;
+        assert_eq!(acquired.len(), 1);
         assert!(
             bench.store.renew_gateway_locks(first, &[gateway()]).await?.is_empty(),
             "an expired lock stays expired"
@@ -451,7 +451,7 @@ async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Resu
         bench.store.release_gateway_locks(first).await?;
         assert_eq!(
             bench.store.renew_gateway_locks(second, &[gateway()]).await?,
-            taken,
+            acquired,
             "only locks of the owner are released"
         );
         bench.store.release_gateway_locks(second).await?;
@@ -474,7 +474,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         // However short the rest of the lock: the answer to what the holder sends now comes, or is
         // no longer awaited, while the lock still holds.
         pass(bench, LIFE.saturating_sub(Duration::from_secs(1))).await?;
-        let taken = next(bench, &former).await?.expect("a change is queued");
+        let dequeued = next(bench, &former).await?.expect("a change is queued");
         pass(bench, CALL).await?;
         assert!(
             bench.store.acquire_gateway_locks(Uuid::new_v4(), &[gateway()]).await?.is_empty(),
@@ -490,7 +490,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
             let before = bench.contents().await?;
             assert!(matches!(next(bench, &former).await, Err(Error::GatewayLockLost)));
             assert!(matches!(
-                bench.store.requeue_busy_change(&former, &taken, "busy").await,
+                bench.store.requeue_busy_change(&former, &dequeued, "busy").await,
                 Err(Error::GatewayLockLost)
             ));
             assert_eq!(before, bench.contents().await?);
@@ -563,39 +563,39 @@ async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Resul
             min_wait_seconds: 0,
         };
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lock).await?.expect("a change is queued");
+        let dequeued = next(bench, &lock).await?.expect("a change is queued");
         bench.store.record_rejection(claim.lease_id, &rejection("no")).await?;
         bench
             .store
             .settle_operation(
                 SettledBy::GatewaySender(Duration::ZERO),
-                &taken.operation,
+                &dequeued.operation,
                 Settlement::from_refusal("no"),
             )
             .await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.rejection.as_ref(), loaded.rejections), (Some(&rejection("no")), 0));
-        let heard = |wake| waygate_store::Finish {
+        let acknowledging = |wake| waygate_store::Finish {
             acknowledged: loaded.rejection.as_ref(),
             ..finish(wake, Duration::ZERO)
         };
         // Another rejection came meanwhile, which was not acknowledged.
         bench.store.record_rejection(claim.lease_id, &rejection("never")).await?;
-        bench.store.under_claim(&claim).finish_claim(&heard(loaded.wake)).await?;
+        bench.store.under_claim(&claim).finish_claim(&acknowledging(loaded.wake)).await?;
         let claim = bench.claim_one().await?;
         assert_eq!(bench.load(&claim).await?.rejection, Some(rejection("never")));
         bench.store.record_rejection(claim.lease_id, &rejection("no")).await?;
-        bench.store.under_claim(&claim).finish_claim(&heard(loaded.wake)).await?;
+        bench.store.under_claim(&claim).finish_claim(&acknowledging(loaded.wake)).await?;
         let claim = bench.claim_one().await?;
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.rejection, loaded.rejections), (None, 2));
         queue(bench, &claim, creation(1)).await?;
-        let taken = next(bench, &lock).await?.expect("a change is queued");
+        let dequeued = next(bench, &lock).await?.expect("a change is queued");
         bench
             .store
             .settle_operation(
                 SettledBy::GatewaySender(Duration::ZERO),
-                &taken.operation,
+                &dequeued.operation,
                 Settlement::from_read(Outcome::Done, None),
             )
             .await?;
@@ -620,11 +620,15 @@ async fn settled_entries_wake_leases_with_nothing_queued() -> Result<()> {
             .finish_claim(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
             .await?;
         for (left, due) in [(1, 0), (0, 1)] {
-            let taken = next(bench, &lock).await?.expect("a change is queued");
+            let dequeued = next(bench, &lock).await?.expect("a change is queued");
             let by = SettledBy::GatewaySender(Duration::from_mins(1));
             bench
                 .store
-                .settle_operation(by, &taken.operation, Settlement::from_read(Outcome::Done, None))
+                .settle_operation(
+                    by,
+                    &dequeued.operation,
+                    Settlement::from_read(Outcome::Done, None),
+                )
                 .await?;
             assert_eq!(bench.due().await?, 0, "its entry is still pending");
             bench.store.wake_settled(&[claim.lease_id]).await?;

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod announce;
 #[cfg(test)]
+mod claim_checks;
+#[cfg(test)]
 mod claims;
 #[cfg(test)]
 mod clusters;
@@ -13,8 +15,6 @@ mod database;
 mod eips;
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-mod fence;
 #[cfg(test)]
 mod gateway_queue;
 #[cfg(test)]

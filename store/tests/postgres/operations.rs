@@ -59,7 +59,7 @@ async fn a_resource_has_one_unresolved_operation() -> Result<()> {
             let second = bench.intend(claim, "eip-1", &release("eip-1")).await;
             assert_eq!(
                 second.err().as_ref().and_then(Error::violated_constraint),
-                Some(Constraint::OpenOperation)
+                Some(Constraint::UnresolvedOperation)
             );
         }
         bench.intend(&one, "eip-2", &release("eip-2")).await?;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 const HOT: [(&str, &str); 3] = [
     ("announce_pod", include_str!("../../src/queries/announce_pod.sql")),
     ("observe_pod", include_str!("../../src/queries/observe_pod.sql")),
-    ("wake_kept", include_str!("../../src/queries/wake_retained.sql")),
+    ("wake_retained", include_str!("../../src/queries/wake_retained.sql")),
 ];
 
 /// Fills in leases of pods with and without retention, in a hundred namespaces.
@@ -47,7 +47,7 @@ async fn no_event_of_a_pod_reads_all_leases() -> Result<()> {
             let plan = plan(&mut connection, name, statement).await?;
             ensure!(!plan.contains("Seq Scan on lease"), "{name} reads all leases:\n{plan}");
             ensure!(
-                plan.contains("using lease_kept_by_name"),
+                plan.contains("using lease_retained_by_name"),
                 "{name} does not search by the pod's name:\n{plan}"
             );
         }

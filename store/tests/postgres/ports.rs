@@ -14,7 +14,7 @@ use waygate_core::lease::{Constraint, PortKey, PortReservation, PortSpan};
 use waygate_core::request::{DnatRequest, Protocol, Request};
 use waygate_store::{Claim, Error, ObservedEntries, Store};
 
-const QUIET: Duration = Duration::from_mins(1);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Reserves ports for a new lease.
 async fn reserve(
@@ -224,14 +224,14 @@ async fn a_port_in_cooldown_is_not_allocated_before_it_ends() -> Result<()> {
         bench
             .store
             .under_claim(&claim)
-            .start_cooldown(&keys(&bench.load(&claim).await?)[0], QUIET)
+            .start_cooldown(&keys(&bench.load(&claim).await?)[0], MINUTE)
             .await?;
         assert_eq!(held(bench).await?, 0);
         let (next, reserved) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
         assert_eq!((reserved, bench.store.end_cooldowns().await?), (PortReservation::NoRoom, 0));
-        bench.pass_quietly(QUIET / 2).await?;
+        bench.pass_cooldown(MINUTE / 2).await?;
         assert_eq!(bench.store.end_cooldowns().await?, 0);
-        bench.pass_quietly(QUIET / 2).await?;
+        bench.pass_cooldown(MINUTE / 2).await?;
         assert_eq!(bench.store.end_cooldowns().await?, 1);
         assert_eq!(
             bench
@@ -267,7 +267,7 @@ async fn a_foreign_port_is_never_given() -> Result<()> {
         let foreign = keys(&bench.load(&claim).await?).remove(0);
         bench.store.under_claim(&claim).mark_foreign(&span(&foreign)).await?;
         bench.offer("eip-1", 1000, 1001).await?;
-        bench.pass_quietly(QUIET * 100).await?;
+        bench.pass_cooldown(MINUTE * 100).await?;
         assert_eq!(bench.store.end_cooldowns().await?, 0);
         assert_eq!(
             reserve(bench, &dnat(&[80], &[]), &pool).await?.1,
@@ -352,9 +352,9 @@ async fn a_port_reserved_after_the_target_points_where_the_others_do() -> Result
             .await?;
         bench.store.under_claim(&claim).reserve_ports(&asked, &[pool.to_vec()]).await?;
         let (other, _) = reserve(bench, &dnat(&[80], &[]), &pool).await?;
-        let taken = bench.store.under_claim(&other).set_target(&target(1)).await;
+        let conflicting = bench.store.under_claim(&other).set_target(&target(1)).await;
         assert_eq!(
-            taken.err().as_ref().and_then(Error::violated_constraint),
+            conflicting.err().as_ref().and_then(Error::violated_constraint),
             Some(Constraint::ForwardedPort)
         );
         Ok(())
@@ -412,7 +412,7 @@ async fn adjacent_targets_get_adjacent_ports_and_one_range_start() -> Result<()>
                 range_start.external_port == port.range_start
                     && range_start.protocol() == port.protocol()
             });
-            let range_start = range_start.context("its head")?;
+            let range_start = range_start.context("its range start")?;
             assert_eq!(
                 port.external_port - range_start.external_port,
                 port.exposed.port - range_start.exposed.port,
@@ -465,11 +465,11 @@ async fn a_foreign_port_within_a_range_splits_it() -> Result<()> {
             .under_claim(&claim)
             .mark_foreign(&span(&PortKey { port: 1001, ..range_start.clone() }))
             .await?;
-        let heads = |loaded: &waygate_store::Loaded| {
+        let range_starts = |loaded: &waygate_store::Loaded| {
             loaded.lease.ports.iter().map(|p| (p.external_port, p.range_start)).collect::<Vec<_>>()
         };
         let split = bench.load(&claim).await?;
-        assert_eq!(heads(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
+        assert_eq!(range_starts(&split), [(1000, 1000), (1002, 1002), (1003, 1002)]);
         assert!(
             split.lease.ports.iter().all(|port| port.entry_id.is_none()),
             "their entry cannot exist any more"
@@ -477,10 +477,10 @@ async fn a_foreign_port_within_a_range_splits_it() -> Result<()> {
         bench
             .store
             .under_claim(&claim)
-            .start_cooldown(&PortKey { port: 1002, ..range_start }, QUIET)
+            .start_cooldown(&PortKey { port: 1002, ..range_start }, MINUTE)
             .await?;
         assert_eq!(
-            heads(&bench.load(&claim).await?),
+            range_starts(&bench.load(&claim).await?),
             [(1000, 1000)],
             "a range cools down as a whole"
         );
@@ -495,13 +495,13 @@ async fn a_full_gateway_allocates_no_more_ranges_than_it_has_room_for() -> Resul
         let pool = [bench.offer("eip-1", 1000, 1999).await?];
         let gateway = NatGatewayId::new("ngw-1");
         let (first, _) = reserve(bench, &dnat(&[80, 443], &[]), &pool).await?;
-        bench.store.record_gateway_full(&gateway, 5, QUIET).await?;
+        bench.store.record_gateway_full(&gateway, 5, MINUTE).await?;
         bench
             .store
             .record_entries(
                 &gateway,
                 &ObservedEntries { entry_count: 3, foreign_count: 1, foreign_ports: Vec::new() },
-                QUIET,
+                MINUTE,
             )
             .await?;
         assert_eq!(bench.load(&first).await?.gateway.entries_when_full, Some(5));
@@ -522,7 +522,7 @@ async fn a_full_gateway_allocates_no_more_ranges_than_it_has_room_for() -> Resul
             .record_entries(
                 &gateway,
                 &ObservedEntries { entry_count: 6, foreign_count: 1, foreign_ports: Vec::new() },
-                QUIET,
+                MINUTE,
             )
             .await?;
         assert_eq!(
@@ -546,7 +546,7 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool =
             [bench.offer("eip-1", 1000, 1999).await?, bench.offer("eip-2", 1000, 1999).await?];
-        bench.store.record_gateway_full(&NatGatewayId::new("ngw-1"), 20, QUIET).await?;
+        bench.store.record_gateway_full(&NatGatewayId::new("ngw-1"), 20, MINUTE).await?;
         for _ in 0..64 {
             bench.observe(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
         }
@@ -586,7 +586,7 @@ async fn foreign_entries_are_marked_before_a_reservation_and_freed_after_two_rea
             ports: 0..=u16::MAX,
         }];
         let seen = ObservedEntries { entry_count: 1, foreign_count: 1, foreign_ports: foreign };
-        bench.store.record_entries(&gateway, &seen, QUIET).await?;
+        bench.store.record_entries(&gateway, &seen, MINUTE).await?;
         assert_eq!(
             bench.load(&holder).await?.lease.ports.len(),
             1,
@@ -601,8 +601,8 @@ async fn foreign_entries_are_marked_before_a_reservation_and_freed_after_two_rea
 
         let nothing = ObservedEntries::default();
         for (look, grace) in [
-            (&nothing, QUIET),
-            (&nothing, QUIET),
+            (&nothing, MINUTE),
+            (&nothing, MINUTE),
             (&seen, Duration::ZERO),
             (&nothing, Duration::ZERO),
         ] {
@@ -638,7 +638,7 @@ async fn an_eip_that_left_its_gateway_is_unavailable_until_it_is_back() -> Resul
             loaded
                 .gateway
                 .unavailable_reason
-                .is_some_and(|trouble| trouble.contains("eip-1") && trouble.contains("ngw-1"))
+                .is_some_and(|reason| reason.contains("eip-1") && reason.contains("ngw-1"))
         );
         assert_eq!(
             bench.store.set_gateway_eips(&one, &[], None).await?,

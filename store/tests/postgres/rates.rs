@@ -93,28 +93,28 @@ async fn callers_with_short_deadlines_do_not_push_the_row_beyond_them() -> Resul
             let (store, start) = (bench.store.clone(), Arc::clone(&start));
             askers.spawn(async move {
                 start.wait().await;
-                let mut taken = 0;
+                let mut granted = 0;
                 for _ in 0..4 {
-                    taken += u32::from(matches!(
+                    granted += u32::from(matches!(
                         ask(&store, ALLOCATE, Duration::from_secs(2)).await?,
                         CallPermit::Granted(_)
                     ));
                 }
-                anyhow::Ok(taken)
+                anyhow::Ok(granted)
             });
         }
         let begun = Instant::now();
-        let mut taken = 0;
+        let mut granted = 0;
         while let Some(asked) = askers.join_next().await {
-            taken += asked??;
+            granted += asked??;
         }
         let lead = lead(bench).await?;
         ensure!(lead <= 3.0, "the row is {lead} s ahead; no caller waits longer than 2 s");
         // Four at once, two seconds' worth ahead, and one for each second that has passed.
         let most = 7.0 + begun.elapsed().as_secs_f64();
         ensure!(
-            taken >= 4 && f64::from(taken) <= most,
-            "{taken} of 256 got a permit, at most {most} may"
+            granted >= 4 && f64::from(granted) <= most,
+            "{granted} of 256 got a permit, at most {most} may"
         );
         Ok(())
     })

@@ -258,19 +258,19 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
     in_database(async |bench: &Bench| {
         let former = with_eip(bench, "a", &monthly()).await?;
         let next = of_pod(bench, "b", 2, &monthly()).await?;
-        let spare =
+        let adopts =
             async || bench.store.under_claim(&next).adopt_prepaid_eip(former.lease_id).await;
-        assert!(!spare().await?, "its pod is there");
+        assert!(!adopts().await?, "its pod is there");
         bench.store.under_claim(&former).set_target(&target(1)).await?;
         bench.store.under_claim(&former).set_phase(Phase::Releasing).await?;
-        assert!(!spare().await?, "the EIP may still be bound");
+        assert!(!adopts().await?, "the EIP may still be bound");
         bench.store.under_claim(&former).clear_target().await?;
         bench.store.under_claim(&former).set_owns_custom_resource(OwnsCustomResource::Yes).await?;
-        assert!(!spare().await?, "the custom resource still shows the EIP");
+        assert!(!adopts().await?, "the custom resource still shows the EIP");
         bench.store.under_claim(&former).set_owns_custom_resource(OwnsCustomResource::No).await?;
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
         let operation = bench.intend(&former, "eip-of-a", &release).await?;
-        assert!(!spare().await?, "the EIP is being released");
+        assert!(!adopts().await?, "the EIP is being released");
         bench
             .store
             .settle_operation(
@@ -279,7 +279,7 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
                 Settlement::from_refusal("no"),
             )
             .await?;
-        assert!(spare().await?);
+        assert!(adopts().await?);
         assert!(
             bench.intend(&former, "eip-of-a", &release).await.is_err(),
             "its former lease no longer releases it"
@@ -326,8 +326,8 @@ fn never() -> Request {
 async fn a_former_address_is_known_to_the_pod_of_its_name_for_seven_days() -> Result<()> {
     in_database(async |bench: &Bench| {
         expired(bench).await?;
-        let stranger = of_pod(bench, "db-1", 1, &never()).await?;
-        assert_eq!(sources(bench, &stranger).await?.former_address, None);
+        let other = of_pod(bench, "db-1", 1, &never()).await?;
+        assert_eq!(sources(bench, &other).await?.former_address, None);
         let back = of_pod(bench, "db-0", 2, &never()).await?;
         assert_eq!(sources(bench, &back).await?.former_address, Some(PUBLIC));
         sqlx::query("UPDATE former_address SET released_at = now() - interval '7 days'")

@@ -110,7 +110,7 @@ async fn admission_announces_the_pod_under_its_uid() -> Result<()> {
             .fetch_optional(&stand.database)
             .await?)
     };
-    let (uid, phase) = stand.eventually(row, "the job is written", TIMEOUT).await?;
+    let (uid, phase) = stand.eventually(row, "the announcement is written", TIMEOUT).await?;
     assert_eq!(Some(uid.to_string()), pod.metadata.uid);
     assert_eq!(phase, "announced");
     stand.worker.start().await?;

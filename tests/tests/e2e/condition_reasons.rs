@@ -140,13 +140,13 @@ async fn a_foreign_entry_to_the_pods_port_is_named_and_left_alone() -> Result<()
     let ip =
         || async { Ok(stand.pods().get("shared").await?.status.and_then(|status| status.pod_ip)) };
     let pod_ip = stand.eventually(ip, "the pod has an IP", TIMEOUT).await?;
-    let mut theirs = Vec::new();
+    let mut foreign = Vec::new();
     for gateway in &stand.cloud.account.nat_gateways {
         let entry = json!({
             "forwardTableId": gateway.forward_table_id, "externalIp": gateway.eips[0].ip_address, "externalPort": "2000", "internalIp": pod_ip,
             "internalPort": "80", "ipProtocol": "TCP", "forwardEntryName": "legacy-entry",
         });
-        theirs.push((
+        foreign.push((
             gateway.forward_table_id.clone(),
             stand.cloud.change_at_console("create-forward-entry", entry).await?,
         ));
@@ -154,8 +154,8 @@ async fn a_foreign_entry_to_the_pods_port_is_named_and_left_alone() -> Result<()
     stand.worker.start().await?;
     wait_for_reason(&stand, "shared", DNAT, "PortForwardedElsewhere", &["legacy-entry", "2000"])
         .await?;
-    assert_eq!(stand.cloud.list_resources("forwardEntries").await?.len(), theirs.len());
-    for (table, made) in theirs {
+    assert_eq!(stand.cloud.list_resources("forwardEntries").await?.len(), foreign.len());
+    for (table, made) in foreign {
         let id = made["ForwardEntryId"]
             .as_str()
             .or(made["forwardEntryId"].as_str())

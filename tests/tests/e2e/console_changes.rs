@@ -80,11 +80,11 @@ async fn deleting_many_entries_at_once_withdraws_few_pods_and_repairs_all() -> R
         for name in &names {
             stand.annotate_pod(name, json!({"example.com/news": uuid::Uuid::new_v4()})).await?;
         }
-        let standing = stand.cloud.list_resources("forwardEntries").await?.len();
-        ensure!(standing == names.len(), "{standing} entries stand");
+        let entry_count = stand.cloud.list_resources("forwardEntries").await?.len();
+        ensure!(entry_count == names.len(), "{entry_count} entries exist");
         Ok(Some(()))
     };
-    stand.eventually(mended, "all entries stand again", TIMEOUT).await?;
+    stand.eventually(mended, "all entries exist again", TIMEOUT).await?;
     let transition = |pod: &Pod| {
         find_condition(pod, GATE).and_then(|condition| condition.last_transition_time.clone())
     };

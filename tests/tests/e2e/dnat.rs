@@ -202,10 +202,14 @@ async fn adjacent_ports_share_one_entry_and_have_a_status_entry_each() -> Result
     assert!(
         id(0).is_some() && id(0) == id(2) && id(0) == id(3) && id(0) != id(1) && id(0) != id(4)
     );
-    let outside = |index: usize| {
+    let external_port = |index: usize| {
         shown[index].external_port.as_deref().and_then(|port| port.parse::<u16>().ok())
     };
-    assert_eq!(outside(2).map(|port| port + 1), outside(0), "mapped position by position");
+    assert_eq!(
+        external_port(2).map(|port| port + 1),
+        external_port(0),
+        "mapped position by position"
+    );
     stand.delete_pod("match").await?;
     wait_until_nothing_is_left(&stand).await
 }
@@ -226,8 +230,8 @@ async fn pods_use_the_next_gateway_when_one_is_full_and_say_so_when_all_are() ->
         .iter()
         .map(|gateway| gateway.nat_gateway_id.clone())
         .collect();
-    let words: Vec<_> = gateways.iter().map(String::as_str).collect();
-    let verdicts = || async {
+    let gateway_names: Vec<_> = gateways.iter().map(String::as_str).collect();
+    let sort_pods = || async {
         let mut working = Vec::new();
         let mut waiting = Vec::new();
         for name in names {
@@ -242,22 +246,22 @@ async fn pods_use_the_next_gateway_when_one_is_full_and_say_so_when_all_are() ->
         ensure!(working.len() == 2, "{working:?} work, {waiting:?} wait");
         Ok(Some((working, waiting)))
     };
-    let (working, waiting) = stand.eventually(verdicts, "two pods work", TIMEOUT).await?;
+    let (working, waiting) = stand.eventually(sort_pods, "two pods work", TIMEOUT).await?;
     for name in &waiting {
-        wait_for_reason(&stand, name, GATE, "QuotaExceeded", &words).await?;
+        wait_for_reason(&stand, name, GATE, "QuotaExceeded", &gateway_names).await?;
     }
-    let refusals = async || {
+    let rejections = async || {
         anyhow::Ok(
             stand.cloud.count_calls().await?["errors"]["CreateForwardEntry"]["QuotaExceeded"]
                 .as_u64()
                 .unwrap_or_default(),
         )
     };
-    let refused = refusals().await?;
+    let refused = rejections().await?;
     stand.create_pod(&annotated_pod("five", &[WITH_DNAT, ports_annotation("80,443")])).await?;
-    wait_for_reason(&stand, "five", GATE, "QuotaExceeded", &words).await?;
+    wait_for_reason(&stand, "five", GATE, "QuotaExceeded", &gateway_names).await?;
     ensure!(
-        refused > 0 && refusals().await? == refused,
+        refused > 0 && rejections().await? == refused,
         "gateways that are known to be full are not asked again"
     );
     stand.delete_pod("five").await?;

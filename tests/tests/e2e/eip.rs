@@ -106,11 +106,11 @@ async fn a_given_eip_serves_one_pod_at_a_time_and_is_never_released() -> Result<
     let waiting = stand.wait_for_condition("second", GATE, "False", TIMEOUT).await?;
     let probe = || async {
         let pod = stand.pods().get("second").await?;
-        let published = serde_json::to_string(&pod.status)?;
+        let status = serde_json::to_string(&pod.status)?;
         ensure!(
-            published.contains("EipHeldByAnotherPod")
-                && published.contains(&format!("{}/first", stand.namespace)),
-            "the condition says {published}"
+            status.contains("EipHeldByAnotherPod")
+                && status.contains(&format!("{}/first", stand.namespace)),
+            "the condition says {status}"
         );
         Ok(Some(()))
     };

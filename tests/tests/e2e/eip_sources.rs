@@ -117,7 +117,7 @@ async fn a_given_eip_is_preempted_by_a_younger_pod_where_allowed_and_never_passe
         .await?;
         Ok((waiting.as_deref() == Some("EipTakenOver")).then_some(()))
     };
-    stand.eventually(leases, "the loser's lease rests", TIMEOUT).await?;
+    stand.eventually(leases, "the preempted pod's lease waits", TIMEOUT).await?;
     assert_eq!(read_eip_status(&stand, &id).await?, "Available");
     stand.delete_pod("older").await?;
     wait_until_nothing_is_left(&stand).await

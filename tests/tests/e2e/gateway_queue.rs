@@ -108,7 +108,7 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
         count_refusals(&stand, "CreateForwardEntry", "IncorretForwardEntryStatus").await?;
     assert!(
         learned <= 4,
-        "each of three processes finds out once that an entry must be at rest, and trusts in vain once at most: {learned}"
+        "each of three processes finds out once that entries must have settled, and is wrong about it once at most: {learned}"
     );
     for number in 0..16 {
         stand.delete_pod(&format!("pod-{number}")).await?;
@@ -257,10 +257,10 @@ async fn two_hundred_pods_on_four_strict_gateways_take_hardly_longer_than_the_ga
     }
     let created = began.elapsed();
     let probe = || async {
-        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'bound'")
+        let bound: i64 = sqlx::query_scalar("SELECT count(*) FROM lease WHERE phase = 'bound'")
             .fetch_one(&stand.database)
             .await?;
-        ensure!(usize::try_from(held)? == PODS, "{held} are");
+        ensure!(usize::try_from(bound)? == PODS, "{bound} are bound");
         Ok(Some(()))
     };
     // Not by listing pods: on a small machine that costs more than what is measured.

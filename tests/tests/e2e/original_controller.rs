@@ -58,9 +58,9 @@ async fn ensure_condition_is_foreign(stand: &Stand, kind: Kind) -> Result<()> {
 /// Waits until the pod's lease has been looked at after that claim; says by which.
 async fn wait_for_next_claim(stand: &Stand, pod: &str, after: i64) -> Result<i64> {
     let probe = || async {
-        let lease = "SELECT epoch::bigint FROM lease WHERE pod_name = $1 AND owner IS NULL AND reason = 'CustomResourceTaken'";
+        let query = "SELECT epoch::bigint FROM lease WHERE pod_name = $1 AND owner IS NULL AND reason = 'CustomResourceTaken'";
         let epoch: Option<i64> =
-            sqlx::query_scalar(lease).bind(pod).fetch_optional(&stand.database).await?;
+            sqlx::query_scalar(query).bind(pod).fetch_optional(&stand.database).await?;
         Ok(epoch.filter(|epoch| *epoch > after))
     };
     stand.eventually(probe, "the lease waits for the custom resource", TIMEOUT).await

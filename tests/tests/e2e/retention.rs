@@ -46,9 +46,9 @@ async fn a_stateful_pod_gets_its_eip_back_after_a_delete_and_time_ends_it() -> R
     assert_eq!(list_allocated_eips(&stand).await?.len(), 1);
     let resource =
         Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace).get("db-0").await?;
-    let kept = resource.spec.allocation_type.context("an allocation type")?;
+    let allocation_type = resource.spec.allocation_type.context("an allocation type")?;
     assert_eq!(
-        (kept.release_strategy.as_deref(), kept.release_after.as_deref()),
+        (allocation_type.release_strategy.as_deref(), allocation_type.release_after.as_deref()),
         (Some("TTL"), Some("5s"))
     );
     scale_stateful_set(&stand, 0).await?;
@@ -105,14 +105,14 @@ async fn a_pod_of_another_owner_does_not_get_a_retained_eip() -> Result<()> {
     wait_for_phase(&stand, "retained").await?;
     stand.create_pod(&annotated_pod("db-0", &[("k8s.aliyun.com/pod-with-eip", "true")])).await?;
     let probe = || async {
-        let published = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
-        ensure!(published.contains("CustomResourceTaken"), "the condition says {published}");
+        let status = serde_json::to_string(&stand.pods().get("db-0").await?.status)?;
+        ensure!(status.contains("CustomResourceTaken"), "the condition says {status}");
         Ok(Some(()))
     };
     stand.eventually(probe, "the other owner's pod says why it waits", TIMEOUT).await?;
-    let stranger = stand.pods().get("db-0").await?;
-    assert_ne!(stranger.metadata.uid, first.metadata.uid);
-    assert!(annotation_value(&stranger, ADDRESS_KEY).is_none());
+    let other_pod = stand.pods().get("db-0").await?;
+    assert_ne!(other_pod.metadata.uid, first.metadata.uid);
+    assert!(annotation_value(&other_pod, ADDRESS_KEY).is_none());
     Ok(())
 }
 

@@ -76,11 +76,11 @@ async fn every_setting_of_a_pod_shows_in_its_eip() -> Result<()> {
         "the pod's and the three by which we find it: {tags:?}"
     );
     let status = read_custom_resource(&stand, "PodEIP", "v1beta1", "arena").await?["status"].take();
-    let published = json!({
+    let expected = json!({
         "bandwidth": "300", "internetChargeType": "PayByBandwidth", "isp": "BGP_PRO", "publicIpAddressPoolID": "pippool-bp1waygate",
         "resourceGroupID": "rg-acfmwaygate", "name": name,
     });
-    for (field, value) in published.as_object().context("fields")? {
+    for (field, value) in expected.as_object().context("fields")? {
         assert_eq!(&status[field], value, "{field}");
     }
     stand.delete_pod("arena").await?;

@@ -21,20 +21,20 @@ async fn restart_with_controllers(stand: &Stand, controllers: &[&str]) -> Result
     Ok(())
 }
 
-/// Waits until the only lease has been looked at after that claim and rests for this reason; says
-/// which claim that was.
-async fn wait_until_lease_rests(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
+/// Waits until the only lease was reconciled after the claim `after` and waits for this reason;
+/// returns the epoch of its last claim.
+async fn wait_until_lease_waits(stand: &Stand, reason: &str, after: i64) -> Result<i64> {
     let probe = || async {
-        let lease = "SELECT epoch::bigint, owner IS NULL, reason FROM lease";
-        let (epoch, at_rest, found): (i64, bool, Option<String>) =
-            sqlx::query_as(lease).fetch_one(&stand.database).await?;
+        let query = "SELECT epoch::bigint, owner IS NULL, reason FROM lease";
+        let (epoch, unclaimed, found): (i64, bool, Option<String>) =
+            sqlx::query_as(query).fetch_one(&stand.database).await?;
         ensure!(
-            epoch > after && at_rest && found.as_deref() == Some(reason),
-            "claim {epoch}, at rest: {at_rest}, {found:?}"
+            epoch > after && unclaimed && found.as_deref() == Some(reason),
+            "claim {epoch}, unclaimed: {unclaimed}, {found:?}"
         );
         Ok(Some(epoch))
     };
-    stand.eventually(probe, &format!("the lease rests: {reason}"), TIMEOUT).await
+    stand.eventually(probe, &format!("the lease waits: {reason}"), TIMEOUT).await
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn addresses_of_a_kind_that_is_switched_off_stay_as_they_are() -> Result<(
         stand.create_pod(&kind.requesting_pod(&[])).await?;
         let before = kind.wait_until_it_works(&stand).await?;
         restart_with_controllers(&stand, &[others]).await?;
-        let claim = wait_until_lease_rests(&stand, "NotServed", 0).await?;
+        let claim = wait_until_lease_waits(&stand, "NotServed", 0).await?;
         let after = stand.pods().get(kind.pod).await?;
         assert_eq!(
             annotation_value(&after, kind.address_key),
@@ -59,7 +59,7 @@ async fn addresses_of_a_kind_that_is_switched_off_stay_as_they_are() -> Result<(
         // The pod goes, and its address is still left alone.
         stand.delete_pod(kind.pod).await?;
         stand.wait_until_gone(kind.pod, TIMEOUT).await?;
-        wait_until_lease_rests(&stand, "NotServed", claim).await?;
+        wait_until_lease_waits(&stand, "NotServed", claim).await?;
         assert_eq!(
             count_resources_leading_to(&stand, pod_ip_of(&before)).await?,
             kind.resource_count
@@ -79,9 +79,9 @@ async fn a_gate_of_a_kind_that_is_switched_off_holds_up_no_new_pod() -> Result<(
     pod.spec.as_mut().context("a spec")?.readiness_gates =
         Some(vec![PodReadinessGate { condition_type: EIP.gate.to_owned() }]);
     stand.create_pod(&pod).await?;
-    let published = stand.wait_for_condition("templated", EIP.gate, "True", TIMEOUT).await?;
+    let pod = stand.wait_for_condition("templated", EIP.gate, "True", TIMEOUT).await?;
     assert_eq!(
-        find_condition(&published, EIP.gate).and_then(|it| it.reason.as_deref()),
+        find_condition(&pod, EIP.gate).and_then(|it| it.reason.as_deref()),
         Some("NotRequested")
     );
     assert_eq!(list_allocated_eips(&stand).await?.len(), 0);

@@ -229,9 +229,9 @@ async fn pods_have_addresses_of_their_own_out_of_their_nodes_range() -> Result<(
         assert!(seen.insert(address), "{address} is there twice");
         let nodes: Api<Node> = Api::all(playground.client.clone());
         let node = nodes.get(&pod.spec.and_then(|spec| spec.node_name).context("a node")?).await?;
-        let range = node.spec.and_then(|spec| spec.pod_cidr).context("a podCIDR")?;
-        let network: Ipv4Addr = range.split('/').next().context("a network")?.parse()?;
-        assert_eq!(address.octets()[..3], network.octets()[..3], "{address} is not in {range}");
+        let pod_cidr = node.spec.and_then(|spec| spec.pod_cidr).context("a podCIDR")?;
+        let network: Ipv4Addr = pod_cidr.split('/').next().context("a network")?.parse()?;
+        assert_eq!(address.octets()[..3], network.octets()[..3], "{address} is not in {pod_cidr}");
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ impl World {
                     return StageOutcome::Dropped;
                 }
                 Record::AwaitFence => self.store.await_fence(operation.id),
-                Record::Reject(refused) => after = self.report_rejection(claim, scene, refused),
+                Record::Reject(rejection) => after = self.report_rejection(claim, scene, rejection),
                 Record::Learn(_) | Record::Requeue | Record::MarkUnanswered => {}
             }
         }

@@ -59,7 +59,7 @@ pub(crate) struct Resource {
     pub version: u64,
     pub lease: LeaseId,
     pub object: CustomResourceObject,
-    /// Deletion timestamp and its cause; our finalizer keeps the object meanwhile.
+    /// Deletion timestamp and its cause; Waygate's finalizer keeps the object meanwhile.
     pub removal: Deletion,
 }
 
@@ -119,7 +119,7 @@ impl Cluster {
         let Some(resource) = self.resources.get(&(lease.kind, lease.pod_name.clone())) else {
             return (CustomResourceState::Absent, 0);
         };
-        let fact = if resource.lease == lease.id {
+        let state = if resource.lease == lease.id {
             let removal = match resource.removal {
                 Deletion::Cascaded if lease.phase != Phase::Retained => Deletion::Requested,
                 removal => removal,
@@ -132,7 +132,7 @@ impl Cluster {
         } else {
             CustomResourceState::OtherLease { message: format!("held by {}", resource.lease) }
         };
-        (fact, resource.version)
+        (state, resource.version)
     }
 
     /// Deletes the pod, and as garbage collector the resources it owns; returns the leases to wake.
@@ -147,8 +147,8 @@ impl Cluster {
         Some((pod, leases))
     }
 
-    /// Deletes a custom resource as a person would; our finalizer keeps the object. Returns the
-    /// lease to wake.
+    /// Deletes a custom resource as a person would; Waygate's finalizer keeps the object. Returns
+    /// the lease to wake.
     pub(crate) fn delete_resource(
         &mut self,
         key: &(Kind, String),

@@ -14,7 +14,7 @@ use waygate_core::request::Protocol;
 /// Offset of an address that no pod ever gets: the console binds EIPs to it and points entries at
 /// it.
 const FOREIGN_OFFSET: u32 = 45;
-/// An external port out of our range.
+/// An external port outside the range that Waygate offers.
 const FOREIGN_PORT: u16 = 900;
 /// EIPs that an account may have in the end: enough for all pods and all retained leases.
 const ENOUGH_EIPS: usize = 60;
@@ -133,7 +133,7 @@ impl World {
         self.pick_one(&keys).unwrap_or(FOREIGN_PORT)
     }
 
-    /// Makes a foreign entry, of one port or of a few, in our range.
+    /// Makes a foreign entry, of one port or of a few, in the range that Waygate offers.
     fn occupy_ports(&mut self) {
         let port = self.some_port();
         let to = self.foreign_address();
@@ -182,7 +182,7 @@ impl World {
         drop(self.cloud.console_access().lock_nat_gateway(gateway.id.as_str(), is_locked));
     }
 
-    /// A gateway's EIP is taken from it, with all that stands on it, or comes to this gateway or to
+    /// A gateway's EIP is taken from it, with all its entries, or comes to this gateway or to
     /// another.
     fn move_gateway_eip(&mut self) {
         let gateways = self.cloud.gateways.clone();

@@ -28,8 +28,8 @@ impl World {
     /// EIPs with ports to give, in any order.
     pub(crate) fn candidate_eips(&mut self) -> Vec<AllocationId> {
         let mut eips: Vec<_> = self.pool.usable.values().flatten().cloned().collect();
-        let turn = self.roll_below(eips.len());
-        eips.rotate_left(turn);
+        let rotation = self.roll_below(eips.len());
+        eips.rotate_left(rotation);
         eips
     }
 
@@ -44,31 +44,31 @@ impl World {
 
     fn refresh_gateway(&mut self, id: &NatGatewayId) {
         let now = self.now;
-        let look = self.cloud.read_gateway(now, id);
-        let trouble = match &look {
+        let view = self.cloud.read_gateway(now, id);
+        let unavailable_reason = match &view {
             None => Some("the gateway does not exist any more"),
-            Some(look) if !look.usable => Some("the gateway is locked"),
+            Some(view) if !view.usable => Some("the gateway is locked"),
             Some(_) => None,
         };
-        let Some(look) = look.filter(|_| trouble.is_none()) else {
+        let Some(view) = view.filter(|_| unavailable_reason.is_none()) else {
             self.pool.usable.insert(id.clone(), Vec::new());
-            return self.store.set_gateway_eips(now, id, &[], trouble);
+            return self.store.set_gateway_eips(now, id, &[], unavailable_reason);
         };
-        for (gateway, snat) in &look.eips {
+        for (gateway, snat) in &view.eips {
             if self.store.offer_ports(gateway, *snat).is_err() {
-                // A former pod's port stands in the way of one that came along: the next look may
-                // do it.
+                // A former pod's port is in the way of one that came along; the next round tries
+                // again.
                 return;
             }
         }
-        let eips: Vec<_> = look.eips.iter().map(|(gateway, _)| gateway.eip.clone()).collect();
+        let eips: Vec<_> = view.eips.iter().map(|(gateway, _)| gateway.eip.clone()).collect();
         self.store.set_gateway_eips(now, id, &eips, None);
         let entries = self.cloud.read_entries(now, id);
-        let others = reads::foreign_entries(self.owners[0], &entries);
+        let foreign_entries = reads::foreign_entries(self.owners[0], &entries);
         let addresses: Vec<_> =
-            look.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)).collect();
-        let foreign = reads::occupied_ports(&others, &addresses);
-        self.store.record_entries(now, id, entries.len(), others.len(), &foreign);
+            view.eips.iter().map(|(gateway, _)| (&gateway.eip, gateway.address)).collect();
+        let foreign_ports = reads::occupied_ports(&foreign_entries, &addresses);
+        self.store.record_entries(now, id, entries.len(), foreign_entries.len(), &foreign_ports);
         self.pool.usable.insert(id.clone(), eips);
     }
 }

@@ -38,12 +38,12 @@ impl Store {
                             && outlives_pod(&lease.request)
                             && former.at > now - RECLAIM_WINDOW
                     });
-                let prepaid = (spec.instance_charge_type == InstanceChargeType::PrePaid)
+                let reusable = (spec.instance_charge_type == InstanceChargeType::PrePaid)
                     .then(|| self.find_reusable_eip(row.cluster, source))
                     .flatten();
                 EipSources {
                     former_address: former.map(|former| former.address),
-                    reusable_prepaid: prepaid,
+                    reusable_prepaid: reusable,
                     ..EipSources::default()
                 }
             }
@@ -60,8 +60,9 @@ impl Store {
 
     fn find_current_holder(&self, row: &Row, id: &AllocationId) -> Option<CurrentHolder> {
         let holder = self.find_holder(id).filter(|holder| holder.lease.id != row.lease.id)?;
-        let leaving = holder.lease.phase == Phase::Releasing || holder.lease.preempted_by.is_some();
-        let holder_state = match (leaving, is_older(holder, row)) {
+        let releasing =
+            holder.lease.phase == Phase::Releasing || holder.lease.preempted_by.is_some();
+        let holder_state = match (releasing, is_older(holder, row)) {
             (true, _) => HolderState::Releasing,
             (false, true) => HolderState::Older,
             (false, false) => HolderState::Younger,
@@ -87,13 +88,13 @@ impl Store {
         if lease.eip.is_some() {
             return Err(StoreError::ClaimLost);
         }
-        let dequeued = free.is_some();
+        let adopted = free.is_some();
         lease.eip = free.map(|(allocation_id, ip_address)| LeasedEip {
             allocation_id,
             ip_address,
             managed: false,
         });
-        Ok(dequeued)
+        Ok(adopted)
     }
 
     pub(crate) fn preempt_eip(&mut self, now: Timestamp, claim: &Claim, id: &AllocationId) -> Done {
@@ -117,20 +118,20 @@ impl Store {
         &mut self,
         now: Timestamp,
         claim: &Claim,
-        prepaid: LeaseId,
+        former_lease: LeaseId,
     ) -> Result<bool, StoreError> {
         if self.held_row(claim)?.lease.eip.is_some() {
             return Err(StoreError::ClaimLost);
         }
-        let busy = self.operations.iter().any(|asked| asked.lease == prepaid);
-        let Some(left) =
-            self.rows.get_mut(&prepaid).filter(|left| !busy && leaves_eip_unused(left))
+        let busy = self.operations.iter().any(|asked| asked.lease == former_lease);
+        let Some(former) =
+            self.rows.get_mut(&former_lease).filter(|former| !busy && leaves_eip_unused(former))
         else {
             return Ok(false);
         };
-        let eip = left.lease.eip.take();
-        left.epoch += 1;
-        (left.owner, left.due) = (None, now);
+        let eip = former.lease.eip.take();
+        former.epoch += 1;
+        (former.owner, former.due) = (None, now);
         self.held_row(claim)?.lease.eip = eip;
         Ok(true)
     }
@@ -146,10 +147,10 @@ impl Store {
 pub(crate) fn is_older(one: &Row, other: &Row) -> bool {
     let given =
         matches!(&one.lease.request, Request::Eip(EipRequest { source: EipSource::Given(_), .. }));
-    let made = one.pod_created_at.zip(other.pod_created_at);
+    let created = one.pod_created_at.zip(other.pod_created_at);
     given
-        && made.is_some_and(|(made, later)| {
-            (made, one.lease.pod_uid.as_str()) < (later, other.lease.pod_uid.as_str())
+        && created.is_some_and(|(created, later)| {
+            (created, one.lease.pod_uid.as_str()) < (later, other.lease.pod_uid.as_str())
         })
 }
 

@@ -20,7 +20,7 @@ impl World {
             return Some(format!("{asked:?} is unresolved"));
         }
         if !self.cloud.has_no_late_calls() {
-            return Some("something is on its way".to_owned());
+            return Some("a late call is still on its way".to_owned());
         }
         for (cluster, pod) in self.list_living_pods() {
             if let Some(why) = self.find_lack_of_pod(cluster, &pod) {
@@ -39,8 +39,8 @@ impl World {
             return Some(format!("pod {} still announces its {kind:?}", pod.uid));
         }
         let kind = asked?;
-        let told = pod.conditions.get(&kind).cloned();
-        if told.as_ref().is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str())
+        let condition = pod.conditions.get(&kind).cloned();
+        if condition.as_ref().is_some_and(|v| v.status && v.reason != Reason::NotRequested.as_str())
             && pod.address_annotations.contains_key(&kind)
         {
             return self.broken_address(cluster, pod, kind);
@@ -51,11 +51,12 @@ impl World {
                 && row.lease.phase != Phase::Releasing
         };
         let lease = self.store.rows.values().find(of_pod).map(|row| row.lease.clone());
-        let reason = told.as_ref().map(|condition| condition.reason.clone()).unwrap_or_default();
+        let reason =
+            condition.as_ref().map(|condition| condition.reason.clone()).unwrap_or_default();
         if lease.is_some_and(|lease| self.is_rightly_blocked(cluster, &lease, &reason)) {
             return None;
         }
-        Some(format!("pod {} has no {kind:?}: {told:?}", pod.uid))
+        Some(format!("pod {} has no {kind:?}: {condition:?}", pod.uid))
     }
 
     /// True if the reason in the pod's condition rightly keeps the address from it for good.
@@ -116,8 +117,8 @@ impl World {
             return false;
         };
         let lives = self.list_living_pods().iter().any(|(_, pod)| pod.uid == holder.lease.pod_uid);
-        let stays =
-            holder.lease.phase != Phase::Releasing && !(self.takeover && is_older(holder, own));
+        let stays = holder.lease.phase != Phase::Releasing
+            && !(self.preemption_allowed && is_older(holder, own));
         holder.lease.id != lease.id && lives && stays
     }
 
@@ -125,8 +126,9 @@ impl World {
     /// and the ones that other leases, retained leases included, may make.
     fn has_room_for_lease(&mut self, gateway: &str, lease: &Lease) -> bool {
         let Request::Dnat(request) = &lease.request else { return false };
-        let theirs = self.store.rows.values().map(|row| &row.lease).filter(|it| it.id != lease.id);
-        let held: usize = theirs
+        let other_leases =
+            self.store.rows.values().map(|row| &row.lease).filter(|it| it.id != lease.id);
+        let held: usize = other_leases
             .map(|it| {
                 it.port_ranges()
                     .iter()
@@ -152,21 +154,23 @@ impl World {
         let Request::Dnat(request) = &lease.request else { return false };
         let lacks = |asked: &&ExposedPort| lease.ports.iter().all(|port| port.exposed != **asked);
         let missing: Vec<_> = request.ports.iter().filter(lacks).collect();
-        let mine = lease.ports.first().map(|port| &port.allocation_id);
-        self.store.offers.keys().filter(|eip| mine.is_none_or(|mine| mine == *eip)).any(|eip| {
-            let free = |exposed: &ExposedPort| {
-                let slots = self.store.slots.iter().filter(|(key, slot)| {
-                    key.0 == *eip && key.1 == exposed.protocol && **slot == Slot::Free
-                });
-                slots.filter(|(key, _)| !request.same_port || key.2 == exposed.port).count()
-            };
-            let alike = |exposed: &ExposedPort| {
-                missing.iter().filter(|it| it.protocol == exposed.protocol).count()
-            };
-            missing
-                .iter()
-                .all(|exposed| free(exposed) >= if request.same_port { 1 } else { alike(exposed) })
-        })
+        let own_eip = lease.ports.first().map(|port| &port.allocation_id);
+        self.store.offers.keys().filter(|eip| own_eip.is_none_or(|own_eip| own_eip == *eip)).any(
+            |eip| {
+                let free = |exposed: &ExposedPort| {
+                    let slots = self.store.slots.iter().filter(|(key, slot)| {
+                        key.0 == *eip && key.1 == exposed.protocol && **slot == Slot::Free
+                    });
+                    slots.filter(|(key, _)| !request.same_port || key.2 == exposed.port).count()
+                };
+                let alike = |exposed: &ExposedPort| {
+                    missing.iter().filter(|it| it.protocol == exposed.protocol).count()
+                };
+                missing.iter().all(|exposed| {
+                    free(exposed) >= if request.same_port { 1 } else { alike(exposed) }
+                })
+            },
+        )
     }
 
     /// Every lease is for a pod that asks, or retained for one that may come.
@@ -189,8 +193,8 @@ impl World {
                     .pods
                     .get(&lease.pod_name)
                     .filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
-                let requests = pod.and_then(|pod| pod.request.as_ref()).map(Request::kind);
-                if requests == Some(lease.kind) {
+                let requested = pod.and_then(|pod| pod.request.as_ref()).map(Request::kind);
+                if requested == Some(lease.kind) {
                     return None;
                 }
                 "is for no living pod".to_owned()
@@ -257,10 +261,10 @@ impl World {
         for entry in &entries {
             let Some(name) = read_entry_name(&entry.name) else { continue };
             let ports = self.store.rows.get(&name.lease).map(|row| &row.lease.ports);
-            let its = ports.is_some_and(|ports| {
+            let known = ports.is_some_and(|ports| {
                 ports.iter().any(|port| port.entry_id.as_ref() == Some(&entry.entry_id))
             });
-            if !its {
+            if !known {
                 return Some(format!("entry {} ({}) is left", entry.entry_id, entry.name));
             }
         }

@@ -47,8 +47,8 @@ impl World {
                 }
                 return Ok(self.write_to_cluster(claim, scene, step));
             }
-            Step::ReportRejection(refused) => {
-                return Ok(self.report_rejection(claim, &scene, refused.clone()));
+            Step::ReportRejection(rejection) => {
+                return Ok(self.report_rejection(claim, &scene, rejection.clone()));
             }
             Step::Wait(wait) => return Ok(self.pause_and_report(claim, &scene, wait.clone())),
             Step::AdoptEip(candidates, or) => {
@@ -56,23 +56,23 @@ impl World {
                     return Ok(self.pause_and_report(claim, &scene, or.clone()));
                 }
             }
-            Step::AdoptPrepaidEip(prepaid) => {
-                if !self.store.adopt_prepaid_eip(self.now, claim, *prepaid)? {
+            Step::AdoptPrepaidEip(lease) => {
+                if !self.store.adopt_prepaid_eip(self.now, claim, *lease)? {
                     return Ok(pause_with(Reason::RereadPending.as_str(), RetryPolicy::Poll));
                 }
             }
             Step::PreemptEip(id) => self.store.preempt_eip(self.now, claim, id)?,
             Step::CancelQueued(id) => self.store.cancel_queued_change(claim, *id)?,
             Step::Requeue(id) => self.store.requeue_unanswered(self.now, claim, *id)?,
-            Step::YieldCustomResource => self.store.set_owns_custom_resource(claim, false)?,
+            Step::DisownCustomResource => self.store.set_owns_custom_resource(claim, false)?,
             Step::BeginHandover => self.store.begin_handover(self.now, claim)?,
             Step::SetTarget(target) => {
                 let set = self.store.set_target(claim, target);
                 return self.conflict_to_pause(claim, &scene, set);
             }
-            Step::ClaimCustomResource => {
-                let claimed = self.store.set_owns_custom_resource(claim, true);
-                return self.conflict_to_pause(claim, &scene, claimed);
+            Step::OwnCustomResource => {
+                let set = self.store.set_owns_custom_resource(claim, true);
+                return self.conflict_to_pause(claim, &scene, set);
             }
             Step::ReservePorts { .. } => return self.reserve_ports_for(claim, &scene),
             Step::DeleteLease => {
@@ -98,13 +98,13 @@ impl World {
             Step::UpdateRequest(request) => self.store.update_request(claim, request)?,
             Step::Retain(seconds) => self.store.retain_lease(self.now, claim, *seconds)?,
             Step::TransferToSuccessor(successor) => {
-                let succeeded = self.store.transfer_to_successor(
+                let transferred = self.store.transfer_to_successor(
                     self.now,
                     claim,
                     &successor.uid,
                     &successor.request,
                 );
-                return self.conflict_to_pause(claim, &scene, succeeded);
+                return self.conflict_to_pause(claim, &scene, transferred);
             }
             Step::ReleaseRetained if self.draw_fault(0.2) => {
                 let wait = Wait {
@@ -144,7 +144,7 @@ impl World {
         let reserved =
             match self.store.reserve_ports(self.now, claim, request, &candidates, &mut dice) {
                 Ok(reserved) => reserved,
-                Err(no) => return self.conflict_to_pause(claim, scene, Err(no)),
+                Err(error) => return self.conflict_to_pause(claim, scene, Err(error)),
             };
         let groups: Vec<_> = candidates.chunks(1).map(<[_]>::to_vec).collect();
         let searched = PortSearch {

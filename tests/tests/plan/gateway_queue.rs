@@ -170,7 +170,8 @@ impl Store {
             .map(|asked| (asked.urgent, asked.operation.id))
             .collect();
         let urgent = waiting.iter().any(|(urgent, _)| *urgent);
-        let next: Vec<_> = waiting.into_iter().filter(|(is, _)| *is == urgent).collect();
+        let next: Vec<_> =
+            waiting.into_iter().filter(|(is_urgent, _)| *is_urgent == urgent).collect();
         let Some(index) = usize::try_from(dice.roll()).unwrap_or(0).checked_rem(next.len()) else {
             return Ok(None);
         };
@@ -226,9 +227,9 @@ impl Store {
         self.wake_lease(now, lease);
     }
 
-    pub(crate) fn record_rejection(&mut self, lease: LeaseId, refused: Rejection) {
+    pub(crate) fn record_rejection(&mut self, lease: LeaseId, rejection: Rejection) {
         if let Some(row) = self.rows.get_mut(&lease) {
-            row.rejection = Some(refused);
+            row.rejection = Some(rejection);
         }
     }
 
@@ -242,7 +243,7 @@ impl Store {
         }
     }
 
-    /// Another pod has an address that other leases' entries still point to.
+    /// Expedites the removal of other leases' entries that still point to another pod's address.
     pub(crate) fn expedite_removals(&mut self, now: Timestamp, waiting: LeaseId, ip: Ipv4Addr) {
         let points = |row: &&Row| {
             row.lease.target.as_ref().is_some_and(|target| target.private_ip == ip)

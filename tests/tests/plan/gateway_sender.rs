@@ -2,7 +2,7 @@
 //! and `delivery.rs` run them in one go.
 //!
 //! ```text
-//! take the lane ─▶ take what comes next ─▶ send ─▶ hear ─▶ settle, queue anew, or leave word
+//! acquire lock ─▶ dequeue ─▶ send ─▶ answer ─▶ settle, requeue or mark unanswered
 //! ```
 
 use crate::gateway_queue::{DequeuedChange, GatewayLock};
@@ -19,7 +19,7 @@ use waygate_core::operation::Outcome;
 use waygate_core::rules::response::{self, LearnedFact, LeaseEffect, Record};
 use waygate_core::rules::timing::{ENTRIES_SETTLED, MODIFY_DENIED};
 
-/// Changes that a gateway takes at a time which does not wait for rest.
+/// Changes at a time that a gateway takes whose entries need not settle in between.
 const WINDOW: usize = 2;
 
 /// Gateways whose lock a process holds.
@@ -42,14 +42,14 @@ impl World {
     pub(crate) fn serve_gateways(&mut self, index: usize) -> bool {
         let mut gateways: Vec<_> =
             self.cloud.gateways.iter().map(|gateway| gateway.id.clone()).collect();
-        let turn = self.roll_below(gateways.len());
-        gateways.rotate_left(turn);
+        let rotation = self.roll_below(gateways.len());
+        gateways.rotate_left(rotation);
         gateways.iter().any(|gateway| self.serve_gateway(index, gateway))
     }
 
     fn serve_gateway(&mut self, index: usize, gateway: &NatGatewayId) -> bool {
         let (now, owner) = (self.now, self.workers[index].owner);
-        let Some(mut serving) = self.workers[index].senders.remove(gateway) else {
+        let Some(mut sender) = self.workers[index].senders.remove(gateway) else {
             let Some(lock) = self.store.acquire_gateway_lock(now, owner, gateway) else {
                 return false;
             };
@@ -60,23 +60,23 @@ impl World {
             );
             return true;
         };
-        let done = self.run_round(&mut serving);
-        if !(serving.lost && serving.deliveries.is_empty()) {
-            self.workers[index].senders.insert(gateway.clone(), serving);
+        let done = self.run_round(&mut sender);
+        if !(sender.lost && sender.deliveries.is_empty()) {
+            self.workers[index].senders.insert(gateway.clone(), sender);
         }
         done
     }
 
-    fn run_round(&mut self, serving: &mut GatewaySender) -> bool {
+    fn run_round(&mut self, sender: &mut GatewaySender) -> bool {
         let window = if self.cloud.strict { 1 } else { WINDOW };
-        let may_send = !serving.lost && serving.deliveries.len() < window;
+        let may_send = !sender.lost && sender.deliveries.len() < window;
         if may_send
-            && (serving.deliveries.is_empty() || self.chance(0.5))
-            && self.begin_delivery(serving)
+            && (sender.deliveries.is_empty() || self.chance(0.5))
+            && self.begin_delivery(sender)
         {
             return true;
         }
-        let Some(delivery) = (!serving.deliveries.is_empty()).then(|| serving.deliveries.remove(0))
+        let Some(delivery) = (!sender.deliveries.is_empty()).then(|| sender.deliveries.remove(0))
         else {
             return false;
         };
@@ -87,18 +87,18 @@ impl World {
                     self.check_sent_change(cluster, &dequeued.operation, &lease);
                 }
                 let answered = self.transmit_change(&dequeued.operation, at);
-                serving.deliveries.push(Delivery::Record(dequeued, answered));
+                sender.deliveries.push(Delivery::Record(dequeued, answered));
             }
             Delivery::Record(dequeued, answered) => {
-                self.record_delivery(&serving.lock, &dequeued, answered);
+                self.record_delivery(&sender.lock, &dequeued, answered);
             }
         }
         true
     }
 
-    /// Takes what comes next, once the gateway is likely to take it.
-    fn begin_delivery(&mut self, serving: &mut GatewaySender) -> bool {
-        let gateway = &serving.lock.gateway;
+    /// Dequeues the next change, once the gateway is likely to take it.
+    fn begin_delivery(&mut self, sender: &mut GatewaySender) -> bool {
+        let gateway = &sender.lock.gateway;
         if self.store.list_queued_changes(gateway).next().is_none() {
             return false;
         }
@@ -107,10 +107,10 @@ impl World {
             return false;
         }
         let (creations, mut dice) = (!self.draw_fault(0.1), self.derive_dice());
-        match self.store.dequeue_change(self.now, &serving.lock, creations, &mut dice) {
-            Ok(Some(dequeued)) => serving.deliveries.push(Delivery::Send(dequeued, self.now)),
+        match self.store.dequeue_change(self.now, &sender.lock, creations, &mut dice) {
+            Ok(Some(dequeued)) => sender.deliveries.push(Delivery::Send(dequeued, self.now)),
             Ok(None) => return false,
-            Err(_) => serving.lost = true,
+            Err(_) => sender.lost = true,
         }
         true
     }
@@ -191,14 +191,14 @@ impl World {
                     );
                 }
                 Record::Learn(LearnedFact::GatewayFull) => {
-                    let holder_state = self.cloud.read_entries(now, gateway).len();
-                    self.store.record_gateway_full(now, gateway, holder_state);
+                    let entry_count = self.cloud.read_entries(now, gateway).len();
+                    self.store.record_gateway_full(now, gateway, entry_count);
                     self.store.wake_queued_creations(now, gateway);
                 }
                 Record::Learn(LearnedFact::ModifyDenied) => {
                     self.store.record_modify_denied(gateway, now + MODIFY_DENIED);
                 }
-                Record::Reject(refused) => self.store.record_rejection(dequeued.lease, refused),
+                Record::Reject(rejection) => self.store.record_rejection(dequeued.lease, rejection),
                 Record::AwaitFence => self.store.await_fence(id),
                 Record::MarkUnanswered => self.store.mark_unanswered(now, id),
                 Record::Requeue | Record::Learn(LearnedFact::AddressNotReclaimable) => {}

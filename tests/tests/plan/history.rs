@@ -12,7 +12,7 @@ const HISTORIES: u64 = 10_000;
 const EVENTS: usize = 160;
 /// Events of pods after everything is settled.
 const EVENTS_AFTER_CALM: usize = 5;
-/// The calm after them: several fences, quiet times and lapsed claims one after the other.
+/// The calm after them: several fences, cooldowns and expired claims one after the other.
 const CALM: SignedDuration = SignedDuration::from_mins(40);
 
 /// Rounds of work in so much time: four leases take a few hundred stages.
@@ -127,9 +127,9 @@ fn find_failing_seed(histories: u64) -> Option<u64> {
 
 #[test]
 fn every_history_keeps_the_invariants_and_reaches_the_end_state() {
-    let told = |name| std::env::var_os(name).and_then(|text| text.to_str()?.parse().ok());
-    let histories = told("WAYGATE_PLAN_HISTORIES").unwrap_or(HISTORIES);
-    if let Some(seed) = told("WAYGATE_PLAN_SEED").or_else(|| find_failing_seed(histories)) {
+    let setting = |name| std::env::var_os(name).and_then(|text| text.to_str()?.parse().ok());
+    let histories = setting("WAYGATE_PLAN_HISTORIES").unwrap_or(HISTORIES);
+    if let Some(seed) = setting("WAYGATE_PLAN_SEED").or_else(|| find_failing_seed(histories)) {
         panic!(
             "{}\nto play it again: WAYGATE_PLAN_SEED={seed} cargo test -p testbed --test plan",
             describe_failure(seed)

@@ -33,7 +33,7 @@ impl World {
         }
         let wrong = match step {
             Step::Withdraw(withdrawal) | Step::WithdrawLimited(withdrawal) => {
-                let ip = if let PodState::Present(here) = &scene.pod { here.ip } else { None };
+                let ip = if let PodState::Present(view) = &scene.pod { view.ip } else { None };
                 let stayed =
                     ip.is_some() && lease.target.as_ref().map(|target| target.private_ip) == ip;
                 let hasty = stayed
@@ -58,10 +58,10 @@ impl World {
                     .resources
                     .values()
                     .find(|resource| resource.lease == lease.id);
-                let meant = resource.is_some_and(|resource| {
-                    resource.removal == Deletion::Requested && !resource.object.is_owned()
+                let requested = resource.is_some_and(|resource| {
+                    resource.removal == Deletion::Requested && !resource.object.is_owned_by_pod()
                 });
-                (!meant).then(|| {
+                (!requested).then(|| {
                     "a retained address is released, but its custom resource was not deleted"
                         .to_owned()
                 })
@@ -74,7 +74,7 @@ impl World {
             Step::TransferToSuccessor(successor) => {
                 self.wrong_transfer(claim, lease, &successor.uid)
             }
-            Step::PreemptEip(id) if !self.takeover => {
+            Step::PreemptEip(id) if !self.preemption_allowed => {
                 Some(format!("{id} is preempted, which is not allowed"))
             }
             _ => None,
@@ -104,10 +104,10 @@ impl World {
         if pods.values().any(|pod| pod.uid == lease.pod_uid && !pod.exited) {
             return Some("given to a successor while its pod lives".to_owned());
         }
-        let stranger = pods
+        let of_other_controller = pods
             .get(&lease.pod_name)
             .is_some_and(|pod| pod.uid == *uid && pod.controller != lease.controller);
-        stranger.then(|| "given to a pod of another controller".to_owned())
+        of_other_controller.then(|| "given to a pod of another controller".to_owned())
     }
 
     /// Before a change is sent.
@@ -124,8 +124,8 @@ impl World {
         if !self.store.is_unresolved(operation.id) {
             return;
         }
-        let (fact, _) = self.clusters[cluster].read_resource(lease, |_| true);
-        let written = matches!(fact, CustomResourceState::Owned(..));
+        let (state, _) = self.clusters[cluster].read_resource(lease, |_| true);
+        let written = matches!(state, CustomResourceState::Owned(..));
         match &operation.change {
             Change::AssociateEipAddress { .. } | Change::CreateForwardEntry(_) if !written => {
                 self.note_failure(|| {
@@ -150,11 +150,11 @@ impl World {
                     .pods
                     .get(&lease.pod_name)
                     .filter(|pod| pod.uid == lease.pod_uid && !pod.exited);
-                let announced = pod.is_some_and(|pod| {
+                let annotated = pod.is_some_and(|pod| {
                     pod.address_annotations.contains_key(&lease.kind)
                         && !self.is_excused(pod, lease.kind)
                 });
-                if (fact.shows_address() || announced) && !self.late_writers.contains(&lease.id) {
+                if (state.shows_address() || annotated) && !self.late_writers.contains(&lease.id) {
                     self.note_failure(|| {
                         format!("taken away while it is published: {:?}", operation.change)
                     });
@@ -171,10 +171,13 @@ impl World {
 
     /// Entries are changed by their own cluster only, and those of others never.
     fn check_entry_owner(&mut self, cluster: usize, id: &ForwardEntryId) {
-        let touched = self.cloud.ledger.changed_at_console.contains(id.as_str());
+        let changed_at_console = self.cloud.ledger.changed_at_console.contains(id.as_str());
         let entry =
             self.cloud.at_time(self.now).forward_entries().find(|entry| entry.id == id.as_str());
-        let Some(name) = entry.map(|entry| entry.name.clone()).filter(|_| !touched) else { return };
+        let Some(name) = entry.map(|entry| entry.name.clone()).filter(|_| !changed_at_console)
+        else {
+            return;
+        };
         if self.owners[cluster].read_entry_name(&name).is_none() {
             self.note_failure(|| {
                 format!("entry {id} ({name}) is not cluster {cluster}'s, and would be changed")
@@ -192,7 +195,12 @@ impl World {
     }
 
     /// Before a condition False is written that no withdrawal came before.
-    pub(crate) fn check_condition(&mut self, claim: &Claim, scene: &Scene, told: &ConditionState) {
+    pub(crate) fn check_condition(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        condition: &ConditionState,
+    ) {
         let lease = &scene.loaded.lease;
         let Some(pod) = self.clusters[claim.cluster].pods.get(&lease.pod_name).cloned() else {
             return;
@@ -205,7 +213,10 @@ impl World {
             && self.broken_address(claim.cluster, &pod, lease.kind).is_none()
         {
             self.note_failure(|| {
-                format!("the address of pod {} works, and {told:?} would be published", pod.uid)
+                format!(
+                    "the address of pod {} works, and {condition:?} would be published",
+                    pod.uid
+                )
             });
         }
     }
@@ -227,13 +238,16 @@ impl World {
                 });
             }
         }
-        if let Some(kept) =
-            self.retained.get(&lease.id).cloned().filter(|kept| !has_all_retained(kept, lease))
+        if let Some(retained) = self
+            .retained
+            .get(&lease.id)
+            .cloned()
+            .filter(|retained| !has_all_retained(retained, lease))
         {
             self.note_failure(|| {
                 format!(
                     "retained: {:?} {:?}, given: {:?} {:?}",
-                    kept.eip, kept.ports, lease.eip, lease.ports
+                    retained.eip, retained.ports, lease.eip, lease.ports
                 )
             });
         }
@@ -248,15 +262,15 @@ impl World {
 
     /// Pods whose published address does not work, at this moment.
     pub(crate) fn list_broken_addresses(&mut self) -> Vec<(PodUid, Kind)> {
-        let mut untold = Vec::new();
+        let mut broken = Vec::new();
         for (cluster, pod) in self.list_living_pods() {
             for kind in Kind::ALL.into_iter().filter(|kind| is_published(&pod, *kind)) {
-                untold.extend(
+                broken.extend(
                     self.broken_address(cluster, &pod, kind).map(|_| (pod.uid.clone(), kind)),
                 );
             }
         }
-        untold
+        broken
     }
 
     pub(crate) fn list_living_pods(&self) -> Vec<(usize, Pod)> {
@@ -268,38 +282,38 @@ impl World {
         all.filter(|(_, pod)| !pod.exited).map(|(cluster, pod)| (cluster, pod.clone())).collect()
     }
 
-    /// Why what a pod says of its address is not so; none if it is.
+    /// Why the address that a pod publishes does not work; none if it works.
     pub(crate) fn broken_address(
         &mut self,
         cluster: usize,
         pod: &Pod,
         kind: Kind,
     ) -> Option<String> {
-        let announced = pod.address_annotations.get(&kind)?;
+        let annotation = pod.address_annotations.get(&kind)?;
         let ip = pod.ip?;
-        let told = parse_published_ports(announced);
+        let published = parse_published_ports(annotation);
         // A pod that asks for something else has a second lease, while what the first one gave it
         // is taken back.
         let gave = |lease: &&Lease| {
             lease.pod_uid == pod.uid
                 && lease.kind == kind
                 && lease.target.is_some()
-                && lease_provides(lease, announced, &told)
+                && lease_provides(lease, annotation, &published)
         };
         if !self.store.rows.values().map(|row| &row.lease).any(|lease| gave(&lease)) {
-            return Some(format!("{announced} is of no lease that points anywhere"));
+            return Some(format!("{annotation} is of no lease that points anywhere"));
         }
         if kind == Kind::Eip {
             let eip = self
                 .cloud
                 .at_time(self.now)
                 .eips()
-                .find(|eip| eip.address.to_string() == *announced);
+                .find(|eip| eip.address.to_string() == *annotation);
             let bound = eip
                 .filter(|eip| eip.status == EipStatus::InUse)
                 .and_then(|eip| eip.binding.as_ref()?.private_address);
             return (bound != Some(ip))
-                .then(|| format!("{announced} is {eip:?}, the pod has {ip}"));
+                .then(|| format!("{annotation} is {eip:?}, the pod has {ip}"));
         }
         let entries: Vec<_> = self
             .cloud
@@ -308,19 +322,19 @@ impl World {
             .map(crate::cloud_reads::convert_entry)
             .collect();
         let works = |port: &PublishedPort| entries.iter().any(|entry| port.is_served_by(entry, ip));
-        if let Some(port) = told.iter().find(|port| !works(port)) {
+        if let Some(port) = published.iter().find(|port| !works(port)) {
             return Some(format!("{port:?} does not forward to {ip}"));
         }
         let resource = self.clusters[cluster].resources.get(&(kind, pod.name.clone()))?;
         let shown = ports_in_resource(&resource.object);
-        (!shown.is_empty() && shown != told)
-            .then(|| format!("the pod says {told:?}, its custom resource {shown:?}"))
+        (!shown.is_empty() && shown != published)
+            .then(|| format!("the pod says {published:?}, its custom resource {shown:?}"))
     }
 
     /// Checks the invariants of all tables and of the cloud.
     pub(crate) fn check_invariants(&mut self) {
         let reused =
-            self.cloud.reused.take().map(|why| format!("reused inside its quiet time: {why}"));
+            self.cloud.reused.take().map(|why| format!("reused within its cooldown: {why}"));
         let wrong = reused
             .or_else(|| self.find_wrong_eip())
             .or_else(|| self.find_wrong_entry())
@@ -335,7 +349,9 @@ impl World {
                 .collect::<Vec<_>>()
             {
                 if let Some(why) = self.broken_address(cluster, &pod, kind) {
-                    self.note_failure(|| format!("pod {} says what is not so: {why}", pod.uid));
+                    self.note_failure(|| {
+                        format!("the address of pod {} does not work: {why}", pod.uid)
+                    });
                 }
             }
         }
@@ -388,7 +404,7 @@ impl World {
         None
     }
 
-    /// An entry that Waygate made stands on ports that its lease holds, and on none of a lease that
+    /// An entry that Waygate made is on ports that its lease holds, and on none of a lease that
     /// waits for a successor. An entry whose deletion was accepted is about to go: the cooldown of
     /// its ports is longer than that takes.
     fn find_wrong_entry(&mut self) -> Option<String> {
@@ -398,11 +414,11 @@ impl World {
             .forward_entries()
             .map(crate::cloud_reads::convert_entry)
             .collect();
-        let ours = |entry: &&ForwardEntry| {
+        let made_by_waygate = |entry: &&ForwardEntry| {
             entry.status != ForwardEntryStatus::Deleting
                 && !self.cloud.ledger.changed_at_console.contains(entry.entry_id.as_str())
         };
-        for entry in entries.iter().filter(ours) {
+        for entry in entries.iter().filter(made_by_waygate) {
             let Some(name) = read_entry_name(&entry.name) else { continue };
             let eip = self
                 .store
@@ -415,7 +431,7 @@ impl World {
             });
             if let Some((key, slot)) = on_it.find(|(_, slot)| **slot != Slot::Held(name.lease)) {
                 return Some(format!(
-                    "entry {} of lease {} stands on {key:?}, which is {slot:?}",
+                    "entry {} of lease {} is on {key:?}, which is {slot:?}",
                     entry.entry_id, name.lease
                 ));
             }
@@ -432,19 +448,22 @@ impl World {
 
     /// Reports an address that two pods publish.
     fn find_address_of_two_pods(&self) -> Option<String> {
-        let mut told = BTreeMap::new();
+        let mut publishers = BTreeMap::new();
         for (_, pod) in self.list_living_pods() {
-            let announced =
+            let annotation =
                 |kind| pod.address_annotations.get(&kind).filter(|_| !self.is_excused(&pod, kind));
-            let eip = announced(Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
+            let eip = annotation(Kind::Eip).map(|address| (address.clone(), 0, Protocol::Tcp));
             let ports =
-                announced(Kind::Dnat).map(|text| parse_published_ports(text)).unwrap_or_default();
+                annotation(Kind::Dnat).map(|text| parse_published_ports(text)).unwrap_or_default();
             for address in eip
                 .into_iter()
                 .chain(ports.into_iter().map(|it| (it.external_ip, it.external_port, it.protocol)))
             {
-                if let Some(other) = told.insert(address.clone(), pod.uid.clone()) {
-                    return Some(format!("{address:?} is published by {other} and by {}", pod.uid));
+                if let Some(other) = publishers.insert(address.clone(), pod.uid.clone()) {
+                    return Some(format!(
+                        "{address:?} is publishers by {other} and by {}",
+                        pod.uid
+                    ));
                 }
             }
         }
@@ -502,19 +521,21 @@ fn ports_in_resource(object: &CustomResourceObject) -> Vec<PublishedPort> {
 }
 
 /// True if the lease gives this: its EIP's address, or a port for each that is asked for.
-fn lease_provides(lease: &Lease, announced: &str, told: &[PublishedPort]) -> bool {
-    let has = |told: &PublishedPort| {
-        let is = |port: &LeasedPort| {
-            port.external_ip.to_string() == told.external_ip
-                && port.external_port == told.external_port
+fn lease_provides(lease: &Lease, annotation: &str, published: &[PublishedPort]) -> bool {
+    let has = |shown: &PublishedPort| {
+        let matches = |port: &LeasedPort| {
+            port.external_ip.to_string() == shown.external_ip
+                && port.external_port == shown.external_port
+                && port.protocol() == shown.protocol
+                && port.exposed.port == shown.internal_port
         };
-        lease.ports.iter().any(|port| {
-            is(port) && port.protocol() == told.protocol && port.exposed.port == told.internal_port
-        })
+        lease.ports.iter().any(matches)
     };
     match &lease.eip {
-        Some(eip) => eip.ip_address.to_string() == announced,
-        None => told.len() == count_requested_ports(&lease.request) && told.iter().all(has),
+        Some(eip) => eip.ip_address.to_string() == annotation,
+        None => {
+            published.len() == count_requested_ports(&lease.request) && published.iter().all(has)
+        }
     }
 }
 
@@ -530,13 +551,14 @@ fn is_published(pod: &Pod, kind: Kind) -> bool {
 }
 
 /// True if a successor has all that was retained.
-fn has_all_retained(kept: &Lease, lease: &Lease) -> bool {
-    let outside = |lease: &Lease| {
+fn has_all_retained(retained: &Lease, lease: &Lease) -> bool {
+    let external_ports = |lease: &Lease| {
         lease
             .ports
             .iter()
             .map(|port| (port.external_ip, port.external_port, port.exposed))
             .collect::<Vec<_>>()
     };
-    kept.eip == lease.eip && outside(kept).iter().all(|port| outside(lease).contains(port))
+    retained.eip == lease.eip
+        && external_ports(retained).iter().all(|port| external_ports(lease).contains(port))
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! a seed ─▶ world: pods of two clusters come and go, networks lose answers, workers crash, an operator changes the cloud
-//!        ─▶ calm: faults end, time passes ─▶ every pod has what it asks, and nothing else of ours is left
+//!        ─▶ calm: faults end, time passes ─▶ every pod has what it asks, and no other resource is left
 //!        ─▶ a few pods come and go, and nothing else happens ─▶ the same again
 //! ```
 //!

@@ -40,7 +40,7 @@ pub(crate) enum SettledBy<'a> {
 
 impl Store {
     pub(crate) fn list_unresolved(&self, now: Timestamp, lease: LeaseId) -> Vec<Operation> {
-        let its = self.operations.iter().filter(|asked| asked.lease == lease);
+        let of_lease = self.operations.iter().filter(|asked| asked.lease == lease);
         let sending = |asked: &OperationRow| match (
             asked.queued,
             asked.gateway.is_some() && asked.answer_by > now,
@@ -49,7 +49,8 @@ impl Store {
             (false, true) => SendState::Sent,
             (false, false) => SendState::Unanswered,
         };
-        its.map(|asked| Operation { send_state: sending(asked), ..asked.operation.clone() })
+        of_lease
+            .map(|asked| Operation { send_state: sending(asked), ..asked.operation.clone() })
             .collect()
     }
 
@@ -103,7 +104,7 @@ impl Store {
         }
         let asked = self
             .insert_operation(now, claim.lease_id, resource, change)
-            .ok_or(StoreError::Conflict(Constraint::OpenOperation))?;
+            .ok_or(StoreError::Conflict(Constraint::UnresolvedOperation))?;
         asked.sends = 1;
         asked.operation.fence_until = now + FENCE;
         Ok(asked.operation.clone())
@@ -154,7 +155,7 @@ impl Store {
             .for_each(|asked| asked.operation.awaits_fence = true);
     }
 
-    /// A fact, so not fenced, and written once.
+    /// Settles an operation. An answer is a fact, so no claim is checked, and the first one counts.
     pub(crate) fn settle_operation(
         &mut self,
         now: Timestamp,
@@ -205,18 +206,18 @@ impl Store {
 impl Row {
     /// Wakes the lease, unless its claim holder settles the operation itself.
     fn wake_unless_settled_by_holder(&mut self, now: Timestamp, by: SettledBy<'_>) {
-        let look = match by {
+        let due_after = match by {
             SettledBy::ClaimHolder(claim)
                 if self.owner == Some(claim.owner) && self.epoch == claim.epoch =>
             {
                 return;
             }
             SettledBy::ClaimHolder(_) => Duration::ZERO,
-            SettledBy::GatewaySender(look) => look,
+            SettledBy::GatewaySender(due_after) => due_after,
         };
         self.wake += 1;
         if self.owner.is_none() {
-            self.due = self.due.min(now + look);
+            self.due = self.due.min(now + due_after);
         }
     }
 }
@@ -226,10 +227,10 @@ fn apply_effect(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
     match change {
         Change::CreateForwardEntry(forward) => {
             let Some(entry) = answer.and_then(|answer| answer.entry_id.clone()) else { return };
-            let mine = |port: &&mut LeasedPort| {
+            let of_entry = |port: &&mut LeasedPort| {
                 port.range_start == forward.external_port && port.protocol() == forward.protocol
             };
-            for port in lease.ports.iter_mut().filter(mine) {
+            for port in lease.ports.iter_mut().filter(of_entry) {
                 forget_entry(port);
                 port.entry_id = Some(entry.clone());
             }

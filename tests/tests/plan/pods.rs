@@ -62,7 +62,7 @@ impl World {
             };
             self.store.announce_pod(self.now, pod);
         }
-        let (version, made) = (
+        let (version, created_at) = (
             self.clusters[cluster].next_version(),
             self.now.round(jiff::Unit::Second).unwrap_or(self.now),
         );
@@ -70,19 +70,18 @@ impl World {
         self.note_event(|| {
             format!("pod {cluster}/{name} {uid} of {controller:?} with {ip:?} asks for {request:?}")
         });
-        let (requests, verdicts, announced) = (Some(request), BTreeMap::new(), BTreeMap::new());
         let pod = Pod {
             name: name.to_owned(),
             uid,
-            created_at: made,
+            created_at,
             version,
             ip,
             exited: false,
             terminating: false,
             controller,
-            request: requests,
-            conditions: verdicts,
-            address_annotations: announced,
+            request: Some(request),
+            conditions: BTreeMap::new(),
+            address_annotations: BTreeMap::new(),
         };
         self.clusters[cluster].pods.insert(name.to_owned(), pod);
         self.deliver_pod_event(cluster, name);
@@ -145,8 +144,8 @@ impl World {
             asked.map(equal).map(|(port, protocol)| ExposedPort { port, protocol }).collect();
         ports.sort();
         ports.dedup();
-        let turn = self.roll_below(ports.len());
-        ports.rotate_left(turn);
+        let rotation = self.roll_below(ports.len());
+        ports.rotate_left(rotation);
         Request::Dnat(DnatRequest { ports, fixed: stateful && self.chance(0.5), same_port })
     }
 
@@ -154,13 +153,12 @@ impl World {
     /// which the network does not know.
     pub(crate) fn pick_free_address(&mut self) -> Option<Ipv4Addr> {
         let pods = self.clusters.iter().flat_map(|cluster| cluster.pods.values());
-        let dequeued: BTreeSet<_> =
-            pods.filter(|pod| !pod.exited).filter_map(|pod| pod.ip).collect();
+        let used: BTreeSet<_> = pods.filter(|pod| !pod.exited).filter_map(|pod| pod.ip).collect();
         let first = u32::try_from(self.roll_below(ADDRESSES as usize)).unwrap_or(0);
         let network = self.network?;
         (0..ADDRESSES)
             .filter_map(|i| network.nth((first + i) % ADDRESSES))
-            .find(|ip| !dequeued.contains(ip))
+            .find(|ip| !used.contains(ip))
     }
 
     pub(crate) fn remove_pod(&mut self) {

@@ -15,7 +15,7 @@ struct PortUse {
     until: Option<Timestamp>,
 }
 
-/// All ports that ever forwarded to one of our pods.
+/// All ports that ever forwarded to a pod of Waygate.
 #[derive(Default)]
 pub(crate) struct PortLedger {
     uses: BTreeMap<(Ipv4Addr, &'static str, u16), PortUse>,
@@ -24,14 +24,14 @@ pub(crate) struct PortLedger {
 }
 
 impl PortLedger {
-    /// Takes down how the entries stand; says which port came from one lease to another inside its
-    /// quiet time.
+    /// Records the ports of the entries; returns a port that came from one lease to another within
+    /// its cooldown.
     pub(crate) fn record_entries<'a>(
         &mut self,
         now: Timestamp,
         entries: impl Iterator<Item = &'a ForwardEntry>,
     ) -> Option<String> {
-        let mut holder_state = BTreeSet::new();
+        let mut used_keys = BTreeSet::new();
         let mut reused = None;
         for entry in entries.filter(|entry| {
             entry.status != EntryStatus::Deleting && !self.changed_at_console.contains(&entry.id)
@@ -44,7 +44,7 @@ impl PortLedger {
             let protocol = if entry.protocol == Protocol::Udp { "udp" } else { "tcp" };
             for port in first..=last {
                 let key = (entry.external_ip, protocol, port);
-                holder_state.insert(key);
+                used_keys.insert(key);
                 let before = self.uses.insert(key, PortUse { lease: name.lease, until: None });
                 if let Some(before) = before.filter(|it| {
                     it.lease != name.lease && it.until.is_none_or(|until| now < until + COOLDOWN)
@@ -60,7 +60,7 @@ impl PortLedger {
         let left = self
             .uses
             .iter_mut()
-            .filter(|(key, stay)| stay.until.is_none() && !holder_state.contains(*key));
+            .filter(|(key, stay)| stay.until.is_none() && !used_keys.contains(*key));
         left.for_each(|(_, stay)| stay.until = Some(now));
         reused
     }

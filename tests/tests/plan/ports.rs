@@ -75,10 +75,10 @@ impl Store {
         if offered.gateway.id != gateway.id && self.has_port_conflict(gateway) {
             return Err(StoreError::Conflict(Constraint::ForwardedPort));
         }
-        let trouble = offered.unavailable_reason.clone();
+        let unavailable_reason = offered.unavailable_reason.clone();
         self.offers.insert(
             gateway.eip.clone(),
-            OfferedEip { gateway: gateway.clone(), snat, unavailable_reason: trouble },
+            OfferedEip { gateway: gateway.clone(), snat, unavailable_reason },
         );
         for row in self.rows.values_mut() {
             for port in row.lease.ports.iter_mut().filter(|port| port.allocation_id == gateway.eip)
@@ -108,27 +108,27 @@ impl Store {
         })
     }
 
-    /// Which EIPs the gateway has now. Leases on those that came or went look for themselves.
+    /// Sets the EIPs that the gateway has now, and wakes the leases on those that came or went.
     pub(crate) fn set_gateway_eips(
         &mut self,
         now: Timestamp,
         gateway: &NatGatewayId,
         eips: &[AllocationId],
-        trouble: Option<&str>,
+        unavailable_reason: Option<&str>,
     ) {
         let mut changed = Vec::new();
         for (eip, offered) in
             self.offers.iter_mut().filter(|(_, offered)| offered.gateway.id == *gateway)
         {
             let away = || {
-                trouble.map_or_else(
+                unavailable_reason.map_or_else(
                     || format!("{eip} is not bound to {gateway} any more"),
                     str::to_owned,
                 )
             };
-            let trouble = (!eips.contains(eip)).then(away);
-            if offered.unavailable_reason != trouble {
-                offered.unavailable_reason = trouble;
+            let new_reason = (!eips.contains(eip)).then(away);
+            if offered.unavailable_reason != new_reason {
+                offered.unavailable_reason = new_reason;
                 changed.push(eip.clone());
             }
         }
@@ -144,20 +144,20 @@ impl Store {
         &mut self,
         now: Timestamp,
         gateway: &NatGatewayId,
-        holder_state: usize,
-        others: usize,
-        foreign: &[PortSpan],
+        entry_count: usize,
+        foreign_count: usize,
+        foreign_ports: &[PortSpan],
     ) {
         let room = self.rooms.entry(gateway.clone()).or_default();
-        room.foreign_count = others;
-        room.max_entries = room.max_entries.filter(|(most, _)| *most >= holder_state);
+        room.foreign_count = foreign_count;
+        room.max_entries = room.max_entries.filter(|(most, _)| *most >= entry_count);
         for (key, slot) in &mut self.slots {
             if self.offers.get(&key.0).is_none_or(|offered| offered.gateway.id != *gateway) {
                 continue;
             }
-            let stands = foreign.iter().any(|span| span_contains(span, key));
+            let listed = foreign_ports.iter().any(|span| span_contains(span, key));
             match slot {
-                Slot::Free | Slot::Cooldown(_) | Slot::Foreign(_) if stands => {
+                Slot::Free | Slot::Cooldown(_) | Slot::Foreign(_) if listed => {
                     *slot = Slot::Foreign(None);
                 }
                 Slot::Foreign(Some(since)) if *since + FOREIGN_GRACE <= now => *slot = Slot::Free,
@@ -171,10 +171,10 @@ impl Store {
         &mut self,
         now: Timestamp,
         gateway: &NatGatewayId,
-        holder_state: usize,
+        entry_count: usize,
     ) {
         self.rooms.entry(gateway.clone()).or_default().max_entries =
-            Some((holder_state, now + GATEWAY_FULL));
+            Some((entry_count, now + GATEWAY_FULL));
     }
 
     pub(crate) fn record_modify_denied(&mut self, gateway: &NatGatewayId, until: Timestamp) {
@@ -196,7 +196,7 @@ impl Store {
         port: &LeasedPort,
     ) -> GatewayState {
         let room = self.rooms.get(&port.gateway_id);
-        let told = room
+        let counted = room
             .and_then(|room| room.withdrawn.get(&lease))
             .is_some_and(|at| *at + LOSS_WINDOW > now);
         let offered = self.offers.get(&port.allocation_id);
@@ -207,7 +207,7 @@ impl Store {
             modify_denied: room
                 .and_then(|room| room.modify_denied)
                 .is_some_and(|until| until > now),
-            withdrawals_limited: !told
+            withdrawals_limited: !counted
                 && room
                     .and_then(|room| room.withdrawals_limited_until)
                     .is_some_and(|until| until > now),
@@ -225,15 +225,15 @@ impl Store {
         self.held_row(claim)?;
         let room = self.rooms.entry(gateway.clone()).or_default();
         room.withdrawn.retain(|_, at| *at + LOSS_WINDOW > now);
-        let told = room.withdrawn.keys().filter(|lease| **lease != claim.lease_id).count()
+        let below_limit = room.withdrawn.keys().filter(|lease| **lease != claim.lease_id).count()
             < MAX_WITHDRAWALS;
-        if told {
+        if below_limit {
             room.withdrawn.insert(claim.lease_id, now);
         } else {
             room.withdrawals_limited_until =
                 room.withdrawn.values().min().map(|at| *at + LOSS_WINDOW);
         }
-        Ok(told)
+        Ok(below_limit)
     }
 
     fn known_max_entries(&self, now: Timestamp, gateway: &NatGatewayId) -> Option<usize> {
@@ -261,23 +261,22 @@ impl Store {
         let mut answer = PortReservation::NoRoom;
         for eip in candidates {
             let Some(offered) = self.offers.get(eip).cloned() else { continue };
-            let Some(dequeued) = self.find_free_ports(eip, &missing, request.same_port, dice)
-            else {
+            let Some(found) = self.find_free_ports(eip, &missing, request.same_port, dice) else {
                 continue;
             };
             if self.exceeds_max_entries(
                 now,
                 &offered.gateway.id,
-                dequeued.iter().filter(|it| it.port == it.head).count(),
+                found.iter().filter(|it| it.port == it.range_start).count(),
             ) {
                 answer = PortReservation::QuotaFull(vec![offered.gateway.id.clone()]);
                 continue;
             }
-            self.allocate_ports(claim, &offered.gateway, dequeued, request)?;
+            self.allocate_ports(claim, &offered.gateway, found, request)?;
             self.held_row(claim)?.lease.vacating = false;
             return Ok(PortReservation::Reserved);
         }
-        // Nothing is changed without a success, and only a success commits the end of `spilling`.
+        // Nothing is changed without a success, and only a success commits the end of `vacating`.
         Ok(answer)
     }
 
@@ -296,21 +295,20 @@ impl Store {
         &mut self,
         claim: &Claim,
         gateway: &Gateway,
-        dequeued: Vec<FoundPort>,
+        found: Vec<FoundPort>,
         request: &DnatRequest,
     ) -> Done {
         if let Some(target) = self.held_row(claim)?.lease.target.clone() {
-            let mut theirs = self
+            let mut other_ports = self
                 .list_other_leases_at(claim.lease_id, target.private_ip)
                 .flat_map(|it| &it.ports);
-            if theirs.any(|port| {
-                port.gateway_id == gateway.id
-                    && dequeued.iter().any(|it| it.exposed == port.exposed)
+            if other_ports.any(|port| {
+                port.gateway_id == gateway.id && found.iter().any(|it| it.exposed == port.exposed)
             }) {
                 return Err(StoreError::Conflict(Constraint::ForwardedPort));
             }
         }
-        for it in dequeued {
+        for it in found {
             self.slots.insert(
                 (gateway.eip.clone(), it.exposed.protocol, it.port),
                 Slot::Held(claim.lease_id),
@@ -319,7 +317,7 @@ impl Store {
                 allocation_id: gateway.eip.clone(),
                 external_ip: gateway.address,
                 external_port: it.port,
-                range_start: it.head,
+                range_start: it.range_start,
                 exposed: it.exposed,
                 gateway_id: gateway.id.clone(),
                 table_id: gateway.table_id.clone(),
@@ -397,7 +395,7 @@ impl Store {
 /// A port found for one of the pod's.
 struct FoundPort {
     port: u16,
-    head: u16,
+    range_start: u16,
     exposed: ExposedPort,
 }
 
@@ -411,7 +409,7 @@ impl Store {
         same_port: bool,
         dice: &mut Dice,
     ) -> Option<Vec<FoundPort>> {
-        let mut dequeued: Vec<FoundPort> = Vec::new();
+        let mut found_ports: Vec<FoundPort> = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let mut targets: Vec<u16> = asked
                 .iter()
@@ -426,23 +424,26 @@ impl Store {
             while let Some(range) = ranges.pop() {
                 let long = u16::try_from(range.len()).unwrap_or(u16::MAX);
                 let free = |port: u16| {
-                    let untaken = dequeued
+                    let unused = found_ports
                         .iter()
                         .all(|it| (it.port, it.exposed.protocol) != (port, protocol));
-                    untaken && self.slots.get(&(eip.clone(), protocol, port)) == Some(&Slot::Free)
+                    unused && self.slots.get(&(eip.clone(), protocol, port)) == Some(&Slot::Free)
                 };
-                let fits = |head: &u16| (*head..head + long).all(free);
-                let mut heads = (start..=*PORTS.end()).chain(PORTS);
-                let found =
-                    if same_port { range.first().copied().filter(fits) } else { heads.find(fits) };
+                let fits = |range_start: &u16| (*range_start..range_start + long).all(free);
+                let mut range_starts = (start..=*PORTS.end()).chain(PORTS);
+                let found = if same_port {
+                    range.first().copied().filter(fits)
+                } else {
+                    range_starts.find(fits)
+                };
                 match found {
-                    Some(head) => {
+                    Some(range_start) => {
                         let row = |(port, target)| FoundPort {
                             port,
-                            head,
+                            range_start,
                             exposed: ExposedPort { port: target, protocol },
                         };
-                        dequeued.extend((head..).zip(range).map(row));
+                        found_ports.extend((range_start..).zip(range).map(row));
                     }
                     None if same_port || range.len() == 1 => return None,
                     None => {
@@ -452,7 +453,7 @@ impl Store {
                 start = *PORTS.start();
             }
         }
-        Some(dequeued)
+        Some(found_ports)
     }
 }
 

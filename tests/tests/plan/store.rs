@@ -1,5 +1,5 @@
 //! The lease store as tables in memory: every write does what the SQL of `waygate-store` does, its
-//! fences and unique indexes included.
+//! claim checks and unique indexes included.
 
 use crate::cloud::Gateway;
 use crate::eip_sources::FormerAddress;
@@ -17,7 +17,7 @@ use waygate_core::operation::{Operation, Rejection};
 use waygate_core::request::{Kind, Request, Retention};
 use waygate_core::rules::timing::{ANNOUNCEMENT_LIFETIME, CLAIM};
 
-/// Why the store says no.
+/// Reason that the store refuses a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreError {
     ClaimLost,
@@ -140,27 +140,27 @@ impl Store {
     }
 
     fn wake_retained(&mut self, now: Timestamp, pod: RequestingPod<'_>) {
-        let kept = |row: &&mut Row| {
+        let retained = |row: &&mut Row| {
             is_row_of_pod(row, pod)
                 && row.lease.pod_uid != *pod.uid
                 && outlives_pod(&row.lease.request)
                 && row.lease.phase != Phase::Releasing
         };
-        self.rows.values_mut().filter(kept).for_each(|row| row.wake_lease_row(now));
+        self.rows.values_mut().filter(retained).for_each(|row| row.wake_lease_row(now));
     }
 
     fn is_retained_for(&self, pod: RequestingPod<'_>) -> bool {
         let controller = pod.controller.map(str::to_owned);
         self.rows.values().any(|row| {
             let lease = &row.lease;
-            let theirs = is_row_of_pod(row, pod)
+            let of_other_pod = is_row_of_pod(row, pod)
                 && lease.pod_uid != *pod.uid
                 && lease.controller == controller;
-            theirs && outlives_pod(&lease.request) && lease.phase != Phase::Releasing
+            of_other_pod && outlives_pod(&lease.request) && lease.phase != Phase::Releasing
         })
     }
 
-    /// Unique: (kind, pod) unless ending.
+    /// Unique: (kind, pod) unless releasing.
     fn live_row(&self, pod: RequestingPod<'_>) -> Option<&Row> {
         let live = |row: &&Row| {
             row.lease.pod_uid == *pod.uid
@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// Unique: (kind, name, controller) of what outlives its pod, once its pod was seen and until
-    /// it ends.
+    /// it is releasing.
     fn is_retained_name_in_use(&self, id: LeaseId, request: &Request) -> bool {
         let Some(own) = self.rows.get(&id).filter(|_| outlives_pod(request)) else { return false };
         self.rows.values().any(|row| {
@@ -214,19 +214,17 @@ impl Store {
             created_at: now,
             retained_until: None,
         };
-        let (cluster, made) = (pod.cluster, pod.created_at);
-        let (reason, refused) = (None, None);
         let row = Row {
-            cluster,
+            cluster: pod.cluster,
             lease,
             due,
             wake: 0,
             owner: None,
             epoch: 0,
             tries: 0,
-            reason,
-            pod_created_at: made,
-            rejection: refused,
+            reason: None,
+            pod_created_at: pod.created_at,
+            rejection: None,
             rejections: 0,
             last_change_at: now,
         };
@@ -283,7 +281,7 @@ impl Store {
         }
     }
 
-    /// True if the claim stands.
+    /// True if the claim is still held.
     pub(crate) fn is_claim_held(&mut self, claim: &Claim) -> bool {
         self.held_row(claim).is_ok()
     }
@@ -307,16 +305,8 @@ impl Store {
             return Err(StoreError::ClaimLost);
         }
         row.due = now + CLAIM;
-        let Row {
-            lease,
-            wake,
-            tries,
-            reason,
-            rejection: refused,
-            rejections: refusals,
-            last_change_at: stirred,
-            ..
-        } = row.clone();
+        let Row { lease, wake, tries, reason, rejection, rejections, last_change_at, .. } =
+            row.clone();
         let operations = self.list_unresolved(now, claim.lease_id);
         let gateway = lease
             .ports
@@ -329,9 +319,9 @@ impl Store {
             wake,
             tries,
             reason,
-            rejection: refused,
-            rejections: refusals,
-            last_change_at: stirred,
+            rejection,
+            rejections,
+            last_change_at,
             now,
         })
     }
@@ -342,8 +332,10 @@ impl Store {
         if finish.acknowledged.is_some() {
             row.rejections += 1;
         }
-        row.rejection =
-            row.rejection.take().filter(|refused| Some(refused) != finish.acknowledged.as_ref());
+        row.rejection = row
+            .rejection
+            .take()
+            .filter(|rejection| Some(rejection) != finish.acknowledged.as_ref());
         row.due = if row.wake == finish.wake { now + finish.retry_in } else { now };
         Ok(())
     }
@@ -475,7 +467,7 @@ impl Store {
             lease
                 .ports
                 .iter()
-                .any(|mine| it.gateway_id == mine.gateway_id && it.exposed == mine.exposed)
+                .any(|own| it.gateway_id == own.gateway_id && it.exposed == own.exposed)
         };
         if self.list_other_leases_at(lease.id, target.private_ip).flat_map(|it| &it.ports).any(same)
         {
@@ -509,19 +501,19 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn set_owns_custom_resource(&mut self, claim: &Claim, writes: bool) -> Done {
+    pub(crate) fn set_owns_custom_resource(&mut self, claim: &Claim, owns: bool) -> Done {
         let lease = self.held_row(claim)?.lease.clone();
-        if !writes {
+        if !owns {
             self.held_row(claim)?.lease.owns_custom_resource = false;
             return Ok(());
         }
-        let theirs = |row: &Row| {
+        let row_owns = |row: &Row| {
             row.lease.owns_custom_resource
                 && row.cluster == claim.cluster
                 && row.lease.kind == lease.kind
                 && row.lease.pod_name == lease.pod_name
         };
-        if self.rows.values().any(|row| row.lease.id != lease.id && theirs(row)) {
+        if self.rows.values().any(|row| row.lease.id != lease.id && row_owns(row)) {
             return Err(StoreError::Conflict(Constraint::CustomResource));
         }
         self.held_row(claim)?.lease.owns_custom_resource = true;

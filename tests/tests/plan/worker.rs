@@ -1,7 +1,7 @@
 //! The worker in stages, between which any event may happen; `waygate-worker` runs them in one go.
 //!
 //! ```text
-//! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ hear      (then load again, or finish)
+//! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ record    (then load again, or finish)
 //!                                                 ▲           │
 //!                                               reload ◀── wrote to the store only
 //! ```
@@ -73,11 +73,11 @@ pub(crate) enum StageOutcome {
     Continue(Box<Stage>),
     Pause {
         reason: String,
-        patience: RetryPolicy,
-        at_least: Duration,
+        retry_policy: RetryPolicy,
+        min_wait: Duration,
     },
     Deleted,
-    /// The store says no: the lease is left to lapse.
+    /// The store refused a write: the claim is left to expire.
     Dropped,
 }
 
@@ -93,7 +93,7 @@ impl From<StoreError> for StageOutcome {
     }
 }
 
-/// A list of a gateway's entries that others may do with.
+/// A list of a gateway's entries that other leases may use.
 #[derive(Clone)]
 pub(crate) struct List {
     at: Timestamp,
@@ -117,10 +117,10 @@ impl World {
     /// Does the next stage of a worker's lease or of one of its gateway senders. False if nothing
     /// is due.
     pub(crate) fn advance_worker(&mut self, index: usize) -> bool {
-        let lanes_first = self.chance(0.4);
-        (lanes_first && self.serve_gateways(index))
+        let senders_first = self.chance(0.4);
+        (senders_first && self.serve_gateways(index))
             || self.advance_lease(index)
-            || (!lanes_first && self.serve_gateways(index))
+            || (!senders_first && self.serve_gateways(index))
     }
 
     fn advance_lease(&mut self, index: usize) -> bool {
@@ -144,18 +144,18 @@ impl World {
                 self.workers[index].task = Some(Task { claim, stage: *stage, looks });
             }
             StageOutcome::Deleted | StageOutcome::Dropped => {}
-            StageOutcome::Pause { reason, patience: timeout, at_least } => {
-                let refusals = known.refused.as_ref().map(|_| known.refusals);
+            StageOutcome::Pause { reason, retry_policy, min_wait } => {
+                let rejections = known.rejection.as_ref().map(|_| known.rejections);
                 let history =
-                    WaitHistory { reason: known.reason.as_deref(), tries: known.tries, refusals };
+                    WaitHistory { reason: known.reason.as_deref(), tries: known.tries, rejections };
                 let tries = history.tries_for(&reason);
-                let again = retry::retry_delay(timeout, tries, self.now, 1.0).max(at_least);
+                let delay = retry::retry_delay(retry_policy, tries, self.now, 1.0).max(min_wait);
                 let finish = Finish {
                     wake: known.wake,
-                    retry_in: again,
+                    retry_in: delay,
                     tries,
                     reason,
-                    acknowledged: known.refused,
+                    acknowledged: known.rejection,
                 };
                 // Another worker finishes a claim that was lost meanwhile.
                 self.store.finish_claim(self.now, &claim, finish).unwrap_or_default();
@@ -169,9 +169,9 @@ impl World {
         match stage {
             Stage::Load => then(Stage::ReadPod(Box::new(self.store.load_lease(self.now, claim)?))),
             Stage::Reload(mut scene) => {
-                let heard = scene.loaded.wake;
+                let wake = scene.loaded.wake;
                 scene.loaded = self.store.load_lease(self.now, claim)?;
-                scene.loaded.wake = heard;
+                scene.loaded.wake = wake;
                 scene.sources = self.available_sources(&scene.loaded);
                 then(Stage::ReadCloud(scene))
             }
@@ -252,15 +252,15 @@ impl World {
         let step = plan::next_step(&situation);
         self.note_event(|| format!("{} plans {step:?}", situation.lease.id));
         self.check_step(claim, &scene, &step);
-        let stands = plan::facts_stay_valid(&situation, &step).then(|| scene.clone());
+        let carry_over = plan::facts_stay_valid(&situation, &step).then(|| scene.clone());
         let (phase, before) = (scene.loaded.lease.phase, scene.clone());
         let after = self.execute_step(claim, scene, &step)?;
-        if let StageOutcome::Pause { patience, .. } = &after
-            && succession::observes_at_pause(true, phase, *patience)
+        if let StageOutcome::Pause { retry_policy, .. } = &after
+            && succession::observes_at_pause(true, phase, *retry_policy)
         {
             self.observe_current_pod(claim, &before);
         }
-        match (after, stands) {
+        match (after, carry_over) {
             (StageOutcome::Continue(stage), Some(scene)) if matches!(*stage, Stage::Load) => {
                 Ok(StageOutcome::continue_with(Stage::Reload(scene)))
             }
@@ -270,7 +270,7 @@ impl World {
 
     fn available_sources(&self, loaded: &Loaded) -> EipSources {
         EipSources {
-            preemption_allowed: self.takeover,
+            preemption_allowed: self.preemption_allowed,
             ..self.store.eip_sources(self.now, &loaded.lease)
         }
     }
@@ -307,11 +307,11 @@ impl World {
             (facts.entries, moment) = self.list_entries(gateway, loaded);
             let at_it =
                 facts.entries.iter().filter(|entry| reads::pod_ip(pod) == Some(entry.internal_ip));
-            let ours = at_it
+            let leases = at_it
                 .filter_map(|entry| self.owners[cluster].read_entry_name(&entry.name))
                 .map(|name| name.lease);
             facts.known_leases =
-                ours.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
+                leases.filter(|id| *id != lease.id && self.store.rows.contains_key(id)).collect();
         }
         (facts, moment)
     }
@@ -387,7 +387,7 @@ impl World {
             Some(PublishWrite::Event(_)) => true,
             Some(PublishWrite::Phase(phase)) => match self.store.set_phase(claim, phase) {
                 Ok(()) => true,
-                Err(no) => return no.into(),
+                Err(error) => return error.into(),
             },
         };
         if written {
@@ -418,11 +418,11 @@ impl World {
         &mut self,
         claim: &Claim,
         scene: &Scene,
-        done: Result<(), StoreError>,
+        written: Result<(), StoreError>,
     ) -> Result<StageOutcome, StoreError> {
-        let Err(no) = done else { return Ok(StageOutcome::continue_with(Stage::Load)) };
-        let StoreError::Conflict(constraint) = no else { return Err(no) };
-        let Some(wait) = conflict::wait_after_conflict(constraint) else { return Err(no) };
+        let Err(error) = written else { return Ok(StageOutcome::continue_with(Stage::Load)) };
+        let StoreError::Conflict(constraint) = error else { return Err(error) };
+        let Some(wait) = conflict::wait_after_conflict(constraint) else { return Err(error) };
         if let (true, Some(ip)) =
             (conflict::expedites_removal(constraint), reads::pod_ip(&scene.pod))
         {
@@ -435,24 +435,19 @@ impl World {
         &mut self,
         claim: &Claim,
         scene: &Scene,
-        refused: Rejection,
+        rejection: Rejection,
     ) -> StageOutcome {
-        let Rejection {
-            reason,
-            message,
-            retry_policy: timeout,
-            min_wait_seconds: at_least_seconds,
-        } = refused;
+        let Rejection { reason, message, retry_policy, min_wait_seconds } = rejection;
         self.report_condition(
             claim,
             scene,
-            timeout,
+            retry_policy,
             ConditionState { status: false, reason: reason.clone(), message },
         );
         StageOutcome::Pause {
             reason,
-            patience: timeout,
-            at_least: Duration::from_secs(at_least_seconds.into()),
+            retry_policy,
+            min_wait: Duration::from_secs(min_wait_seconds.into()),
         }
     }
 
@@ -476,28 +471,28 @@ impl World {
         &mut self,
         claim: &Claim,
         scene: &Scene,
-        timeout: RetryPolicy,
-        told: ConditionState,
+        retry_policy: RetryPolicy,
+        condition: ConditionState,
     ) {
         let lease = &scene.loaded.lease;
         let before = PreviousWait {
             reason: scene.loaded.reason.as_deref(),
-            refusals: scene.loaded.rejections,
+            rejections: scene.loaded.rejections,
         };
         let report = report::report_for_wait(
             lease.phase,
             &scene.pod,
             &scene.resource,
             before,
-            timeout,
-            &told,
+            retry_policy,
+            &condition,
         );
         if !matches!(report, Report::Condition | Report::ConditionAndEvent) {
             return;
         }
-        self.check_condition(claim, scene, &told);
+        self.check_condition(claim, scene, &condition);
         let kind = lease.kind;
-        let patch = |pod: &mut Pod| drop(pod.conditions.insert(kind, told));
+        let patch = |pod: &mut Pod| drop(pod.conditions.insert(kind, condition));
         if self.clusters[claim.cluster].patch_pod(&lease.pod_name, scene.pod_version, patch).is_ok()
         {
             self.deliver_pod_event(claim.cluster, &lease.pod_name);
@@ -511,8 +506,8 @@ struct Known {
     wake: u64,
     tries: i32,
     reason: Option<String>,
-    refused: Option<Rejection>,
-    refusals: i32,
+    rejection: Option<Rejection>,
+    rejections: i32,
 }
 
 impl Known {
@@ -528,19 +523,19 @@ impl Known {
             | Stage::Send(scene, ..)
             | Stage::Record(scene, ..) => &scene.loaded,
         };
-        let Loaded { wake, tries, rejections: refusals, .. } = *loaded;
+        let Loaded { wake, tries, rejections, .. } = *loaded;
         Self {
             wake,
             tries,
             reason: loaded.reason.clone(),
-            refused: loaded.rejection.clone(),
-            refusals,
+            rejection: loaded.rejection.clone(),
+            rejections,
         }
     }
 }
 
-pub(crate) fn pause_with(reason: &str, timeout: RetryPolicy) -> StageOutcome {
-    StageOutcome::Pause { reason: reason.to_owned(), patience: timeout, at_least: Duration::ZERO }
+pub(crate) fn pause_with(reason: &str, retry_policy: RetryPolicy) -> StageOutcome {
+    StageOutcome::Pause { reason: reason.to_owned(), retry_policy, min_wait: Duration::ZERO }
 }
 
 pub(crate) fn reload_after_change() -> StageOutcome {

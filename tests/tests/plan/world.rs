@@ -44,7 +44,7 @@ pub(crate) struct World {
     /// EIPs of the pool, some of which pods may name, too.
     pub pool_eips: Vec<AllocationId>,
     /// True if a younger pod may take a given EIP from an older one.
-    pub takeover: bool,
+    pub preemption_allowed: bool,
     /// Pods whose published address of this kind another user has broken since.
     pub excused: BTreeSet<(PodUid, Kind)>,
     /// Leases for which a process wrote that had lost its claim. The cluster knows no claims, so
@@ -66,7 +66,7 @@ impl World {
         let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
         let mut dice = Dice::new(seed);
         let mut cloud = Cloud::new(dice.draw_chance(0.3), seed, now);
-        let takeover = dice.draw_chance(0.5);
+        let preemption_allowed = dice.draw_chance(0.5);
         for action in ["vpc:ModifyForwardEntry", "vpc:ModifyEipAddressAttribute"] {
             if dice.draw_chance(0.15) {
                 cloud.deny_action(action);
@@ -108,7 +108,7 @@ impl World {
             lists: BTreeMap::new(),
             given_eips: given,
             pool_eips,
-            takeover,
+            preemption_allowed,
             excused: BTreeSet::new(),
             late_writers: BTreeSet::new(),
             retained: BTreeMap::new(),
@@ -205,8 +205,8 @@ impl World {
         self.moment += 1;
         self.last_disturbance = self.moment;
         self.cloud.update_ledger(self.now);
-        let untold = self.list_broken_addresses();
-        self.excused.extend(untold);
+        let broken = self.list_broken_addresses();
+        self.excused.extend(broken);
     }
 
     /// A process that has lost its claim writes to the cluster.

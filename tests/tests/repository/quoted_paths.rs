@@ -57,7 +57,7 @@ fn is_path(word: &str) -> bool {
     is_plain && starts_with_folder && ENDINGS.iter().any(|ending| word.ends_with(ending))
 }
 
-/// The architecture's table of decisions leaves `core/src` out.
+/// True if the path exists from the root; one in `ARCHITECTURE.md` may leave out `core/src`.
 fn path_exists(document: &Path, path: &str) -> bool {
     let in_core = document == Path::new("ARCHITECTURE.md")
         && repository_root().join("core/src").join(path).is_file();

@@ -37,20 +37,21 @@ pub(crate) async fn deliver_change(
     lock: GatewayLock,
     slot: WriteSlot,
     dequeued: DequeuedChange,
-    full: GatewayFullSince,
+    full_since: GatewayFullSince,
 ) -> DeliveryOutcome {
     let (change, id) = (&dequeued.operation.change, dequeued.operation.id.to_string());
     let answered = slot.send_change(change, Some(&id), CALL_TIMEOUT).await;
     worker.metrics.count_cloud_change(change.action(), CallOutcome::from_result(&answered));
     let recorded = match &answered {
         Ok(answer) => record_success(&worker, &lock, &dequeued, answer).await,
-        Err(error) => record_failure(&worker, &lock, &dequeued, error, &full).await,
+        Err(error) => record_failure(&worker, &lock, &dequeued, error, &full_since).await,
     };
     worker.due.notify_one();
     recorded.unwrap_or_else(|error| {
         tracing::warn!(
-            lease.id = %dequeued.lease_id, error = error_chain(&error),
-            "cloud answer not recorded; the lease will read the entry"
+            gateway.id = %lock.gateway_id, lease.id = %dequeued.lease_id,
+            cloud.action = change.action(), error = error_chain(&error),
+            "recording the cloud's answer failed; the lease finds the outcome by a read"
         );
         DeliveryOutcome::Recorded
     })
@@ -69,15 +70,16 @@ async fn record_success(
         cloud.request_id = answer.request_id, waited,
         "cloud change succeeded"
     );
-    let rests = worker.cloud.requires_quiescence(&lock.gateway_id);
+    let needs_settling = worker.cloud.requires_quiescence(&lock.gateway_id);
     // At such a gateway the lease must not read before its entries have settled: the sender wakes
     // it then, and the delay given here is only the fallback should that wake-up be lost.
-    let by = SettledBy::GatewaySender(if rests { ENTRIES_SETTLED } else { Duration::ZERO });
+    let by =
+        SettledBy::GatewaySender(if needs_settling { ENTRIES_SETTLED } else { Duration::ZERO });
     worker
         .store
         .settle_operation(by, &dequeued.operation, Settlement::from_success(answer))
         .await?;
-    Ok(if rests {
+    Ok(if needs_settling {
         DeliveryOutcome::AwaitsSettling(dequeued.lease_id)
     } else {
         DeliveryOutcome::Recorded
@@ -89,7 +91,7 @@ async fn record_failure(
     lock: &GatewayLock,
     dequeued: &DequeuedChange,
     error: &CloudError,
-    full: &GatewayFullSince,
+    full_since: &GatewayFullSince,
 ) -> Result<DeliveryOutcome, Error> {
     let (cause, change) = (error_chain(error), &dequeued.operation.change);
     let failure = error.call_failure();
@@ -112,12 +114,12 @@ async fn record_failure(
         dequeued.may_still_arrive,
         dequeued.busy_retries,
     );
-    let sender = Delivery { worker, lock, dequeued, cause: &cause, full };
-    match sender.apply_records(records).await {
+    let delivery = Delivery { worker, lock, dequeued, cause: &cause, full_since };
+    match delivery.apply_records(records).await {
         // Only the holder of the gateway lock may requeue a change; without the lock the failure
         // is recorded for the lease to decide.
         Err(Error::Store(StoreError::GatewayLockLost)) => {
-            sender
+            delivery
                 .apply_records(response::records_after_busy_retries(
                     change,
                     &failure,
@@ -136,7 +138,7 @@ struct Delivery<'a> {
     lock: &'a GatewayLock,
     dequeued: &'a DequeuedChange,
     cause: &'a str,
-    full: &'a GatewayFullSince,
+    full_since: &'a GatewayFullSince,
 }
 
 impl Delivery<'_> {
@@ -159,12 +161,13 @@ impl Delivery<'_> {
             Record::Learn(LearnedFact::ModifyDenied) => {
                 store.record_modify_denied(&self.lock.gateway_id, MODIFY_DENIED).await?;
                 tracing::warn!(
-                    "vpc:ModifyForwardEntry denied; entries of moved pods are deleted and created, \
-                     which takes longer"
+                    gateway.id = %self.lock.gateway_id,
+                    "the account may not call vpc:ModifyForwardEntry; for an hour entries are \
+                     deleted and created instead; grant the action to the worker"
                 );
             }
-            Record::Reject(refused) => {
-                store.record_rejection(self.dequeued.lease_id, &refused).await?;
+            Record::Reject(rejection) => {
+                store.record_rejection(self.dequeued.lease_id, &rejection).await?;
             }
             Record::Settle(outcome, effect) => {
                 store
@@ -177,19 +180,19 @@ impl Delivery<'_> {
             }
             Record::AwaitFence => store.await_fence(operation.id).await?,
             Record::MarkUnanswered => store.mark_unanswered(operation.id).await?,
-            // Only a claim holder allocates EIPs, so no queued change brings this lesson.
+            // Only a claim holder allocates EIPs, so this is never learned from a queued change.
             Record::Learn(LearnedFact::AddressNotReclaimable) => {}
         }
         Ok(())
     }
 
     async fn record_gateway_full(&self, gateway: &NatGatewayId) -> Result<(), Error> {
-        *self.full.lock() = Some(Instant::now());
-        let standing = self.worker.cloud.forward_entries(gateway).await?.value.len();
-        self.worker.store.record_gateway_full(gateway, standing, GATEWAY_FULL).await?;
+        *self.full_since.lock() = Some(Instant::now());
+        let entry_count = self.worker.cloud.forward_entries(gateway).await?.value.len();
+        self.worker.store.record_gateway_full(gateway, entry_count, GATEWAY_FULL).await?;
         self.worker.store.wake_queued_creations(gateway).await?;
         tracing::warn!(
-            gateway.id = %gateway, entries = standing,
+            gateway.id = %gateway, entries = entry_count,
             "NAT gateway is full; new ports are reserved on other gateways"
         );
         Ok(())

@@ -77,7 +77,7 @@ async fn refresh_gateway(worker: &Worker, gateway: &Gateway, grace: Duration) ->
         gateway.eips.iter().filter(|ip| !found.eips.iter().any(|eip| eip.ip_address == **ip))
     {
         tracing::error!(
-            gateway.id = %id, eip = %missing,
+            gateway.id = %id, eip.address = %missing,
             "configured EIP is not bound to the NAT gateway; bind it or remove it from `eips`"
         );
     }
@@ -124,7 +124,7 @@ fn build_gateway_eip(
 }
 
 /// Records which EIPs are bound to the gateway, or why it is unavailable. The store wakes the
-/// leases whose EIP came or went.
+/// leases whose EIP became available or unavailable.
 async fn record_bound_eips(
     worker: &Worker,
     gateway: &NatGatewayId,
@@ -133,7 +133,10 @@ async fn record_bound_eips(
 ) -> Result<(), Error> {
     let changed = worker.store.set_gateway_eips(gateway, bound, unavailable_reason).await?;
     if changed > 0 {
-        tracing::warn!(gateway.id = %gateway, eips = changed, "NAT gateway's bound EIPs changed");
+        tracing::warn!(
+            gateway.id = %gateway, eips = changed,
+            "EIPs became available or unavailable at the NAT gateway"
+        );
         worker.due.notify_one();
     }
     Ok(())
@@ -146,12 +149,12 @@ fn summarize_entries(
     entries: &[ForwardEntry],
     eips: &[GatewayEip],
 ) -> ObservedEntries {
-    let others = reads::foreign_entries(owner, entries);
+    let foreign_entries = reads::foreign_entries(owner, entries);
     let addresses: Vec<_> = eips.iter().map(|eip| (&eip.allocation_id, eip.address)).collect();
-    let foreign = reads::occupied_ports(&others, &addresses);
+    let foreign_ports = reads::occupied_ports(&foreign_entries, &addresses);
     ObservedEntries {
         entry_count: entries.len(),
-        foreign_count: others.len(),
-        foreign_ports: foreign,
+        foreign_count: foreign_entries.len(),
+        foreign_ports,
     }
 }

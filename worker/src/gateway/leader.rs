@@ -36,7 +36,7 @@ pub(crate) async fn lead_gateways(
     let mut renewed = Instant::now();
     while !token.is_cancelled() {
         // A lock whose sender has ended is not renewed: it expires, and is acquired again.
-        senders.retain(|one| !one.task.is_finished());
+        senders.retain(|running| !running.task.is_finished());
         if renewed.elapsed() >= RENEWAL && renew_gateway_locks(&worker, &senders).await {
             renewed = Instant::now();
         }
@@ -47,14 +47,14 @@ pub(crate) async fn lead_gateways(
             () = token.cancelled() => {}
         }
     }
-    for one in &senders {
-        one.token.cancel();
+    for running in &senders {
+        running.token.cancel();
     }
-    for one in senders {
-        if let Err(error) = one.task.await {
+    for running in senders {
+        if let Err(error) = running.task.await {
             tracing::error!(
-                gateway.id = %one.lock.gateway_id, error = error_chain(&error),
-                "gateway sender task panicked"
+                gateway.id = %running.lock.gateway_id, error = error_chain(&error),
+                "gateway sender panicked; its gateway lock is released"
             );
         }
     }
@@ -69,13 +69,13 @@ pub(crate) async fn lead_gateways(
 
 /// Renews the locks and stops the senders of those that were lost. True if the store answered.
 async fn renew_gateway_locks(worker: &Worker, senders: &[RunningSender]) -> bool {
-    let gateways: Vec<_> = senders.iter().map(|one| one.lock.gateway_id.clone()).collect();
+    let gateways: Vec<_> = senders.iter().map(|running| running.lock.gateway_id.clone()).collect();
     match worker.store.renew_gateway_locks(worker.owner, &gateways).await {
         Ok(held) => {
             senders
                 .iter()
-                .filter(|one| !held.contains(&one.lock))
-                .for_each(|one| one.token.cancel());
+                .filter(|running| !held.contains(&running.lock))
+                .for_each(|running| running.token.cancel());
             true
         }
         Err(error) => {
@@ -100,7 +100,7 @@ async fn acquire_gateway_locks(worker: &Arc<Worker>, senders: &mut Vec<RunningSe
         Err(error) => {
             return tracing::warn!(
                 error = error_chain(&error),
-                "search for free gateway locks failed"
+                "search for free gateway locks failed; trying again in 1 s"
             );
         }
     };

@@ -29,11 +29,11 @@ impl PortPool {
             .collect();
         eips.shuffle(&mut rand::rng());
         let group = |eip: &GatewayEip| (eip.snat, eip.zone_id != *zone);
-        let mut met: BTreeMap<_, usize> = BTreeMap::new();
+        let mut seen_of_gateway: BTreeMap<_, usize> = BTreeMap::new();
         eips.sort_by_cached_key(|eip| {
-            let slot = met.entry((group(eip), &eip.gateway_id)).or_default();
-            *slot += 1;
-            (group(eip), *slot)
+            let place = seen_of_gateway.entry((group(eip), &eip.gateway_id)).or_default();
+            *place += 1;
+            (group(eip), *place)
         });
         eips.chunk_by(|one, next| group(one) == group(next))
             .map(|eips| eips.iter().map(|eip| eip.allocation_id.clone()).collect())
@@ -51,8 +51,8 @@ mod tests {
     use super::*;
     use waygate_core::ids::ForwardTableId;
 
-    const OURS: &str = "cn-hangzhou-j";
-    const OTHER: &str = "cn-hangzhou-k";
+    const OWN_ZONE: &str = "cn-hangzhou-j";
+    const OTHER_ZONE: &str = "cn-hangzhou-k";
 
     fn gateway(id: &str, zone: &str) -> Gateway {
         let (nat_gateway_id, zone_id) = (NatGatewayId::new(id), ZoneId::new(zone));
@@ -71,7 +71,8 @@ mod tests {
     fn pool(gateways: &[Gateway], eips: &[&str]) -> PortPool {
         let pool = PortPool::default();
         for gateway in gateways {
-            let its = eips.iter().filter(|eip| eip.starts_with(gateway.nat_gateway_id.as_str()));
+            let gateway_eips =
+                eips.iter().filter(|eip| eip.starts_with(gateway.nat_gateway_id.as_str()));
             let eip = |eip: &&str| GatewayEip {
                 allocation_id: AllocationId::new(*eip),
                 address: std::net::Ipv4Addr::LOCALHOST,
@@ -80,7 +81,7 @@ mod tests {
                 zone_id: gateway.zone_id.clone(),
                 snat: eip.ends_with("snat"),
             };
-            pool.replace_eips(&gateway.nat_gateway_id, its.map(eip).collect());
+            pool.replace_eips(&gateway.nat_gateway_id, gateway_eips.map(eip).collect());
         }
         pool
     }
@@ -93,15 +94,16 @@ mod tests {
 
     #[test]
     fn port_pool_puts_snat_addresses_last_and_the_own_zone_first() {
-        let gateways = [gateway("a", OURS), gateway("b", OTHER), gateway("c", OURS)];
+        let gateways = [gateway("a", OWN_ZONE), gateway("b", OTHER_ZONE), gateway("c", OWN_ZONE)];
         let pool = pool(&gateways, &["a1", "a2-snat", "b1", "b2-snat", "c1", "c2-snat"]);
-        let groups = pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+        let groups =
+            pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OWN_ZONE));
         let shown: Vec<_> = groups.iter().map(|group| sorted(group)).collect();
         assert_eq!(
             shown,
             [vec!["a1", "c1"], vec!["b1"], vec!["a2-snat", "c2-snat"], vec!["b2-snat"]]
         );
-        let others = pool.candidate_eips(&[&gateways[1]], &ZoneId::new(OURS));
+        let others = pool.candidate_eips(&[&gateways[1]], &ZoneId::new(OWN_ZONE));
         assert_eq!(
             others.iter().map(|group| sorted(group)).collect::<Vec<_>>(),
             [["b1"], ["b2-snat"]],
@@ -111,18 +113,18 @@ mod tests {
 
     #[test]
     fn port_pool_compares_random_eips_of_different_gateways() {
-        let gateways = [gateway("a", OURS), gateway("b", OURS), gateway("c", OURS)];
+        let gateways = [gateway("a", OWN_ZONE), gateway("b", OWN_ZONE), gateway("c", OWN_ZONE)];
         let pool = pool(&gateways, &["a1", "a2", "a3", "a4", "a5", "b1", "c1", "c2"]);
         let mut firsts = std::collections::BTreeSet::new();
         for _ in 0..200 {
             let groups =
-                pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OURS));
+                pool.candidate_eips(&gateways.iter().collect::<Vec<_>>(), &ZoneId::new(OWN_ZONE));
             assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [8]);
-            let of: Vec<_> = groups[0].iter().map(|eip| &eip.as_str()[..1]).collect();
+            let gateways_of_eips: Vec<_> = groups[0].iter().map(|eip| &eip.as_str()[..1]).collect();
             assert_eq!(
                 sorted(&groups[0][..3]).iter().map(|eip| &eip[..1]).collect::<Vec<_>>(),
                 ["a", "b", "c"],
-                "{of:?}"
+                "{gateways_of_eips:?}"
             );
             firsts.insert(groups[0][0].clone());
         }

@@ -27,7 +27,8 @@ use waygate_store::{Error as StoreError, GatewayLock, QueueFilter};
 /// Time without creations after the cloud refused one for the gateway's quota; the leases that
 /// wait to create an entry vacate the gateway meanwhile.
 const NO_CREATION_AFTER_FULL: Duration = Duration::from_secs(5);
-/// First interval of the queue poll, for changes that other processes queued; doubles up to `IDLE`.
+/// First interval of the queue poll, for changes that other processes queued; doubles up to
+/// `MAX_POLL`.
 const MIN_POLL: Duration = Duration::from_millis(100);
 /// Longest interval of the queue poll. Changes queued by this process wake the sender at once.
 const MAX_POLL: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ pub(crate) async fn run_sender(
 ) {
     // Another worker may have sent until now, so cached entries prove nothing.
     worker.cloud.forget_entries(&lock.gateway_id);
-    let mut serving = GatewaySender {
+    let mut sender = GatewaySender {
         worker,
         lock,
         full_since: GatewayFullSince::default(),
@@ -64,7 +65,7 @@ pub(crate) async fn run_sender(
     };
     let mut pause = MIN_POLL;
     while !token.is_cancelled() {
-        match serving.run_round(&token).await {
+        match sender.run_round(&token).await {
             Ok(RoundOutcome::Sent) => {
                 pause = MIN_POLL;
                 continue;
@@ -72,15 +73,15 @@ pub(crate) async fn run_sender(
             Ok(RoundOutcome::Idle) => {}
             Err(StoreError::GatewayLockLost) => {
                 tracing::warn!(
-                    gateway.id = %serving.lock.gateway_id,
+                    gateway.id = %sender.lock.gateway_id,
                     "gateway lock lost; another worker sends its changes"
                 );
                 break;
             }
             Err(error) => {
                 tracing::warn!(
-                    gateway.id = %serving.lock.gateway_id, error = error_chain(&error),
-                    "reading the gateway's queue failed"
+                    gateway.id = %sender.lock.gateway_id, error = error_chain(&error),
+                    "reading the gateway's queue failed; its changes wait"
                 );
                 pause = MAX_POLL;
             }
@@ -88,17 +89,17 @@ pub(crate) async fn run_sender(
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_POLL),
             () = queued.notified() => pause = MIN_POLL,
-            Some(outcome) = serving.deliveries.join_next() => serving.handle_delivery(outcome),
+            Some(outcome) = sender.deliveries.join_next() => sender.handle_delivery(outcome),
             () = token.cancelled() => {}
         }
     }
-    while let Some(outcome) = serving.deliveries.join_next().await {
-        serving.handle_delivery(outcome);
+    while let Some(outcome) = sender.deliveries.join_next().await {
+        sender.handle_delivery(outcome);
     }
     // The wake-up is itself spawned among the deliveries, hence the second wait.
-    serving.wake_settled_leases();
-    while serving.deliveries.join_next().await.is_some() {}
-    serving.worker.metrics.remove_queue_length(&serving.lock.gateway_id);
+    sender.wake_settled_leases();
+    while sender.deliveries.join_next().await.is_some() {}
+    sender.worker.metrics.remove_queue_length(&sender.lock.gateway_id);
 }
 
 enum RoundOutcome {
@@ -143,10 +144,10 @@ impl GatewaySender {
     async fn send_next_change(&mut self, slot: WriteSlot) -> Result<RoundOutcome, StoreError> {
         let full =
             self.full_since.lock().is_some_and(|since| since.elapsed() < NO_CREATION_AFTER_FULL);
-        let wanted = if full { QueueFilter::ExceptCreations } else { QueueFilter::All };
+        let filter = if full { QueueFilter::ExceptCreations } else { QueueFilter::All };
         // A write slot that is not used is given back when it is dropped.
         let Some(dequeued) =
-            self.worker.store.dequeue_change(&self.lock, wanted, CALL_TIMEOUT, FENCE).await?
+            self.worker.store.dequeue_change(&self.lock, filter, CALL_TIMEOUT, FENCE).await?
         else {
             return Ok(RoundOutcome::Idle);
         };
@@ -169,12 +170,12 @@ impl GatewaySender {
                 self.awaiting_settling.push(lease);
             }
             Ok(DeliveryOutcome::Recorded) => {}
-            // Without a pause every queued change would be refused for lack of a permit, as fast
-            // as Postgres answers.
+            // Without a pause every queued change would fail for lack of a permit, as fast as
+            // Postgres answers.
             Ok(DeliveryOutcome::NoPermit) => self.not_before = Some(Instant::now() + MAX_POLL),
             Err(error) => tracing::error!(
-                error = error_chain(&error),
-                "gateway sender task panicked; the lease reads the entry again"
+                gateway.id = %self.lock.gateway_id, error = error_chain(&error),
+                "delivery of a queued change panicked; the lease reads the entry again"
             ),
         }
     }

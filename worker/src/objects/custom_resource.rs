@@ -2,7 +2,7 @@
 //! it.
 //!
 //! The API version used is `v1beta1`, the stored one: OpenKruiseGame's own definition, where an
-//! operator has installed it over ours, has no other.
+//! operator has installed it over Waygate's, has no other.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -102,27 +102,27 @@ async fn classify_deletion<K: CustomResource>(
     let definition =
         definitions.get_metadata_opt(&format!("{}.{}", K::plural(&()), K::group(&()))).await?;
     let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
-    let meant = namespace.is_some_and(|it| stays(&it.metadata))
+    let requested = namespace.is_some_and(|it| stays(&it.metadata))
         && definition.is_some_and(|it| stays(&it.metadata));
-    Ok(if meant { Deletion::Requested } else { Deletion::Cascaded })
+    Ok(if requested { Deletion::Requested } else { Deletion::Cascaded })
 }
 
 async fn classify_ownership<K: CustomResource>(
     worker: &Worker,
     lease: &Lease,
     object: Option<K>,
-    mine: fn(Box<K>) -> CustomResourceObject,
+    wrap: fn(Box<K>) -> CustomResourceObject,
 ) -> Result<CustomResourceState, Error> {
     let Some(object) = object else { return Ok(CustomResourceState::Absent) };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
         let removal = classify_deletion(worker, lease, &object).await?;
-        return Ok(CustomResourceState::Owned(mine(Box::new(object)), removal));
+        return Ok(CustomResourceState::Owned(wrap(Box::new(object)), removal));
     }
-    let speaks_of = object.annotations().get(POD_UID_ANNOTATION);
+    let described_pod = object.annotations().get(POD_UID_ANNOTATION);
     // Orphaned: of a lease that the store no longer has, and of another pod than this lease's.
     if let Some(other) = owner.and_then(|id| id.parse().ok()).map(LeaseId)
-        && speaks_of.is_some_and(|uid| uid != lease.pod_uid.as_str())
+        && described_pod.is_some_and(|uid| uid != lease.pod_uid.as_str())
         && worker.store.filter_existing(&[other]).await?.is_empty()
     {
         return Ok(CustomResourceState::Orphaned);
@@ -132,7 +132,7 @@ async fn classify_ownership<K: CustomResource>(
     Ok(match owner {
         Some(_) => CustomResourceState::OtherLease {
             message: format!(
-                "{name} belongs to an earlier pod of this name, or is retained for its \
+                "{name} belongs to a former pod of this name, or is retained for its \
                  controller's next pod; delete it to release its address"
             ),
         },
@@ -165,10 +165,10 @@ async fn is_foreign_as<K: CustomResource>(worker: &Worker, pod: &Pod) -> Result<
 pub(crate) async fn write_spec(
     worker: &Worker,
     lease: &Lease,
-    fact: &CustomResourceState,
+    state: &CustomResourceState,
     content: &CustomResourceContent,
 ) -> Result<(), Error> {
-    match (content, fact) {
+    match (content, state) {
         (
             CustomResourceContent::Eip { spec, .. },
             CustomResourceState::Owned(CustomResourceObject::Eip(object), _),
@@ -272,10 +272,10 @@ async fn patch_status<K: CustomResource>(
 pub(crate) async fn publish_in_status(
     worker: &Worker,
     lease: &Lease,
-    fact: &CustomResourceState,
+    state: &CustomResourceState,
     content: &CustomResourceContent,
 ) -> Result<(), Error> {
-    match (content, fact) {
+    match (content, state) {
         (content, CustomResourceState::Owned(object, _)) if content.matches_object(object) => {
             Ok(())
         }
@@ -295,9 +295,9 @@ pub(crate) async fn publish_in_status(
 pub(crate) async fn clear_status(
     worker: &Worker,
     lease: &Lease,
-    fact: &CustomResourceState,
+    state: &CustomResourceState,
 ) -> Result<(), Error> {
-    match fact {
+    match state {
         CustomResourceState::Owned(CustomResourceObject::Eip(object), _) => {
             let nothing = json!({
                 "eipAddress": null, "privateIPAddress": null, "networkInterfaceID": null,
@@ -316,14 +316,14 @@ pub(crate) async fn clear_status(
     }
 }
 
-/// Deletes the object and then removes our finalizer. In the other order, a crash in between would
-/// leave an object that no finalizer and no lease removes.
+/// Deletes the object and then removes Waygate's finalizer. In the other order, a crash in between
+/// would leave an object that no finalizer and no lease removes.
 pub(crate) async fn remove_custom_resource(
     worker: &Worker,
     lease: &Lease,
-    fact: &CustomResourceState,
+    state: &CustomResourceState,
 ) -> Result<(), Error> {
-    match fact {
+    match state {
         CustomResourceState::Owned(CustomResourceObject::Eip(object), _) => {
             remove_object(worker, lease, &**object).await
         }

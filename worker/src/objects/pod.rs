@@ -159,12 +159,12 @@ fn new_condition(
     let former = find_condition(pod, kind)
         .filter(|former| former.status == status)
         .and_then(|former| former.last_transition_time.as_ref());
-    let moved = former.map_or_else(
+    let transition_time = former.map_or_else(
         || now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         |time| time.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     );
     json!({
         "type": kind.readiness_gate(), "status": status, "reason": condition.reason,
-        "message": condition.message, "lastTransitionTime": moved,
+        "message": condition.message, "lastTransitionTime": transition_time,
     })
 }

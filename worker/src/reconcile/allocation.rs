@@ -20,7 +20,7 @@ impl Pass<'_> {
         candidates: &[(AllocationId, Ipv4Addr)],
         or: Wait,
     ) -> Result<StepOutcome, Error> {
-        if self.fenced_writes().adopt_eip(candidates).await? {
+        if self.under_claim().adopt_eip(candidates).await? {
             Ok(StepOutcome::Continue)
         } else {
             self.report_and_pause(or).await
@@ -29,7 +29,7 @@ impl Pass<'_> {
 
     /// Marks the EIP as preempted by this lease; the older pod's lease, once woken, gives it up.
     pub(crate) async fn preempt_eip(&self, id: &AllocationId) -> Result<(), Error> {
-        self.fenced_writes().preempt_eip(id).await?;
+        self.under_claim().preempt_eip(id).await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), eip.id = %id,
             "preempting the EIP of an older pod"
@@ -39,16 +39,19 @@ impl Pass<'_> {
     }
 
     /// Adopts the paid-up PrePaid EIP of a lease that is being released.
-    pub(crate) async fn adopt_prepaid_eip(&self, prepaid: LeaseId) -> Result<StepOutcome, Error> {
-        if !self.fenced_writes().adopt_prepaid_eip(prepaid).await? {
+    pub(crate) async fn adopt_prepaid_eip(
+        &self,
+        former_lease: LeaseId,
+    ) -> Result<StepOutcome, Error> {
+        if !self.under_claim().adopt_prepaid_eip(former_lease).await? {
             return Ok(StepOutcome::pause_for_reread(
                 "another pod adopted the PrePaid EIP first; looking for another EIP",
                 RetryPolicy::Poll,
             ));
         }
         tracing::info!(
-            lease.id = %self.lease().id, pod = self.pod_name(), former.lease = %prepaid,
-            "PrePaid EIP adopted from a released lease"
+            lease.id = %self.lease().id, pod = self.pod_name(), former.lease.id = %former_lease,
+            "PrePaid EIP adopted from a releasing lease"
         );
         self.worker.due.notify_one();
         Ok(StepOutcome::Continue)
@@ -60,9 +63,9 @@ impl Pass<'_> {
         let config = &self.worker.config;
         let gateways = config.gateways_of(&self.lease().namespace);
         let candidates = self.worker.port_pool.candidate_eips(&gateways, zone);
-        let reserved = match self.fenced_writes().reserve_ports(request, &candidates).await {
+        let reserved = match self.under_claim().reserve_ports(request, &candidates).await {
             Ok(reserved) => reserved,
-            // An earlier pod's entry may still forward to this port of the pod's IP address.
+            // A former pod's entry may still forward to this port of the pod's IP address.
             Err(error) => return self.pause_on_conflict(Err(error)).await,
         };
         let searched = reservation::PortSearch {
@@ -79,7 +82,7 @@ impl Pass<'_> {
 
     /// Gives back all that the lease has at its gateway, which has no room for all its entries.
     pub(crate) async fn vacate_gateway(&self) -> Result<(), Error> {
-        self.fenced_writes().start_vacating().await?;
+        self.under_claim().start_vacating().await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), "vacating a full NAT gateway"
         );
@@ -90,9 +93,9 @@ impl Pass<'_> {
     /// with the constraint's reason; passes other errors on.
     pub(crate) async fn pause_on_conflict(
         &self,
-        done: Result<(), StoreError>,
+        written: Result<(), StoreError>,
     ) -> Result<StepOutcome, Error> {
-        let Err(error) = done else { return Ok(StepOutcome::Continue) };
+        let Err(error) = written else { return Ok(StepOutcome::Continue) };
         let Some(constraint) = error.violated_constraint() else { return Err(error.into()) };
         let Some(wait) = conflict::wait_after_conflict(constraint) else {
             return Err(error.into());
@@ -108,7 +111,7 @@ impl Pass<'_> {
     }
 
     /// Moves the deletions of entries that other leases still have at this pod's address to the
-    /// front of their gateways' queues: until then, clients of an earlier pod reach this one.
+    /// front of their gateways' queues: until then, clients of a former pod reach this one.
     async fn expedite_removal(&self) -> Result<(), Error> {
         let Some(ip) = reads::pod_ip(&self.observation.pod) else { return Ok(()) };
         for gateway in self.worker.store.expedite_removals(self.lease().id, ip).await? {

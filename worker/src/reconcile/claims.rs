@@ -84,11 +84,11 @@ pub(crate) async fn claim_due_leases(
     reached: Check,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
-    let room = Arc::new(Semaphore::new(concurrency));
+    let permits = Arc::new(Semaphore::new(concurrency));
     let tasks = TaskTracker::new();
     let mut pause = MIN_POLL;
     while !token.is_cancelled() {
-        let limit = i64::try_from(room.available_permits()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(permits.available_permits()).unwrap_or(i64::MAX);
         // Not under `select!`: a cancelled query could leave its connection inside an open
         // transaction.
         let claims = if limit == 0 {
@@ -100,13 +100,15 @@ pub(crate) async fn claim_due_leases(
             Ok(claims) => {
                 reached.set_passing(true);
                 for claim in claims {
-                    let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ok(()) };
-                    let working = active.track_lease(claim.lease_id);
+                    let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                        return Ok(());
+                    };
+                    let active_lease = active.track_lease(claim.lease_id);
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
                         // Boxed because the future is large and many run at once.
                         Box::pin(reconcile_lease(&worker, &claim)).await;
-                        drop((working, permit));
+                        drop((active_lease, permit));
                     });
                 }
                 pause = if tasks.is_empty() { (pause * 2).min(MAX_POLL) } else { MIN_POLL };

@@ -24,7 +24,7 @@ impl Pass<'_> {
         change: &Change,
     ) -> Result<StepOutcome, Error> {
         let operation =
-            self.fenced_writes().intend_change(resource, change, CALL_TIMEOUT, FENCE).await?;
+            self.under_claim().intend_change(resource, change, CALL_TIMEOUT, FENCE).await?;
         self.send_operation(&operation).await
     }
 
@@ -33,7 +33,7 @@ impl Pass<'_> {
         &self,
         operation: &Operation,
     ) -> Result<StepOutcome, Error> {
-        self.fenced_writes().intend_resend(operation.id, CALL_TIMEOUT, FENCE).await?;
+        self.under_claim().intend_resend(operation.id, CALL_TIMEOUT, FENCE).await?;
         self.send_operation(operation).await
     }
 
@@ -110,12 +110,12 @@ impl Pass<'_> {
             Record::Learn(LearnedFact::AddressNotReclaimable) => {
                 tracing::info!(
                     lease.id = %self.claim.lease_id, error = cause,
-                    "previous address cannot be reclaimed; allocating a new one"
+                    "former address cannot be reclaimed; allocating a new one"
                 );
-                self.fenced_writes().delete_former_address().await?;
+                self.under_claim().delete_former_address().await?;
             }
             Record::AwaitFence => store.await_fence(operation.id).await?,
-            Record::Reject(refused) => return Ok(Some(self.report_rejection(refused).await?)),
+            Record::Reject(rejection) => return Ok(Some(self.report_rejection(rejection).await?)),
             // Only the gateway sender gets these records.
             Record::Learn(LearnedFact::GatewayFull | LearnedFact::ModifyDenied)
             | Record::Requeue

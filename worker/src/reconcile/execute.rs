@@ -18,7 +18,7 @@ use waygate_store::{OwnsCustomResource, SettledBy, Settlement};
 impl Pass<'_> {
     /// Carries out the step and returns what follows.
     pub(crate) async fn execute_step(&self, step: Step) -> Result<StepOutcome, Error> {
-        let claimed = self.fenced_writes();
+        let claimed = self.under_claim();
         match step {
             Step::StartProvisioning => claimed.set_phase(Phase::Provisioning).await?,
             Step::DeleteLease => return self.delete_lease().await,
@@ -32,7 +32,7 @@ impl Pass<'_> {
             Step::ReleaseRetained => return self.release_retained().await,
             Step::AdoptEip(candidates, or) => return self.adopt_eip(&candidates, or).await,
             Step::PreemptEip(allocation_id) => self.preempt_eip(&allocation_id).await?,
-            Step::AdoptPrepaidEip(prepaid) => return self.adopt_prepaid_eip(prepaid).await,
+            Step::AdoptPrepaidEip(lease) => return self.adopt_prepaid_eip(lease).await,
             Step::ForgetEip => claimed.clear_eip().await?,
             Step::ReservePorts { zone } => return self.reserve_ports(&zone).await,
             Step::MarkForeignPorts(port) => claimed.mark_foreign(&port).await?,
@@ -46,11 +46,11 @@ impl Pass<'_> {
                 return self.pause_on_conflict(set).await;
             }
             Step::ClearTarget => claimed.clear_target().await?,
-            Step::ClaimCustomResource => {
+            Step::OwnCustomResource => {
                 let set = claimed.set_owns_custom_resource(OwnsCustomResource::Yes).await;
                 return self.pause_on_conflict(set).await;
             }
-            Step::YieldCustomResource => {
+            Step::DisownCustomResource => {
                 claimed.set_owns_custom_resource(OwnsCustomResource::No).await?;
             }
             Step::CountMissedRead => {
@@ -72,13 +72,7 @@ impl Pass<'_> {
             Step::Settle { operation, outcome, answer } => {
                 self.settle_by_read(operation, outcome, answer.as_ref()).await?;
             }
-            Step::CountReadWithoutEffect(operation) => {
-                claimed.count_read_without_effect(operation).await?;
-                return Ok(StepOutcome::pause_for_reread(
-                    "a change got no answer and one read shows no effect; the next read decides",
-                    RetryPolicy::Event,
-                ));
-            }
+            Step::CountReadWithoutEffect(id) => return self.count_read_without_effect(id).await,
             Step::WriteCustomResource(content) => self.write_custom_resource(&content).await?,
             Step::Publish(publication) => self.publish_address(&publication).await?,
             Step::Withdraw(withdrawal) => self.withdraw_address(&withdrawal).await?,
@@ -91,7 +85,7 @@ impl Pass<'_> {
                 )
                 .await?;
             }
-            Step::ReportRejection(refused) => return self.report_rejection(refused).await,
+            Step::ReportRejection(rejection) => return self.report_rejection(rejection).await,
             Step::Wait(wait) => return self.report_and_pause(wait).await,
         }
         Ok(StepOutcome::Continue)
@@ -107,7 +101,7 @@ impl Pass<'_> {
     }
 
     async fn retain_lease(&self, seconds: Option<u64>) -> Result<(), Error> {
-        self.fenced_writes().retain_lease(seconds).await?;
+        self.under_claim().retain_lease(seconds).await?;
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), seconds,
             "address retained for a successor"
@@ -117,7 +111,7 @@ impl Pass<'_> {
 
     async fn transfer_to_successor(&self, successor: &Successor) -> Result<StepOutcome, Error> {
         let Ok(uid) = successor.uid.as_str().parse() else { return Err(Error::Changed) };
-        let transferred = self.fenced_writes().transfer_to_successor(uid, &successor.request).await;
+        let transferred = self.under_claim().transfer_to_successor(uid, &successor.request).await;
         self.pause_on_conflict(transferred).await
     }
 
@@ -126,7 +120,7 @@ impl Pass<'_> {
             lease.id = %self.lease().id, pod = self.pod_name(), reason = why.as_str(),
             "lease release started"
         );
-        self.fenced_writes().set_phase(Phase::Releasing).await?;
+        self.under_claim().set_phase(Phase::Releasing).await?;
         // The next pod's lease begins beside this release, which may take long.
         self.observe_next_pod().await
     }
@@ -135,7 +129,7 @@ impl Pass<'_> {
         // A next pod that the watch recorded between this lease's last read and its release has no
         // lease yet.
         self.observe_next_pod().await?;
-        self.fenced_writes().delete_empty_lease().await?;
+        self.under_claim().delete_empty_lease().await?;
         tracing::info!(lease.id = %self.lease().id, pod = self.pod_name(), "lease deleted");
         // A lease of the same pod name may be waiting for this deletion.
         self.worker.due.notify_one();
@@ -143,7 +137,7 @@ impl Pass<'_> {
     }
 
     async fn release_retained(&self) -> Result<StepOutcome, Error> {
-        if self.fenced_writes().try_release_retained().await? {
+        if self.under_claim().try_release_retained().await? {
             tracing::info!(
                 lease.id = %self.claim.lease_id, pod = self.pod_name(),
                 "retained address released: its custom resource was deleted"
@@ -166,6 +160,16 @@ impl Pass<'_> {
         .await
     }
 
+    /// Counts a read that showed no effect of an unanswered change; pauses until the next read.
+    async fn count_read_without_effect(&self, id: Uuid) -> Result<StepOutcome, Error> {
+        let action = self.find_operation(id)?.change.action();
+        self.under_claim().count_read_without_effect(id).await?;
+        let message = format!(
+            "{action} got no answer and one read shows no effect of it; the next read decides"
+        );
+        Ok(StepOutcome::pause_for_reread(&message, RetryPolicy::Event))
+    }
+
     async fn settle_by_read(
         &self,
         id: Uuid,
@@ -175,7 +179,7 @@ impl Pass<'_> {
         let operation = self.find_operation(id)?;
         tracing::info!(
             lease.id = %self.lease().id, cloud.action = operation.change.action(), ?outcome,
-            "operation resolved by a read"
+            "operation settled by a read"
         );
         self.worker
             .store
@@ -194,7 +198,7 @@ impl Pass<'_> {
         gateway: &NatGatewayId,
         requests: &[ChangeRequest],
     ) -> Result<StepOutcome, Error> {
-        let queued = self.fenced_writes().queue_changes(gateway, requests).await?;
+        let queued = self.under_claim().queue_changes(gateway, requests).await?;
         self.worker.queue_wakeups.notify_queued(gateway);
         if queued > 0 {
             return Ok(StepOutcome::Continue);
@@ -210,7 +214,7 @@ impl Pass<'_> {
 
     /// Queues an unanswered change again and wakes the gateway sender.
     async fn requeue_change(&self, id: Uuid) -> Result<(), Error> {
-        self.fenced_writes().requeue_unanswered(id).await?;
+        self.under_claim().requeue_unanswered(id).await?;
         if let Some(port) = self.lease().ports.first() {
             self.worker.queue_wakeups.notify_queued(&port.gateway_id);
         }

@@ -1,9 +1,9 @@
 //! Reconciles claimed leases: load → observe → plan → execute, step by step, until the plan waits.
 //!
 //! ```text
-//! claims ─▶ reconcile ─▶ observe ─▶ plan::next ─▶ execute ─┬▶ allocation, cloud_call, publication
-//!              ▲                                           └▶ report (the pod's condition)
-//!              └────────────── next step ──────────────────┘
+//! claims ─▶ reconcile ─▶ observe ─▶ next_step ─▶ execute ─┬▶ allocation, cloud_call, publication
+//!              ▲                                          └▶ report (the pod's condition)
+//!              └────────────── repeat ────────────────────┘
 //! ```
 
 mod allocation;
@@ -58,14 +58,14 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
         if let Some(carried) = &carried {
             loaded.wake = carried.wake;
         }
-        let (after, still_stands) = match run_step(worker, claim, &loaded, carried.take()).await {
+        let (after, carry_over) = match run_step(worker, claim, &loaded, carried.take()).await {
             Ok(done) => done,
             // Without the store neither a pause nor its reason can be recorded.
             Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => (StepOutcome::Pause(Pause::from(&error)), None),
         };
         match after {
-            StepOutcome::Continue => carried = still_stands,
+            StepOutcome::Continue => carried = carry_over,
             StepOutcome::Deleted => return Ok(()),
             StepOutcome::Pause(pause) => {
                 return finish_reconcile(worker, claim, &loaded, &pause).await;
@@ -98,8 +98,8 @@ async fn run_step(
     let pass = Pass { worker, claim, loaded, observation: &observed };
     let situation = pass.situation();
     let step = plan::next_step(&situation);
-    tracing::debug!(lease.id = %claim.lease_id, pod = pass.pod_name(), ?step, "step");
-    let still_stands = plan::facts_stay_valid(&situation, &step);
+    tracing::debug!(lease.id = %claim.lease_id, pod = pass.pod_name(), ?step, "step planned");
+    let carry_over = plan::facts_stay_valid(&situation, &step);
     let after = pass.execute_step(step).await?;
     if let StepOutcome::Pause(pause) = &after
         && succession::observes_at_pause(situation.served, loaded.lease.phase, pause.retry_policy)
@@ -107,7 +107,7 @@ async fn run_step(
         pass.observe_next_pod().await?;
     }
     let wake = loaded.wake;
-    Ok((after, still_stands.then_some(CarriedOver { observed, wake })))
+    Ok((after, carry_over.then_some(CarriedOver { observed, wake })))
 }
 
 async fn finish_reconcile(
@@ -116,23 +116,23 @@ async fn finish_reconcile(
     loaded: &Loaded,
     pause: &Pause,
 ) -> Result<(), Error> {
-    let heard = loaded.rejection.as_ref();
+    let rejection = loaded.rejection.as_ref();
     let history = WaitHistory {
         reason: loaded.reason.as_deref(),
         tries: loaded.tries,
-        refusals: heard.map(|_| loaded.rejections),
+        rejections: rejection.map(|_| loaded.rejections),
     };
     let tries = history.tries_for(&pause.reason);
-    let again =
+    let delay =
         retry::retry_delay(pause.retry_policy, tries, loaded.now, rand::rng().random_range(JITTER))
             .max(pause.min_wait);
     let finish = Finish {
         wake: loaded.wake,
-        retry_in: again,
+        retry_in: delay,
         tries,
         reason: &pause.reason,
         message: &pause.message,
-        acknowledged: heard,
+        acknowledged: rejection,
     };
     worker.store.under_claim(claim).finish_claim(&finish).await?;
     if pause.retry_policy == RetryPolicy::Poll {

@@ -108,10 +108,9 @@ async fn observe_cloud(
             .forward_entries_since(gateway, earliest_list_start(loaded, began))
             .await?
             .value;
-        let foreign = other_leases_at(worker, lease, &facts.entries, reads::pod_ip(pod));
-        if !foreign.is_empty() {
-            facts.known_leases =
-                worker.store.filter_existing(&foreign).await?.into_iter().collect();
+        let others = other_leases_at(worker, lease, &facts.entries, reads::pod_ip(pod));
+        if !others.is_empty() {
+            facts.known_leases = worker.store.filter_existing(&others).await?.into_iter().collect();
         }
     }
     debug_assert!(lease.kind == Kind::Dnat || facts.entries.is_empty());
@@ -136,7 +135,7 @@ fn other_leases_at(
 /// of its operations and the last change of its gateway, and no older than the rules allow.
 fn earliest_list_start(loaded: &Loaded, began: Instant) -> Instant {
     let age = reads::max_list_age(&loaded.lease, &loaded.operations, loaded.reason.as_deref());
-    let age = loaded.since_last_change.map_or(age, |stirred| stirred.min(age));
+    let age = loaded.since_last_change.map_or(age, |since_change| since_change.min(age));
     began.checked_sub(age).unwrap_or(began)
 }
 

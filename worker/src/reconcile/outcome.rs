@@ -48,11 +48,8 @@ impl Pause {
 
 impl From<&Error> for Pause {
     fn from(error: &Error) -> Self {
-        let at_least = error.retry_after().unwrap_or_default();
-        Self {
-            min_wait: at_least,
-            ..Self::new(error.reason(), error_chain(error), error.retry_policy())
-        }
+        let min_wait = error.retry_after().unwrap_or_default();
+        Self { min_wait, ..Self::new(error.reason(), error_chain(error), error.retry_policy()) }
     }
 }
 
@@ -63,12 +60,9 @@ impl From<Wait> for Pause {
 }
 
 impl From<Rejection> for Pause {
-    fn from(refused: Rejection) -> Self {
-        let at_least = Duration::from_secs(refused.min_wait_seconds.into());
-        Self {
-            min_wait: at_least,
-            ..Self::new(refused.reason, refused.message, refused.retry_policy)
-        }
+    fn from(rejection: Rejection) -> Self {
+        let min_wait = Duration::from_secs(rejection.min_wait_seconds.into());
+        Self { min_wait, ..Self::new(rejection.reason, rejection.message, rejection.retry_policy) }
     }
 }
 

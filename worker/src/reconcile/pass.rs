@@ -11,7 +11,7 @@ use waygate_store::{Claim, Claimed, Loaded};
 pub(crate) struct Pass<'a> {
     /// Context of the worker that holds the claim.
     pub worker: &'a Worker,
-    /// Claim that fences this pass' writes to the store.
+    /// Claim that every write of this pass to the store checks.
     pub claim: &'a Claim,
     /// The lease, its operations and its gateway as the store has them.
     pub loaded: &'a Loaded,
@@ -25,8 +25,8 @@ impl<'a> Pass<'a> {
         &self.loaded.lease
     }
 
-    /// Fenced writes to the lease, which fail once the claim is lost.
-    pub(crate) fn fenced_writes(&self) -> Claimed<'a> {
+    /// Writes to the lease under the claim, which fail once the claim is lost.
+    pub(crate) fn under_claim(&self) -> Claimed<'a> {
         self.worker.store.under_claim(self.claim)
     }
 

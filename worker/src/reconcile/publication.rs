@@ -54,7 +54,7 @@ impl Pass<'_> {
     /// next pass then finds withdrawals limited.
     pub(crate) async fn withdraw_within_limit(&self, withdrawal: &Withdrawal) -> Result<(), Error> {
         let Some(port) = self.lease().ports.first() else { return Err(Error::Changed) };
-        if self.fenced_writes().try_count_loss(&port.gateway_id).await? {
+        if self.under_claim().try_count_loss(&port.gateway_id).await? {
             return self.withdraw_address(withdrawal).await;
         }
         self.worker.metrics.count_limited_withdrawal(&port.gateway_id);
@@ -93,7 +93,7 @@ impl Pass<'_> {
             PublishWrite::Status(None) => {
                 custom_resource::clear_status(worker, lease, resource).await?;
             }
-            PublishWrite::Phase(phase) => self.fenced_writes().set_phase(phase).await?,
+            PublishWrite::Phase(phase) => self.under_claim().set_phase(phase).await?,
             PublishWrite::Annotation(value) => {
                 let live = live.ok_or(Error::Changed)?;
                 return Ok(Some(

@@ -22,14 +22,17 @@ impl Pass<'_> {
     }
 
     /// Reports on the pod why the cloud rejected a change, and pauses by the rejection's policy.
-    pub(crate) async fn report_rejection(&self, refused: Rejection) -> Result<StepOutcome, Error> {
+    pub(crate) async fn report_rejection(
+        &self,
+        rejection: Rejection,
+    ) -> Result<StepOutcome, Error> {
         let condition = ConditionState {
             status: false,
-            reason: refused.reason.clone(),
-            message: refused.message.clone(),
+            reason: rejection.reason.clone(),
+            message: rejection.message.clone(),
         };
-        self.write_report(refused.retry_policy, &condition).await?;
-        Ok(StepOutcome::Pause(Pause::from(refused)))
+        self.write_report(rejection.retry_policy, &condition).await?;
+        Ok(StepOutcome::Pause(Pause::from(rejection)))
     }
 
     async fn write_report(
@@ -38,15 +41,15 @@ impl Pass<'_> {
         condition: &ConditionState,
     ) -> Result<(), Error> {
         let Some(live) = &self.observation.live else { return Ok(()) };
-        let before = PreviousWait {
+        let previous = PreviousWait {
             reason: self.loaded.reason.as_deref(),
-            refusals: self.loaded.rejections,
+            rejections: self.loaded.rejections,
         };
         let report = report::report_for_wait(
             self.lease().phase,
             &self.observation.pod,
             &self.observation.resource,
-            before,
+            previous,
             retry_policy,
             condition,
         );

@@ -1,5 +1,5 @@
-//! Sets the conditions of our readiness gates on pods without a lease: True where the pod requests
-//! no address of the kind, False where its annotations are invalid.
+//! Sets the conditions of Waygate's readiness gates on pods without a lease: True where the pod
+//! requests no address of the kind, False where its annotations are invalid.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -14,21 +14,21 @@ use waygate_core::request::Kind;
 pub(crate) fn list_answered_by_leases(
     leases: Vec<Kind>,
     serves: impl Fn(Kind) -> bool,
-    asked: impl IntoIterator<Item = Kind>,
+    requested: impl IntoIterator<Item = Kind>,
 ) -> Vec<Kind> {
-    leases.into_iter().filter(|kind| !serves(*kind)).chain(asked).collect()
+    leases.into_iter().filter(|kind| !serves(*kind)).chain(requested).collect()
 }
 
-/// Writes the condition of a pod's readiness gates that no lease answers; `spoken_for` are the
-/// kinds whose lease writes it.
+/// Writes the condition of a pod's readiness gates that no lease answers; `answered_kinds` are
+/// the kinds whose lease writes it.
 pub(crate) async fn answer_gates(
     worker: &Worker,
     pod: &Pod,
-    spoken_for: &[Kind],
+    answered_kinds: &[Kind],
     problems: &[Problem],
 ) -> Result<(), Error> {
     let condition = state_without_lease(problems);
-    for kind in list_unanswered(pod, spoken_for, &condition) {
+    for kind in list_unanswered(pod, answered_kinds, &condition) {
         // The controller that made a foreign custom resource answers this gate.
         if !custom_resource::is_foreign(worker, pod, kind).await? {
             // One condition per event: the write itself causes the next event.
@@ -39,13 +39,13 @@ pub(crate) async fn answer_gates(
 }
 
 /// Kinds whose gate the pod has, no lease answers, and whose condition does not say this yet.
-fn list_unanswered(pod: &Pod, spoken_for: &[Kind], condition: &ConditionState) -> Vec<Kind> {
+fn list_unanswered(pod: &Pod, answered_kinds: &[Kind], condition: &ConditionState) -> Vec<Kind> {
     if pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
     let waits = |kind: &Kind| {
         pods::has_readiness_gate(pod, *kind)
-            && !spoken_for.contains(kind)
+            && !answered_kinds.contains(kind)
             && !condition_shows(pod, *kind, condition)
     };
     Kind::ALL.into_iter().filter(waits).collect()
@@ -83,11 +83,11 @@ mod tests {
 
     #[test]
     fn a_gate_is_answered_where_no_lease_answers_it() {
-        let nothing_asked = state_without_lease(&[]);
-        assert_eq!(list_unanswered(&gated(), &[], &nothing_asked), Kind::ALL);
-        assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &nothing_asked), Kind::ALL[1..]);
+        let not_requested = state_without_lease(&[]);
+        assert_eq!(list_unanswered(&gated(), &[], &not_requested), Kind::ALL);
+        assert_eq!(list_unanswered(&gated(), &Kind::ALL[..1], &not_requested), Kind::ALL[1..]);
         assert_eq!(
-            list_unanswered(&gated(), &Kind::ALL, &nothing_asked),
+            list_unanswered(&gated(), &Kind::ALL, &not_requested),
             [],
             "one requested, one switched off"
         );
@@ -115,15 +115,17 @@ mod tests {
 
     #[test]
     fn a_gate_of_an_exited_or_answered_pod_is_left_alone() {
-        let nothing_asked = state_without_lease(&[]);
+        let not_requested = state_without_lease(&[]);
         let exited =
             Pod { status: serde_json::from_value(json!({"phase": "Failed"})).unwrap(), ..gated() };
-        assert_eq!(list_unanswered(&exited, &[], &nothing_asked), []);
-        let said = Kind::ALL.map(
-            |kind| json!({"type": kind.readiness_gate(), "status": "True", "message": nothing_asked.message}),
+        assert_eq!(list_unanswered(&exited, &[], &not_requested), []);
+        let conditions = Kind::ALL.map(
+            |kind| json!({"type": kind.readiness_gate(), "status": "True", "message": not_requested.message}),
         );
-        let answered =
-            Pod { status: serde_json::from_value(json!({"conditions": said})).unwrap(), ..gated() };
-        assert_eq!(list_unanswered(&answered, &[], &nothing_asked), []);
+        let answered = Pod {
+            status: serde_json::from_value(json!({"conditions": conditions})).unwrap(),
+            ..gated()
+        };
+        assert_eq!(list_unanswered(&answered, &[], &not_requested), []);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Returns the set and the writer that feeds it; pass the writer to `run` of this module.
+    /// Returns the set and the writer that feeds it; pass the writer to [`watch_namespaces`].
     pub(crate) fn new(
         client: &Client,
         selector: LabelSelector,

@@ -172,12 +172,12 @@ async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     if !worker.namespaces.serves_namespace(&namespace).await {
         return Ok(());
     }
-    let reading = pods::read_annotations(worker, pod);
+    let parsed = pods::read_annotations(worker, pod);
     // A pod that has exited or is being deleted gets no new lease; the leases it has are woken.
-    let on_its_way = pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
+    let leaving = pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let served: Vec<_> =
-        reading.requests.iter().filter(|request| worker.serves_kind(request.kind())).collect();
-    for request in served.iter().filter(|_| !on_its_way) {
+        parsed.requests.iter().filter(|request| worker.serves_kind(request.kind())).collect();
+    for request in served.iter().filter(|_| !leaving) {
         let controller = pods::controller_name(pod);
         let (pod_name, controller) = (&pod.name_any(), controller.as_deref());
         let pod_created_at = pod.creation_timestamp().map(|at| at.0);
@@ -195,10 +195,10 @@ async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     let leases = worker.store.wake_pod(worker.cluster, uid).await?;
     worker.due.notify_one();
     if leases.is_empty() || !served.is_empty() {
-        let asked = served.iter().map(|request| request.kind());
-        let spoken_for =
-            gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), asked);
-        gates::answer_gates(worker, pod, &spoken_for, &reading.problems).await?;
+        let requested = served.iter().map(|request| request.kind());
+        let answered_kinds =
+            gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), requested);
+        gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems).await?;
     }
     Ok(())
 }

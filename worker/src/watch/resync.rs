@@ -1,5 +1,5 @@
 //! Periodic work that no event triggers: labels annotated pods that missed the webhook, and prunes
-//! old operations, former addresses and fair-queue cursors.
+//! old operations, former addresses and fair queue entries.
 
 use crate::context::Worker;
 use crate::errors::Error;
@@ -15,9 +15,9 @@ use waygate_core::annotations::{POD_LABEL, requests_address};
 
 /// Pods per page of a list; the metadata of each is a few hundred bytes.
 const PAGE_SIZE: u32 = 500;
-/// Age after which a namespace's fair-queue cursor at a gateway is deleted; the namespace is then
+/// Age after which a namespace's fair queue entry at a gateway is deleted; the namespace is then
 /// served first, as one that never queued a change there.
-const CURSOR_RETENTION: Duration = Duration::from_hours(1);
+const FAIR_QUEUE_RETENTION: Duration = Duration::from_hours(1);
 /// Age after which settled operations are deleted; until then an operator can look them up.
 const OPERATION_RETENTION: Duration = Duration::from_hours(7 * 24);
 
@@ -53,10 +53,10 @@ pub(crate) async fn resync_periodically(
                 "pruning former addresses failed"
             );
         }
-        if let Err(error) = worker.store.prune_fair_queue(CURSOR_RETENTION).await {
+        if let Err(error) = worker.store.prune_fair_queue(FAIR_QUEUE_RETENTION).await {
             tracing::warn!(
                 error = crate::errors::error_chain(&error),
-                "pruning fair-queue cursors failed"
+                "pruning fair queue entries failed"
             );
         }
         token.run_until_cancelled(tokio::time::sleep(period)).await;
@@ -74,10 +74,10 @@ async fn label_missed_pods(worker: &Worker) -> Result<usize, Error> {
         ListParams::default().labels(&format!("!{POD_LABEL}")).limit(PAGE_SIZE).match_any();
     loop {
         let list = api.list_metadata(&page).await?;
-        let Labelled { count, refused } =
+        let Labelled { count, failures } =
             label_each_pod(&list.items, |pod| label_pod(worker, &pod.metadata)).await;
         labelled += count;
-        for (pod, error) in refused {
+        for (pod, error) in failures {
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
             tracing::warn!(
                 pod = name,
@@ -102,7 +102,7 @@ async fn label_missed_pods(worker: &Worker) -> Result<usize, Error> {
 /// Result of labelling one page of pods.
 struct Labelled<'a, P> {
     count: usize,
-    refused: Vec<(&'a P, Error)>,
+    failures: Vec<(&'a P, Error)>,
 }
 
 /// Labels one pod after the other and collects the failures instead of stopping at the first.
@@ -110,11 +110,11 @@ async fn label_each_pod<'a, P, F: Future<Output = Result<bool, Error>>>(
     pods: &'a [P],
     label: impl Fn(&'a P) -> F,
 ) -> Labelled<'a, P> {
-    let mut labelled = Labelled { count: 0, refused: Vec::new() };
+    let mut labelled = Labelled { count: 0, failures: Vec::new() };
     for pod in pods {
         match label(pod).await {
             Ok(done) => labelled.count += usize::from(done),
-            Err(error) => labelled.refused.push((pod, error)),
+            Err(error) => labelled.failures.push((pod, error)),
         }
     }
     labelled
@@ -165,15 +165,15 @@ mod tests {
         let labelled =
             label_each_pod(&["frozen-1", "one", "changed", "frozen-2", "two"], label).await;
         assert_eq!(labelled.count, 2);
-        let refused: Vec<_> = labelled
-            .refused
+        let failures: Vec<_> = labelled
+            .failures
             .iter()
             .map(|(pod, error)| (**pod, crate::errors::error_chain(error)))
             .collect();
         assert_eq!(
-            refused.iter().map(|(pod, _)| *pod).collect::<Vec<_>>(),
+            failures.iter().map(|(pod, _)| *pod).collect::<Vec<_>>(),
             ["frozen-1", "frozen-2"]
         );
-        assert!(refused.iter().all(|(_, why)| why.contains("a policy denies it")), "{refused:?}");
+        assert!(failures.iter().all(|(_, why)| why.contains("a policy denies it")), "{failures:?}");
     }
 }

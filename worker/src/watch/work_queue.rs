@@ -23,7 +23,7 @@ pub(crate) struct WorkQueue<T> {
     state: Mutex<State<T>>,
     /// One permit for each pod of `waiting`.
     arrived: Semaphore,
-    /// One permit for each further pod that `news` has room for.
+    /// One permit for each further pod that `latest` has room for.
     room: Semaphore,
     emptied: Notify,
 }

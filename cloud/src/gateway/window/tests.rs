@@ -83,7 +83,7 @@ fn many_refusals_of_one_window_cut_it_once() {
 }
 
 #[test]
-fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
+fn after_a_status_refusal_a_read_must_show_the_entries_settled() {
     let (mut window, now) = (ConcurrencyWindow::default(), Instant::now());
     let in_flight = enter(&mut window, now);
     window.finish_change(in_flight, ChangeOutcome::Accepted, now, 1.0);
@@ -117,7 +117,7 @@ fn after_a_status_refusal_a_read_must_show_the_table_at_rest() {
 #[derive(Debug)]
 struct Cost {
     took: Duration,
-    looks: u32,
+    probes: u32,
     refused: u32,
 }
 
@@ -126,53 +126,54 @@ fn cost_of(entries: u64, pending: RangeInclusive<u64>, evidence: RequiredEvidenc
     let in_flight = enter(&mut window, start);
     window.finish_change(in_flight, ChangeOutcome::EntryUnsettled, start, 1.0);
     window.may_grow_at = Some(start + BACKOFF * 1000);
-    let (mut now, mut at_rest, mut made, mut looks, mut refused) = (start, start, 0, 0, 0);
+    let (mut now, mut settled_at, mut made, mut probes, mut refused) = (start, start, 0, 0, 0);
     let mut dice = rand::rngs::StdRng::seed_from_u64(7);
     while made < entries {
         let answered = after(now, dice.random_range(100..=200));
         match window.try_acquire(now, evidence) {
             SlotState::WaitUntil(until) => now = until,
             SlotState::ProbeFirst => {
-                looks += 1;
-                window.record_read(now, now >= at_rest, answered);
+                probes += 1;
+                window.record_read(now, now >= settled_at, answered);
                 now = answered;
             }
-            SlotState::Acquired(in_flight) if now < at_rest => {
+            SlotState::Acquired(in_flight) if now < settled_at => {
                 refused += 1;
                 window.finish_change(in_flight, ChangeOutcome::EntryUnsettled, answered, 1.0);
                 now = answered;
             }
             SlotState::Acquired(in_flight) => {
                 made += 1;
-                at_rest = after(now, dice.random_range(pending.clone()));
+                settled_at = after(now, dice.random_range(pending.clone()));
                 window.finish_change(in_flight, ChangeOutcome::Accepted, answered, 1.0);
                 now = answered;
             }
             SlotState::AwaitAnswer => panic!("nothing is under way"),
         }
     }
-    Cost { took: now - start, looks, refused }
+    Cost { took: now - start, probes, refused }
 }
 
 #[test]
 fn where_experience_will_do_a_gateway_hardly_waits_longer_than_its_entries_take() {
     for entries in [100, 1000] {
-        let (read, trusted) = (
+        let (read, estimated) = (
             cost_of(entries, 800..=1200, RequiredEvidence::Read),
             cost_of(entries, 800..=1200, RequiredEvidence::Estimate),
         );
-        println!("{entries} entries: {read:?}, {trusted:?}");
+        println!("{entries} entries: {read:?}, {estimated:?}");
         let entries = u32::try_from(entries).unwrap();
         // A call and Pending take 1150 ms together.
         assert!(
-            read.took / entries < Duration::from_millis(1260) && read.looks < entries * 11 / 5,
+            read.took / entries < Duration::from_millis(1260) && read.probes < entries * 11 / 5,
             "{read:?}"
         );
         assert!(
-            trusted.took / entries < Duration::from_millis(1210) && trusted.looks < read.looks,
-            "{trusted:?}"
+            estimated.took / entries < Duration::from_millis(1210)
+                && estimated.probes < read.probes,
+            "{estimated:?}"
         );
-        assert!(read.refused == 0 && trusted.refused <= entries / 20, "{trusted:?}");
+        assert!(read.refused == 0 && estimated.refused <= entries / 20, "{estimated:?}");
     }
 }
 
@@ -181,13 +182,13 @@ fn a_gateway_that_takes_much_longer_is_soon_known() {
     let cost = cost_of(60, 5000..=6000, RequiredEvidence::Estimate);
     println!("60 entries of five to six seconds: {cost:?}");
     assert!(
-        cost.took / 60 < Duration::from_millis(5800) && cost.refused <= 4 && cost.looks <= 60 * 7,
+        cost.took / 60 < Duration::from_millis(5800) && cost.refused <= 4 && cost.probes <= 60 * 7,
         "{cost:?}"
     );
 }
 
 #[test]
-fn after_a_refusal_on_trust_only_a_read_will_do() {
+fn after_a_refusal_by_estimate_only_a_read_will_do() {
     let (mut window, now) = (ConcurrencyWindow::default(), Instant::now());
     let in_flight = enter(&mut window, now);
     window.finish_change(in_flight, ChangeOutcome::EntryUnsettled, now, 1.0);
@@ -260,7 +261,7 @@ fn somebody_elses_work_is_waited_for_ever_longer() {
 enum Event {
     Enter(RequiredEvidence),
     End(usize, ChangeOutcome),
-    Seen { at_rest: bool, age: u64 },
+    Seen { settled: bool, age: u64 },
     Unseen,
     Pass(u64),
 }
@@ -276,7 +277,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => prop_oneof![Just(RequiredEvidence::Read), Just(RequiredEvidence::Estimate)].prop_map(Event::Enter),
         4 => (0_usize..16, end).prop_map(|(which, end)| Event::End(which, end)),
-        2 => (any::<bool>(), 0_u64..500).prop_map(|(at_rest, age)| Event::Seen { at_rest, age }),
+        2 => (any::<bool>(), 0_u64..500).prop_map(|(settled, age)| Event::Seen { settled, age }),
         1 => Just(Event::Unseen),
         2 => (0_u64..5_000).prop_map(Event::Pass),
     ]
@@ -286,7 +287,7 @@ proptest! {
     /// After any history the window keeps its bounds, and once the gateway's entries are settled
     /// the next change soon gets a slot.
     #[test]
-    fn no_history_jams_the_lane(events in prop::collection::vec(event(), 0..200)) {
+    fn no_history_jams_the_window(events in prop::collection::vec(event(), 0..200)) {
         let (mut window, start) = (ConcurrencyWindow::default(), Instant::now());
         let (mut now, mut under_way) = (start, Vec::new());
         for event in events {
@@ -297,9 +298,9 @@ proptest! {
                     window.finish_change(in_flight, end, now, 1.5);
                 }
                 Event::End(..) => {}
-                Event::Seen { at_rest, age } => {
+                Event::Seen { settled, age } => {
                     let began = now.checked_sub(Duration::from_millis(age)).unwrap_or(start).max(start);
-                    window.record_read(began, at_rest, now);
+                    window.record_read(began, settled, now);
                 }
                 Event::Unseen => window.record_failed_probe(now),
                 Event::Pass(millis) => now = after(now, millis),

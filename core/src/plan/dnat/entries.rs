@@ -24,26 +24,27 @@ pub(super) enum EntryState<'a> {
 
 /// Finds an entry of the lease on none of its port ranges. A person has moved it, and its address
 /// may be another pod's by now.
-pub(super) fn find_stray_entry<'a>(
+pub(super) fn find_moved_entry<'a>(
     s: &'a Situation<'_>,
     ranges: &[PortRange<'_>],
 ) -> Option<&'a ForwardEntry> {
-    let on = |entry: &ForwardEntry, range: &PortRange<'_>| {
+    let is_on = |entry: &ForwardEntry, range: &PortRange<'_>| {
         entry.meets_external(
             range.first.external_ip,
             range.first.protocol(),
             &range.external_ports(),
         )
     };
-    let ours = |entry: &ForwardEntry| {
+    let is_of_lease = |entry: &ForwardEntry| {
         s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id)
     };
-    let strays =
-        |entry: &&ForwardEntry| ours(entry) && !ranges.iter().any(|range| on(entry, range));
+    let is_moved = |entry: &&ForwardEntry| {
+        is_of_lease(entry) && !ranges.iter().any(|range| is_on(entry, range))
+    };
     s.cloud
         .entries
         .iter()
-        .filter(strays)
+        .filter(is_moved)
         .find(|entry| entry.status == ForwardEntryStatus::Available)
 }
 
@@ -52,25 +53,25 @@ pub(super) fn inspect_entry<'a>(
     range: PortRange<'_>,
     target: &Target,
 ) -> EntryState<'a> {
-    let (head, protocol) = (range.first, range.first.protocol());
+    let (first, protocol) = (range.first, range.first.protocol());
     let wanted = desired_entry(s, range, target);
-    let mut outside =
+    let mut on_external =
         s.cloud.entries.iter().filter(|entry| {
-            entry.meets_external(head.external_ip, protocol, &range.external_ports())
+            entry.meets_external(first.external_ip, protocol, &range.external_ports())
         });
-    let found = outside.next();
-    let inside = s.cloud.entries.iter().find(|entry| {
+    let found = on_external.next();
+    let on_internal = s.cloud.entries.iter().find(|entry| {
         entry.meets_internal(target.private_ip, protocol, &range.internal_ports())
             && found.is_none_or(|found| found.entry_id != entry.entry_id)
     });
     let Some(found) = found else {
-        return inside.map_or_else(
+        return on_internal.map_or_else(
             || request_creation(range, wanted),
-            |inside| resolve_blocking_entry(s, inside, range),
+            |blocking| resolve_blocking_entry(s, blocking, range),
         );
     };
     let Some(name) = s.owner.read_entry_name(&found.name) else {
-        return EntryState::NeedsStep(Box::new(Step::MarkForeignPorts(entry_span(found, head))));
+        return EntryState::NeedsStep(Box::new(Step::MarkForeignPorts(entry_span(found, first))));
     };
     let same_ports = found.external_port == wanted.external_ports()
         && found.internal_port == wanted.internal_ports()
@@ -79,7 +80,7 @@ pub(super) fn inspect_entry<'a>(
     let current = same_ports
         && name.generation == s.lease.generation
         && found.internal_ip == target.private_ip;
-    match (current, found.status, inside) {
+    match (current, found.status, on_internal) {
         (true, ForwardEntryStatus::Available, _) => EntryState::Ready(found),
         (true, _, _) => EntryState::Pending,
         // Same ports, other target: modified, instead of deleted and created.
@@ -93,8 +94,8 @@ pub(super) fn inspect_entry<'a>(
                 change: Change::ModifyForwardEntry { entry_id, forward: wanted },
             }))
         }
-        (false, ForwardEntryStatus::Available, Some(inside)) if same_ports => {
-            resolve_blocking_entry(s, inside, range)
+        (false, ForwardEntryStatus::Available, Some(blocking)) if same_ports => {
+            resolve_blocking_entry(s, blocking, range)
         }
         // No other lease can hold these ports: an entry of Waygate's on them is a leftover.
         (false, ..) => remove_leftover(found),
@@ -108,7 +109,7 @@ fn resolve_blocking_entry<'a>(
     found: &ForwardEntry,
     range: PortRange<'_>,
 ) -> EntryState<'a> {
-    let whose = match s.owner.read_entry_name(&found.name) {
+    let owner_text = match s.owner.read_entry_name(&found.name) {
         Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => {
             "of a former pod; Waygate is deleting that entry"
         }
@@ -116,7 +117,7 @@ fn resolve_blocking_entry<'a>(
         None => "that is not Waygate's; delete it, and the port is forwarded to this pod",
     };
     let message = format!(
-        "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {whose}",
+        "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {owner_text}",
         range.first.exposed,
         found.internal_ip,
         found.external_ip,

@@ -23,7 +23,7 @@ use crate::lease::{Phase, Target};
 use crate::operation::ChangeRequest;
 use crate::request::Request;
 use crate::retry::RetryPolicy;
-use entries::{EntryState, find_stray_entry, inspect_entry};
+use entries::{EntryState, find_moved_entry, inspect_entry};
 use queue::{port_key, queue_at_gateway, request_deletion, vacate_or_wait};
 use removal::{delete_entries, give_back_ports};
 
@@ -86,43 +86,46 @@ pub(super) fn plan_dnat(s: &Situation<'_>, pod: &PodView) -> Step {
 fn ensure_entries(s: &Situation<'_>, pod: &PodView, target: &Target) -> Step {
     let ranges = s.lease.port_ranges();
     let mut ready = Vec::with_capacity(ranges.len());
-    let (mut requests, mut needs) = (Vec::new(), None);
+    let (mut requests, mut other_step) = (Vec::new(), None);
     for range in &ranges {
         match inspect_entry(s, *range, target) {
             EntryState::Ready(entry) => ready.push((*range, entry)),
             EntryState::Pending => {}
             EntryState::NeedsChange(request) => requests.push(*request),
             EntryState::NeedsStep(step) => {
-                needs.get_or_insert(*step);
+                other_step.get_or_insert(*step);
             }
         }
     }
     if ready.len() < ranges.len() {
-        let shown = format!("{} of {} forward entries work", ready.len(), ranges.len());
+        let progress = format!("{} of {} forward entries work", ready.len(), ranges.len());
         let pending = || {
             Step::wait_for(
                 Reason::EntriesPending,
                 RetryPolicy::Poll,
-                format!("{shown}; the missing ones are being made"),
+                format!("{progress}; the missing ones are being made"),
             )
         };
         if s.lease.phase == Phase::Bound
             && s.lease.missed_reads > 0
             && s.cloud.gateway.withdrawals_limited
         {
-            return restore_entries(s, requests, needs.is_none(), &shown);
+            return restore_entries(s, requests, other_step.is_none(), &progress);
         }
-        let asked = || vacate_or_wait(s, &requests).or_else(|| queue_at_gateway(s, requests));
+        let queue_missing =
+            || vacate_or_wait(s, &requests).or_else(|| queue_at_gateway(s, requests));
         // Withdrawal first, then a gateway that takes no changes. Other steps come last, lest a
         // blocked range delay the changes of the rest.
         return reread_or_limit_withdrawal(
             s,
             pod,
-            format!("{shown}; the missing ones are made again as far as the gateway takes them"),
+            format!(
+                "{progress}; Waygate creates the missing ones again as the gateway accepts them"
+            ),
         )
         .or_else(|| wait_while_unavailable(s))
-        .or_else(asked)
-        .or(needs)
+        .or_else(queue_missing)
+        .or(other_step)
         .unwrap_or_else(pending);
     }
     if let Some((range, entry)) =
@@ -132,11 +135,11 @@ fn ensure_entries(s: &Situation<'_>, pod: &PodView, target: &Target) -> Step {
     }
     match (
         publish_or_idle(s, pod, publication::dnat_publication(s, target, &ready)),
-        find_stray_entry(s, &ranges),
+        find_moved_entry(s, &ranges),
     ) {
         // Only once the address is published: the moved entry does not keep it from working.
-        (Step::Wait(wait), Some(stray)) => {
-            queue_at_gateway(s, vec![request_deletion(&stray.table_id, &stray.entry_id)])
+        (Step::Wait(wait), Some(moved)) => {
+            queue_at_gateway(s, vec![request_deletion(&moved.table_id, &moved.entry_id)])
                 .unwrap_or(Step::Wait(wait))
         }
         (step, _) => step,
@@ -145,8 +148,8 @@ fn ensure_entries(s: &Situation<'_>, pod: &PodView, target: &Target) -> Step {
 
 /// Withdraws after missed reads, under the loss limit: published entries may be missing for all
 /// pods of the gateway at once.
-fn reread_or_limit_withdrawal(s: &Situation<'_>, pod: &PodView, shown: String) -> Option<Step> {
-    match reread_or_withdraw(s, pod, shown)? {
+fn reread_or_limit_withdrawal(s: &Situation<'_>, pod: &PodView, why: String) -> Option<Step> {
+    match reread_or_withdraw(s, pod, why)? {
         Step::Withdraw(withdrawal) if s.lease.phase == Phase::Bound => {
             Some(Step::WithdrawLimited(withdrawal))
         }
@@ -154,36 +157,37 @@ fn reread_or_limit_withdrawal(s: &Situation<'_>, pod: &PodView, shown: String) -
     }
 }
 
-/// Puts missing entries back while the loss limit keeps the pod's condition True, and deletes none:
-/// clients find the published address working again.
+/// Restores missing entries while the loss limit keeps the pod's condition True, and deletes none:
+/// clients find the published address working again. `no_other_step` is true if no port range needs
+/// a step other than a change.
 fn restore_entries(
     s: &Situation<'_>,
     requests: Vec<ChangeRequest>,
-    only_asks: bool,
-    shown: &str,
+    no_other_step: bool,
+    progress: &str,
 ) -> Step {
-    let held = |retry_policy| {
+    let wait_limited = |retry_policy| {
         let message = format!(
-            "{shown}; many pods of the NAT gateway lost their entries within ten minutes, so this \
-             pod's condition stays True for now: check that the entries were not deleted by hand, \
-             and that the worker's credentials are those of the gateway's account"
+            "{progress}; many pods of the NAT gateway lost their entries within ten minutes, so \
+             this pod's condition stays True for now: check that the entries were not deleted by \
+             hand, and that the worker's credentials are those of the gateway's account"
         );
         Step::wait_for(Reason::WithdrawalsLimited, retry_policy, message)
     };
-    if only_asks && requests.is_empty() {
-        return held(RetryPolicy::Poll);
+    if no_other_step && requests.is_empty() {
+        return wait_limited(RetryPolicy::Poll);
     }
-    let puts_back = |request: &ChangeRequest| {
+    let restores = |request: &ChangeRequest| {
         matches!(request.change, Change::CreateForwardEntry(_) | Change::ModifyForwardEntry { .. })
     };
-    let mends = only_asks
-        && requests.iter().all(puts_back)
+    let can_restore = no_other_step
+        && requests.iter().all(restores)
         && vacate_or_wait(s, &requests).is_none()
         && s.cloud.gateway.unavailable_reason.is_none();
-    mends
+    can_restore
         .then(|| queue_at_gateway(s, requests))
         .flatten()
-        .unwrap_or_else(|| held(RetryPolicy::Event))
+        .unwrap_or_else(|| wait_limited(RetryPolicy::Event))
 }
 
 /// Waits while the gateway or the EIP takes no changes; the periodic read of the gateways notices

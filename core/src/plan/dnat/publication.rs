@@ -14,11 +14,11 @@ pub(super) fn dnat_publication(
     target: &Target,
     ready: &[(PortRange<'_>, &ForwardEntry)],
 ) -> Publication {
-    let id = |port: &LeasedPort| {
-        let own = ready.iter().find(|(run, _)| {
-            run.first.protocol() == port.protocol() && run.first.range_start == port.range_start
+    let entry_id = |port: &LeasedPort| {
+        let covering = ready.iter().find(|(range, _)| {
+            range.first.protocol() == port.protocol() && range.first.range_start == port.range_start
         });
-        own.map(|(_, entry)| entry.entry_id.to_string())
+        covering.map(|(_, entry)| entry.entry_id.to_string())
     };
     let entries = s.lease.ports.iter().map(|port| PodDnatEntry {
         external_ip: Some(port.external_ip.to_string()),
@@ -26,7 +26,7 @@ pub(super) fn dnat_publication(
         internal_ip: Some(target.private_ip.to_string()),
         internal_port: Some(port.exposed.port.to_string()),
         ip_protocol: Some(port.protocol().to_string()),
-        forward_entry_id: id(port),
+        forward_entry_id: entry_id(port),
     });
     // A status that was not cleared since describes the same address.
     let shown = if let CustomResourceState::Owned(CustomResourceObject::Dnat(object), _) =
@@ -42,13 +42,13 @@ pub(super) fn dnat_publication(
         entries: Some(entries.collect()),
         created: Some(created.unwrap_or_else(now)),
     };
-    let one = |port: &LeasedPort| {
+    let mapping_json = |port: &LeasedPort| {
         serde_json::json!({
             "externalIP": port.external_ip, "externalPort": port.external_port,
             "internalPort": port.exposed.port, "protocol": port.protocol(),
         })
     };
-    let list: Vec<_> = s.lease.ports.iter().map(one).collect();
+    let list: Vec<_> = s.lease.ports.iter().map(mapping_json).collect();
     let mappings: Vec<_> = s
         .lease
         .ports

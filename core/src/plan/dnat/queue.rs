@@ -17,17 +17,17 @@ pub(super) fn vacate_or_wait(s: &Situation<'_>, requests: &[ChangeRequest]) -> O
         .iter()
         .filter(|request| matches!(request.change, Change::CreateForwardEntry(_)))
         .count();
-    let holder_state = s.cloud.entries.len();
+    let entry_count = s.cloud.entries.len();
     let most =
-        s.cloud.gateway.entries_when_full.filter(|most| new > 0 && holder_state + new > *most)?;
+        s.cloud.gateway.entries_when_full.filter(|most| new > 0 && entry_count + new > *most)?;
     // Fixed ports that were published must not move: the lease waits until there is room.
-    let stays = s.lease.was_published && s.lease.request.retention() != Retention::None;
-    if !stays {
+    let must_stay = s.lease.was_published && s.lease.request.retention() != Retention::None;
+    if !must_stay {
         return Some(Step::VacateGateway);
     }
     let message = format!(
-        "the NAT gateway takes no more than {most} forward entries and has {holder_state}; raise its \
-         quota or delete some"
+        "the NAT gateway takes no more than {most} forward entries and has {entry_count}; raise \
+         its quota or delete some"
     );
     Some(Step::wait_for(Reason::QuotaExceeded, RetryPolicy::Person, message))
 }

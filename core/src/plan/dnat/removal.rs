@@ -14,21 +14,21 @@ pub(super) fn give_back_ports(s: &Situation<'_>) -> Option<Step> {
 
 /// Deletes every entry of the lease until all are proven gone; none once they are.
 pub(super) fn delete_entries(s: &Situation<'_>) -> Option<Step> {
-    let ours = |entry: &&ForwardEntry| {
+    let is_of_lease = |entry: &&ForwardEntry| {
         s.owner.read_entry_name(&entry.name).is_some_and(|name| name.lease == s.lease.id)
     };
-    let holder_state: Vec<_> = s.cloud.entries.iter().filter(ours).collect();
+    let own_entries: Vec<_> = s.cloud.entries.iter().filter(is_of_lease).collect();
     let changing = |entry: &&&ForwardEntry| {
         matches!(entry.status, ForwardEntryStatus::Pending | ForwardEntryStatus::Deleting)
     };
     // Deletable entries first: an entry that is still changing must not delay the rest.
-    let deletable = holder_state
+    let deletable = own_entries
         .iter()
         .filter(|entry| !changing(entry))
         .map(|entry| request_deletion(&entry.table_id, &entry.entry_id));
     // Recorded, but missing from the list without an accepted deletion: only the answer to a
     // deletion proves that the entry is gone.
-    let listed = |id: &ForwardEntryId| holder_state.iter().any(|entry| entry.entry_id == *id);
+    let listed = |id: &ForwardEntryId| own_entries.iter().any(|entry| entry.entry_id == *id);
     let vanished = s
         .lease
         .ports
@@ -39,8 +39,7 @@ pub(super) fn delete_entries(s: &Situation<'_>) -> Option<Step> {
         .filter(|(_, id)| !listed(id))
         .map(|(port, id)| request_deletion(&port.table_id, id));
     let requests: Vec<_> = deletable.chain(vanished).collect();
-    queue_at_gateway(s, requests)
-        .or_else(|| holder_state.first().map(|entry| wait_for_entry(entry)))
+    queue_at_gateway(s, requests).or_else(|| own_entries.first().map(|entry| wait_for_entry(entry)))
 }
 
 /// Deletes the entries and keeps the ports; none once nothing points at the pod's address.

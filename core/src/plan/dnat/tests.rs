@@ -137,8 +137,8 @@ impl Scene {
         next_step(&self.situation())
     }
 
-    /// An entry of the lease, as wide as its ports, with a target generation and internal IP.
-    fn stands(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
+    /// Adds an entry of the lease, as wide as its ports, with a target generation and internal IP.
+    fn add_entry(&mut self, generation: i32, to: Ipv4Addr, status: ForwardEntryStatus) {
         let forward = desired_entry(&self.situation(), self.lease.port_ranges()[0], &target(to));
         let name = OWNER.entry_name(LEASE, generation);
         self.cloud.entries.push(shown(
@@ -156,12 +156,12 @@ impl Scene {
     }
 }
 
-fn leased(exposed: ExposedPort, head: u16) -> LeasedPort {
+fn leased(exposed: ExposedPort, range_start: u16) -> LeasedPort {
     LeasedPort {
         allocation_id: AllocationId::new("eip-1"),
         external_ip: OUTSIDE,
-        external_port: head + exposed.port - 80,
-        range_start: head,
+        external_port: range_start + exposed.port - 80,
+        range_start,
         exposed,
         gateway_id: NatGatewayId::new("ngw-1"),
         table_id: ForwardTableId::new("ftb-1"),
@@ -213,15 +213,15 @@ fn shown(
 }
 
 /// The only change that the step asks for.
-fn asked(step: Step) -> ChangeRequest {
+fn only_request(step: Step) -> ChangeRequest {
     match step {
-        Step::QueueChanges { requests: mut asks, .. } if asks.len() == 1 => asks.remove(0),
+        Step::QueueChanges { mut requests, .. } if requests.len() == 1 => requests.remove(0),
         other => panic!("{other:?}"),
     }
 }
 
 fn created(step: Step) -> ForwardEntrySpec {
-    match asked(step).change {
+    match only_request(step).change {
         Change::CreateForwardEntry(forward) => forward,
         other => panic!("{other:?}"),
     }
@@ -244,7 +244,7 @@ fn adjacent_ports_are_one_entry_and_one_status_entry_each() {
         (forward.ports, forward.external_ports(), forward.internal_ports()),
         (3, "300/302".to_owned(), "80/82".to_owned())
     );
-    scene.stands(1, POD, ForwardEntryStatus::Available);
+    scene.add_entry(1, POD, ForwardEntryStatus::Available);
     assert_eq!(
         scene.next(),
         Step::RecordEntry(port_key(&scene.lease.ports[0]), ForwardEntryId::new("fwd-300/302"))
@@ -281,7 +281,7 @@ fn an_entry_of_another_width_or_protocol_is_not_the_one() {
         );
         scene.cloud.entries.push(ForwardEntry { ip_protocol: protocol.to_owned(), ..entry });
         assert!(
-            matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }),
+            matches!(only_request(scene.next()).change, Change::DeleteForwardEntry { .. }),
             "{external} → {internal}"
         );
     }
@@ -325,7 +325,7 @@ fn a_full_gateway_is_left_with_everything_that_was_had_there_given_back_first() 
     scene.cloud.entries.remove(0);
     scene.lease.ports[0].entry_id = Some(first.entry_id);
     assert!(
-        matches!(asked(scene.next()).change, Change::DeleteForwardEntry { .. }),
+        matches!(only_request(scene.next()).change, Change::DeleteForwardEntry { .. }),
         "a list is no proof"
     );
     scene.lease.ports[0].deleted = true;
@@ -380,9 +380,9 @@ fn an_unavailable_gateway_gets_no_changes_and_its_pods_report_it() {
     assert_eq!(
         scene.next(),
         Step::CountMissedRead,
-        "what was published is taken back first, after a second look"
+        "what was published is withdrawn first, after a second read"
     );
-    scene.stands(1, POD, ForwardEntryStatus::Available);
+    scene.add_entry(1, POD, ForwardEntryStatus::Available);
     assert!(matches!(scene.next(), Step::RecordEntry(..)), "an entry that works is left alone");
 }
 
@@ -390,14 +390,14 @@ fn an_unavailable_gateway_gets_no_changes_and_its_pods_report_it() {
 fn a_pod_that_moves_takes_its_entry_along() {
     let mut scene = Scene::new(2);
     scene.lease.target = Some(target(FORMER));
-    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.add_entry(1, FORMER, ForwardEntryStatus::Available);
     scene.cloud.eni = eni();
     assert_eq!(scene.next(), Step::SetTarget(target(POD)));
     scene.lease.target = Some(target(POD));
     scene.lease.generation = 2;
     scene.write_resource();
     let ChangeRequest { resource, change: Change::ModifyForwardEntry { entry_id, forward } } =
-        asked(scene.next())
+        only_request(scene.next())
     else {
         panic!("{:?}", scene.next())
     };
@@ -415,24 +415,24 @@ fn where_modifying_is_denied_the_old_entry_goes_before_the_target_does() {
     let mut scene = Scene::new(1);
     scene.cloud.gateway.modify_denied = true;
     scene.lease.target = Some(target(FORMER));
-    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.add_entry(1, FORMER, ForwardEntryStatus::Available);
     scene.cloud.eni = eni();
     assert_eq!(scene.next(), deletes(&scene.cloud.entries[0]));
     scene.cloud.entries.clear();
     assert_eq!(scene.next(), Step::ClearTarget);
 
-    let mut found_out_late = Scene::new(1);
-    found_out_late.lease.generation = 2;
-    found_out_late.stands(1, FORMER, ForwardEntryStatus::Available);
-    found_out_late.cloud.gateway.modify_denied = true;
-    assert_eq!(found_out_late.next(), deletes(&found_out_late.cloud.entries[0]));
+    let mut denied_later = Scene::new(1);
+    denied_later.lease.generation = 2;
+    denied_later.add_entry(1, FORMER, ForwardEntryStatus::Available);
+    denied_later.cloud.gateway.modify_denied = true;
+    assert_eq!(denied_later.next(), deletes(&denied_later.cloud.entries[0]));
 }
 
 #[test]
 fn nothing_is_pointed_at_a_recycled_address_while_another_entry_still_is() {
     let mut scene = Scene::new(1);
     scene.lease.generation = 2;
-    scene.stands(1, FORMER, ForwardEntryStatus::Available);
+    scene.add_entry(1, FORMER, ForwardEntryStatus::Available);
     scene.cloud.entries.push(shown("foreign", "900", "80", POD, ForwardEntryStatus::Available));
     assert!(
         matches!(scene.next(), Step::Wait(wait) if wait.reason == Reason::PortForwardedElsewhere),
@@ -465,14 +465,14 @@ fn two_entries() -> Scene {
 }
 
 #[test]
-fn all_entries_are_asked_for_at_once_and_taken_back_at_once() {
+fn all_entries_are_requested_at_once_and_taken_back_at_once() {
     let mut scene = two_entries();
-    let Step::QueueChanges { gateway, requests: asks } = scene.next() else {
+    let Step::QueueChanges { gateway, requests } = scene.next() else {
         panic!("{:?}", scene.next())
     };
     assert_eq!(gateway.as_str(), "ngw-1");
     assert_eq!(
-        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
+        requests.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
         ["eip-1/tcp/300", "eip-1/tcp/310"]
     );
     // Room for one of two entries counts as no room.

@@ -48,13 +48,13 @@ fn adopt_given_eip(s: &Situation<'_>, pod: &PodView, id: &AllocationId) -> Step 
         );
     };
     let Some(holder) = &s.sources.current_holder else {
-        let message = "another pod claimed the EIP concurrently; retrying".to_owned();
+        let message = "another pod got the EIP at the same moment; trying again".to_owned();
         return Step::AdoptEip(
             vec![(id.clone(), eip.ip_address)],
             Wait { reason: Reason::EipHeldByAnotherPod, message, retry_policy: RetryPolicy::Poll },
         );
     };
-    let held = |then: &str| format!("the EIP is held by pod {}{then}", holder.pod);
+    let holder_text = |then: &str| format!("the EIP is held by pod {}{then}", holder.pod);
     match holder.state {
         // Not before the EIP can be bound here: the older pod is reachable through it until then.
         HolderState::Older if s.sources.preemption_allowed && pod.ip.is_some() => {
@@ -63,17 +63,17 @@ fn adopt_given_eip(s: &Situation<'_>, pod: &PodView, id: &AllocationId) -> Step 
         HolderState::Older if s.sources.preemption_allowed => Step::wait_for(
             Reason::EipHeldByAnotherPod,
             RetryPolicy::Event,
-            held("; it passes to this pod once this pod has an IP"),
+            holder_text("; it passes to this pod once this pod has an IP"),
         ),
         HolderState::Older | HolderState::Younger => Step::wait_for(
             Reason::EipHeldByAnotherPod,
             RetryPolicy::Event,
-            held("; it is bound to this pod once that pod is gone"),
+            holder_text("; it is bound to this pod once that pod is gone"),
         ),
         HolderState::Releasing => Step::wait_for(
             Reason::EipHeldByAnotherPod,
             RetryPolicy::Poll,
-            held(", which is giving it up"),
+            holder_text(", which is giving it up"),
         ),
     }
 }
@@ -82,12 +82,13 @@ fn adopt_given_eip(s: &Situation<'_>, pod: &PodView, id: &AllocationId) -> Step 
 /// start together rarely try the same one first.
 fn adopt_pool_eip(s: &Situation<'_>, pool: &str) -> Step {
     // An EIP with a lease's tag was allocated by Waygate: not the pool's, even with the pool's tag.
-    let free = |eip: &&Eip| eip.status == EipStatus::Available && !eip.tags.contains_key(TAG_LEASE);
+    let is_free =
+        |eip: &&Eip| eip.status == EipStatus::Available && !eip.tags.contains_key(TAG_LEASE);
     let mut free: Vec<_> = s
         .cloud
         .pool
         .iter()
-        .filter(free)
+        .filter(is_free)
         .map(|eip| (eip.allocation_id.clone(), eip.ip_address))
         .collect();
     let message = match s.cloud.pool.len() {

@@ -100,17 +100,17 @@ fn bind_eip(
             pod,
             publication::eip_publication(s, request, leased, eip, target),
         ) {
-            rest @ Step::Wait(_) => settings::adjust_package(s, request, eip)
+            wait @ Step::Wait(_) => settings::adjust_package(s, request, eip)
                 .or_else(|| settings::adjust_attributes(request, eip))
-                .unwrap_or(rest),
+                .unwrap_or(wait),
             step => step,
         };
     }
-    let shown = format!(
+    let why = format!(
         "EIP {} is {} in the cloud and not bound to pod IP {}",
         eip.ip_address, eip.status, target.private_ip
     );
-    if let Some(step) = reread_or_withdraw(s, pod, shown) {
+    if let Some(step) = reread_or_withdraw(s, pod, why) {
         return step;
     }
     match eip.status {

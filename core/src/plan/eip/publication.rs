@@ -17,16 +17,16 @@ pub(super) fn eip_publication(
     eip: &Eip,
     target: &Target,
 ) -> Publication {
-    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let non_empty = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let status = PodEipStatus {
         network_interface_id: Some(target.eni_id.to_string()),
         private_ip_address: Some(target.private_ip.to_string()),
         eip_address: Some(eip.ip_address.to_string()),
-        isp: text(&eip.isp),
-        internet_charge_type: text(&eip.internet_charge_type),
-        resource_group_id: text(&eip.resource_group_id),
-        name: text(&eip.name),
-        public_ip_address_pool_id: text(&eip.public_ip_address_pool_id),
+        isp: non_empty(&eip.isp),
+        internet_charge_type: non_empty(&eip.internet_charge_type),
+        resource_group_id: non_empty(&eip.resource_group_id),
+        name: non_empty(&eip.name),
+        public_ip_address_pool_id: non_empty(&eip.public_ip_address_pool_id),
         bandwidth_package_id: eip.bandwidth_package.as_ref().map(ToString::to_string),
         bandwidth: Some(eip.bandwidth.to_string()),
         period: None,

@@ -122,7 +122,10 @@ pub(super) fn unbind_target(eip: &Eip, target: &Target) -> Option<Step> {
             Some(Step::wait_for(
                 Reason::EipChanging,
                 RetryPolicy::Poll,
-                format!("EIP {} is {}", eip.ip_address, eip.status),
+                format!(
+                    "waiting until the cloud has finished: EIP {} is {}",
+                    eip.ip_address, eip.status
+                ),
             ))
         }
         // A binding elsewhere is foreign: unbinding is not Waygate's any more.
@@ -154,7 +157,10 @@ fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
         ) => Step::wait_for(
             Reason::EipChanging,
             RetryPolicy::Poll,
-            format!("EIP {} is {}", eip.ip_address, eip.status),
+            format!(
+                "waiting until the cloud has finished: EIP {} is {}",
+                eip.ip_address, eip.status
+            ),
         ),
         // After the expiry the cloud takes the EIP back by itself; a release finds out if it has.
         (EipStatus::Available, _, _)

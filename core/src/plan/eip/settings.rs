@@ -15,10 +15,10 @@ pub(super) fn adjust_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip)
     let before = recorded_package(s);
     let change = match (&eip.bandwidth_package, &spec.bandwidth_package) {
         (None, None) => return None,
-        (Some(is), Some(wanted)) if is == wanted => return None,
-        (Some(is), None) if before != Some(is.as_str()) => return None,
-        (Some(is), _) => {
-            Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: is.clone() }
+        (Some(current), Some(wanted)) if current == wanted => return None,
+        (Some(current), None) if before != Some(current.as_str()) => return None,
+        (Some(current), _) => {
+            Change::RemoveCommonBandwidthPackageIp { allocation_id, package_id: current.clone() }
         }
         (None, Some(wanted)) => {
             Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() }
@@ -30,11 +30,14 @@ pub(super) fn adjust_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip)
 /// Package to record on the custom resource: the requested one, but the previously requested one
 /// until the EIP has left it, which marks that package as Waygate's to leave.
 pub(super) fn package_to_record(s: &Situation<'_>, request: &EipRequest) -> Option<String> {
-    let asked = managed_spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
-    let Lookup::Present(Eip { bandwidth_package: Some(is), .. }) = &s.cloud.eip else {
-        return asked;
+    let requested = managed_spec(request)?.bandwidth_package.as_ref().map(ToString::to_string);
+    let Lookup::Present(Eip { bandwidth_package: Some(current), .. }) = &s.cloud.eip else {
+        return requested;
     };
-    recorded_package(s).filter(|recorded| *recorded == is.as_str()).map(str::to_owned).or(asked)
+    recorded_package(s)
+        .filter(|recorded| *recorded == current.as_str())
+        .map(str::to_owned)
+        .or(requested)
 }
 
 fn recorded_package<'a>(s: &Situation<'a>) -> Option<&'a str> {
@@ -63,12 +66,12 @@ pub(super) fn adjust_attributes(request: &EipRequest, eip: &Eip) -> Option<Step>
     let description =
         spec.description.clone().filter(|description| *description != eip.description);
     // An EIP that is being bound, unbound or released takes no change.
-    let settled = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
+    let takes_changes = matches!(eip.status, EipStatus::Available | EipStatus::InUse);
     let differs = bandwidth.is_some() || name.is_some() || description.is_some();
     let allocation_id = eip.allocation_id.clone();
     let change =
         || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
-    (settled && differs)
+    (takes_changes && differs)
         .then(|| Step::RequestChange { resource: eip.allocation_id.to_string(), change: change() })
 }
 
@@ -88,28 +91,28 @@ fn managed_spec(request: &EipRequest) -> Option<&EipSpec> {
 /// message; empty if there are none.
 pub(super) fn list_unfollowed_settings(request: &EipRequest, eip: &Eip) -> String {
     let Some(spec) = managed_spec(request) else { return String::new() };
-    let bought = |is: &str| (!is.is_empty()).then(|| is.to_owned());
+    let shown = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let prepaid = is_prepaid(eip);
     // A shared bandwidth package has its own billing.
-    let alone = eip.bandwidth_package.is_none();
+    let outside_package = eip.bandwidth_package.is_none();
     let settings = [
-        ("eip-isp", bought(&eip.isp), spec.isp.clone()),
+        ("eip-isp", shown(&eip.isp), spec.isp.clone()),
         (
             "eip-internet-charge-type",
-            bought(&eip.internet_charge_type),
-            alone.then(|| spec.internet_charge_type.as_str().to_owned()),
+            shown(&eip.internet_charge_type),
+            outside_package.then(|| spec.internet_charge_type.as_str().to_owned()),
         ),
         (
             "eip-instance-charge-type",
-            bought(&eip.charge_type),
+            shown(&eip.charge_type),
             Some(spec.instance_charge_type.as_str().to_owned()),
         ),
         (
             "eip-public-ip-address-pool-id",
-            bought(&eip.public_ip_address_pool_id),
+            shown(&eip.public_ip_address_pool_id),
             spec.public_ip_address_pool_id.clone(),
         ),
-        ("eip-resource-group-id", bought(&eip.resource_group_id), spec.resource_group_id.clone()),
+        ("eip-resource-group-id", shown(&eip.resource_group_id), spec.resource_group_id.clone()),
         (
             "eip-common-bandwidth-package-id",
             prepaid.then(|| "none".to_owned()),
@@ -121,13 +124,13 @@ pub(super) fn list_unfollowed_settings(request: &EipRequest, eip: &Eip) -> Strin
             Some(spec.bandwidth.to_string()),
         ),
     ];
-    let differing = settings.into_iter().filter_map(|(key, is, wanted)| {
-        let (is, wanted) = (is?, wanted?);
-        (is != wanted).then(|| format!("{key} is {is} and not {wanted}"))
+    let differing = settings.into_iter().filter_map(|(key, current, wanted)| {
+        let (current, wanted) = (current?, wanted?);
+        (current != wanted).then(|| format!("{key} is {current} and not {wanted}"))
     });
     let differing: Vec<_> = differing.collect();
     if differing.is_empty() {
         return String::new();
     }
-    format!("; {}: the cloud cannot change that, a new pod gets it", differing.join(", "))
+    format!("; {}: the cloud cannot change that, recreate the pod to get it", differing.join(", "))
 }

@@ -16,14 +16,14 @@ use uuid::Uuid;
 
 const OTHER: LeaseId = LeaseId(Uuid::from_u128(77));
 
-pub(super) fn asks(ports: &[u16]) -> Request {
+pub(super) fn dnat_request(ports: &[u16]) -> Request {
     let ports =
         ports.iter().map(|port| ExposedPort { port: *port, protocol: Protocol::Tcp }).collect();
     Request::Dnat(DnatRequest { ports, fixed: false, same_port: false })
 }
 
 /// External port of a pod's port; far enough apart that no two ports share an entry.
-fn outside(port: u16) -> u16 {
+fn external(port: u16) -> u16 {
     30_000 + 10 * port
 }
 
@@ -31,8 +31,8 @@ fn leased(port: u16) -> LeasedPort {
     LeasedPort {
         allocation_id: AllocationId::new("eip-gw"),
         external_ip: PUBLIC_IP,
-        external_port: outside(port),
-        range_start: outside(port),
+        external_port: external(port),
+        range_start: external(port),
         exposed: ExposedPort { port, protocol: Protocol::Tcp },
         gateway_id: NatGatewayId::new("ngw-1"),
         table_id: ForwardTableId::new("ftb-1"),
@@ -48,7 +48,7 @@ pub(super) fn entry(lease: LeaseId, generation: i32, port: u16, to: Ipv4Addr) ->
         table_id: ForwardTableId::new("ftb-1"),
         name: OWNER.entry_name(lease, generation),
         external_ip: PUBLIC_IP,
-        external_port: outside(port).to_string(),
+        external_port: external(port).to_string(),
         internal_ip: to,
         internal_port: port.to_string(),
         ip_protocol: "tcp".to_owned(),
@@ -58,7 +58,7 @@ pub(super) fn entry(lease: LeaseId, generation: i32, port: u16, to: Ipv4Addr) ->
 
 /// A pod whose ports all forward, with its custom resource written.
 pub(super) fn forwarding(ports: &[u16]) -> Scene {
-    let mut scene = Scene::new(asks(ports));
+    let mut scene = Scene::new(dnat_request(ports));
     scene.lease.ports = ports.iter().map(|port| leased(*port)).collect();
     scene.lease.target = Some(target(POD_IP));
     (scene.lease.generation, scene.lease.owns_custom_resource) = (1, true);
@@ -71,16 +71,18 @@ pub(super) fn forwarding(ports: &[u16]) -> Scene {
 /// Desired entry of the first port.
 pub(super) fn forward(scene: &Scene) -> ForwardEntrySpec {
     let missing = scene.with(|s| s.cloud.entries.clear());
-    let Step::QueueChanges { requests: mut asks, .. } = missing.next() else {
+    let Step::QueueChanges { mut requests, .. } = missing.next() else {
         panic!("{:?}", missing.next())
     };
-    let Change::CreateForwardEntry(forward) = asks.remove(0).change else { panic!("{asks:?}") };
+    let Change::CreateForwardEntry(forward) = requests.remove(0).change else {
+        panic!("{requests:?}")
+    };
     forward
 }
 
 #[test]
-fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
-    let scene = Scene::new(asks(&[80])).with(|s| s.cloud.eni = Lookup::Present(eni()));
+fn the_steps_of_ports_are_reserve_target_resource_entries_publish_idle() {
+    let scene = Scene::new(dnat_request(&[80])).with(|s| s.cloud.eni = Lookup::Present(eni()));
     assert_eq!(waits(&scene.with(|s| s.pod().ip = None).next()), Some(Reason::WaitingForPodIp));
     assert_eq!(
         waits(&scene.with(|s| s.cloud.eni = Lookup::Absent).next()),
@@ -90,17 +92,17 @@ fn the_way_of_ports_is_reserve_aim_resource_entries_publish_rest() {
     let reserved =
         scene.with(|s| s.lease.ports = vec![LeasedPort { entry_id: None, ..leased(80) }]);
     assert_eq!(reserved.next(), Step::SetTarget(target(POD_IP)));
-    let aimed = reserved.with(|s| s.lease.target = Some(target(POD_IP)));
-    assert_eq!(aimed.next(), Step::ClaimCustomResource);
+    let targeted = reserved.with(|s| s.lease.target = Some(target(POD_IP)));
+    assert_eq!(targeted.next(), Step::OwnCustomResource);
     assert!(matches!(
-        aimed.with(|s| s.lease.owns_custom_resource = true).next(),
+        targeted.with(|s| s.lease.owns_custom_resource = true).next(),
         Step::WriteCustomResource(_)
     ));
 
     let forward = forward(&forwarding(&[80]));
     assert_eq!(
         (forward.external_ip, forward.external_port, forward.internal_ip),
-        (PUBLIC_IP, outside(80), POD_IP)
+        (PUBLIC_IP, external(80), POD_IP)
     );
     assert_eq!(forward.name, OWNER.entry_name(LEASE, 1));
     assert_eq!(waits(&forwarding(&[80]).published().next()), Some(Reason::EntriesAvailable));
@@ -122,7 +124,7 @@ fn ready_is_not_written_though_an_entry_failed() {
 }
 
 #[test]
-fn an_entry_that_a_read_shows_is_noted_before_it_is_published() {
+fn an_entry_that_a_read_shows_is_recorded_before_it_is_published() {
     let scene = forwarding(&[80]).with(|s| s.lease.ports[0].entry_id = None);
     assert!(matches!(scene.next(), Step::RecordEntry(_, id) if id.as_str() == "fwd-80"));
 }
@@ -142,18 +144,18 @@ fn under_the_loss_limit_missing_entries_are_put_back_and_conditions_stay_true() 
         Step::CountMissedRead,
         "one read alone changes nothing"
     );
-    let held =
+    let limited =
         lost.with(|s| (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true));
-    assert_eq!(action(&held.next()), Some("CreateForwardEntry"));
+    assert_eq!(action(&limited.next()), Some("CreateForwardEntry"));
     let bent = forwarding(&[80]).published().with(|s| {
         (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true);
         s.cloud.entries[0].internal_ip = FORMER_IP;
     });
     assert_eq!(action(&bent.next()), Some("ModifyForwardEntry"));
-    let in_trouble =
-        held.with(|s| s.cloud.gateway.unavailable_reason = Some("it is locked".to_owned()));
-    let full = held.with(|s| s.cloud.gateway.entries_when_full = Some(1));
-    let foreign = held.with(|s| {
+    let unavailable =
+        limited.with(|s| s.cloud.gateway.unavailable_reason = Some("it is locked".to_owned()));
+    let full = limited.with(|s| s.cloud.gateway.entries_when_full = Some(1));
+    let foreign = limited.with(|s| {
         s.cloud
             .entries
             .push(ForwardEntry { name: "theirs".to_owned(), ..entry(LEASE, 1, 443, FORMER_IP) });
@@ -163,7 +165,7 @@ fn under_the_loss_limit_missing_entries_are_put_back_and_conditions_stay_true() 
         (s.lease.missed_reads, s.cloud.gateway.withdrawals_limited) = (1, true);
         s.cloud.entries[0].status = ForwardEntryStatus::Pending;
     });
-    for scene in [in_trouble, full, foreign, leftover, pending] {
+    for scene in [unavailable, full, foreign, leftover, pending] {
         assert_eq!(waits(&scene.next()), Some(Reason::WithdrawalsLimited), "{:?}", scene.next());
     }
 }
@@ -195,7 +197,7 @@ fn two_owners_do_not_fight_over_a_port() {
         ..foreign.clone()
     };
     let range = ForwardEntry {
-        external_port: format!("{}/{}", outside(80) - 5, outside(80) + 5),
+        external_port: format!("{}/{}", external(80) - 5, external(80) + 5),
         ..foreign.clone()
     };
     for found in [foreign, of_another_cluster, whole_address, range] {
@@ -205,7 +207,7 @@ fn two_owners_do_not_fight_over_a_port() {
 }
 
 #[test]
-fn our_own_leftover_on_our_port_is_taken_away() {
+fn a_leftover_on_a_port_of_the_lease_is_deleted() {
     for leftover in [
         entry(OTHER, 1, 80, FORMER_IP),
         ForwardEntry { internal_port: "81".to_owned(), ..entry(LEASE, 1, 80, POD_IP) },
@@ -248,13 +250,13 @@ fn a_moved_pod_is_withdrawn_first_and_its_entries_follow() {
         s.cloud.eni = Lookup::Present(eni());
     });
     assert!(matches!(moved.next(), Step::Withdraw(_)));
-    let published = forwarding(&[80]).with(|s| {
+    let withdrawn = forwarding(&[80]).with(|s| {
         s.pod().ip = Some(FORMER_IP);
         s.cloud.eni = Lookup::Present(eni());
     });
-    assert_eq!(published.next(), Step::SetTarget(target(FORMER_IP)));
+    assert_eq!(withdrawn.next(), Step::SetTarget(target(FORMER_IP)));
     // Without the right to modify entries, the lease deletes them before it clears the target.
-    let denied = published.with(|s| s.cloud.gateway.modify_denied = true);
+    let denied = withdrawn.with(|s| s.cloud.gateway.modify_denied = true);
     assert_eq!(action(&denied.next()), Some("DeleteForwardEntry"));
     let gone = denied.with(|s| {
         s.cloud.entries.clear();
@@ -270,12 +272,12 @@ fn an_entry_moved_to_another_port_is_deleted_once_the_address_works() {
         entry_id: ForwardEntryId::new("fwd-moved"),
         ..entry(LEASE, 1, 80, FORMER_IP)
     };
-    let holder_state = forwarding(&[80]).published().with(|s| s.cloud.entries.push(moved()));
-    let Step::QueueChanges { requests: asks, .. } = holder_state.next() else {
-        panic!("{:?}", holder_state.next())
+    let with_moved = forwarding(&[80]).published().with(|s| s.cloud.entries.push(moved()));
+    let Step::QueueChanges { requests, .. } = with_moved.next() else {
+        panic!("{:?}", with_moved.next())
     };
     assert_eq!(
-        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
+        requests.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
         ["fwd-moved"]
     );
     assert!(

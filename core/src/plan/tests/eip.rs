@@ -12,8 +12,8 @@ use crate::lease::{LeasedEip, Phase};
 use crate::plan::{CustomResourceState, Desired, Lookup, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
-fn leased(ours: bool) -> LeasedEip {
-    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, managed: ours }
+fn leased(managed: bool) -> LeasedEip {
+    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, managed }
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_given_eip_is_taken_once_it_is_seen() {
 }
 
 #[test]
-fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
+fn the_steps_of_an_eip_are_target_resource_bind_publish_idle() {
     let scene = Scene::new(auto()).with(|s| {
         s.lease.eip = Some(leased(true));
         s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
@@ -54,18 +54,18 @@ fn the_way_of_an_eip_is_target_resource_bind_publish_rest() {
         Step::SetTarget(target(POD_IP))
     );
 
-    let aimed = scene.with(|s| s.lease.target = Some(target(POD_IP)));
-    assert_eq!(aimed.next(), Step::ClaimCustomResource);
-    let claimed = aimed.with(|s| s.lease.owns_custom_resource = true);
+    let targeted = scene.with(|s| s.lease.target = Some(target(POD_IP)));
+    assert_eq!(targeted.next(), Step::OwnCustomResource);
+    let owning = targeted.with(|s| s.lease.owns_custom_resource = true);
     assert!(
-        matches!(claimed.next(), Step::WriteCustomResource(_)),
-        "nothing is bound before the custom resource stands"
+        matches!(owning.next(), Step::WriteCustomResource(_)),
+        "nothing is bound before the custom resource is written"
     );
-    let taken = claimed
+    let taken = owning
         .with(|s| s.resource = CustomResourceState::OtherLease { message: "theirs".to_owned() });
     assert_eq!(waits(&taken.next()), Some(Reason::CustomResourceTaken));
     assert_eq!(
-        claimed.with(|s| s.resource = CustomResourceState::Orphaned).next(),
+        owning.with(|s| s.resource = CustomResourceState::Orphaned).next(),
         Step::RemoveCustomResource
     );
 
@@ -134,9 +134,9 @@ fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
     ] {
         let missing = published.with(|s| s.cloud.eip = shown.clone());
         assert_eq!(missing.next(), Step::CountMissedRead, "{shown:?}");
-        let doubted = missing.with(|s| s.lease.missed_reads = 1);
-        let Step::Withdraw(withdrawal) = doubted.next() else {
-            panic!("{shown:?}: {:?}", doubted.next())
+        let missed_twice = missing.with(|s| s.lease.missed_reads = 1);
+        let Step::Withdraw(withdrawal) = missed_twice.next() else {
+            panic!("{shown:?}: {:?}", missed_twice.next())
         };
         assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::AddressLost));
     }
@@ -151,13 +151,13 @@ fn the_gate_goes_false_again_when_a_published_eip_is_lost() {
 fn a_moved_pod_is_withdrawn_then_unbound_then_targeted_anew() {
     let moved = in_use(auto()).published().with(|s| s.pod().ip = Some(FORMER_IP));
     assert!(matches!(moved.next(), Step::Withdraw(_)));
-    let published = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
-    assert_eq!(action(&published.next()), Some("UnassociateEipAddress"));
-    let changing = published
+    let withdrawn = in_use(auto()).with(|s| s.pod().ip = Some(FORMER_IP));
+    assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
+    let changing = withdrawn
         .with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))));
     assert_eq!(waits(&changing.next()), Some(Reason::EipChanging));
     assert_eq!(
-        published.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
+        withdrawn.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))).next(),
         Step::ClearTarget
     );
 }
@@ -166,17 +166,17 @@ fn a_moved_pod_is_withdrawn_then_unbound_then_targeted_anew() {
 fn two_owners_do_not_fight_over_an_eip() {
     let taken = eip(EipStatus::InUse, Some(FORMER_IP));
     assert_eq!(waits(&bound(auto(), taken.clone()).next()), Some(Reason::EipBoundElsewhere));
-    let ending = bound(auto(), taken.clone())
+    let releasing = bound(auto(), taken.clone())
         .with(|s| (s.lease.phase, s.pod) = (Phase::Releasing, super::PodState::Absent));
-    assert_eq!(ending.next(), Step::ClearTarget, "it is not on our target any more");
+    assert_eq!(releasing.next(), Step::ClearTarget, "not bound to the target any more");
     assert_eq!(
-        waits(&ending.with(|s| s.lease.target = None).next()),
+        waits(&releasing.with(|s| s.lease.target = None).next()),
         Some(Reason::EipBoundElsewhere)
     );
 }
 
 #[test]
-fn a_vanished_eip_of_ours_is_proven_gone_and_a_given_one_is_waited_for() {
+fn a_vanished_managed_eip_is_proven_gone_and_a_given_one_is_waited_for() {
     let gone = |request, missed_reads| {
         in_use(request).with(|s| {
             s.cloud.eip = Lookup::Absent;
@@ -199,12 +199,12 @@ fn a_vanished_eip_of_ours_is_proven_gone_and_a_given_one_is_waited_for() {
     assert_eq!(
         waits(&gone(Request::Eip(never), 2).next()),
         Some(Reason::EipNotFound),
-        "what is to be kept is never asked back"
+        "what is to be retained is never released"
     );
 }
 
 #[test]
-fn an_eip_of_ours_is_brought_in_line_with_its_pod_and_a_given_one_never() {
+fn a_managed_eip_is_adjusted_to_its_pods_request_and_a_given_one_never() {
     let package = Some(BandwidthPackageId::new("cbwp-1"));
     let spec = EipSpec { bandwidth_package: package.clone(), ..EipSpec::default() };
     let packed = Request::Eip(EipRequest {

@@ -83,11 +83,11 @@ fn replaced(scene: &Scene, request: &Request) -> Scene {
 }
 
 /// An unbound EIP is retained and passes to the successor.
-fn kept_and_passed_on(unbound: &Scene, seconds: Option<u64>) {
+fn check_retained_and_transferred(unbound: &Scene, seconds: Option<u64>) {
     assert_eq!(unbound.next(), Step::ClearTarget);
-    let kept = unbound.with(|s| s.lease.target = None);
-    assert_eq!(kept.next(), Step::Retain(seconds));
-    let next = kept.with(|s| s.lease.phase = Phase::Retained).next();
+    let cleared = unbound.with(|s| s.lease.target = None);
+    assert_eq!(cleared.next(), Step::Retain(seconds));
+    let next = cleared.with(|s| s.lease.phase = Phase::Retained).next();
     assert!(
         matches!(&next, Step::TransferToSuccessor(successor) if successor.uid == PodUid::new("next")),
         "{next:?}"
@@ -104,7 +104,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_eip() {
         assert!(matches!(replaced(&scene.published(), &request).next(), Step::Withdraw(_)));
         let withdrawn = replaced(&scene, &request);
         assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
-        kept_and_passed_on(
+        check_retained_and_transferred(
             &withdrawn.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None))),
             seconds,
         );
@@ -113,9 +113,9 @@ fn a_uid_that_differs_frees_no_stateful_sets_eip() {
 
 #[test]
 fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
-    let Request::Dnat(mut asked) = dnat::asks(&[80]) else { panic!("another kind") };
-    asked.fixed = true;
-    let request = Request::Dnat(asked);
+    let Request::Dnat(mut request) = dnat::dnat_request(&[80]) else { panic!("another kind") };
+    request.fixed = true;
+    let request = Request::Dnat(request);
     let scene = forwarding(&[80]).with(|s| {
         s.lease.request = request.clone();
         s.pod().desired = Desired::Request(Box::new(request.clone()));
@@ -126,7 +126,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
     let handed_over = withdrawn.with(|s| s.lease.handover_since = Some(NOW));
     assert!(
         matches!(handed_over.next(), Step::TransferToSuccessor(_)),
-        "its entries are pointed at the next pod as they stand: {:?}",
+        "its entries are pointed at the next pod as they are: {:?}",
         handed_over.next()
     );
     // Without the right to modify entries the ports are retained all the same.
@@ -136,7 +136,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
         s.cloud.entries.clear();
         s.lease.ports[0].deleted = true;
     });
-    kept_and_passed_on(&deleted, None);
+    check_retained_and_transferred(&deleted, None);
 }
 
 #[test]
@@ -149,6 +149,6 @@ fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
     let owners = [(TAG_STORE, OWNER.store), (TAG_CLUSTER, OWNER.cluster), (TAG_LEASE, LEASE.0)];
     assert_eq!(tags, owners.map(|(key, id)| (key.to_owned(), id.to_string())).into());
     let name = dnat::forward(&forwarding(&[80])).name;
-    let published = read_entry_name(&name).map(|name| (name.owner, name.lease));
-    assert_eq!(published, Some((OWNER, LEASE)), "{name}");
+    let named = read_entry_name(&name).map(|name| (name.owner, name.lease));
+    assert_eq!(named, Some((OWNER, LEASE)), "{name}");
 }

@@ -15,17 +15,18 @@ use uuid::Uuid;
 /// The same scene beside a foreign custom resource, before and after the other controller has
 /// published on the pod.
 fn beside_another(scene: &Scene) -> [Scene; 2] {
-    let untold = scene.with(|s| {
+    let unpublished = scene.with(|s| {
         s.resource = CustomResourceState::Foreign { message: "another controller's".to_owned() }
     });
-    let answered = untold.with(|s| {
+    let published = unpublished.with(|s| {
         if let PodState::Present(pod) = &mut s.pod {
-            let words = Publication { annotation: "198.51.100.1".to_owned(), ..publication() };
+            let publication =
+                Publication { annotation: "198.51.100.1".to_owned(), ..publication() };
             (pod.annotation, pod.condition) =
-                (Some(words.annotation.clone()), Some(condition_of(&words)));
+                (Some(publication.annotation.clone()), Some(condition_of(&publication)));
         }
     });
-    [untold, answered]
+    [unpublished, published]
 }
 
 fn publication() -> Publication {
@@ -68,8 +69,8 @@ fn touches(step: &Step, scene: &Scene) -> bool {
     };
     match step {
         Step::RequestChange { change, .. } => gives(change),
-        Step::QueueChanges { requests: asks, .. } => {
-            asks.iter().any(|request| gives(&request.change))
+        Step::QueueChanges { requests, .. } => {
+            requests.iter().any(|request| gives(&request.change))
         }
         Step::Resend(id) | Step::Requeue(id) => sends(id),
         Step::AdoptEip(..)
@@ -77,7 +78,7 @@ fn touches(step: &Step, scene: &Scene) -> bool {
         | Step::AdoptPrepaidEip(_)
         | Step::ReservePorts { .. }
         | Step::SetTarget(_)
-        | Step::ClaimCustomResource
+        | Step::OwnCustomResource
         | Step::WriteCustomResource(_)
         | Step::RemoveCustomResource
         | Step::Publish(_)
@@ -126,7 +127,7 @@ fn a_living_pods_lease_waits_for_the_other_controllers_custom_resource_to_go() {
 fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_again() {
     for change in giving() {
         let request = if matches!(change, Change::CreateForwardEntry(_)) {
-            dnat::asks(&[80])
+            dnat::dnat_request(&[80])
         } else {
             auto()
         };
@@ -143,7 +144,8 @@ fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_
 fn a_former_pods_custom_resource_is_no_other_controllers() {
     let former = |request| {
         Scene::new(request).with(|s| {
-            s.resource = CustomResourceState::OtherLease { message: "kept for another".to_owned() };
+            s.resource =
+                CustomResourceState::OtherLease { message: "retained for another".to_owned() };
             s.cloud.eni = Lookup::Present(eni());
         })
     };
@@ -151,5 +153,5 @@ fn a_former_pods_custom_resource_is_no_other_controllers() {
         matches!(former(auto()).next(), Step::RequestChange { .. }),
         "it has its EIP when the former pod lets go"
     );
-    assert!(matches!(former(dnat::asks(&[80])).next(), Step::ReservePorts { .. }));
+    assert!(matches!(former(dnat::dnat_request(&[80])).next(), Step::ReservePorts { .. }));
 }

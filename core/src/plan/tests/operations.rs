@@ -19,22 +19,24 @@ const ID: Uuid = Uuid::from_u128(9);
 
 /// The plan's decision on the operation.
 #[derive(Debug, PartialEq)]
-enum Verdict {
+enum Decision {
     Done,
     Resend,
     Poll,
-    /// Waits for the fence, then counts a read without effect, then is void.
-    WaitedOut,
+    /// Awaits the fence, then counts a read without effect, then is void.
+    AwaitFence,
 }
 
-fn judge(scene: &Scene) -> Verdict {
+fn decide(scene: &Scene) -> Decision {
     match scene.next() {
-        Step::Settle { operation: ID, outcome: Outcome::Done, .. } => Verdict::Done,
-        Step::Resend(ID) if scene.operations[0].change.forward_table().is_none() => Verdict::Resend,
-        Step::Requeue(ID) if scene.operations[0].change.forward_table().is_some() => {
-            Verdict::Resend
+        Step::Settle { operation: ID, outcome: Outcome::Done, .. } => Decision::Done,
+        Step::Resend(ID) if scene.operations[0].change.forward_table().is_none() => {
+            Decision::Resend
         }
-        step if waits(&step) == Some(Reason::EipChanging) => Verdict::Poll,
+        Step::Requeue(ID) if scene.operations[0].change.forward_table().is_some() => {
+            Decision::Resend
+        }
+        step if waits(&step) == Some(Reason::EipChanging) => Decision::Poll,
         step => {
             assert_eq!(waits(&step), Some(Reason::WaitingForAnswer), "{step:?}");
             let after = NOW + SignedDuration::from_secs(61);
@@ -43,13 +45,13 @@ fn judge(scene: &Scene) -> Verdict {
             assert_eq!(
                 waits(&missed.next()),
                 Some(Reason::WaitingForAnswer),
-                "misses before the fence prove nothing"
+                "reads before the fence prove nothing"
             );
             assert_eq!(
                 missed.next_at(after),
                 Step::Settle { operation: ID, outcome: Outcome::Void, answer: None }
             );
-            Verdict::WaitedOut
+            Decision::AwaitFence
         }
     }
 }
@@ -78,10 +80,10 @@ fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
         spec: EipSpec::default(),
         tags: OWNER.lease_tags(LEASE),
     });
-    assert_eq!(judge(&scene), Verdict::Resend);
+    assert_eq!(decide(&scene), Decision::Resend);
     let found = scene.with(|s| s.cloud.tagged = vec![eip(EipStatus::Available, None)]);
     for scene in unwanted(&scene) {
-        assert_eq!(judge(&scene), Verdict::WaitedOut);
+        assert_eq!(decide(&scene), Decision::AwaitFence);
     }
     // A found EIP settles the operation even when unwanted, since it must be released.
     for scene in unwanted(&found).into_iter().chain([found]) {
@@ -100,35 +102,35 @@ fn an_eip_whose_allocation_seemed_to_fail_is_not_leaked() {
 }
 
 #[test]
-fn a_lost_association_is_judged_by_where_the_eip_is() {
+fn a_lost_association_is_resolved_by_the_binding_of_the_eip() {
     let table = [
-        (eip(EipStatus::InUse, Some(POD_IP)), Verdict::Done, Verdict::Done),
-        (eip(EipStatus::Associating, Some(POD_IP)), Verdict::Poll, Verdict::Poll),
-        (eip(EipStatus::Unassociating, Some(POD_IP)), Verdict::Poll, Verdict::Poll),
-        (eip(EipStatus::Available, None), Verdict::Resend, Verdict::WaitedOut),
-        (eip(EipStatus::InUse, Some(FORMER_IP)), Verdict::WaitedOut, Verdict::WaitedOut),
-        (eip(EipStatus::Releasing, None), Verdict::WaitedOut, Verdict::WaitedOut),
-        (eip(EipStatus::Other, None), Verdict::WaitedOut, Verdict::WaitedOut),
+        (eip(EipStatus::InUse, Some(POD_IP)), Decision::Done, Decision::Done),
+        (eip(EipStatus::Associating, Some(POD_IP)), Decision::Poll, Decision::Poll),
+        (eip(EipStatus::Unassociating, Some(POD_IP)), Decision::Poll, Decision::Poll),
+        (eip(EipStatus::Available, None), Decision::Resend, Decision::AwaitFence),
+        (eip(EipStatus::InUse, Some(FORMER_IP)), Decision::AwaitFence, Decision::AwaitFence),
+        (eip(EipStatus::Releasing, None), Decision::AwaitFence, Decision::AwaitFence),
+        (eip(EipStatus::Other, None), Decision::AwaitFence, Decision::AwaitFence),
     ];
-    for (shown, wanted, not) in table {
+    for (shown, wanted, otherwise) in table {
         let scene = in_use(super::auto())
             .unresolved(associate(POD_IP))
             .with(|s| s.cloud.eip = Lookup::Present(shown.clone()));
-        assert_eq!(judge(&scene), wanted, "{shown:?}");
+        assert_eq!(decide(&scene), wanted, "{shown:?}");
         for scene in unwanted(&scene) {
-            assert_eq!(judge(&scene), not, "unwanted, {shown:?}");
+            assert_eq!(decide(&scene), otherwise, "unwanted, {shown:?}");
         }
     }
     let unseen =
         in_use(super::auto()).unresolved(associate(POD_IP)).with(|s| s.cloud.eip = Lookup::Absent);
-    assert_eq!(judge(&unseen), Verdict::WaitedOut);
+    assert_eq!(decide(&unseen), Decision::AwaitFence);
 }
 
 #[test]
 fn an_association_for_an_address_the_pod_has_left_is_not_sent_again() {
     let scene = bound(given(), eip(EipStatus::Available, None)).unresolved(associate(POD_IP));
-    assert_eq!(judge(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Verdict::WaitedOut);
-    assert_eq!(judge(&scene.with(|s| s.pod().ip = None)), Verdict::WaitedOut);
+    assert_eq!(decide(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Decision::AwaitFence);
+    assert_eq!(decide(&scene.with(|s| s.pod().ip = None)), Decision::AwaitFence);
 }
 
 #[test]
@@ -149,44 +151,44 @@ fn what_takes_away_is_sent_until_the_cloud_says_that_it_is_gone() {
         ..eip(EipStatus::Available, None)
     };
     let table = [
-        (unbind.clone(), Lookup::Present(eip(EipStatus::InUse, Some(POD_IP))), Verdict::Resend),
+        (unbind.clone(), Lookup::Present(eip(EipStatus::InUse, Some(POD_IP))), Decision::Resend),
         (
             unbind.clone(),
             Lookup::Present(eip(EipStatus::Unassociating, Some(POD_IP))),
-            Verdict::Poll,
+            Decision::Poll,
         ),
-        (unbind.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Done),
-        (unbind, Lookup::Absent, Verdict::Resend),
-        (leave.clone(), Lookup::Present(member), Verdict::Resend),
-        (leave.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Done),
-        (leave, Lookup::Absent, Verdict::Resend),
-        (release.clone(), Lookup::Present(eip(EipStatus::Available, None)), Verdict::Resend),
-        (release, Lookup::Absent, Verdict::Resend),
+        (unbind.clone(), Lookup::Present(eip(EipStatus::Available, None)), Decision::Done),
+        (unbind, Lookup::Absent, Decision::Resend),
+        (leave.clone(), Lookup::Present(member), Decision::Resend),
+        (leave.clone(), Lookup::Present(eip(EipStatus::Available, None)), Decision::Done),
+        (leave, Lookup::Absent, Decision::Resend),
+        (release.clone(), Lookup::Present(eip(EipStatus::Available, None)), Decision::Resend),
+        (release, Lookup::Absent, Decision::Resend),
     ];
-    for (change, shown, condition) in table {
+    for (change, shown, expected) in table {
         let scene =
             in_use(super::auto()).unresolved(change.clone()).with(|s| s.cloud.eip = shown.clone());
         for scene in unwanted(&scene).into_iter().chain([scene]) {
-            assert_eq!(judge(&scene), condition, "{change:?} {shown:?}");
+            assert_eq!(decide(&scene), expected, "{change:?} {shown:?}");
         }
     }
 }
 
 #[test]
-fn a_lost_entry_into_a_package_is_judged_by_the_eip() {
+fn a_lost_joining_of_a_package_is_resolved_by_the_eip() {
     let package_id = BandwidthPackageId::new("cbwp-1");
     let join =
         Change::AddCommonBandwidthPackageIp { allocation_id: id(), package_id: package_id.clone() };
     let scene = in_use(super::auto()).unresolved(join);
-    assert_eq!(judge(&scene), Verdict::Resend);
+    assert_eq!(decide(&scene), Decision::Resend);
     for scene in unwanted(&scene) {
-        assert_eq!(judge(&scene), Verdict::WaitedOut);
+        assert_eq!(decide(&scene), Decision::AwaitFence);
     }
     let member = crate::cloud_facts::Eip {
         bandwidth_package: Some(package_id),
         ..eip(EipStatus::InUse, Some(POD_IP))
     };
-    assert_eq!(judge(&scene.with(|s| s.cloud.eip = Lookup::Present(member))), Verdict::Done);
+    assert_eq!(decide(&scene.with(|s| s.cloud.eip = Lookup::Present(member))), Decision::Done);
 }
 
 #[test]
@@ -194,15 +196,15 @@ fn an_entry_whose_creation_seemed_to_fail_is_not_leaked() {
     let forwarded = forwarding(&[80]);
     let create = Change::CreateForwardEntry(dnat::forward(&forwarded));
     let scene = forwarded.with(|s| s.cloud.entries.clear()).unresolved(create);
-    assert_eq!(judge(&scene), Verdict::Resend);
-    assert_eq!(judge(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Verdict::WaitedOut);
+    assert_eq!(decide(&scene), Decision::Resend);
+    assert_eq!(decide(&scene.with(|s| s.pod().ip = Some(FORMER_IP))), Decision::AwaitFence);
     for scene in unwanted(&scene) {
-        assert_eq!(judge(&scene), Verdict::WaitedOut);
+        assert_eq!(decide(&scene), Decision::AwaitFence);
     }
     let shown = scene.with(|s| s.cloud.entries = forwarded.cloud.entries.clone());
     assert_eq!(
-        judge(&shown),
-        Verdict::WaitedOut,
+        decide(&shown),
+        Decision::AwaitFence,
         "an entry known before was made by an earlier creation; this one's may still come"
     );
     let found = shown.with(|s| s.lease.ports[0].entry_id = None);
@@ -212,24 +214,24 @@ fn an_entry_whose_creation_seemed_to_fail_is_not_leaked() {
     assert_eq!(answer.entry_id.as_ref().map(crate::ids::ForwardEntryId::as_str), Some("fwd-80"));
     let earlier = scene.with(|s| s.cloud.entries = vec![entry(LEASE, 0, 80, POD_IP)]);
     assert_eq!(
-        judge(&earlier),
-        Verdict::WaitedOut,
+        decide(&earlier),
+        Decision::AwaitFence,
         "the entry of an earlier generation is not this one, and is what is changed next"
     );
 }
 
 #[test]
-fn a_lost_repointing_is_judged_by_where_the_entry_leads() {
+fn a_lost_modification_is_resolved_by_where_the_entry_leads() {
     let scene = forwarding(&[80]);
     let (entry_id, forward) = (scene.cloud.entries[0].entry_id.clone(), dnat::forward(&scene));
     let scene = scene.unresolved(Change::ModifyForwardEntry { entry_id, forward });
-    assert_eq!(judge(&scene), Verdict::Done);
+    assert_eq!(decide(&scene), Decision::Done);
     // A person has pointed the entry elsewhere, which its name does not show.
-    for bent in [
+    for repointed in [
         scene.with(|s| s.cloud.entries[0].internal_ip = FORMER_IP),
         scene.with(|s| "81".clone_into(&mut s.cloud.entries[0].internal_port)),
     ] {
-        assert_ne!(judge(&bent), Verdict::Done);
+        assert_ne!(decide(&repointed), Decision::Done);
     }
 }
 
@@ -243,15 +245,15 @@ fn a_lost_deletion_is_sent_until_the_cloud_confirms_it_and_lists_prove_nothing()
     };
     let scene = scene.unresolved(delete);
     for scene in unwanted(&scene).into_iter().chain([scene]) {
-        assert_eq!(judge(&scene), Verdict::Resend);
-        assert_eq!(judge(&scene.with(|s| s.cloud.entries.clear())), Verdict::Resend);
+        assert_eq!(decide(&scene), Decision::Resend);
+        assert_eq!(decide(&scene.with(|s| s.cloud.entries.clear())), Decision::Resend);
     }
 }
 
 /// With the same token the cloud may repeat its refusal for a day: sending after each refusal would
 /// not end within that time.
 #[test]
-fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_again() {
+fn what_was_refused_while_an_earlier_send_may_arrive_awaits_its_fence_and_is_not_sent_again() {
     let scene = forwarding(&[80]);
     let listed = &scene.cloud.entries[0];
     let delete = Change::DeleteForwardEntry {
@@ -261,12 +263,15 @@ fn what_was_refused_while_an_earlier_send_may_arrive_is_waited_out_and_not_sent_
     let create = Change::CreateForwardEntry(dnat::forward(&scene));
     for change in [delete, create] {
         let scene = scene.unresolved(change).with(|s| s.cloud.entries.clear());
-        assert_eq!(judge(&scene), Verdict::Resend);
-        assert_eq!(judge(&scene.with(|s| s.operations[0].awaits_fence = true)), Verdict::WaitedOut);
+        assert_eq!(decide(&scene), Decision::Resend);
+        assert_eq!(
+            decide(&scene.with(|s| s.operations[0].awaits_fence = true)),
+            Decision::AwaitFence
+        );
     }
     let bound = in_use(super::auto()).unresolved(Change::ReleaseEipAddress { allocation_id: id() });
-    assert_eq!(judge(&bound), Verdict::Resend);
-    assert_eq!(judge(&bound.with(|s| s.operations[0].awaits_fence = true)), Verdict::WaitedOut);
+    assert_eq!(decide(&bound), Decision::Resend);
+    assert_eq!(decide(&bound.with(|s| s.operations[0].awaits_fence = true)), Decision::AwaitFence);
 }
 
 #[test]
@@ -276,5 +281,5 @@ fn nothing_else_is_decided_while_an_answer_is_missing() {
         s.pod = PodState::Absent;
         s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
     });
-    assert_eq!(judge(&scene), Verdict::WaitedOut);
+    assert_eq!(decide(&scene), Decision::AwaitFence);
 }

@@ -12,14 +12,12 @@ use uuid::Uuid;
 
 /// A pod whose ports' entries are all asked for and none of them made, each operation in this
 /// state.
-fn asked(ports: &[u16], send_state: &[SendState]) -> Scene {
+fn requested(ports: &[u16], send_states: &[SendState]) -> Scene {
     let scene = forwarding(ports).with(|s| {
         s.cloud.entries.clear();
         s.lease.ports.iter_mut().for_each(|port| port.entry_id = None);
     });
-    let Step::QueueChanges { requests: asks, .. } = scene.next() else {
-        panic!("{:?}", scene.next())
-    };
+    let Step::QueueChanges { requests, .. } = scene.next() else { panic!("{:?}", scene.next()) };
     let operation =
         |(number, (request, send_state)): (u128, (crate::operation::ChangeRequest, &SendState))| {
             Operation {
@@ -33,7 +31,7 @@ fn asked(ports: &[u16], send_state: &[SendState]) -> Scene {
             }
         };
     scene.with(|s| {
-        s.operations = (1..).zip(asks.into_iter().zip(send_state)).map(operation).collect();
+        s.operations = (1..).zip(requests.into_iter().zip(send_states)).map(operation).collect();
     })
 }
 
@@ -42,7 +40,7 @@ const SECOND: Uuid = Uuid::from_u128(2);
 
 #[test]
 fn a_queued_change_that_is_still_wanted_stays_queued() {
-    let scene = asked(&[80, 443], &[SendState::Queued, SendState::Queued]);
+    let scene = requested(&[80, 443], &[SendState::Queued, SendState::Queued]);
     assert_eq!(waits(&scene.next()), Some(Reason::WaitingForGateway));
     // The first entry was made meanwhile.
     let made = forwarding(&[80, 443]).cloud.entries;
@@ -55,12 +53,12 @@ fn a_queued_change_that_is_still_wanted_stays_queued() {
 
 #[test]
 fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
-    let scene = asked(&[80], &[SendState::Queued]);
+    let scene = requested(&[80], &[SendState::Queued]);
     let unwanted = [
         ("gone", scene.with(|s| s.pod = PodState::Absent)),
         ("exited", scene.with(|s| s.pod().exited = true)),
         ("terminating", scene.with(|s| s.pod().terminating = true)),
-        ("ending", scene.with(|s| s.lease.phase = Phase::Releasing)),
+        ("of a lease in release", scene.with(|s| s.lease.phase = Phase::Releasing)),
         (
             "asking for something else",
             scene.with(|s| s.pod().desired = crate::plan::Desired::Nothing),
@@ -71,11 +69,11 @@ fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
         ),
         ("beyond the quota", scene.with(|s| s.cloud.gateway.entries_when_full = Some(0))),
         (
-            "at a gateway in trouble",
+            "at an unavailable gateway",
             scene.with(|s| s.cloud.gateway.unavailable_reason = Some("locked".to_owned())),
         ),
         (
-            "elsewhere",
+            "at another IP",
             scene.with(|s| {
                 s.pod().ip = Some(FORMER_IP);
                 s.cloud.eni = Lookup::Present(eni());
@@ -89,7 +87,7 @@ fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
 
 #[test]
 fn a_sent_change_is_awaited_in_every_situation() {
-    let scene = asked(&[80], &[SendState::Sent]);
+    let scene = requested(&[80], &[SendState::Sent]);
     assert_eq!(waits(&scene.next()), Some(Reason::WaitingForAnswer));
     assert_eq!(
         waits(&scene.with(|s| s.pod = PodState::Absent).next()),
@@ -101,8 +99,8 @@ fn a_sent_change_is_awaited_in_every_situation() {
 }
 
 #[test]
-fn a_lost_answer_is_looked_into_while_others_wait() {
-    let scene = asked(&[80, 443], &[SendState::Queued, SendState::Unanswered]);
+fn a_lost_answer_is_resolved_while_others_wait() {
+    let scene = requested(&[80, 443], &[SendState::Queued, SendState::Unanswered]);
     assert_eq!(scene.next(), Step::Requeue(SECOND));
     let gone = scene.with(|s| s.pod = PodState::Absent);
     assert_eq!(gone.next(), Step::CancelQueued(FIRST), "what was not sent is taken back first");
@@ -112,16 +110,16 @@ fn a_lost_answer_is_looked_into_while_others_wait() {
 
 #[test]
 fn a_queued_deletion_of_an_entry_that_vanished_stays() {
-    let ending = forwarding(&[80]).with(|s| {
+    let releasing = forwarding(&[80]).with(|s| {
         s.lease.phase = Phase::Releasing;
         s.resource = crate::plan::CustomResourceState::Absent;
     });
-    let Step::QueueChanges { requests: mut asks, .. } = ending.next() else {
-        panic!("{:?}", ending.next())
+    let Step::QueueChanges { mut requests, .. } = releasing.next() else {
+        panic!("{:?}", releasing.next())
     };
-    let request = asks.remove(0);
+    let request = requests.remove(0);
     assert!(matches!(request.change, Change::DeleteForwardEntry { .. }));
-    let queued = ending.unresolved(request.change).with(|s| {
+    let queued = releasing.unresolved(request.change).with(|s| {
         s.operations[0].resource = request.resource;
         s.operations[0].send_state = SendState::Queued;
     });

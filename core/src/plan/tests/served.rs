@@ -18,7 +18,7 @@ pub(super) fn leases() -> Vec<Scene> {
     let ports = dnat::forwarding(&[80, 443]);
     let eips = [in_use(auto()), in_use(given()), bound(auto(), eip(EipStatus::Available, None))];
     let published = [in_use(auto()).published(), in_use(given()).published(), ports.published()];
-    let new = [Scene::new(auto()), Scene::new(given()), Scene::new(dnat::asks(&[80]))];
+    let new = [Scene::new(auto()), Scene::new(given()), Scene::new(dnat::dnat_request(&[80]))];
     eips.into_iter().chain(published).chain(new).chain([ports]).collect()
 }
 

@@ -37,7 +37,7 @@ fn pooled(number: u8, status: EipStatus) -> Eip {
 }
 
 /// A pod that names an EIP which another lease has.
-fn held(holder_state: HolderState) -> Scene {
+fn held_by_another(holder_state: HolderState) -> Scene {
     Scene::new(given()).with(|s| {
         s.cloud.eip = Lookup::Present(eip(EipStatus::InUse, Some(Ipv4Addr::new(10, 0, 0, 99))));
         s.sources.current_holder =
@@ -47,13 +47,13 @@ fn held(holder_state: HolderState) -> Scene {
 
 #[test]
 fn a_pool_gives_what_is_available_and_not_bought_for_a_lease() {
-    let mut ours = pooled(3, EipStatus::Available);
-    ours.tags.insert(TAG_LEASE.to_owned(), "another lease".to_owned());
+    let mut allocated = pooled(3, EipStatus::Available);
+    allocated.tags.insert(TAG_LEASE.to_owned(), "another lease".to_owned());
     let scene = Scene::new(of_pool()).with(|s| {
         s.cloud.pool = vec![
             pooled(1, EipStatus::InUse),
             pooled(2, EipStatus::Available),
-            ours,
+            allocated,
             pooled(4, EipStatus::Available),
         ];
     });
@@ -72,8 +72,10 @@ fn pods_that_start_together_reach_for_different_eips_of_a_pool() {
             s.lease.id = LeaseId(Uuid::from_u128(lease));
             s.cloud.pool = (1..=20).map(|number| pooled(number, EipStatus::Available)).collect();
         });
-        let Step::AdoptEip(candidates, beaten) = scene.next() else { panic!("{:?}", scene.next()) };
-        assert_eq!(beaten.reason, Reason::EipPoolExhausted);
+        let Step::AdoptEip(candidates, exhausted) = scene.next() else {
+            panic!("{:?}", scene.next())
+        };
+        assert_eq!(exhausted.reason, Reason::EipPoolExhausted);
         candidates[0].clone()
     });
     let different: std::collections::BTreeSet<_> = firsts.collect();
@@ -99,9 +101,9 @@ fn an_eip_of_a_pool_is_unbound_after_use_and_neither_modified_nor_released() {
         s.cloud.eip = Lookup::Present(Eip { bandwidth: 77, ..eip(EipStatus::InUse, s.pod().ip) });
     });
     assert!(matches!(scene.next(), Step::Publish(_)), "{:?}", scene.next());
-    let ending = scene.with(|s| (s.pod, s.lease.phase) = (PodState::Absent, Phase::Releasing));
-    assert_eq!(action(&ending.next()), Some("UnassociateEipAddress"));
-    let unbound = ending.with(|s| {
+    let releasing = scene.with(|s| (s.pod, s.lease.phase) = (PodState::Absent, Phase::Releasing));
+    assert_eq!(action(&releasing.next()), Some("UnassociateEipAddress"));
+    let unbound = releasing.with(|s| {
         s.lease.target = None;
         s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
     });
@@ -109,10 +111,10 @@ fn an_eip_of_a_pool_is_unbound_after_use_and_neither_modified_nor_released() {
 }
 
 #[test]
-fn without_takeover_a_given_eip_stays_with_its_holder() {
+fn without_preemption_a_given_eip_stays_with_its_holder() {
     for holder_state in [HolderState::Older, HolderState::Younger, HolderState::Releasing] {
-        let Step::Wait(wait) = held(holder_state).next() else {
-            panic!("{:?}", held(holder_state).next())
+        let Step::Wait(wait) = held_by_another(holder_state).next() else {
+            panic!("{:?}", held_by_another(holder_state).next())
         };
         assert_eq!(wait.reason, Reason::EipHeldByAnotherPod);
         assert!(wait.message.contains("ns/other"), "{}", wait.message);
@@ -120,8 +122,9 @@ fn without_takeover_a_given_eip_stays_with_its_holder() {
 }
 
 #[test]
-fn with_takeover_a_younger_pod_takes_a_given_eip_once_it_can_be_bound_here() {
-    let allowed = |holder_state| held(holder_state).with(|s| s.sources.preemption_allowed = true);
+fn a_younger_pod_preempts_a_given_eip_once_it_can_be_bound_here() {
+    let allowed =
+        |holder_state| held_by_another(holder_state).with(|s| s.sources.preemption_allowed = true);
     assert_eq!(allowed(HolderState::Older).next(), Step::PreemptEip(AllocationId::new("eip-1")));
     assert_eq!(
         waits(&allowed(HolderState::Older).with(|s| s.pod().ip = None).next()),
@@ -132,10 +135,10 @@ fn with_takeover_a_younger_pod_takes_a_given_eip_once_it_can_be_bound_here() {
 }
 
 #[test]
-fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
-    let lost =
+fn a_preempted_pod_gives_all_up_and_never_takes_back() {
+    let preempted =
         in_use(given()).published().with(|s| s.lease.preempted_by = Some("ns/younger".to_owned()));
-    for scene in [lost.clone(), lost.with(|s| s.pod().terminating = true)] {
+    for scene in [preempted.clone(), preempted.with(|s| s.pod().terminating = true)] {
         let Step::Withdraw(withdrawal) = scene.next() else { panic!("{:?}", scene.next()) };
         assert_eq!((withdrawal.status, withdrawal.reason), (false, Reason::EipPreempted));
         assert!(withdrawal.message.contains("ns/younger"));
@@ -145,9 +148,9 @@ fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
     let unbound =
         withdrawn.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
     assert_eq!(unbound.next(), Step::ClearTarget);
-    let aimless = unbound.with(|s| s.lease.target = None);
-    assert_eq!(aimless.next(), Step::ForgetEip);
-    let empty = aimless.with(|s| s.lease.eip = None);
+    let untargeted = unbound.with(|s| s.lease.target = None);
+    assert_eq!(untargeted.next(), Step::ForgetEip);
+    let empty = untargeted.with(|s| s.lease.eip = None);
     assert_eq!(empty.next(), Step::RemoveCustomResource);
     assert_eq!(
         waits(&empty.with(|s| s.resource = CustomResourceState::Absent).next()),
@@ -156,7 +159,7 @@ fn the_loser_of_a_takeover_gives_all_up_and_never_takes_back() {
 }
 
 #[test]
-fn a_binding_of_the_loser_whose_answer_was_lost_is_not_sent_again() {
+fn a_preempted_pods_binding_whose_answer_was_lost_is_not_sent_again() {
     let scene = bound(given(), eip(EipStatus::Available, None))
         .with(|s| s.lease.preempted_by = Some("ns/younger".to_owned()));
     let bind = Change::AssociateEipAddress {
@@ -168,7 +171,7 @@ fn a_binding_of_the_loser_whose_answer_was_lost_is_not_sent_again() {
 }
 
 #[test]
-fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once_only() {
+fn an_eip_bound_to_a_foreign_interface_is_unbound_where_that_is_allowed_and_once_only() {
     let foreign = Eip {
         binding: Some(EipBinding {
             instance_type: "NetworkInterface".to_owned(),
@@ -184,7 +187,7 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
     });
     assert!(
         matches!(scene.next(), Step::SetTarget(_)),
-        "without the setting nothing is taken: {:?}",
+        "without the setting nothing is unbound: {:?}",
         scene.next()
     );
     let allowed = scene.with(|s| s.sources.preemption_allowed = true);
@@ -194,11 +197,11 @@ fn an_eip_bound_to_a_strangers_interface_is_taken_where_that_is_allowed_and_once
         panic!("{:?}", allowed.next())
     };
     assert_eq!(eni_id, EniId::new("eni-9"));
-    // An EIP that a person bound back after this lease had it is not fought over.
+    // An EIP that a person bound back after this lease had it is left there.
     let again = allowed
         .with(|s| (s.lease.generation, s.lease.target) = (1, Some(super::target(super::POD_IP))));
     assert_eq!(waits(&again.next()), Some(Reason::EipBoundElsewhere));
-    // An EIP that serves a gateway or a load balancer is never taken.
+    // An EIP that serves a gateway or a load balancer is never unbound.
     let on_gateway = allowed.with(|s| {
         let binding =
             EipBinding { instance_type: "Nat".to_owned(), ..foreign.binding.clone().unwrap() };
@@ -232,12 +235,12 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
         expires_at: Some(NOW + SignedDuration::from_hours(24)),
         ..eip(EipStatus::Available, None)
     };
-    let ending = bound(monthly(), prepaid).with(|s| {
+    let releasing = bound(monthly(), prepaid).with(|s| {
         (s.pod, s.lease.phase, s.lease.target) = (PodState::Absent, Phase::Releasing, None);
     });
-    assert_eq!(ending.next(), Step::RemoveCustomResource);
-    let removed = ending.with(|s| s.resource = CustomResourceState::Absent);
-    assert_eq!(removed.next(), Step::YieldCustomResource);
+    assert_eq!(releasing.next(), Step::RemoveCustomResource);
+    let removed = releasing.with(|s| s.resource = CustomResourceState::Absent);
+    assert_eq!(removed.next(), Step::DisownCustomResource);
     let waiting = removed.with(|s| s.lease.owns_custom_resource = false);
     assert_eq!(waits(&waiting.next()), Some(Reason::PrePaidNotReleased));
     assert_eq!(
@@ -247,7 +250,7 @@ fn a_prepaid_eip_stays_until_it_expires_and_its_custom_resource_goes_at_once() {
 }
 
 #[test]
-fn a_prepaid_eip_that_waits_unused_is_taken_before_another_is_bought() {
+fn a_reusable_prepaid_eip_is_adopted_before_another_is_bought() {
     let prepaid = LeaseId(Uuid::from_u128(77));
     assert_eq!(
         Scene::new(monthly()).with(|s| s.sources.reusable_prepaid = Some(prepaid)).next(),
@@ -305,13 +308,13 @@ fn a_published_message_that_is_no_longer_true_is_written_anew() {
 
 #[test]
 fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
-    let packed = |spec: Option<&str>, is: &str| {
+    let packed = |spec: Option<&str>, current: &str| {
         let spec = EipSpec {
             bandwidth_package: spec.map(crate::ids::BandwidthPackageId::new),
             ..EipSpec::default()
         };
         let shown = Eip {
-            bandwidth_package: Some(crate::ids::BandwidthPackageId::new(is)),
+            bandwidth_package: Some(crate::ids::BandwidthPackageId::new(current)),
             ..eip(EipStatus::InUse, Some(super::POD_IP))
         };
         (spec, shown)
@@ -319,7 +322,7 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
     let (spec, shown) = packed(Some("cbwp-1"), "cbwp-1");
     let joined = asking(spec, shown);
     assert!(matches!(joined.next(), Step::Publish(_)), "{:?}", joined.next());
-    let requests = |scene: &Scene, spec: EipSpec| {
+    let request_changed = |scene: &Scene, spec: EipSpec| {
         scene.published().with(|s| {
             s.lease.request = Request::Eip(EipRequest {
                 source: EipSource::Allocate(spec),
@@ -329,14 +332,14 @@ fn a_package_is_left_for_another_and_one_that_a_person_chose_is_not() {
         })
     };
     assert_eq!(
-        action(&requests(&joined, EipSpec::default()).next()),
+        action(&request_changed(&joined, EipSpec::default()).next()),
         Some("RemoveCommonBandwidthPackageIp")
     );
     assert_eq!(
-        action(&requests(&joined, packed(Some("cbwp-2"), "").0).next()),
+        action(&request_changed(&joined, packed(Some("cbwp-2"), "").0).next()),
         Some("RemoveCommonBandwidthPackageIp")
     );
-    let left = requests(&joined, packed(Some("cbwp-2"), "").0)
+    let left = request_changed(&joined, packed(Some("cbwp-2"), "").0)
         .with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::InUse, Some(super::POD_IP))));
     let Step::WriteCustomResource(content) = left.next() else { panic!("{:?}", left.next()) };
     let joins = left.with(|s| s.resource = super::resource(&content)).published();
@@ -351,29 +354,28 @@ fn a_description_changed_on_a_running_pod_is_changed_on_its_eip() {
     let spec = EipSpec { description: Some("front door".to_owned()), ..EipSpec::default() };
     let shown =
         Eip { description: "front door".to_owned(), ..eip(EipStatus::InUse, Some(super::POD_IP)) };
-    let settled = asking(spec, shown.clone());
-    assert!(matches!(settled.next(), Step::Publish(_)));
-    let other = settled.published().with(|s| {
+    let same = asking(spec, shown.clone());
+    assert!(matches!(same.next(), Step::Publish(_)));
+    let other = same.published().with(|s| {
         s.cloud.eip = Lookup::Present(Eip { description: "back door".to_owned(), ..shown.clone() });
     });
     assert_eq!(action(&other.next()), Some("ModifyEipAddressAttribute"));
 }
 
 #[test]
-fn a_prepaid_eip_that_was_kept_serves_a_pod_that_asks_for_a_package_and_says_that_it_cannot_join_one()
- {
+fn a_reused_prepaid_eip_serves_a_pod_that_asks_for_a_package_and_says_that_it_cannot_join_one() {
     let spec = EipSpec {
         bandwidth_package: Some(BandwidthPackageId::new("cbwp-1")),
         ..EipSpec::default()
     };
-    let requests = Request::Eip(EipRequest {
+    let request = Request::Eip(EipRequest {
         source: EipSource::Allocate(spec),
         release: ReleaseStrategy::Follow,
     });
     let prepaid = |status, ip| Eip { charge_type: "PrePaid".to_owned(), ..eip(status, ip) };
-    let free = bound(requests.clone(), prepaid(EipStatus::Available, None));
+    let free = bound(request.clone(), prepaid(EipStatus::Available, None));
     assert_eq!(action(&free.next()), Some("AssociateEipAddress"));
-    let scene = bound(requests, prepaid(EipStatus::InUse, Some(super::POD_IP)));
+    let scene = bound(request, prepaid(EipStatus::InUse, Some(super::POD_IP)));
     let Step::Publish(publication) = scene.next() else { panic!("{:?}", scene.next()) };
     assert!(
         publication.message.contains("eip-common-bandwidth-package-id is none and not cbwp-1"),

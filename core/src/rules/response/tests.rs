@@ -98,20 +98,20 @@ fn settled(records: &[Record]) -> Option<(Outcome, LeaseEffect)> {
 }
 
 #[test]
-fn an_operation_is_settled_or_left_open_for_its_lease_to_find_out() {
+fn an_operation_is_settled_or_left_unresolved_for_its_lease_to_find_out() {
     for_all(|change, failure, arrives| {
         let records = gateway_sender_records(change, failure, arrives, MAX_BUSY_RETRIES);
-        let open = records.contains(&Record::MarkUnanswered);
+        let unresolved = records.contains(&Record::MarkUnanswered);
         assert_ne!(
             settled(&records).is_some(),
-            open,
+            unresolved,
             "{} {failure:?}: {records:?}",
             change.action()
         );
         assert_eq!(
             settled(&records),
-            settled(&claim_holder_records(change, failure, arrives)).filter(|_| !open),
-            "both judge alike"
+            settled(&claim_holder_records(change, failure, arrives)).filter(|_| !unresolved),
+            "both settle alike"
         );
     });
 }
@@ -151,10 +151,13 @@ fn a_refusal_of_a_later_send_waits_for_the_fence() {
                 continue;
             }
             assert!(arrives && failure.definite && failure.sent, "{} {failure:?}", change.action());
-            let records = records.iter().find_map(|record| {
-                if let Record::Reject(records) = record { Some(records) } else { None }
+            let rejection = records.iter().find_map(|record| {
+                if let Record::Reject(rejection) = record { Some(rejection) } else { None }
             });
-            assert!(records.is_none_or(|records| records.min_wait_seconds == 60), "{records:?}");
+            assert!(
+                rejection.is_none_or(|rejection| rejection.min_wait_seconds == 60),
+                "{rejection:?}"
+            );
         }
     });
 }
@@ -205,7 +208,7 @@ fn the_cloud_is_left_alone_for_as_long_as_it_asks() {
     };
     let records = claim_holder_records(&changes()[0], &throttled, false);
     assert!(
-        matches!(&records[..], [Record::Reject(records)] if records.min_wait_seconds == 7 && records.retry_policy == RetryPolicy::Event)
+        matches!(&records[..], [Record::Reject(rejection)] if rejection.min_wait_seconds == 7 && rejection.retry_policy == RetryPolicy::Event)
     );
 }
 
@@ -221,9 +224,9 @@ fn only_a_send_before_this_one_within_the_fence_may_still_arrive() {
         reads_without_effect: 0,
         awaits_fence: false,
     };
-    let open = operation(now);
-    assert!(may_still_arrive(&open, std::slice::from_ref(&open), now));
-    assert!(!may_still_arrive(&open, &[], now), "this is its first send");
+    let sent = operation(now);
+    assert!(may_still_arrive(&sent, std::slice::from_ref(&sent), now));
+    assert!(!may_still_arrive(&sent, &[], now), "this is its first send");
     let past = operation(now - Duration::from_secs(1));
     assert!(!may_still_arrive(&past, std::slice::from_ref(&past), now));
 }
@@ -239,7 +242,7 @@ fn a_change_without_a_permit_keeps_its_place_and_its_lease_hears_in_time_when_on
     assert_eq!(gateway_sender_records(&changes()[8], &failure, false, 0), [Record::Requeue]);
     let records = gateway_sender_records(&changes()[8], &failure, false, MAX_BUSY_RETRIES);
     assert!(
-        matches!(&records[0], Record::Reject(records) if records.retry_policy == RetryPolicy::Event && records.min_wait_seconds == 8),
+        matches!(&records[0], Record::Reject(rejection) if rejection.retry_policy == RetryPolicy::Event && rejection.min_wait_seconds == 8),
         "{records:?}"
     );
 }

@@ -129,7 +129,7 @@ async fn a_pod_that_a_list_lacks_keeps_its_lease() -> Result<()> {
     let stand = Stand::start().await?;
     create_both(&stand).await?;
     let before =
-        stand.eventually(|| read_wake_counters(&stand), "the leases rest", TIMEOUT).await?;
+        stand.eventually(|| read_wake_counters(&stand), "no lease is claimed", TIMEOUT).await?;
     for kind in &KINDS {
         let unlabelled = Patch::Merge(json!({"metadata": {"labels": {"waygate.dev/pod": null}}}));
         stand.pods().patch(kind.name, &PatchParams::default(), &unlabelled).await?;

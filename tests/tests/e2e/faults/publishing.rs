@@ -159,11 +159,11 @@ async fn the_finalizer_stands_before_anything_is_programmed() -> Result<()> {
         let finalizers = finalizers.with_context(|| {
             format!("{} was called and there is no custom resource", kind.programming_action)
         })?;
-        let ours = finalizers.first().context("the custom resource has no finalizer")?;
+        let finalizer = finalizers.first().context("the custom resource has no finalizer")?;
         assert!(
             ["podeip-controller.alibabacloud.com/finalizer", "natgw-controller"]
-                .contains(&ours.as_str()),
-            "{ours}"
+                .contains(&finalizer.as_str()),
+            "{finalizer}"
         );
         let pod = stand.pods().get(kind.name).await?;
         assert!(

@@ -156,9 +156,9 @@ impl Search<'_> {
     /// Finds the module that defines `name` of `module`, directly or by an import. An item that a
     /// macro defines, or another crate, is not seen and counts as defined in `module`.
     fn find_item(&mut self, module: ModulePath, name: &str, further: &[String]) -> Target {
-        let held = &self.modules[&module];
+        let searched_module = &self.modules[&module];
         let searched = !self.seen.insert((module.clone(), name.to_owned()));
-        let imported = if searched || held.items.contains(name) {
+        let imported = if searched || searched_module.items.contains(name) {
             None
         } else {
             self.find_import(&module, name, further)

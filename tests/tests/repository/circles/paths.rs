@@ -105,22 +105,22 @@ fn flatten_use_tree(tree: &UseTree, prefix: &mut Written, imports: &mut Vec<Impo
     }
 }
 
-/// Runs of `name::name` in the tokens of a macro, which are not Rust until it is expanded.
+/// Paths such as `name::name` in the tokens of a macro, which are not Rust until it is expanded.
 fn paths_of_tokens(tokens: TokenStream, written: &mut Vec<Written>) {
-    let mut range: Written = Vec::new();
+    let mut path: Written = Vec::new();
     let mut colons = 0;
     for token in tokens {
         match token {
             TokenTree::Ident(ident) => {
                 if colons != 2 {
-                    end_run(&mut range, written);
+                    push_path(&mut path, written);
                 }
-                range.push(ident.to_string());
+                path.push(ident.to_string());
                 colons = 0;
             }
             TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
             other => {
-                end_run(&mut range, written);
+                push_path(&mut path, written);
                 colons = 0;
                 if let TokenTree::Group(group) = other {
                     paths_of_tokens(group.stream(), written);
@@ -128,12 +128,12 @@ fn paths_of_tokens(tokens: TokenStream, written: &mut Vec<Written>) {
             }
         }
     }
-    end_run(&mut range, written);
+    push_path(&mut path, written);
 }
 
-fn end_run(range: &mut Written, written: &mut Vec<Written>) {
-    let range = std::mem::take(range);
-    if range.len() > 1 {
-        written.push(range);
+fn push_path(path: &mut Written, written: &mut Vec<Written>) {
+    let path = std::mem::take(path);
+    if path.len() > 1 {
+        written.push(path);
     }
 }

@@ -29,10 +29,10 @@ fn list_reachable(arrows: &Arrows) -> BTreeMap<String, BTreeSet<String>> {
     }
     let from = |start: &String| {
         let mut reached = BTreeSet::new();
-        let mut open = next[start].clone();
-        while let Some(file) = open.pop() {
+        let mut unvisited = next[start].clone();
+        while let Some(file) = unvisited.pop() {
             if reached.insert(file.clone()) {
-                open.extend(next.get(file).into_iter().flatten().copied());
+                unvisited.extend(next.get(file).into_iter().flatten().copied());
             }
         }
         reached

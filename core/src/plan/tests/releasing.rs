@@ -6,11 +6,11 @@ use crate::cloud_facts::{Eip, EipStatus, ForwardEntryStatus};
 use crate::condition::Reason;
 use crate::ids::BandwidthPackageId;
 use crate::lease::Phase;
-use crate::plan::tests::dnat::{asks, forwarding};
+use crate::plan::tests::dnat::{dnat_request, forwarding};
 use crate::plan::{CustomResourceState, Desired, EndReason, Lookup, PodState, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
-fn ending(scene: &Scene) -> Scene {
+fn in_release(scene: &Scene) -> Scene {
     scene.with(|s| {
         s.lease.phase = Phase::Releasing;
         s.pod = PodState::Absent;
@@ -20,11 +20,11 @@ fn ending(scene: &Scene) -> Scene {
 /// The same scene after the withdrawal of the published address.
 fn withdrawn(published: &Scene, unpublished: &Scene) -> Scene {
     assert!(
-        matches!(ending(published).next(), Step::Withdraw(_)),
+        matches!(in_release(published).next(), Step::Withdraw(_)),
         "withdrawal comes first: {:?}",
-        ending(published).next()
+        in_release(published).next()
     );
-    ending(unpublished)
+    in_release(unpublished)
 }
 
 #[test]
@@ -48,13 +48,13 @@ fn a_lease_ends_when_its_pod_is_gone_has_exited_or_asks_no_more() {
     );
     let ports = forwarding(&[80]);
     assert_eq!(
-        ports.with(|s| s.pod().desired = Desired::Request(Box::new(asks(&[81])))).next(),
+        ports.with(|s| s.pod().desired = Desired::Request(Box::new(dnat_request(&[81])))).next(),
         Step::BeginRelease(EndReason::RequestChanged)
     );
 }
 
 #[test]
-fn an_eip_of_ours_is_withdrawn_unbound_released_and_then_its_resource_goes() {
+fn a_managed_eip_is_withdrawn_unbound_released_and_then_its_resource_goes() {
     let scene = withdrawn(&in_use(auto()).published(), &in_use(auto()));
     assert_eq!(action(&scene.next()), Some("UnassociateEipAddress"));
     let unbound = scene.with(|s| s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None)));
@@ -103,7 +103,7 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
         release: ReleaseStrategy::Follow,
     });
     let free = |shown| {
-        ending(&in_use(auto())).with(|s| {
+        in_release(&in_use(auto())).with(|s| {
             s.lease.request = request.clone();
             s.lease.target = None;
             s.cloud.eip = Lookup::Present(shown);
@@ -113,16 +113,16 @@ fn an_eip_leaves_its_package_before_it_is_released_and_a_prepaid_one_stays() {
     assert_eq!(action(&free(member).next()), Some("RemoveCommonBandwidthPackageIp"));
     assert_eq!(action(&free(eip(EipStatus::Available, None)).next()), Some("ReleaseEipAddress"));
     let prepaid = Eip { charge_type: "PrePaid".to_owned(), ..eip(EipStatus::Available, None) };
-    let unheard = free(prepaid).with(|s| {
+    let without_resource = free(prepaid).with(|s| {
         (s.resource, s.lease.owns_custom_resource) = (CustomResourceState::Absent, false);
     });
-    assert_eq!(waits(&unheard.next()), Some(Reason::PrePaidNotReleased));
+    assert_eq!(waits(&without_resource.next()), Some(Reason::PrePaidNotReleased));
 }
 
 #[test]
 fn an_eip_that_is_still_changing_is_waited_for() {
     for status in [EipStatus::Associating, EipStatus::Unassociating, EipStatus::Other] {
-        let scene = ending(&bound(auto(), eip(status, Some(POD_IP))));
+        let scene = in_release(&bound(auto(), eip(status, Some(POD_IP))));
         assert_eq!(waits(&scene.next()), Some(Reason::EipChanging), "{status:?}");
         assert_eq!(
             waits(&scene.with(|s| s.lease.target = None).next()),
@@ -133,15 +133,15 @@ fn an_eip_that_is_still_changing_is_waited_for() {
 }
 
 #[test]
-fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() {
+fn ports_are_withdrawn_deleted_proven_gone_cooled_down_and_then_their_resource_goes() {
     let scene = withdrawn(&forwarding(&[80, 443]).published(), &forwarding(&[80, 443]));
     assert_eq!(action(&scene.next()), Some("DeleteForwardEntry"));
     let first_going = scene.with(|s| s.cloud.entries[0].status = ForwardEntryStatus::Deleting);
-    let Step::QueueChanges { requests: asks, .. } = first_going.next() else {
+    let Step::QueueChanges { requests, .. } = first_going.next() else {
         panic!("{:?}", first_going.next())
     };
     assert_eq!(
-        asks.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
+        requests.iter().map(|request| request.resource.as_str()).collect::<Vec<_>>(),
         ["fwd-443"],
         "one that changes holds up no other"
     );
@@ -162,7 +162,7 @@ fn ports_are_withdrawn_deleted_proven_gone_quiet_and_then_their_resource_goes() 
 }
 
 #[test]
-fn a_pod_that_asks_for_nothing_gets_its_verdict_and_one_that_asks_again_keeps_its_new_address() {
+fn a_pod_that_asks_for_nothing_gets_its_condition_and_one_that_asks_again_keeps_its_new_address() {
     let asks_nothing = in_use(auto()).published().with(|s| {
         s.lease.phase = Phase::Releasing;
         s.pod().desired = Desired::Nothing;

@@ -13,16 +13,16 @@ use crate::request::{DnatRequest, EipRequest, EipSource, EipSpec, ReleaseStrateg
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-fn kept_for(release: ReleaseStrategy) -> Request {
+fn retained_for(release: ReleaseStrategy) -> Request {
     Request::Eip(EipRequest { source: EipSource::Allocate(EipSpec::default()), release })
 }
 
 fn five_minutes() -> Request {
-    kept_for(ReleaseStrategy::Ttl { seconds: 300, text: "5m".to_owned() })
+    retained_for(ReleaseStrategy::Ttl { seconds: 300, text: "5m".to_owned() })
 }
 
 /// A retained EIP: unbound, with its custom resource as before.
-fn kept() -> Scene {
+fn retained() -> Scene {
     in_use(five_minutes()).with(|s| {
         (s.lease.phase, s.lease.target, s.pod) = (Phase::Retained, None, PodState::Absent);
         s.lease.retained_until = Some(NOW + SignedDuration::from_mins(5));
@@ -35,12 +35,12 @@ fn successor(controller: Option<&str>, request: Request) -> Successor {
 }
 
 #[test]
-fn a_kept_eip_is_withdrawn_unbound_and_kept_for_its_time_then_ends() {
+fn a_retained_eip_is_withdrawn_unbound_and_retained_for_its_time_then_ends() {
     let published = in_use(five_minutes()).published();
-    for handed_over in
+    for ended in
         [published.with(|s| s.pod = PodState::Absent), published.with(|s| s.pod().exited = true)]
     {
-        assert!(matches!(handed_over.next(), Step::Withdraw(_)), "{:?}", handed_over.next());
+        assert!(matches!(ended.next(), Step::Withdraw(_)), "{:?}", ended.next());
     }
     let withdrawn = in_use(five_minutes()).with(|s| s.pod = PodState::Absent);
     assert_eq!(action(&withdrawn.next()), Some("UnassociateEipAddress"));
@@ -50,18 +50,18 @@ fn a_kept_eip_is_withdrawn_unbound_and_kept_for_its_time_then_ends() {
     assert_eq!(unbound.with(|s| s.lease.target = None).next(), Step::Retain(Some(300)));
     let for_ever = unbound.with(|s| {
         s.lease.target = None;
-        s.lease.request = kept_for(ReleaseStrategy::Never);
+        s.lease.request = retained_for(ReleaseStrategy::Never);
     });
     assert_eq!(for_ever.next(), Step::Retain(None));
 
-    assert_eq!(waits(&kept().next()), Some(Reason::RetainedForSuccessor));
+    assert_eq!(waits(&retained().next()), Some(Reason::RetainedForSuccessor));
     assert_eq!(
-        kept().next_at(NOW + SignedDuration::from_mins(5)),
+        retained().next_at(NOW + SignedDuration::from_mins(5)),
         Step::BeginRelease(EndReason::Expired)
     );
     assert_eq!(
         waits(
-            &kept()
+            &retained()
                 .with(|s| s.lease.retained_until = None)
                 .next_at(NOW + SignedDuration::from_hours(1))
         ),
@@ -70,7 +70,7 @@ fn a_kept_eip_is_withdrawn_unbound_and_kept_for_its_time_then_ends() {
 }
 
 #[test]
-fn a_kept_eip_that_one_read_does_not_show_is_unbound_and_not_released() {
+fn a_retained_eip_that_one_read_does_not_show_is_unbound_and_not_released() {
     let unseen =
         in_use(five_minutes()).with(|s| (s.pod, s.cloud.eip) = (PodState::Absent, Lookup::Absent));
     assert_eq!(action(&unseen.next()), Some("UnassociateEipAddress"));
@@ -78,35 +78,35 @@ fn a_kept_eip_that_one_read_does_not_show_is_unbound_and_not_released() {
     assert_eq!(
         gone,
         Step::BeginRelease(EndReason::PodGone),
-        "the cloud's answer said that it is gone: nothing is left to keep"
+        "the cloud's answer said that it is gone: nothing is left to retain"
     );
 }
 
 #[test]
-fn nothing_that_was_obtained_nothing_is_kept() {
+fn where_nothing_was_obtained_nothing_is_retained() {
     let scene = Scene::new(five_minutes()).with(|s| s.pod = PodState::Absent);
     assert_eq!(scene.next(), Step::BeginRelease(EndReason::PodGone));
 }
 
 #[test]
-fn a_pod_that_asks_no_more_leaves_nothing_to_be_kept() {
+fn a_pod_that_asks_no_more_leaves_nothing_to_be_retained() {
     let scene = in_use(five_minutes()).published().with(|s| s.pod().desired = Desired::Nothing);
     assert_eq!(scene.next(), Step::BeginRelease(EndReason::NotRequested));
 }
 
 #[test]
-fn a_successor_of_the_same_controller_gets_a_kept_eip_and_no_other_does() {
-    let scene = kept().with(|s| s.lease.controller = Some("StatefulSet/web".to_owned()));
+fn a_successor_of_the_same_controller_gets_a_retained_eip_and_no_other_does() {
+    let scene = retained().with(|s| s.lease.controller = Some("StatefulSet/web".to_owned()));
     let next = successor(Some("StatefulSet/web"), five_minutes());
     assert_eq!(
         scene.with(|s| s.successor = Some(next.clone())).next(),
         Step::TransferToSuccessor(Box::new(next))
     );
-    for foreign in
+    for other in
         [successor(Some("StatefulSet/other"), five_minutes()), successor(None, five_minutes())]
     {
         assert_eq!(
-            waits(&scene.with(|s| s.successor = Some(foreign)).next()),
+            waits(&scene.with(|s| s.successor = Some(other)).next()),
             Some(Reason::RetainedForSuccessor)
         );
     }
@@ -114,17 +114,17 @@ fn a_successor_of_the_same_controller_gets_a_kept_eip_and_no_other_does() {
         source: EipSource::Given(AllocationId::new("eip-2")),
         release: ReleaseStrategy::Follow,
     };
-    let other_wish = successor(Some("StatefulSet/web"), Request::Eip(given));
+    let other_request = successor(Some("StatefulSet/web"), Request::Eip(given));
     assert_eq!(
-        scene.with(|s| s.successor = Some(other_wish)).next(),
+        scene.with(|s| s.successor = Some(other_request)).next(),
         Step::BeginRelease(EndReason::RequestChanged)
     );
 }
 
 #[test]
-fn a_kept_eip_goes_when_a_person_deletes_its_resource_and_not_when_an_uninstallation_does() {
+fn a_retained_eip_goes_when_a_person_deletes_its_resource_and_not_when_an_uninstallation_does() {
     let removed = |removal| {
-        kept().with(|s| {
+        retained().with(|s| {
             let CustomResourceState::Owned(object, _) = s.resource.clone() else {
                 panic!("{:?}", s.resource)
             };
@@ -151,7 +151,7 @@ fn a_successors_custom_resource_names_the_successor() {
 }
 
 #[test]
-fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
+fn a_running_pods_new_bandwidth_updates_the_request_and_then_the_eip() {
     let wider = || {
         let spec = EipSpec { bandwidth: 50, ..EipSpec::default() };
         Request::Eip(EipRequest {
@@ -159,12 +159,12 @@ fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
             release: ReleaseStrategy::Follow,
         })
     };
-    let requests = in_use(super::auto())
+    let widened = in_use(super::auto())
         .published()
         .with(|s| s.pod().desired = Desired::Request(Box::new(wider())));
-    assert_eq!(requests.next(), Step::UpdateRequest(Box::new(wider())));
+    assert_eq!(widened.next(), Step::UpdateRequest(Box::new(wider())));
     assert_eq!(
-        action(&requests.with(|s| s.lease.request = wider()).next()),
+        action(&widened.with(|s| s.lease.request = wider()).next()),
         Some("ModifyEipAddressAttribute")
     );
 }
@@ -172,14 +172,16 @@ fn a_running_pods_new_bandwidth_is_taken_over_and_asked_for() {
 /// A stateful pod's fixed ports, forwarding; the pod is gone and the address withdrawn.
 fn fixed_and_gone() -> Scene {
     super::dnat::forwarding(&[80]).with(|s| {
-        let Request::Dnat(asked) = super::dnat::asks(&[80]) else { panic!("ports are asked for") };
+        let Request::Dnat(asked) = super::dnat::dnat_request(&[80]) else {
+            panic!("ports are asked for")
+        };
         s.lease.request = Request::Dnat(DnatRequest { fixed: true, ..asked });
         s.pod = PodState::Absent;
     })
 }
 
 #[test]
-fn fixed_entries_stand_for_a_successor_that_comes_soon_and_are_deleted_for_one_that_does_not() {
+fn fixed_entries_stay_for_a_successor_that_comes_soon_and_are_deleted_for_one_that_does_not() {
     assert_eq!(fixed_and_gone().next(), Step::BeginHandover);
     let handed_over = fixed_and_gone().with(|s| s.lease.handover_since = Some(NOW));
     assert_eq!(waits(&handed_over.next()), Some(Reason::RetainedForSuccessor));
@@ -193,14 +195,15 @@ fn fixed_entries_stand_for_a_successor_that_comes_soon_and_are_deleted_for_one_t
         Some("DeleteForwardEntry")
     );
     // A pod of another controller inherits no entries, nor does a pod that asks for other ports.
-    let foreign = successor(Some("StatefulSet/other"), handed_over.lease.request.clone());
+    let of_another_controller =
+        successor(Some("StatefulSet/other"), handed_over.lease.request.clone());
     assert_eq!(
-        waits(&handed_over.with(|s| s.successor = Some(foreign)).next()),
+        waits(&handed_over.with(|s| s.successor = Some(of_another_controller)).next()),
         Some(Reason::RetainedForSuccessor)
     );
-    let other = successor(None, super::dnat::asks(&[81]));
+    let other_ports = successor(None, super::dnat::dnat_request(&[81]));
     assert_eq!(
-        action(&handed_over.with(|s| s.successor = Some(other)).next()),
+        action(&handed_over.with(|s| s.successor = Some(other_ports)).next()),
         Some("DeleteForwardEntry")
     );
     let denied = fixed_and_gone().with(|s| s.cloud.gateway.modify_denied = true);
@@ -224,9 +227,9 @@ fn inherited_entries_are_pointed_at_the_successor_and_do_not_wait_for_its_ip_for
         s.cloud.eni = Lookup::Present(super::eni());
     });
     assert!(matches!(inherited.next(), Step::SetTarget(_)), "{:?}", inherited.next());
-    let aimed = inherited
+    let targeted = inherited
         .with(|s| (s.lease.target, s.lease.generation) = (Some(super::target(super::POD_IP)), 2));
-    assert_eq!(action(&aimed.next()), Some("ModifyForwardEntry"));
+    assert_eq!(action(&targeted.next()), Some("ModifyForwardEntry"));
 
     let slow = inherited.with(|s| s.pod().ip = None);
     assert_eq!(waits(&slow.next()), Some(Reason::WaitingForPodIp));
@@ -237,7 +240,7 @@ fn inherited_entries_are_pointed_at_the_successor_and_do_not_wait_for_its_ip_for
 }
 
 #[test]
-fn what_never_had_a_custom_resource_is_not_kept() {
+fn what_never_had_a_custom_resource_is_not_retained() {
     let scene = in_use(five_minutes()).with(|s| {
         (s.pod, s.lease.target, s.lease.owns_custom_resource) = (PodState::Absent, None, false);
         s.cloud.eip = Lookup::Present(eip(EipStatus::Available, None));
@@ -255,7 +258,7 @@ fn what_never_had_a_custom_resource_is_not_kept() {
 }
 
 #[test]
-fn what_is_being_given_back_for_want_of_room_is_not_kept() {
+fn what_is_being_given_back_for_want_of_room_is_not_retained() {
     assert_eq!(
         fixed_and_gone().with(|s| s.lease.vacating = true).next(),
         Step::BeginRelease(EndReason::PodGone)
@@ -263,8 +266,8 @@ fn what_is_being_given_back_for_want_of_room_is_not_kept() {
 }
 
 #[test]
-fn what_is_kept_has_a_custom_resource_by_which_people_release_it() {
-    let away = kept().with(|s| s.resource = CustomResourceState::Absent);
+fn what_is_retained_has_a_custom_resource_by_which_people_release_it() {
+    let away = retained().with(|s| s.resource = CustomResourceState::Absent);
     let Step::WriteCustomResource(content) = away.next() else { panic!("{:?}", away.next()) };
     assert!(matches!(&content, CustomResourceContent::Eip { status: None, .. }));
     assert_eq!(
@@ -275,7 +278,7 @@ fn what_is_kept_has_a_custom_resource_by_which_people_release_it() {
     assert_eq!(
         nothing.next(),
         Step::BeginRelease(EndReason::PodGone),
-        "there is nothing left to keep"
+        "there is nothing left to retain"
     );
     let ports = super::dnat::forwarding(&[80]).with(|s| {
         s.lease.request =
@@ -292,7 +295,7 @@ fn what_is_kept_has_a_custom_resource_by_which_people_release_it() {
 #[test]
 fn a_custom_resource_that_went_with_its_pod_releases_nothing() {
     let collected = |owner: Option<&str>| {
-        kept().with(|s| {
+        retained().with(|s| {
             let CustomResourceState::Owned(mut object, _) = s.resource.clone() else {
                 panic!("{:?}", s.resource)
             };
@@ -308,7 +311,7 @@ fn a_custom_resource_that_went_with_its_pod_releases_nothing() {
         Step::RemoveCustomResource,
         "and the next one, without an owner, follows"
     );
-    for meant in [None, Some("Tenant")] {
-        assert_eq!(collected(meant).next(), Step::ReleaseRetained);
+    for owner in [None, Some("Tenant")] {
+        assert_eq!(collected(owner).next(), Step::ReleaseRetained);
     }
 }

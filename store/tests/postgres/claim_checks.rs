@@ -14,7 +14,7 @@ use waygate_core::lease::PortKey;
 use waygate_core::operation::Operation;
 use waygate_store::{Claim, Error, OwnsCustomResource};
 
-/// Every fenced function of the store, called under `claim`. Add new ones here.
+/// Every function of the store that checks the claim, called under `claim`. Add new ones here.
 async fn every_decision(
     bench: &Bench,
     claim: &Claim,
@@ -138,7 +138,7 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         let second = Duration::from_secs(1);
         let reached = [
             (
-                "note_entry",
+                "record_entry",
                 bench
                     .store
                     .under_claim(&mine)
@@ -146,12 +146,15 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
                     .await,
             ),
             ("mark_foreign", bench.store.under_claim(&mine).mark_foreign(&span(&port)).await),
-            ("quiet_port", bench.store.under_claim(&mine).start_cooldown(&port, second).await),
+            ("start_cooldown", bench.store.under_claim(&mine).start_cooldown(&port, second).await),
             (
-                "intend_again",
+                "intend_resend",
                 bench.store.under_claim(&mine).intend_resend(operation.id, second, second).await,
             ),
-            ("miss", bench.store.under_claim(&mine).count_read_without_effect(operation.id).await),
+            (
+                "count_read_without_effect",
+                bench.store.under_claim(&mine).count_read_without_effect(operation.id).await,
+            ),
         ];
         for (name, result) in reached {
             assert!(matches!(result, Err(Error::ClaimLost)), "{name} gave {result:?}");
@@ -187,7 +190,8 @@ async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
 async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
-        for name in ["note_entry", "mark_foreign", "quiet_port", "miss"] {
+        for name in ["record_entry", "mark_foreign", "start_cooldown", "count_read_without_effect"]
+        {
             let former = bench.claimed(&ports(&[80], &[])).await?;
             bench
                 .store
@@ -205,14 +209,16 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
             let write = tokio::spawn(async move {
                 let second = Duration::from_secs(1);
                 match name {
-                    "note_entry" => {
+                    "record_entry" => {
                         store
                             .under_claim(&former)
                             .record_entry(&port, &ForwardEntryId::new("fwd-9"))
                             .await
                     }
                     "mark_foreign" => store.under_claim(&former).mark_foreign(&span(&port)).await,
-                    "quiet_port" => store.under_claim(&former).start_cooldown(&port, second).await,
+                    "start_cooldown" => {
+                        store.under_claim(&former).start_cooldown(&port, second).await
+                    }
                     _ => store.under_claim(&former).count_read_without_effect(operation.id).await,
                 }
             });
