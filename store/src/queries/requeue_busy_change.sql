@@ -1,6 +1,8 @@
 -- Queues a change once more that was refused because its gateway was busy, in its old place: as
 -- another operation, since the refused one is settled; as the same one while an earlier send of it
--- may still take effect ($6). Only under the gateway lock.
+-- may still take effect ($6). Only under the gateway lock. The namespace of a refused creation is
+-- served next: it was the gateway that was busy, and the namespace got nothing for its place. A
+-- removal or a modification may be refused for its own entry, so its namespace waits like others.
 WITH l AS MATERIALIZED (
     SELECT gateway_id FROM gateway_lock
     WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND held_until > now() FOR UPDATE),
@@ -14,5 +16,9 @@ WITH l AS MATERIALIZED (
       gateway_id, cluster_id, namespace, queued, urgent, busy_retries)
     SELECT lease_id, resource, change, owner, epoch, 0, now(), intended_at,
       gateway_id, cluster_id, namespace, true, urgent, busy_retries
-    FROM s WHERE outcome IS NOT NULL)
+    FROM s WHERE outcome IS NOT NULL),
+  place AS (
+    UPDATE fair_queue t SET last_served_at = to_timestamp(0) FROM s
+    WHERE t.gateway_id = s.gateway_id AND t.cluster_id = s.cluster_id AND t.namespace = s.namespace
+      AND s.change ->> 'action' = 'CreateForwardEntry')
 SELECT count(*) AS "lock_held!" FROM l

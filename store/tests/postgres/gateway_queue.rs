@@ -136,6 +136,26 @@ async fn the_queue_is_fair_between_namespaces_and_oldest_first_within() -> Resul
 }
 
 #[tokio::test]
+async fn a_creation_refused_by_a_busy_gateway_keeps_its_namespaces_place() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let lock = acquire_lock(bench).await?;
+        for number in 1..=3 {
+            queue(bench, &claimed_in(bench, "crowd").await?, creation(number)).await?;
+        }
+        let _served = next(bench, &lock).await?;
+        queue(bench, &claimed_in(bench, "single").await?, creation(11)).await?;
+        for _ in 0..2 {
+            let single = next(bench, &lock).await?.expect("a change");
+            assert_eq!(single.operation.resource, "eip-1/tcp/11");
+            bench.store.requeue_busy_change(&lock, &single, "busy").await?;
+        }
+        assert_eq!(order(bench, &lock).await?, ["eip-1/tcp/11", "eip-1/tcp/2", "eip-1/tcp/3"]);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_same_namespace_of_another_cluster_is_served_separately() -> Result<()> {
     in_database(async |bench: &Bench| {
         let lock = acquire_lock(bench).await?;
