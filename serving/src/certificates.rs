@@ -71,7 +71,7 @@ struct Labels {
 pub struct Certificates {
     cert: PathBuf,
     key: PathBuf,
-    reads: Family<Labels, Counter>,
+    outcomes: Family<Labels, Counter>,
     /// Hash of the content last tried, usable or not, so that each is tried and reported once.
     last_tried_hash: Option<u64>,
     ready: Check,
@@ -85,13 +85,13 @@ impl Certificates {
         registry: &mut Registry,
         ready: Check,
     ) -> Self {
-        let reads = Family::<Labels, Counter>::default();
+        let outcomes = Family::<Labels, Counter>::default();
         registry.register(
             "certificate_reads",
             "Changed certificate files by outcome of loading them",
-            reads.clone(),
+            outcomes.clone(),
         );
-        Self { cert: cert.into(), key: key.into(), reads, last_tried_hash: None, ready }
+        Self { cert: cert.into(), key: key.into(), outcomes, last_tried_hash: None, ready }
     }
 
     /// Waits until the files can be served; none if `token` was cancelled first.
@@ -146,13 +146,13 @@ impl Certificates {
         match outcome {
             Ok(config) => {
                 tracing::info!(tls.cert = %self.cert.display(), "certificate loaded");
-                self.reads.get_or_create(&Labels { outcome: Outcome::Loaded }).inc();
+                self.outcomes.get_or_create(&Labels { outcome: Outcome::Loaded }).inc();
                 self.ready.set_passing(true);
                 Some(config)
             }
             Err(error) => {
                 tracing::warn!(tls.cert = %self.cert.display(), error = error_chain(&error), "certificate not loaded; keeping the previous one, if any");
-                self.reads.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
+                self.outcomes.get_or_create(&Labels { outcome: Outcome::Refused }).inc();
                 None
             }
         }
