@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use waygate_core::annotations::{Context, gate_for, read, wanted_kind};
+use waygate_core::annotations::{Context, parse_annotations, readiness_gate_for, requested_kind};
 use waygate_core::config::Config;
 use waygate_core::request::Request;
 
@@ -17,7 +17,7 @@ const SHORTEST_SECRET: usize = 8;
 
 fuzz_target!(|input: &str| {
     let (annotations, file) = input.split_once("\n---\n").unwrap_or((input, ""));
-    let port_ranges = match Config::parse(file) {
+    let port_ranges = match Config::from_yaml(file) {
         Ok((config, _)) => {
             check_secrets(&config, file);
             config.port_ranges("default")
@@ -32,31 +32,34 @@ fuzz_target!(|input: &str| {
     };
     let annotations: BTreeMap<String, String> = annotations.lines().filter_map(line).collect();
     for (host_network, stateful) in [(false, false), (false, true), (true, false), (true, true)] {
-        check_reading(&annotations, host_network, stateful, port_ranges.as_deref());
+        check_parsed(&annotations, host_network, stateful, port_ranges.as_deref());
     }
 });
 
-fn check_reading(
+fn check_parsed(
     annotations: &BTreeMap<String, String>,
     host_network: bool,
     stateful: bool,
     port_ranges: Option<&[RangeInclusive<u16>]>,
 ) {
-    let reading = read(annotations, &Context { host_network, stateful, port_ranges });
-    let Some(request) = &reading.requests.address else {
+    let parsed = parse_annotations(annotations, &Context { host_network, stateful, port_ranges });
+    let Some(request) = &parsed.requests.address else {
         assert!(
-            wanted_kind(annotations).is_none() || !reading.problems.is_empty(),
+            requested_kind(annotations).is_none() || !parsed.problems.is_empty(),
             "refused without a reason"
         );
         return;
     };
     assert!(
-        reading.problems.is_empty() && !host_network,
+        parsed.problems.is_empty() && !host_network,
         "{request:?} despite {:?}",
-        reading.problems
+        parsed.problems
     );
-    assert_eq!(wanted_kind(annotations), Some(request.kind()));
-    assert!(gate_for(request, reading.gate, stateful).is_none_or(|kind| kind == request.kind()));
+    assert_eq!(requested_kind(annotations), Some(request.kind()));
+    assert!(
+        readiness_gate_for(request, parsed.gate, stateful)
+            .is_none_or(|kind| kind == request.kind())
+    );
     let stored = serde_json::to_string(request).unwrap_or_default();
     assert_eq!(
         serde_json::from_str::<Request>(&stored).ok().as_ref(),

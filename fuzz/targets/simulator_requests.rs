@@ -45,11 +45,11 @@ fuzz_target!(|input: &str| {
     };
     let simulator = Simulator::new(settings);
     let key = simulator
-        .cloud()
+        .lock_cloud()
         .first_access_key()
         .map(|key| (key.id.clone(), key.secret.clone()))
         .unwrap_or_default();
-    let (api, admin) = (api::router(simulator.clone()), admin_router(simulator.clone()));
+    let (api, admin) = (api::api_routes(simulator.clone()), admin_router(simulator.clone()));
     runtime.block_on(async {
         for (number, text) in input.split("\n---\n").take(MOST_REQUESTS).enumerate() {
             let Some(mut sent) = Sent::read(text) else { continue };
@@ -65,7 +65,7 @@ fuzz_target!(|input: &str| {
             }
         }
     });
-    check_state(&simulator.cloud().state());
+    check_state(&simulator.lock_cloud().state());
 });
 
 /// A request before it is sent.
@@ -103,8 +103,9 @@ impl Sent {
     /// signed.
     fn sign(&mut self, (id, secret): &(String, String), number: usize) -> bool {
         let Ok(uri) = self.target.parse::<Uri>() else { return false };
-        let params =
-            Params::new(simulator::params::decode(uri.query().unwrap_or_default().as_bytes()));
+        let params = Params::new(simulator::params::decode_query(
+            uri.query().unwrap_or_default().as_bytes(),
+        ));
         for (header, param, usual) in [
             ("x-acs-action", "Action", "DescribeEipAddresses"),
             ("x-acs-version", "Version", "2016-04-28"),
@@ -136,8 +137,10 @@ impl Sent {
             headers: &self.headers,
             body: b"",
         };
-        let Ok(claim) = v3::claim(&received, &authorization("none yet")) else { return false };
-        let authorization = authorization(&v3::sign(secret, &claim.string_to_sign));
+        let Ok(claim) = v3::extract_claim(&received, &authorization("none yet")) else {
+            return false;
+        };
+        let authorization = authorization(&v3::sign_text(secret, &claim.string_to_sign));
         self.header("authorization", &authorization);
         true
     }
