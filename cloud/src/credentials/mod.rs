@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn while_fetching_fails_the_old_keys_serve_and_nobody_asks_again_at_once() {
+    fn while_fetching_fails_the_old_keys_serve_and_the_next_fetch_waits() {
         let (credentials, minutes, just_now) =
             (credentials(), SignedDuration::from_mins, Some(SignedDuration::from_secs(1)));
         assert!(matches!(hold(&credentials, minutes(10), just_now), CachedKeys::Fresh(_)));

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn after_many_changes_that_nobody_looks_at_a_new_list_is_due() {
+    fn after_many_unread_changes_a_new_list_is_due() {
         let (mut cache, at) = listed();
         for number in 0..100 {
             cache.record_accepted(Some(new(&format!("n{number}"))), at(1), at(2));

@@ -135,7 +135,7 @@ async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
 /// The API does not document the list of a deleted gateway: empty, or one of these refusals. A
 /// lease of a deleted gateway must be able to end either way.
 #[tokio::test]
-async fn a_gateway_that_is_gone_has_no_entries_in_whatever_words_the_cloud_says_so() -> Result<()> {
+async fn a_gateway_that_is_gone_has_no_entries_whichever_code_says_so() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     cloud

@@ -157,7 +157,7 @@ async fn only_the_entry_that_was_changed_is_looked_at_and_entered_into_the_last_
 /// After a change by estimate the entry before is settled but unread, and the cached list stays
 /// older than that entry's change until it is read.
 #[tokio::test]
-async fn what_nobody_has_looked_at_is_looked_at_before_a_list_is_shared() -> Result<()> {
+async fn unread_entries_are_read_before_a_list_is_shared() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "strict"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     for number in 0..2 {

@@ -241,7 +241,7 @@ fn what_was_never_sent_teaches_nothing() {
 }
 
 #[test]
-fn somebody_elses_work_is_waited_for_ever_longer() {
+fn the_wait_for_another_writer_grows() {
     let (mut window, mut now) = (ConcurrencyWindow::default(), Instant::now());
     let mut waits = Vec::new();
     for _ in 0..6 {
