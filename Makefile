@@ -36,8 +36,8 @@ docs: ## writes docs/cloud-reasons.md, from the table in cloud/src/error/codes.r
 sqlx-prepare: ## renews store/.sqlx, after a statement or a migration changed
 	cargo build --bin testbed && target/debug/testbed run -- target/debug/testbed queries
 
-up: ## the whole stack in the background; its addresses are in target/testbed/env
-	$(TESTBED) up
+up: ## the whole stack in the background, of two WORKERS and two WEBHOOKS; its addresses are in target/testbed/env
+	$(TESTBED) up --workers $(or $(WORKERS),2) --webhooks $(or $(WEBHOOKS),2)
 
 down: ## ends what `up` started
 	target/debug/testbed down

@@ -36,14 +36,14 @@ const STATEFUL: [&str; 2] = ["db-0", "game-0"];
 
 /// Runs the demo. Exit code 0: every printed step happened.
 pub async fn run_demo() -> Result<ExitCode> {
-    print_heading("A Waygate of its own: Postgres, simulated cloud, webhook, worker");
+    print_heading("A Waygate of its own: Postgres, simulated cloud, two webhooks, two workers");
     let mut stand = Stand::start_with(Options {
         simulator: vec!["--profile".into(), "realistic".into()],
         ..Options::default()
     })
     .await?;
     println!(
-        "  webhook and worker are ready; pods get nodes, IPs and readiness from a real control plane"
+        "  webhooks and workers are ready; pods get nodes, IPs and readiness from a real control plane"
     );
 
     let narrator = ChangePrinter::start(&stand);

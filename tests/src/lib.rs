@@ -34,6 +34,7 @@ pub mod pods;
 pub mod process;
 pub mod proxy;
 pub mod queries;
+pub mod replicas;
 pub mod run;
 pub mod service;
 pub mod stack;

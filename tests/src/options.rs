@@ -11,18 +11,25 @@ pub struct Options {
     pub worker: Vec<String>,
     /// Merged into the configuration file.
     pub config: Value,
+    /// Number of webhooks, behind one URL.
+    pub webhooks: usize,
+    /// Number of workers.
+    pub workers: usize,
     /// True if all namespaces of the cluster are served, instead of the stand's own.
     pub whole_cluster: bool,
 }
 
 impl Default for Options {
-    /// A cloud that answers at once; ports that are free again at once.
+    /// Two webhooks and two workers, as the manifests have them; a cloud that answers at once; ports
+    /// that are free again at once.
     fn default() -> Self {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect();
         Self {
             simulator: words("--profile instant"),
             worker: words("--cooldown-seconds 0"),
             config: json!({}),
+            webhooks: 2,
+            workers: 2,
             whole_cluster: false,
         }
     }

@@ -24,7 +24,7 @@ enum Traffic {
     Cut,
 }
 
-/// A link to one server.
+/// A link to one server, or to several equal ones.
 #[derive(Debug)]
 pub struct ProxyLink {
     address: SocketAddr,
@@ -36,11 +36,17 @@ pub struct ProxyLink {
 impl ProxyLink {
     /// Opens a link to a server on a free port of the loopback interface.
     pub async fn to_server(server: String) -> Result<Self> {
+        Self::to_servers(vec![server]).await
+    }
+
+    /// Opens a link to several equal servers, as a Service is: each connection goes to the next of
+    /// those that accept one.
+    pub async fn to_servers(servers: Vec<String>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (traffic, orders) = watch::channel(Traffic::Flows);
         let (report, listening) = watch::channel(true);
-        let task = tokio::spawn(accept_connections(listener, Arc::from(server), orders, report));
+        let task = tokio::spawn(accept_connections(listener, Arc::from(servers), orders, report));
         Ok(Self { address, traffic, listening, task })
     }
 
@@ -81,12 +87,13 @@ impl Drop for ProxyLink {
 /// Accepts connections while the link is not cut.
 async fn accept_connections(
     listener: TcpListener,
-    server: Arc<str>,
+    servers: Arc<[String]>,
     mut orders: watch::Receiver<Traffic>,
     report: watch::Sender<bool>,
 ) {
     let Ok(address) = listener.local_addr() else { return };
     let mut listener = Some(listener);
+    let mut first = 0;
     loop {
         let cut = *orders.borrow_and_update() == Traffic::Cut;
         if cut {
@@ -103,20 +110,23 @@ async fn accept_connections(
         };
         tokio::select! {
             accepted = accept => if let Some((client, _)) = accepted {
-                tokio::spawn(forward_connection(client, Arc::clone(&server), orders.clone()));
+                first += 1;
+                tokio::spawn(forward_connection(client, Arc::clone(&servers), first, orders.clone()));
             },
             changed = orders.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Passes one connection's bytes both ways until one side ends or the link is cut.
+/// Passes one connection's bytes both ways until one side ends or the link is cut. `first` is the
+/// number of the server that is tried first.
 async fn forward_connection(
     client: TcpStream,
-    server: Arc<str>,
+    servers: Arc<[String]>,
+    first: usize,
     mut orders: watch::Receiver<Traffic>,
 ) {
-    let Ok(upstream) = TcpStream::connect(&*server).await else { return };
+    let Some(upstream) = connect_any(&servers, first).await else { return };
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = upstream.into_split();
     tokio::select! {
@@ -124,6 +134,16 @@ async fn forward_connection(
         _ = copy_bytes(server_reads, client_writes, orders.clone()) => {}
         _ = orders.wait_for(|traffic| *traffic == Traffic::Cut) => {}
     }
+}
+
+/// Connects to the first server that accepts, from number `first` on.
+async fn connect_any(servers: &[String], first: usize) -> Option<TcpStream> {
+    for number in first..first + servers.len() {
+        if let Ok(upstream) = TcpStream::connect(&servers[number % servers.len()]).await {
+            return Some(upstream);
+        }
+    }
+    None
 }
 
 async fn copy_bytes(
@@ -183,6 +203,20 @@ mod tests {
         link.restore_traffic().await.unwrap();
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
         assert_eq!(send_byte(&mut stream).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn connections_go_to_the_next_server_that_accepts_them() {
+        let ended = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap().to_string()
+        };
+        let servers = vec![start_echo_server().await, ended, start_echo_server().await];
+        let link = ProxyLink::to_servers(servers).await.unwrap();
+        for _ in 0..6 {
+            let mut stream = TcpStream::connect(link.address()).await.unwrap();
+            assert_eq!(send_byte(&mut stream).await.unwrap(), 7);
+        }
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ const READY_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct ProgramSpec {
     /// Name in messages, of the log and of the file with the process ID.
-    pub name: &'static str,
+    pub name: String,
     /// Path of the executable.
     pub binary: PathBuf,
     /// Command-line arguments, without the program.
@@ -43,23 +43,32 @@ impl Service {
         Self { program, child: Mutex::new(None) }
     }
 
-    /// The same server once more, not started yet: under another name, and with one argument
-    /// replaced wherever it stands.
+    /// The same server once more, not started yet: under another name, and with other addresses in
+    /// place of its own.
     #[must_use]
-    pub fn second_instance(&self, name: &'static str, argument: &str, replacement: &str) -> Self {
-        let mut program = self.program.clone();
-        for own in program.arguments.iter_mut().filter(|own| *own == argument) {
-            *own = replacement.into();
+    pub fn another_instance<'a>(
+        &self,
+        name: String,
+        addresses: impl Iterator<Item = (&'a String, &'a String)>,
+    ) -> Self {
+        let mut program = ProgramSpec { name, ..self.program.clone() };
+        for (from, to) in addresses {
+            for argument in program
+                .arguments
+                .iter_mut()
+                .filter(|argument| argument.as_os_str() == from.as_str())
+            {
+                *argument = to.into();
+            }
+            program.ready_url = program.ready_url.replace(from, to);
         }
-        program.name = name;
-        program.ready_url = program.ready_url.replace(argument, replacement);
         Self::new(program)
     }
 
     /// Returns the name used in messages and file names.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.program.name
+    pub fn name(&self) -> &str {
+        &self.program.name
     }
 
     /// Returns the path of the log, which all restarts share.
@@ -69,7 +78,7 @@ impl Service {
     }
 
     fn pid_file(&self) -> PathBuf {
-        self.program.dir.join("pids").join(self.program.name)
+        self.program.dir.join("pids").join(&self.program.name)
     }
 
     /// Starts it and waits until it is ready.

@@ -2,11 +2,12 @@
 //!
 //! `up` starts a supervisor that outlives it, and waits until the supervisor has written
 //! `target/testbed/env`. The supervisor owns all processes: the control plane with Postgres, the
-//! simulator, the webhook and the worker. Webhook and worker are started again when they end, as a
-//! kubelet would. `down` ends the supervisor, which ends the rest.
+//! simulator, the webhooks and the workers. Webhooks and workers are started again when they end, as
+//! a kubelet would. `down` ends the supervisor, which ends the rest.
 //!
 //! A part stays down while `target/testbed/up/stopped/PART` exists: `touch` it, then end the
-//! process in `target/testbed/up/pids/PART`. Parts are postgres, webhook and worker.
+//! process in `target/testbed/up/pids/PART`. Parts are postgres, webhook, webhook-2, worker, worker-2
+//! and so on.
 
 use std::{
     fmt::Write as _,
@@ -60,6 +61,12 @@ pub struct StackOptions {
     /// simulator's built-in one).
     #[arg(long)]
     topology: Option<PathBuf>,
+    /// Number of workers.
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=16))]
+    workers: u8,
+    /// Number of webhooks, behind one URL.
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=16))]
+    webhooks: u8,
 }
 
 impl StackOptions {
@@ -123,6 +130,8 @@ pub async fn start_stack(machine: &Machine, options: &StackOptions) -> Result<Ex
         .arg("supervise")
         .args(["--simulator", &options.simulator])
         .args(options.topology.iter().flat_map(|file| [Path::new("--topology"), file]))
+        .args(["--workers", &options.workers.to_string()])
+        .args(["--webhooks", &options.webhooks.to_string()])
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -211,6 +220,8 @@ async fn start_cluster_stand(address: &Address, options: &StackOptions) -> Resul
     let options = Options {
         simulator: options.simulator_arguments(),
         worker: Vec::new(),
+        webhooks: options.webhooks.into(),
+        workers: options.workers.into(),
         whole_cluster: true,
         ..Options::default()
     };
@@ -223,7 +234,7 @@ async fn restart_ended_services(stand: &mut Stand) -> Result<()> {
     loop {
         sleep(CHECK_INTERVAL).await;
         ensure!(!stand.cloud.has_ended()?, "the simulator ended");
-        for service in [&stand.webhook, &stand.worker] {
+        for service in stand.webhook.iter().chain(stand.worker.iter()) {
             if service.has_ended().await? && !is_held_down(service) {
                 eprintln!("testbed: the {} ended and is started again", service.name());
                 service.spawn().await?;
@@ -241,7 +252,8 @@ fn write_env(address: &Address, stand: &Stand) -> Result<()> {
     let account = &stand.cloud.account;
     let ca = stand.dir.join("ca.pem").display().to_string();
     let kubeconfig = address.kubeconfig.display().to_string();
-    let metrics = format!("{}/metrics", stand.worker_admin);
+    let metrics = format!("{}/metrics", stand.worker_admins[0]);
+    let (workers, webhooks) = (stand.worker_admins.join(" "), stand.webhook_admins.join(" "));
     let bin_dir = address.bin_dir.display().to_string();
     let assignments = [
         ("KUBECONFIG", kubeconfig.as_str()),
@@ -253,6 +265,8 @@ fn write_env(address: &Address, stand: &Stand) -> Result<()> {
         ("WEBHOOK_URL", &stand.webhook_address.url),
         ("WEBHOOK_CA", &ca),
         ("WORKER_METRICS", &metrics),
+        ("WORKERS_ADMIN", &workers),
+        ("WEBHOOKS_ADMIN", &webhooks),
     ];
     let mut text = String::new();
     for (name, value) in assignments {

@@ -25,6 +25,7 @@ use crate::{
     manifests::WebhookAddress,
     pods, process,
     proxy::ProxyLink,
+    replicas::Replicas,
     service::Service,
     stand_programs::{self, StandPrograms},
     wait,
@@ -49,10 +50,12 @@ pub struct Stand {
     pub database: PgPool,
     /// The way of webhook and worker to the database.
     pub database_link: ProxyLink,
-    /// Process of the admission server.
-    pub webhook: Service,
-    /// Process of the worker.
-    pub worker: Service,
+    /// Processes of the admission server.
+    pub webhook: Replicas,
+    /// The API server's way to them.
+    pub webhook_link: ProxyLink,
+    /// Processes of the worker.
+    pub worker: Replicas,
     /// Objects of Waygate in the cluster.
     pub installation: Installation,
     /// URL and certificate authority of the webhook.
@@ -61,10 +64,10 @@ pub struct Stand {
     pub dir: PathBuf,
     /// The test's own way to the database, as a URL.
     pub direct_database_url: String,
-    /// Base URL of the worker's `/livez`, `/readyz` and `/metrics`.
-    pub worker_admin: String,
-    /// Base URL of the webhook's `/livez`, `/readyz` and `/metrics`.
-    pub webhook_admin: String,
+    /// Base URLs of the workers' `/livez`, `/readyz` and `/metrics`.
+    pub worker_admins: Vec<String>,
+    /// Base URLs of the webhooks' `/livez`, `/readyz` and `/metrics`.
+    pub webhook_admins: Vec<String>,
     /// True after an end in order.
     stopped: bool,
 }
@@ -121,12 +124,11 @@ impl Stand {
             installation: &installation,
         };
         parts.write_config()?;
-        let (webhook, webhook_admin, webhook_address) = parts.webhook_service()?;
-        let (worker, worker_admin) =
-            parts.worker_service(worker_binary, &environment.kubeconfig).await?;
-        webhook.start().await?;
+        let (webhook, webhook_link, webhook_address) = parts.webhook_services().await?;
+        let worker = parts.worker_services(worker_binary, &environment.kubeconfig).await?;
+        webhook.replicas.start().await?;
         installation.apply_registrations(&webhook_address, &namespace).await?;
-        worker.start().await?;
+        worker.replicas.start().await?;
         Ok(Self {
             id: id.to_owned(),
             client,
@@ -134,14 +136,15 @@ impl Stand {
             cloud,
             database: database.pool,
             database_link: database.link,
-            webhook,
-            worker,
+            webhook: webhook.replicas,
+            webhook_link,
+            worker: worker.replicas,
             installation,
             webhook_address,
             dir,
             direct_database_url: database.direct_url,
-            worker_admin,
-            webhook_admin,
+            worker_admins: worker.admins,
+            webhook_admins: webhook.admins,
             stopped: false,
         })
     }
@@ -161,12 +164,6 @@ impl Stand {
         let mut config = serde_json::from_slice(&std::fs::read(&file)?)?;
         stand_programs::merge_json(&mut config, over);
         Ok(std::fs::write(&file, serde_json::to_vec_pretty(&config)?)?)
-    }
-
-    /// A second worker, not started yet.
-    pub fn second_worker(&self) -> Result<Service> {
-        let own = self.worker_admin.trim_start_matches("http://");
-        Ok(self.worker.second_instance("worker-2", own, &stand_programs::find_free_address()?))
     }
 
     /// The pods of the stand's namespace.
@@ -324,8 +321,9 @@ impl Drop for Stand {
         if self.stopped {
             return;
         }
-        for part in ["webhook", "worker", "simulator"] {
-            let log = self.dir.join("logs").join(format!("{part}.log"));
+        let simulator = self.dir.join("logs").join("simulator.log");
+        let services = self.webhook.iter().chain(self.worker.iter()).map(Service::log_path);
+        for log in services.chain([simulator]) {
             eprintln!("the end of {}:\n{}", log.display(), process::log_tail(&log));
         }
     }

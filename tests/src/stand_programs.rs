@@ -17,6 +17,8 @@ use crate::{
     layout,
     manifests::{STAND_LABEL, WebhookAddress},
     options::Options,
+    proxy::ProxyLink,
+    replicas::Replicas,
     service::{ProgramSpec, Service},
 };
 
@@ -60,8 +62,9 @@ impl StandPrograms<'_> {
         Ok(())
     }
 
-    /// The webhook with a certificate of its own, on ports that stay its own over restarts.
-    pub(crate) fn webhook_service(&self) -> Result<(Service, String, WebhookAddress)> {
+    /// The webhooks with one certificate, on ports that stay their own over restarts, and the link
+    /// that spreads reviews over them.
+    pub(crate) async fn webhook_services(&self) -> Result<(Program, ProxyLink, WebhookAddress)> {
         let now = Timestamp::now();
         let authority = Authority::new(now)?;
         let pair =
@@ -74,7 +77,7 @@ impl StandPrograms<'_> {
         write("ca.pem", authority.ca_pem())?;
         let (listen, admin) = (find_free_address()?, find_free_address()?);
         let program = ProgramSpec {
-            name: "webhook",
+            name: "webhook".to_owned(),
             binary: layout::program_path("waygate-webhook")?,
             arguments: vec![
                 "--config".into(),
@@ -94,19 +97,26 @@ impl StandPrograms<'_> {
             dir: self.dir.to_path_buf(),
             ready_url: format!("http://{admin}/readyz"),
         };
+        let replicas = replicate(Service::new(program), [listen, admin], self.options.webhooks)?;
+        let listens = replicas.addresses.iter().map(|[listen, _]| listen.clone()).collect();
+        let link = ProxyLink::to_servers(listens).await?;
         let address = WebhookAddress {
-            url: format!("https://{listen}"),
+            url: format!("https://{}", link.address()),
             ca_pem: authority.ca_pem().to_owned(),
         };
-        Ok((Service::new(program), format!("http://{admin}"), address))
+        let webhooks = Program {
+            admins: replicas.addresses.iter().map(|[_, admin]| format!("http://{admin}")).collect(),
+            replicas: Replicas::new(replicas.services),
+        };
+        Ok((webhooks, link, address))
     }
 
-    /// The worker, as its service account.
-    pub(crate) async fn worker_service(
+    /// The workers, as their service account.
+    pub(crate) async fn worker_services(
         &self,
         binary: PathBuf,
         admin_kubeconfig: &Path,
-    ) -> Result<(Service, String)> {
+    ) -> Result<Program> {
         let kubeconfig = self.dir.join("worker.kubeconfig");
         let content = self
             .installation
@@ -130,7 +140,7 @@ impl StandPrograms<'_> {
         }
         arguments.extend(self.options.worker.iter().map(Into::into));
         let program = ProgramSpec {
-            name: "worker",
+            name: "worker".to_owned(),
             binary,
             arguments,
             environment: vec![
@@ -141,8 +151,45 @@ impl StandPrograms<'_> {
             dir: self.dir.to_path_buf(),
             ready_url: format!("http://{admin}/readyz"),
         };
-        Ok((Service::new(program), format!("http://{admin}")))
+        let replicas = replicate(Service::new(program), [admin], self.options.workers)?;
+        Ok(Program {
+            admins: replicas.addresses.iter().map(|[admin]| format!("http://{admin}")).collect(),
+            replicas: Replicas::new(replicas.services),
+        })
     }
+}
+
+/// The replicas of a program, and the base URLs of their `/livez`, `/readyz` and `/metrics`.
+pub(crate) struct Program {
+    pub(crate) replicas: Replicas,
+    pub(crate) admins: Vec<String>,
+}
+
+/// Services with the addresses that each has for itself.
+struct Replicated<const ADDRESSES: usize> {
+    services: Vec<Service>,
+    addresses: Vec<[String; ADDRESSES]>,
+}
+
+/// Makes `count` services of one, each with other addresses in place of the first one's.
+fn replicate<const ADDRESSES: usize>(
+    first: Service,
+    addresses: [String; ADDRESSES],
+    count: usize,
+) -> Result<Replicated<ADDRESSES>> {
+    let mut replicas = Replicated { services: vec![first], addresses: vec![addresses] };
+    for number in 2..=count {
+        let (first, listens) = (&replicas.services[0], &replicas.addresses[0]);
+        let mut own = listens.clone();
+        for address in &mut own {
+            *address = find_free_address()?;
+        }
+        let name = format!("{}-{number}", first.name());
+        let service = first.another_instance(name, listens.iter().zip(&own));
+        replicas.services.push(service);
+        replicas.addresses.push(own);
+    }
+    Ok(replicas)
 }
 
 /// Returns a loopback address that is free now and stays free: the kernel chooses higher ports for

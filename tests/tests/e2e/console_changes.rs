@@ -98,7 +98,7 @@ async fn deleting_many_entries_at_once_withdraws_few_pods_and_repairs_all() -> R
         );
         flipped += usize::from(transition(&after) != transition(before));
     }
-    let log = std::fs::read_to_string(stand.worker.log_path())?;
+    let log = stand.worker.read_logs()?;
     assert_eq!(log.matches("withdrawn").count(), TOLD);
     assert!(flipped <= TOLD, "{flipped} conditions were False for a while");
     assert!(

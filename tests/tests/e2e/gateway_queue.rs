@@ -72,7 +72,15 @@ async fn count_settled_operations(stand: &Stand, outcome: &str) -> Result<i64> {
 async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_where_the_other_ends()
 -> Result<()> {
     let stand = start_with_one_gateway("--profile strict", 1, 600, 700).await?;
-    let other = stand.second_worker()?;
+    let (one, other) = (stand.worker.nth(0)?, stand.worker.nth(1)?);
+    // The first worker is to hold the gateway lock.
+    other.stop().await?;
+    let held = || async {
+        let holders = "SELECT count(*) FROM gateway_lock WHERE owner IS NOT NULL";
+        let holders: i64 = sqlx::query_scalar(holders).fetch_one(&stand.database).await?;
+        Ok((holders == 1).then_some(()))
+    };
+    stand.eventually(held, "the first worker holds the gateway lock", TIMEOUT).await?;
     other.start().await?;
     for number in 0..16 {
         stand
@@ -91,12 +99,12 @@ async fn two_workers_never_call_one_gateway_at_the_same_time_and_one_goes_on_whe
     stand.eventually(some(3), "three entries are made", Duration::from_secs(30)).await?;
     // A holder that ends in order releases the gateway lock, so the other worker need not wait for
     // its expiry.
-    stand.worker.stop().await?;
+    one.stop().await?;
     let made = count_settled_operations(&stand, "done").await?;
     stand
         .eventually(some(made + 2), "the other worker makes entries", Duration::from_secs(8))
         .await?;
-    stand.worker.start().await?;
+    one.start().await?;
     other.kill().await?;
     wait_until_all_ready(&stand, Duration::from_secs(90)).await?;
     assert_eq!(

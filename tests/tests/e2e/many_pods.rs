@@ -140,7 +140,7 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
     // once.
     assert!(all_reads < pods * 4, "{all_reads} reads for {pods} pods are hardly shared");
     // An observation that is written after its pod is gone makes a lease only to end it.
-    let ends = std::fs::read_to_string(stand.worker.log_path())?.matches("lease deleted").count();
+    let ends = stand.worker.read_logs()?.matches("lease deleted").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");
     node.delete_node(&stand.client).await.context("the node goes")
 }

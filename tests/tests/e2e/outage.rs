@@ -133,9 +133,7 @@ async fn a_pod_that_cannot_be_labelled_delays_no_later_namespace() -> Result<()>
         "the policy lets it be labelled"
     );
     let named = format!("{}/frozen", stand.namespace);
-    let named_in_log = || async {
-        Ok(std::fs::read_to_string(stand.worker.log_path())?.contains(&named).then_some(()))
-    };
+    let named_in_log = || async { Ok(stand.worker.read_logs()?.contains(&named).then_some(())) };
     stand.eventually(named_in_log, "the worker's log names the frozen pod", TIMEOUT).await?;
     there.delete("missed", &kube::api::DeleteParams::default()).await?;
     wait_until_nothing_is_left(&stand).await
