@@ -33,6 +33,10 @@ const EIP_ACTIONS: &[&str] = &[
     "ModifyEipAddressAttribute",
 ];
 const UNBIND: &[&str] = &["UnassociateEipAddress"];
+/// Changes for which the absence of the EIP means that the lease has none any more.
+const GIVE_EIP_BACK: &[&str] = &["UnassociateEipAddress", "ReleaseEipAddress"];
+/// Reason of the only code that says so; another resource's absence says nothing about the EIP.
+const EIP_NOT_FOUND: &str = "EipNotFound";
 
 /// Codes that mean something different in the listed actions.
 const BY_ACTION: &[(&[&str], Row)] = &[
@@ -259,10 +263,15 @@ pub(crate) fn classify_code(action: &str, status: u16, code: &str, message: &str
         .iter()
         .find(|(actions, row)| row.0 == code && actions.contains(&action))
         .map(|(_, row)| row);
-    match special.or_else(|| CODES.iter().find(|row| row.0 == code)) {
+    let rule = match special.or_else(|| CODES.iter().find(|row| row.0 == code)) {
         Some((_, class, scope, reason)) => ErrorRule { class: *class, scope: *scope, reason },
         None => classify_by_family(action, status, code),
+    };
+    let is_of_another = rule.class == NotFound && rule.reason != EIP_NOT_FOUND;
+    if is_of_another && GIVE_EIP_BACK.contains(&action) {
+        return ErrorRule { class: Conflict, ..rule };
     }
+    rule
 }
 
 /// Classifies an unlisted code by the families of the API's codes. Never as [`NotFound`], which
@@ -437,6 +446,17 @@ mod tests {
             classify_code("AssociateEipAddress", 404, "InvalidInstanId.NotFound", "").class,
             NotFound
         );
+    }
+
+    #[test]
+    fn only_the_absence_of_the_eip_itself_proves_it_gone() {
+        for action in GIVE_EIP_BACK {
+            let proofs = CODES
+                .iter()
+                .map(|row| row.0)
+                .filter(|code| classify_code(action, 404, code, "").class == NotFound);
+            assert_eq!(proofs.collect::<Vec<_>>(), ["InvalidAllocationId.NotFound"], "{action}");
+        }
     }
 
     #[test]
