@@ -47,8 +47,8 @@ pub enum SendState {
     Unanswered,
 }
 
-/// Rejection: why a queued operation was not carried out, and how long to wait; written to the
-/// lease by the gateway sender, published in the pod's condition by the claim holder.
+/// Rejection: why a change was not carried out, and how long to wait. The gateway sender writes it to
+/// the lease; the claim holder, who makes some as well, reports it in the pod's condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Reason in CamelCase, for programs.
@@ -66,9 +66,10 @@ pub struct Rejection {
 pub enum Outcome {
     /// Carried out: the cloud said so, or a read shows the effect.
     Done,
-    /// Definitely refused, with no other send unanswered.
+    /// Definitely refused or never sent, with no other send unanswered.
     Refused,
-    /// Without effect: the fence has passed and two reads showed none.
+    /// Without effect: the fence has passed and two reads showed none, or it was cancelled while it
+    /// was queued.
     Void,
 }
 

@@ -99,7 +99,7 @@ impl Announcer {
         let AdmittedPod { namespace, pod_name, pod_uid, controller, request } = admitted;
         let (cluster_name, kind, controller) =
             (&*self.cluster_name, request.kind(), controller.as_deref());
-        let row = PodAnnouncement {
+        let announcement = PodAnnouncement {
             cluster_name,
             kind,
             namespace,
@@ -108,7 +108,7 @@ impl Announcer {
             controller,
             request,
         };
-        match self.store.announce_pod(&row).await {
+        match self.store.announce_pod(&announcement).await {
             Ok(()) => AnnouncementOutcome::Done,
             Err(error) => {
                 tracing::warn!(

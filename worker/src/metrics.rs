@@ -79,7 +79,7 @@ impl Metrics {
         );
         registry.register(
             "waygate_ready_seconds",
-            "Time from the first observation of a pod to its published address",
+            "Time from a lease's creation to the publication of its address, after each withdrawal again",
             seconds_to_publish.clone(),
         );
         // 10 ms to half an hour: a free gateway takes a change at once; behind a full table of
@@ -134,7 +134,7 @@ impl Metrics {
         self.queue_length.remove(&GatewayLabels { gateway: gateway.to_string() });
     }
 
-    /// Records the time from the lease's creation to the first publication of its address.
+    /// Records the time from the lease's creation to a publication of its address.
     pub(crate) fn observe_time_to_publish(&self, lease: &Lease) {
         let kind = lease.kind.as_str();
         let seconds = Timestamp::now().duration_since(lease.created_at).as_secs_f64().max(0.0);

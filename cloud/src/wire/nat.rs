@@ -153,10 +153,10 @@ struct PrivateInfo {
 
 impl WireGateway {
     fn into_gateway(self) -> Result<NatGateway, String> {
-        let cache = self.forward_table_ids.into_iter().next().unwrap_or_default();
+        let table_id = self.forward_table_ids.into_iter().next().unwrap_or_default();
         Ok(NatGateway {
             nat_gateway_id: NatGatewayId::new(required_text("NatGatewayId", self.nat_gateway_id)?),
-            forward_table_id: ForwardTableId::new(required_text("ForwardTableIds", cache)?),
+            forward_table_id: ForwardTableId::new(required_text("ForwardTableIds", table_id)?),
             vpc_id: VpcId::new(required_text("VpcId", self.vpc_id)?),
             zone_id: self
                 .nat_gateway_private_info

@@ -90,7 +90,7 @@ impl Page for VSwitches {
                 cidr: vswitch.cidr_block,
                 route_table_id: vswitch
                     .route_table
-                    .and_then(|cache| non_empty(cache.route_table_id)),
+                    .and_then(|table| non_empty(table.route_table_id)),
             })
         };
         self.v_switches.into_iter().map(fact).collect()
@@ -125,11 +125,11 @@ impl Page for RouteTables {
     }
 
     fn into_page_items(self) -> Result<Vec<RouteTable>, String> {
-        let fact = |cache: WireTable| {
+        let fact = |table: WireTable| {
             Ok(RouteTable {
-                route_table_id: required_text("RouteTableId", cache.route_table_id)?,
-                system: cache.route_table_type == "System",
-                vswitch_ids: cache.v_switch_ids.into_iter().map(VSwitchId::new).collect(),
+                route_table_id: required_text("RouteTableId", table.route_table_id)?,
+                system: table.route_table_type == "System",
+                vswitch_ids: table.v_switch_ids.into_iter().map(VSwitchId::new).collect(),
             })
         };
         self.router_table_list.into_iter().map(fact).collect()

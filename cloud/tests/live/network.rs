@@ -22,7 +22,7 @@ async fn the_network_around_a_pod_can_be_read() -> Result<()> {
     assert!(cloud.vswitches_of_vpc().await?.value.contains(&vswitch));
 
     let tables = cloud.route_tables().await?.value;
-    let system = tables.iter().find(|cache| cache.system).unwrap();
+    let system = tables.iter().find(|table| table.system).unwrap();
     assert_eq!(vswitch.route_table_id.as_ref(), Some(&system.route_table_id));
     let routes = cloud.route_entries(&system.route_table_id).await?.value;
     assert!(routes.iter().any(|route| route.is_egress_through(&gateway)), "{routes:?}");

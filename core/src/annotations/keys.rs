@@ -7,8 +7,8 @@ use crate::spelling::nearest_name;
 pub const ORIGINAL_PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
 /// Prefix of the keys that Waygate adds to the original's.
 pub const WAYGATE_PREFIX: &str = "waygate.dev/";
-/// Label on pods that have or request an address, by which the watch selects them; the value is the
-/// kind.
+/// Label on pods that have or request an address, by which the watch selects them. The value is the
+/// kind, or `missed` where the worker had to set it.
 pub const POD_LABEL: &str = "waygate.dev/pod";
 /// Annotation with the public IP of a pod's EIP, written once the EIP is bound.
 pub const ALLOCATED_EIP: &str = "k8s.aliyun.com/allocated-eipAddress";

@@ -113,10 +113,10 @@ pub enum Step {
     /// Withdraws for entries that a gateway does not show any more, under the loss limit: not if
     /// many of its pods lose their entries at once.
     WithdrawLimited(Withdrawal),
-    /// Takes the finalizer off the custom resource and deletes it.
+    /// Deletes the custom resource and takes the finalizer off it.
     RemoveCustomResource,
 
-    /// Reports the rejection of a queued change in the pod's condition, and waits as the rejection
+    /// Reports a rejection in the pod's condition, and waits as the rejection
     /// says.
     ReportRejection(Rejection),
     /// Waits: no other step is possible now.

@@ -42,7 +42,7 @@ pub enum Record {
 pub enum LeaseEffect {
     /// No effect beyond the content of the answer.
     None,
-    /// The lease's EIP, or its binding, is proven gone.
+    /// The lease's EIP is proven gone.
     EipGone,
 }
 

@@ -46,13 +46,13 @@ impl<'a> Settlement<'a> {
         Self { error: Some(error), ..Self::from_read(Outcome::Refused, None) }
     }
 
-    /// The resource to remove does not exist, so the removal is done, and the lease has lost what
-    /// `effect` says.
+    /// What was asked for is so already, or the resource to remove does not exist: the change is
+    /// done, and the lease has lost what `effect` says.
     pub fn from_absence(error: &'a str, effect: LeaseEffect) -> Self {
         Self { error: Some(error), effect, ..Self::from_read(Outcome::Done, None) }
     }
 
-    /// The fence has passed, and reads show no effect.
+    /// The fence has passed and reads show no effect, or the change was cancelled unsent.
     pub fn without_effect() -> Self {
         Self::from_read(Outcome::Void, None)
     }

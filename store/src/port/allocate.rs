@@ -8,7 +8,7 @@
 //!
 //! A range for which no adjacent ports are free is halved, down to single ports. Rows that another
 //! transaction has locked are skipped, so no allocation waits; one that finds too few takes none.
-//! Measured on slot rows: the rate stays within a tenth from empty to 98.8 % full.
+//! Measured on port rows: the rate stays within a tenth from empty to 98.8 % full.
 
 use crate::error::Error;
 use rand::RngExt as _;

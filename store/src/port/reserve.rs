@@ -26,7 +26,7 @@ impl Claimed<'_> {
         candidates: &[Vec<AllocationId>],
     ) -> Result<PortReservation, Error> {
         let mut transaction = self.store.pool.begin().await?;
-        // Locks the claim's row, so that the claim cannot pass to another worker before this
+        // Locks the lease's row, so that the claim cannot pass to another worker before this
         // commits.
         let locked = sqlx::query_scalar!(
             "UPDATE lease SET vacating = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND phase <> 'releasing' RETURNING lease_id",

@@ -116,8 +116,8 @@ async fn classify_ownership<K: CustomResource>(
     let Some(object) = object else { return Ok(CustomResourceState::Absent) };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
-        let removal = classify_deletion(worker, lease, &object).await?;
-        return Ok(CustomResourceState::Owned(wrap(Box::new(object)), removal));
+        let deletion = classify_deletion(worker, lease, &object).await?;
+        return Ok(CustomResourceState::Owned(wrap(Box::new(object)), deletion));
     }
     let described_pod = object.annotations().get(POD_UID_ANNOTATION);
     // Orphaned: of a lease that the store no longer has, and of another pod than this lease's.

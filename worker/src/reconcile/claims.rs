@@ -20,7 +20,7 @@ use waygate_serving::Check;
 const MIN_POLL: Duration = Duration::from_millis(100);
 /// Longest interval when no lease is due. Pod events do not wait for it: each wakes the loop.
 const MAX_POLL: Duration = Duration::from_secs(1);
-/// Interval between renewals: a third of a claim's validity, so that one failed renewal does no
+/// Interval between renewals: a quarter of a claim's validity, so that one failed renewal does no
 /// harm.
 const RENEWAL: Duration = Duration::from_secs(4);
 

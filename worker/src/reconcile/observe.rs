@@ -139,8 +139,8 @@ fn earliest_list_start(loaded: &Loaded, began: Instant) -> Instant {
     began.checked_sub(age).unwrap_or(began)
 }
 
-/// Rejects a shared read that began before the lease was loaded: it proves nothing about answers
+/// Rejects a shared read that began before this observation: it proves nothing about answers
 /// recorded since.
-fn require_fresh<T>(read: Read<T>, loaded: Instant) -> Result<T, Error> {
-    if read.began >= loaded { Ok(read.value) } else { Err(Error::Changed) }
+fn require_fresh<T>(read: Read<T>, began: Instant) -> Result<T, Error> {
+    if read.began >= began { Ok(read.value) } else { Err(Error::Changed) }
 }

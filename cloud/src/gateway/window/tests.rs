@@ -29,12 +29,12 @@ fn window_after(window: &mut ConcurrencyWindow, rounds: usize) -> usize {
     let now = Instant::now();
     let mut size = 0;
     for _ in 0..rounds {
-        let mut passes = Vec::new();
+        let mut changes = Vec::new();
         while let SlotState::Acquired(in_flight) = window.try_acquire(now, RequiredEvidence::Read) {
-            passes.push(in_flight);
+            changes.push(in_flight);
         }
-        size = passes.len();
-        for in_flight in passes {
+        size = changes.len();
+        for in_flight in changes {
             window.finish_change(in_flight, ChangeOutcome::Accepted, now, 1.0);
         }
     }
@@ -72,8 +72,8 @@ fn a_refusal_for_concurrency_costs_one_call_and_halves_the_window() {
 fn many_refusals_of_one_window_cut_it_once() {
     let (mut window, now) = (ConcurrencyWindow::default(), Instant::now());
     window_after(&mut window, 7);
-    let passes: Vec<_> = (0..16).map(|_| enter(&mut window, now)).collect();
-    for in_flight in passes {
+    let changes: Vec<_> = (0..16).map(|_| enter(&mut window, now)).collect();
+    for in_flight in changes {
         window.finish_change(in_flight, ChangeOutcome::GatewayBusy, now, 1.0);
     }
     for _ in 0..8 {
@@ -93,18 +93,18 @@ fn after_a_status_refusal_a_read_must_show_the_entries_settled() {
         window.try_acquire(now, RequiredEvidence::Read),
         SlotState::WaitUntil(now + FIRST_PROBE_DELAY)
     );
-    let probe = now + FIRST_PROBE_DELAY;
-    assert_eq!(window.try_acquire(probe, RequiredEvidence::Read), SlotState::ProbeFirst);
-    window.record_read(probe, false, probe);
+    let probe_at = now + FIRST_PROBE_DELAY;
+    assert_eq!(window.try_acquire(probe_at, RequiredEvidence::Read), SlotState::ProbeFirst);
+    window.record_read(probe_at, false, probe_at);
     assert_eq!(
-        window.try_acquire(probe, RequiredEvidence::Read),
-        SlotState::WaitUntil(probe + PROBE_PAUSE)
+        window.try_acquire(probe_at, RequiredEvidence::Read),
+        SlotState::WaitUntil(probe_at + PROBE_PAUSE)
     );
-    window.record_read(probe + PROBE_PAUSE, true, probe + PROBE_PAUSE);
-    let in_flight = enter(&mut window, probe + PROBE_PAUSE);
+    window.record_read(probe_at + PROBE_PAUSE, true, probe_at + PROBE_PAUSE);
+    let in_flight = enter(&mut window, probe_at + PROBE_PAUSE);
     assert!(in_flight.is_confirmed_settled());
-    // The next probe comes a little later than the one that came too early.
-    let answered = after(probe, 300);
+    // The next probe_at comes a little later than the one that came too early.
+    let answered = after(probe_at, 300);
     window.finish_change(in_flight, ChangeOutcome::Accepted, answered, 1.0);
     assert_eq!(
         window.try_acquire(answered, RequiredEvidence::Read),
@@ -311,9 +311,9 @@ proptest! {
         for in_flight in under_way {
             window.finish_change(in_flight, ChangeOutcome::Other, now, 1.0);
         }
-        let timeout = now + MAX_YIELD_PAUSE * 2 + Duration::from_secs(30);
+        let deadline = now + MAX_YIELD_PAUSE * 2 + Duration::from_secs(30);
         loop {
-            prop_assert!(now < timeout);
+            prop_assert!(now < deadline);
             match window.try_acquire(now, RequiredEvidence::Read) {
                 SlotState::Acquired(_) => break,
                 SlotState::WaitUntil(until) => now = until,

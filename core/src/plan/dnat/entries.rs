@@ -106,24 +106,24 @@ pub(super) fn inspect_entry<'a>(
 /// IP.
 fn resolve_blocking_entry<'a>(
     s: &Situation<'_>,
-    found: &ForwardEntry,
+    blocking: &ForwardEntry,
     range: PortRange<'_>,
 ) -> EntryState<'a> {
-    let owner_text = match s.owner.read_entry_name(&found.name) {
+    let owner_text = match s.owner.read_entry_name(&blocking.name) {
         Some(name) if name.lease != s.lease.id && s.cloud.known_leases.contains(&name.lease) => {
             "of a former pod; Waygate is deleting that entry"
         }
-        Some(_) => return remove_leftover(found),
+        Some(_) => return remove_leftover(blocking),
         None => "that is not Waygate's; delete it, and the port is forwarded to this pod",
     };
     let message = format!(
         "port {} of pod IP {} is already forwarded from {}:{} by entry {} (\"{}\") {owner_text}",
         range.first.exposed,
-        found.internal_ip,
-        found.external_ip,
-        found.external_port,
-        found.entry_id,
-        found.name
+        blocking.internal_ip,
+        blocking.external_ip,
+        blocking.external_port,
+        blocking.entry_id,
+        blocking.name
     );
     EntryState::NeedsStep(Box::new(Step::wait_for(
         Reason::PortForwardedElsewhere,
