@@ -97,18 +97,14 @@ impl StandPrograms<'_> {
             dir: self.dir.to_path_buf(),
             ready_url: format!("http://{admin}/readyz"),
         };
-        let replicas = replicate(Service::new(program), [listen, admin], self.options.webhooks)?;
-        let listens = replicas.addresses.iter().map(|[listen, _]| listen.clone()).collect();
+        let replicas = replicate(Service::new(program), [admin, listen], self.options.webhooks)?;
+        let listens = replicas.addresses.iter().map(|[_, listen]| listen.clone()).collect();
         let link = ProxyLink::to_servers(listens).await?;
         let address = WebhookAddress {
             url: format!("https://{}", link.address()),
             ca_pem: authority.ca_pem().to_owned(),
         };
-        let webhooks = Program {
-            admins: replicas.addresses.iter().map(|[_, admin]| format!("http://{admin}")).collect(),
-            replicas: Replicas::new(replicas.services),
-        };
-        Ok((webhooks, link, address))
+        Ok((replicas.into_program(), link, address))
     }
 
     /// The workers, as their service account.
@@ -151,11 +147,7 @@ impl StandPrograms<'_> {
             dir: self.dir.to_path_buf(),
             ready_url: format!("http://{admin}/readyz"),
         };
-        let replicas = replicate(Service::new(program), [admin], self.options.workers)?;
-        Ok(Program {
-            admins: replicas.addresses.iter().map(|[admin]| format!("http://{admin}")).collect(),
-            replicas: Replicas::new(replicas.services),
-        })
+        Ok(replicate(Service::new(program), [admin], self.options.workers)?.into_program())
     }
 }
 
@@ -165,10 +157,17 @@ pub(crate) struct Program {
     pub(crate) admins: Vec<String>,
 }
 
-/// Services with the addresses that each has for itself.
+/// Services with the addresses that each has for itself, the administration's first.
 struct Replicated<const ADDRESSES: usize> {
     services: Vec<Service>,
     addresses: Vec<[String; ADDRESSES]>,
+}
+
+impl<const ADDRESSES: usize> Replicated<ADDRESSES> {
+    fn into_program(self) -> Program {
+        let admins = self.addresses.iter().map(|own| format!("http://{}", own[0])).collect();
+        Program { replicas: Replicas::new(self.services), admins }
+    }
 }
 
 /// Makes `count` services of one, each with other addresses in place of the first one's.
