@@ -11,6 +11,7 @@
 //! proves the protocol calls the same functions.
 
 pub mod conflict;
+pub mod pauses;
 pub mod publishing;
 pub mod reads;
 pub mod report;

@@ -86,7 +86,8 @@ impl World {
         }
     }
 
-    fn list_entries_of_all(&mut self) -> Vec<ForwardEntry> {
+    /// Every forward entry of the cloud, of every maker.
+    pub(crate) fn list_entries_of_all(&mut self) -> Vec<ForwardEntry> {
         self.cloud.at_time(self.now).forward_entries().map(cloud_reads::convert_entry).collect()
     }
 

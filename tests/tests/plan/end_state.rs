@@ -252,12 +252,7 @@ impl World {
 
     /// Every entry that Waygate made is known to its lease, and every held port is in a lease.
     fn find_leftover_entry(&mut self) -> Option<String> {
-        let entries: Vec<_> = self
-            .cloud
-            .at_time(self.now)
-            .forward_entries()
-            .map(crate::cloud_reads::convert_entry)
-            .collect();
+        let entries = self.list_entries_of_all();
         for entry in &entries {
             let Some(name) = read_entry_name(&entry.name) else { continue };
             let ports = self.store.rows.get(&name.lease).map(|row| &row.lease.ports);

@@ -3,19 +3,15 @@
 
 use crate::operations::SettledBy;
 use crate::store::{Claim, RequestingPod, StoreError};
-use crate::worker::{
-    Scene, Stage, StageOutcome, pause_for_reread, pause_with, reload_after_change,
-};
+use crate::worker::{Scene, Stage, StageOutcome, pause, reload_after_change};
 use crate::world::World;
-use waygate_core::condition::Reason;
 use waygate_core::ids::PodUid;
 use waygate_core::lease::{Lease, Phase};
-use waygate_core::plan::{Step, Wait};
+use waygate_core::plan::Step;
 use waygate_core::request::Request;
-use waygate_core::retry::RetryPolicy;
 use waygate_core::rules::reservation::{self, PortSearch};
 use waygate_core::rules::response::LeaseEffect;
-use waygate_core::rules::{publishing, succession};
+use waygate_core::rules::{pauses, publishing, succession};
 
 impl World {
     /// Executes a step of the plan.
@@ -58,7 +54,7 @@ impl World {
             }
             Step::AdoptPrepaidEip(lease) => {
                 if !self.store.adopt_prepaid_eip(self.now, claim, *lease)? {
-                    return Ok(pause_with(Reason::RereadPending.as_str(), RetryPolicy::Poll));
+                    return Ok(pause(&pauses::wait_for_another_eip()));
                 }
             }
             Step::PreemptEip(id) => self.store.preempt_eip(self.now, claim, id)?,
@@ -82,7 +78,7 @@ impl World {
             }
             Step::CountMissedRead => {
                 self.store.count_missed_read(claim)?;
-                return Ok(pause_for_reread());
+                return Ok(pause(&pauses::wait_for_next_read(String::new())));
             }
             Step::BeginRelease(_) => {
                 self.store.set_phase(claim, Phase::Releasing)?;
@@ -107,11 +103,7 @@ impl World {
                 return self.conflict_to_pause(claim, &scene, transferred);
             }
             Step::ReleaseRetained if self.draw_fault(0.2) => {
-                let wait = Wait {
-                    reason: Reason::ReleasesLimited,
-                    message: "many go at once".to_owned(),
-                    retry_policy: RetryPolicy::Person,
-                };
+                let wait = pauses::wait_for_release();
                 return Ok(self.pause_and_report(claim, &scene, wait));
             }
             Step::ReleaseRetained => self.store.try_release_retained(claim)?,
@@ -177,7 +169,7 @@ impl World {
                 return Ok(if queued > 0 {
                     StageOutcome::continue_with(Stage::Load)
                 } else {
-                    pause_with(Reason::EntriesPending.as_str(), RetryPolicy::Poll)
+                    pause(&pauses::wait_for_other_change())
                 });
             }
             Step::Resend(id) => {
@@ -200,7 +192,7 @@ impl World {
             }
             Step::CountReadWithoutEffect(operation) => {
                 self.store.count_read_without_effect(now, claim, *operation)?;
-                return Ok(pause_for_reread());
+                return Ok(pause(&pauses::wait_for_next_read(String::new())));
             }
             _ => {}
         }

@@ -315,12 +315,7 @@ impl World {
             return (bound != Some(ip))
                 .then(|| format!("{annotation} is {eip:?}, the pod has {ip}"));
         }
-        let entries: Vec<_> = self
-            .cloud
-            .at_time(self.now)
-            .forward_entries()
-            .map(crate::cloud_reads::convert_entry)
-            .collect();
+        let entries = self.list_entries_of_all();
         let works = |port: &PublishedPort| entries.iter().any(|entry| port.is_served_by(entry, ip));
         if let Some(port) = published.iter().find(|port| !works(port)) {
             return Some(format!("{port:?} does not forward to {ip}"));
@@ -408,12 +403,7 @@ impl World {
     /// waits for a successor. An entry whose deletion was accepted is about to go: the cooldown of
     /// its ports is longer than that takes.
     fn find_wrong_entry(&mut self) -> Option<String> {
-        let entries: Vec<_> = self
-            .cloud
-            .at_time(self.now)
-            .forward_entries()
-            .map(crate::cloud_reads::convert_entry)
-            .collect();
+        let entries = self.list_entries_of_all();
         let made_by_waygate = |entry: &&ForwardEntry| {
             entry.status != ForwardEntryStatus::Deleting
                 && !self.cloud.ledger.changed_at_console.contains(entry.entry_id.as_str())

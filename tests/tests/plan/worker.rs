@@ -542,6 +542,7 @@ pub(crate) fn reload_after_change() -> StageOutcome {
     pause_with(Reason::ObjectChanged.as_str(), RetryPolicy::Poll)
 }
 
-pub(crate) fn pause_for_reread() -> StageOutcome {
-    pause_with(Reason::RereadPending.as_str(), RetryPolicy::Event)
+/// A pause without a word to the pod.
+pub(crate) fn pause(wait: &Wait) -> StageOutcome {
+    pause_with(wait.reason.as_str(), wait.retry_policy)
 }

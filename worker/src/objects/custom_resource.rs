@@ -60,24 +60,8 @@ pub(crate) async fn observe_custom_resource(
     lease: &Lease,
 ) -> Result<CustomResourceState, Error> {
     match lease.kind {
-        Kind::Eip => {
-            classify_ownership(
-                worker,
-                lease,
-                resource_api::<PodEIP>(worker, lease).get_opt(&lease.pod_name).await?,
-                CustomResourceObject::Eip,
-            )
-            .await
-        }
-        Kind::Dnat => {
-            classify_ownership(
-                worker,
-                lease,
-                resource_api::<PodDNAT>(worker, lease).get_opt(&lease.pod_name).await?,
-                CustomResourceObject::Dnat,
-            )
-            .await
-        }
+        Kind::Eip => observe_as::<PodEIP>(worker, lease, CustomResourceObject::Eip).await,
+        Kind::Dnat => observe_as::<PodDNAT>(worker, lease, CustomResourceObject::Dnat).await,
     }
 }
 
@@ -107,13 +91,14 @@ async fn classify_deletion<K: CustomResource>(
     Ok(if requested { Deletion::Requested } else { Deletion::Cascaded })
 }
 
-async fn classify_ownership<K: CustomResource>(
+async fn observe_as<K: CustomResource>(
     worker: &Worker,
     lease: &Lease,
-    object: Option<K>,
     wrap: fn(Box<K>) -> CustomResourceObject,
 ) -> Result<CustomResourceState, Error> {
-    let Some(object) = object else { return Ok(CustomResourceState::Absent) };
+    let Some(object) = resource_api::<K>(worker, lease).get_opt(&lease.pod_name).await? else {
+        return Ok(CustomResourceState::Absent);
+    };
     let owner = object.annotations().get(LEASE_ANNOTATION);
     if owner == Some(&lease.id.to_string()) {
         let deletion = classify_deletion(worker, lease, &object).await?;

@@ -9,8 +9,7 @@ use waygate_core::ids::{AllocationId, LeaseId, PodUid, ZoneId};
 use waygate_core::lease::Lease;
 use waygate_core::plan::Wait;
 use waygate_core::request::Request;
-use waygate_core::retry::RetryPolicy;
-use waygate_core::rules::{conflict, reads, reservation, succession};
+use waygate_core::rules::{conflict, pauses, reads, reservation, succession};
 use waygate_store::{Error as StoreError, PodObservation};
 
 impl Pass<'_> {
@@ -44,10 +43,7 @@ impl Pass<'_> {
         former_lease: LeaseId,
     ) -> Result<StepOutcome, Error> {
         if !self.under_claim().adopt_prepaid_eip(former_lease).await? {
-            return Ok(StepOutcome::pause_for_reread(
-                "another pod adopted the PrePaid EIP first; looking for another EIP",
-                RetryPolicy::Poll,
-            ));
+            return Ok(StepOutcome::pause(pauses::wait_for_another_eip()));
         }
         tracing::info!(
             lease.id = %self.lease().id, pod = self.pod_name(), former.lease.id = %former_lease,

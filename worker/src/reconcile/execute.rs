@@ -1,18 +1,17 @@
 //! Carries out one step of the plan. Decides nothing: the step says what to do, and
 //! `waygate_core::rules` what an answer means.
 
-use super::outcome::{Pause, StepOutcome};
+use super::outcome::StepOutcome;
 use super::pass::Pass;
 use crate::errors::Error;
 use crate::objects::custom_resource;
 use uuid::Uuid;
 use waygate_core::change::Answer;
-use waygate_core::condition::Reason;
 use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Phase;
 use waygate_core::operation::{ChangeRequest, Operation, Outcome};
-use waygate_core::plan::{CustomResourceContent, EndReason, Step, Successor, Wait};
-use waygate_core::retry::RetryPolicy;
+use waygate_core::plan::{CustomResourceContent, EndReason, Step, Successor};
+use waygate_core::rules::pauses;
 use waygate_store::{OwnsCustomResource, SettledBy, Settlement};
 
 impl Pass<'_> {
@@ -55,10 +54,8 @@ impl Pass<'_> {
             }
             Step::CountMissedRead => {
                 claimed.count_missed_read().await?;
-                return Ok(StepOutcome::pause_for_reread(
-                    "one read did not show the published address; the next read decides",
-                    RetryPolicy::Event,
-                ));
+                let message = "one read did not show the published address; the next read decides";
+                return Ok(StepOutcome::pause(pauses::wait_for_next_read(message.to_owned())));
             }
             Step::RequestChange { resource, change } => {
                 return self.change_cloud(&resource, &change).await;
@@ -144,20 +141,11 @@ impl Pass<'_> {
             );
             return Ok(StepOutcome::Continue);
         }
-        let message = "many retained custom resources were deleted within ten minutes; this \
-                       address stays retained until the earlier releases are ten minutes old; to \
-                       release it now, set the annotation waygate.dev/release to \"true\" on the \
-                       custom resource";
         tracing::warn!(
             lease.id = %self.claim.lease_id, pod = self.pod_name(),
             "release limited: many retained custom resources were deleted within ten minutes"
         );
-        self.report_and_pause(Wait {
-            reason: Reason::ReleasesLimited,
-            message: message.to_owned(),
-            retry_policy: RetryPolicy::Person,
-        })
-        .await
+        self.report_and_pause(pauses::wait_for_release()).await
     }
 
     /// Counts a read that showed no effect of an unanswered change; pauses until the next read.
@@ -167,7 +155,7 @@ impl Pass<'_> {
         let message = format!(
             "{action} got no answer and one read shows no effect of it; the next read decides"
         );
-        Ok(StepOutcome::pause_for_reread(&message, RetryPolicy::Event))
+        Ok(StepOutcome::pause(pauses::wait_for_next_read(message)))
     }
 
     async fn settle_by_read(
@@ -204,12 +192,7 @@ impl Pass<'_> {
             return Ok(StepOutcome::Continue);
         }
         // Zero queued: the store holds an unresolved change of the same entry, of another lease.
-        let message = "waiting for another pod's change of the same forward entry";
-        Ok(StepOutcome::Pause(Pause::new(
-            Reason::EntriesPending.as_str(),
-            message,
-            RetryPolicy::Poll,
-        )))
+        Ok(StepOutcome::pause(pauses::wait_for_other_change()))
     }
 
     /// Queues an unanswered change again and wakes the gateway sender.

@@ -3,7 +3,6 @@
 use crate::errors::{Error, error_chain};
 use std::borrow::Cow;
 use std::time::Duration;
-use waygate_core::condition::Reason;
 use waygate_core::operation::Rejection;
 use waygate_core::plan::Wait;
 use waygate_core::retry::RetryPolicy;
@@ -67,8 +66,8 @@ impl From<Rejection> for Pause {
 }
 
 impl StepOutcome {
-    /// Pauses until another read can decide, with the reason `RereadPending`.
-    pub(crate) fn pause_for_reread(message: &str, retry_policy: RetryPolicy) -> Self {
-        Self::Pause(Pause::new(Reason::RereadPending.as_str(), message, retry_policy))
+    /// Pauses without a word to the pod.
+    pub(crate) fn pause(wait: Wait) -> Self {
+        Self::Pause(Pause::from(wait))
     }
 }
