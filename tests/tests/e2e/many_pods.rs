@@ -136,9 +136,9 @@ async fn five_hundred_pods_of_one_replica_set_have_an_eip_each_and_leave_nothing
     // proof.
     assert!(changes * 50 <= pods * 2 * 51, "{changes} changes to bind {pods} EIPs");
     assert!(ended * 50 <= pods * 3 * 51, "{ended} changes to give {pods} EIPs back");
-    // Each lease is looked at some fifteen times; the slower the machine, the fewer of them at
-    // once.
-    assert!(all_reads < pods * 4, "{all_reads} reads for {pods} pods are hardly shared");
+    // Each lease is looked at some fifteen times, and two workers share their reads apart; the
+    // slower the machine, the fewer of them at once. Not shared they would be fifteen a pod.
+    assert!(all_reads < pods * 8, "{all_reads} reads for {pods} pods are hardly shared");
     // An observation that is written after its pod is gone makes a lease only to end it.
     let ends = stand.worker.read_logs()?.matches("lease deleted").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");
