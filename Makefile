@@ -3,7 +3,7 @@
 # Builds Waygate and the control plane side by side, then calls the testbed.
 TESTBED = tests/start
 
-.PHONY: help demo test check fmt bench fuzz crds docs sqlx-prepare up down
+.PHONY: help demo test check fmt bench fuzz crds manifests docs sqlx-prepare up down
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,7 +19,7 @@ check: ## formatting, lints, documents, licences, unused dependencies, layers
 	.ci/check
 
 fmt: ## formats Rust and Go
-	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane
+	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane tests/chart
 
 bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; about five minutes
 	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation
@@ -29,6 +29,9 @@ fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs night
 
 crds: ## writes manifests/crds.yaml, from the types in core/src/resources.rs
 	UPDATE_MANIFESTS=1 cargo test -p waygate-core --test manifests
+
+manifests: ## writes manifests/waygate.yaml, the installation without Helm, from manifests/chart
+	UPDATE_MANIFESTS=1 cargo test -p testbed --test repository manifests
 
 docs: ## writes docs/cloud-reasons.md, from the table in cloud/src/error/codes.rs
 	UPDATE_DOCS=1 cargo test -p waygate-cloud --lib error::codes

@@ -23,6 +23,11 @@ pub async fn build_control_plane(machine: &Machine, cluster: bool) -> Result<Pat
     build_part(machine, if cluster { "control-plane" } else { "postgres" }).await
 }
 
+/// Builds the program that renders the chart.
+pub async fn build_chart_renderer(machine: &Machine) -> Result<PathBuf> {
+    build_part(machine, "chart").await
+}
+
 /// Builds kubectl if this machine has none.
 pub async fn build_kubectl(machine: &Machine) -> Result<PathBuf> {
     build_part(machine, "kubectl").await
