@@ -13,18 +13,24 @@ use crate::controlplane::Address;
 /// another cluster that a developer's KUBECONFIG names.
 const MARKER_VARIABLE: &str = "WAYGATE_TESTBED";
 
-/// Kubeconfig and database of the testbed that a test runs in.
+/// The variable with the path of the program that renders the chart.
+const CHART_RENDERER_VARIABLE: &str = "WAYGATE_CHART_RENDERER";
+
+/// Kubeconfig, database and programs of the testbed that a test runs in.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// Kubeconfig file of an administrator.
     pub kubeconfig: PathBuf,
     /// Postgres as superuser, with the password.
     pub database_url: String,
+    /// The program that renders the chart.
+    pub chart_renderer: PathBuf,
 }
 
 /// The variables for a command that runs in the testbed.
 pub fn environment_variables(
     address: &Address,
+    chart_renderer: &Path,
     dir: &Path,
 ) -> Result<Vec<(&'static str, OsString)>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -33,6 +39,7 @@ pub fn environment_variables(
         (MARKER_VARIABLE, dir.into()),
         ("KUBECONFIG", address.kubeconfig.clone().into()),
         ("DATABASE_URL", address.database_url.clone().into()),
+        (CHART_RENDERER_VARIABLE, chart_renderer.into()),
         ("PATH", std::env::join_paths(paths)?),
     ])
 }
@@ -45,6 +52,7 @@ impl Environment {
         let kubeconfig = std::env::var_os("KUBECONFIG").context(HOW)?.into();
         let database_url =
             std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok()).context(HOW)?;
-        Ok(Self { kubeconfig, database_url })
+        let chart_renderer = std::env::var_os(CHART_RENDERER_VARIABLE).context(HOW)?.into();
+        Ok(Self { kubeconfig, database_url, chart_renderer })
     }
 }

@@ -1,4 +1,4 @@
-//! Installing Waygate into the shared cluster as `manifests/` says, several times side by side.
+//! Installing Waygate into the shared cluster as `manifests/chart` says, several times side by side.
 
 use std::{path::Path, time::Duration};
 
@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    manifests::{self, NAMESPACE, STAND_LABEL, WebhookAddress},
+    manifests::{Group, Rendering, STAND_LABEL},
     pods,
     wait::eventually,
 };
@@ -33,8 +33,11 @@ const WORKER_ACCOUNT: &str = "waygate-worker";
 /// Lifetime of a worker's token: longer than any run.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// Files applied before the webhook runs.
-const PREREQUISITE_FILES: [&str; 2] = ["namespace.yaml", "rbac.yaml"];
+/// The user that a worker in this namespace is.
+#[must_use]
+pub(crate) fn worker_user_in(namespace: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{WORKER_ACCOUNT}")
+}
 
 /// A Waygate in the cluster.
 #[derive(Clone)]
@@ -42,50 +45,43 @@ pub struct Installation {
     client: Client,
     /// The stand it belongs to; without one it is the whole cluster's.
     stand: Option<String>,
+    namespace: String,
+    objects: Rendering,
 }
 
 impl Installation {
-    /// An installation for one stand's namespaces, or for the whole cluster.
+    /// An installation for one stand's namespaces, or for the whole cluster, of which nothing is
+    /// applied yet.
     #[must_use]
-    pub fn new(client: Client, stand: Option<&str>) -> Self {
-        Self { client, stand: stand.map(str::to_owned) }
+    pub fn new(client: Client, stand: Option<&str>, namespace: String, objects: Rendering) -> Self {
+        Self { client, stand: stand.map(str::to_owned), namespace, objects }
     }
 
     /// The namespace of our own objects.
     #[must_use]
-    pub fn namespace(&self) -> String {
-        self.stand
-            .as_ref()
-            .map_or_else(|| NAMESPACE.to_owned(), |stand| manifests::stand_namespace(stand))
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
-    /// The user that the worker is.
-    #[must_use]
-    pub fn worker_user(&self) -> String {
-        format!("system:serviceaccount:{}:{WORKER_ACCOUNT}", self.namespace())
+    /// Returns the configuration file that webhook and worker share.
+    pub fn configuration_file(&self) -> Result<&str> {
+        self.objects.configuration_file()
     }
 
     /// Applies our namespace, service accounts and rights.
     pub async fn apply_prerequisites(&self) -> Result<()> {
-        for file in PREREQUISITE_FILES {
-            self.apply_file(file, None, &PatchParams::apply("testbed").force()).await?;
-        }
-        Ok(())
+        self.apply_group(Group::Prerequisite, &PatchParams::apply("testbed").force()).await
     }
 
     /// Applies policy and registrations, now that the webhook answers, and waits until the API
     /// server applies them; policies are read once a second.
-    pub async fn apply_registrations(
-        &self,
-        webhook: &WebhookAddress,
-        namespace: &str,
-    ) -> Result<()> {
+    pub async fn apply_registrations(&self, namespace: &str) -> Result<()> {
         const FORGED: &str = "k8s.aliyun.com/allocated-eipAddress";
         let force = PatchParams::apply("testbed").force();
         let asking = pods::annotated_pod("probe", &[("k8s.aliyun.com/pod-with-eip", "true")]);
         let gated =
             |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
-        self.apply_file("policy.yaml", None, &force).await?;
+        self.apply_group(Group::Policy, &force).await?;
         self.wait_until_admitted_as(namespace, &asking, gated).await.context("the policy")?;
 
         // The policy leaves such a pod alone; the webhook removes the address, which Waygate never
@@ -94,7 +90,7 @@ impl Installation {
             "probe",
             &[("k8s.aliyun.com/eip-bandwidth", "5"), (FORGED, "192.0.2.1")],
         );
-        self.apply_file("webhook.yaml", Some(webhook), &force).await?;
+        self.apply_group(Group::Registration, &force).await?;
         self.wait_until_admitted_as(namespace, &forging, |pod| {
             pods::annotation_value(pod, FORGED).is_none()
         })
@@ -115,28 +111,17 @@ impl Installation {
         eventually(probe, "pods are admitted as they should be", ADMISSION_TIMEOUT).await
     }
 
-    /// Asks the API server whether it would take a file as it is, such as the Deployments, which
-    /// nothing here can run.
-    pub async fn dry_run_file(&self, file: &str) -> Result<()> {
-        self.apply_file(file, None, &PatchParams::apply("testbed").force().dry_run()).await
+    /// Asks the API server whether it would take the objects that are never applied here, such as
+    /// the Deployments.
+    pub async fn dry_run_programs(&self) -> Result<()> {
+        self.apply_group(Group::Program, &PatchParams::apply("testbed").force().dry_run()).await
     }
 
-    async fn apply_file(
-        &self,
-        file: &str,
-        webhook: Option<&WebhookAddress>,
-        how: &PatchParams,
-    ) -> Result<()> {
-        for mut document in manifests::read_manifest(file)? {
-            if let Some(stand) = &self.stand {
-                manifests::adapt_to_stand(stand, &mut document);
-            }
-            if let Some(webhook) = webhook {
-                manifests::point_at_webhook(webhook, &mut document);
-            }
-            self.apply_object(&document, how)
+    async fn apply_group(&self, group: Group, how: &PatchParams) -> Result<()> {
+        for object in self.objects.objects_in(group) {
+            self.apply_object(object, how)
                 .await
-                .with_context(|| format!("applying {} of manifests/{file}", document["kind"]))?;
+                .with_context(|| format!("applying {} of manifests/chart", object["kind"]))?;
         }
         Ok(())
     }
@@ -160,7 +145,7 @@ impl Installation {
 
     /// A kubeconfig that is the worker's, with just the rights its manifests give it.
     pub async fn worker_kubeconfig(&self, admin: &Path) -> Result<Value> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace());
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let request: TokenRequest = serde_json::from_value(
             json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}),
         )?;

@@ -1,17 +1,20 @@
-//! The project's manifests, read as they are shipped, and the few changes that let several
-//! installations live side by side.
+//! The project's manifests: an installation rendered from `manifests/chart`, and the definitions of
+//! custom resources.
 //!
-//! A stand's installation differs from a real one in names alone: objects that live in no namespace
-//! get a suffix, our namespace another name, the webhooks a URL on this machine, and registrations
-//! and policy serve only the stand's namespaces.
+//! ```text
+//! values ─▶ chart renderer (Helm's engine, tests/chart) ─▶ objects ─▶ applied in groups: see Group
+//!                                                             └─▶ the configuration of the programs
+//! ```
 
-use anyhow::{Context as _, Result};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use std::{path::Path, process::Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::layout;
 
-/// The namespace that the manifests name.
+/// The namespace of an installation that serves the whole cluster.
 pub const NAMESPACE: &str = "waygate-system";
 
 /// The label by which a stand's namespaces are selected.
@@ -26,6 +29,86 @@ pub struct WebhookAddress {
     pub ca_pem: String,
 }
 
+/// When the testbed applies an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Before the programs start: namespace, accounts, rights.
+    Prerequisite,
+    /// Never: a kubelet that runs containers would be needed. The testbed starts the programs.
+    Program,
+    /// With the webhook, so that pods are gated without it.
+    Policy,
+    /// Once the webhook answers.
+    Registration,
+}
+
+impl Group {
+    /// Returns the group of a kind; an unknown kind is an error, so that no object of the chart is
+    /// left out unnoticed.
+    fn from_kind(kind: &str) -> Result<Self> {
+        Ok(match kind {
+            "Namespace" | "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role"
+            | "RoleBinding" | "FlowSchema" => Self::Prerequisite,
+            "ConfigMap" | "Deployment" | "Job" | "PodDisruptionBudget" | "Service" => Self::Program,
+            "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding" => Self::Policy,
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Self::Registration,
+            other => bail!("manifests/chart has a {other}, which the testbed does not know"),
+        })
+    }
+}
+
+/// The objects of one installation.
+#[derive(Clone, Debug, Default)]
+pub struct Rendering(Vec<(Group, Value)>);
+
+impl Rendering {
+    /// Renders the chart for a namespace.
+    pub async fn render_chart(renderer: &Path, namespace: &str, values: &Value) -> Result<Self> {
+        let mut renderer = Command::new(renderer)
+            .arg("render")
+            .arg(layout::project_folder().join("manifests").join("chart"))
+            .args(["--namespace", namespace, "--values", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the chart's renderer does not start")?;
+        let mut stdin = renderer.stdin.take().context("the renderer's standard input")?;
+        stdin.write_all(&serde_json::to_vec(values)?).await?;
+        drop(stdin);
+        let output = renderer.wait_with_output().await?;
+        ensure!(
+            output.status.success(),
+            "manifests/chart is not rendered: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self::parse(&String::from_utf8(output.stdout)?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let objects: Vec<Value> = serde_saphyr::from_multiple(text)?;
+        let objects = objects.into_iter().filter(|object| !object.is_null()).map(|object| {
+            let group = Group::from_kind(object["kind"].as_str().unwrap_or_default())?;
+            Ok((group, object))
+        });
+        Ok(Self(objects.collect::<Result<_>>()?))
+    }
+
+    /// The objects of a group, in the order in which Helm would install them.
+    pub fn objects_in(&self, group: Group) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |(own, _)| *own == group).map(|(_, object)| object)
+    }
+
+    /// Returns the configuration file that the programs would mount.
+    pub fn configuration_file(&self) -> Result<&str> {
+        self.objects_in(Group::Program)
+            .find(|object| object["metadata"]["name"] == "waygate-config")
+            .and_then(|object| object.pointer("/data/config.yaml")?.as_str())
+            .context("the chart renders no configuration")
+    }
+}
+
 /// All objects of one file of `manifests/`.
 pub fn read_manifest(file: &str) -> Result<Vec<Value>> {
     let path = layout::project_folder().join("manifests").join(file);
@@ -36,141 +119,31 @@ pub fn read_manifest(file: &str) -> Result<Vec<Value>> {
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// Makes an object one of a stand's own.
-pub fn adapt_to_stand(stand: &str, document: &mut Value) {
-    let lives_in_no_namespace =
-        document.pointer("/metadata/namespace").is_none() && document["kind"] != "Namespace";
-    if lives_in_no_namespace {
-        append_suffix(document, "/metadata/name", stand);
-    }
-    if document.pointer("/roleRef/kind").is_some_and(|kind| kind == "ClusterRole") {
-        append_suffix(document, "/roleRef/name", stand);
-    }
-    append_suffix(document, "/spec/policyName", stand);
-    rename_namespace(document, &stand_namespace(stand));
-
-    let narrow =
-        |holder: &mut Value| holder["namespaceSelector"]["matchLabels"][STAND_LABEL] = json!(stand);
-    list_webhooks(document).for_each(narrow);
-    document.pointer_mut("/spec/matchResources").into_iter().for_each(narrow);
-}
-
-/// Name of a stand's namespace in place of `waygate-system`.
-#[must_use]
-pub fn stand_namespace(stand: &str) -> String {
-    format!("{NAMESPACE}-{stand}")
-}
-
-/// Lets a registration call a webhook on this machine instead of a Service.
-pub fn point_at_webhook(webhook: &WebhookAddress, document: &mut Value) {
-    for registration in list_webhooks(document) {
-        let path =
-            registration["clientConfig"]["service"]["path"].as_str().unwrap_or("/").to_owned();
-        registration["clientConfig"] = json!({"url": format!("{}{path}", webhook.url), "caBundle": STANDARD.encode(&webhook.ca_pem)});
-    }
-}
-
-/// Lists the single webhooks of a registration; any other object has none.
-fn list_webhooks(document: &mut Value) -> impl Iterator<Item = &mut Value> {
-    document.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-fn append_suffix(document: &mut Value, name: &str, stand: &str) {
-    if let Some(Value::String(name)) = document.pointer_mut(name) {
-        name.push('-');
-        name.push_str(stand);
-    }
-}
-
-/// Replaces our namespace's name wherever it stands, also inside users' names and conditions.
-fn rename_namespace(value: &mut Value, namespace: &str) {
-    match value {
-        Value::String(text) if text.contains(NAMESPACE) => {
-            *text = text.replace(NAMESPACE, namespace);
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| rename_namespace(item, namespace)),
-        Value::Object(fields) => {
-            fields.values_mut().for_each(|field| rename_namespace(field, namespace));
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn adapted(mut document: Value) -> Value {
-        adapt_to_stand("x1", &mut document);
-        document
+    #[test]
+    fn objects_keep_their_order_within_their_group() {
+        let text = "---\nkind: Role\n---\nkind: Deployment\n---\nkind: FlowSchema\n";
+        let rendering = Rendering::parse(text).unwrap();
+        let kinds: Vec<_> = rendering
+            .objects_in(Group::Prerequisite)
+            .map(|object| object["kind"].as_str().unwrap_or_default())
+            .collect();
+        assert_eq!(kinds, ["Role", "FlowSchema"]);
     }
 
     #[test]
-    fn only_cluster_scoped_objects_get_a_suffix() {
-        let role = adapted(
-            json!({"kind": "Role", "metadata": {"name": "waygate", "namespace": NAMESPACE}}),
-        );
-        assert_eq!(role["metadata"], json!({"name": "waygate", "namespace": "waygate-system-x1"}));
-        let cluster_role = adapted(json!({"kind": "ClusterRole", "metadata": {"name": "waygate"}}));
-        assert_eq!(
-            cluster_role,
-            json!({"kind": "ClusterRole", "metadata": {"name": "waygate-x1"}})
-        );
-    }
-
-    /// The API server calls registrations in the order of their names, and Waygate's must see what
-    /// OpenKruiseGame writes onto a pod.
-    #[test]
-    fn our_webhooks_are_called_after_openkruisegames() {
-        let documents = read_manifest("webhook.yaml").unwrap();
-        let names: Vec<_> =
-            documents.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
-        assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| *name > "kruise-game-mutating-webhook"), "{names:?}");
+    fn a_kind_that_no_group_has_is_an_error() {
+        let error = Rendering::parse("kind: Ingress\n").unwrap_err();
+        assert!(error.to_string().contains("Ingress"), "{error}");
     }
 
     #[test]
-    fn bindings_follow_the_names_of_their_targets() {
-        let binding = |kind: &str| json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "waygate"}});
-        assert_eq!(adapted(binding("Role"))["roleRef"]["name"], "waygate");
-        assert_eq!(adapted(binding("ClusterRole"))["roleRef"]["name"], "waygate-x1");
-        let policy = adapted(
-            json!({"metadata": {"name": "b"}, "spec": {"policyName": "zz-waygate", "matchResources": {}}}),
-        );
-        assert_eq!(policy["spec"]["policyName"], "zz-waygate-x1");
-        assert_eq!(
-            policy["spec"]["matchResources"]["namespaceSelector"]["matchLabels"][STAND_LABEL],
-            "x1"
-        );
-    }
-
-    #[test]
-    fn our_namespace_is_renamed_inside_texts_as_well() {
-        let condition = adapted(
-            json!({"metadata": {"name": "c"}, "text": "user == 'system:serviceaccount:waygate-system:waygate-worker'"}),
-        );
-        assert_eq!(
-            condition["text"],
-            "user == 'system:serviceaccount:waygate-system-x1:waygate-worker'"
-        );
-    }
-
-    #[test]
-    fn a_registration_keeps_its_path_and_its_own_selector() {
-        let mut registration = adapted(json!({"metadata": {"name": "r"}, "webhooks": [{
-            "clientConfig": {"service": {"name": "waygate-webhook", "path": "/mutate"}},
-            "namespaceSelector": {"matchExpressions": [{"key": "k", "operator": "Exists"}]},
-        }]}));
-        point_at_webhook(
-            &WebhookAddress { url: "https://127.0.0.1:1".to_owned(), ca_pem: "ca".to_owned() },
-            &mut registration,
-        );
-        let webhook = &registration["webhooks"][0];
-        assert_eq!(
-            webhook["clientConfig"],
-            json!({"url": "https://127.0.0.1:1/mutate", "caBundle": "Y2E="})
-        );
-        assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0]["key"], "k");
-        assert_eq!(webhook["namespaceSelector"]["matchLabels"][STAND_LABEL], "x1");
+    fn the_configuration_is_the_config_maps() {
+        let text = "kind: ConfigMap\nmetadata: {name: waygate-config}\ndata:\n  config.yaml: |\n    a: 1\n";
+        assert_eq!(Rendering::parse(text).unwrap().configuration_file().unwrap(), "a: 1\n");
+        assert!(Rendering::parse("kind: Role\n").unwrap().configuration_file().is_err());
     }
 }

@@ -66,6 +66,7 @@ pub async fn run_command(machine: &Machine, options: Options) -> Result<ExitCode
         ),
         None => artifacts::announce_assets(machine)?,
     }
+    let chart_renderer = artifacts::build_chart_renderer(machine).await?;
     let binary = artifacts::build_control_plane(machine, options.kubeconfig.is_none()).await?;
     remove_old_runs()?;
     let dir = layout::scratch_folder().join(format!("{RUN_PREFIX}{}", std::process::id()));
@@ -74,7 +75,8 @@ pub async fn run_command(machine: &Machine, options: Options) -> Result<ExitCode
         started = ControlPlane::start(machine, &binary, &dir, options.kubeconfig.as_deref()) => started?,
         () = signals.wait_for_signal() => return Ok(ExitCode::FAILURE),
     };
-    let result = run_in_cluster(machine, &mut plane, &dir, &options, &mut signals).await;
+    let result =
+        run_in_cluster(machine, &mut plane, &chart_renderer, &dir, &options, &mut signals).await;
     plane.stop().await?;
     let status = result?;
     if status.success() {
@@ -107,6 +109,7 @@ fn remove_old_runs() -> Result<()> {
 async fn run_in_cluster(
     machine: &Machine,
     plane: &mut ControlPlane,
+    chart_renderer: &Path,
     dir: &Path,
     options: &Options,
     signals: &mut Signals,
@@ -121,7 +124,7 @@ async fn run_in_cluster(
     };
     cluster::prepare_cluster(&client, nodes.as_ref()).await?;
 
-    let mut command = build_command(&plane.address, dir, &options.command)?;
+    let mut command = build_command(&plane.address, chart_renderer, dir, &options.command)?;
     let mut child = command
         .spawn()
         .with_context(|| format!("{} does not start", options.command[0].display()))?;
@@ -136,9 +139,18 @@ async fn run_in_cluster(
 }
 
 /// The command, with what it needs to know in its environment.
-fn build_command(address: &Address, dir: &Path, words: &[OsString]) -> Result<Command> {
+fn build_command(
+    address: &Address,
+    chart_renderer: &Path,
+    dir: &Path,
+    words: &[OsString],
+) -> Result<Command> {
     let mut command = process::tethered_command(&words[0]);
-    command.args(&words[1..]).envs(environment::environment_variables(address, dir)?);
+    command.args(&words[1..]).envs(environment::environment_variables(
+        address,
+        chart_renderer,
+        dir,
+    )?);
     Ok(command)
 }
 

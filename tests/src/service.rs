@@ -43,28 +43,6 @@ impl Service {
         Self { program, child: Mutex::new(None) }
     }
 
-    /// The same server once more, not started yet: under another name, and with other addresses in
-    /// place of its own.
-    #[must_use]
-    pub fn another_instance<'a>(
-        &self,
-        name: String,
-        addresses: impl Iterator<Item = (&'a String, &'a String)>,
-    ) -> Self {
-        let mut program = ProgramSpec { name, ..self.program.clone() };
-        for (from, to) in addresses {
-            for argument in program
-                .arguments
-                .iter_mut()
-                .filter(|argument| argument.as_os_str() == from.as_str())
-            {
-                *argument = to.into();
-            }
-            program.ready_url = program.ready_url.replace(from, to);
-        }
-        Self::new(program)
-    }
-
     /// Returns the name used in messages and file names.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -105,6 +105,7 @@ pub async fn start_stack(machine: &Machine, options: &StackOptions) -> Result<Ex
     }
     ensure!(supervisor_id().is_none(), "the stack is being started or stopped by another command");
     artifacts::announce_assets(machine)?;
+    artifacts::build_chart_renderer(machine).await?;
     artifacts::build_control_plane(machine, true).await?;
     artifacts::build_kubectl(machine).await?;
     // The file of a killed supervisor would look like an answer.
@@ -172,10 +173,11 @@ pub async fn stop_stack() -> Result<ExitCode> {
 /// The supervisor: `up`'s other half.
 pub async fn run_supervisor(machine: &Machine, options: &StackOptions) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let chart_renderer = artifacts::build_chart_renderer(machine).await?;
     let binary = artifacts::build_control_plane(machine, true).await?;
     let mut plane = ControlPlane::start(machine, &binary, &stack_folder(), None).await?;
     let result = match artifacts::link_kubectl(machine, &plane.address.bin_dir).await {
-        Ok(()) => serve_until_signal(&mut plane, options, &mut signals).await,
+        Ok(()) => serve_until_signal(&mut plane, chart_renderer, options, &mut signals).await,
         Err(error) => Err(error),
     };
     drop(std::fs::remove_file(env_file()));
@@ -187,12 +189,13 @@ pub async fn run_supervisor(machine: &Machine, options: &StackOptions) -> Result
 /// processes ends unexpectedly.
 async fn serve_until_signal(
     plane: &mut ControlPlane,
+    chart_renderer: PathBuf,
     options: &StackOptions,
     signals: &mut Signals,
 ) -> Result<()> {
     let address = plane.address.clone();
     let mut stand = tokio::select! {
-        stand = start_cluster_stand(&address, options) => stand?,
+        stand = start_cluster_stand(&address, chart_renderer, options) => stand?,
         () = signals.wait_for_signal() => return Ok(()),
     };
     write_env(&address, &stand)?;
@@ -206,7 +209,11 @@ async fn serve_until_signal(
 }
 
 /// Makes the cluster what a stand needs, and starts one for all its namespaces.
-async fn start_cluster_stand(address: &Address, options: &StackOptions) -> Result<Stand> {
+async fn start_cluster_stand(
+    address: &Address,
+    chart_renderer: PathBuf,
+    options: &StackOptions,
+) -> Result<Stand> {
     let client = cluster::connect_cluster(&address.kubeconfig).await?;
     cluster::prepare_cluster(
         &client,
@@ -216,6 +223,7 @@ async fn start_cluster_stand(address: &Address, options: &StackOptions) -> Resul
     let environment = Environment {
         kubeconfig: address.kubeconfig.clone(),
         database_url: address.database_url.clone(),
+        chart_renderer,
     };
     let options = Options {
         simulator: options.simulator_arguments(),

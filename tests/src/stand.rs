@@ -105,29 +105,24 @@ impl Stand {
         )
         .await?;
 
-        let installation =
-            Installation::new(client.clone(), (!options.whole_cluster).then_some(id));
-        installation.apply_prerequisites().await?;
         let namespace =
             if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
-        installation.serve_namespace(&namespace).await?;
 
         // A stand for the whole cluster is also measured, so nothing stands between it and its
         // database.
         let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
-        let parts = StandPrograms {
-            id,
-            dir: &dir,
-            options: &options,
-            cloud: &cloud,
-            database_url,
-            installation: &installation,
-        };
-        parts.write_config()?;
-        let (webhook, webhook_link, webhook_address) = parts.webhook_services().await?;
-        let worker = parts.worker_services(worker_binary, &environment.kubeconfig).await?;
+        let parts = StandPrograms { id, dir: &dir, options: &options, cloud: &cloud, database_url };
+        let endpoint = parts.open_webhook_endpoint().await?;
+        let installation = parts
+            .render_installation(client.clone(), &environment.chart_renderer, &endpoint.address)
+            .await?;
+        installation.apply_prerequisites().await?;
+        installation.serve_namespace(&namespace).await?;
+        let webhook = parts.webhook_services(&endpoint)?;
+        let worker =
+            parts.worker_services(worker_binary, &installation, &environment.kubeconfig).await?;
         webhook.replicas.start().await?;
-        installation.apply_registrations(&webhook_address, &namespace).await?;
+        installation.apply_registrations(&namespace).await?;
         worker.replicas.start().await?;
         Ok(Self {
             id: id.to_owned(),
@@ -137,10 +132,10 @@ impl Stand {
             database: database.pool,
             database_link: database.link,
             webhook: webhook.replicas,
-            webhook_link,
+            webhook_link: endpoint.link,
             worker: worker.replicas,
             installation,
-            webhook_address,
+            webhook_address: endpoint.address,
             dir,
             direct_database_url: database.direct_url,
             worker_admins: worker.admins,
@@ -161,8 +156,9 @@ impl Stand {
     /// Changes the configuration file. Running processes do not read it again.
     pub fn reconfigure(&self, over: &Value) -> Result<()> {
         let file = self.dir.join("config.yaml");
-        let mut config = serde_json::from_slice(&std::fs::read(&file)?)?;
+        let mut config = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
         stand_programs::merge_json(&mut config, over);
+        // JSON is YAML.
         Ok(std::fs::write(&file, serde_json::to_vec_pretty(&config)?)?)
     }
 

@@ -1,21 +1,23 @@
 //! Configuration, certificates, credentials and addresses that a stand's webhook and worker are
 //! started with.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use kube::Client;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use waygate_certs::Authority;
+use waygate_certs::{Authority, Pair};
 
 use crate::{
     cloud::{Cloud, NatGateway},
-    installation::Installation,
+    installation::{Installation, worker_user_in},
     layout,
-    manifests::{STAND_LABEL, WebhookAddress},
+    manifests::{NAMESPACE, Rendering, STAND_LABEL, WebhookAddress},
     options::Options,
     proxy::ProxyLink,
     replicas::Replicas,
@@ -29,7 +31,16 @@ pub(crate) struct StandPrograms<'a> {
     pub(crate) options: &'a Options,
     pub(crate) cloud: &'a Cloud,
     pub(crate) database_url: &'a str,
-    pub(crate) installation: &'a Installation,
+}
+
+/// The webhooks' common address, with nothing that answers there yet.
+pub(crate) struct WebhookEndpoint {
+    pub(crate) address: WebhookAddress,
+    /// Spreads reviews over the webhooks.
+    pub(crate) link: ProxyLink,
+    /// Where each webhook listens.
+    listens: Vec<String>,
+    certificate: Pair,
 }
 
 impl StandPrograms<'_> {
@@ -37,8 +48,46 @@ impl StandPrograms<'_> {
         self.dir.join("config.yaml")
     }
 
-    /// Writes the configuration file that webhook and worker share.
-    pub(crate) fn write_config(&self) -> Result<()> {
+    /// Our namespace; a stand has one of its own.
+    fn namespace(&self) -> String {
+        if self.options.whole_cluster {
+            NAMESPACE.to_owned()
+        } else {
+            format!("{NAMESPACE}-{}", self.id)
+        }
+    }
+
+    /// Renders the installation, and writes the configuration file that webhook and worker share.
+    pub(crate) async fn render_installation(
+        &self,
+        client: Client,
+        renderer: &Path,
+        webhook: &WebhookAddress,
+    ) -> Result<Installation> {
+        let values = self.chart_values(webhook);
+        let objects = Rendering::render_chart(renderer, &self.namespace(), &values).await?;
+        let stand = (!self.options.whole_cluster).then_some(self.id);
+        let installation = Installation::new(client, stand, self.namespace(), objects);
+        std::fs::write(self.config_file(), installation.configuration_file()?)?;
+        Ok(installation)
+    }
+
+    /// The values of the chart by which a stand differs from an installation as it is shipped.
+    fn chart_values(&self, webhook: &WebhookAddress) -> Value {
+        let mut values = json!({
+            "namespace": {"create": true},
+            "config": self.configuration(),
+            "webhook": {"replicas": self.options.webhooks, "url": webhook.url, "caBundle": webhook.ca_pem},
+            "worker": {"replicas": self.options.workers},
+        });
+        if !self.options.whole_cluster {
+            let narrow = json!({"nameSuffix": format!("-{}", self.id), "namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}});
+            merge_json(&mut values, &narrow);
+        }
+        values
+    }
+
+    fn configuration(&self) -> Value {
         let account = &self.cloud.account;
         // The documents' own port range.
         let gateway = |it: &NatGateway| json!({"natgwId": it.nat_gateway_id, "zoneId": it.zone_id, "portRangeStart": 512, "portRangeEnd": 1024});
@@ -50,104 +99,109 @@ impl StandPrograms<'_> {
             "networkController": {"natGwPool": account.nat_gateways.iter().map(gateway).collect::<Vec<_>>()},
             "credential": {"accessKey": account.access_key_id, "accessSecret": account.access_key_secret.expose_secret()},
         });
-        if !self.options.whole_cluster {
-            merge_json(
-                &mut config,
-                &json!({"serve": {"namespaceSelector": {"matchLabels": {STAND_LABEL: self.id}}}}),
-            );
-        }
         merge_json(&mut config, &self.options.config);
-        // JSON is YAML.
-        std::fs::write(self.config_file(), serde_json::to_vec_pretty(&config)?)?;
-        Ok(())
+        config
     }
 
-    /// The webhooks with one certificate, on ports that stay their own over restarts, and the link
-    /// that spreads reviews over them.
-    pub(crate) async fn webhook_services(&self) -> Result<(Program, ProxyLink, WebhookAddress)> {
+    /// Chooses where the webhooks listen, on ports that stay their own over restarts, and issues
+    /// their certificate.
+    pub(crate) async fn open_webhook_endpoint(&self) -> Result<WebhookEndpoint> {
         let now = Timestamp::now();
         let authority = Authority::new(now)?;
-        let pair =
+        let certificate =
             authority.issue_certificate(&["127.0.0.1".to_owned(), "localhost".to_owned()], now)?;
+        std::fs::write(self.dir.join("ca.pem"), authority.ca_pem())?;
+        let listens = find_free_addresses(self.options.webhooks)?;
+        let link = ProxyLink::to_servers(listens.clone()).await?;
+        let address = WebhookAddress {
+            url: format!("https://{}", link.address()),
+            ca_pem: authority.ca_pem().to_owned(),
+        };
+        Ok(WebhookEndpoint { address, link, listens, certificate })
+    }
+
+    /// The webhooks, all with one certificate.
+    pub(crate) fn webhook_services(&self, endpoint: &WebhookEndpoint) -> Result<Program> {
         let write = |name: &str, text: &str| -> Result<PathBuf> {
             let file = self.dir.join(name);
             std::fs::write(&file, text)?;
             Ok(file)
         };
-        write("ca.pem", authority.ca_pem())?;
-        let (listen, admin) = (find_free_address()?, find_free_address()?);
-        let program = ProgramSpec {
-            name: "webhook".to_owned(),
-            binary: layout::program_path("waygate-webhook")?,
-            arguments: vec![
-                "--config".into(),
-                self.config_file().into(),
-                "--listen".into(),
-                listen.clone().into(),
-                "--admin-listen".into(),
-                admin.clone().into(),
-                "--tls-cert".into(),
-                write("tls.crt", &pair.cert_pem)?.into(),
-                "--tls-key".into(),
-                write("tls.key", pair.key_pem.expose_secret())?.into(),
-                "--worker-user".into(),
-                self.installation.worker_user().into(),
-            ],
-            environment: vec![("DATABASE_URL", self.database_url.into())],
-            dir: self.dir.to_path_buf(),
-            ready_url: format!("http://{admin}/readyz"),
-        };
-        let replicas = replicate(Service::new(program), [admin, listen], self.options.webhooks)?;
-        let listens = replicas.addresses.iter().map(|[_, listen]| listen.clone()).collect();
-        let link = ProxyLink::to_servers(listens).await?;
-        let address = WebhookAddress {
-            url: format!("https://{}", link.address()),
-            ca_pem: authority.ca_pem().to_owned(),
-        };
-        Ok((replicas.into_program(), link, address))
+        let binary = layout::program_path("waygate-webhook")?;
+        let certificate = write("tls.crt", &endpoint.certificate.cert_pem)?;
+        let key = write("tls.key", endpoint.certificate.key_pem.expose_secret())?;
+        let admins = find_free_addresses(self.options.webhooks)?;
+        let specs =
+            endpoint.listens.iter().zip(&admins).enumerate().map(|(number, (listen, admin))| {
+                ProgramSpec {
+                    name: replica_name("webhook", number),
+                    binary: binary.clone(),
+                    arguments: vec![
+                        "--config".into(),
+                        self.config_file().into(),
+                        "--listen".into(),
+                        listen.into(),
+                        "--admin-listen".into(),
+                        admin.into(),
+                        "--tls-cert".into(),
+                        certificate.clone().into(),
+                        "--tls-key".into(),
+                        key.clone().into(),
+                        "--worker-user".into(),
+                        worker_user_in(&self.namespace()).into(),
+                    ],
+                    environment: vec![("DATABASE_URL", self.database_url.into())],
+                    dir: self.dir.to_path_buf(),
+                    ready_url: format!("http://{admin}/readyz"),
+                }
+            });
+        Ok(Program::new(specs.collect(), &admins))
     }
 
     /// The workers, as their service account.
     pub(crate) async fn worker_services(
         &self,
         binary: PathBuf,
+        installation: &Installation,
         admin_kubeconfig: &Path,
     ) -> Result<Program> {
         let kubeconfig = self.dir.join("worker.kubeconfig");
-        let content = self
-            .installation
+        let content = installation
             .worker_kubeconfig(admin_kubeconfig)
             .await
             .context("the worker's kubeconfig")?;
         std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
-        let admin = find_free_address()?;
+        let admins = find_free_addresses(self.options.workers)?;
+        let specs = admins.iter().enumerate().map(|(number, admin)| ProgramSpec {
+            name: replica_name("worker", number),
+            binary: binary.clone(),
+            arguments: self.worker_arguments(admin),
+            environment: vec![
+                ("DATABASE_URL", self.database_url.into()),
+                ("KUBECONFIG", kubeconfig.clone().into()),
+                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
+            ],
+            dir: self.dir.to_path_buf(),
+            ready_url: format!("http://{admin}/readyz"),
+        });
+        Ok(Program::new(specs.collect(), &admins))
+    }
+
+    fn worker_arguments(&self, admin: &str) -> Vec<OsString> {
         let mut arguments = vec![
             "run".into(),
             "--config".into(),
             self.config_file().into(),
             "--admin-listen".into(),
-            admin.clone().into(),
+            admin.into(),
         ];
         if !self.options.whole_cluster {
             // A stand for the whole cluster keeps the registrations' own names, and its worker
             // would replace their authority by its own.
-            arguments
-                .extend(["--certificates-namespace".into(), self.installation.namespace().into()]);
+            arguments.extend(["--certificates-namespace".into(), self.namespace().into()]);
         }
         arguments.extend(self.options.worker.iter().map(Into::into));
-        let program = ProgramSpec {
-            name: "worker".to_owned(),
-            binary,
-            arguments,
-            environment: vec![
-                ("DATABASE_URL", self.database_url.into()),
-                ("KUBECONFIG", kubeconfig.into()),
-                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
-            ],
-            dir: self.dir.to_path_buf(),
-            ready_url: format!("http://{admin}/readyz"),
-        };
-        Ok(replicate(Service::new(program), [admin], self.options.workers)?.into_program())
+        arguments
     }
 }
 
@@ -157,38 +211,22 @@ pub(crate) struct Program {
     pub(crate) admins: Vec<String>,
 }
 
-/// Services with the addresses that each has for itself, the administration's first.
-struct Replicated<const ADDRESSES: usize> {
-    services: Vec<Service>,
-    addresses: Vec<[String; ADDRESSES]>,
-}
-
-impl<const ADDRESSES: usize> Replicated<ADDRESSES> {
-    fn into_program(self) -> Program {
-        let admins = self.addresses.iter().map(|own| format!("http://{}", own[0])).collect();
-        Program { replicas: Replicas::new(self.services), admins }
-    }
-}
-
-/// Makes `count` services of one, each with other addresses in place of the first one's.
-fn replicate<const ADDRESSES: usize>(
-    first: Service,
-    addresses: [String; ADDRESSES],
-    count: usize,
-) -> Result<Replicated<ADDRESSES>> {
-    let mut replicas = Replicated { services: vec![first], addresses: vec![addresses] };
-    for number in 2..=count {
-        let (first, listens) = (&replicas.services[0], &replicas.addresses[0]);
-        let mut own = listens.clone();
-        for address in &mut own {
-            *address = find_free_address()?;
+impl Program {
+    fn new(specs: Vec<ProgramSpec>, admins: &[String]) -> Self {
+        Self {
+            replicas: Replicas::new(specs.into_iter().map(Service::new).collect()),
+            admins: admins.iter().map(|admin| format!("http://{admin}")).collect(),
         }
-        let name = format!("{}-{number}", first.name());
-        let service = first.another_instance(name, listens.iter().zip(&own));
-        replicas.services.push(service);
-        replicas.addresses.push(own);
     }
-    Ok(replicas)
+}
+
+/// Name of a replica, from number 0 on: `worker`, `worker-2`, `worker-3`.
+fn replica_name(program: &str, number: usize) -> String {
+    if number == 0 { program.to_owned() } else { format!("{program}-{}", number + 1) }
+}
+
+fn find_free_addresses(count: usize) -> Result<Vec<String>> {
+    std::iter::repeat_with(find_free_address).take(count).collect()
 }
 
 /// Returns a loopback address that is free now and stays free: the kernel chooses higher ports for
@@ -231,6 +269,13 @@ mod tests {
 
     #[test]
     fn free_addresses_differ() {
-        assert_ne!(find_free_address().unwrap(), find_free_address().unwrap());
+        let addresses = find_free_addresses(2).unwrap();
+        assert_ne!(addresses[0], addresses[1]);
+    }
+
+    #[test]
+    fn the_first_replica_has_the_plain_name() {
+        let names: Vec<_> = (0..3).map(|number| replica_name("worker", number)).collect();
+        assert_eq!(names, ["worker", "worker-2", "worker-3"]);
     }
 }

@@ -9,11 +9,22 @@ use waygate_core::annotations::{
 };
 use waygate_core::request::Kind;
 
-fn manifest(name: &str) -> (String, Vec<Value>) {
-    let path = format!("{}/../manifests/{name}", env!("CARGO_MANIFEST_DIR"));
+/// The shipped objects of some kinds.
+fn shipped(kinds: &[&str]) -> Vec<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/waygate.yaml");
     let text = std::fs::read_to_string(path).unwrap();
-    let documents = serde_saphyr::from_multiple(&text).unwrap();
-    (text, documents)
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    objects.retain(|object| kinds.iter().any(|kind| object["kind"] == *kind));
+    assert!(!objects.is_empty(), "{kinds:?}");
+    objects
+}
+
+fn registrations() -> Vec<Value> {
+    shipped(&["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"])
+}
+
+fn policy() -> Value {
+    shipped(&["MutatingAdmissionPolicy"]).remove(0)
 }
 
 /// All texts in single quotes that are keys under the original's prefixes.
@@ -35,30 +46,38 @@ fn excluded(selector: &Value) -> &Value {
 
 #[test]
 fn no_registration_can_deadlock_our_own_pods() {
-    let (_, documents) = manifest("webhook.yaml");
-    let webhooks = documents.iter().flat_map(|document| document["webhooks"].as_array().unwrap());
-    let (_, policy) = manifest("policy.yaml");
-    let binding = policy
-        .iter()
-        .find(|document| document["kind"] == "MutatingAdmissionPolicyBinding")
-        .unwrap();
+    let registrations = registrations();
+    let webhooks =
+        registrations.iter().flat_map(|document| document["webhooks"].as_array().unwrap());
+    let binding = shipped(&["MutatingAdmissionPolicyBinding"]).remove(0);
     let mut selectors: Vec<_> = webhooks.map(|webhook| &webhook["namespaceSelector"]).collect();
     selectors.push(&binding["spec"]["matchResources"]["namespaceSelector"]);
     assert_eq!(selectors.len(), 4);
     for selector in selectors {
         assert_eq!(excluded(selector), &serde_json::json!(["kube-system", "waygate-system"]));
     }
-    let (_, deployments) = manifest("deployments.yaml");
+    let programs = shipped(&["Job", "Deployment", "Service", "PodDisruptionBudget"]);
     let namespaces =
-        deployments.iter().filter_map(|document| document["metadata"]["namespace"].as_str());
+        programs.iter().filter_map(|document| document["metadata"]["namespace"].as_str());
     assert_eq!(namespaces.collect::<BTreeSet<_>>(), BTreeSet::from(["waygate-system"]));
+}
+
+/// The API server calls registrations in the order of their names, and Waygate's must see what
+/// OpenKruiseGame writes onto a pod.
+#[test]
+fn our_webhooks_are_called_after_openkruisegames() {
+    let registrations = registrations();
+    let names: Vec<_> =
+        registrations.iter().filter_map(|document| document["metadata"]["name"].as_str()).collect();
+    assert_eq!(names.len(), 3);
+    assert!(names.iter().all(|name| *name > "kruise-game-mutating-webhook"), "{names:?}");
 }
 
 #[test]
 fn webhook_timeouts_do_not_block_scheduling() {
-    let (_, documents) = manifest("webhook.yaml");
+    let registrations = registrations();
     let mut paths = Vec::new();
-    for document in &documents {
+    for document in &registrations {
         assert!(document["metadata"]["name"].as_str().unwrap().starts_with("zz-waygate"));
         for webhook in document["webhooks"].as_array().unwrap() {
             assert_eq!(
@@ -70,14 +89,13 @@ fn webhook_timeouts_do_not_block_scheduling() {
         }
     }
     assert_eq!(paths, ["/mutate", "/validate", "/warn"]);
-    let (_, policy) = manifest("policy.yaml");
-    assert_eq!(policy[0]["spec"]["failurePolicy"], "Ignore");
+    assert_eq!(policy()["spec"]["failurePolicy"], "Ignore");
 }
 
 #[test]
 fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
-    let (text, documents) = manifest("webhook.yaml");
-    for condition in documents
+    let registrations = registrations();
+    for condition in registrations
         .iter()
         .flat_map(|document| document["webhooks"][0]["matchConditions"].as_array().unwrap())
     {
@@ -88,6 +106,7 @@ fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
             "{expression}"
         );
     }
+    let text = serde_json::to_string(&registrations).unwrap();
     for prefix in ORIGINAL_PREFIXES.into_iter().chain([WAYGATE_PREFIX]) {
         let pattern = prefix.trim_end_matches('/').replace('.', "[.]");
         assert_eq!(
@@ -103,27 +122,27 @@ fn conditions_guard_every_look_up_and_know_our_prefixes_and_gates() {
 
 #[test]
 fn the_policy_knows_every_key_that_switches_an_address_on() {
-    let (text, documents) = manifest("policy.yaml");
-    let conditions = documents[0]["spec"]["matchConditions"].to_string();
+    let policy = policy();
+    let conditions = policy["spec"]["matchConditions"].to_string();
     let switches: BTreeSet<&str> = quoted_keys(&conditions);
     assert_eq!(switches.len(), 10);
     for key in &switches {
         let annotations = BTreeMap::from([((*key).to_owned(), "true".to_owned())]);
         assert!(is_waygate_key(key) && requests_address(&annotations), "{key}");
     }
-    let variables = documents[0]["spec"]["variables"].to_string();
+    let variables = policy["spec"]["variables"].to_string();
     let read: BTreeSet<&str> =
         quoted_keys(&variables).into_iter().filter(|key| is_waygate_key(key)).collect();
     assert_eq!(read, switches);
-    assert!(text.contains(&format!("escapeKey('{POD_LABEL}')")));
+    assert!(policy.to_string().contains(&format!("escapeKey('{POD_LABEL}')")));
 }
 
 /// OpenKruiseGame's webhook adds the annotations only after the policy's conditions were evaluated,
 /// and the API server does not evaluate failed conditions again.
 #[test]
 fn the_policy_matches_openkruisegames_pods_before_they_carry_our_keys() {
-    let (_, documents) = manifest("policy.yaml");
-    let conditions = documents[0]["spec"]["matchConditions"].as_array().unwrap();
+    let policy = policy();
+    let conditions = policy["spec"]["matchConditions"].as_array().unwrap();
     let switches =
         conditions.iter().find(|condition| condition["name"] == "switches-an-address-on").unwrap();
     assert!(
@@ -156,9 +175,9 @@ fn image_and_manifests_run_everything_as_one_user_that_is_not_root() {
     let user = image.iter().find_map(|line| line.strip_prefix("USER ")).unwrap_or("root");
     let user: u32 = user.split(':').next().unwrap().parse().unwrap();
     assert_ne!(user, 0);
-    let (_, documents) = manifest("deployments.yaml");
+    let programs = shipped(&["Job", "Deployment"]);
     let pods: Vec<_> =
-        documents.iter().filter_map(|document| document.pointer("/spec/template/spec")).collect();
+        programs.iter().filter_map(|document| document.pointer("/spec/template/spec")).collect();
     assert_eq!(pods.len(), 3);
     for pod in pods {
         let context = &pod["securityContext"];

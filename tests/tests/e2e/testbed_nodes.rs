@@ -13,6 +13,7 @@ use testbed::{
     cluster,
     environment::Environment,
     installation::Installation,
+    manifests::Rendering,
     pods::{self, ask, condition_status, pod_phase},
     wait::eventually,
 };
@@ -30,7 +31,10 @@ impl PlainNamespace {
     async fn new() -> Result<Self> {
         let client = cluster::connect_cluster(&Environment::from_variables()?.kubeconfig).await?;
         let name = format!("kubelet-{}", uuid::Uuid::new_v4().simple());
-        Installation::new(client.clone(), Some("none")).serve_namespace(&name).await?;
+        let none = Rendering::default();
+        Installation::new(client.clone(), Some("none"), String::new(), none)
+            .serve_namespace(&name)
+            .await?;
         Ok(Self { pods: Api::namespaced(client.clone(), &name), client })
     }
 
