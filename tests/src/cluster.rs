@@ -2,7 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Config,
@@ -34,6 +35,30 @@ async fn read_kubeconfig(kubeconfig: &Path) -> Result<Config> {
     install_tls();
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+/// Address of the API server, and the authority of its certificate.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    /// Certificates of the authority, as PEM text.
+    pub ca_pem: Vec<u8>,
+}
+
+impl ApiServer {
+    /// Reads both from a kubeconfig file.
+    pub fn from_kubeconfig(kubeconfig: &Path) -> Result<Self> {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+        let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.clone());
+        let cluster = cluster.context("the kubeconfig names no cluster")?;
+        let ca_pem = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+            (Some(data), _) => STANDARD.decode(data)?,
+            (None, Some(file)) => std::fs::read(file)?,
+            (None, None) => bail!("the kubeconfig names no certificate authority"),
+        };
+        Ok(Self { url: cluster.server.context("the kubeconfig names no server")?, ca_pem })
+    }
 }
 
 /// Makes ring the process' TLS provider; a second call changes nothing.

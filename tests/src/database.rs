@@ -7,20 +7,14 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgPoo
 use tokio::process::Command;
 use url::Url;
 
-use crate::proxy::ProxyLink;
-
 /// Connections that a test itself may hold.
 const MAX_CONNECTIONS: u32 = 4;
 
 /// A new, migrated database.
 #[derive(Debug)]
 pub struct Database {
-    /// The test's own way to it, which is never cut.
+    /// The test's own way to it, which has no faults.
     pub pool: PgPool,
-    /// The way of webhook and worker, which a test may cut or stall.
-    pub link: ProxyLink,
-    /// The way of webhook and worker, as a URL.
-    pub url: String,
     /// The test's own way, as a URL.
     pub direct_url: String,
 }
@@ -40,14 +34,14 @@ impl Database {
         run_migrate(worker, direct.as_str()).await?;
         let pool =
             PgPoolOptions::new().max_connections(MAX_CONNECTIONS).connect(direct.as_str()).await?;
+        Ok(Self { pool, direct_url: direct.into() })
+    }
 
-        let host = direct.host_str().context("DATABASE_URL names no host")?;
-        let link =
-            ProxyLink::to_server(format!("{host}:{}", direct.port().unwrap_or(5432))).await?;
-        let mut linked = direct.clone();
-        linked.set_host(Some("127.0.0.1"))?;
-        linked.set_port(Some(link.address().port())).ok().context("DATABASE_URL takes no port")?;
-        Ok(Self { pool, link, url: linked.into(), direct_url: direct.into() })
+    /// Address of the server, `HOST:PORT`.
+    pub fn server(&self) -> Result<String> {
+        let url = Url::parse(&self.direct_url)?;
+        let host = url.host_str().context("DATABASE_URL names no host")?;
+        Ok(format!("{host}:{}", url.port().unwrap_or(5432)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Installing Waygate into the shared cluster as `manifests/chart` says, several times side by side.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{
     authentication::v1::TokenRequest,
     core::v1::{Pod, ServiceAccount},
@@ -16,6 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    cluster::ApiServer,
     manifests::{Group, Rendering, STAND_LABEL},
     pods,
     wait::eventually,
@@ -37,6 +39,16 @@ const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 #[must_use]
 pub(crate) fn worker_user_in(namespace: &str) -> String {
     format!("system:serviceaccount:{namespace}:{WORKER_ACCOUNT}")
+}
+
+/// A kubeconfig of the worker for an API server.
+pub(crate) fn build_worker_kubeconfig(server: &ApiServer, token: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "worker",
+        "clusters": [{"name": "testbed", "cluster": {"server": server.url, "certificate-authority-data": STANDARD.encode(&server.ca_pem)}}],
+        "users": [{"name": "worker", "user": {"token": token}}],
+        "contexts": [{"name": "worker", "context": {"cluster": "testbed", "user": "worker"}}],
+    })
 }
 
 /// A Waygate in the cluster.
@@ -143,28 +155,15 @@ impl Installation {
         Ok(())
     }
 
-    /// A kubeconfig that is the worker's, with just the rights its manifests give it.
-    pub async fn worker_kubeconfig(&self, admin: &Path) -> Result<Value> {
+    /// A token of the worker's account, with just the rights that the chart gives it.
+    pub async fn issue_worker_token(&self) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let request: TokenRequest = serde_json::from_value(
             json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_SECONDS}}),
         )?;
-        let token =
+        let answer =
             accounts.create_token_request(WORKER_ACCOUNT, &PostParams::default(), &request).await?;
-        let token = token.status.context("a token request without an answer")?.token;
-
-        let admin = kube::config::Kubeconfig::read_from(admin)?;
-        let cluster = admin
-            .clusters
-            .first()
-            .and_then(|named| named.cluster.clone())
-            .context("the admin's kubeconfig")?;
-        Ok(json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "worker",
-            "clusters": [{"name": "testbed", "cluster": cluster}],
-            "users": [{"name": "worker", "user": {"token": token}}],
-            "contexts": [{"name": "worker", "context": {"cluster": "testbed", "user": "worker"}}],
-        }))
+        Ok(answer.status.context("a token request without an answer")?.token)
     }
 
     /// Makes a namespace that this installation serves, and waits until pods can be created in it.

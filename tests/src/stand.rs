@@ -17,14 +17,14 @@ use sqlx::PgPool;
 
 use crate::{
     cloud::Cloud,
-    cluster,
+    cluster::{self, ApiServer},
     database::Database,
     environment::Environment,
     installation::Installation,
     layout,
+    links::Links,
     manifests::WebhookAddress,
     pods, process,
-    proxy::ProxyLink,
     replicas::Replicas,
     service::Service,
     stand_programs::{self, StandPrograms},
@@ -48,12 +48,11 @@ pub struct Stand {
     pub cloud: Cloud,
     /// The test's own way to the database.
     pub database: PgPool,
-    /// The way of webhook and worker to the database.
-    pub database_link: ProxyLink,
+    /// The ways of webhooks and workers to API server, Postgres and cloud, and their faults. A stand
+    /// for the whole cluster, which is measured as well, has only the way to its webhooks.
+    pub links: Links,
     /// Processes of the admission server.
     pub webhook: Replicas,
-    /// The API server's way to them.
-    pub webhook_link: ProxyLink,
     /// Processes of the worker.
     pub worker: Replicas,
     /// Objects of Waygate in the cluster.
@@ -108,19 +107,24 @@ impl Stand {
         let namespace =
             if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
 
-        // A stand for the whole cluster is also measured, so nothing stands between it and its
-        // database.
-        let database_url = if options.whole_cluster { &database.direct_url } else { &database.url };
-        let parts = StandPrograms { id, dir: &dir, options: &options, cloud: &cloud, database_url };
-        let endpoint = parts.open_webhook_endpoint().await?;
+        let api_server = ApiServer::from_kubeconfig(&environment.kubeconfig)?;
+        let parts = StandPrograms {
+            id,
+            dir: &dir,
+            options: &options,
+            cloud: &cloud,
+            database: &database,
+            api_server: &api_server,
+        };
+        let mut endpoint = parts.open_webhook_endpoint().await?;
+        parts.open_program_links(&mut endpoint.links).await?;
         let installation = parts
             .render_installation(client.clone(), &environment.chart_renderer, &endpoint.address)
             .await?;
         installation.apply_prerequisites().await?;
         installation.serve_namespace(&namespace).await?;
         let webhook = parts.webhook_services(&endpoint)?;
-        let worker =
-            parts.worker_services(worker_binary, &installation, &environment.kubeconfig).await?;
+        let worker = parts.worker_services(worker_binary, &installation, &endpoint.links).await?;
         webhook.replicas.start().await?;
         installation.apply_registrations(&namespace).await?;
         worker.replicas.start().await?;
@@ -130,9 +134,8 @@ impl Stand {
             namespace,
             cloud,
             database: database.pool,
-            database_link: database.link,
+            links: endpoint.links,
             webhook: webhook.replicas,
-            webhook_link: endpoint.link,
             worker: worker.replicas,
             installation,
             webhook_address: endpoint.address,

@@ -15,11 +15,13 @@ use waygate_certs::{Authority, Pair};
 
 use crate::{
     cloud::{Cloud, NatGateway},
-    installation::{Installation, worker_user_in},
+    cluster::ApiServer,
+    database::Database,
+    installation::{Installation, build_worker_kubeconfig, worker_user_in},
     layout,
+    links::{Links, TcpLink, redirect_url},
     manifests::{NAMESPACE, Rendering, STAND_LABEL, WebhookAddress},
     options::Options,
-    proxy::ProxyLink,
     replicas::Replicas,
     service::{ProgramSpec, Service},
 };
@@ -30,14 +32,15 @@ pub(crate) struct StandPrograms<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) options: &'a Options,
     pub(crate) cloud: &'a Cloud,
-    pub(crate) database_url: &'a str,
+    pub(crate) database: &'a Database,
+    pub(crate) api_server: &'a ApiServer,
 }
 
 /// The webhooks' common address, with nothing that answers there yet.
 pub(crate) struct WebhookEndpoint {
     pub(crate) address: WebhookAddress,
-    /// Spreads reviews over the webhooks.
-    pub(crate) link: ProxyLink,
+    /// The way to the webhooks, which spreads reviews over them; and all others, once they are open.
+    pub(crate) links: Links,
     /// Where each webhook listens.
     listens: Vec<String>,
     certificate: Pair,
@@ -112,12 +115,22 @@ impl StandPrograms<'_> {
             authority.issue_certificate(&["127.0.0.1".to_owned(), "localhost".to_owned()], now)?;
         std::fs::write(self.dir.join("ca.pem"), authority.ca_pem())?;
         let listens = find_free_addresses(self.options.webhooks)?;
-        let link = ProxyLink::to_servers(listens.clone()).await?;
+        let links = Links::to_webhooks(listens.clone()).await?;
         let address = WebhookAddress {
-            url: format!("https://{}", link.address()),
+            url: format!("https://{}", links.webhooks().address()),
             ca_pem: authority.ca_pem().to_owned(),
         };
-        Ok(WebhookEndpoint { address, link, listens, certificate })
+        Ok(WebhookEndpoint { address, links, listens, certificate })
+    }
+
+    /// Opens the links of the programs. A stand for the whole cluster is also measured, so nothing
+    /// stands between its programs and what they call.
+    pub(crate) async fn open_program_links(&self, links: &mut Links) -> Result<()> {
+        if self.options.whole_cluster {
+            return Ok(());
+        }
+        let programs = (self.options.webhooks, self.options.workers);
+        links.open_program_links(programs, self.api_server, self.database, self.cloud).await
     }
 
     /// The webhooks, all with one certificate.
@@ -127,64 +140,95 @@ impl StandPrograms<'_> {
             std::fs::write(&file, text)?;
             Ok(file)
         };
-        let binary = layout::program_path("waygate-webhook")?;
         let certificate = write("tls.crt", &endpoint.certificate.cert_pem)?;
         let key = write("tls.key", endpoint.certificate.key_pem.expose_secret())?;
+        let arguments = |listen: &str, admin: &str| -> Vec<OsString> {
+            vec![
+                "--config".into(),
+                self.config_file().into(),
+                "--listen".into(),
+                listen.into(),
+                "--admin-listen".into(),
+                admin.into(),
+                "--tls-cert".into(),
+                certificate.clone().into(),
+                "--tls-key".into(),
+                key.clone().into(),
+                "--worker-user".into(),
+                worker_user_in(&self.namespace()).into(),
+            ]
+        };
+        let binary = layout::program_path("waygate-webhook")?;
         let admins = find_free_addresses(self.options.webhooks)?;
-        let specs =
-            endpoint.listens.iter().zip(&admins).enumerate().map(|(number, (listen, admin))| {
-                ProgramSpec {
-                    name: replica_name("webhook", number),
-                    binary: binary.clone(),
-                    arguments: vec![
-                        "--config".into(),
-                        self.config_file().into(),
-                        "--listen".into(),
-                        listen.into(),
-                        "--admin-listen".into(),
-                        admin.into(),
-                        "--tls-cert".into(),
-                        certificate.clone().into(),
-                        "--tls-key".into(),
-                        key.clone().into(),
-                        "--worker-user".into(),
-                        worker_user_in(&self.namespace()).into(),
-                    ],
-                    environment: vec![("DATABASE_URL", self.database_url.into())],
-                    dir: self.dir.to_path_buf(),
-                    ready_url: format!("http://{admin}/readyz"),
-                }
-            });
-        Ok(Program::new(specs.collect(), &admins))
+        let programs = endpoint.listens.iter().zip(&admins).enumerate();
+        let specs = programs.map(|(number, (listen, admin))| {
+            let database = self.database_url(endpoint.links.webhook_database(number).ok())?;
+            Ok(ProgramSpec {
+                name: replica_name("webhook", number),
+                binary: binary.clone(),
+                arguments: arguments(listen, admin),
+                environment: vec![("DATABASE_URL", database.into())],
+                dir: self.dir.to_path_buf(),
+                ready_url: format!("http://{admin}/readyz"),
+            })
+        });
+        Ok(Program::new(specs.collect::<Result<_>>()?, &admins))
     }
 
-    /// The workers, as their service account.
+    /// The workers, as their service account, each with links of its own.
     pub(crate) async fn worker_services(
         &self,
         binary: PathBuf,
         installation: &Installation,
-        admin_kubeconfig: &Path,
+        links: &Links,
     ) -> Result<Program> {
-        let kubeconfig = self.dir.join("worker.kubeconfig");
-        let content = installation
-            .worker_kubeconfig(admin_kubeconfig)
-            .await
-            .context("the worker's kubeconfig")?;
-        std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
+        let token = installation.issue_worker_token().await.context("the worker's token")?;
         let admins = find_free_addresses(self.options.workers)?;
-        let specs = admins.iter().enumerate().map(|(number, admin)| ProgramSpec {
-            name: replica_name("worker", number),
-            binary: binary.clone(),
-            arguments: self.worker_arguments(admin),
-            environment: vec![
-                ("DATABASE_URL", self.database_url.into()),
-                ("KUBECONFIG", kubeconfig.clone().into()),
-                ("CLOUD_ENDPOINT", self.cloud.account.endpoint.clone().into()),
-            ],
-            dir: self.dir.to_path_buf(),
-            ready_url: format!("http://{admin}/readyz"),
+        let specs = admins.iter().enumerate().map(|(number, admin)| {
+            let name = replica_name("worker", number);
+            let addresses = self.worker_addresses(links, number)?;
+            let kubeconfig = self.dir.join(format!("{name}.kubeconfig"));
+            let content = build_worker_kubeconfig(&addresses.api_server, &token);
+            std::fs::write(&kubeconfig, serde_json::to_vec_pretty(&content)?)?;
+            Ok(ProgramSpec {
+                name,
+                binary: binary.clone(),
+                arguments: self.worker_arguments(admin),
+                environment: vec![
+                    ("DATABASE_URL", addresses.database_url.into()),
+                    ("KUBECONFIG", kubeconfig.into()),
+                    ("CLOUD_ENDPOINT", addresses.cloud_url.into()),
+                ],
+                dir: self.dir.to_path_buf(),
+                ready_url: format!("http://{admin}/readyz"),
+            })
         });
-        Ok(Program::new(specs.collect(), &admins))
+        Ok(Program::new(specs.collect::<Result<_>>()?, &admins))
+    }
+
+    /// Addresses of what a worker calls: of its links, if it has any.
+    fn worker_addresses(&self, links: &Links, number: usize) -> Result<WorkerAddresses> {
+        let Ok(own) = links.worker(number) else {
+            return Ok(WorkerAddresses {
+                database_url: self.database_url(None)?,
+                api_server: self.api_server.clone(),
+                cloud_url: self.cloud.account.endpoint.clone(),
+            });
+        };
+        Ok(WorkerAddresses {
+            database_url: self.database_url(Some(own.database()))?,
+            api_server: ApiServer {
+                url: format!("https://{}", own.api_server().address()),
+                ca_pem: links.ca_pem().into(),
+            },
+            cloud_url: format!("http://{}", own.cloud().address()),
+        })
+    }
+
+    /// URL of the database, through a link if there is one.
+    fn database_url(&self, link: Option<&TcpLink>) -> Result<String> {
+        let direct = &self.database.direct_url;
+        link.map_or_else(|| Ok(direct.clone()), |link| redirect_url(direct, link))
     }
 
     fn worker_arguments(&self, admin: &str) -> Vec<OsString> {
@@ -203,6 +247,13 @@ impl StandPrograms<'_> {
         arguments.extend(self.options.worker.iter().map(Into::into));
         arguments
     }
+}
+
+/// Addresses of what a worker calls.
+struct WorkerAddresses {
+    database_url: String,
+    api_server: ApiServer,
+    cloud_url: String,
 }
 
 /// The replicas of a program, and the base URLs of their `/livez`, `/readyz` and `/metrics`.

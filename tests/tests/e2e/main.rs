@@ -12,6 +12,7 @@ mod gateway_namespaces;
 mod gateway_queue;
 mod install;
 mod kruise;
+mod links;
 mod many_pods;
 mod original_controller;
 mod outage;

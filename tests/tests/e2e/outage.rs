@@ -26,13 +26,13 @@ const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()>
 {
     let stand = Stand::start().await?;
-    stand.database_link.cut_connections().await?;
+    stand.links.cut_databases().await?;
     stand.create_pod(&annotated_pod("plain", &[])).await?;
     let pod = stand.create_pod(&annotated_pod("patient", &WITH_EIP)).await?;
     assert!(pod.spec.and_then(|spec| spec.readiness_gates).is_some());
     stand.wait_for_condition("plain", "Ready", "True", TIMEOUT).await?;
     stand.wait_for_condition("patient", "ContainersReady", "True", TIMEOUT).await?;
-    stand.database_link.restore_traffic().await?;
+    stand.links.restore_databases().await?;
     stand.wait_for_condition("patient", GATE, "True", TIMEOUT).await?;
     stand.delete_pod("patient").await?;
     wait_until_nothing_is_left(&stand).await

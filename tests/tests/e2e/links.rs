@@ -1,0 +1,148 @@
+//! Faults of the links between Waygate and what it calls: each is seen by the worker, and what works
+//! in spite of it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testbed::{
+    address_kinds::EIP,
+    leftovers::wait_until_nothing_is_left,
+    links::{Answer, AnswerFault, HttpLink, Requests, WorkerLinks},
+    stand::Stand,
+    wait::TIMEOUT,
+};
+
+/// Sets a fault on a link of every worker, as any of them may be the one that makes the request.
+fn answer_at_all(
+    stand: &Stand,
+    link: impl Fn(&WorkerLinks) -> &HttpLink,
+    requests: &Requests,
+    answer: &Answer,
+) -> Vec<AnswerFault> {
+    let links = stand.links.workers().iter();
+    links.map(|worker| link(worker).answer_requests(requests.clone(), answer.clone())).collect()
+}
+
+fn count_answered(faults: &[AnswerFault]) -> usize {
+    faults.iter().map(AnswerFault::count_answered).sum()
+}
+
+/// A pod gets its EIP, and gives it back.
+async fn serve_one_pod(stand: &Stand) -> Result<()> {
+    stand.create_pod(&EIP.requesting_pod(&[])).await?;
+    EIP.wait_until_it_works(stand).await?;
+    stand.wait_for_condition(EIP.pod, "Ready", "True", TIMEOUT).await?;
+    stand.delete_pod(EIP.pod).await?;
+    wait_until_nothing_is_left(stand).await
+}
+
+#[tokio::test]
+async fn a_condition_that_the_api_server_refuses_once_is_written_again() -> Result<()> {
+    let stand = Stand::start().await?;
+    let requests = Requests::to("PATCH", format!("*/pods/{}/status", EIP.pod));
+    let answer = Answer::api_error(500, "InternalError", "a fault of this test").times(1);
+    let faults = answer_at_all(&stand, WorkerLinks::api_server, &requests, &answer);
+    serve_one_pod(&stand).await?;
+    ensure!(count_answered(&faults) >= 1, "no worker met the fault");
+    Ok(())
+}
+
+/// The write took effect, and the worker does not know.
+#[tokio::test]
+async fn a_condition_whose_answer_is_lost_is_read_before_it_is_written_again() -> Result<()> {
+    let stand = Stand::start().await?;
+    let requests = Requests::to("PATCH", format!("*/pods/{}/status", EIP.pod));
+    let answer = Answer::api_error(504, "Timeout", "a fault of this test").times(1);
+    let faults =
+        answer_at_all(&stand, WorkerLinks::api_server, &requests, &answer.after_the_server());
+    serve_one_pod(&stand).await?;
+    ensure!(count_answered(&faults) >= 1, "no worker met the fault");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_action_that_the_cloud_refuses_for_a_while_is_asked_again() -> Result<()> {
+    let stand = Stand::start().await?;
+    let requests = Requests::OfAction("DescribeEipAddresses");
+    let answer = Answer::cloud_error(503, "ServiceUnavailable", "a fault of this test");
+    let faults = answer_at_all(&stand, WorkerLinks::cloud, &requests, &answer);
+    stand.create_pod(&EIP.requesting_pod(&[])).await?;
+    let met = || async { Ok((count_answered(&faults) >= 2).then_some(())) };
+    stand.eventually(met, "reads are refused", TIMEOUT).await?;
+    faults.iter().for_each(AnswerFault::lift);
+    EIP.wait_until_it_works(&stand).await?;
+    stand.delete_pod(EIP.pod).await?;
+    wait_until_nothing_is_left(&stand).await
+}
+
+#[tokio::test]
+async fn pods_are_served_by_the_worker_whose_cloud_answers() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.links.worker(0)?.cloud().stall_traffic();
+    stand.create_pod(&EIP.requesting_pod(&[])).await?;
+    EIP.wait_until_it_works(&stand).await?;
+    stand.links.worker(0)?.cloud().restore_traffic().await
+}
+
+#[tokio::test]
+async fn connections_to_the_cloud_that_answer_no_more_are_given_up() -> Result<()> {
+    let stand = Stand::start().await?;
+    serve_one_pod(&stand).await?;
+    stand.links.workers().iter().for_each(|worker| worker.cloud().stall_old_connections());
+    serve_one_pod(&stand).await
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_are_made_again() -> Result<()> {
+    let stand = Stand::start().await?;
+    let before: Vec<_> = stand.links.workers().iter().map(count_connections).collect();
+    for worker in stand.links.workers() {
+        worker.api_server().reset_connections();
+        worker.database().reset_connections();
+        worker.cloud().reset_connections();
+    }
+    stand.links.webhook_database(0)?.reset_connections();
+    serve_one_pod(&stand).await?;
+    for (worker, before) in stand.links.workers().iter().zip(before) {
+        ensure!(count_connections(worker) > before, "a worker did not connect anew");
+    }
+    Ok(())
+}
+
+fn count_connections(worker: &WorkerLinks) -> u64 {
+    worker.api_server().count_connections() + worker.database().count_connections()
+}
+
+#[tokio::test]
+async fn a_far_postgres_and_api_server_slow_pods_down_and_lose_none() -> Result<()> {
+    const DELAY: Duration = Duration::from_millis(20);
+    let stand = Stand::start().await?;
+    stand.links.databases().for_each(|link| link.delay_traffic(DELAY));
+    stand.links.workers().iter().for_each(|worker| worker.api_server().delay_traffic(DELAY));
+    serve_one_pod(&stand).await
+}
+
+#[tokio::test]
+async fn a_worker_without_postgres_leaves_its_pods_to_the_other() -> Result<()> {
+    let stand = Stand::start().await?;
+    stand.links.worker(0)?.database().cut_connections().await?;
+    serve_one_pod(&stand).await?;
+    stand.links.worker(0)?.database().restore_traffic().await?;
+    let ready = || async {
+        let answer = reqwest::get(format!("{}/readyz", stand.worker_admins[0])).await?;
+        Ok(answer.status().is_success().then_some(()))
+    };
+    stand.eventually(ready, "the worker is ready again", TIMEOUT).await
+}
+
+#[tokio::test]
+async fn a_webhook_whose_postgres_stalls_admits_pods_all_the_same() -> Result<()> {
+    let stand = Stand::start().await?;
+    for number in 0..2 {
+        stand.links.webhook_database(number)?.stall_traffic();
+    }
+    let pod = stand.create_pod(&EIP.requesting_pod(&[])).await?;
+    ensure!(pod.spec.is_some_and(|spec| spec.readiness_gates.is_some()), "the pod has no gate");
+    // The announcement is lost, and the worker's watch finds the pod.
+    EIP.wait_until_it_works(&stand).await.map(drop)
+}
