@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 pub struct Options {
     /// Command-line arguments of the simulator.
     pub simulator: Vec<String>,
-    /// The worker's arguments, beside those every stand has.
+    /// The worker's arguments, beside those every stand has. Rates are the published ones unless
+    /// `--rate` is among these; a test that raises one says why.
     pub worker: Vec<String>,
     /// Merged into the configuration file.
     pub config: Value,

@@ -27,7 +27,9 @@ const CROWD_TIMEOUT: Duration = Duration::from_mins(4);
 const CHANGES: [&str; 3] = ["AllocateEipAddress", "AssociateEipAddress", "UnassociateEipAddress"];
 const READS: [&str; 2] = ["DescribeEipAddresses", "DescribeNetworkInterfaces"];
 
-/// A cloud that takes its time, for an account whose rates are not what takes the time here.
+/// A cloud that takes its time. The account's rates are raised: at the published ones the pods would
+/// take five minutes to come and again to go, nearly all of it waiting for permits, and leases that
+/// wait would hide how many calls and looks each of them needs.
 async fn stand_with_rates(node: &OwnNode) -> Result<Stand> {
     let simulator = [
         "--profile",
