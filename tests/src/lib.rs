@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! testbed run -- cargo test          one control plane and Postgres (the Go program in controlplane/) for all tests
-//!   └ a test: Stand::start()         a namespace, database, simulator, webhook and worker of its own
+//!   └ a test: Stand::start()         a namespace, database, simulator, webhooks and workers of its own,
+//!                                    and links between them, with faults
 //! testbed up                         one stand for the whole cluster, in the background, supervised
 //! ```
 //!

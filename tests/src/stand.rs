@@ -106,7 +106,6 @@ impl Stand {
 
         let namespace =
             if options.whole_cluster { "default".to_owned() } else { format!("stand-{id}") };
-
         let api_server = ApiServer::from_kubeconfig(&environment.kubeconfig)?;
         let parts = StandPrograms {
             id,
