@@ -230,6 +230,14 @@ async fn a_prepaid_eip_outlives_its_pod_and_serves_the_next_of_its_kind() -> Res
     let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
     let probe = || async { Ok(resources.get_opt("first").await?.is_none().then_some(())) };
     stand.eventually(probe, "its custom resource is gone", TIMEOUT).await?;
+    // The lease records that a moment later, and only then is the EIP another pod's to use.
+    let reusable = "SELECT count(*) FROM lease
+        WHERE phase = 'releasing' AND private_ip IS NULL AND NOT owns_custom_resource";
+    let probe = || async {
+        let leases: i64 = sqlx::query_scalar(reusable).fetch_one(&stand.database).await?;
+        Ok((leases == 1).then_some(()))
+    };
+    stand.eventually(probe, "its EIP is reusable", TIMEOUT).await?;
     stand.create_pod(&annotated_pod("second", &asks)).await?;
     let second = stand.wait_for_condition("second", GATE, "True", TIMEOUT).await?;
     assert_eq!(annotation_value(&first, ADDRESS_KEY), annotation_value(&second, ADDRESS_KEY));
