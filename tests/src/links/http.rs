@@ -44,7 +44,8 @@ pub struct HttpLink {
 impl HttpLink {
     /// Opens a link to a server, such as `http://127.0.0.1:1`.
     pub async fn to_plain_server(server: &str) -> Result<Self> {
-        let client = reqwest::Client::builder();
+        // No authority is needed, and reading the machine's takes a debug build long.
+        let client = reqwest::Client::builder().tls_certs_only([]);
         Self::open(server, client, None).await
     }
 
