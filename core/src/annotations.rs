@@ -19,7 +19,7 @@ mod reader;
 mod tests;
 mod values;
 
-pub use context::Context;
+pub use context::{Context, Owner};
 pub use keys::{
     ALLOCATED_DNAT, ALLOCATED_EIP, ORIGINAL_PREFIXES, POD_LABEL, WAYGATE_PREFIX, is_allocated_key,
     is_waygate_key,
@@ -27,6 +27,7 @@ pub use keys::{
 pub use problem::Problem;
 
 use crate::request::{EipSource, Kind, Request, Requests};
+use crate::text::Text;
 use keys::Key;
 use reader::Reader;
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ pub fn parse_annotations(
     check_unserved_keys(&mut reader);
     refuse_eip_beside_dnat(&mut reader);
     refuse_host_network(&mut reader, context);
+    check_owner(&mut reader, context);
     warn_of_settings_without_feature(&mut reader);
     let (problems, warnings) = reader.into_findings();
     let address = eip.map(Request::Eip).or(dnat.map(Request::Dnat)).filter(|_| problems.is_empty());
@@ -153,6 +155,18 @@ fn refuse_host_network(reader: &mut Reader, context: &Context) {
                 "cannot be served on hostNetwork, where the pod's IP is its node's",
                 "pods with an IP of their own",
             );
+        }
+    }
+}
+
+/// Refuses a controller whose kind or name no object of Kubernetes has: both are stored with the
+/// lease, by which successors find it.
+fn check_owner(reader: &mut Reader, context: &Context) {
+    let requests = Kind::ALL.into_iter().any(|kind| reader.requests_kind(kind));
+    let Some(owner) = context.owner.filter(|_| requests) else { return };
+    for (text, value) in [(Text::OwnerKind, owner.kind), (Text::OwnerName, owner.name)] {
+        if let Err(fault) = text.check(value) {
+            reader.add_other_problem(Problem::from_fault(text, value, fault));
         }
     }
 }

@@ -17,10 +17,11 @@ mod tests;
 pub use cursor::Finding;
 pub use pool::Gateway;
 
-use crate::annotations::{self, Context, ParsedAnnotations};
+use crate::annotations::{self, Context, Owner, ParsedAnnotations};
 use crate::ids::{RegionId, VpcId};
 use crate::request::Kind;
 use crate::selector::LabelSelector;
+use crate::text::Text;
 use cursor::{Cursor, Findings};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -133,19 +134,19 @@ impl Config {
         })
     }
 
-    /// Parses the annotations of a pod in this namespace, whose controller has this kind.
+    /// Parses the annotations of a pod in this namespace, whose controller this is.
     pub fn read_annotations(
         &self,
         annotations: &BTreeMap<String, String>,
         namespace: &str,
-        controller_kind: Option<&str>,
+        owner: Option<Owner>,
         host_network: bool,
     ) -> ParsedAnnotations {
         let port_ranges = self.port_ranges(namespace);
-        let stateful = controller_kind.is_some_and(|kind| self.is_stateful(kind));
+        let stateful = owner.is_some_and(|owner| self.is_stateful(owner.kind));
         annotations::parse_annotations(
             annotations,
-            &Context { host_network, stateful, port_ranges: port_ranges.as_deref() },
+            &Context { host_network, owner, stateful, port_ranges: port_ranges.as_deref() },
         )
     }
 
@@ -200,13 +201,20 @@ fn read_config(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     ];
     root.check_keys(&KNOWN, &OF_THE_CHART, findings);
     let cluster_id = root.at_key("clusterID").read_matching(
-        is_cluster_id,
+        |text| Text::ClusterId.allows(text),
         "1 to 64 letters, digits, hyphens and underscores",
         findings,
     );
-    let region_id =
-        root.at_key("regionID").read_matching(is_place, "a region such as cn-hangzhou", findings);
-    let vpc_id = root.at_key("vpcID").read_matching(|text| is_id(text, "vpc-"), "vpc-…", findings);
+    let region_id = root.at_key("regionID").read_matching(
+        |text| Text::RegionId.allows(text) && is_place(text),
+        "a region such as cn-hangzhou",
+        findings,
+    );
+    let vpc_id = root.at_key("vpcID").read_matching(
+        |text| Text::VpcId.allows(text) && is_id(text, "vpc-"),
+        "vpc-…",
+        findings,
+    );
     let controllers = read_controllers(&root.at_key("enableControllers"), findings);
     let network = root.at_key("networkController");
     network.check_keys(
@@ -222,7 +230,7 @@ fn read_config(root: &Cursor, findings: &mut Findings) -> Option<Config> {
     };
     let eip = read_eip_controller(&network.at_key("eipController"), findings);
     let stateful_kinds = network.at_key("customStatefulWorkloadKinds").read_matching_items(
-        is_kind,
+        |text| Text::StatefulKind.allows(text),
         "a kind such as CloneSet",
         findings,
     );
@@ -305,14 +313,16 @@ fn read_eip_controller(cursor: &Cursor, findings: &mut Findings) -> EipControlle
 /// Both halves of the AccessKey pair, or none: the documents' sample leaves both empty.
 fn read_credential(cursor: &Cursor, findings: &mut Findings) -> Option<Credential> {
     cursor.check_keys(&["accessKey", "accessSecret"], &[], findings);
-    let mut half = |key| {
-        cursor
-            .at_key(key)
-            .read_string(findings)
-            .filter(|text| !text.is_empty())
-            .map(SecretString::from)
+    let mut half = |key, text: Text| {
+        let at = cursor.at_key(key);
+        let value = at.read_string(findings).filter(|value| !value.is_empty())?;
+        // The fault does not quote the value.
+        if let Err(fault) = text.check(value) {
+            findings.add_error(&at, fault.to_string());
+        }
+        Some(SecretString::from(value))
     };
-    match (half("accessKey"), half("accessSecret")) {
+    match (half("accessKey", Text::AccessKey), half("accessSecret", Text::AccessSecret)) {
         (Some(access_key), Some(access_secret)) => Some(Credential { access_key, access_secret }),
         (None, None) => None,
         _ => {
@@ -328,14 +338,4 @@ fn read_admission_mode(cursor: &Cursor, findings: &mut Findings) -> AdmissionMod
         Some("warn") => AdmissionMode::Warn,
         _ => AdmissionMode::Reject,
     }
-}
-
-/// Limited because the ID becomes part of names and of keys in the store.
-fn is_cluster_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-}
-
-fn is_kind(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric())
 }

@@ -1,8 +1,10 @@
 //! Error texts: the form in which every crate writes an error into a log line or a condition.
 
+use crate::text::Text;
 use std::error::Error;
 
-/// An error with its causes in one line, outermost first, joined by `: `.
+/// An error with its causes in one line, outermost first, joined by `: `. Servers' own words stand
+/// in it, so the line is cleaned: it goes into logs, conditions and columns.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -10,7 +12,7 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
         line = format!("{line}: {error}");
         cause = error.source();
     }
-    line
+    Text::ErrorText.clean(&line)
 }
 
 #[cfg(test)]

@@ -1,20 +1,32 @@
 //! Identifiers of resources in the cloud, the cluster and the store, each of its own type, so that
 //! one cannot be passed for another.
 
+use crate::text::{clean_text, find_forbidden};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// Longest ID that is kept where one holds what none may, in characters.
+const LONGEST: usize = 64;
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(from = "String")]
         pub struct $name(String);
 
+        impl From<String> for $name {
+            fn from(id: String) -> Self {
+                Self::new(id)
+            }
+        }
+
         impl $name {
-            /// Takes the ID unchecked; only its owner can say if the resource exists.
+            /// Takes an ID; only its owner can say if the resource exists. What no ID may hold is
+            /// escaped, so that the text names no resource and can be stored and shown.
             pub fn new(id: impl Into<String>) -> Self {
-                Self(id.into())
+                let id = id.into();
+                Self(if find_forbidden(&id).is_none() { id } else { clean_text(&id, LONGEST) })
             }
             /// The ID as its owner writes it.
             pub fn as_str(&self) -> &str {

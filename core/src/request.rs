@@ -18,6 +18,11 @@ impl Requests {
         self.address.iter()
     }
 
+    /// True if the pod requests nothing.
+    pub fn is_empty(&self) -> bool {
+        self.address.is_none()
+    }
+
     /// The request of this kind, if there is one.
     pub fn of_kind(&self, kind: Kind) -> Option<&Request> {
         self.iter().find(|request| request.kind() == kind)

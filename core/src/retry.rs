@@ -19,6 +19,8 @@ pub enum RetryPolicy {
     Person,
     /// The pod must exit, and an event will wake the lease: half a minute.
     PodExit,
+    /// Set aside: the object fails each time, for a reason of its own: seconds, then minutes.
+    SetAside,
     /// No change is awaited; a periodic check: minutes.
     Idle,
     /// Until this moment, without growth.
@@ -49,10 +51,16 @@ const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
         // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
         RetryPolicy::Person => (2.0, 1.7, 60.0),
+        // A permanent fault, or one of the object alone: an event, or a person, ends it.
+        RetryPolicy::SetAside => (1.0, 1.7, 300.0),
         RetryPolicy::PodExit => (30.0, 1.0, 30.0),
         RetryPolicy::Until(_) | RetryPolicy::Idle => (300.0, 1.0, 300.0),
     }
 }
+
+/// Failures of the same object after which it is set aside, whatever the reason: with the growing
+/// pauses between them, some seconds have passed by then.
+pub const TRIES_UNTIL_SET_ASIDE: i32 = 5;
 
 /// The time until the next look, after `tries` waits in a row; `spread`, a factor around 1, keeps
 /// leases from waking in step.
@@ -115,6 +123,7 @@ mod tests {
             RetryPolicy::Event,
             RetryPolicy::GatewayQueue,
             RetryPolicy::Person,
+            RetryPolicy::SetAside,
             RetryPolicy::PodExit,
             RetryPolicy::Idle,
         ] {

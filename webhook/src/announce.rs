@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 use waygate_core::error::error_chain;
 use waygate_core::request::Request;
-use waygate_core::text::find_control;
+use waygate_core::text::Text;
 use waygate_store::{PodAnnouncement, Store};
 
 /// Limit of the delay that an announcement adds to a pod's admission: a tenth of the API server's
@@ -32,22 +32,20 @@ pub(crate) struct AdmittedPod {
 }
 
 impl AdmittedPod {
-    /// The announcement of a pod. None without a name and UID, by which the worker finds the row,
-    /// and none if a name holds control characters: the API server checks the names of pods and
-    /// namespaces, but not those of owners.
+    /// The announcement of a pod whose names were checked. None without a namespace, name and UID,
+    /// by which the worker finds the row.
     pub(crate) fn from_metadata(
         namespace: &str,
         metadata: &Metadata,
         request: Request,
     ) -> Option<Self> {
-        let pod_name = metadata.name.clone()?;
+        let pod_name = metadata.name.clone().filter(|name| Text::PodName.allows(name))?;
         let pod_uid = Uuid::try_parse(metadata.uid.as_deref()?).ok()?;
-        let controller =
-            metadata.controller().map(|owner| format!("{}/{}", owner.kind, owner.name));
-        let names = [Some(namespace), Some(pod_name.as_str()), controller.as_deref()];
-        if names.into_iter().flatten().any(|name| find_control(name).is_some()) {
+        if !Text::ReviewNamespace.allows(namespace) {
             return None;
         }
+        let controller =
+            metadata.controller().map(|owner| format!("{}/{}", owner.kind, owner.name));
         Some(Self { namespace: namespace.to_owned(), pod_name, pod_uid, controller, request })
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn mutate_pod(policy: &AdmissionPolicy, request: &Request<Pod>) -> An
     else {
         return Answer::default();
     };
-    let parsed = policy.parse_pod(pod, &request.namespace, pod.controller_kind());
+    let parsed = policy.parse_pod(pod, &request.namespace, pod.owner());
     let mut patch = Vec::new();
     patch.extend(label_patch(pod, &parsed));
     let created = request.operation == Operation::Create;
@@ -65,7 +65,7 @@ fn gate_patch(
     pod: &Pod,
     parsed: &ParsedAnnotations,
 ) -> Option<PatchOperation> {
-    let stateful = policy.is_stateful(pod.controller_kind());
+    let stateful = policy.is_stateful(pod.owner());
     let mut kinds = parsed
         .requests
         .iter()

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use waygate_core::annotations::Owner;
 
 /// Labels or annotations by key.
 pub(crate) type Map = BTreeMap<String, String>;
@@ -61,9 +62,9 @@ impl Metadata {
 }
 
 impl Pod {
-    /// The kind of the pod's controller.
-    pub(crate) fn controller_kind(&self) -> Option<&str> {
-        self.metadata.controller().map(|owner| owner.kind.as_str())
+    /// The pod's controller.
+    pub(crate) fn owner(&self) -> Option<Owner<'_>> {
+        self.metadata.controller().map(|owner| Owner { kind: &owner.kind, name: &owner.name })
     }
 
     pub(crate) fn has_gate(&self, gate: &str) -> bool {

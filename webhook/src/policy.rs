@@ -2,7 +2,7 @@
 //! addresses.
 
 use crate::objects::{Map, Pod};
-use waygate_core::annotations::{ParsedAnnotations, Problem};
+use waygate_core::annotations::{Owner, ParsedAnnotations, Problem};
 use waygate_core::config::{AdmissionMode, Config};
 use waygate_core::request::Kind;
 
@@ -20,14 +20,14 @@ impl AdmissionPolicy {
         Self { config, writers }
     }
 
-    /// Parses a pod's annotations, for a namespace and the kind of the pod's controller.
+    /// Parses a pod's annotations, for a namespace and the pod's controller.
     pub(crate) fn parse_pod(
         &self,
         pod: &Pod,
         namespace: &str,
-        controller: Option<&str>,
+        owner: Option<Owner>,
     ) -> ParsedAnnotations {
-        self.parse_annotations_on(pod.metadata.annotations(), pod, namespace, controller)
+        self.parse_annotations_on(pod.metadata.annotations(), pod, namespace, owner)
     }
 
     /// Parses other annotations as if they were on this pod.
@@ -36,18 +36,18 @@ impl AdmissionPolicy {
         annotations: &Map,
         pod: &Pod,
         namespace: &str,
-        controller: Option<&str>,
+        owner: Option<Owner>,
     ) -> ParsedAnnotations {
         self.config.read_annotations(
             annotations,
             namespace,
-            controller,
+            owner,
             pod.spec.host_network.unwrap_or_default(),
         )
     }
 
-    pub(crate) fn is_stateful(&self, controller: Option<&str>) -> bool {
-        controller.is_some_and(|kind| self.config.is_stateful(kind))
+    pub(crate) fn is_stateful(&self, owner: Option<Owner>) -> bool {
+        owner.is_some_and(|owner| self.config.is_stateful(owner.kind))
     }
 
     /// True if addresses of this kind are switched on.

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use waygate_core::text::{Text, describe_fault};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -12,12 +13,14 @@ const KIND: &str = "AdmissionReview";
 /// Reason that a body is no valid review.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
-    #[error("the body is not an AdmissionReview: {0}")]
-    Json(serde_json::Error),
+    #[error("the body is not an AdmissionReview: {error}, in {path}")]
+    Json { path: String, error: serde_json::Error },
     #[error("the body is not an AdmissionReview of admission.k8s.io/v1")]
     Version,
     #[error("the AdmissionReview contains no request")]
     Empty,
+    #[error("{0}")]
+    Text(String),
 }
 
 #[derive(Deserialize)]
@@ -72,11 +75,29 @@ pub(crate) struct User {
 }
 
 pub(crate) fn decode_review<O: DeserializeOwned>(body: &[u8]) -> Result<Request<O>, Malformed> {
-    let review: Review<O> = serde_json::from_slice(body).map_err(Malformed::Json)?;
+    let review: Review<O> =
+        serde_json::from_slice(body).map_err(|error| locate_fault::<O>(body, error))?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(Malformed::Version);
     }
-    review.request.ok_or(Malformed::Empty)
+    let request = review.request.ok_or(Malformed::Empty)?;
+    match Text::ReviewUid.check(&request.uid) {
+        Ok(()) => Ok(request),
+        Err(fault) => {
+            Err(Malformed::Text(describe_fault(Text::ReviewUid.key(), &request.uid, &fault)))
+        }
+    }
+}
+
+/// Names the field that cannot be decoded, by decoding once more: the path costs time that a right
+/// review need not spend.
+fn locate_fault<O: DeserializeOwned>(body: &[u8], error: serde_json::Error) -> Malformed {
+    let decoder = &mut serde_json::Deserializer::from_slice(body);
+    let path = match serde_path_to_error::deserialize::<_, Review<O>>(decoder) {
+        Ok(_) => "the end".to_owned(),
+        Err(located) => located.path().to_string(),
+    };
+    Malformed::Json { path, error }
 }
 
 /// The response to a review.

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use waygate_core::text::Text;
 
 /// In bytes: the API server accepts objects of 3 MiB, and a review of an update holds two.
 const MAX_BODY_BYTES: usize = 7 << 20;
@@ -126,7 +127,8 @@ impl Server {
             }
         };
         decode_review(&bytes).map_err(|malformed| {
-            (ReviewOutcome::Malformed, StatusCode::BAD_REQUEST, format!("{malformed}\n"))
+            let why = Text::ErrorText.clean(&malformed.to_string());
+            (ReviewOutcome::Malformed, StatusCode::BAD_REQUEST, format!("{why}\n"))
         })
     }
 }

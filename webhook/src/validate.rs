@@ -6,7 +6,8 @@ use crate::objects::Pod;
 use crate::policy::{AdmissionPolicy, not_served_warning, problem_texts};
 use crate::review::{Answer, Operation, Request};
 use waygate_core::annotations::{ParsedAnnotations, Problem, is_waygate_key, readiness_gate_for};
-use waygate_core::request::{Kind, Request as Asked};
+use waygate_core::request::{Kind, Request as Asked, Requests};
+use waygate_core::text::Text;
 
 /// The response to a review, and its consequences.
 #[derive(Debug, Default)]
@@ -34,13 +35,20 @@ pub(crate) fn validate_pod(policy: &AdmissionPolicy, request: &Request<Pod>) -> 
 }
 
 fn decide_create(policy: &AdmissionPolicy, request: &Request<Pod>, pod: &Pod) -> Decision {
-    let parsed = policy.parse_pod(pod, &request.namespace, pod.controller_kind());
+    let mut parsed = policy.parse_pod(pod, &request.namespace, pod.owner());
+    // Before the answer: a pod whose names cannot be stored gets no announcement.
+    if !parsed.requests.is_empty() || !parsed.problems.is_empty() {
+        parsed.problems.extend(check_names(request, pod));
+    }
+    if !parsed.problems.is_empty() {
+        parsed.requests = Requests::default();
+    }
     let mut answer = answer_findings(policy, &parsed.problems, &parsed.warnings);
     let off = parsed.requests.kinds().filter(|kind| !policy.serves_kind(*kind));
     answer.warnings.extend(off.map(not_served_warning));
     let served: Vec<_> =
         parsed.requests.iter().filter(|request| policy.serves_kind(request.kind())).collect();
-    let stateful = policy.is_stateful(pod.controller_kind());
+    let stateful = policy.is_stateful(pod.owner());
     let gates = served
         .iter()
         .filter_map(|request| readiness_gate_for(request, parsed.gate, stateful))
@@ -60,21 +68,34 @@ fn decide_create(policy: &AdmissionPolicy, request: &Request<Pod>, pod: &Pod) ->
     Decision { answer, announcements, gate_is_missing: !missing.is_empty() }
 }
 
+/// The problems of a review's names. The API server checks them only after admission, and other
+/// callers not at all. Absent names are none: the API server makes some of them later.
+fn check_names(request: &Request<Pod>, pod: &Pod) -> Vec<Problem> {
+    let names = [
+        (Text::ReviewNamespace, Some(request.namespace.as_str())),
+        (Text::PodName, pod.metadata.name.as_deref()),
+        (Text::PodUid, pod.metadata.uid.as_deref()),
+    ];
+    let given = names.into_iter().filter_map(|(text, name)| Some((text, name?)));
+    given
+        .filter(|(_, name)| !name.is_empty())
+        .filter_map(|(text, name)| {
+            text.check(name).err().map(|fault| Problem::from_fault(text, name, fault))
+        })
+        .collect()
+}
+
 /// Decides on the changed annotations only. Earlier problems are not the change's fault, and a pod
 /// that was admitted without a review must still accept other changes.
 fn decide_update(policy: &AdmissionPolicy, request: &Request<Pod>, pod: &Pod) -> Decision {
     let Some(old) = request.old_object.as_ref().filter(|old| waygate_keys_changed(old, pod)) else {
         return Decision::default();
     };
-    let controller = pod.controller_kind();
-    let before = policy.parse_annotations_on(
-        old.metadata.annotations(),
-        pod,
-        &request.namespace,
-        controller,
-    );
+    let owner = pod.owner();
+    let before =
+        policy.parse_annotations_on(old.metadata.annotations(), pod, &request.namespace, owner);
     let ParsedAnnotations { problems, warnings, .. } =
-        policy.parse_pod(pod, &request.namespace, controller);
+        policy.parse_pod(pod, &request.namespace, owner);
     let answer = answer_findings(
         policy,
         &exclude_known(problems, &before.problems),

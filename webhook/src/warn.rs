@@ -5,6 +5,7 @@
 use crate::objects::Workload;
 use crate::policy::{AdmissionPolicy, not_served_warning, problem_texts};
 use crate::review::{Answer, Request};
+use waygate_core::annotations::Owner;
 
 pub(crate) fn warn_workload(policy: &AdmissionPolicy, request: &Request<Workload>) -> Answer {
     let template = |object: &Option<Workload>| {
@@ -24,7 +25,9 @@ pub(crate) fn warn_workload(policy: &AdmissionPolicy, request: &Request<Workload
     if request.old_object.is_some() && template(&request.old_object) == template(&request.object) {
         return Answer::default();
     }
-    let parsed = policy.parse_pod(pod, &request.namespace, Some(&request.kind.kind));
+    // The name of the controller, which a Deployment or a CronJob does not know yet, is not judged.
+    let owner = Owner { kind: &request.kind.kind, name: "" };
+    let parsed = policy.parse_pod(pod, &request.namespace, Some(owner));
     let problems = problem_texts(&parsed.problems).map(|problem| {
         let fate = if policy.rejects_invalid() {
             "pods of this template will be refused"

@@ -137,32 +137,99 @@ async fn nothing_is_announced_for_a_refused_or_updated_pod() {
     }
 }
 
+/// Fields of a review whose texts the API server has not checked when it asks, or never checks.
+const NAMES: [(&str, &str); 5] = [
+    ("/request/namespace", "request.namespace"),
+    ("/request/object/metadata/name", "metadata.name"),
+    ("/request/object/metadata/uid", "metadata.uid"),
+    ("/request/object/metadata/ownerReferences/0/kind", "metadata.ownerReferences[].kind"),
+    ("/request/object/metadata/ownerReferences/0/name", "metadata.ownerReferences[].name"),
+];
+
 /// Postgres would refuse such a row each time. The API server allows any name for an owner.
 #[tokio::test]
-async fn nothing_is_announced_under_a_name_with_a_control_character() {
+async fn a_name_that_cannot_be_stored_is_refused_with_its_field_and_not_announced() {
     let server = Server::start(CONFIG);
     let mut usual = case("validate-a-right-pod-is-allowed")["review"].clone();
     usual["request"]["dryRun"] = json!(false);
-    let owner = "/request/object/metadata/ownerReferences/0";
-    let names = [
-        "/request/namespace",
-        "/request/object/metadata/name",
-        &format!("{owner}/kind"),
-        &format!("{owner}/name"),
-    ];
-    for name in names {
-        for control in ["\0", "\n", "\u{7f}"] {
+    let long = "a".repeat(254);
+    for (pointer, field) in NAMES {
+        for (value, says) in [
+            ("a\0b", r"a\0b"),
+            ("a\nb", "U+000A"),
+            ("a\u{7f}b", "U+007F"),
+            ("a\u{202e}b", "U+202E"),
+            (long.as_str(), "is longer than"),
+        ] {
             let mut review = usual.clone();
-            review
-                .pointer_mut(name)
-                .into_iter()
-                .for_each(|text| *text = json!(format!("a{control}b")));
-            assert_eq!(server.review("/validate", &review).await["allowed"], json!(true), "{name}");
-            assert_eq!(server.metric("announcements_total"), 0, "{name}: {control:?}");
+            *review.pointer_mut(pointer).unwrap() = json!(value);
+            let answer = server.review("/validate", &review).await;
+            assert_eq!(answer["allowed"], json!(false), "{field} {value:?}");
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains(field) && message.contains(says), "{message}");
+            assert!(!message.contains(char::is_control) && message.len() < 400, "{message}");
+            assert_eq!(server.metric("announcements_total"), 0, "{field}: {value:?}");
         }
     }
     server.review("/validate", &usual).await;
     server.expect_metric("announcements_total", 1);
+}
+
+#[tokio::test]
+async fn all_names_that_cannot_be_stored_are_refused_in_one_message() {
+    let server = Server::start(CONFIG);
+    let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
+    for (pointer, _) in NAMES {
+        *review.pointer_mut(pointer).unwrap() = json!("a\0b");
+    }
+    let annotations = &mut review["request"]["object"]["metadata"]["annotations"];
+    annotations["k8s.aliyun.com/eip-name"] = json!("a\0b");
+    let message = server.review("/validate", &review).await["message"].to_string();
+    for field in NAMES.map(|(_, field)| field).into_iter().chain(["k8s.aliyun.com/eip-name"]) {
+        assert!(message.contains(field), "{field} is missing in {message}");
+    }
+}
+
+/// `generateName` gets its name after the first admission; a dry run may have neither name nor UID.
+#[tokio::test]
+async fn a_pod_without_a_name_is_allowed_and_not_announced() {
+    let server = Server::start(CONFIG);
+    for (pointer, name) in [("name", json!("")), ("name", json!(null)), ("uid", json!(""))] {
+        let mut review = case("validate-a-right-pod-is-allowed")["review"].clone();
+        review["request"]["dryRun"] = json!(false);
+        review["request"]["object"]["metadata"][pointer] = name;
+        assert_eq!(server.review("/validate", &review).await["allowed"], json!(true));
+        server.expect_metric("announcements_total", 0);
+    }
+}
+
+/// Not JSON's texts, and texts of no right type: the answer names the field and shows no control
+/// character.
+#[tokio::test]
+async fn what_is_no_text_is_refused_with_its_field() {
+    let server = Server::start(CONFIG);
+    let usual = case("validate-a-right-pod-is-allowed")["review"].to_string();
+    let with = |from: &str, to: &[u8]| {
+        let at = usual.find(from).unwrap();
+        [usual.as_bytes()[..at].to_vec(), to.to_vec(), usual.as_bytes()[at + from.len()..].to_vec()]
+            .concat()
+    };
+    let bandwidth = r#""k8s.aliyun.com/eip-bandwidth":"5""#;
+    let in_annotations = "annotations.k8s.aliyun.com/eip-bandwidth";
+    for (body, says) in [
+        (with(bandwidth, br#""k8s.aliyun.com/eip-bandwidth":5"#), in_annotations),
+        (with(bandwidth, br#""k8s.aliyun.com/eip-bandwidth":true"#), in_annotations),
+        (with(bandwidth, br#""k8s.aliyun.com/eip-bandwidth":["5"]"#), in_annotations),
+        (with(bandwidth, br#""k8s.aliyun.com/eip-bandwidth":"\ud800""#), in_annotations),
+        (with(bandwidth, b"\"k8s.aliyun.com/eip-bandwidth\":\"\xff\""), in_annotations),
+        (with(r#""operation":"CREATE""#, br#""operation":"a\u0000\u001bb""#), r"a\0\u{1b}b"),
+        (with("705ab4f5-6393-11e8-b7cc-42010a800002", br"a\u0000b"), "request.uid"),
+    ] {
+        let (status, text) = server.post("/validate", body.into()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+        assert!(text.contains(says), "{says} is missing in {text}");
+        assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use super::context::Context;
 use super::keys::Key;
-use super::problem::escape_for_message;
 use super::reader::Reader;
 use super::values::{self, ValueError, refuse_value};
 use crate::request::{DnatRequest, ExposedPort, Kind, Protocol};
+use crate::text::escape_for_message;
 use std::ops::RangeInclusive;
 
 const PORTS: &str = "ports 1–65535 with commas between, each once, such as 80,443 or 443,53/udp";

@@ -137,9 +137,8 @@ fn read_eip_spec(reader: &mut Reader) -> EipSpec {
         bandwidth_package: reader
             .parse_value(Key::BandwidthPackage, |text| values::parse_resource_id(text, "cbwp-"))
             .map(BandwidthPackageId::new),
-        name: reader.parse_value(Key::Name, |text| values::parse_limited_text(text, 128)),
-        description: reader
-            .parse_value(Key::Description, |text| values::parse_limited_text(text, 256)),
+        name: reader.parse_value(Key::Name, values::parse_free_text),
+        description: reader.parse_value(Key::Description, values::parse_free_text),
         security_protection_types: reader
             .parse_value(Key::SecurityProtection, values::parse_security_protection)
             .unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use crate::request::Kind;
 use crate::spelling::nearest_name;
+use crate::text::Text;
 
 /// Key prefixes of the original controller; the first is the documented one.
 pub const ORIGINAL_PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
@@ -168,9 +169,35 @@ impl Key {
         matches!(self, Self::PodDnat | Self::PodWithEip | Self::PodEipInstanceId)
     }
 
-    /// True if the value is a list or an object, which people write on several lines.
-    pub(super) fn is_spaced(self) -> bool {
-        matches!(self, Self::ExposePort | Self::SecurityProtection | Self::Tags)
+    /// The row of the key's value in the list of texts, which bounds it.
+    pub(super) fn text(self) -> Text {
+        match self {
+            Self::PodDnat => Text::PodDnat,
+            Self::ExposePort => Text::ExposePort,
+            Self::ExposeProtocol => Text::ExposeProtocol,
+            Self::Fixed => Text::Fixed,
+            Self::PodWithEip => Text::PodWithEip,
+            Self::PodEipInstanceId => Text::PodEipInstanceId,
+            Self::Bandwidth => Text::Bandwidth,
+            Self::InternetChargeType => Text::InternetChargeType,
+            Self::InstanceChargeType => Text::InstanceChargeType,
+            Self::BandwidthPackage => Text::BandwidthPackage,
+            Self::Isp => Text::Isp,
+            Self::AddressPool => Text::AddressPool,
+            Self::ResourceGroup => Text::ResourceGroup,
+            Self::Name => Text::Name,
+            Self::Description => Text::Description,
+            Self::SecurityProtection => Text::SecurityProtection,
+            Self::Tags => Text::Tags,
+            Self::ReleaseStrategy => Text::ReleaseStrategy,
+            Self::SamePort => Text::SamePort,
+            Self::ReadinessGate => Text::ReadinessGate,
+            Self::OnTimeout => Text::OnTimeout,
+            Self::ReadyTimeout => Text::ReadyTimeout,
+            Self::WaitForAddress => Text::WaitForAddress,
+            Self::EipPool => Text::EipPool,
+            Self::Paused => Text::Paused,
+        }
     }
 
     /// The spelling that messages and documents use.
@@ -219,6 +246,18 @@ fn split_prefix(annotation: &str) -> Option<(&'static str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_is_in_the_list_of_texts_and_the_list_has_no_other() {
+        use crate::text::{Edge, Origin};
+        let refused = Text::ALL.iter().filter(|text| {
+            (text.origin(), text.edge()) == (Origin::Annotation, Edge::Refused)
+                && text.key().contains('/')
+        });
+        let listed: Vec<_> = refused.map(|text| text.key().to_owned()).collect();
+        assert_eq!(listed, Key::ALL.map(Key::canonical_spelling));
+        assert_eq!(listed, Key::ALL.map(|key| key.text().key().to_owned()));
+    }
 
     #[test]
     fn every_key_has_a_row_in_the_reference() {

@@ -1,5 +1,6 @@
 //! A problem with one annotation, as a message its author can act on.
 
+use crate::text::{Text, TextFault, escape_for_message};
 use std::fmt;
 
 /// An error or a warning about one annotation. `Display` writes one sentence in which the author's
@@ -30,13 +31,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Makes text from a pod's author fit for a message: control characters escaped, length limited.
-pub(super) fn escape_for_message(text: &str) -> String {
-    /// In characters; names of cloud resources fit whole.
-    const LONGEST: usize = 64;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push('…');
+impl Problem {
+    /// The problem of a text that breaks its rule, under the key of the list of texts.
+    pub fn from_fault(text: Text, value: &str, fault: TextFault) -> Self {
+        let TextFault { why, allowed } = fault;
+        Self { key: text.key().to_owned(), value: value.to_owned(), why, allowed }
     }
-    short
 }

@@ -42,8 +42,11 @@ fn arbitrary_contexts() -> impl Strategy<Value = (bool, bool)> {
 }
 
 fn tag_map() -> impl Strategy<Value = BTreeMap<String, String>> {
-    btree_map("[b-z][a-z0-9/.-]{0,20}", "[^\\p{Cc}]{0,20}", 0..17).prop_map(|tags| {
-        tags.into_iter().filter(|(key, _)| !key.starts_with("waygate.dev/")).collect()
+    btree_map("[b-z][a-z0-9/.-]{0,20}", ".{0,20}", 0..17).prop_map(|tags| {
+        let allowed = |(key, value): &(String, String)| {
+            !key.starts_with("waygate.dev/") && Text::TagValue.allows(value)
+        };
+        tags.into_iter().filter(allowed).collect()
     })
 }
 
@@ -187,7 +190,7 @@ fn render_spec(spec: &EipSpec, release: &ReleaseStrategy) -> Vec<(Key, String)> 
 proptest! {
     #[test]
     fn a_request_implies_no_problem_and_every_message_is_short(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
-        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, ..Context::default() });
         prop_assert!(parsed.requests.address.is_none() || parsed.problems.is_empty());
         for problem in parsed.problems.iter().chain(&parsed.warnings) {
             let message = problem.to_string();
@@ -198,7 +201,7 @@ proptest! {
     #[test]
     fn every_problem_names_a_key_that_is_present_or_required(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
         let required = [Key::ExposePort.canonical_spelling(), Key::InternetChargeType.canonical_spelling()];
-        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, ..Context::default() });
         for problem in parsed.problems.iter().chain(&parsed.warnings) {
             let present = annotations.get(&problem.key).is_some_and(|value| *value == problem.value);
             prop_assert!(present || required.contains(&problem.key), "{problem:?}");
@@ -207,7 +210,7 @@ proptest! {
 
     #[test]
     fn what_wants_no_address_gets_none(annotations in arbitrary_annotations(), (host_network, stateful) in arbitrary_contexts()) {
-        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, port_ranges: None });
+        let parsed = parse_annotations(&annotations, &Context { host_network, stateful, ..Context::default() });
         prop_assert!(parsed.requests.address.is_none() || requests_address(&annotations));
     }
 

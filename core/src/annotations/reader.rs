@@ -1,9 +1,10 @@
 //! Collects the annotations that Waygate reads, and the problems and warnings found in them.
 
 use super::keys::{Key, WAYGATE_PREFIX, is_allocated_key};
-use super::problem::{Problem, escape_for_message};
+use super::problem::Problem;
 use super::values::{self, ValueError};
 use crate::request::Kind;
+use crate::text::{TextFault, escape_for_message};
 use std::collections::BTreeMap;
 
 /// The recognized annotations of one pod: for each key, the spelling found and the value.
@@ -37,7 +38,7 @@ impl<'a> Reader<'a> {
             );
             self.problems.push(new_problem(spelling, value, &why, "one value in every spelling"));
         }
-        if let Err(ValueError { why, allowed }) = values::check_controls(value, key.is_spaced()) {
+        if let Err(TextFault { why, allowed }) = key.text().check(value) {
             self.problems.push(new_problem(spelling, value, &why, &allowed));
         }
     }
@@ -89,7 +90,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
         // The problem was recorded when the annotation was collected.
-        values::check_controls(value, key.is_spaced()).ok()?;
+        key.text().check(value).ok()?;
         match parse(value) {
             Ok(read) => Some(read),
             Err(ValueError { why, allowed }) => {
@@ -121,6 +122,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn add_problem(&mut self, key: Key, why: &str, allowed: &str) {
         let problem = self.problem_at(key, why, allowed);
+        self.problems.push(problem);
+    }
+
+    /// Adds a problem with something else than an annotation.
+    pub(super) fn add_other_problem(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
 

@@ -4,9 +4,11 @@ use crate::request::{
     EipRequest, EipSpec, ExposedPort, InstanceChargeType, InternetChargeType, Protocol,
     ReleaseStrategy,
 };
+use crate::text::Alphabet;
 
-const STATEFUL: Context = Context { host_network: false, stateful: true, port_ranges: None };
-const STATELESS: Context = Context { host_network: false, stateful: false, port_ranges: None };
+const STATEFUL: Context =
+    Context { host_network: false, owner: None, stateful: true, port_ranges: None };
+const STATELESS: Context = Context { stateful: false, ..STATEFUL };
 
 /// Keys without a prefix get the original's.
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -623,9 +625,10 @@ fn no_key_in_any_spelling_takes_a_control_character_and_the_refusal_says_which()
         .into_iter()
         .flat_map(|key| key.spellings().into_iter().map(move |spelling| (key, spelling)))
     {
-        for control in ('\0'..='\u{9f}')
-            .filter(|c| c.is_control() && !(key.is_spaced() && "\t\n\r".contains(*c)))
-        {
+        for control in ('\0'..='\u{9f}').filter(|c| {
+            c.is_control()
+                && !(key.text().rule().alphabet == Alphabet::Lines && "\t\n\r".contains(*c))
+        }) {
             // First, last and in the middle; with and without what else an address needs.
             let text = legal(key);
             let values = [
@@ -681,4 +684,53 @@ fn tags_hold_no_control_character_that_their_json_escapes() {
 fn lists_and_objects_may_be_written_in_several_lines() {
     assert_eq!(ports(&[("pod-dnat-expose-port", "80,\n\t443\r\n")]), ["80/tcp", "443/tcp"]);
     assert_eq!(spec(&[("eip-tags", "{\n\t\"team\": \"game\"\r\n}\n")]).tags["team"], "game");
+}
+
+#[test]
+fn every_key_has_a_longest_value_and_the_refusal_says_how_long() {
+    for key in Key::ALL {
+        let longest = key.text().rule().longest;
+        let value = "ä".repeat(longest + 1);
+        let pairs = BTreeMap::from([(key.canonical_spelling(), value)]);
+        let parsed = parse_annotations(&pairs, &STATEFUL);
+        let about: Vec<_> =
+            parsed.problems.iter().filter(|it| it.key == key.canonical_spelling()).collect();
+        assert_eq!(about.len(), 1, "{:?}", parsed.problems);
+        assert_eq!(about[0].why, format!("is longer than {longest} characters"));
+        assert!(about[0].to_string().chars().count() < 300, "{}", about[0]);
+        assert_eq!(parsed.requests.address, None);
+    }
+}
+
+#[test]
+fn text_that_is_shown_otherwise_than_it_is_and_every_problem_beside_it_are_named() {
+    let parsed = read_as(
+        &STATEFUL,
+        &[("pod-with-eip", "true"), ("eip-name", "a\u{202e}b"), ("eip-description", "a\u{2028}b")],
+    );
+    let said = parsed.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    assert_eq!(names(&parsed.problems), ["eip-description", "eip-name"], "{said}");
+    for part in ["\"a\\u{202e}b\"", "U+202E", "\"a\\u{2028}b\"", "U+2028"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
+
+#[test]
+fn an_owner_that_no_object_is_called_is_refused_where_an_address_is_requested() {
+    let owned = |kind, name| Context { owner: Some(Owner { kind, name }), ..STATEFUL };
+    let asks = [("pod-with-eip", "true")];
+    assert!(refused(&owned("StatefulSet", "web"), &asks).is_empty());
+    let long = "w".repeat(254);
+    for (kind, name, key) in [
+        ("StatefulSet", "a\0b", "metadata.ownerReferences[].name"),
+        ("StatefulSet", long.as_str(), "metadata.ownerReferences[].name"),
+        ("State/fulSet", "web", "metadata.ownerReferences[].kind"),
+        ("", "web", "metadata.ownerReferences[].kind"),
+    ] {
+        let parsed = read_as(&owned(kind, name), &asks);
+        let keys: Vec<_> = parsed.problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, [key], "{kind} {name}");
+        assert_eq!(parsed.requests.address, None);
+        assert!(read_as(&owned(kind, name), &[("pod-with-eip", "false")]).problems.is_empty());
+    }
 }

@@ -1,7 +1,6 @@
 //! Parsers of single annotation values; none of them looks at other annotations.
 
-use super::problem::escape_for_message;
-use crate::text::find_control;
+use crate::text::{Text, TextFault, escape_for_message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,18 +16,6 @@ pub(super) fn refuse_value<T>(
     allowed: impl Into<String>,
 ) -> Result<T, ValueError> {
     Err(ValueError { why: why.into(), allowed: allowed.into() })
-}
-
-/// Refuses control characters. In a `spaced` value, tabs and line ends are allowed.
-pub(super) fn check_controls(text: &str, spaced: bool) -> Result<(), ValueError> {
-    let blank = |c: char| spaced && matches!(c, '\t' | '\n' | '\r');
-    match find_control(&text.replace(blank, "")) {
-        None => Ok(()),
-        Some(control) => refuse_value(
-            format!("contains the control character U+{:04X}", u32::from(control)),
-            "no control characters",
-        ),
-    }
 }
 
 /// Parses a bool as the original controller does, with the spellings of Go's `strconv.ParseBool`.
@@ -78,43 +65,35 @@ pub(super) fn parse_isp(text: &str) -> Result<&'static str, ValueError> {
 
 /// Parses the ID of a cloud resource. After the prefix come lower-case letters, digits and hyphens.
 pub(super) fn parse_resource_id(text: &str, prefix: &'static str) -> Result<String, ValueError> {
-    /// In characters; the cloud's IDs have 20 to 30.
-    const LONGEST: usize = 64;
     let rest = text.strip_prefix(prefix).unwrap_or_default();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if rest.is_empty() || text.len() > LONGEST || !rest.chars().all(legal) {
+    if rest.is_empty() || !rest.chars().all(legal) {
         return refuse_value(
             "is not an ID of this kind",
-            format!(
-                "{prefix}… of lower-case letters, digits and hyphens, at most {LONGEST} characters"
-            ),
+            format!("{prefix}… of lower-case letters, digits and hyphens"),
         );
     }
     Ok(text.to_owned())
 }
 
-/// Parses a name or description of at most `longest` characters; the cloud refuses web addresses.
-pub(super) fn parse_limited_text(text: &str, longest: usize) -> Result<String, ValueError> {
-    let allowed =
-        || format!("at most {longest} characters, not beginning with http:// or https://");
-    if text.chars().count() > longest {
-        return refuse_value("is too long", allowed());
-    }
+/// Parses a name or description; the cloud refuses web addresses.
+pub(super) fn parse_free_text(text: &str) -> Result<String, ValueError> {
     if text.starts_with("http://") || text.starts_with("https://") {
-        return refuse_value("begins with a web address, which the cloud refuses", allowed());
+        return refuse_value(
+            "begins with a web address, which the cloud refuses",
+            "a text that does not begin with http:// or https://",
+        );
     }
     Ok(text.to_owned())
 }
 
 /// Parses the value of a tag, which names a pool of EIPs.
 pub(super) fn parse_tag_value(text: &str) -> Result<String, ValueError> {
-    let fits = (1..=128).contains(&text.chars().count())
-        && !text.contains("http://")
-        && !text.contains("https://");
+    let fits = !text.is_empty() && !text.contains("http://") && !text.contains("https://");
     if fits {
         Ok(text.to_owned())
     } else {
-        refuse_value("is not a tag value", "1–128 characters, without http:// or https://")
+        refuse_value("is not a tag value", "a text without http:// or https://")
     }
 }
 
@@ -133,8 +112,6 @@ pub(super) fn parse_security_protection(text: &str) -> Result<Vec<String>, Value
 pub(super) fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, ValueError> {
     /// The cloud allows 20 tags per resource; Waygate needs three of them.
     const MOST: usize = 17;
-    /// In characters, for a key or a value.
-    const LONGEST: usize = 128;
     const ALLOWED: &str = "a JSON object of at most 17 strings such as {\"team\":\"game\"}; keys of 1 to 128 and values of at most 128 \
                            characters; no key beginning with aliyun, acs: or waygate.dev/ or containing http:// or https://; no control characters";
     let Ok(tags) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
@@ -146,11 +123,8 @@ pub(super) fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, ValueEr
     let mut faults = Vec::new();
     for (key, value) in &tags {
         let folded = key.to_lowercase();
-        if key.is_empty() || key.chars().count() > LONGEST || value.chars().count() > LONGEST {
-            faults.push(format!(
-                "tag {} has an empty key, or a key or value that is too long",
-                escape_for_message(key)
-            ));
+        if key.is_empty() {
+            faults.push("a tag has an empty key".to_owned());
         }
         if ["aliyun", "acs:", "waygate.dev/"].iter().any(|reserved| folded.starts_with(reserved)) {
             faults.push(format!("tag {} begins with a reserved prefix", escape_for_message(key)));
@@ -159,8 +133,8 @@ pub(super) fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, ValueEr
             faults.push(format!("tag {} contains a web address", escape_for_message(key)));
         }
         // JSON escapes hide control characters from the check of the whole annotation.
-        if let Err(ValueError { why, .. }) =
-            check_controls(key, false).and(check_controls(value, false))
+        if let Err(TextFault { why, .. }) =
+            Text::TagKey.check(key).and_then(|()| Text::TagValue.check(value))
         {
             faults.push(format!("tag {} {why}", escape_for_message(key)));
         }

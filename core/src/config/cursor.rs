@@ -1,6 +1,7 @@
 //! A position in the configuration file, and the findings at it.
 
 use crate::spelling::nearest_name;
+use crate::text::{Text, clean_text};
 use serde_json::Value;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -73,13 +74,11 @@ impl<'a> Cursor<'a> {
 
     fn display_value(&self) -> String {
         /// In characters; IDs and addresses fit whole.
-        const LONGEST: usize = 64;
+        const LONGEST: usize = 65;
         let Some(value) = self.value.filter(|_| !self.is_secret()) else {
             return "its value".to_owned();
         };
-        let text = value.to_string();
-        let short: String = text.chars().take(LONGEST).collect();
-        if short.len() < text.len() { format!("{short}…") } else { short }
+        clean_text(&value.to_string(), LONGEST)
     }
 
     /// Checks that this is a mapping with known keys. A key close to a known one is an error, any
@@ -114,7 +113,7 @@ impl<'a> Cursor<'a> {
 
     /// The path of an unknown key, escaped and cut to a readable length.
     fn at_unknown(&self, key: &str) -> Self {
-        self.at_key(&key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
+        self.at_key(&Text::OtherConfigKey.clean(key))
     }
 
     pub(super) fn read_string(&self, findings: &mut Findings) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 use super::cursor::{Cursor, Findings};
 use super::shapes::{is_id, is_place};
 use crate::ids::{NatGatewayId, ZoneId};
+use crate::text::{Text, escape_for_message};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -87,12 +88,19 @@ fn read_gateway<'a>(
         &[],
         findings,
     );
-    let id = cursor.at_key("natgwId").read_matching(|text| is_id(text, "ngw-"), "ngw-…", findings);
+    let id = cursor.at_key("natgwId").read_matching(
+        |text| Text::GatewayId.allows(text) && is_id(text, "ngw-"),
+        "ngw-…",
+        findings,
+    );
     if let Some(id) = id {
         seen.check_unique(&cursor.at_key("natgwId"), id, findings);
     }
-    let zone =
-        cursor.at_key("zoneId").read_matching(is_place, "a zone such as cn-hangzhou-j", findings);
+    let zone = cursor.at_key("zoneId").read_matching(
+        |text| Text::GatewayZone.allows(text) && is_place(text),
+        "a zone such as cn-hangzhou-j",
+        findings,
+    );
     let start = read_port(&cursor.at_key("portRangeStart"), findings);
     let end = read_port(&cursor.at_key("portRangeEnd"), findings);
     let eips = read_eips(&cursor.at_key("eips"), seen, findings);
@@ -125,7 +133,7 @@ fn read_gateway_name<'a>(
         return None;
     }
     let name = cursor.read_matching(
-        is_label,
+        |text| Text::GatewayName.allows(text),
         "1 to 63 lower-case letters, digits and hyphens",
         findings,
     )?;
@@ -138,7 +146,7 @@ fn read_gateway_name<'a>(
 fn read_namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String> {
     let mut seen = UniqueTexts::default();
     let named = cursor.read_matching_items(
-        is_label,
+        |text| Text::GatewayNamespace.allows(text),
         "a namespace: 1 to 63 lower-case letters, digits and hyphens",
         findings,
     );
@@ -146,15 +154,6 @@ fn read_namespaces(cursor: &Cursor, findings: &mut Findings) -> BTreeSet<String>
         seen.check_unique(item, namespace, findings);
     }
     named.into_iter().map(|(_, namespace)| namespace.to_owned()).collect()
-}
-
-/// True for a DNS label, the format of namespace names.
-fn is_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len())
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 fn read_port(cursor: &Cursor, findings: &mut Findings) -> Option<u16> {
@@ -182,10 +181,7 @@ fn read_eips<'a>(
         } else {
             findings.add_error(
                 &item,
-                format!(
-                    "is \"{}\": must be an IPv4 address",
-                    text.escape_debug().take(64).collect::<String>()
-                ),
+                format!("is \"{}\": must be an IPv4 address", escape_for_message(text)),
             );
         }
     }

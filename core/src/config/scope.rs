@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, Findings};
 use crate::selector::{LabelSelector, Operator, Requirement};
+use crate::text::{Text, describe_fault};
 use std::collections::BTreeSet;
 
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
@@ -14,8 +15,19 @@ pub(super) fn read_selector(cursor: &Cursor, findings: &mut Findings) -> LabelSe
         key: key.to_owned(),
         operator: Operator::In(BTreeSet::from([value.to_owned()])),
     };
-    let mut requirements: Vec<Requirement> =
-        selector.at_key("matchLabels").read_string_map(findings).into_iter().map(equal).collect();
+    let labels = selector.at_key("matchLabels");
+    let pairs = labels.read_string_map(findings);
+    for (key, value) in &pairs {
+        for (text, value) in [(Text::SelectorKey, *key), (Text::SelectorValue, *value)] {
+            if let Err(fault) = text.check(value) {
+                findings.add_error(
+                    &labels,
+                    format!("has {}", describe_fault(text.key(), value, &fault)),
+                );
+            }
+        }
+    }
+    let mut requirements: Vec<Requirement> = pairs.into_iter().map(equal).collect();
     for expression in selector.at_key("matchExpressions").list_items(findings) {
         requirements.extend(read_requirement(&expression, findings));
     }
@@ -24,8 +36,11 @@ pub(super) fn read_selector(cursor: &Cursor, findings: &mut Findings) -> LabelSe
 
 fn read_requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirement> {
     cursor.check_keys(&["key", "operator", "values"], &[], findings);
-    let key =
-        cursor.at_key("key").read_matching(|text| !text.is_empty(), "a label's key", findings);
+    let key = cursor.at_key("key").read_matching(
+        |text| Text::SelectorKey.allows(text),
+        "a label's key",
+        findings,
+    );
     let operator = cursor.at_key("operator");
     if operator.is_absent() {
         findings.add_error(&operator, format!("is required: one of {}", OPERATORS.join(", ")));
@@ -33,7 +48,7 @@ fn read_requirement(cursor: &Cursor, findings: &mut Findings) -> Option<Requirem
     let operator = operator.read_choice(&OPERATORS, findings);
     let listed = cursor.at_key("values");
     let values: BTreeSet<String> = listed
-        .read_matching_items(|_| true, "a label's value", findings)
+        .read_matching_items(|text| Text::SelectorValue.allows(text), "a label's value", findings)
         .into_iter()
         .map(|(_, value)| value.to_owned())
         .collect();

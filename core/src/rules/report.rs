@@ -72,7 +72,7 @@ fn is_lasting(
         RetryPolicy::Poll | RetryPolicy::GatewayQueue => {
             before.reason == Some(&state.reason) || pod.condition.is_none()
         }
-        RetryPolicy::Event | RetryPolicy::Person => true,
+        RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::SetAside => true,
         RetryPolicy::PodExit | RetryPolicy::Idle | RetryPolicy::Until(_) => false,
     }
 }

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, ParsedAnnotations};
+use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, Owner, ParsedAnnotations};
 use waygate_core::condition::ConditionState;
 use waygate_core::ids::PodUid;
 use waygate_core::plan::{Desired, PodView, Successor};
 use waygate_core::request::Kind;
+use waygate_core::text::Text;
 
 /// Key of the annotation that publishes the address of a kind on its pod.
 pub(crate) fn address_annotation(kind: Kind) -> &'static str {
@@ -42,14 +43,10 @@ pub(crate) fn read_successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<S
 /// result is not relied on.
 pub(crate) fn read_annotations(worker: &Worker, pod: &Pod) -> ParsedAnnotations {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let owner = controller.map(|owner| Owner { kind: &owner.kind, name: &owner.name });
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    worker.config.read_annotations(
-        pod.annotations(),
-        namespace,
-        controller.map(|owner| owner.kind.as_str()),
-        host_network,
-    )
+    worker.config.read_annotations(pod.annotations(), namespace, owner, host_network)
 }
 
 /// Request of a pod for one kind of address, whether or not the configuration serves that kind.
@@ -105,7 +102,11 @@ pub(crate) fn pod_view(worker: &Worker, pod: &Pod, kind: Kind) -> PodView {
                 status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|ip| &ip.ip))
             })
             .find_map(|ip| ip.parse().ok()),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_deref())
+            .map(|node| Text::NodeName.clean(node)),
         exited: has_exited(pod),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         has_gate: has_readiness_gate(pod, kind),
