@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use waygate_core::change::{Answer, Change, ForwardEntrySpec};
 use waygate_core::ids::{AllocationId, BandwidthPackageId, EniId};
 use waygate_core::request::{EipSpec, InstanceChargeType, Protocol};
+use waygate_core::text::Text;
 
 /// Sends `change` once, for every action; `token` is left out where the action takes none.
 pub(crate) async fn send_once(
@@ -35,7 +36,7 @@ pub(crate) async fn send_once(
         _ => transport
             .call_once::<Plain>(action, params, deadline)
             .await
-            .map(|read| Ok(plain_answer(read.value)))?,
+            .map(|read| Ok(plain_answer(&read.value)))?,
     };
     answer.map_err(|detail| unreadable_answer(action.name, StatusCode::OK, detail))
 }
@@ -55,8 +56,8 @@ pub(crate) async fn tag_resources(
     transport.call_once::<Plain>(vpc_action("TagResources"), params, deadline).await.map(drop)
 }
 
-fn plain_answer(answer: Plain) -> Answer {
-    Answer { request_id: answer.request_id, ..Answer::default() }
+fn plain_answer(answer: &Plain) -> Answer {
+    Answer { request_id: Text::RequestId.clean(&answer.request_id), ..Answer::default() }
 }
 
 fn change_params(change: &Change) -> Params {

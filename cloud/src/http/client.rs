@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(error.denied_action(), Some("vpc:CreateForwardEntry"));
         let text = error.to_string();
         assert!(
-            ["CreateForwardEntry", "Forbidden.RAM", "R-1", "noway"]
+            ["CreateForwardEntry", "Forbidden.RAM", "R-1", r"no\n\u{7}way"]
                 .iter()
                 .all(|word| text.contains(word)),
             "{text}"

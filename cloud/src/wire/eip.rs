@@ -1,13 +1,14 @@
 //! Answers about elastic IPs (EIPs).
 
 use super::{
-    Page, non_empty, parse_address, parse_optional_address, required_text, scalar_number,
-    scalar_text, wrapped_list,
+    Page, non_empty, optional_id, parse_address, parse_optional_address, required_id,
+    scalar_number, scalar_text, wrapped_list,
 };
 use serde::Deserialize;
 use waygate_core::change::Answer;
 use waygate_core::cloud_facts::{Eip, EipBinding, EipStatus};
 use waygate_core::ids::{AllocationId, BandwidthPackageId};
+use waygate_core::text::Text;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -23,9 +24,9 @@ pub(crate) struct Allocated {
 impl Allocated {
     pub(crate) fn into_answer(self) -> Result<Answer, String> {
         Ok(Answer {
-            request_id: self.request_id,
+            request_id: Text::RequestId.clean(&self.request_id),
             ip_address: parse_optional_address("EipAddress", &self.eip_address)?,
-            allocation_id: Some(AllocationId::new(required_text(
+            allocation_id: Some(AllocationId::new(required_id(
                 "AllocationId",
                 self.allocation_id,
             )?)),
@@ -109,7 +110,7 @@ impl WireEip {
         let private_ip = parse_optional_address("PrivateIpAddress", &self.private_ip_address)?;
         let instance_type = self.instance_type;
         Ok(Eip {
-            allocation_id: AllocationId::new(required_text("AllocationId", self.allocation_id)?),
+            allocation_id: AllocationId::new(required_id("AllocationId", self.allocation_id)?),
             ip_address: parse_address("IpAddress", &self.ip_address)?,
             status: parse_status(&self.status),
             binding: non_empty(self.instance_id).map(|instance_id| EipBinding {
@@ -117,7 +118,11 @@ impl WireEip {
                 instance_id,
                 private_ip,
             }),
-            bandwidth_package: non_empty(self.bandwidth_package_id).map(BandwidthPackageId::new),
+            bandwidth_package: non_empty(optional_id(
+                "BandwidthPackageId",
+                self.bandwidth_package_id,
+            )?)
+            .map(BandwidthPackageId::new),
             bandwidth: self.bandwidth,
             internet_charge_type: self.internet_charge_type,
             charge_type: self.charge_type,

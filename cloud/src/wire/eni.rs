@@ -1,6 +1,8 @@
 //! Answers about network interfaces and the private addresses they own.
 
-use super::{Chain, non_empty, parse_address, required_text, scalar_text, text_list, wrapped_list};
+use super::{
+    Chain, non_empty, optional_id, parse_address, required_id, scalar_text, text_list, wrapped_list,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -132,10 +134,10 @@ impl WireEni {
             addresses.push(ip);
         }
         let eni = Eni {
-            eni_id: EniId::new(required_text("NetworkInterfaceId", self.network_interface_id)?),
-            vswitch_id: VSwitchId::new(self.v_switch_id),
-            zone_id: ZoneId::new(self.zone_id),
-            vpc_id: VpcId::new(self.vpc_id),
+            eni_id: EniId::new(required_id("NetworkInterfaceId", self.network_interface_id)?),
+            vswitch_id: VSwitchId::new(optional_id("VSwitchId", self.v_switch_id)?),
+            zone_id: ZoneId::new(optional_id("ZoneId", self.zone_id)?),
+            vpc_id: VpcId::new(optional_id("VpcId", self.vpc_id)?),
             primary_ip,
             associated,
         };

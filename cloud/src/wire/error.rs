@@ -5,11 +5,7 @@ use crate::error::Refusal;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-
-/// Characters kept of a message: enough for every message of the API but those that echo the
-/// request.
-const LONGEST_MESSAGE: usize = 300;
-const LONGEST_WORD: usize = 100;
+use waygate_core::text::Text;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -32,15 +28,11 @@ impl ErrorBody {
         Refusal {
             action,
             status: status.as_u16(),
-            code: truncate_text(&self.code, LONGEST_WORD),
-            message: truncate_text(&self.message, LONGEST_MESSAGE),
-            request_id: truncate_text(&self.request_id, LONGEST_WORD),
-            denied_action: denied_action.map(|action| truncate_text(action, LONGEST_WORD)),
+            code: Text::ErrorCode.clean(&self.code),
+            message: Text::ErrorMessage.clean(&self.message),
+            request_id: Text::RequestId.clean(&self.request_id),
+            denied_action: denied_action.map(|action| Text::DeniedAction.clean(action)),
             retry_after: None,
         }
     }
-}
-
-fn truncate_text(text: &str, longest: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(longest).collect()
 }

@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::net::Ipv4Addr;
+use waygate_core::text::{Text, clean_text, describe_fault, find_forbidden};
 
 /// An answer without content beyond its request ID.
 #[derive(Debug, Deserialize)]
@@ -26,10 +27,13 @@ pub(crate) struct Plain {
     pub(crate) request_id: String,
 }
 
-/// Reads a scalar in any form (`"5"`, `5`, `true`) as text, `null` as the empty text.
+/// Reads a scalar in any form (`"5"`, `5`, `true`) as text, `null` as the empty text. Every text of
+/// an answer comes through here: what no text may hold is escaped, so that it can be stored and
+/// shown. IDs are checked besides.
 pub(crate) fn scalar_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(String::new()),
+        Value::String(text) if find_forbidden(&text).is_some() => Ok(clean_text(&text, usize::MAX)),
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(truth) => Ok(truth.to_string()),
@@ -59,7 +63,7 @@ pub(crate) fn wrapped_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         Value::Object(wrapper) => match wrapper.into_iter().next() {
             None | Some((_, Value::Null)) => Vec::new(),
             Some((_, Value::Array(items))) => items,
-            Some((name, _)) => return Err(D::Error::custom(format!("{name:.40} is not a list"))),
+            Some((name, _)) => return Err(D::Error::custom(format!("{name:.40?} is not a list"))),
         },
         _ => return Err(D::Error::custom("expected a list, found a scalar")),
     };
@@ -91,6 +95,20 @@ pub(crate) fn required_text(field: &str, text: String) -> Result<String, String>
     if text.is_empty() { Err(format!("{field} is missing")) } else { Ok(text) }
 }
 
+/// A required ID; an empty one is an error, as is a text that no resource has for an ID.
+pub(crate) fn required_id(field: &str, id: String) -> Result<String, String> {
+    optional_id(field, required_text(field, id)?)
+}
+
+/// An ID, or the empty text.
+pub(crate) fn optional_id(field: &str, id: String) -> Result<String, String> {
+    // The rule is the same for all IDs of the cloud.
+    match Text::AllocationId.check(&id) {
+        Err(fault) if !id.is_empty() => Err(describe_fault(field, &id, &fault)),
+        Ok(()) | Err(_) => Ok(id),
+    }
+}
+
 /// The text, or `None` if empty.
 pub(crate) fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
@@ -114,4 +132,30 @@ pub(crate) trait Chain: DeserializeOwned + Send {
     fn take_next_token(&mut self) -> Option<String>;
     /// Converts the items of this page; fails where one of them cannot be read.
     fn into_chain_items(self) -> Result<Vec<Self::Item>, String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read_eip(field: &str, value: &str) -> Result<waygate_core::cloud_facts::Eip, String> {
+        let mut eip =
+            json!({"AllocationId": "eip-1", "IpAddress": "203.0.113.1", "Status": "InUse"});
+        eip[field] = json!(value);
+        let page = json!({"TotalCount": 1, "EipAddresses": {"EipAddress": [eip]}});
+        let page: eip::Eips = serde_json::from_value(page).map_err(|error| error.to_string())?;
+        Ok(page.into_page_items()?.remove(0))
+    }
+
+    #[test]
+    fn a_free_text_of_the_cloud_is_cleaned_and_an_id_that_is_none_is_named() {
+        assert_eq!(read_eip("Name", "a\0b").unwrap().name, r"a\0b");
+        assert_eq!(read_eip("Description", "ä\u{202e}b").unwrap().description, r"ä\u{202e}b");
+        for (field, value) in [("AllocationId", "eip-\0"), ("BandwidthPackageId", "cbwp 1")] {
+            let said = read_eip(field, value).unwrap_err();
+            assert!(said.contains(field) && !said.contains(char::is_control), "{said}");
+        }
+        assert_eq!(read_eip("BandwidthPackageId", "").unwrap().bandwidth_package, None);
+    }
 }

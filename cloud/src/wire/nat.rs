@@ -1,7 +1,7 @@
 //! Answers about NAT gateways, their forward entries and their SNAT entries.
 
 use super::{
-    Page, non_empty, parse_address, required_text, scalar_number, scalar_text, text_list,
+    Page, non_empty, parse_address, required_id, scalar_number, scalar_text, text_list,
     wrapped_list,
 };
 use crate::network::SnatEntry;
@@ -11,6 +11,7 @@ use waygate_core::cloud_facts::{ForwardEntry, ForwardEntryStatus, GatewayEip, Na
 use waygate_core::ids::{
     AllocationId, ForwardEntryId, ForwardTableId, NatGatewayId, VSwitchId, VpcId, ZoneId,
 };
+use waygate_core::text::Text;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -23,8 +24,12 @@ pub(crate) struct Created {
 
 impl Created {
     pub(crate) fn into_answer(self) -> Result<Answer, String> {
-        let entry_id = ForwardEntryId::new(required_text("ForwardEntryId", self.forward_entry_id)?);
-        Ok(Answer { request_id: self.request_id, entry_id: Some(entry_id), ..Answer::default() })
+        let entry_id = ForwardEntryId::new(required_id("ForwardEntryId", self.forward_entry_id)?);
+        Ok(Answer {
+            request_id: Text::RequestId.clean(&self.request_id),
+            entry_id: Some(entry_id),
+            ..Answer::default()
+        })
     }
 }
 
@@ -75,8 +80,8 @@ struct WireForward {
 impl WireForward {
     fn into_entry(self) -> Result<ForwardEntry, String> {
         Ok(ForwardEntry {
-            entry_id: ForwardEntryId::new(required_text("ForwardEntryId", self.forward_entry_id)?),
-            table_id: ForwardTableId::new(required_text("ForwardTableId", self.forward_table_id)?),
+            entry_id: ForwardEntryId::new(required_id("ForwardEntryId", self.forward_entry_id)?),
+            table_id: ForwardTableId::new(required_id("ForwardTableId", self.forward_table_id)?),
             name: self.forward_entry_name,
             external_ip: parse_address("ExternalIp", &self.external_ip)?,
             external_port: self.external_port,
@@ -155,9 +160,9 @@ impl WireGateway {
     fn into_gateway(self) -> Result<NatGateway, String> {
         let table_id = self.forward_table_ids.into_iter().next().unwrap_or_default();
         Ok(NatGateway {
-            nat_gateway_id: NatGatewayId::new(required_text("NatGatewayId", self.nat_gateway_id)?),
-            forward_table_id: ForwardTableId::new(required_text("ForwardTableIds", table_id)?),
-            vpc_id: VpcId::new(required_text("VpcId", self.vpc_id)?),
+            nat_gateway_id: NatGatewayId::new(required_id("NatGatewayId", self.nat_gateway_id)?),
+            forward_table_id: ForwardTableId::new(required_id("ForwardTableIds", table_id)?),
+            vpc_id: VpcId::new(required_id("VpcId", self.vpc_id)?),
             zone_id: self
                 .nat_gateway_private_info
                 .and_then(|info| non_empty(info.iz_no))
@@ -176,7 +181,7 @@ impl WireGateway {
 impl WireGatewayEip {
     fn into_gateway_eip(self) -> Result<GatewayEip, String> {
         Ok(GatewayEip {
-            allocation_id: AllocationId::new(required_text(
+            allocation_id: AllocationId::new(required_id(
                 "IpLists.AllocationId",
                 self.allocation_id,
             )?),
@@ -230,7 +235,7 @@ impl WireSnat {
         // Several addresses come in one string, separated by commas.
         let ips = self.snat_ip.split(',').filter(|ip| !ip.trim().is_empty());
         Ok(SnatEntry {
-            snat_entry_id: required_text("SnatEntryId", self.snat_entry_id)?,
+            snat_entry_id: required_id("SnatEntryId", self.snat_entry_id)?,
             ips: ips.map(|ip| parse_address("SnatIp", ip)).collect::<Result<_, _>>()?,
             source_cidr: self.source_cidr,
             source_vswitch_id: non_empty(self.source_vswitch_id).map(VSwitchId::new),

@@ -1,7 +1,7 @@
 //! Answers about VPCs, vSwitches and routes.
 
 use super::{
-    Chain, Page, non_empty, required_text, scalar_number, scalar_text, text_list, wrapped_list,
+    Chain, Page, non_empty, required_id, scalar_number, scalar_text, text_list, wrapped_list,
 };
 use crate::network::{NextHop, RouteEntry, RouteTable, VSwitch, Vpc};
 use serde::Deserialize;
@@ -37,7 +37,7 @@ impl Page for Vpcs {
     fn into_page_items(self) -> Result<Vec<Vpc>, String> {
         let fact = |vpc: WireVpc| {
             let cidrs = std::iter::once(vpc.cidr_block).chain(vpc.secondary_cidr_blocks).collect();
-            Ok(Vpc { vpc_id: VpcId::new(required_text("VpcId", vpc.vpc_id)?), cidrs })
+            Ok(Vpc { vpc_id: VpcId::new(required_id("VpcId", vpc.vpc_id)?), cidrs })
         };
         self.vpcs.into_iter().map(fact).collect()
     }
@@ -84,7 +84,7 @@ impl Page for VSwitches {
     fn into_page_items(self) -> Result<Vec<VSwitch>, String> {
         let fact = |vswitch: WireVSwitch| {
             Ok(VSwitch {
-                vswitch_id: VSwitchId::new(required_text("VSwitchId", vswitch.v_switch_id)?),
+                vswitch_id: VSwitchId::new(required_id("VSwitchId", vswitch.v_switch_id)?),
                 vpc_id: VpcId::new(vswitch.vpc_id),
                 zone_id: ZoneId::new(vswitch.zone_id),
                 cidr: vswitch.cidr_block,
@@ -127,7 +127,7 @@ impl Page for RouteTables {
     fn into_page_items(self) -> Result<Vec<RouteTable>, String> {
         let fact = |table: WireTable| {
             Ok(RouteTable {
-                route_table_id: required_text("RouteTableId", table.route_table_id)?,
+                route_table_id: required_id("RouteTableId", table.route_table_id)?,
                 system: table.route_table_type == "System",
                 vswitch_ids: table.v_switch_ids.into_iter().map(VSwitchId::new).collect(),
             })
