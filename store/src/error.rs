@@ -1,5 +1,10 @@
 //! The store's errors, and which of them are transient.
 
+mod sqlstate;
+
+pub use sqlstate::Transience;
+
+use sqlstate::classify_sqlstate;
 use sqlx::Error as Cause;
 use waygate_core::lease::Constraint;
 
@@ -68,9 +73,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if the same call may succeed later. Errors about the statement or its values are final.
-    pub fn is_transient(&self) -> bool {
-        let Self::Database(cause) = self else { return false };
+    /// Chance that the same call succeeds later. Errors about the statement or its values are
+    /// permanent.
+    pub fn transience(&self) -> Transience {
+        let Self::Database(cause) = self else { return Transience::Permanent };
         match cause {
             Cause::Io(_)
             | Cause::Tls(_)
@@ -78,12 +84,17 @@ impl Error {
             | Cause::PoolTimedOut
             | Cause::PoolClosed
             | Cause::WorkerCrashed
-            | Cause::BeginFailed => true,
-            Cause::Database(refusal) => {
-                refusal.code().is_some_and(|sqlstate| is_transient_sqlstate(&sqlstate))
-            }
-            _ => false,
+            | Cause::BeginFailed => Transience::Outage,
+            Cause::Database(refusal) => refusal
+                .code()
+                .map_or(Transience::Permanent, |sqlstate| classify_sqlstate(&sqlstate)),
+            _ => Transience::Permanent,
         }
+    }
+
+    /// True if the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        self.transience() != Transience::Permanent
     }
 
     /// The violated constraint, if the error is a conflict with another lease.
@@ -94,16 +105,6 @@ impl Error {
     pub(crate) fn corrupt_value(what: impl std::fmt::Display) -> Self {
         Self::Corrupt { what: what.to_string() }
     }
-}
-
-/// True if a SQLSTATE is about the server or the moment, not about the statement or its values.
-fn is_transient_sqlstate(sqlstate: &str) -> bool {
-    /// Connections, logins, databases that do not exist (yet), rollbacks after a serialization
-    /// failure or a deadlock, resources, locks, shutdowns and timeouts, disks.
-    const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
-    /// A server in recovery that takes no writes; transactions that idled or took too long.
-    const CODES: [&str; 3] = ["25006", "25P03", "25P04"];
-    CODES.contains(&sqlstate) || CLASSES.iter().any(|class| sqlstate.starts_with(class))
 }
 
 impl From<Cause> for Error {

@@ -25,9 +25,9 @@ mod store;
 
 pub use claimed::{Claim, Claimed};
 pub use cluster::Cluster;
-pub use error::Error;
+pub use error::{Error, Transience};
 pub use lease::announce::{PodAnnouncement, PodObservation};
-pub use lease::claims::Finish;
+pub use lease::claims::{ClaimedJob, Finish};
 pub use lease::custom_resource::OwnsCustomResource;
 pub use lease::load::Loaded;
 pub use operation::gateway_lock::GatewayLock;

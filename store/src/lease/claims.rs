@@ -3,12 +3,15 @@
 
 use crate::claimed::{Claim, Claimed, write_under_claim};
 use crate::cluster::Cluster;
+use crate::columns::{parse_kind, parse_phase};
 use crate::error::Error;
 use crate::store::Store;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
+use waygate_core::lease::Phase;
 use waygate_core::operation::Rejection;
+use waygate_core::request::Kind;
 
 /// The end of a claim: the reason of the wait, and the time at which the lease is due again.
 #[derive(Clone, Debug)]
@@ -78,7 +81,52 @@ impl Store {
     }
 }
 
+/// What a claim holder must know of a lease to give it back, read apart from the rest, which may be
+/// unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedJob {
+    /// Number of wake-ups at the time of the read; see [`Finish::wake`].
+    pub wake: i64,
+    /// Waits in a row for `reason`.
+    pub tries: i32,
+    /// The reason of the last wait.
+    pub reason: Option<String>,
+    /// Kind of the lease.
+    pub kind: Kind,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// UID of the pod.
+    pub pod_uid: Uuid,
+    /// Phase of the lease.
+    pub phase: Phase,
+}
+
 impl Claimed<'_> {
+    /// Reads what is needed to give the claim back, and nothing that could be unreadable.
+    pub async fn load_job(&self) -> Result<ClaimedJob, Error> {
+        let row = sqlx::query!(
+            "SELECT wake, tries, reason, kind, namespace, pod_name, pod_uid, phase FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
+        )
+        .fetch_optional(&self.store.pool)
+        .await?
+        .ok_or(Error::ClaimLost)?;
+        Ok(ClaimedJob {
+            wake: row.wake,
+            tries: row.tries,
+            reason: row.reason,
+            kind: parse_kind(&row.kind),
+            namespace: row.namespace,
+            pod_name: row.pod_name,
+            pod_uid: row.pod_uid,
+            phase: parse_phase(&row.phase)?,
+        })
+    }
+
     /// Gives the claim back and sets the time at which the lease is due again.
     pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<(), Error> {
         // A rejection recorded during the claim differs from the acknowledged one, and stays.

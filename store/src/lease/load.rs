@@ -7,6 +7,7 @@ use crate::columns::{
     timestamp_from_seconds,
 };
 use crate::error::Error;
+use crate::lease::claims::ClaimedJob;
 use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
@@ -43,6 +44,22 @@ pub struct Loaded {
     pub since_last_change: Option<Duration>,
     /// The time of the read, by Postgres' clock.
     pub now: Timestamp,
+}
+
+impl Loaded {
+    /// What is needed to give the claim back.
+    pub fn job(&self) -> ClaimedJob {
+        ClaimedJob {
+            wake: self.wake,
+            tries: self.tries,
+            reason: self.reason.clone(),
+            kind: self.lease.kind,
+            namespace: self.lease.namespace.clone(),
+            pod_name: self.lease.pod_name.clone(),
+            pod_uid: self.lease.pod_uid.as_str().parse().unwrap_or_default(),
+            phase: self.lease.phase,
+        }
+    }
 }
 
 /// A row of `load_lease.sql`.

@@ -30,3 +30,5 @@ mod room;
 #[cfg(test)]
 mod schema;
 mod sources;
+#[cfg(test)]
+mod texts;
