@@ -104,6 +104,8 @@ reasons! {
     RereadPending = "RereadPending",
     /// Postgres did not answer.
     StoreUnavailable = "LeaseStoreUnavailable",
+    /// Postgres refuses what is to be recorded of the pod, each time again.
+    StoreRefused = "LeaseStoreRefused",
     /// The API server did not answer, or refused a call.
     KubernetesUnavailable = "KubernetesUnavailable",
     /// The pod or its custom resource changed while a step worked on it.

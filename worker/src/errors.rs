@@ -6,6 +6,7 @@ pub(crate) use waygate_core::error::error_chain;
 use std::time::Duration;
 use waygate_core::condition::Reason;
 use waygate_core::retry::RetryPolicy;
+use waygate_store::Transience;
 
 /// Failure of a step, by the system that failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +47,22 @@ impl Error {
     /// CamelCase reason that the lease records and pod conditions show.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) => Reason::StoreUnavailable.as_str(),
+            Self::Store(error) if error.is_transient() => Reason::StoreUnavailable.as_str(),
+            Self::Store(_) => Reason::StoreRefused.as_str(),
             Self::Kube(_) => Reason::KubernetesUnavailable.as_str(),
             Self::Cloud(error) => error.reason(),
             Self::Changed => Reason::ObjectChanged.as_str(),
+        }
+    }
+
+    /// Chance of the same step later. A failure of the cloud counts as an outage: its refusals are
+    /// of the account, or are recorded with their own waits.
+    pub(crate) fn transience(&self) -> Transience {
+        match self {
+            Self::Store(error) => error.transience(),
+            Self::Kube(error) => classify_kube_error(error),
+            Self::Cloud(_) => Transience::Outage,
+            Self::Changed => Transience::Passing,
         }
     }
 
@@ -64,5 +77,46 @@ impl Error {
             Self::Changed => RetryPolicy::Poll,
             Self::Store(_) | Self::Kube(_) | Self::Cloud(_) => RetryPolicy::Event,
         }
+    }
+}
+
+/// Transience of a refusal of the API server, or of a failure on the way to it.
+fn classify_kube_error(error: &kube::Error) -> Transience {
+    match error {
+        // 401: a token is being renewed. 408, 429, 502 to 504: the server, or one on the way, is
+        // busy, starting or away.
+        kube::Error::Api(status) => match status.code {
+            401 | 408 | 429 | 502..=504 => Transience::Outage,
+            // 500: above all another webhook that fails for this object.
+            500.. => Transience::Passing,
+            _ => Transience::Permanent,
+        },
+        // The object is not what its definition says.
+        kube::Error::SerdeError(_) => Transience::Permanent,
+        _ => Transience::Outage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn a_refusal_is_of_the_object_and_a_busy_server_is_not() {
+        for (code, transience) in [
+            (403, Transience::Permanent),
+            (422, Transience::Permanent),
+            (500, Transience::Passing),
+            (429, Transience::Outage),
+            (503, Transience::Outage),
+            (401, Transience::Outage),
+        ] {
+            let status = Status::failure("no", "No").with_code(code).boxed();
+            assert_eq!(Error::from(kube::Error::Api(status)).transience(), transience, "{code}");
+        }
+        let undecodable = serde_json::from_str::<u8>("x").unwrap_err();
+        let undecodable = Error::from(kube::Error::SerdeError(undecodable));
+        assert_eq!(undecodable.transience(), Transience::Permanent);
     }
 }

@@ -18,6 +18,7 @@ mod objects;
 mod rates;
 mod reconcile;
 mod retry_schedule;
+mod set_aside;
 mod startup;
 mod watch;
 

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     queue_wait: Histogram,
     queue_length: Family<GatewayLabels, Gauge>,
     limited_withdrawals: Family<GatewayLabels, Counter>,
+    set_aside: Family<SetAsideLabels, Counter>,
+    set_aside_objects: Family<LoopLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +32,34 @@ struct CallLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SetAsideLabels {
+    r#loop: ObjectLoop,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoopLabels {
+    r#loop: ObjectLoop,
+}
+
+/// A loop over objects, as the label `loop` of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum ObjectLoop {
+    /// Events of pods.
+    PodEvents,
+    /// Deletions of custom resources.
+    CustomResources,
+    /// Pods that missed the webhook.
+    MissedPods,
+    /// Due leases.
+    Leases,
+    /// NAT gateways that are read.
+    Gateways,
+    /// Registrations that get the certificate authority.
+    Registrations,
 }
 
 /// Labels by NAT gateway: those of the configuration, a handful.
@@ -102,7 +132,27 @@ impl Metrics {
             "Withdrawals prevented because many pods of the gateway lost their entries",
             limited_withdrawals.clone(),
         );
-        Self { cloud_changes, seconds_to_publish, queue_wait, queue_length, limited_withdrawals }
+        let set_aside = Family::default();
+        registry.register(
+            "waygate_set_aside",
+            "Failures of objects that are set aside, each of which lengthens the object's pause",
+            set_aside.clone(),
+        );
+        let set_aside_objects = Family::default();
+        registry.register(
+            "waygate_set_aside_objects",
+            "Objects set aside now, which are tried again in pauses of their own; leases are not counted here",
+            set_aside_objects.clone(),
+        );
+        Self {
+            cloud_changes,
+            seconds_to_publish,
+            queue_wait,
+            queue_length,
+            limited_withdrawals,
+            set_aside,
+            set_aside_objects,
+        }
     }
 
     /// Counts one call of a change, answered or not.
@@ -127,6 +177,17 @@ impl Metrics {
         self.limited_withdrawals
             .get_or_create(&GatewayLabels { gateway: gateway.to_string() })
             .inc();
+    }
+
+    /// Counts one failure of an object that is set aside.
+    pub(crate) fn count_set_aside(&self, of: ObjectLoop, reason: &'static str) {
+        self.set_aside.get_or_create(&SetAsideLabels { r#loop: of, reason }).inc();
+    }
+
+    /// Shows the number of objects of a loop that are set aside.
+    pub(crate) fn show_set_aside(&self, of: ObjectLoop, objects: usize) {
+        let objects = i64::try_from(objects).unwrap_or(i64::MAX);
+        self.set_aside_objects.get_or_create(&LoopLabels { r#loop: of }).set(objects);
     }
 
     /// Removes the queue length of a gateway whose lock this process has given up.

@@ -94,7 +94,12 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",
-            certificates::maintain_certificates(worker.kube.clone(), namespace, token.clone()),
+            certificates::maintain_certificates(
+                worker.kube.clone(),
+                namespace,
+                worker.metrics.clone(),
+                token.clone(),
+            ),
         );
     }
     tasks

@@ -5,7 +5,6 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -47,30 +46,6 @@ async fn with_the_webhook_away_the_policy_gates_a_pod_and_the_worker_serves_it()
     assert_eq!(gates.iter().map(|gate| gate.condition_type.as_str()).collect::<Vec<_>>(), [GATE]);
     stand.wait_for_condition("unheard", "Ready", "True", TIMEOUT).await?;
     Ok(())
-}
-
-/// More pods than events are written down at a time, each with what Postgres takes for no text: the
-/// API server lets an owner have any name.
-#[tokio::test]
-async fn pods_that_postgres_refuses_delay_no_other() -> Result<()> {
-    let stand = Stand::start().await?;
-    for number in 0..9 {
-        let mut pod = annotated_pod(&format!("refused-{number}"), &WITH_EIP);
-        let owner = OwnerReference {
-            api_version: "apps/v1".to_owned(),
-            kind: "StatefulSet".to_owned(),
-            name: "a\0b".to_owned(),
-            uid: uuid::Uuid::new_v4().to_string(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        };
-        pod.metadata.owner_references = Some(vec![owner]);
-        stand.create_pod(&pod).await?;
-    }
-    stand.create_pod(&annotated_pod("right", &WITH_EIP)).await?;
-    stand.wait_for_condition("right", GATE, "True", TIMEOUT).await?;
-    stand.delete_pod("right").await?;
-    wait_until_nothing_is_left(&stand).await
 }
 
 /// Forbids every user to label the pod `frozen` of the stand's namespaces, and waits until the API

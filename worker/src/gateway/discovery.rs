@@ -2,9 +2,13 @@
 //! port pool, and ports occupied by foreign entries are marked.
 
 use crate::context::Worker;
-use crate::errors::Error;
+use crate::errors::{Error, error_chain};
+use crate::metrics::ObjectLoop;
+use crate::set_aside::SetAside;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_core::cloud_facts::{self, ForwardEntry, NatGateway};
 use waygate_core::config::Gateway;
@@ -14,42 +18,61 @@ use waygate_core::rules::reads;
 use waygate_serving::Check;
 use waygate_store::{GatewayEip, ObservedEntries, OfferedPorts};
 
-/// Pause after a round in which a gateway could not be read.
-const RETRY: Duration = Duration::from_secs(2);
-
 /// Refreshes the port pool from the cloud every `period` until `token` is cancelled: operators bind
-/// EIPs to gateways, rarely. Sets the readiness check `known` once every gateway has been read.
+/// EIPs to gateways, rarely. Sets the readiness check `known` once every gateway has been read, but
+/// for those that are set aside.
 pub(crate) async fn discover_gateways(
     worker: Arc<Worker>,
     period: Duration,
     known: Check,
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
+    let aside = SetAside::new(ObjectLoop::Gateways, &worker.metrics);
+    let gateways = &worker.config.gateways;
+    // Index of a gateway, and when it is read next.
+    let mut due: Vec<Instant> = vec![Instant::now(); gateways.len()];
+    let mut read = BTreeSet::new();
     while !token.is_cancelled() {
-        let mut failed = false;
-        for gateway in &worker.config.gateways {
-            if let Err(error) = refresh_gateway(&worker, gateway, period / 2).await {
-                failed = true;
-                let error = crate::errors::error_chain(&error);
-                tracing::warn!(
-                    gateway.id = %gateway.nat_gateway_id, error,
-                    "reading the NAT gateway failed; its last known state stays in use"
-                );
-            }
+        for (gateway, due) in
+            gateways.iter().zip(&mut due).filter(|(_, due)| **due <= Instant::now())
+        {
+            let id = &gateway.nat_gateway_id;
+            let pause = match refresh_gateway(&worker, gateway, period / 2).await {
+                Ok(()) => {
+                    aside.forget(id);
+                    read.insert(id);
+                    period
+                }
+                Err(error) => put_gateway_aside(&aside, id, &error).min(period),
+            };
+            *due = Instant::now() + pause;
         }
-        if !failed {
+        let known_or_aside = |id| read.contains(id) || aside.is_set_aside(id);
+        if gateways.iter().all(|gateway| known_or_aside(&gateway.nat_gateway_id))
+            && (gateways.is_empty() || !read.is_empty())
+        {
             known.set_passing(true);
         }
         if let Err(error) = worker.store.end_cooldowns().await {
             tracing::warn!(
-                error = crate::errors::error_chain(&error),
+                error = error_chain(&error),
                 "freeing ports after their cooldown failed; they stay unused until the next round"
             );
         }
-        let pause = if failed { RETRY.min(period) } else { period };
-        token.run_until_cancelled(tokio::time::sleep(pause)).await;
+        let next = due.iter().copied().min().unwrap_or_else(|| Instant::now() + period);
+        token.run_until_cancelled(tokio::time::sleep_until(next)).await;
     }
     Ok(())
+}
+
+/// Records that a gateway could not be read, and returns the time until it is read again.
+fn put_gateway_aside(aside: &SetAside<NatGatewayId>, id: &NatGatewayId, error: &Error) -> Duration {
+    let failure = aside.record_failure(id, error);
+    tracing::warn!(
+        gateway.id = %id, retry_in = failure.retry_in.as_secs_f32(), error = error_chain(error),
+        "reading the NAT gateway failed; its last known state stays in use"
+    );
+    failure.retry_in
 }
 
 /// Reads one gateway, offers its EIPs and records its foreign entries. A foreign entry counts as

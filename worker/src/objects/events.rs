@@ -2,8 +2,14 @@
 //! or an operator must act.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::api::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+
+/// A pod, or its metadata alone.
+pub(crate) trait PodObject: Resource<DynamicType = ()> {}
+impl PodObject for Pod {}
+impl PodObject for PartialObjectMeta<Pod> {}
 
 /// Writer of events. A failed write is only logged, since the pod's condition says the same.
 pub(crate) struct Events(Recorder);
@@ -23,11 +29,11 @@ impl Events {
     }
 
     /// Writes an event of type Warning, which an operator or the pod's owner should read.
-    pub(crate) async fn write_warning(&self, pod: &Pod, reason: &str, note: &str) {
+    pub(crate) async fn write_warning(&self, pod: &impl PodObject, reason: &str, note: &str) {
         self.write_event(EventType::Warning, pod, reason, note).await;
     }
 
-    async fn write_event(&self, type_: EventType, pod: &Pod, reason: &str, note: &str) {
+    async fn write_event(&self, type_: EventType, pod: &impl PodObject, reason: &str, note: &str) {
         // The API refuses notes of more than 1024 bytes.
         let note: String = note.chars().take(300).collect();
         let event = Event {

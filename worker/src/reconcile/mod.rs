@@ -15,6 +15,7 @@ mod outcome;
 mod pass;
 mod publication;
 mod report;
+mod set_aside;
 
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
@@ -38,7 +39,8 @@ const JITTER: Range<f64> = 0.8..1.2;
 
 /// Reconciles one lease until it pauses, is deleted, or another worker holds its claim.
 async fn reconcile_lease(worker: &Worker, claim: &Claim) {
-    if let Err(error) = run_steps(worker, claim).await {
+    let Err(error) = run_steps(worker, claim).await else { return };
+    if let Err(error) = set_aside::set_lease_aside(worker, claim, error).await {
         match error {
             Error::Store(StoreError::ClaimLost) => {
                 tracing::debug!(lease.id = %claim.lease_id, "claim lost to another worker");
@@ -62,7 +64,10 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
             Ok(done) => done,
             // Without the store neither a pause nor its reason can be recorded.
             Err(Error::Store(error)) => return Err(error.into()),
-            Err(error) => (StepOutcome::Pause(Pause::from(&error)), None),
+            Err(error) => {
+                let pause = set_aside::pause_after_error(worker, &loaded.job(), &error).await;
+                (StepOutcome::Pause(pause), None)
+            }
         };
         match after {
             StepOutcome::Continue => carried = carry_over,

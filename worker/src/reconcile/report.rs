@@ -57,7 +57,7 @@ impl Pass<'_> {
             pod::write_condition(self.worker, live, self.lease().kind, condition).await?;
         }
         if matches!(report, Report::Event | Report::ConditionAndEvent) {
-            self.worker.events.write_warning(live, &condition.reason, &condition.message).await;
+            self.worker.events.write_warning(&**live, &condition.reason, &condition.message).await;
         }
         Ok(())
     }

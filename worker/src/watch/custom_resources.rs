@@ -1,9 +1,13 @@
 //! Watches custom resources for their deletion: an operator deletes one to release a retained
 //! address. As with pods, an event only wakes the lease.
 
+use super::recorder::{EventRecorder, record_events};
+use super::work_queue::WorkQueue;
 use crate::context::Worker;
-use crate::errors::error_chain;
+use crate::errors::{Error, error_chain};
+use crate::metrics::ObjectLoop;
 use crate::objects::custom_resource::CustomResource;
+use crate::set_aside::SetAside;
 use futures::{Stream, StreamExt as _};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -12,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use waygate_core::ids::LeaseId;
 use waygate_core::resources::LEASE_ANNOTATION;
 
@@ -21,13 +26,29 @@ pub(crate) async fn watch_deletions<K: CustomResource>(
     worker: Arc<Worker>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
+    let queue = WorkQueue::default();
+    let (recorder, aside) =
+        (DeletionRecorder(&worker), SetAside::new(ObjectLoop::CustomResources, &worker.metrics));
+    tokio::join!(
+        queue_deletions::<K>(&worker, &queue, &token),
+        record_events(&recorder, &queue, &aside, &token)
+    );
+    Ok(())
+}
+
+/// Reads the watch and puts each deletion into the work queue.
+async fn queue_deletions<K: CustomResource>(
+    worker: &Worker,
+    queue: &WorkQueue<LeaseId>,
+    token: &CancellationToken,
+) {
     let mut events = stream_metadata::<K>(worker.kube.clone()).boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object))
-                if object.metadata.deletion_timestamp.is_some() =>
-            {
-                wake_lease_of(&worker, &object).await;
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                if let Some((uid, lease)) = read_deletion(&object) {
+                    token.run_until_cancelled(queue.put_event(uid, lease)).await;
+                }
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(
@@ -36,7 +57,33 @@ pub(crate) async fn watch_deletions<K: CustomResource>(
             ),
         }
     }
-    Ok(())
+}
+
+/// UID of an object that is being deleted, and the lease named in its annotation. An annotation
+/// that names none is another's business.
+fn read_deletion<K: CustomResource>(object: &PartialObjectMeta<K>) -> Option<(Uuid, LeaseId)> {
+    object.metadata.deletion_timestamp.as_ref()?;
+    let lease = object.annotations().get(LEASE_ANNOTATION)?.parse().ok()?;
+    Some((object.uid()?.parse().ok()?, LeaseId(lease)))
+}
+
+/// Wakes the leases of deleted custom resources.
+struct DeletionRecorder<'a>(&'a Worker);
+
+impl EventRecorder<LeaseId> for DeletionRecorder<'_> {
+    async fn record_event(&self, _: Uuid, lease: &LeaseId) -> Result<(), Error> {
+        self.0.store.wake_lease(*lease).await?;
+        self.0.due.notify_one();
+        Ok(())
+    }
+
+    /// The lease itself looks when it is due, and reports.
+    async fn report_set_aside(&self, _: Uuid, lease: &LeaseId, error: &Error, _: bool) {
+        tracing::error!(
+            lease.id = %lease, error = error_chain(error),
+            "waking the lease of a deleted custom resource failed; it looks when due"
+        );
+    }
 }
 
 /// Streams changes of custom resources as metadata alone: a spec that this version cannot decode,
@@ -45,24 +92,6 @@ fn stream_metadata<K: CustomResource>(
     kube: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
     watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
-}
-
-/// Wakes the lease named in the object's annotation. A failed wake-up only delays the release until
-/// the lease is next due.
-async fn wake_lease_of<K: CustomResource>(worker: &Worker, object: &PartialObjectMeta<K>) {
-    let Some(lease) = object.annotations().get(LEASE_ANNOTATION).and_then(|id| id.parse().ok())
-    else {
-        return;
-    };
-    match worker.store.wake_lease(LeaseId(lease)).await {
-        Ok(()) => worker.due.notify_one(),
-        Err(error) => {
-            tracing::warn!(
-                lease.id = %lease, error = error_chain(&error),
-                "waking the lease of a deleted custom resource failed; it looks when due"
-            );
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! requests no address of the kind, False where its annotations are invalid.
 
 use crate::context::Worker;
-use crate::errors::Error;
+use crate::errors::{Error, error_chain};
 use crate::objects::{custom_resource, pod as pods};
 use k8s_openapi::api::core::v1::Pod;
 use waygate_core::annotations::Problem;
@@ -29,13 +29,45 @@ pub(crate) async fn answer_gates(
 ) -> Result<(), Error> {
     let condition = state_without_lease(problems);
     for kind in list_unanswered(pod, answered_kinds, &condition) {
-        // The controller that made a foreign custom resource answers this gate.
-        if !custom_resource::is_foreign(worker, pod, kind).await? {
-            // One condition per event: the write itself causes the next event.
-            return pods::write_condition(worker, pod, kind, &condition).await;
+        // One condition per event: the write itself causes the next event.
+        if write_own_condition(worker, pod, kind, &condition).await? {
+            return Ok(());
         }
     }
     Ok(())
+}
+
+/// Reports on a pod that its events cannot be recorded: the first time by an event, and by the
+/// condition of each gate that is not True.
+pub(super) async fn report_failure(worker: &Worker, pod: &Pod, error: &Error, first: bool) {
+    let message = format!("{}; Waygate tries again in growing pauses", error_chain(error));
+    if first {
+        worker.events.write_warning(pod, error.reason(), &message).await;
+    }
+    let condition = ConditionState { status: false, reason: error.reason().to_owned(), message };
+    let waiting = list_unanswered(pod, &[], &condition)
+        .into_iter()
+        .filter(|kind| pods::find_condition(pod, *kind).is_none_or(|it| it.status != "True"));
+    for kind in waiting {
+        if let Err(error) = write_own_condition(worker, pod, kind, &condition).await {
+            tracing::debug!(error = error_chain(&error), "reporting a failure on a pod failed");
+        }
+    }
+}
+
+/// Writes the condition of a gate, unless the controller that made a foreign custom resource
+/// answers it. False if it does.
+async fn write_own_condition(
+    worker: &Worker,
+    pod: &Pod,
+    kind: Kind,
+    condition: &ConditionState,
+) -> Result<bool, Error> {
+    if custom_resource::is_foreign(worker, pod, kind).await? {
+        return Ok(false);
+    }
+    pods::write_condition(worker, pod, kind, condition).await?;
+    Ok(true)
 }
 
 /// Kinds whose gate the pod has, no lease answers, and whose condition does not say this yet.

@@ -5,5 +5,6 @@ pub(crate) mod custom_resources;
 mod gates;
 pub(crate) mod namespaces;
 pub(crate) mod pods;
+mod recorder;
 pub(crate) mod resync;
 mod work_queue;

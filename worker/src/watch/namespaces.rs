@@ -1,5 +1,6 @@
 //! The namespaces this worker serves: those whose labels `serve.namespaceSelector` selects.
 
+use crate::errors::Error;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -26,24 +27,13 @@ impl Namespaces {
     }
 
     /// True if the selector selects the namespace. A namespace that the watch has not shown yet is
-    /// read from the API server; if that fails, the answer is false until the next event of the
-    /// pod.
-    pub(crate) async fn serves_namespace(&self, name: &str) -> bool {
+    /// read from the API server.
+    pub(crate) async fn serves_namespace(&self, name: &str) -> Result<bool, Error> {
         if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
-            return self.selector.matches_labels(namespace.labels());
+            return Ok(self.selector.matches_labels(namespace.labels()));
         }
-        match self.api.get_opt(name).await {
-            Ok(Some(namespace)) => self.selector.matches_labels(namespace.labels()),
-            Ok(None) => false,
-            Err(error) => {
-                tracing::warn!(
-                    namespace = name,
-                    error = crate::errors::error_chain(&error),
-                    "reading a namespace failed; its pod is not served until its next event"
-                );
-                false
-            }
-        }
+        let namespace = self.api.get_opt(name).await?;
+        Ok(namespace.is_some_and(|namespace| self.selector.matches_labels(namespace.labels())))
     }
 }
 

@@ -6,32 +6,32 @@
 //! watch ─▶ work queue (latest event of each pod) ─▶ writers ─▶ the lease store
 //! ```
 
+use super::recorder::{EventRecorder, record_events, retry_while_store_is_away};
 use super::work_queue::WorkQueue;
 use super::{gates, resync};
 use crate::context::Worker;
-use crate::errors::Error;
+use crate::errors::{Error, error_chain};
+use crate::metrics::ObjectLoop;
 use crate::objects::pod as pods;
+use crate::set_aside::SetAside;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, ResourceExt};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waygate_core::annotations::POD_LABEL;
 use waygate_serving::Check;
 use waygate_store::PodObservation;
 
-/// Pause between two attempts to record an event while the store is unreachable.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// Pods whose events are recorded at the same time: the store answers within milliseconds, and its
 /// connections are shared with the reconciled leases.
 const WRITERS: usize = 8;
 
 /// Latest state of a pod according to the watch.
+#[derive(Clone)]
 enum PodEvent {
     /// Present, with this content.
     Present(Box<Pod>),
@@ -49,7 +49,9 @@ pub(crate) async fn watch_pods(
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let queue = WorkQueue::default();
-    let writers = (0..WRITERS).map(|_| record_pod_events(&worker, &queue, &token));
+    let (recorder, aside) =
+        (PodRecorder(&worker), SetAside::new(ObjectLoop::PodEvents, &worker.metrics));
+    let writers = (0..WRITERS).map(|_| record_events(&recorder, &queue, &aside, &token));
     tokio::join!(
         queue_pod_events(&worker, &queue, &synced, &token),
         futures::future::join_all(writers)
@@ -81,13 +83,20 @@ async fn queue_pod_events(
                     // Pods deleted while no watch was open send no event, so every lease is
                     // woken. The queue is emptied first: ready means every listed pod is recorded.
                     queue.wait_until_empty().await;
-                    retry_until_recorded(token, "all pods", || wake_all_leases(worker)).await;
-                    synced.set_passing(true);
+                    match retry_while_store_is_away(token, || wake_all_leases(worker)).await {
+                        Ok(()) => synced.set_passing(true),
+                        Err(error) => tracing::error!(
+                            error = error_chain(&error),
+                            "waking all leases failed; each looks when it is due"
+                        ),
+                    }
                 }
-                Err(error) => tracing::warn!(
-                    error = crate::errors::error_chain(&error),
-                    "pod watch interrupted; restarting"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "pod watch interrupted; restarting"
+                    );
+                }
             }
         };
         token.run_until_cancelled(put).await;
@@ -106,70 +115,35 @@ async fn queue_pod_event(
     }
 }
 
-/// Takes pods from the work queue and records their events, until `token` is cancelled.
-async fn record_pod_events(
-    worker: &Worker,
-    queue: &WorkQueue<PodEvent>,
-    token: &CancellationToken,
-) {
-    while let Some(item) = token.run_until_cancelled(queue.take_item()).await {
-        match &item.event {
-            PodEvent::Present(pod) => {
-                let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-                retry_until_recorded(token, &name, || record_present_pod(worker, pod)).await;
-            }
-            PodEvent::Absent => {
-                retry_until_recorded(token, &item.pod.to_string(), || {
-                    wake_leases_of_absent_pod(worker, item.pod)
-                })
-                .await;
-            }
+/// Records pods' events in the store and answers their gates.
+struct PodRecorder<'a>(&'a Worker);
+
+impl EventRecorder<PodEvent> for PodRecorder<'_> {
+    async fn record_event(&self, uid: Uuid, event: &PodEvent) -> Result<(), Error> {
+        match event {
+            PodEvent::Present(pod) => record_present_pod(self.0, pod).await,
+            PodEvent::Absent => wake_leases_of_absent_pod(self.0, uid).await,
             PodEvent::LeftWatch(pod) => {
-                retry_until_recorded(token, &item.pod.to_string(), async || {
-                    wake_leases_of_absent_pod(worker, item.pod).await?;
-                    resync::label_pod(worker, &pod.metadata).await.map(drop)
-                })
-                .await;
+                wake_leases_of_absent_pod(self.0, uid).await?;
+                resync::label_pod(self.0, &pod.metadata).await.map(drop)
             }
         }
     }
-}
 
-/// Repeats `write` while Postgres is unreachable, so that no event is lost and the watch waits. An
-/// event that fails for another reason is dropped, since other pods' events wait behind it.
-async fn retry_until_recorded<F: Future<Output = Result<(), Error>>>(
-    token: &CancellationToken,
-    pod: &str,
-    mut write: impl FnMut() -> F,
-) {
-    while let Err(error) = write().await {
-        match error {
-            Error::Store(error) if error.is_transient() => {
-                tracing::warn!(
-                    pod,
-                    error = crate::errors::error_chain(&error),
-                    "recording a pod event failed; retrying"
-                );
-                if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
-                    return;
-                }
+    async fn report_set_aside(&self, _: Uuid, event: &PodEvent, error: &Error, first: bool) {
+        match event {
+            PodEvent::Present(pod) => gates::report_failure(self.0, pod, error, first).await,
+            PodEvent::LeftWatch(pod) if first => {
+                self.0.events.write_warning(&**pod, error.reason(), &error_chain(error)).await;
             }
-            // The pod has changed since this event; its next event is on the way.
-            Error::Changed => return,
-            error => {
-                return tracing::error!(
-                    pod,
-                    error = crate::errors::error_chain(&error),
-                    "pod event dropped; a lease of the pod catches up when it is next due"
-                );
-            }
+            PodEvent::LeftWatch(_) | PodEvent::Absent => {}
         }
     }
 }
 
 async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
     let (Some(namespace), Some(uid)) = (pod.namespace(), pod_uid(pod)) else { return Ok(()) };
-    if !worker.namespaces.serves_namespace(&namespace).await {
+    if !worker.namespaces.serves_namespace(&namespace).await? {
         return Ok(());
     }
     let parsed = pods::read_annotations(worker, pod);

@@ -2,12 +2,15 @@
 //! old operations, former addresses and fair queue entries.
 
 use crate::context::Worker;
-use crate::errors::Error;
+use crate::errors::{Error, error_chain};
+use crate::metrics::ObjectLoop;
+use crate::set_aside::SetAside;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +30,9 @@ pub(crate) async fn resync_periodically(
     period: Duration,
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
+    let aside = SetAside::new(ObjectLoop::MissedPods, &worker.metrics);
     while !token.is_cancelled() {
-        match token.run_until_cancelled(label_missed_pods(&worker)).await {
+        match token.run_until_cancelled(label_missed_pods(&worker, &aside)).await {
             Some(Ok(0)) | None => {}
             Some(Ok(count)) => {
                 tracing::warn!(
@@ -37,27 +41,18 @@ pub(crate) async fn resync_periodically(
                 );
             }
             Some(Err(error)) => tracing::warn!(
-                error = crate::errors::error_chain(&error),
+                error = error_chain(&error),
                 "search for pods that missed the webhook failed"
             ),
         }
         if let Err(error) = worker.store.prune_operations(OPERATION_RETENTION).await {
-            tracing::warn!(
-                error = crate::errors::error_chain(&error),
-                "pruning old operations failed"
-            );
+            tracing::warn!(error = error_chain(&error), "pruning old operations failed");
         }
         if let Err(error) = worker.store.prune_former_addresses().await {
-            tracing::warn!(
-                error = crate::errors::error_chain(&error),
-                "pruning former addresses failed"
-            );
+            tracing::warn!(error = error_chain(&error), "pruning former addresses failed");
         }
         if let Err(error) = worker.store.prune_fair_queue(FAIR_QUEUE_RETENTION).await {
-            tracing::warn!(
-                error = crate::errors::error_chain(&error),
-                "pruning fair queue entries failed"
-            );
+            tracing::warn!(error = error_chain(&error), "pruning fair queue entries failed");
         }
         token.run_until_cancelled(tokio::time::sleep(period)).await;
     }
@@ -65,69 +60,109 @@ pub(crate) async fn resync_periodically(
 }
 
 /// Labels annotated pods that lack the label, so that the watch sees them, and returns their
-/// number. A pod that the API server refuses to label is logged by name; the others are labelled
-/// all the same.
-async fn label_missed_pods(worker: &Worker) -> Result<usize, Error> {
+/// number. A pod that the API server refuses to label is set aside; the others are labelled all the
+/// same.
+async fn label_missed_pods(worker: &Worker, aside: &SetAside<String>) -> Result<usize, Error> {
     let api = Api::<Pod>::all(worker.kube.clone());
-    let mut labelled = 0;
+    let mut labelled = Labelled::default();
     let mut page =
         ListParams::default().labels(&format!("!{POD_LABEL}")).limit(PAGE_SIZE).match_any();
     loop {
         let list = api.list_metadata(&page).await?;
-        let Labelled { count, failures } =
-            label_each_pod(&list.items, |pod| label_pod(worker, &pod.metadata)).await;
-        labelled += count;
-        for (pod, error) in failures {
-            let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            tracing::warn!(
-                pod = name,
-                error = crate::errors::error_chain(&error),
-                "labelling a pod that missed the webhook failed; it is not served"
-            );
+        for (pod, error) in label_each_pod(
+            &list.items,
+            aside,
+            full_name,
+            |pod| label_pod(worker, &pod.metadata),
+            &mut labelled,
+        )
+        .await
+        {
+            put_pod_aside(worker, aside, pod, &error).await;
         }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            // Without `match_any`: the API server refuses a continue token beside a resource
-            // version.
-            Some(next) => {
-                page = ListParams::default()
-                    .labels(&format!("!{POD_LABEL}"))
-                    .limit(PAGE_SIZE)
-                    .continue_token(&next);
-            }
-            None => return Ok(labelled),
-        }
+        let Some(next) = list.metadata.continue_.filter(|token| !token.is_empty()) else { break };
+        // Without `match_any`: the API server refuses a continue token beside a resource version.
+        page = ListParams::default()
+            .labels(&format!("!{POD_LABEL}"))
+            .limit(PAGE_SIZE)
+            .continue_token(&next);
+    }
+    aside.retain_existing(&labelled.failing);
+    Ok(labelled.count)
+}
+
+/// `namespace/name` of a pod.
+fn full_name(pod: &PartialObjectMeta<Pod>) -> String {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
+}
+
+/// Records that a pod cannot be labelled; an event tells its owner once.
+async fn put_pod_aside(
+    worker: &Worker,
+    aside: &SetAside<String>,
+    pod: &PartialObjectMeta<Pod>,
+    error: &Error,
+) {
+    let (name, message) = (full_name(pod), error_chain(error));
+    tracing::warn!(
+        pod = name,
+        error = message,
+        "labelling a pod that missed the webhook failed; it is not served"
+    );
+    if aside.record_failure(&name, error).newly_set_aside {
+        let note = format!(
+            "the label {POD_LABEL} cannot be written, without which the pod gets no address: {message}"
+        );
+        worker.events.write_warning(pod, error.reason(), &note).await;
     }
 }
 
-/// Result of labelling one page of pods.
-struct Labelled<'a, P> {
+/// Result of labelling pods.
+#[derive(Default)]
+struct Labelled {
     count: usize,
-    failures: Vec<(&'a P, Error)>,
+    /// Names of the pods that could not be labelled, now or before.
+    failing: HashSet<String>,
 }
 
-/// Labels one pod after the other and collects the failures instead of stopping at the first.
+/// Labels one pod after the other but those whose pause is not over, and returns the failures
+/// instead of stopping at the first.
 async fn label_each_pod<'a, P, F: Future<Output = Result<bool, Error>>>(
     pods: &'a [P],
+    aside: &SetAside<String>,
+    name: impl Fn(&P) -> String,
     label: impl Fn(&'a P) -> F,
-) -> Labelled<'a, P> {
-    let mut labelled = Labelled { count: 0, failures: Vec::new() };
+    labelled: &mut Labelled,
+) -> Vec<(&'a P, Error)> {
+    let mut failures = Vec::new();
     for pod in pods {
+        let name = name(pod);
+        if !aside.may_try(&name) {
+            labelled.failing.insert(name);
+            continue;
+        }
         match label(pod).await {
-            Ok(done) => labelled.count += usize::from(done),
-            Err(error) => labelled.failures.push((pod, error)),
+            Ok(done) => {
+                labelled.count += usize::from(done);
+                aside.forget(&name);
+            }
+            Err(error) => {
+                labelled.failing.insert(name);
+                failures.push((pod, error));
+            }
         }
     }
-    labelled
+    failures
 }
 
 /// Gives a pod that requests an address the label that the watch selects by. False if the pod needs
 /// none, or has changed or gone meanwhile.
 pub(super) async fn label_pod(worker: &Worker, pod: &ObjectMeta) -> Result<bool, Error> {
     let (Some(namespace), Some(name)) = (&pod.namespace, &pod.name) else { return Ok(false) };
-    if pod.deletion_timestamp.is_some()
-        || !pod.annotations.as_ref().is_some_and(requests_address)
-        || !worker.namespaces.serves_namespace(namespace).await
-    {
+    if pod.deletion_timestamp.is_some() || !pod.annotations.as_ref().is_some_and(requests_address) {
+        return Ok(false);
+    }
+    if !worker.namespaces.serves_namespace(namespace).await? {
         return Ok(false);
     }
     let patch = json!({ "metadata": { "uid": pod.uid, "labels": { POD_LABEL: "missed" } } });
@@ -146,9 +181,11 @@ pub(super) async fn label_pod(worker: &Worker, pod: &ObjectMeta) -> Result<bool,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
     use kube::core::Status;
+    use prometheus_client::registry::Registry;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_pod_that_cannot_be_labelled_is_named_and_delays_no_other() {
         let denied = || {
             kube::Error::Api(
@@ -162,18 +199,23 @@ mod tests {
                 Ok(*pod != "changed")
             })
         };
-        let labelled =
-            label_each_pod(&["frozen-1", "one", "changed", "frozen-2", "two"], label).await;
+        let aside = SetAside::new(ObjectLoop::MissedPods, &Metrics::new(&mut Registry::default()));
+        let pods = ["frozen-1", "one", "changed", "frozen-2", "two"];
+        let name = |pod: &&str| (*pod).to_owned();
+        let mut labelled = Labelled::default();
+        let failures = label_each_pod(&pods, &aside, name, label, &mut labelled).await;
         assert_eq!(labelled.count, 2);
-        let failures: Vec<_> = labelled
-            .failures
-            .iter()
-            .map(|(pod, error)| (**pod, crate::errors::error_chain(error)))
-            .collect();
         assert_eq!(
-            failures.iter().map(|(pod, _)| *pod).collect::<Vec<_>>(),
+            failures.iter().map(|(pod, _)| **pod).collect::<Vec<_>>(),
             ["frozen-1", "frozen-2"]
         );
-        assert!(failures.iter().all(|(_, why)| why.contains("a policy denies it")), "{failures:?}");
+        for (pod, error) in failures {
+            assert!(error_chain(&error).contains("a policy denies it"), "{error}");
+            assert!(aside.record_failure(&name(pod), &error).newly_set_aside);
+        }
+        assert_eq!(label_each_pod(&pods, &aside, name, label, &mut labelled).await.len(), 0);
+        assert_eq!((labelled.count, labelled.failing.len()), (4, 2), "the others go on");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(label_each_pod(&pods, &aside, name, label, &mut labelled).await.len(), 2);
     }
 }

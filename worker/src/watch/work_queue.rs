@@ -1,7 +1,9 @@
-//! Work queue of pod events between the watch and the writers that record them in the store.
+//! Work queue of objects' events between a watch and the writers that record them in the store.
 //!
 //! ```text
-//! watch ─▶ put ─▶ the latest event of each pod, longest waiting first ─▶ take ─▶ record it
+//! watch ─▶ put ─▶ the latest event of each object, longest waiting first ─▶ take ─▶ record it
+//!                    ▲                                                       │
+//!                    └───── after a pause, unless a newer event came ────────┘ failed
 //! ```
 //! A thousand pods have ten thousand events and each recorded one costs a round trip to the store,
 //! so only a pod's latest event is recorded. Invariant: at most one writer records a pod's event at
@@ -12,7 +14,9 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Pods with an unrecorded event, some kilobytes each. A further one makes the watch wait.
@@ -26,6 +30,8 @@ pub(crate) struct WorkQueue<T> {
     /// One permit for each further pod that `latest` has room for.
     room: Semaphore,
     emptied: Notify,
+    /// Notified when an event begins to wait for its next try.
+    put_back: Notify,
 }
 
 struct State<T> {
@@ -33,17 +39,25 @@ struct State<T> {
     waiting: VecDeque<Uuid>,
     latest: HashMap<Uuid, T>,
     in_progress: HashSet<Uuid>,
+    /// Events that failed, with the time of their next try. They hold no room and keep no caller
+    /// from finding the queue empty.
+    failed: HashMap<Uuid, (Instant, T)>,
 }
 
 impl<T> Default for WorkQueue<T> {
     fn default() -> Self {
-        let state =
-            State { waiting: VecDeque::new(), latest: HashMap::new(), in_progress: HashSet::new() };
+        let state = State {
+            waiting: VecDeque::new(),
+            latest: HashMap::new(),
+            in_progress: HashSet::new(),
+            failed: HashMap::new(),
+        };
         Self {
             state: Mutex::new(state),
             arrived: Semaphore::new(0),
             room: Semaphore::new(CAPACITY),
             emptied: Notify::new(),
+            put_back: Notify::new(),
         }
     }
 }
@@ -62,6 +76,7 @@ impl<T> WorkQueue<T> {
         }
         let room = self.room.acquire().await;
         let mut state = self.lock_state();
+        state.failed.remove(&pod);
         // Another caller may have queued an event of the pod while this one waited for room.
         if state.latest.insert(pod, event).is_some() {
             return;
@@ -80,9 +95,7 @@ impl<T> WorkQueue<T> {
     /// event of the same pod.
     pub(crate) async fn take_item(&self) -> WorkItem<'_, T> {
         loop {
-            if let Ok(arrived) = self.arrived.acquire().await {
-                arrived.forget();
-            }
+            self.await_event().await;
             let mut state = self.lock_state();
             if let Some(pod) = state.waiting.pop_front()
                 && let Some(event) = state.latest.remove(&pod)
@@ -94,7 +107,58 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Waits until every queued event has been recorded.
+    /// Waits until an event has arrived. Events that failed arrive again when their pause is over.
+    async fn await_event(&self) {
+        loop {
+            let put_back = self.put_back.notified();
+            let mut put_back = std::pin::pin!(put_back);
+            // Registered before the look at the pauses, so that none is missed.
+            put_back.as_mut().enable();
+            let next_try = self.return_failed_events();
+            let pause = async {
+                match next_try {
+                    Some(moment) => tokio::time::sleep_until(moment).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                arrived = self.arrived.acquire() => {
+                    if let Ok(arrived) = arrived {
+                        arrived.forget();
+                    }
+                    return;
+                }
+                () = pause => {}
+                () = put_back => {}
+            }
+        }
+    }
+
+    /// Queues the failed events whose pause is over, as far as there is room, and returns when the
+    /// next one's is.
+    fn return_failed_events(&self) -> Option<Instant> {
+        let mut state = self.lock_state();
+        let now = Instant::now();
+        let due: Vec<_> = state
+            .failed
+            .iter()
+            .filter(|(_, (moment, _))| *moment <= now)
+            .map(|(pod, _)| *pod)
+            .collect();
+        for pod in due {
+            let Ok(room) = self.room.try_acquire() else { break };
+            room.forget();
+            if let Some((_, event)) = state.failed.remove(&pod) {
+                state.latest.insert(pod, event);
+                state.waiting.push_back(pod);
+                self.arrived.add_permits(1);
+            }
+        }
+        state.failed.values().map(|(moment, _)| *moment).filter(|moment| *moment > now).min()
+    }
+
+    /// Waits until every queued event has been recorded, or has failed.
     pub(crate) async fn wait_until_empty(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -123,6 +187,18 @@ pub(crate) struct WorkItem<'a, T> {
     /// UID of the pod.
     pub(crate) pod: Uuid,
     queue: &'a WorkQueue<T>,
+}
+
+impl<T: Clone> WorkItem<'_, T> {
+    /// Queues the event again after a pause, unless a newer one has come or comes before.
+    pub(crate) fn put_back(self, pause: Duration) {
+        let mut state = self.queue.lock_state();
+        if !state.latest.contains_key(&self.pod) {
+            state.failed.insert(self.pod, (Instant::now() + pause, self.event.clone()));
+        }
+        drop(state);
+        self.queue.put_back.notify_waiters();
+    }
 }
 
 impl<T> Drop for WorkItem<'_, T> {
@@ -184,6 +260,39 @@ mod tests {
         assert!(emptied.as_mut().now_or_never().is_none(), "taken is not recorded");
         drop(item);
         emptied.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_queue_returns_a_failed_event_after_its_pause_and_others_do_not_wait_for_it() {
+        let queue = WorkQueue::default();
+        queue.put_event(ONE, "made").await;
+        let begun = Instant::now();
+        queue.take_item().await.put_back(Duration::from_secs(9));
+        queue.wait_until_empty().await;
+        queue.put_event(OTHER, "made").await;
+        assert_eq!(queue.take_item().await.pod, OTHER);
+        let again = queue.take_item().await;
+        assert_eq!((again.pod, again.event), (ONE, "made"));
+        assert!(begun.elapsed() >= Duration::from_secs(9));
+        // A waiting writer learns of a pause that begins meanwhile.
+        let waiting = queue.take_item();
+        let putting = async { again.put_back(Duration::from_secs(1)) };
+        assert_eq!(tokio::join!(waiting, putting).0.pod, ONE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_queue_drops_a_failed_event_when_a_newer_one_comes() {
+        let queue = WorkQueue::default();
+        queue.put_event(ONE, "made").await;
+        queue.take_item().await.put_back(Duration::from_secs(9));
+        queue.put_event(ONE, "mended").await;
+        assert_eq!(queue.take_item().await.event, "mended", "at once");
+        queue.put_event(ONE, "made").await;
+        let failing = queue.take_item().await;
+        queue.put_event(ONE, "mended").await;
+        failing.put_back(Duration::ZERO);
+        assert_eq!(queue.take_item().await.event, "mended");
+        assert!(queue.take_item().now_or_never().is_none());
     }
 
     #[tokio::test]
