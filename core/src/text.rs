@@ -158,8 +158,8 @@ texts! {
     SelectorKey: Configuration Refused LabelKey 317 "namespaceSelector, a key", "apimachinery IsQualifiedName";
     SelectorValue: Configuration Refused LabelValue 63 "namespaceSelector, a value", "apimachinery IsValidLabelValue";
     ListedEip: Configuration Compared Line 64 "eips[]", "parsed as an IPv4 address";
-    AccessKey: Configuration Refused Line 128 "credential.accessKey", "a header's value; never shown";
-    AccessSecret: Configuration Refused Line 128 "credential.accessSecret", "never shown";
+    AccessKey: Configuration Refused Line 128 "accessKey", "a header's value; never shown";
+    AccessSecret: Configuration Refused Line 128 "accessSecret", "never shown";
     OtherConfigKey: Configuration Cleaned Line 64 "an unknown key", "shown in a warning";
 
     AllocationId: Cloud Refused CloudId 64 "AllocationId", "DescribeEipAddresses";

@@ -24,7 +24,7 @@ use waygate_core::lease::Target;
 use waygate_core::operation::Rejection;
 use waygate_core::request::Request;
 use waygate_core::retry::RetryPolicy;
-use waygate_core::text::{Edge, Text, describe_fault, find_forbidden};
+use waygate_core::text::{Edge, Origin, Text, describe_fault, find_forbidden};
 use waygate_store::{Finish, GatewayEip, OfferedPorts, PodObservation, SettledBy, Settlement};
 
 /// Values of each text. A run takes some milliseconds.
@@ -105,108 +105,54 @@ async fn judge(bench: &Bench, text: Text, value: &str) -> Result<()> {
 
 /// Submits a value as what `text` is to the edge and, where that accepts it, to the store.
 async fn submit(bench: &Bench, text: Text, value: &str) -> Result<Fate> {
+    match (text.edge(), text.origin()) {
+        (Edge::Compared, _) => Ok(Fate::Compared),
+        (Edge::Cleaned, _) => store_clean(bench, &text.clean(value)).await,
+        (Edge::Refused, Origin::Annotation) => submit_annotation(bench, text, value).await,
+        (Edge::Refused, Origin::Pod | Origin::Review) => submit_name(bench, text, value).await,
+        (Edge::Refused, Origin::Configuration) => configure(bench, text, value).await,
+        (Edge::Refused, Origin::Cloud) => store_id(bench, text, value).await,
+        (Edge::Refused, Origin::CustomResource | Origin::Server) => {
+            anyhow::bail!("{text:?} has no edge that refuses it")
+        }
+    }
+}
+
+const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
+const WITH_DNAT: [(&str, &str); 2] =
+    [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
+
+async fn submit_annotation(bench: &Bench, text: Text, value: &str) -> Result<Fate> {
     match text {
         Text::PodDnat | Text::ExposePort | Text::ExposeProtocol | Text::Fixed | Text::SamePort => {
-            let port = ("k8s.aliyun.com/pod-dnat-expose-port", "80");
-            let others = [("k8s.aliyun.com/pod-dnat", "true"), port];
-            annotate(bench, &others, text.key(), value, None).await
+            annotate(bench, &WITH_DNAT, text.key(), value, None).await
         }
         Text::PodEipInstanceId => annotate(bench, &[], text.key(), value, None).await,
-        Text::PodWithEip
-        | Text::Bandwidth
-        | Text::InternetChargeType
-        | Text::InstanceChargeType
-        | Text::BandwidthPackage
-        | Text::Isp
-        | Text::AddressPool
-        | Text::ResourceGroup
-        | Text::Name
-        | Text::Description
-        | Text::SecurityProtection
-        | Text::Tags
-        | Text::ReleaseStrategy
-        | Text::ReadinessGate
-        | Text::OnTimeout
-        | Text::ReadyTimeout
-        | Text::WaitForAddress
-        | Text::EipPool
-        | Text::Paused => annotate(bench, &WITH_EIP, text.key(), value, None).await,
         Text::TagKey | Text::TagValue => {
             let (key, tag) = if text == Text::TagKey { (value, "x") } else { ("x", value) };
             let tags = json!({ key: tag }).to_string();
             annotate(bench, &WITH_EIP, Text::Tags.key(), &tags, None).await
         }
-        Text::OwnerKind | Text::OwnerName => {
-            let owner = match text {
-                Text::OwnerKind => Owner { kind: value, name: "web" },
-                _ => Owner { kind: "StatefulSet", name: value },
-            };
-            annotate(bench, &[], "k8s.aliyun.com/pod-with-eip", "true", Some(owner)).await
-        }
-        Text::Namespace | Text::ReviewNamespace | Text::PodName | Text::PodUid => {
-            match text.check(value) {
-                Ok(()) => observe_named(bench, text, value).await,
-                Err(fault) => Ok(Fate::Refused(describe_fault(text.key(), value, &fault))),
-            }
-        }
-        Text::ReviewUid => Ok(match text.check(value) {
-            Ok(()) => Fate::Compared,
-            Err(fault) => Fate::Refused(describe_fault(text.key(), value, &fault)),
-        }),
-        Text::ClusterId
-        | Text::RegionId
-        | Text::VpcId
-        | Text::GatewayId
-        | Text::GatewayZone
-        | Text::GatewayName
-        | Text::GatewayNamespace
-        | Text::StatefulKind
-        | Text::SelectorKey
-        | Text::SelectorValue
-        | Text::AccessKey
-        | Text::AccessSecret => configure(bench, text, value).await,
-        Text::AllocationId
-        | Text::ForwardEntryId
-        | Text::ForwardTableId
-        | Text::NatGatewayId
-        | Text::EniId
-        | Text::VSwitchId
-        | Text::EniZone
-        | Text::EniVpc
-        | Text::PackageId => store_id(bench, text, value).await,
-        Text::RequestId
-        | Text::ErrorCode
-        | Text::ErrorMessage
-        | Text::DeniedAction
-        | Text::EipText
-        | Text::EntryName
-        | Text::OtherKey
-        | Text::OtherConfigKey
-        | Text::NodeName
-        | Text::ErrorText => store_clean(bench, &text.clean(value)).await,
-        Text::AllocatedEip
-        | Text::AllocatedDnat
-        | Text::OwnerUid
-        | Text::PodIp
-        | Text::PodPhase
-        | Text::Gate
-        | Text::Condition
-        | Text::Label
-        | Text::Operation
-        | Text::ReviewKind
-        | Text::SubResource
-        | Text::User
-        | Text::LeaseAnnotation
-        | Text::PodUidAnnotation
-        | Text::ReleaseAnnotation
-        | Text::ResourceContent
-        | Text::ListedEip
-        | Text::Status
-        | Text::NextToken => Ok(Fate::Compared),
+        _ => annotate(bench, &WITH_EIP, text.key(), value, None).await,
     }
 }
 
-const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
+async fn submit_name(bench: &Bench, text: Text, value: &str) -> Result<Fate> {
+    let owner = match text {
+        Text::OwnerKind => Owner { kind: value, name: "web" },
+        Text::OwnerName => Owner { kind: "StatefulSet", name: value },
+        _ => {
+            return Ok(match text.check(value) {
+                // Only sent back with the answer.
+                Ok(()) if text == Text::ReviewUid => Fate::Compared,
+                Ok(()) => observe_named(bench, text, value).await?,
+                Err(fault) => Fate::Refused(describe_fault(text.key(), value, &fault)),
+            });
+        }
+    };
+    let [(key, on)] = WITH_EIP;
+    annotate(bench, &[], key, on, Some(owner)).await
+}
 
 /// A pod with these annotations, as webhook and worker read it; its request is stored.
 async fn annotate(
@@ -216,9 +162,9 @@ async fn annotate(
     value: &str,
     owner: Option<Owner<'_>>,
 ) -> Result<Fate> {
-    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let copy = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let pairs = others.iter().copied().chain([(key, value)]);
-    let annotations: BTreeMap<_, _> = pairs.map(owned).collect();
+    let annotations: BTreeMap<_, _> = pairs.map(copy).collect();
     let parsed =
         parse_annotations(&annotations, &Context { owner, stateful: true, ..Context::default() });
     if !parsed.problems.is_empty() {
