@@ -175,9 +175,9 @@ texts! {
     ErrorCode: Cloud Cleaned Line 100 "Code", "the API's error codes";
     ErrorMessage: Cloud Cleaned Line 300 "Message", "long enough for each but those that echo the request";
     DeniedAction: Cloud Cleaned Line 100 "AccessDeniedDetail.AuthAction", "names of actions";
-    EipText: Cloud Cleaned Line 1024 "Name, Description, Tags, ISP, InstanceId and other texts", "DescribeEipAddresses: at most 256 each";
-    EntryName: Cloud Cleaned Line 1024 "ForwardEntryName", "CreateForwardEntry: at most 128; parsed";
-    Status: Cloud Compared Line 1024 "Status, BusinessStatus, UsingStatus", "closed sets";
+    EipText: Cloud Cleaned Line 8192 "Name, Description, Tags, ISP, InstanceId and other texts", "DescribeEipAddresses: at most 256 each; cut where it is no text of the API's";
+    EntryName: Cloud Cleaned Line 8192 "ForwardEntryName", "CreateForwardEntry: at most 128; parsed";
+    Status: Cloud Compared Line 8192 "Status, BusinessStatus, UsingStatus", "closed sets";
     NextToken: Cloud Compared Line 8192 "NextToken", "only sent back";
 
     ErrorText: Server Cleaned Line 2048 "errors of the API server, of Postgres and of connections", "a condition's message; logs";

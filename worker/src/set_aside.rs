@@ -17,10 +17,15 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::retry::{self, RetryPolicy, TRIES_UNTIL_SET_ASIDE};
 use waygate_store::Transience;
+
+/// Random factor of a pause: objects and leases that wait for the same event look again up to a
+/// fifth sooner or later, so that they do not return all at once.
+pub(crate) const JITTER: Range<f64> = 0.8..1.2;
 
 /// The failing objects of one loop, by key.
 pub(crate) struct SetAside<K> {
@@ -73,7 +78,7 @@ impl<K: Clone + Eq + Hash> SetAside<K> {
             if set_aside { RetryPolicy::SetAside } else { RetryPolicy::Event },
             tries,
             Timestamp::UNIX_EPOCH,
-            rand::rng().random_range(0.8..1.2),
+            rand::rng().random_range(JITTER),
         );
         let retry_at = Instant::now() + retry_in;
         failing.insert(key.clone(), Failing { tries, retry_at, set_aside });

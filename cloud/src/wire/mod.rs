@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::net::Ipv4Addr;
-use waygate_core::text::{Text, clean_text, describe_fault, find_forbidden};
+use waygate_core::text::{Text, describe_fault};
 
 /// An answer without content beyond its request ID.
 #[derive(Debug, Deserialize)]
@@ -28,13 +28,13 @@ pub(crate) struct Plain {
 }
 
 /// Reads a scalar in any form (`"5"`, `5`, `true`) as text, `null` as the empty text. Every text of
-/// an answer comes through here: what no text may hold is escaped, so that it can be stored and
-/// shown. IDs are checked besides.
+/// an answer comes through here: what no text may hold is escaped and what is too long is cut, so
+/// that it can be stored and shown. IDs are checked besides.
 pub(crate) fn scalar_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(String::new()),
-        Value::String(text) if find_forbidden(&text).is_some() => Ok(clean_text(&text, usize::MAX)),
-        Value::String(text) => Ok(text),
+        Value::String(text) if Text::EipText.allows(&text) => Ok(text),
+        Value::String(text) => Ok(Text::EipText.clean(&text)),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(truth) => Ok(truth.to_string()),
         Value::Array(_) | Value::Object(_) => {

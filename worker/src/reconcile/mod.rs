@@ -19,11 +19,11 @@ mod set_aside;
 
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
+use crate::set_aside::JITTER;
 use observe::Observation;
 use outcome::{Pause, StepOutcome};
 use pass::Pass;
 use rand::RngExt as _;
-use std::ops::Range;
 use waygate_core::plan;
 use waygate_core::retry::{self, RetryPolicy, WaitHistory};
 use waygate_core::rules::succession;
@@ -33,9 +33,6 @@ use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
 /// Steps of one reconcile. A lease with a hundred ports takes a few hundred; a lease that takes
 /// more than this repeats steps without progress.
 const MAX_STEPS: usize = 2000;
-/// Random factor of a pause: leases that wait for the same event look again up to a fifth sooner or
-/// later, so that they do not return all at once.
-const JITTER: Range<f64> = 0.8..1.2;
 
 /// Reconciles one lease until it pauses, is deleted, or another worker holds its claim.
 async fn reconcile_lease(worker: &Worker, claim: &Claim) {

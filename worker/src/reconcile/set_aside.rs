@@ -6,7 +6,7 @@ use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::metrics::ObjectLoop;
 use crate::objects::{custom_resource, pod};
-use crate::set_aside::is_set_aside_after;
+use crate::set_aside::{JITTER, is_set_aside_after};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngExt as _;
@@ -49,7 +49,7 @@ pub(super) async fn set_lease_aside(
     let job = claimed.load_job().await?;
     let pause = pause_after_error(worker, &job, &error).await;
     let tries = wait_history(&job).tries_for(&pause.reason);
-    let spread = rand::rng().random_range(super::JITTER);
+    let spread = rand::rng().random_range(JITTER);
     let retry_in = retry::retry_delay(pause.retry_policy, tries, Timestamp::UNIX_EPOCH, spread);
     tracing::error!(
         lease.id = %claim.lease_id, pod = format!("{}/{}", job.namespace, job.pod_name),
