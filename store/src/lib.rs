@@ -12,6 +12,7 @@
 //! resource is unresolved at a time. The cloud's answers are facts: [`Store`] records them without
 //! a claim. Decisions are written by [`Claimed`] under a live claim (owner, epoch), or not at all.
 
+mod batches;
 mod claimed;
 mod cluster;
 mod columns;

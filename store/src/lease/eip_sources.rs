@@ -5,6 +5,7 @@
 //! its own claim; only a reusable prepaid EIP is taken from a lease by ending that lease's claim
 //! first.
 
+use crate::batches::repeat_batches;
 use crate::claimed::{Claimed, ensure_claim_held, write_under_claim};
 use crate::columns::parse_address;
 use crate::error::Error;
@@ -70,15 +71,20 @@ impl Store {
         })
     }
 
-    /// Deletes former addresses that are past the time in which the cloud sells them back.
+    /// Deletes former addresses that are past the time in which the cloud sells them back, a
+    /// thousand at a time.
     pub async fn prune_former_addresses(&self) -> Result<u64, Error> {
-        let done = sqlx::query!(
-            "DELETE FROM former_address WHERE released_at < now() - make_interval(secs => $1)",
-            RECLAIM_WINDOW.as_secs_f64()
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected())
+        let pool = &self.pool;
+        repeat_batches(|| {
+            sqlx::query!(
+                "DELETE FROM former_address WHERE ctid = ANY(ARRAY(
+                   SELECT ctid FROM former_address WHERE released_at < now() - make_interval(secs => $1)
+                   ORDER BY released_at LIMIT 1000 FOR UPDATE SKIP LOCKED))",
+                RECLAIM_WINDOW.as_secs_f64()
+            )
+            .execute(pool)
+        })
+        .await
     }
 }
 
@@ -149,7 +155,7 @@ impl Claimed<'_> {
         let Some(eip) = eip else { return Ok(false) };
         let done = sqlx::query!(
             "UPDATE lease l SET allocation_id = NULL, eip_address = NULL, managed = false, owner = NULL, epoch = epoch + 1, due_at = now()
-             WHERE lease_id = $1 AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
+             WHERE lease_id = $1 AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.settled_at IS NULL)",
             releasing.0,
         )
         .execute(&mut *transaction)

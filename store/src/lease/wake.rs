@@ -38,13 +38,18 @@ impl Store {
         Ok(woken.iter().map(|lease| parse_kind(&lease.kind)).collect())
     }
 
-    /// Wakes every lease of the cluster except announced ones. After a start, or a gap in the
-    /// watch, it is unknown which events were missed.
+    /// Wakes every lease of the cluster except announced ones, a thousand at a time, and returns
+    /// how many. After a start, or a gap in the watch, it is unknown which events were missed.
     pub async fn wake_all_leases(&self, cluster: Cluster) -> Result<u64, Error> {
-        let done = wake_leases!("cluster_id = $1 AND phase <> 'announced'", cluster.id)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected())
+        let (mut woken, mut last) = (0, Some(Uuid::nil()));
+        while let Some(after) = last {
+            let page = sqlx::query_file!("src/queries/wake_next_leases.sql", cluster.id, after)
+                .fetch_one(&self.pool)
+                .await?;
+            woken += page.woken.unsigned_abs();
+            last = page.last;
+        }
+        Ok(woken)
     }
 
     /// Wakes the leases with queued creations at a gateway that has no room for more entries.
@@ -64,7 +69,7 @@ impl Store {
         let ids: Vec<_> = leases.iter().map(|lease| lease.0).collect();
         wake_leases!(
             "lease_id = ANY($1)
-                AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = lease.lease_id AND o.queued)",
+                AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = lease.lease_id AND o.settled_at IS NULL AND o.queued)",
             &ids
         )
         .execute(&self.pool)

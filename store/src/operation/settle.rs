@@ -1,5 +1,6 @@
 //! The end of operations: facts, recorded once, by the process that has the answer.
 
+use crate::batches::repeat_batches;
 use crate::claimed::Claim;
 use crate::error::Error;
 use crate::lease::wake::wake_leases;
@@ -190,15 +191,19 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes operations settled longer ago than `age`: a history for operators, not read by the
-    /// program.
+    /// Deletes operations settled longer ago than `age`, a thousand at a time: a history for
+    /// operators, not read by the program.
     pub async fn prune_operations(&self, age: Duration) -> Result<u64, Error> {
-        let done = sqlx::query!(
-            "DELETE FROM operation WHERE settled_at < now() - make_interval(secs => $1)",
-            age.as_secs_f64()
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected())
+        let pool = &self.pool;
+        repeat_batches(|| {
+            sqlx::query!(
+                "DELETE FROM operation WHERE operation_id = ANY(ARRAY(
+                   SELECT operation_id FROM operation WHERE settled_at < now() - make_interval(secs => $1)
+                   ORDER BY settled_at LIMIT 1000 FOR UPDATE SKIP LOCKED))",
+                age.as_secs_f64()
+            )
+            .execute(pool)
+        })
+        .await
     }
 }

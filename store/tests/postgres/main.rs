@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod announce;
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod claim_checks;
 #[cfg(test)]
 mod claims;
