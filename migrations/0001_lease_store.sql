@@ -78,6 +78,11 @@ CREATE UNIQUE INDEX lease_retained ON lease (cluster_id, kind, namespace, pod_na
 CREATE INDEX lease_retained_by_name ON lease (cluster_id, kind, namespace, pod_name) WHERE retains AND phase <> 'releasing';
 CREATE INDEX lease_due ON lease (cluster_id, due_at);
 CREATE INDEX lease_by_pod ON lease (cluster_id, pod_uid);
+-- Three small ones, for counts that limit what happens to many at once, and for EIPs that may be used again.
+CREATE INDEX lease_in_retention ON lease (cluster_id) WHERE phase = 'retained';
+CREATE INDEX lease_loss ON lease (loss_reported_at) WHERE loss_reported_at IS NOT NULL;
+CREATE INDEX lease_prepaid ON lease (cluster_id, namespace, created_at)
+  WHERE phase = 'releasing' AND request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid';
 
 -- Retained leases that people ended by deleting the custom resource; counted, because an uninstallation may delete all of them.
 CREATE TABLE manual_release (
@@ -123,7 +128,6 @@ CREATE TABLE gateway_eip (
   unavailable_reason text,                            -- unavailable reason: why nothing can be forwarded from it now, for people
   CHECK (first_port <= last_port)
 );
-CREATE INDEX gateway_eip_by_gateway ON gateway_eip (gateway_id);
 
 -- One row per offered external port, with one holder, so that no address serves two pods. A forward entry is a range of held rows, mostly
 -- of one: adjacent ports, mapped in order to adjacent ports of the pod, each with the first of them in range_start.
@@ -156,7 +160,7 @@ CREATE INDEX port_lease ON port (lease_id) WHERE lease_id IS NOT NULL;
 CREATE INDEX port_cooldown ON port (cooldown_until) WHERE cooldown_until IS NOT NULL;
 CREATE INDEX port_foreign ON port (allocation_id) WHERE state = 'foreign';
 CREATE INDEX port_entry ON port (gateway_id) WHERE range_start = port;
-CREATE UNIQUE INDEX port_internal ON port (gateway_id, private_ip, proto, target_port) WHERE private_ip IS NOT NULL;
+CREATE UNIQUE INDEX port_internal ON port (private_ip, gateway_id, proto, target_port) WHERE private_ip IS NOT NULL;
 
 -- Gateway locks. Changes of forward entries are queued at their gateway, and one process at a time sends them: the lock's holder marks
 -- operations as sent, and each such write compares (owner, epoch). A lock expires like a claim.
@@ -204,10 +208,10 @@ CREATE TABLE operation (
   CHECK (NOT queued OR (gateway_id IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
 );
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
-CREATE INDEX operation_lease ON operation (lease_id, intended_at);
+CREATE INDEX operation_lease ON operation (lease_id, settled_at);                         -- the unresolved ones of a lease, and the last settled
 CREATE INDEX operation_queue ON operation (gateway_id) WHERE queued;
-CREATE INDEX operation_unresolved_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL;
-CREATE INDEX operation_settled ON operation (settled_at) WHERE outcome IS NOT NULL;
+CREATE INDEX operation_unresolved_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL AND NOT queued;
+CREATE INDEX operation_settled ON operation (settled_at) WHERE settled_at IS NOT NULL;
 
 -- The account's call rates, shared by all processes of this store: when the next call of an action may be made.
 CREATE TABLE rate (

@@ -80,7 +80,7 @@ impl Claimed<'_> {
             self,
             "DELETE FROM lease l WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND allocation_id IS NULL AND private_ip IS NULL
                AND NOT EXISTS (SELECT FROM port p WHERE p.lease_id = l.lease_id)
-               AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL)",
+               AND NOT EXISTS (SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.settled_at IS NULL)",
         )
     }
 }

@@ -16,6 +16,8 @@ const MAX_RELEASES: i64 = 20;
 /// the bound ones, if that is more.
 const MAX_WITHDRAWALS: i64 = 5;
 
+const _: () = assert!(LOSS_WINDOW.as_secs() == 600, "count_loss.sql says ten minutes");
+
 impl Claimed<'_> {
     /// Locks the lease's row, so that the claim cannot pass to another worker before this
     /// transaction commits, and returns its phase.
@@ -81,7 +83,6 @@ impl Claimed<'_> {
             self.claim.lease_id.0,
             gateway.as_str(),
             MAX_WITHDRAWALS,
-            LOSS_WINDOW.as_secs_f64(),
         )
         .fetch_one(&mut *transaction)
         .await?;

@@ -254,7 +254,7 @@ impl Claimed<'_> {
         let rows = sqlx::query!(
             r#"SELECT operation_id, resource, change, reads_without_effect, awaits_fence, queued, gateway_id IS NOT NULL AND answer_by > now() AS "under_way!",
                extract(epoch FROM fence_until)::float8 AS "fence_until!"
-             FROM operation WHERE lease_id = $1 AND outcome IS NULL ORDER BY intended_at, operation_id"#,
+             FROM operation WHERE lease_id = $1 AND settled_at IS NULL ORDER BY intended_at, operation_id"#,
             self.claim.lease_id.0,
         )
         .fetch_all(&self.store.pool)

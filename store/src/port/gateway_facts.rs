@@ -57,7 +57,8 @@ impl Store {
         sqlx::query!(
             "WITH f AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[]) f (allocation_id, proto, first, last))
              UPDATE port SET state = 'foreign', cooldown_until = NULL FROM f
-             WHERE port.allocation_id = f.allocation_id AND f.proto IN (0, port.proto) AND port.port BETWEEN f.first AND f.last
+             WHERE port.allocation_id = f.allocation_id AND port.proto = ANY(CASE WHEN f.proto = 0 THEN '{6,17}' ELSE ARRAY[f.proto] END)
+               AND port.port BETWEEN f.first AND f.last
                AND port.state IN ('free', 'cooldown')",
             &eips,
             &protocols,

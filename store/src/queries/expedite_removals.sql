@@ -1,15 +1,11 @@
 -- Another pod has an address that other leases' entries still forward to: queued changes that
 -- remove those entries become urgent, and leases that sleep without having asked for the removal
--- are woken; their handover ends. The address is looked up at each gateway, because the index
--- starts with it.
+-- are woken; their handover ends.
 WITH h AS MATERIALIZED (
-    SELECT DISTINCT p.lease_id
-    FROM (SELECT DISTINCT gateway_id FROM gateway_eip) g
-      JOIN port p ON p.gateway_id = g.gateway_id AND p.private_ip = $2::text::inet
-    WHERE p.lease_id <> $1),
+    SELECT DISTINCT lease_id FROM port WHERE private_ip = $2::text::inet AND lease_id <> $1),
   u AS (
     UPDATE operation o SET urgent = true FROM h
-    WHERE o.lease_id = h.lease_id AND o.queued AND NOT o.urgent
+    WHERE o.lease_id = h.lease_id AND o.settled_at IS NULL AND o.queued AND NOT o.urgent
       AND o.change ->> 'action' IN ('DeleteForwardEntry', 'ModifyForwardEntry') RETURNING o.gateway_id),
   w AS (
     UPDATE lease l SET wake = wake + 1, due_at = now(),
@@ -17,5 +13,5 @@ WITH h AS MATERIALIZED (
     FROM h
     WHERE l.lease_id = h.lease_id AND l.owner IS NULL AND l.due_at > now() + interval '1 second'
       AND NOT EXISTS (
-        SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.outcome IS NULL))
+        SELECT FROM operation o WHERE o.lease_id = l.lease_id AND o.settled_at IS NULL))
 SELECT DISTINCT gateway_id AS "gateway_id!" FROM u

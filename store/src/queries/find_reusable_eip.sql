@@ -7,9 +7,10 @@ SELECT
      AND f.controller IS NOT DISTINCT FROM l.controller AND l.retains
      AND f.released_at > now() - make_interval(secs => $2)) AS former_address,
   (SELECT s.lease_id FROM lease s
-   WHERE s.cluster_id = l.cluster_id AND s.namespace = l.namespace AND s.kind = 'eip'
+   WHERE s.cluster_id = l.cluster_id AND s.namespace = l.namespace
      AND s.phase = 'releasing' AND s.managed AND s.private_ip IS NULL AND NOT s.owns_custom_resource
      AND s.request #> '{eip,source}' = l.request #> '{eip,source}'
+     AND s.request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid'
      AND l.request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid'
    ORDER BY s.created_at LIMIT 1) AS reusable_prepaid
 FROM lease l WHERE l.lease_id = $1

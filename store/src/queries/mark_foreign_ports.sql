@@ -17,7 +17,7 @@ WITH l AS MATERIALIZED (
     UPDATE port SET state = 'foreign', lease_id = NULL, range_start = NULL, target_port = NULL,
       private_ip = NULL, entry_id = NULL, deleted = false, cooldown_until = NULL
     FROM l
-    WHERE port.allocation_id = $4 AND ($5::smallint IS NULL OR port.proto = $5)
+    WHERE port.allocation_id = $4 AND port.proto = ANY(CASE WHEN $5::smallint IS NULL THEN '{6,17}' ELSE ARRAY[$5::smallint] END)
       AND port.port BETWEEN $6 AND $7
       AND (port.lease_id = l.lease_id OR port.state IN ('free', 'cooldown'))
     RETURNING port.port)

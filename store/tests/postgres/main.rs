@@ -20,6 +20,8 @@ mod faults;
 #[cfg(test)]
 mod gateway_queue;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod plans;
