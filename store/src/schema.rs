@@ -1,19 +1,10 @@
-//! The schema: migrated by `waygate-worker migrate`, checked by all other processes.
+//! The schema's version, checked by all processes but `waygate-worker migrate`.
 
 use crate::error::Error;
+use crate::migrate::MIGRATIONS;
 use crate::store::Store;
-use sqlx::migrate::Migrator;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 impl Store {
-    /// Applies the missing migrations, forward only. Parallel calls wait for each other on an
-    /// advisory lock.
-    pub async fn migrate(&self) -> Result<(), Error> {
-        MIGRATIONS.run(&self.pool).await?;
-        Ok(())
-    }
-
     /// Rejects a schema older than this program needs, and a server that may lose acknowledged
     /// transactions. A newer schema is accepted: migrations expand before they contract, so that
     /// two releases can run side by side.

@@ -28,13 +28,17 @@ use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, Networ
 use waygate_core::config::Config;
 use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, config, logs, signals, tls};
-use waygate_store::{Error as StoreError, Store};
+use waygate_store::{Error as StoreError, MigrationError, Store};
 
 /// Connections to Postgres; few suffice, as the database is a thousand times faster than the
 /// cloud's quota.
 const CONNECTIONS: u32 = 4;
 /// Pause between two attempts to reach the lease store at startup.
 const RETRY: Duration = Duration::from_secs(1);
+/// Attempts to migrate while locks are held: two and a half minutes, then the Job's own backoff.
+const MIGRATE_ATTEMPTS: u32 = 10;
+/// Pause between two attempts, in which other statements catch up.
+const MIGRATE_PAUSE: Duration = Duration::from_secs(12);
 /// Deadline of one read of the cloud, its permit included.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
 /// Time that reconciled leases have to finish after the first signal: the longest call, and the
@@ -45,8 +49,27 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 pub(crate) async fn migrate_schema(args: MigrateArgs) -> anyhow::Result<()> {
     logs::init_logging(logs::Format::Text);
     let store = Store::connect_lazy(&args.database.database_url, 1, "waygate-migrate")?;
-    store.migrate().await?;
+    migrate_when_unlocked(&store).await?;
     tracing::info!("lease store schema is up to date");
+    Ok(())
+}
+
+/// Migrates the schema. While a lock is held, by `pg_dump` for example, tries again: other
+/// statements pass in between.
+async fn migrate_when_unlocked(store: &Store) -> Result<(), MigrationError> {
+    for attempt in 1.. {
+        match store.migrate().await {
+            Err(error @ MigrationError::Locked { .. }) if attempt < MIGRATE_ATTEMPTS => {
+                tracing::warn!(
+                    error = crate::errors::error_chain(&error),
+                    attempt,
+                    "migration waits for a lock; retrying"
+                );
+                tokio::time::sleep(MIGRATE_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! The schema is migrated, and checked before it is used.
 
 use crate::database::{Database, in_empty_database};
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 use waygate_core::lease::Constraint;
-use waygate_store::{Error, Store};
+use waygate_store::{Error, MigrationError, Store};
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing() -> Result<()> {
@@ -53,6 +55,61 @@ async fn several_may_migrate_at_once() -> Result<()> {
         }
         database.store.check_schema().await?;
         Ok(())
+    })
+    .await
+}
+
+/// A migration that needs `lease` for itself for a moment.
+fn second_migration() -> Migrator {
+    let sql = "ALTER TABLE lease ADD COLUMN added int".into_sql_str();
+    let migration = Migration::new(2, "second".into(), MigrationType::Simple, sql, false);
+    let mut migrator = Migrator::with_migrations(vec![migration]);
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+#[tokio::test]
+async fn a_migration_gives_way_to_a_dump_and_names_it() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        database.store.migrate().await?;
+        let options = database.pool.connect_options().as_ref().clone();
+        let mut dump = options.application_name("pg_dump").connect().await?;
+        let mut dumping = dump.begin().await?;
+        sqlx::query("LOCK TABLE lease IN ACCESS SHARE MODE").execute(&mut *dumping).await?;
+        let store = database.store.clone();
+        let migrating = tokio::spawn(async move { store.apply_migrations(&second_migration()).await });
+        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lease'::regclass AND NOT granted)";
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&database.pool).await? {
+            ensure!(!migrating.is_finished(), "the migration does not wait for the dump");
+        }
+        // A reader that comes later waits behind the migration, but not for the dump.
+        sqlx::query("SELECT FROM lease").execute(&database.pool).await?;
+        match migrating.await? {
+            Err(error @ MigrationError::Locked { .. }) => {
+                assert!(error.to_string().contains("\"pg_dump\" (process"), "{error}");
+            }
+            other => bail!("the migration should have given way: {other:?}"),
+        }
+        dumping.commit().await?;
+        Ok(database.store.apply_migrations(&second_migration()).await?)
+    })
+    .await
+}
+
+/// Longer than the statement timeout of the service, which ended a second migrator's wait.
+#[tokio::test]
+async fn a_migrator_waits_for_another_one_for_longer_than_statements_may_take() -> Result<()> {
+    in_empty_database(async |database: &Database| {
+        let sql = "SELECT pg_sleep(10.5)".into_sql_str();
+        let migration = Migration::new(2, "slow".into(), MigrationType::Simple, sql, false);
+        let mut slow = Migrator::with_migrations(vec![migration]);
+        slow.set_ignore_missing(true);
+        let (one, two) = futures::join!(
+            database.store.apply_migrations(&slow),
+            database.store.apply_migrations(&slow),
+        );
+        one?;
+        Ok(two?)
     })
     .await
 }
