@@ -21,8 +21,8 @@ check: ## formatting, lints, documents, licences, unused dependencies, layers
 fmt: ## formats Rust and Go
 	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane tests/chart
 
-bench: ## the rate of the port allocator, from an empty pool to a full one and to a million leases; about five minutes
-	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation
+bench: ## the port allocator and announcements of pods, from a thousand leases to a million; about ten minutes
+	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation --bench announcements
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz
 	fuzz/run

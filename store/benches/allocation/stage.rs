@@ -60,7 +60,7 @@ pub(crate) struct Stage {
     /// The cluster that has the leases.
     pub cluster: Cluster,
     /// Direct access, for statements outside the store.
-    pool: PgPool,
+    pub pool: PgPool,
     /// The offered EIPs.
     pub eips: Vec<AllocationId>,
 }
