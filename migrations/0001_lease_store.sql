@@ -63,6 +63,8 @@ CREATE TABLE lease (
   message              text,
   rejection            jsonb,                                       -- rejection of a queued change; published and waited for by the next claim holder
   rejections           int  NOT NULL DEFAULT 0,                     -- rejections in a row without a change that succeeded
+  looked_at            timestamptz,                                 -- when its claim holder loaded it last: what gives is sent only after a recent look
+  release_accepted_at  timestamptz,                                 -- the cloud accepted the EIP's release; it is gone once a read does not show it
   gateway_changed_at   timestamptz,                                 -- last change of its gateway's facts: an older list of entries is not evidence
   created_at           timestamptz NOT NULL DEFAULT now(),
   CHECK ((allocation_id IS NULL) = (eip_address IS NULL)),
@@ -171,24 +173,26 @@ CREATE TABLE gateway_lock (
   held_until timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- The fair queue of each gateway: the namespace served longest ago comes next.
+-- The fair queues, one of each gateway and one of each action of the account: the namespace served longest ago comes next.
 CREATE TABLE fair_queue (
-  gateway_id     text NOT NULL,
+  queue          text NOT NULL,  -- a gateway's ID, or the name of an action
   cluster_id     int  NOT NULL,
   namespace      text NOT NULL,
   last_served_at timestamptz NOT NULL,
-  PRIMARY KEY (gateway_id, cluster_id, namespace)
+  PRIMARY KEY (queue, cluster_id, namespace)
 ) WITH (fillfactor = 70);
+CREATE INDEX fair_queue_turn ON fair_queue (queue, cluster_id, last_served_at);
 
 -- Operations: every change asked of the cloud, committed before the call, parameters frozen, settled once.
 CREATE TABLE operation (
   operation_id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),  -- = ClientToken
   lease_id             uuid NOT NULL,
   resource             text NOT NULL,                               -- the cloud resource changed: 'eip-…', 'fwd-…', or the one to be created
+  action               text NOT NULL,                               -- the API's action; beside change, because ->> is not leakproof
   change               jsonb NOT NULL,                              -- the call's parameters, the same at every send
   owner                uuid NOT NULL,
   epoch                bigint NOT NULL,
-  sends                int NOT NULL DEFAULT 1,
+  sends                int NOT NULL DEFAULT 0,
   reads_without_effect int NOT NULL DEFAULT 0,                      -- reads without effect, after the fence
   fence_until          timestamptz NOT NULL,                        -- no send of it is expected to take effect after this
   intended_at          timestamptz NOT NULL DEFAULT now(),
@@ -197,23 +201,27 @@ CREATE TABLE operation (
   error                text,
   settled_at           timestamptz,
   awaits_fence         boolean NOT NULL DEFAULT false,              -- awaits its fence: a later send was refused, an earlier one may still take effect
-  gateway_id           text,                                        -- the gateway whose sender sends it; null: its lease's claim holder does
-  cluster_id           int,                                         -- with namespace: its place in the fair queue
-  namespace            text,
+  gateway_id           text,                                        -- the gateway whose queue it is in; null: the account's queue of its action
+  cluster_id           int  NOT NULL,                               -- with namespace: its place in the fair queue
+  namespace            text NOT NULL,
   queued               boolean NOT NULL DEFAULT false,              -- waits to be sent, for the first time or again
-  urgent               boolean NOT NULL DEFAULT false,              -- removes an entry to an address that another pod has now
+  priority             smallint NOT NULL DEFAULT 1 CHECK (priority IN (0, 1, 2)),  -- 0: urgent, another pod has the IP or a published address is repaired; 1; 2: its pod has no IP yet
   busy_retries         int NOT NULL DEFAULT 0,                      -- busy retries: earlier refusals of the same change because the gateway was busy
+  sent_at              timestamptz,                                 -- when it was marked as sent last
   answer_by            timestamptz NOT NULL DEFAULT now(),          -- until then the sender waits for the answer to the last send
+  call_slot            int,                                         -- the slot of its action that the last send has booked
   CHECK ((outcome IS NULL) = (settled_at IS NULL)),
-  CHECK (NOT queued OR (gateway_id IS NOT NULL AND cluster_id IS NOT NULL AND namespace IS NOT NULL AND outcome IS NULL))
+  CHECK (NOT queued OR outcome IS NULL)
 );
 CREATE UNIQUE INDEX operation_unresolved ON operation (resource) WHERE outcome IS NULL;   -- one unresolved change per cloud resource
 CREATE INDEX operation_lease ON operation (lease_id, settled_at);                         -- the unresolved ones of a lease, and the last settled
-CREATE INDEX operation_queue ON operation (gateway_id) WHERE queued;
+CREATE INDEX operation_queue ON operation (gateway_id) WHERE queued AND gateway_id IS NOT NULL;
+CREATE INDEX operation_account_queue ON operation (cluster_id, action, priority, namespace, intended_at) WHERE queued AND gateway_id IS NULL;
 CREATE INDEX operation_unresolved_by_gateway ON operation (gateway_id) WHERE gateway_id IS NOT NULL AND outcome IS NULL AND NOT queued;
 CREATE INDEX operation_settled ON operation (settled_at) WHERE settled_at IS NOT NULL;
 
--- The account's call rates, shared by all processes of this store: when the next call of an action may be made.
+-- Rates of calls that wait in no account queue (reads, and changes of forward entries, which wait at their gateway): when the next call of an
+-- action may be made.
 CREATE TABLE rate (
   action       text PRIMARY KEY,
   next_call_at timestamptz NOT NULL

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::http::client::unreadable_answer;
 use crate::http::params::Params;
-use crate::transport::{Transport, vpc_action};
+use crate::transport::{Permit, Transport, vpc_action};
 use crate::wire::Plain;
 use crate::wire::eip::Allocated;
 use crate::wire::nat::Created;
@@ -19,26 +19,26 @@ use waygate_core::text::Text;
 /// Sends `change` once, for every action; `token` is left out where the action takes none.
 pub(crate) async fn send_once(
     transport: &Transport,
+    permit: Permit,
     change: &Change,
     token: Option<&str>,
     deadline: Instant,
 ) -> Result<Answer, Error> {
-    let action = vpc_action(change.action());
     let token = token.filter(|_| change.takes_token());
     let params = change_params(change).with_optional("ClientToken", token);
     let answer = match change {
         Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. } => {
-            transport.call_once::<Allocated>(action, params, deadline).await?.value.into_answer()
+            transport.send_signed::<Allocated>(permit, params, deadline).await?.value.into_answer()
         }
         Change::CreateForwardEntry(_) => {
-            transport.call_once::<Created>(action, params, deadline).await?.value.into_answer()
+            transport.send_signed::<Created>(permit, params, deadline).await?.value.into_answer()
         }
         _ => transport
-            .call_once::<Plain>(action, params, deadline)
+            .send_signed::<Plain>(permit, params, deadline)
             .await
             .map(|read| Ok(plain_answer(&read.value)))?,
     };
-    answer.map_err(|detail| unreadable_answer(action.name, StatusCode::OK, detail))
+    answer.map_err(|detail| unreadable_answer(change.action(), StatusCode::OK, detail))
 }
 
 /// Tags resources that belong to no pod, such as a gateway with its owner.

@@ -14,8 +14,9 @@ use crate::rate_limit::Permits;
 use crate::read::batch::{Batcher, BatcherMap};
 use crate::read::interfaces::Interfaces;
 use crate::read::queries::{EipsById, EipsByPool, EntriesOfGateway, GatewayById, QuerySource};
+use crate::send_by::SendBy;
 use crate::settings::Settings;
-use crate::transport::Transport;
+use crate::transport::{Permit, Transport, vpc_action};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -72,18 +73,21 @@ impl Cloud {
         })))
     }
 
-    /// Sends one change, once. `token` is the operation's `ClientToken`, left out where the action
-    /// takes none. Changes of forward entries need a write slot instead, because a gateway accepts
-    /// only a limited number at a time.
+    /// Sends one change of an EIP, once. `token` is the operation's `ClientToken`, left out where the
+    /// action takes none. The caller keeps to the account's rate of the action; no permit is drawn.
+    /// Changes of forward entries need a write slot instead, because a gateway accepts only a limited
+    /// number at a time.
     ///
-    /// `deadline` covers everything: the wait for a permit, credentials and the call.
+    /// Nothing is written after `send_by`; `deadline` covers credentials and call.
     pub async fn send_change(
         &self,
         change: &Change,
         token: Option<&str>,
+        send_by: SendBy,
         deadline: Duration,
     ) -> Result<Answer, Error> {
-        change::send_once(&self.0.transport, change, token, Instant::now() + deadline).await
+        let permit = Permit::booked(vpc_action(change.action()), send_by);
+        change::send_once(&self.0.transport, permit, change, token, Instant::now() + deadline).await
     }
 
     /// Sets tags on up to 50 resources of one type, such as `EIP` or `NATGATEWAY`, within the

@@ -1,7 +1,8 @@
 //! Client of the cloud's VPC, ECS and STS APIs. No other crate speaks HTTP to the cloud.
 //!
 //! ```text
-//! change ─▶ write slot ─▶ permit ─▶ sign ─▶ one request ─▶ answer, or a classified error
+//! entry ──▶ write slot ─▶ permit ─▶ sign ─▶ one request ─▶ answer, or a classified error
+//! EIP ────▶ (booked by the caller) ─▶ sign, still in time? ─▶ one request ─▶ the same
 //! read ───▶ batch ──────▶ permit ─▶ sign ─▶ pages ───────▶ facts, and when the read began
 //! ```
 //! Invariants: the client sends a change once and never resends it; a returned read began after the
@@ -19,6 +20,7 @@ mod http;
 pub mod network;
 mod rate_limit;
 mod read;
+mod send_by;
 mod settings;
 mod transport;
 mod wire;
@@ -29,12 +31,13 @@ pub use error::{Class, Error, NotSentCause, Refusal, Scope};
 pub use gateway::slot::WriteSlot;
 pub use http::endpoints::Network;
 pub use rate_limit::{LocalPermits, NoPermit, PermitFuture, Permits, Reservation};
+pub use send_by::SendBy;
 pub use settings::Settings;
 pub use transport::Read;
 
 #[cfg(test)]
 mod tests {
-    use super::Cloud;
+    use super::{Cloud, SendBy};
     use std::time::Duration;
     use waygate_core::change::Change;
     use waygate_core::ids::NatGatewayId;
@@ -46,7 +49,12 @@ mod tests {
     /// Never run: compiling is the test.
     #[expect(dead_code)]
     fn calls_can_be_spawned(cloud: &Cloud, change: &Change, gateway: &NatGatewayId) {
-        drop(is_send(cloud.send_change(change, None, Duration::ZERO)));
+        drop(is_send(cloud.send_change(
+            change,
+            None,
+            SendBy::within(Duration::ZERO),
+            Duration::ZERO,
+        )));
         drop(is_send(cloud.acquire_write_slot(gateway)));
         drop(is_send(cloud.forward_entries(gateway)));
         drop(is_send(cloud.eni_by_private_ip(std::net::Ipv4Addr::LOCALHOST)));

@@ -8,6 +8,7 @@ use crate::http::endpoints::{Endpoints, Product};
 use crate::http::params::Params;
 use crate::http::sign::{Key, Stamp, Unsigned, sign_request};
 use crate::rate_limit::{NoPermit, Permits};
+use crate::send_by::SendBy;
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -62,7 +63,17 @@ pub(crate) const fn sts_action(name: &'static str) -> Action {
 /// Permission to call an action once within the account's rate.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Permit(Action);
+pub(crate) struct Permit {
+    action: Action,
+    send_by: Option<SendBy>,
+}
+
+impl Permit {
+    /// A call that the caller has booked with the account, to be written in time.
+    pub(crate) fn booked(action: Action, send_by: SendBy) -> Self {
+        Self { action, send_by: Some(send_by) }
+    }
+}
 
 /// Sends signed calls to all products, within the account's rates.
 #[derive(Debug)]
@@ -103,7 +114,7 @@ impl Transport {
         )
         .await
         {
-            Ok(Ok(())) => Ok(Permit(action)),
+            Ok(Ok(())) => Ok(Permit { action, send_by: None }),
             Ok(Err(NoPermit { retry_after })) => Err(late(Some(retry_after))),
             Err(_) => Err(late(None)),
         }
@@ -116,7 +127,7 @@ impl Transport {
         params: Params,
         deadline: Instant,
     ) -> Result<Read<T>, Error> {
-        let Permit(action) = permit;
+        let Permit { action, send_by } = permit;
         let keys = match timeout_at(deadline, self.credentials.valid_keys(Timestamp::now())).await {
             Ok(keys) => keys.map_err(|error| {
                 // A failure of the keys' source says nothing about the requested change.
@@ -132,6 +143,9 @@ impl Transport {
             }
         };
         let request = self.build_request(action, params, &keys)?;
+        if send_by.is_some_and(SendBy::has_passed) {
+            return Err(Error::NotSent { action: action.name, cause: NotSentCause::Late });
+        }
         let began = Instant::now();
         let result =
             match timeout_at(deadline, exchange_json(&self.http, action.name, request)).await {

@@ -135,6 +135,32 @@ impl ForwardEntrySpec {
     }
 }
 
+/// Actions that change EIPs. Their changes wait in the account's queues, one for each action;
+/// changes of forward entries wait at their gateway.
+pub const EIP_ACTIONS: [&str; 8] = [
+    "AllocateEipAddress",
+    "AllocateEipAddressPro",
+    "AssociateEipAddress",
+    "UnassociateEipAddress",
+    "ReleaseEipAddress",
+    "AddCommonBandwidthPackageIp",
+    "RemoveCommonBandwidthPackageIp",
+    "ModifyEipAddressAttribute",
+];
+
+/// True if the action gives something: it buys, binds or sets. Such a change is sent only after a
+/// recent look at its lease, because what it gives may not be wanted any more; a change that takes
+/// away is right however late it comes.
+pub fn action_gives(action: &str) -> bool {
+    !matches!(
+        action,
+        "UnassociateEipAddress"
+            | "ReleaseEipAddress"
+            | "RemoveCommonBandwidthPackageIp"
+            | "DeleteForwardEntry"
+    )
+}
+
 impl Change {
     /// Name of the API action, by which the cloud and its rate limits know the change.
     pub fn action(&self) -> &'static str {
@@ -170,6 +196,11 @@ impl Change {
             | Self::RemoveCommonBandwidthPackageIp { .. }
             | Self::ModifyEipAddressAttribute { .. } => None,
         }
+    }
+
+    /// True if the change gives something; see [`action_gives`].
+    pub fn gives(&self) -> bool {
+        action_gives(self.action())
     }
 
     /// True if the action takes a `ClientToken`. Actions without one set absolute values or are

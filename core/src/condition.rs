@@ -74,6 +74,8 @@ reasons! {
     QuotaExceeded = "QuotaExceeded",
     /// The gateway is gone or locked, or the EIP is not bound to it any more.
     GatewayUnavailable = "NATGatewayUnavailable",
+    /// A change of the EIP is queued: the account may call the action only so often a minute.
+    RateLimited = "RateLimited",
     /// The forward entries are queued at the gateway, which takes changes one after the other.
     WaitingForGateway = "WaitingForGateway",
     /// Many pods of the gateway lost their entries at once: the loss limit leaves this one True

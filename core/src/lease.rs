@@ -98,6 +98,9 @@ pub struct LeasedEip {
     pub ip_address: Ipv4Addr,
     /// True if managed: allocated by Waygate, so Waygate's to release. A given EIP is not.
     pub managed: bool,
+    /// When the cloud accepted the release; none before. The EIP is gone once a read does not show
+    /// it any more.
+    pub release_accepted_at: Option<Timestamp>,
 }
 
 /// A port of a lease, with a forward entry of its own or as part of one that covers several.

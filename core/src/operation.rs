@@ -27,6 +27,8 @@ pub struct Operation {
     pub change: Change,
     /// Progress on its way to the cloud.
     pub send_state: SendState,
+    /// Number of sends that may have reached the cloud.
+    pub sends: i32,
     /// Fence: no send of the operation is expected to take effect after this time.
     pub fence_until: Timestamp,
     /// Reads without effect: reads after the fence that showed none.
@@ -39,16 +41,41 @@ pub struct Operation {
 /// Progress of an unresolved operation on its way to the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendState {
-    /// Queued at its gateway, not sent yet; the plan may take it back.
+    /// Waits in its queue; the plan may take it back.
     Queued,
     /// Sent; a worker waits for the answer.
-    Sent,
+    Sent {
+        /// The worker waits no longer than this.
+        answer_by: Timestamp,
+    },
     /// Sent, and the answer was lost: the worker that waited got none, or has died.
     Unanswered,
 }
 
-/// Rejection: why a change was not carried out, and how long to wait. The gateway sender writes it to
-/// the lease; the claim holder, who makes some as well, reports it in the pod's condition.
+/// Priority of a change in its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Another pod has the address that the change frees, or a published address is repaired.
+    Urgent,
+    /// Everything else that can be used at once.
+    Normal,
+    /// The pod has no IP yet, so that the address could not be used.
+    Early,
+}
+
+impl Priority {
+    /// Priority as the store writes it; lower numbers are sent first.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Urgent => 0,
+            Self::Normal => 1,
+            Self::Early => 2,
+        }
+    }
+}
+
+/// Rejection: why a change was not carried out, and how long to wait. The sender writes it to the
+/// lease; the claim holder reports it in the pod's condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Reason in CamelCase, for programs.

@@ -13,8 +13,8 @@ pub enum RetryPolicy {
     Poll,
     /// Another actor must do something, and an event will wake the lease: seconds.
     Event,
-    /// The gateway sender must send the change, and wakes the lease: a second, then a minute.
-    GatewayQueue,
+    /// A sender must send the queued change, and wakes the lease: a second, then a minute.
+    Queue,
     /// A person must act, or other pods must free something: seconds, then a minute.
     Person,
     /// The pod must exit, and an event will wake the lease: half a minute.
@@ -25,12 +25,14 @@ pub enum RetryPolicy {
     Idle,
     /// Until this moment, without growth.
     Until(Timestamp),
+    /// Until the sender's wait for an answer has ended; the answer wakes the lease.
+    Answer(Timestamp),
 }
 
 impl RetryPolicy {
     /// True if the awaited change is under way and usually over before a person could read of it.
     pub fn is_short(self) -> bool {
-        matches!(self, Self::Poll | Self::GatewayQueue)
+        matches!(self, Self::Poll | Self::Queue | Self::Answer(_))
     }
 }
 
@@ -44,17 +46,17 @@ const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
         // Events wake the lease; the timer covers lost events, and changes that send none (another
         // pod's EIP, a free port).
         RetryPolicy::Event => (0.5, 1.7, 10.0),
-        // A change may wait minutes in a gateway's queue, and its answer wakes the lease: the
+        // A change may wait minutes in its queue, and its answer wakes the lease: the
         // second look reports what is awaited, the later ones are for an answer that was not
         // recorded.
-        RetryPolicy::GatewayQueue => (1.0, 60.0, 60.0),
+        RetryPolicy::Queue => (1.0, 60.0, 60.0),
         // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
         RetryPolicy::Person => (2.0, 1.7, 60.0),
         // A permanent fault, or one of the object alone: an event, or a person, ends it.
         RetryPolicy::SetAside => (1.0, 1.7, 300.0),
         RetryPolicy::PodExit => (30.0, 1.0, 30.0),
-        RetryPolicy::Until(_) | RetryPolicy::Idle => (300.0, 1.0, 300.0),
+        RetryPolicy::Until(_) | RetryPolicy::Answer(_) | RetryPolicy::Idle => (300.0, 1.0, 300.0),
     }
 }
 
@@ -65,7 +67,7 @@ pub const TRIES_UNTIL_SET_ASIDE: i32 = 5;
 /// The time until the next look, after `tries` waits in a row; `spread`, a factor around 1, keeps
 /// leases from waking in step.
 pub fn retry_delay(retry_policy: RetryPolicy, tries: i32, now: Timestamp, spread: f64) -> Duration {
-    if let RetryPolicy::Until(moment) = retry_policy {
+    if let RetryPolicy::Until(moment) | RetryPolicy::Answer(moment) = retry_policy {
         return moment.duration_since(now).try_into().unwrap_or_default();
     }
     let (first, growth, longest) = backoff_curve(retry_policy);
@@ -121,7 +123,7 @@ mod tests {
         for retry_policy in [
             RetryPolicy::Poll,
             RetryPolicy::Event,
-            RetryPolicy::GatewayQueue,
+            RetryPolicy::Queue,
             RetryPolicy::Person,
             RetryPolicy::SetAside,
             RetryPolicy::PodExit,

@@ -3,8 +3,7 @@
 //! ```text
 //! webhook ─ announce ─▶ lease ◀─ observe, wake ─ watch
 //!                         │
-//!          claim ─▶ load ─┴▶ intend ─▶ (the cloud) ─▶ settle ─▶ … ─▶ finish
-//!                         └▶ queue ─▶ dequeue ─▶ (a gateway) ─▶ settle
+//!          claim ─▶ load ─┴▶ queue ─▶ dequeue ─▶ (the cloud) ─▶ settle ─▶ … ─▶ finish
 //! ```
 //!
 //! Constraints, not checks in code, guarantee that a port and an EIP have one holder, a pod has one
@@ -33,6 +32,7 @@ pub use lease::claims::{ClaimedJob, Finish};
 pub use lease::custom_resource::OwnsCustomResource;
 pub use lease::load::Loaded;
 pub use migrate::{LockHolder, MigrationError};
+pub use operation::account_queue::{AccountBatch, AccountQueue};
 pub use operation::gateway_lock::GatewayLock;
 pub use operation::queue::{DequeuedChange, QueueFilter};
 pub use operation::settle::{SettledBy, Settlement};

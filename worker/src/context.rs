@@ -1,5 +1,6 @@
 //! The context that every task of the worker shares.
 
+use crate::account::wakeups::AccountWakeups;
 use crate::gateway::port_pool::PortPool;
 use crate::gateway::wakeups::QueueWakeups;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     pub namespaces: Namespaces,
     /// EIPs of the usable NAT gateways, on which ports are reserved.
     pub port_pool: PortPool,
+    /// Wake-ups of the account sender of this process.
+    pub account_wakeups: AccountWakeups,
     /// Wake-ups of the gateway senders of this process.
     pub queue_wakeups: QueueWakeups,
     /// Writer of Kubernetes events on pods.

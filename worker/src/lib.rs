@@ -1,13 +1,15 @@
 //! The controller: watches pods, claims leases, changes the cloud, publishes addresses.
 //!
 //! ```text
-//! watch ─▶ (store) ─▶ reconcile ─▶ the cloud (EIPs), the cluster
-//!                        └▶ (store's queue) ─▶ gateway ─▶ the cloud (forward entries)
+//! watch ─▶ (store) ─▶ reconcile ─▶ the cluster
+//!                        └▶ (store's queues) ─┬▶ account ─▶ the cloud (EIPs)
+//!                                             └▶ gateway ─▶ the cloud (forward entries)
 //! ```
 //!
 //! Decisions are made in `waygate_core::{plan, rules}`: the next step of a lease, the reads it
 //! needs, and the meaning of the cloud's answers. This crate carries them out.
 
+mod account;
 mod args;
 mod certificates;
 mod context;

@@ -16,6 +16,8 @@ use waygate_core::lease::Lease;
 pub(crate) struct Metrics {
     cloud_changes: Family<CallLabels, Counter>,
     seconds_to_publish: Family<KindLabels, Histogram>,
+    account_wait: Family<ActionLabels, Histogram>,
+    account_queue_length: Family<ActionLabels, Gauge>,
     queue_wait: Histogram,
     queue_length: Family<GatewayLabels, Gauge>,
     limited_withdrawals: Family<GatewayLabels, Counter>,
@@ -27,6 +29,11 @@ pub(crate) struct Metrics {
 struct CallLabels {
     action: &'static str,
     outcome: CallOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,6 +133,20 @@ impl Metrics {
             "Changes of forward entries waiting in their gateway's queue",
             queue_length.clone(),
         );
+        let account_wait = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.01, 2.5, 14))) as fn() -> Histogram,
+        );
+        let account_queue_length = Family::default();
+        registry.register(
+            "waygate_account_queue_wait_seconds",
+            "Time that changes of EIPs waited for a call of the account, by action",
+            account_wait.clone(),
+        );
+        registry.register(
+            "waygate_account_queue_length",
+            "Changes of EIPs of this cluster that wait for a call of the account, by action",
+            account_queue_length.clone(),
+        );
         let limited_withdrawals = Family::default();
         registry.register(
             "waygate_withdrawals_limited",
@@ -147,6 +168,8 @@ impl Metrics {
         Self {
             cloud_changes,
             seconds_to_publish,
+            account_wait,
+            account_queue_length,
             queue_wait,
             queue_length,
             limited_withdrawals,
@@ -158,6 +181,16 @@ impl Metrics {
     /// Counts one call of a change, answered or not.
     pub(crate) fn count_cloud_change(&self, action: &'static str, outcome: CallOutcome) {
         self.cloud_changes.get_or_create(&CallLabels { action, outcome }).inc();
+    }
+
+    /// Records the time that a change of an EIP waited in the account's queue.
+    pub(crate) fn observe_account_wait(&self, action: &'static str, time: Duration) {
+        self.account_wait.get_or_create(&ActionLabels { action }).observe(time.as_secs_f64());
+    }
+
+    /// Sets the length of the account's queue of an action.
+    pub(crate) fn set_account_queue_length(&self, action: &'static str, length: i64) {
+        self.account_queue_length.get_or_create(&ActionLabels { action }).set(length);
     }
 
     /// Records the time that a change of a forward entry waited in its gateway's queue.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use waygate_cloud::{LocalPermits, NoPermit, PermitFuture, Permits};
-use waygate_store::{CallPermit, Store};
+use waygate_core::change::{EIP_ACTIONS, action_gives};
+use waygate_store::{AccountQueue, CallPermit, Store};
 
 /// Calls of one action a minute, for an account whose quota differs from the published one. Written
 /// `ACTION=CALLS` on the command line.
@@ -113,6 +114,17 @@ impl<T: CallPermits> AccountRates<T> {
             local.with_rate(rate.action, rate.per_minute)
         });
         Self { permits, local, prefetched: Mutex::default(), retries: Mutex::default() }
+    }
+
+    /// The account's queues, one for each action that changes EIPs, with its rate. Their calls need no
+    /// permit: the store marks them as sent within the rate.
+    pub(crate) fn account_queues(&self) -> Vec<AccountQueue> {
+        let queue = |action| AccountQueue {
+            action,
+            rate: self.local.best_rate(action).0,
+            gives: action_gives(action),
+        };
+        EIP_ACTIONS.into_iter().map(queue).collect()
     }
 
     fn request_permit(&self, action: &'static str, by: Instant) -> PendingPermit {

@@ -1,5 +1,7 @@
 //! Builds the worker from its arguments and runs its tasks until SIGTERM or SIGINT.
 
+use crate::account::sender;
+use crate::account::wakeups::AccountWakeups;
 use crate::args::{CloudArgs, DatabaseArgs, MigrateArgs, ServeArgs};
 use crate::certificates;
 use crate::context::Worker;
@@ -83,7 +85,9 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let kube = kube_client(&args).await?;
     let cluster_uid = cluster_uid(&kube).await?;
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
-    let cloud = cloud_client(args.cloud, &config, AccountRates::new(store.clone(), &args.rates))?;
+    let rates = AccountRates::new(store.clone(), &args.rates);
+    let queues = rates.account_queues();
+    let cloud = cloud_client(args.cloud, &config, rates)?;
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
     let worker = Arc::new(Worker {
@@ -96,6 +100,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
         cloud,
         namespaces,
         port_pool: PortPool::default(),
+        account_wakeups: AccountWakeups::default(),
         queue_wakeups: QueueWakeups::default(),
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
@@ -114,6 +119,10 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let (discovery, resync) = (args.discovery_seconds, args.resync_seconds);
     spawn_watches(&mut tasks, &worker, (discovery, resync), &readiness, &token);
     spawn_reconcile(&mut tasks, &worker, args.concurrency, &readiness, &token);
+    tasks.spawn(
+        "account queues",
+        sender::send_eip_changes(Arc::clone(&worker), queues, token.clone()),
+    );
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",

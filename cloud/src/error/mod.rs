@@ -86,6 +86,9 @@ pub enum NotSentCause {
         /// Delay after which a permit is likely, where known.
         retry_after: Option<Duration>,
     },
+    /// The moment passed by which the call had to be written, because the process was held up.
+    #[error("the process was held up for too long; the call is tried again")]
+    Late,
     /// No credentials to sign the call.
     #[error("no credentials: {problem}")]
     Credentials {
@@ -194,7 +197,9 @@ impl Error {
             Self::Refused(refusal) => refusal.error_rule().reason,
             Self::Transport { .. } => "CloudUnreachable",
             Self::Deadline { .. } => "CloudTimeout",
-            Self::NotSent { cause: NotSentCause::Permit { .. }, .. } => "RateLimited",
+            Self::NotSent { cause: NotSentCause::Permit { .. } | NotSentCause::Late, .. } => {
+                "RateLimited"
+            }
             Self::NotSent { cause: NotSentCause::Credentials { .. }, .. } => "NoCredentials",
             Self::Unreadable { .. } => "CloudAnswerUnreadable",
             Self::Setup(_) => "InvalidCloudSettings",

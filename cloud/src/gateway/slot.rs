@@ -4,7 +4,7 @@
 use super::limiter::LimiterSlot;
 use crate::change;
 use crate::error::Error;
-use crate::transport::Transport;
+use crate::transport::{Transport, vpc_action};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -38,9 +38,18 @@ impl WriteSlot {
         deadline: Duration,
     ) -> Result<Answer, Error> {
         self.limiter_slot.mark_sent();
-        let result =
-            change::send_once(&self.transport, change, token, Instant::now() + deadline).await;
+        let result = self.send_within(change, token, Instant::now() + deadline).await;
         self.limiter_slot.record_result(change, &result);
         result
+    }
+
+    async fn send_within(
+        &self,
+        change: &Change,
+        token: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let permit = self.transport.acquire_permit(vpc_action(change.action()), deadline).await?;
+        change::send_once(&self.transport, permit, change, token, deadline).await
     }
 }

@@ -1,6 +1,6 @@
 //! Batching: many readers share few calls.
 
-use crate::harness::{PATIENCE, Simulator, token};
+use crate::harness::{PATIENCE, Simulator, soon, token};
 use anyhow::Result;
 use std::net::Ipv4Addr;
 use tokio::task::JoinSet;
@@ -15,7 +15,11 @@ async fn five_hundred_readers_of_five_hundred_eips_cost_twelve_calls_at_most() -
     for _ in 0..500 {
         let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
         ids.push(
-            cloud.send_change(&change, Some(&token()), PATIENCE).await?.allocation_id.unwrap(),
+            cloud
+                .send_change(&change, Some(&token()), soon(), PATIENCE)
+                .await?
+                .allocation_id
+                .unwrap(),
         );
     }
     let before = simulator.calls("DescribeEipAddresses").await;

@@ -3,7 +3,7 @@
 //! The simulator answers each code once for each action that can return it. `refusals.rs` and the
 //! simulator's own tests show which codes the simulator also returns by itself.
 
-use crate::harness::{PATIENCE, Simulator, Unlimited, token};
+use crate::harness::{PATIENCE, Simulator, Unlimited, soon, token};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -292,9 +292,10 @@ async fn ask(cloud: &Cloud, simulator: &Simulator, action: &str) -> Error {
         "DescribeForwardTableEntries" => {
             cloud.forward_entries(&simulator.gateway()).await.map(drop)
         }
-        _ => {
-            cloud.send_change(&change(simulator, action), Some(&token()), PATIENCE).await.map(drop)
-        }
+        _ => cloud
+            .send_change(&change(simulator, action), Some(&token()), soon(), PATIENCE)
+            .await
+            .map(drop),
     };
     outcome.expect_err(action)
 }

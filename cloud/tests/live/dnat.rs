@@ -1,6 +1,6 @@
 //! The life of a forward entry, and lists of many.
 
-use crate::harness::{PATIENCE, Simulator, eventually, token};
+use crate::harness::{PATIENCE, Simulator, eventually, soon, token};
 use anyhow::Result;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
 
     let forward = ForwardEntrySpec { ports: 10, ..simulator.forward(0) };
     let entry_id = cloud
-        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), soon(), PATIENCE)
         .await?
         .entry_id
         .unwrap();
@@ -34,27 +34,27 @@ async fn an_entry_lives_from_creation_to_deletion() -> Result<()> {
     let elsewhere = ForwardEntrySpec { internal_ip: "10.2.0.9".parse()?, ..forward.clone() };
     let modify =
         Change::ModifyForwardEntry { entry_id: entry_id.clone(), forward: elsewhere.clone() };
-    cloud.send_change(&modify, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&modify, Some(&token()), soon(), PATIENCE).await?;
     eventually("elsewhere", async || {
         available().await.filter(|entry| entry.internal_ip == elsewhere.internal_ip)
     })
     .await;
 
     let taken = cloud
-        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), PATIENCE)
+        .send_change(&Change::CreateForwardEntry(forward.clone()), Some(&token()), soon(), PATIENCE)
         .await
         .unwrap_err();
     assert!(taken.is_definite() && !taken.is_transient(), "{taken}");
 
     let delete = Change::DeleteForwardEntry { table_id: forward.table_id, entry_id };
-    cloud.send_change(&delete, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&delete, Some(&token()), soon(), PATIENCE).await?;
     eventually("gone", async || {
         cloud.forward_entries(&gateway).await.unwrap().value.is_empty().then_some(())
     })
     .await;
     // The cloud has two codes for an entry that no longer exists.
     for _ in 0..4 {
-        let gone = cloud.send_change(&delete, Some(&token()), PATIENCE).await.unwrap_err();
+        let gone = cloud.send_change(&delete, Some(&token()), soon(), PATIENCE).await.unwrap_err();
         assert_eq!(
             (gone.class(), gone.reason()),
             (Class::NotFound, "ForwardEntryNotFound"),
@@ -73,6 +73,7 @@ async fn a_list_of_many_pages_comes_whole() -> Result<()> {
             .send_change(
                 &Change::CreateForwardEntry(simulator.forward(number)),
                 Some(&token()),
+                soon(),
                 PATIENCE,
             )
             .await?;
@@ -91,7 +92,7 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
     for number in 0..160 {
         let change = Change::CreateForwardEntry(simulator.forward(number));
         let entry_id =
-            cloud.send_change(&change, Some(&token()), PATIENCE).await?.entry_id.unwrap();
+            cloud.send_change(&change, Some(&token()), soon(), PATIENCE).await?.entry_id.unwrap();
         if number % 2 == 0 { stand.push(entry_id) } else { go.push(entry_id) }
     }
     // Slow pages leave time for deletions between them.
@@ -102,7 +103,7 @@ async fn an_entry_that_stands_throughout_is_in_every_list() -> Result<()> {
         for entry_id in go {
             let delete =
                 Change::DeleteForwardEntry { table_id: simulator.forward(0).table_id, entry_id };
-            cloud.send_change(&delete, Some(&token()), PATIENCE).await.unwrap();
+            cloud.send_change(&delete, Some(&token()), soon(), PATIENCE).await.unwrap();
         }
         all_gone.store(true, Ordering::Relaxed);
     };
@@ -122,10 +123,20 @@ async fn a_full_table_is_a_quota_and_not_a_passing_trouble() -> Result<()> {
     let simulator = Simulator::start(&["--profile", "instant", "--quota-entries", "1"]).await?;
     let cloud = simulator.cloud();
     cloud
-        .send_change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .send_change(
+            &Change::CreateForwardEntry(simulator.forward(0)),
+            Some(&token()),
+            soon(),
+            PATIENCE,
+        )
         .await?;
     let full = cloud
-        .send_change(&Change::CreateForwardEntry(simulator.forward(1)), Some(&token()), PATIENCE)
+        .send_change(
+            &Change::CreateForwardEntry(simulator.forward(1)),
+            Some(&token()),
+            soon(),
+            PATIENCE,
+        )
         .await
         .unwrap_err();
     assert_eq!((full.class(), full.is_transient()), (Class::Quota, false), "{full}");
@@ -139,7 +150,12 @@ async fn a_gateway_that_is_gone_has_no_entries_whichever_code_says_so() -> Resul
     let simulator = Simulator::start(&["--profile", "instant"]).await?;
     let (cloud, gateway) = (simulator.hasty_cloud(), simulator.gateway());
     cloud
-        .send_change(&Change::CreateForwardEntry(simulator.forward(0)), Some(&token()), PATIENCE)
+        .send_change(
+            &Change::CreateForwardEntry(simulator.forward(0)),
+            Some(&token()),
+            soon(),
+            PATIENCE,
+        )
         .await?;
     for code in
         ["InvalidNatGatewayId.NotFound", "Invalid.natgwNotExist", "InvalidForwardTableId.NotFound"]

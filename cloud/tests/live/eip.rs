@@ -1,6 +1,6 @@
 //! The life of an EIP: allocation, binding, attributes, release.
 
-use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
+use crate::harness::{PATIENCE, Simulator, allocate, eventually, soon, token};
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
         eni_id: eni_id.clone(),
         private_ip,
     };
-    cloud.send_change(&bind, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&bind, Some(&token()), soon(), PATIENCE).await?;
     let status =
         async |wanted| cloud.eip_by_id(&id).await.unwrap().value.filter(|eip| eip.status == wanted);
     let bound = eventually("bound", async || status(EipStatus::InUse).await).await.binding.unwrap();
@@ -49,7 +49,7 @@ async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
     assert_eq!(owner.associated.get(&private_ip), Some(&id));
 
     let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
-    let refused = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
+    let refused = cloud.send_change(&release, None, soon(), PATIENCE).await.unwrap_err();
     assert_eq!(
         (refused.class(), refused.reason(), refused.is_definite()),
         (Class::Conflict, "EipNotReady", true)
@@ -59,14 +59,15 @@ async fn an_eip_lives_from_allocation_to_release() -> Result<()> {
         .send_change(
             &Change::UnassociateEipAddress { allocation_id, eni_id, private_ip },
             Some(&token()),
+            soon(),
             PATIENCE,
         )
         .await?;
     eventually("unbound", async || status(EipStatus::Available).await).await;
-    cloud.send_change(&release, None, PATIENCE).await?;
+    cloud.send_change(&release, None, soon(), PATIENCE).await?;
     eventually("gone", async || cloud.eip_by_id(&id).await.unwrap().value.is_none().then_some(()))
         .await;
-    let gone = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
+    let gone = cloud.send_change(&release, None, soon(), PATIENCE).await.unwrap_err();
     assert_eq!(
         (gone.class(), gone.code()),
         (Class::NotFound, Some("InvalidAllocationId.NotFound"))
@@ -104,7 +105,7 @@ async fn attributes_are_changed_to_absolute_values() -> Result<()> {
         name: Some("named".to_owned()),
         description: None,
     };
-    cloud.send_change(&change, None, PATIENCE).await?;
+    cloud.send_change(&change, None, soon(), PATIENCE).await?;
     let eip = eventually("changed", async || {
         cloud.eip_by_id(&id).await.unwrap().value.filter(|eip| eip.bandwidth == 9)
     })
@@ -123,7 +124,8 @@ async fn a_prepaid_eip_tells_its_end_and_can_be_released_then() -> Result<()> {
         ..EipSpec::default()
     };
     let buy = Change::AllocateEipAddress { spec, tags: BTreeMap::new() };
-    let id = cloud.send_change(&buy, Some(&token()), PATIENCE).await?.allocation_id.unwrap();
+    let id =
+        cloud.send_change(&buy, Some(&token()), soon(), PATIENCE).await?.allocation_id.unwrap();
     let eip = cloud.eip_by_id(&id).await?.value.unwrap();
     let left = eip.expires_at.unwrap().duration_since(Timestamp::now());
     assert_eq!(eip.charge_type, "PrePaid");
@@ -132,10 +134,10 @@ async fn a_prepaid_eip_tells_its_end_and_can_be_released_then() -> Result<()> {
     assert_eq!(cloud.eip_by_id(&post_paid).await?.value.unwrap().expires_at, None);
 
     let release = Change::ReleaseEipAddress { allocation_id: id.clone() };
-    let refused = cloud.send_change(&release, None, PATIENCE).await.unwrap_err();
+    let refused = cloud.send_change(&release, None, soon(), PATIENCE).await.unwrap_err();
     assert_eq!((refused.class(), refused.reason()), (Class::Permanent, "EipIsPrePaid"));
     simulator.post("/console/time", json!({"advanceMs": left.as_millis() + 1000})).await;
-    cloud.send_change(&release, None, PATIENCE).await?;
+    cloud.send_change(&release, None, soon(), PATIENCE).await?;
     eventually("gone", async || cloud.eip_by_id(&id).await.unwrap().value.is_none().then_some(()))
         .await;
     Ok(())
@@ -148,7 +150,12 @@ async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
     let lost = allocate(&cloud, "lease-1").await;
     let ip = cloud.eip_by_id(&lost).await?.value.unwrap().ip_address;
     cloud
-        .send_change(&Change::ReleaseEipAddress { allocation_id: lost.clone() }, None, PATIENCE)
+        .send_change(
+            &Change::ReleaseEipAddress { allocation_id: lost.clone() },
+            None,
+            soon(),
+            PATIENCE,
+        )
         .await?;
     eventually("gone", async || {
         cloud.eip_by_id(&lost).await.unwrap().value.is_none().then_some(())
@@ -157,7 +164,7 @@ async fn an_address_released_by_mistake_is_bought_back() -> Result<()> {
     let tags = BTreeMap::from([("waygate.dev/lease".to_owned(), "lease-1".to_owned())]);
     let spec = EipSpec { bandwidth: 7, ..EipSpec::default() };
     let reclaim = Change::AllocateEipAddressPro { ip_address: ip, spec, tags: tags.clone() };
-    let back = cloud.send_change(&reclaim, Some(&token()), PATIENCE).await?;
+    let back = cloud.send_change(&reclaim, Some(&token()), soon(), PATIENCE).await?;
     assert_eq!(back.ip_address, Some(ip));
     let found = cloud.eips_by_tags(&tags).await?.value;
     assert_eq!(

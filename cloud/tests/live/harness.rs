@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
-use waygate_cloud::{Cloud, Credentials, LocalPermits, Network, PermitFuture, Permits, Settings};
+use waygate_cloud::{
+    Cloud, Credentials, LocalPermits, Network, PermitFuture, Permits, SendBy, Settings,
+};
 use waygate_core::change::{Change, ForwardEntrySpec};
 use waygate_core::ids::{AllocationId, ForwardTableId, NatGatewayId, RegionId, VpcId};
 use waygate_core::request::{EipSpec, Protocol};
@@ -188,7 +190,12 @@ pub(crate) async fn allocate(cloud: &Cloud, tag: &str) -> AllocationId {
     let token = token();
     let tags = [("waygate.dev/lease".to_owned(), tag.to_owned())].into();
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags };
-    cloud.send_change(&change, Some(&token), PATIENCE).await.unwrap().allocation_id.unwrap()
+    cloud.send_change(&change, Some(&token), soon(), PATIENCE).await.unwrap().allocation_id.unwrap()
+}
+
+/// Time to write a call that was just chosen.
+pub(crate) fn soon() -> SendBy {
+    SendBy::within(PATIENCE)
 }
 
 pub(crate) fn token() -> String {

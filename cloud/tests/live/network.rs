@@ -1,6 +1,6 @@
 //! Reads of the network around the pods, and changes that belong to no pod.
 
-use crate::harness::{PATIENCE, Simulator, allocate, eventually, token};
+use crate::harness::{PATIENCE, Simulator, allocate, eventually, soon, token};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -85,14 +85,16 @@ async fn an_eip_joins_and_leaves_a_bandwidth_package() -> Result<()> {
         allocation_id: allocation_id.clone(),
         package_id: package_id.clone(),
     };
-    cloud.send_change(&join, Some(&token()), PATIENCE).await?;
+    cloud.send_change(&join, Some(&token()), soon(), PATIENCE).await?;
     eventually("joined", async || package().await.filter(|id| *id == package_id)).await;
     let leave =
         Change::RemoveCommonBandwidthPackageIp { allocation_id: allocation_id.clone(), package_id };
-    eventually("left", async || cloud.send_change(&leave, Some(&token()), PATIENCE).await.ok())
-        .await;
+    eventually("left", async || {
+        cloud.send_change(&leave, Some(&token()), soon(), PATIENCE).await.ok()
+    })
+    .await;
     eventually("out", async || package().await.is_none().then_some(())).await;
-    let again = cloud.send_change(&leave, Some(&token()), PATIENCE).await.unwrap_err();
+    let again = cloud.send_change(&leave, Some(&token()), soon(), PATIENCE).await.unwrap_err();
     assert_eq!(again.class(), waygate_cloud::Class::AlreadyDone, "{again}");
     assert_eq!(cloud.eip_by_id(&allocation_id).await?.value.unwrap().status, EipStatus::Available);
     Ok(())

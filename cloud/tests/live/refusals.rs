@@ -1,6 +1,6 @@
 //! Refusals that the simulator returns by itself, and their classification.
 
-use crate::harness::{PATIENCE, Simulator, Unlimited, allocate, eventually, token};
+use crate::harness::{PATIENCE, Simulator, Unlimited, allocate, eventually, soon, token};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Scene {
             allocate(&cloud, "bound").await,
         ];
         let prepaid = cloud
-            .send_change(&buy(month(), &[]), Some(&token()), PATIENCE)
+            .send_change(&buy(month(), &[]), Some(&token()), soon(), PATIENCE)
             .await?
             .allocation_id
             .unwrap();
@@ -89,7 +89,7 @@ impl Scene {
             assert_eq!(*eni.get_or_insert(owner.eni_id.clone()), owner.eni_id);
         }
         let eni = eni.unwrap();
-        cloud.send_change(&bind(&bound, &eni, BOUND), Some(&token()), PATIENCE).await?;
+        cloud.send_change(&bind(&bound, &eni, BOUND), Some(&token()), soon(), PATIENCE).await?;
         eventually("bound", async || {
             cloud
                 .eip_by_id(&bound)
@@ -101,7 +101,7 @@ impl Scene {
         .await;
         let forward = ForwardEntrySpec { internal_ip: FORWARDED, ..simulator.forward(0) };
         let entry = cloud
-            .send_change(&Change::CreateForwardEntry(forward), Some(&token()), PATIENCE)
+            .send_change(&Change::CreateForwardEntry(forward), Some(&token()), soon(), PATIENCE)
             .await?
             .entry_id
             .unwrap();
@@ -115,7 +115,7 @@ impl Scene {
     }
 
     async fn refused(&self, change: &Change) -> Error {
-        let outcome = self.cloud.send_change(change, Some(&token()), PATIENCE).await;
+        let outcome = self.cloud.send_change(change, Some(&token()), soon(), PATIENCE).await;
         outcome.expect_err(&format!("{change:?}"))
     }
 
@@ -157,7 +157,7 @@ async fn what_an_eip_cannot_do_is_told_by_its_code() -> Result<()> {
         name: None,
         description: None,
     };
-    scene.cloud.send_change(&join(free, package), Some(&token()), PATIENCE).await?;
+    scene.cloud.send_change(&join(free, package), Some(&token()), soon(), PATIENCE).await?;
     scene
         .check(vec![
             (bind(&nothing, eni, FREE), "InvalidAllocationId.NotFound", NotFound, "EipNotFound"),
@@ -229,9 +229,12 @@ async fn what_cannot_be_bought_is_told_by_its_code() -> Result<()> {
         ])
         .await;
     let token = token();
-    scene.cloud.send_change(&buy(EipSpec::default(), &[]), Some(&token), PATIENCE).await?;
-    let reused =
-        scene.cloud.send_change(&buy(month(), &[]), Some(&token), PATIENCE).await.unwrap_err();
+    scene.cloud.send_change(&buy(EipSpec::default(), &[]), Some(&token), soon(), PATIENCE).await?;
+    let reused = scene
+        .cloud
+        .send_change(&buy(month(), &[]), Some(&token), soon(), PATIENCE)
+        .await
+        .unwrap_err();
     assert_eq!(
         (reused.code(), reused.class()),
         (Some("IdempotentParameterMismatch"), Permanent),

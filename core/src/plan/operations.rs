@@ -1,7 +1,7 @@
 //! Operations whose outcome is not known.
 //!
 //! ```text
-//! queued ─▶ sent ─▶ (settled)         queued: wait while the plan asks for it, or take it back
+//! queued ─▶ sent ─▶ (settled)         queued: wait while it is wanted, or take it back
 //!   ▲         └▶ unanswered           sent: wait for the answer
 //!   └──────────────┘                  unanswered: settle by a read, send again, or await the fence
 //! ```
@@ -30,46 +30,65 @@ pub(super) fn resolve_operations(s: &Situation<'_>, fresh: &Step) -> Option<Step
     // Unanswered operations first: queued and sent ones need no decision.
     let most_urgent = s.operations.iter().max_by_key(|operation| match operation.send_state {
         SendState::Queued => 0,
-        SendState::Sent => 1,
+        SendState::Sent { .. } => 1,
         SendState::Unanswered => 2,
     })?;
     Some(match most_urgent.send_state {
-        SendState::Queued => {
-            let gateway =
-                s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
-            let message = format!(
-                "the pod's forward entries are queued at {gateway}, which takes changes one after \
-                 the other; they follow without further action"
-            );
-            Step::wait_for(Reason::WaitingForGateway, RetryPolicy::GatewayQueue, message)
-        }
-        SendState::Sent => {
+        SendState::Queued => wait_in_queue(most_urgent, s),
+        SendState::Sent { answer_by } => {
             let message =
                 format!("the cloud's answer to {} is awaited", most_urgent.change.action());
-            Step::wait_for(Reason::WaitingForAnswer, RetryPolicy::GatewayQueue, message)
+            Step::wait_for(Reason::WaitingForAnswer, RetryPolicy::Answer(answer_by), message)
         }
         SendState::Unanswered => resolve_unanswered(most_urgent, s, fresh),
     })
 }
 
-/// Finds a queued operation that the plan would not ask for now. A deletion always stays queued:
-/// deleting twice does no harm.
+fn wait_in_queue(operation: &Operation, s: &Situation<'_>) -> Step {
+    if operation.change.forward_table().is_none() {
+        let message = format!(
+            "{} is queued: the account may call it only so often a minute; it follows without \
+             further action",
+            operation.change.action()
+        );
+        return Step::wait_for(Reason::RateLimited, RetryPolicy::Queue, message);
+    }
+    let gateway = s.lease.ports.first().map_or("its NAT gateway", |port| port.gateway_id.as_str());
+    let message = format!(
+        "the pod's forward entries are queued at {gateway}, which takes changes one after the \
+         other; they follow without further action"
+    );
+    Step::wait_for(Reason::WaitingForGateway, RetryPolicy::Queue, message)
+}
+
+/// Finds a queued operation that is not wanted now. One that was sent before is judged by the rule
+/// that requeued it: with two rules, requeueing and taking back could alternate for ever. A deletion
+/// always stays queued: deleting twice does no harm.
 fn find_unwanted_operation<'a>(s: &'a Situation<'_>, fresh: &Step) -> Option<&'a Operation> {
-    let can_cancel =
-        |operation: &&Operation| !matches!(operation.change, Change::DeleteForwardEntry { .. });
-    s.operations.iter().filter(can_cancel).find(|operation| {
-        operation.send_state == SendState::Queued && !step_contains_change(fresh, operation)
-    })
+    let is_wanted = |operation: &Operation| match (&operation.change, operation.sends) {
+        (Change::DeleteForwardEntry { .. }, _) => true,
+        (change, 1..) if change.forward_table().is_none() => is_wanted_again(operation, s),
+        _ => step_contains_change(fresh, operation),
+    };
+    s.operations
+        .iter()
+        .find(|operation| operation.send_state == SendState::Queued && !is_wanted(operation))
 }
 
 /// True if `fresh` asks for exactly the operation's change.
 fn step_contains_change(fresh: &Step, operation: &Operation) -> bool {
-    matches!(fresh, Step::QueueChanges { requests, .. } if requests.iter().any(|request| request.change == operation.change))
+    match fresh {
+        Step::QueueChanges { requests, .. } => {
+            requests.iter().any(|request| request.change == operation.change)
+        }
+        Step::QueueEipChange { change, .. } => *change == operation.change,
+        _ => false,
+    }
 }
 
 fn resolve_unanswered(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     match resolve_by_read(operation, s, fresh) {
-        Step::Resend(_) | Step::Requeue(_) if operation.awaits_fence => wait_or_void(operation, s),
+        Step::Requeue(_) if operation.awaits_fence => wait_or_void(operation, s),
         step => step,
     }
 }
@@ -86,7 +105,7 @@ fn resolve_by_read(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> St
                     };
                     settle_done(operation, Some(answer))
                 }
-                None => resend_if_wanted(operation, s),
+                None => requeue_if_wanted_again(operation, s),
             }
         }
         Change::AssociateEipAddress { allocation_id, eni_id, private_ip } => {
@@ -100,23 +119,25 @@ fn resolve_by_read(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> St
             Lookup::Present(eip) if eip.status == EipStatus::Available => {
                 settle_done(operation, None)
             }
-            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Resend(operation.id),
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Requeue(operation.id),
         },
         Change::AddCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
             Lookup::Present(eip) if eip.bandwidth_package.as_ref() == Some(package_id) => {
                 settle_done(operation, None)
             }
-            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => resend_if_wanted(operation, s),
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => {
+                requeue_if_wanted_again(operation, s)
+            }
         },
         Change::RemoveCommonBandwidthPackageIp { package_id, .. } => match &s.cloud.eip {
             Lookup::Present(eip) if eip.bandwidth_package.as_ref() != Some(package_id) => {
                 settle_done(operation, None)
             }
-            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Resend(operation.id),
+            Lookup::Present(_) | Lookup::Absent | Lookup::NotRead => Step::Requeue(operation.id),
         },
         // Absolute or one-way changes: sending again can only confirm the effect.
         Change::ReleaseEipAddress { .. } | Change::ModifyEipAddressAttribute { .. } => {
-            Step::Resend(operation.id)
+            Step::Requeue(operation.id)
         }
         // An entry that the lease has recorded was made by an earlier creation; the entry of this
         // one may still appear.
@@ -160,26 +181,37 @@ fn resolve_association(
         EipStatus::InUse if eip.is_bound_to(eni_id, private_ip, primary) => {
             settle_done(operation, None)
         }
-        EipStatus::Available => resend_if_wanted(operation, s),
+        EipStatus::Available => requeue_if_wanted_again(operation, s),
         EipStatus::InUse | EipStatus::Releasing | EipStatus::Other => wait_or_void(operation, s),
     }
 }
 
-/// Sends again while the pod wants the effect and has not moved; otherwise the operation awaits its
-/// fence.
-fn resend_if_wanted(operation: &Operation, s: &Situation<'_>) -> Step {
-    let PodState::Present(pod) = s.pod else { return wait_or_void(operation, s) };
+/// Requeues a change of an EIP while its effect is wanted; otherwise the operation awaits its fence.
+fn requeue_if_wanted_again(operation: &Operation, s: &Situation<'_>) -> Step {
+    if is_wanted_again(operation, s) {
+        Step::Requeue(operation.id)
+    } else {
+        wait_or_void(operation, s)
+    }
+}
+
+/// True if a change of an EIP that was sent before may be sent again: one that gives, while the pod
+/// wants the effect and has not moved; any other, until its answer is known.
+fn is_wanted_again(operation: &Operation, s: &Situation<'_>) -> bool {
+    if !operation.change.gives()
+        || matches!(operation.change, Change::ModifyEipAddressAttribute { .. })
+    {
+        return true;
+    }
+    let PodState::Present(pod) = s.pod else { return false };
     let aims_elsewhere = matches!(&operation.change, Change::AssociateEipAddress { private_ip, .. } if pod.ip != Some(*private_ip));
     let gives_up = s.lease.phase == Phase::Releasing
         || s.lease.preempted_by.is_some()
         || s.custom_resource.is_foreign();
-    let unwanted = gives_up || pod.exited || pod.terminating || aims_elsewhere;
-    if unwanted { wait_or_void(operation, s) } else { Step::Resend(operation.id) }
+    !(gives_up || pod.exited || pod.terminating || aims_elsewhere)
 }
 
-/// Requeues a change of a forward entry while the plan still asks for it. The same rule decides
-/// which queued operations stay: with two rules, requeueing and taking back could alternate for
-/// ever.
+/// Requeues a change of a forward entry while the plan still asks for it.
 fn requeue_if_wanted(operation: &Operation, s: &Situation<'_>, fresh: &Step) -> Step {
     if step_contains_change(fresh, operation) {
         Step::Requeue(operation.id)

@@ -70,8 +70,8 @@ pub enum Step {
     /// Counts a definite read that did not show a published address; the next read decides.
     CountMissedRead,
 
-    /// Asks the cloud for a change, as a new operation.
-    RequestChange {
+    /// Queues a change of an EIP, as a new operation; a sender sends it within the account's rate.
+    QueueEipChange {
         /// Resource that is changed: at most one unresolved operation exists for it.
         resource: String,
         /// Change to send, with all its parameters.
@@ -87,10 +87,8 @@ pub enum Step {
     },
     /// Takes back a queued operation that is not wanted any more.
     CancelQueued(Uuid),
-    /// Puts an unanswered operation back into its gateway's queue: same token, same parameters.
+    /// Puts an unanswered operation back into its queue: same token, same parameters.
     Requeue(Uuid),
-    /// Sends an unanswered operation again: same token, same parameters.
-    Resend(Uuid),
     /// Settles an operation whose outcome reads have shown.
     Settle {
         /// ID of the operation.

@@ -141,6 +141,7 @@ impl Scene {
             resource: "r".to_owned(),
             change,
             send_state: SendState::Unanswered,
+            sends: 1,
             fence_until: NOW + SignedDuration::from_mins(1),
             reads_without_effect: 0,
             awaits_fence: false,
@@ -262,6 +263,7 @@ fn bound(request: Request, shown: Eip) -> Scene {
         allocation_id: AllocationId::new("eip-1"),
         ip_address: PUBLIC_IP,
         managed,
+        release_accepted_at: None,
     });
     scene.lease.target = Some(target(POD_IP));
     (scene.lease.generation, scene.lease.owns_custom_resource) = (1, true);
@@ -284,7 +286,7 @@ fn waits(step: &Step) -> Option<Reason> {
 /// API action of the first change; none for other steps.
 fn action(step: &Step) -> Option<&'static str> {
     match step {
-        Step::RequestChange { change, .. } => Some(change.action()),
+        Step::QueueEipChange { change, .. } => Some(change.action()),
         Step::QueueChanges { requests, .. } => {
             requests.first().map(|request| request.change.action())
         }

@@ -29,8 +29,8 @@ pub fn wait_after_conflict(constraint: Constraint) -> Option<Wait> {
     Some(Wait { reason, message: message.to_owned(), retry_policy: RetryPolicy::Poll })
 }
 
-/// True if a former pod's forward entries are in the way; their removal then goes before all other
-/// queued changes.
+/// True if a former pod's EIP or forward entries are in the way; their removal then goes before all
+/// other queued changes.
 pub fn expedites_removal(constraint: Constraint) -> bool {
-    constraint == Constraint::ForwardedPort
+    matches!(constraint, Constraint::BoundIp | Constraint::ForwardedPort)
 }

@@ -12,6 +12,7 @@
 
 pub mod conflict;
 pub mod pauses;
+pub mod priority;
 pub mod publishing;
 pub mod reads;
 pub mod report;

@@ -27,6 +27,12 @@ pub fn wait_for_release() -> Wait {
     }
 }
 
+/// Wait for an earlier, unresolved change of the same EIP.
+pub fn wait_for_other_eip_change() -> Wait {
+    let message = "waiting for an earlier change of the same EIP".to_owned();
+    Wait { reason: Reason::EipChanging, message, retry_policy: RetryPolicy::Poll }
+}
+
 /// Wait for another lease's unresolved change of the same forward entry, beside which none of this
 /// lease's could be queued.
 pub fn wait_for_other_change() -> Wait {

@@ -41,10 +41,11 @@ pub fn required_reads<'a>(
     };
     let given = if let Some(EipSource::Given(id)) = source { Some(id) } else { None };
     let allocates = |operation: &Operation| {
-        matches!(
-            operation.change,
-            Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. }
-        )
+        operation.send_state != SendState::Queued
+            && matches!(
+                operation.change,
+                Change::AllocateEipAddress { .. } | Change::AllocateEipAddressPro { .. }
+            )
     };
     CloudReads {
         eip: lease.eip.as_ref().map(|leased| &leased.allocation_id).or(given),

@@ -68,8 +68,8 @@ fn is_lasting(
 ) -> bool {
     match retry_policy {
         // A rejected change is queued again; the reason of its rejection is more useful to people.
-        RetryPolicy::GatewayQueue if before.rejections > 0 => false,
-        RetryPolicy::Poll | RetryPolicy::GatewayQueue => {
+        RetryPolicy::Queue if before.rejections > 0 => false,
+        RetryPolicy::Poll | RetryPolicy::Queue | RetryPolicy::Answer(_) => {
             before.reason == Some(&state.reason) || pod.condition.is_none()
         }
         RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::SetAside => true,

@@ -1,16 +1,14 @@
 //! Consequences of a failed change for its operation, and for the lease that asked.
 //!
 //! ```text
-//! claim holder:    settle? ─▶ learn? ─▶ done, or await the fence? ─▶ reject
-//! gateway sender:  requeue, or learn? ─▶ reject? ─▶ settle, or await the fence? ─▶ mark unanswered
+//! requeue, or learn? ─▶ reject? ─▶ settle, or await the fence? ─▶ mark unanswered
 //! ```
 
 use super::timing::FENCE;
 use crate::change::Change;
 use crate::failure::{CallFailure, FailureClass, FailureScope};
-use crate::operation::{Operation, Outcome, Rejection};
+use crate::operation::{Outcome, Rejection};
 use crate::retry::RetryPolicy;
-use jiff::Timestamp;
 use std::time::Duration;
 
 /// Limit of busy retries. A change that its gateway refuses as busy this often has a problem of its
@@ -20,9 +18,9 @@ pub const MAX_BUSY_RETRIES: i32 = 3;
 /// A record of a failed change, in the store. A list of records is carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Puts the operation back into its gateway's queue, in its place, without a report. Only the
-    /// gateway sender that holds the gateway lock may do so; without the lock,
-    /// [`records_after_busy_retries`] gives the records instead.
+    /// Puts the operation back into its queue, in its place, without a report. At a gateway only the
+    /// sender that holds the gateway lock may do so; without the lock, [`failure_records`] gives the
+    /// records instead.
     Requeue,
     /// Settles the operation with this outcome.
     Settle(Outcome, LeaseEffect),
@@ -57,31 +55,7 @@ pub enum LearnedFact {
     ModifyDenied,
 }
 
-/// Records of the claim holder for a failed change of its own. A list without [`Record::Reject`]
-/// means: plan the next step.
-pub fn claim_holder_records(
-    change: &Change,
-    failure: &CallFailure,
-    may_still_arrive: bool,
-) -> Vec<Record> {
-    let outcome = outcome_of_failure(change, failure, may_still_arrive);
-    let learned =
-        learned_fact(change, failure).filter(|fact| *fact == LearnedFact::AddressNotReclaimable);
-    let mut records: Vec<_> =
-        outcome.map(|(outcome, effect)| Record::Settle(outcome, effect)).into_iter().collect();
-    records.extend(learned.map(Record::Learn));
-    if (learned.is_some() && outcome.is_some()) || matches!(outcome, Some((Outcome::Done, _))) {
-        return records;
-    }
-    let awaits_fence = outcome.is_none() && must_await_fence(failure);
-    if awaits_fence {
-        records.push(Record::AwaitFence);
-    }
-    records.push(Record::Reject(rejection_of_failure(failure, awaits_fence)));
-    records
-}
-
-/// Records of the gateway sender for a failed change that was refused `busy_retries` times before
+/// Records of a gateway's sender for a failed change that was refused `busy_retries` times before
 /// because the gateway was busy.
 pub fn gateway_sender_records(
     change: &Change,
@@ -92,19 +66,31 @@ pub fn gateway_sender_records(
     if (failure.is_gateway_busy() || failure.lacks_permit()) && busy_retries < MAX_BUSY_RETRIES {
         return vec![Record::Requeue];
     }
-    records_after_busy_retries(change, failure, may_still_arrive)
+    failure_records(change, failure, may_still_arrive)
 }
 
-/// Records of the gateway sender for a change that does not go back into the queue.
-pub fn records_after_busy_retries(
+/// Records of the account's sender for a failed change. A throttled or unwritten call says nothing
+/// about the change: it goes back into its place, and the pod does not hear of it.
+pub fn account_sender_records(
+    change: &Change,
+    failure: &CallFailure,
+    may_still_arrive: bool,
+) -> Vec<Record> {
+    if failure.class == FailureClass::Throttled {
+        return vec![Record::Requeue];
+    }
+    failure_records(change, failure, may_still_arrive)
+}
+
+/// Records of a sender for a failed change that does not go back into its queue.
+pub fn failure_records(
     change: &Change,
     failure: &CallFailure,
     may_still_arrive: bool,
 ) -> Vec<Record> {
     let outcome = outcome_of_failure(change, failure, may_still_arrive);
     let awaits_fence = outcome.is_none() && must_await_fence(failure);
-    let learned =
-        learned_fact(change, failure).filter(|fact| *fact != LearnedFact::AddressNotReclaimable);
+    let learned = learned_fact(change, failure);
     let mut records: Vec<_> = learned.map(Record::Learn).into_iter().collect();
     // Before the settlement, which wakes the lease to find the rejection.
     if learned.is_none() && outcome.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
@@ -117,13 +103,6 @@ pub fn records_after_busy_retries(
     records.extend(awaits_fence.then_some(Record::AwaitFence));
     records.push(Record::MarkUnanswered);
     records
-}
-
-/// True if an earlier send of this operation is unanswered and may still take effect: the refusal
-/// of a later send does not end the operation then. `known` are the lease's operations before this
-/// send.
-pub fn may_still_arrive(operation: &Operation, known: &[Operation], now: Timestamp) -> bool {
-    now <= operation.fence_until && known.iter().any(|earlier| earlier.id == operation.id)
 }
 
 /// Outcome of an operation whose send failed; none if it is still unknown.

@@ -8,6 +8,10 @@ pub const CLAIM: Duration = Duration::from_secs(15);
 pub const GATEWAY_LOCK: Duration = Duration::from_secs(15);
 /// Longest call to the cloud, its permit included; shorter than a claim and a gateway lock.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Greatest age of the last look at a lease when a change that gives something is sent for it.
+pub const LOOK_AGE: Duration = Duration::from_secs(10);
+/// Time in which a change that was marked as sent must be written; later it goes back into its queue.
+pub const SEND_WITHIN: Duration = Duration::from_secs(2);
 /// Length of the fence after a send: later the send is not expected to take effect. A request that
 /// hangs in the network for longer remains a risk, since the cloud accepts a signature for 15
 /// minutes.

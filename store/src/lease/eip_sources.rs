@@ -71,6 +71,19 @@ impl Store {
         })
     }
 
+    /// Deletes the former address of the lease's name: the cloud has said that it does not sell it
+    /// back, so a new EIP is allocated.
+    pub async fn delete_former_address(&self, lease: LeaseId) -> Result<(), Error> {
+        sqlx::query!(
+            "DELETE FROM former_address f USING lease l
+             WHERE l.lease_id = $1 AND f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name",
+            lease.0,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Deletes former addresses that are past the time in which the cloud sells them back, a
     /// thousand at a time.
     pub async fn prune_former_addresses(&self) -> Result<u64, Error> {
@@ -146,7 +159,7 @@ impl Claimed<'_> {
         // intended before. SKIP LOCKED: no waiting for a second lease while this one is locked.
         let eip = sqlx::query!(
             r#"SELECT allocation_id AS "allocation_id!", host(eip_address) AS "address!" FROM lease
-             WHERE lease_id = $1 AND phase = 'releasing' AND managed AND private_ip IS NULL AND NOT owns_custom_resource AND allocation_id IS NOT NULL
+             WHERE lease_id = $1 AND phase = 'releasing' AND managed AND private_ip IS NULL AND NOT owns_custom_resource AND allocation_id IS NOT NULL AND release_accepted_at IS NULL
              FOR UPDATE SKIP LOCKED"#,
             releasing.0,
         )
@@ -175,30 +188,21 @@ impl Claimed<'_> {
         Ok(true)
     }
 
-    /// Clears the lease's EIP: the cloud has released it, or it is not managed and was unbound.
+    /// Clears the lease's EIP: the cloud has released it, or it is not managed and was unbound. A
+    /// managed one whose retention ended can be bought back for seven days.
     pub async fn clear_eip(&self) -> Result<(), Error> {
         write_under_claim!(
             self,
-            "UPDATE lease SET allocation_id = NULL, eip_address = NULL, managed = false WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
-        )
-    }
-
-    /// Deletes the former address of the lease's name: the cloud does not sell it back, so a new
-    /// EIP is allocated.
-    pub async fn delete_former_address(&self) -> Result<(), Error> {
-        let done = sqlx::query!(
             "WITH l AS MATERIALIZED (
-               SELECT cluster_id, namespace, pod_name FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
-             f AS (
-               DELETE FROM former_address f USING l
-               WHERE f.cluster_id = l.cluster_id AND f.namespace = l.namespace AND f.pod_name = l.pod_name)
-             SELECT FROM l",
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
+               SELECT * FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
+             former AS (
+               INSERT INTO former_address (cluster_id, namespace, pod_name, controller, address)
+               SELECT cluster_id, namespace, pod_name, controller, eip_address FROM l
+               WHERE release_accepted_at IS NOT NULL AND managed AND retains AND phase = 'releasing' AND retained_until <= now()
+               ON CONFLICT (cluster_id, namespace, pod_name) DO UPDATE SET
+                 controller = excluded.controller, address = excluded.address, released_at = now())
+             UPDATE lease SET allocation_id = NULL, eip_address = NULL, managed = false, release_accepted_at = NULL
+             FROM l WHERE lease.lease_id = l.lease_id",
         )
-        .fetch_all(&self.store.pool)
-        .await?;
-        ensure_claim_held(done.len() as u64)
     }
 }

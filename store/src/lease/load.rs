@@ -20,6 +20,9 @@ use waygate_core::operation::{Operation, Rejection, SendState};
 use waygate_core::request::{ExposedPort, Kind, Request};
 use waygate_core::rules::timing::LOSS_WINDOW;
 
+/// Reads of a lease that is woken all the time; then its claim is left to expire.
+const MAX_READS: usize = 10;
+
 /// A lease under a claim, with its unresolved operations and its gateway's facts.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -95,6 +98,7 @@ struct LeaseRow {
     created_at: f64,
     since_last_change: Option<f64>,
     loss_reported: bool,
+    release_accepted_at: Option<f64>,
     retained_until: Option<f64>,
     now: f64,
 }
@@ -112,6 +116,10 @@ impl LeaseRow {
             allocation_id: AllocationId::new(id),
             ip_address: parse_address(ip)?,
             managed: self.managed,
+            release_accepted_at: self
+                .release_accepted_at
+                .map(timestamp_from_seconds)
+                .transpose()?,
         }))
     }
 
@@ -186,7 +194,24 @@ type LoadedPorts = (Vec<LeasedPort>, GatewayState);
 
 impl Claimed<'_> {
     /// Reads a claimed lease and renews the claim for `period`.
+    ///
+    /// Lease, ports and operations are read one after the other, and a sender may settle an operation
+    /// in between. It wakes the lease in the same statement: what was read before a wake-up is read
+    /// again, so that no operation is taken for unasked whose effect the lease does not show yet.
     pub async fn load(&self, period: Duration) -> Result<Loaded, Error> {
+        for _ in 0..MAX_READS {
+            let (row, ports) = self.load_row(period).await?;
+            let (operations, wake) = self.load_operations().await?;
+            if wake == row.wake {
+                let request =
+                    serde_json::from_value(row.request.clone()).map_err(Error::corrupt_value)?;
+                return row.into_loaded(self.claim.lease_id, request, ports, operations);
+            }
+        }
+        Err(Error::ClaimLost)
+    }
+
+    async fn load_row(&self, period: Duration) -> Result<(LeaseRow, LoadedPorts), Error> {
         let row = sqlx::query_file_as!(
             LeaseRow,
             "src/queries/load_lease.sql",
@@ -205,8 +230,7 @@ impl Claimed<'_> {
         } else {
             Default::default()
         };
-        let operations = self.load_operations().await?;
-        row.into_loaded(self.claim.lease_id, request, ports, operations)
+        Ok((row, ports))
     }
 
     /// The ports of a lease, in the order in which the pod lists them, with the facts about their
@@ -249,34 +273,61 @@ impl Claimed<'_> {
         Ok((ports, gateway))
     }
 
-    /// The unresolved operations of a lease, the oldest first.
-    async fn load_operations(&self) -> Result<Vec<Operation>, Error> {
-        let rows = sqlx::query!(
-            r#"SELECT operation_id, resource, change, reads_without_effect, awaits_fence, queued, gateway_id IS NOT NULL AND answer_by > now() AS "under_way!",
-               extract(epoch FROM fence_until)::float8 AS "fence_until!"
-             FROM operation WHERE lease_id = $1 AND settled_at IS NULL ORDER BY intended_at, operation_id"#,
+    /// The unresolved operations of a lease, the oldest first, and the lease's wake-ups by then.
+    async fn load_operations(&self) -> Result<(Vec<Operation>, i64), Error> {
+        let rows = sqlx::query_file_as!(
+            OperationRow,
+            "src/queries/load_operations.sql",
             self.claim.lease_id.0,
         )
         .fetch_all(&self.store.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(Operation {
-                    id: row.operation_id,
-                    resource: row.resource,
-                    change: serde_json::from_value(row.change).map_err(Error::corrupt_value)?,
-                    send_state: match (row.queued, row.under_way) {
-                        (true, _) => SendState::Queued,
-                        (false, true) => SendState::Sent,
-                        // A claim holder waits for its own answer, so an unresolved operation that
-                        // is loaded here was sent under an earlier claim.
-                        (false, false) => SendState::Unanswered,
-                    },
-                    fence_until: timestamp_from_seconds(row.fence_until)?,
-                    reads_without_effect: row.reads_without_effect,
-                    awaits_fence: row.awaits_fence,
-                })
+        let wake = rows.first().ok_or(Error::ClaimLost)?.wake;
+        let operations: Result<Vec<_>, _> =
+            rows.into_iter().filter_map(OperationRow::into_operation).collect();
+        Ok((operations?, wake))
+    }
+}
+
+/// A row of `load_operations.sql`: the lease's wake-ups, and an operation if it has any.
+struct OperationRow {
+    wake: i64,
+    operation_id: Option<Uuid>,
+    resource: Option<String>,
+    change: Option<serde_json::Value>,
+    sends: Option<i32>,
+    reads_without_effect: Option<i32>,
+    awaits_fence: Option<bool>,
+    queued: Option<bool>,
+    answer_by: Option<f64>,
+    fence_until: Option<f64>,
+}
+
+impl OperationRow {
+    fn into_operation(self) -> Option<Result<Operation, Error>> {
+        let (id, resource, change) = (self.operation_id?, self.resource?, self.change?);
+        let (fence_until, queued) = (self.fence_until?, self.queued?);
+        let send_state = || -> Result<SendState, Error> {
+            Ok(match (queued, self.answer_by) {
+                (true, _) => SendState::Queued,
+                (false, Some(moment)) => {
+                    SendState::Sent { answer_by: timestamp_from_seconds(moment)? }
+                }
+                (false, None) => SendState::Unanswered,
             })
-            .collect()
+        };
+        let build = || -> Result<Operation, Error> {
+            Ok(Operation {
+                id,
+                resource,
+                change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
+                send_state: send_state()?,
+                sends: self.sends.unwrap_or(0),
+                fence_until: timestamp_from_seconds(fence_until)?,
+                reads_without_effect: self.reads_without_effect.unwrap_or(0),
+                awaits_fence: self.awaits_fence.unwrap_or(false),
+            })
+        };
+        Some(build())
     }
 }

@@ -56,7 +56,7 @@ impl Store {
     pub async fn wake_queued_creations(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         wake_leases!(
             "lease_id IN (SELECT lease_id FROM operation
-                WHERE gateway_id = $1 AND queued AND change ->> 'action' = 'CreateForwardEntry')",
+                WHERE gateway_id = $1 AND queued AND action = 'CreateForwardEntry')",
             gateway.as_str()
         )
         .execute(&self.pool)

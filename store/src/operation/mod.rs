@@ -1,6 +1,7 @@
-//! Changes asked of the cloud: intended before the call or queued at their gateway, settled once.
+//! Changes asked of the cloud: queued, marked as sent before the call, settled once.
 
+pub(crate) mod account_queue;
 pub(crate) mod gateway_lock;
-mod intend;
 pub(crate) mod queue;
 pub(crate) mod settle;
+mod unanswered;

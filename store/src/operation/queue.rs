@@ -1,14 +1,17 @@
-//! The gateways' queues: unresolved operations that were not sent yet, or must be sent again.
+//! The queues of the gateways and of the account: unresolved operations that were not sent yet, or
+//! must be sent again. What is special to the account's is in `store/src/operation/account_queue.rs`.
 //!
 //! ```text
 //! queue ─▶ queued ─ dequeue ─▶ sent ─ settle ─▶ (settled)
-//!            │ ▲                │ └─ gateway busy ─▶ (settled, and queued anew)
+//!            │ ▲                │ ├─ gateway busy ─▶ (settled, and queued anew)
+//!            │ ├────────────────┼─┘  throttled, or not written
 //!            │ └─── requeue ────┴─ no answer ─▶ unanswered
 //!            └ cancel ─▶ void; unanswered if it was sent before
 //! ```
 //!
 //! Queueing and cancelling are decisions about a lease, written under its claim. Sending is the
-//! gateway sender's, written under the gateway lock. If a cancellation meets a send, exactly one
+//! sender's: at a gateway it is written under the gateway lock, in the account's queue any worker
+//! sends. If a cancellation meets a send, exactly one
 //! takes effect.
 
 use crate::claimed::{Claimed, ensure_claim_held};
@@ -19,7 +22,7 @@ use crate::store::Store;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_core::ids::{LeaseId, NatGatewayId};
+use waygate_core::ids::{LeaseId, NatGatewayId, VpcId};
 use waygate_core::operation::{ChangeRequest, Operation, SendState};
 use waygate_core::rules::timing::GATEWAY_LOCK;
 
@@ -94,7 +97,8 @@ impl Store {
                 id,
                 resource,
                 change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
-                send_state: SendState::Sent,
+                send_state: SendState::Unanswered,
+                sends: row.sends.unwrap_or(1),
                 fence_until: timestamp_from_seconds(fence_until)?,
                 reads_without_effect: 0,
                 awaits_fence: false,
@@ -129,22 +133,25 @@ impl Store {
         if row.lock_held == 0 { Err(Error::GatewayLockLost) } else { Ok(()) }
     }
 
-    /// Makes removals of other leases' entries for this private address urgent, because another pod
-    /// has the address now. Wakes those leases if they have not asked for the removal, and ends
-    /// their handover. Returns the gateways whose queues changed.
+    /// Makes removals of what other leases still have at this private address of the VPC urgent,
+    /// because another pod has the address now: forward entries, and bindings of EIPs. Wakes those
+    /// leases if they have not asked for the removal, and ends their handover. Returns the gateways
+    /// whose queues changed.
     pub async fn expedite_removals(
         &self,
         waiting: LeaseId,
+        vpc: &VpcId,
         private_ip: Ipv4Addr,
     ) -> Result<Vec<NatGatewayId>, Error> {
         let gateways = sqlx::query_file_scalar!(
             "src/queries/expedite_removals.sql",
             waiting.0,
             private_ip.to_string(),
+            vpc.as_str(),
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(gateways.into_iter().map(NatGatewayId::new).collect())
+        Ok(gateways.into_iter().flatten().map(NatGatewayId::new).collect())
     }
 }
 
@@ -183,27 +190,6 @@ impl Claimed<'_> {
                UPDATE operation o SET queued = false,
                  outcome = CASE WHEN o.sends = 0 THEN 'void' END, settled_at = CASE WHEN o.sends = 0 THEN now() END
                FROM l WHERE o.operation_id = $4 AND o.queued AND l.lease_id = o.lease_id)
-             SELECT count(*) AS "claim_held!" FROM l"#,
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
-            operation,
-        )
-        .fetch_one(&self.store.pool)
-        .await?;
-        ensure_claim_held(claim_held.unsigned_abs())
-    }
-
-    /// Queues an operation with a lost answer once more: the same operation, in its old place. No
-    /// effect if it is settled by now.
-    pub async fn requeue_unanswered(&self, operation: Uuid) -> Result<(), Error> {
-        let claim_held = sqlx::query_scalar!(
-            r#"WITH l AS MATERIALIZED (
-               SELECT lease_id, cluster_id, namespace FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
-             u AS (
-               UPDATE operation o SET queued = true, cluster_id = l.cluster_id, namespace = l.namespace,
-                 gateway_id = coalesce(o.gateway_id, (SELECT p.gateway_id FROM port p WHERE p.lease_id = l.lease_id LIMIT 1))
-               FROM l WHERE o.operation_id = $4 AND l.lease_id = o.lease_id AND o.outcome IS NULL AND o.answer_by <= now())
              SELECT count(*) AS "claim_held!" FROM l"#,
             self.claim.lease_id.0,
             self.claim.owner,

@@ -17,8 +17,8 @@ use waygate_core::rules::response::LeaseEffect;
 pub enum SettledBy<'a> {
     /// The lease's claim holder, which goes on with the lease and is not woken.
     ClaimHolder(&'a Claim),
-    /// The gateway sender; the lease is due after this time.
-    GatewaySender(Duration),
+    /// The sender, by the cloud's answer; the lease is due after this time.
+    Sender(Duration),
 }
 
 /// The end of an operation and its effect on the lease, recorded in one statement.
@@ -75,7 +75,7 @@ impl SettledBy<'_> {
         match self {
             Self::ClaimHolder(claim) => (claim.owner, claim.epoch, Duration::ZERO),
             // No process has this ID, so the lease is woken in any case.
-            Self::GatewaySender(due_after) => (Uuid::nil(), 0, due_after),
+            Self::Sender(due_after) => (Uuid::nil(), 0, due_after),
         }
     }
 }
@@ -143,6 +143,8 @@ impl Store {
             owner,
             epoch,
             due_after.as_secs_f64(),
+            matches!(by, SettledBy::Sender(_)),
+            operation.sends,
         )
         .execute(&self.pool)
         .await?;

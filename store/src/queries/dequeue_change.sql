@@ -9,24 +9,24 @@ WITH l AS MATERIALIZED (
     SELECT o.operation_id, o.cluster_id, o.namespace,
       o.sends > 0 AND o.fence_until >= now() AS may_still_arrive
     FROM operation o LEFT JOIN fair_queue t
-      ON t.gateway_id = o.gateway_id AND t.cluster_id = o.cluster_id AND t.namespace = o.namespace
+      ON t.queue = o.gateway_id AND t.cluster_id = o.cluster_id AND t.namespace = o.namespace
     WHERE o.queued AND o.gateway_id = (SELECT gateway_id FROM l)
-      AND ($6 OR o.change ->> 'action' <> 'CreateForwardEntry')
-    ORDER BY o.urgent DESC, t.last_served_at NULLS FIRST, o.intended_at, o.operation_id
+      AND ($6 OR o.action <> 'CreateForwardEntry')
+    ORDER BY o.priority, t.last_served_at NULLS FIRST, o.intended_at, o.operation_id
     LIMIT 1 FOR UPDATE OF o SKIP LOCKED),
   served AS (
-    INSERT INTO fair_queue (gateway_id, cluster_id, namespace, last_served_at)
+    INSERT INTO fair_queue (queue, cluster_id, namespace, last_served_at)
     SELECT $1, cluster_id, namespace, clock_timestamp() FROM n
-    ON CONFLICT (gateway_id, cluster_id, namespace) DO UPDATE SET last_served_at = excluded.last_served_at),
+    ON CONFLICT (queue, cluster_id, namespace) DO UPDATE SET last_served_at = excluded.last_served_at),
   s AS (
     UPDATE operation o SET queued = false, sends = o.sends + 1, reads_without_effect = 0,
-      answer_by = now() + make_interval(secs => $4),
+      sent_at = clock_timestamp(), answer_by = now() + make_interval(secs => $4),
       fence_until = greatest(o.fence_until, now() + make_interval(secs => $5))
     FROM n WHERE o.operation_id = n.operation_id
-    RETURNING o.operation_id, o.lease_id, o.resource, o.change, o.fence_until, o.busy_retries,
+    RETURNING o.operation_id, o.lease_id, o.resource, o.change, o.sends, o.fence_until, o.busy_retries,
       n.may_still_arrive, now() - o.intended_at AS waited)
 SELECT (SELECT count(*) FROM l) AS "lock_held!", s.operation_id AS "operation_id?",
-  s.lease_id AS "lease_id?", s.resource AS "resource?", s.change AS "change?", s.busy_retries AS "busy_retries?",
+  s.lease_id AS "lease_id?", s.resource AS "resource?", s.change AS "change?", s.sends AS "sends?", s.busy_retries AS "busy_retries?",
   s.may_still_arrive AS "may_still_arrive?",
   extract(epoch FROM s.fence_until)::float8 AS "fence_until?",
   extract(epoch FROM s.waited)::float8 AS "waited?"

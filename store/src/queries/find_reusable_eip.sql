@@ -9,6 +9,7 @@ SELECT
   (SELECT s.lease_id FROM lease s
    WHERE s.cluster_id = l.cluster_id AND s.namespace = l.namespace
      AND s.phase = 'releasing' AND s.managed AND s.private_ip IS NULL AND NOT s.owns_custom_resource
+     AND s.release_accepted_at IS NULL
      AND s.request #> '{eip,source}' = l.request #> '{eip,source}'
      AND s.request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid'
      AND l.request #>> '{eip,source,allocate,instance_charge_type}' = 'PrePaid'

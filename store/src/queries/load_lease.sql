@@ -1,6 +1,6 @@
 -- Reads a lease for its claim holder and renews the claim. No row if the claim expired or passed to
 -- another worker, so that nothing is planned on a lease that another worker may have by now.
-UPDATE lease SET due_at = now() + make_interval(secs => $4)
+UPDATE lease SET due_at = now() + make_interval(secs => $4), looked_at = clock_timestamp()
 WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
 RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id,
   host(eip_address) AS eip_address, managed, eni_id, vswitch_id, zone_id, vpc_id,
@@ -11,5 +11,6 @@ RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, alloca
   extract(epoch FROM now() - greatest(gateway_changed_at,
     (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS since_last_change,
   coalesce(loss_reported_at > now() - make_interval(secs => $5), false) AS "loss_reported!",
+  extract(epoch FROM release_accepted_at)::float8 AS release_accepted_at,
   extract(epoch FROM retained_until)::float8 AS retained_until,
   extract(epoch FROM now())::float8 AS "now!"

@@ -5,9 +5,9 @@ WITH l AS MATERIALIZED (
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() FOR UPDATE),
   g AS (INSERT INTO gateway_lock (gateway_id) SELECT $4 FROM l ON CONFLICT DO NOTHING),
   q AS (
-    INSERT INTO operation (lease_id, resource, change, owner, epoch, sends, fence_until, gateway_id,
+    INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, gateway_id,
       cluster_id, namespace, queued)
-    SELECT l.lease_id, a.resource, a.change, $2, $3, 0, now(), $4, l.cluster_id, l.namespace, true
+    SELECT l.lease_id, a.resource, a.change ->> 'action', a.change, $2, $3, now(), $4, l.cluster_id, l.namespace, true
     FROM l, unnest($5::text[], $6::jsonb[]) a (resource, change)
     ON CONFLICT (resource) WHERE outcome IS NULL DO NOTHING RETURNING operation_id)
 SELECT (SELECT count(*) FROM l) AS "claim_held!", (SELECT count(*) FROM q) AS "queued!"

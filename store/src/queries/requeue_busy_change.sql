@@ -12,13 +12,13 @@ WITH l AS MATERIALIZED (
       settled_at = CASE WHEN $6 THEN NULL ELSE now() END
     FROM l WHERE o.operation_id = $4 AND o.outcome IS NULL AND NOT o.queued RETURNING o.*),
   q AS (
-    INSERT INTO operation (lease_id, resource, change, owner, epoch, sends, fence_until, intended_at,
-      gateway_id, cluster_id, namespace, queued, urgent, busy_retries)
-    SELECT lease_id, resource, change, owner, epoch, 0, now(), intended_at,
-      gateway_id, cluster_id, namespace, true, urgent, busy_retries
+    INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, intended_at,
+      gateway_id, cluster_id, namespace, queued, priority, busy_retries)
+    SELECT lease_id, resource, action, change, owner, epoch, now(), intended_at,
+      gateway_id, cluster_id, namespace, true, priority, busy_retries
     FROM s WHERE outcome IS NOT NULL),
   place AS (
     UPDATE fair_queue t SET last_served_at = to_timestamp(0) FROM s
-    WHERE t.gateway_id = s.gateway_id AND t.cluster_id = s.cluster_id AND t.namespace = s.namespace
-      AND s.change ->> 'action' = 'CreateForwardEntry')
+    WHERE t.queue = s.gateway_id AND t.cluster_id = s.cluster_id AND t.namespace = s.namespace
+      AND s.action = 'CreateForwardEntry')
 SELECT count(*) AS "lock_held!" FROM l

@@ -82,8 +82,8 @@ async fn an_eip_that_moves_takes_its_ports_along_in_batches() -> Result<()> {
 #[tokio::test]
 async fn old_rows_are_deleted_a_thousand_at_a_time() -> Result<()> {
     in_database(async |bench| {
-        let old = "INSERT INTO operation (lease_id, resource, change, owner, epoch, fence_until, outcome, settled_at)
-                   SELECT gen_random_uuid(), 'eip-' || n, '{}', gen_random_uuid(), 1, now(), 'done', now() - interval '1 year' FROM generate_series(1, 2500) n;
+        let old = "INSERT INTO operation (lease_id, resource, action, cluster_id, namespace, change, owner, epoch, fence_until, outcome, settled_at)
+                   SELECT gen_random_uuid(), 'eip-' || n, 'ReleaseEipAddress', 1, 'ns', '{}', gen_random_uuid(), 1, now(), 'done', now() - interval '1 year' FROM generate_series(1, 2500) n;
                    INSERT INTO former_address (cluster_id, namespace, pod_name, address, released_at)
                    SELECT cluster_id, 'ns', 'pod-' || n, '192.0.2.1', now() - interval '1 year' FROM cluster, generate_series(1, 2500) n";
         sqlx::raw_sql(old).execute(&bench.pool).await?;

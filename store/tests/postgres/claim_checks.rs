@@ -42,7 +42,6 @@ async fn every_decision(
         ("adopt_eip", claimed.adopt_eip(&[(eip.clone(), Ipv4Addr::LOCALHOST)]).await.map(drop)),
         ("preempt_eip", claimed.preempt_eip(&eip).await),
         ("adopt_prepaid_eip", claimed.adopt_prepaid_eip(LeaseId(Uuid::new_v4())).await.map(drop)),
-        ("delete_former_address", claimed.delete_former_address().await),
         ("clear_eip", claimed.clear_eip().await),
         ("set_target", claimed.set_target(&target(99)).await),
         ("clear_target", claimed.clear_target().await),
@@ -59,14 +58,10 @@ async fn every_decision(
         ("start_vacating", claimed.start_vacating().await),
         ("try_count_loss", claimed.try_count_loss(&gateway()).await.map(drop)),
         ("start_cooldown", claimed.start_cooldown(port, second).await),
-        (
-            "intend_change",
-            claimed.intend_change("eip-9", &release("eip-9"), second, second).await.map(drop),
-        ),
+        ("queue_eip_change", bench.queue(claim, "eip-9", &release("eip-9")).await.map(drop)),
         ("queue_changes", claimed.queue_changes(&gateway(), &[creation(9)]).await.map(drop)),
         ("cancel_queued_change", claimed.cancel_queued_change(operation.id).await),
         ("requeue_unanswered", claimed.requeue_unanswered(operation.id).await),
-        ("intend_resend", claimed.intend_resend(operation.id, second, second).await),
         ("count_read_without_effect", claimed.count_read_without_effect(operation.id).await),
     ]
 }
@@ -92,7 +87,7 @@ async fn a_former_owner_writes_nothing_any_more() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let former = bench.claimed(&ports(&[80], &[])).await?;
         bench.store.under_claim(&former).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
-        let operation = bench.intend(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let operation = bench.send(&former, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&former).await?).remove(0);
 
         bench.pass(CLAIM).await?;
@@ -114,7 +109,7 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
         let owner = Uuid::new_v4();
         let first = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
         bench.store.under_claim(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
-        let operation = bench.intend(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let operation = bench.send(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&first).await?).remove(0);
         bench.pass(CLAIM).await?;
         let second = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
@@ -132,7 +127,7 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         let theirs = bench.claimed(&ports(&[80], &[])).await?;
         bench.store.under_claim(&theirs).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
-        let operation = bench.intend(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
+        let operation = bench.send(&theirs, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&theirs).await?).remove(0);
         let mine = bench.claimed(&ports(&[80], &[])).await?;
         let second = Duration::from_secs(1);
@@ -148,10 +143,6 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
             ("mark_foreign", bench.store.under_claim(&mine).mark_foreign(&span(&port)).await),
             ("start_cooldown", bench.store.under_claim(&mine).start_cooldown(&port, second).await),
             (
-                "intend_resend",
-                bench.store.under_claim(&mine).intend_resend(operation.id, second, second).await,
-            ),
-            (
                 "count_read_without_effect",
                 bench.store.under_claim(&mine).count_read_without_effect(operation.id).await,
             ),
@@ -159,26 +150,6 @@ async fn a_live_claim_reaches_no_other_lease_port_or_operation() -> Result<()> {
         for (name, result) in reached {
             assert!(matches!(result, Err(Error::ClaimLost)), "{name} gave {result:?}");
         }
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn no_call_is_intended_that_the_claim_would_not_outlast() -> Result<()> {
-    in_database(async |bench: &Bench| {
-        let claim = bench.claimed(&ports(&[80], &[])).await?;
-        let too_long = CLAIM + Duration::from_secs(1);
-        let refused = bench
-            .store
-            .under_claim(&claim)
-            .intend_change("eip-1", &release("eip-1"), too_long, too_long)
-            .await;
-        assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
-        let operation = bench.intend(&claim, "eip-1", &release("eip-1")).await?;
-        let refused =
-            bench.store.under_claim(&claim).intend_resend(operation.id, too_long, too_long).await;
-        assert!(matches!(refused, Err(Error::ClaimLost)), "{refused:?}");
         Ok(())
     })
     .await
@@ -198,7 +169,7 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
                 .under_claim(&former)
                 .reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()])
                 .await?;
-            let operation = bench.intend(&former, name, &release("eip-1")).await?;
+            let operation = bench.send(&former, name, &release("eip-1")).await?;
             let port = keys(&bench.load(&former).await?).remove(0);
             bench.pass(CLAIM).await?;
             let mut lock = bench.pool.begin().await?;

@@ -8,18 +8,19 @@ use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_core::change::Change;
+use waygate_core::change::{Change, action_gives};
 use waygate_core::ids::{
     AllocationId, EniId, ForwardTableId, LeaseId, NatGatewayId, VSwitchId, VpcId, ZoneId,
 };
 use waygate_core::lease::Target;
 use waygate_core::lease::{PortKey, PortSpan};
-use waygate_core::operation::Operation;
+use waygate_core::operation::{ChangeRequest, Operation, Priority};
 use waygate_core::request::{
     DnatRequest, EipRequest, EipSource, EipSpec, ExposedPort, Protocol, ReleaseStrategy, Request,
 };
 use waygate_store::{
-    Claim, Cluster, Finish, GatewayEip, Loaded, OfferedPorts, PodObservation, Store,
+    AccountQueue, Claim, Cluster, DequeuedChange, Finish, GatewayEip, Loaded, OfferedPorts,
+    PodObservation, Store,
 };
 
 /// Longer than any test works under one claim.
@@ -61,6 +62,16 @@ async fn administer(admin: &PgConnectOptions, statement: String) -> Result<()> {
     sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
+}
+
+/// The account's queue of an action, at this rate.
+pub(crate) fn account_queue(action: &'static str, rate: u32) -> AccountQueue {
+    AccountQueue { action, rate, gives: action_gives(action) }
+}
+
+/// The VPC of every target here.
+pub(crate) fn vpc() -> VpcId {
+    target(1).vpc_id
 }
 
 /// A migrated database with one registered cluster.
@@ -137,17 +148,34 @@ impl Bench {
         Ok(self.store.under_claim(claim).load(CLAIM).await?)
     }
 
-    /// Commits the intent of a change, for a call of one second with a fence of a minute.
-    pub(crate) async fn intend(
+    /// Queues a change of the lease's EIP. False if another change of the resource is unresolved.
+    pub(crate) async fn queue(
         &self,
         claim: &Claim,
         resource: &str,
         change: &Change,
-    ) -> Result<Operation, waygate_store::Error> {
-        self.store
-            .under_claim(claim)
-            .intend_change(resource, change, Duration::from_secs(1), Duration::from_mins(1))
-            .await
+    ) -> Result<bool, waygate_store::Error> {
+        let request = ChangeRequest { resource: resource.to_owned(), change: change.clone() };
+        self.store.under_claim(claim).queue_eip_change(&request, Priority::Normal).await
+    }
+
+    /// Queues a change and marks it as sent, as the account's sender does.
+    pub(crate) async fn send(
+        &self,
+        claim: &Claim,
+        resource: &str,
+        change: &Change,
+    ) -> Result<Operation> {
+        self.load(claim).await?;
+        ensure!(self.queue(claim, resource, change).await?, "{resource} is being changed");
+        Ok(self.dequeue(change).await?.operation)
+    }
+
+    /// Marks the next change like this one as sent.
+    pub(crate) async fn dequeue(&self, change: &Change) -> Result<DequeuedChange> {
+        let queue = account_queue(change.action(), 2000);
+        let mut batch = self.store.dequeue_account_changes(self.cluster, queue, 1).await?;
+        batch.changes.pop().with_context(|| format!("no {} was dequeued", change.action()))
     }
 
     /// Counts the due leases.
@@ -163,6 +191,11 @@ impl Bench {
             .bind(time.as_secs_f64())
             .execute(&self.pool)
             .await?;
+        self.pass_fence(time).await
+    }
+
+    /// Moves fences back by `time`; claims stay as they are.
+    pub(crate) async fn pass_fence(&self, time: Duration) -> Result<()> {
         let fences = "UPDATE operation SET fence_until = fence_until - make_interval(secs => $1)";
         sqlx::query(fences).bind(time.as_secs_f64()).execute(&self.pool).await?;
         Ok(())

@@ -156,7 +156,7 @@ async fn no_eip_or_port_is_leaked_by_deleting_its_lease() -> Result<()> {
         let key = crate::database::keys(&bench.load(&claim).await?).remove(0);
         store.under_claim(&claim).start_cooldown(&key, CLAIM).await?;
 
-        let operation = bench.intend(&claim, "eip-2", &release("eip-2")).await?;
+        let operation = bench.send(&claim, "eip-2", &release("eip-2")).await?;
         not_deleted("an unresolved operation").await?;
         store
             .settle_operation(

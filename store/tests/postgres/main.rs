@@ -2,6 +2,7 @@
 //! own database.
 
 #[cfg(test)]
+mod account_queue;
 mod announce;
 #[cfg(test)]
 mod batches;

@@ -60,9 +60,9 @@ async fn several_may_migrate_at_once() -> Result<()> {
 }
 
 /// A migration that needs `lease` for itself for a moment.
-fn second_migration() -> Migrator {
+fn later_migration() -> Migrator {
     let sql = "ALTER TABLE lease ADD COLUMN added int".into_sql_str();
-    let migration = Migration::new(2, "second".into(), MigrationType::Simple, sql, false);
+    let migration = Migration::new(1000, "later".into(), MigrationType::Simple, sql, false);
     let mut migrator = Migrator::with_migrations(vec![migration]);
     migrator.set_ignore_missing(true);
     migrator
@@ -77,7 +77,7 @@ async fn a_migration_gives_way_to_a_dump_and_names_it() -> Result<()> {
         let mut dumping = dump.begin().await?;
         sqlx::query("LOCK TABLE lease IN ACCESS SHARE MODE").execute(&mut *dumping).await?;
         let store = database.store.clone();
-        let migrating = tokio::spawn(async move { store.apply_migrations(&second_migration()).await });
+        let migrating = tokio::spawn(async move { store.apply_migrations(&later_migration()).await });
         let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'lease'::regclass AND NOT granted)";
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&database.pool).await? {
             ensure!(!migrating.is_finished(), "the migration does not wait for the dump");
@@ -91,7 +91,7 @@ async fn a_migration_gives_way_to_a_dump_and_names_it() -> Result<()> {
             other => bail!("the migration should have given way: {other:?}"),
         }
         dumping.commit().await?;
-        Ok(database.store.apply_migrations(&second_migration()).await?)
+        Ok(database.store.apply_migrations(&later_migration()).await?)
     })
     .await
 }

@@ -215,7 +215,7 @@ async fn an_eip_that_its_pod_did_not_name_is_not_preempted() -> Result<()> {
 async fn with_eip(bench: &Bench, name: &str, request: &Request) -> Result<Claim> {
     let claim = of_pod(bench, name, 1, request).await?;
     let change = Change::AllocateEipAddress { spec: EipSpec::default(), tags: [].into() };
-    let operation = bench.intend(&claim, &format!("lease/{name}"), &change).await?;
+    let operation = bench.send(&claim, &format!("lease/{name}"), &change).await?;
     let answer = Answer {
         allocation_id: Some(AllocationId::new(format!("eip-of-{name}"))),
         ip_address: Some(PUBLIC),
@@ -269,7 +269,7 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
         assert!(!adopts().await?, "the custom resource still shows the EIP");
         bench.store.under_claim(&former).set_owns_custom_resource(OwnsCustomResource::No).await?;
         let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-a") };
-        let operation = bench.intend(&former, "eip-of-a", &release).await?;
+        let operation = bench.send(&former, "eip-of-a", &release).await?;
         assert!(!adopts().await?, "the EIP is being released");
         bench
             .store
@@ -281,7 +281,7 @@ async fn a_prepaid_eip_is_left_alone_while_its_lease_is_not_done_with_it() -> Re
             .await?;
         assert!(adopts().await?);
         assert!(
-            bench.intend(&former, "eip-of-a", &release).await.is_err(),
+            bench.queue(&former, "eip-of-a", &release).await.is_err(),
             "its former lease no longer releases it"
         );
         Ok(())
@@ -304,7 +304,7 @@ async fn expired(bench: &Bench) -> Result<()> {
 
 async fn gone(bench: &Bench, claim: &Claim) -> Result<()> {
     let release = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-of-db-0") };
-    let operation = bench.intend(claim, "eip-of-db-0", &release).await?;
+    let operation = bench.send(claim, "eip-of-db-0", &release).await?;
     Ok(bench
         .store
         .settle_operation(
@@ -357,7 +357,7 @@ async fn an_address_bought_back_or_not_to_be_had_is_asked_for_once() -> Result<(
         expired(bench).await?;
         let again = of_pod(bench, "db-0", 3, &never()).await?;
         assert_eq!(sources(bench, &again).await?.former_address, Some(PUBLIC));
-        bench.store.under_claim(&again).delete_former_address().await?;
+        bench.store.delete_former_address(again.lease_id).await?;
         assert_eq!(sources(bench, &again).await?.former_address, None);
         Ok(())
     })

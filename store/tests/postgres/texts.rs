@@ -353,7 +353,7 @@ async fn store_id(bench: &Bench, text: Text, value: &str) -> Result<Fate> {
                 },
             };
             let claim = bench.claimed(&bought()).await?;
-            bench.intend(&claim, "eip-1", &change).await?;
+            bench.send(&claim, "eip-1", &change).await?;
             let operations = bench.load(&claim).await?.operations;
             let got = &operations.first().context("an operation")?.change;
             Fate::Stored { put: format!("{change:?}"), got: format!("{got:?}") }
@@ -372,7 +372,7 @@ async fn store_id(bench: &Bench, text: Text, value: &str) -> Result<Fate> {
 async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
     let claim = bench.claimed(&bought()).await?;
     let change = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
-    let operation = bench.intend(&claim, "eip-1", &change).await?;
+    let operation = bench.send(&claim, "eip-1", &change).await?;
     let rejection = Rejection {
         reason: "Test".to_owned(),
         message: clean.to_owned(),
@@ -381,9 +381,9 @@ async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
     };
     bench.store.record_rejection(claim.lease_id, &rejection).await?;
     let answer = Answer { request_id: clean.to_owned(), ..Answer::default() };
-    let by = SettledBy::GatewaySender(Duration::ZERO);
+    let by = SettledBy::Sender(Duration::ZERO);
     bench.store.settle_operation(by, &operation, Settlement::from_success(&answer)).await?;
-    let refused = bench.intend(&claim, "eip-1", &change).await?;
+    let refused = bench.send(&claim, "eip-1", &change).await?;
     bench.store.settle_operation(by, &refused, Settlement::from_refusal(clean)).await?;
     let loaded = bench.load(&claim).await?;
     let finish = Finish {

@@ -1,17 +1,12 @@
-//! Sends one change, through a network and to a cloud that may fail, and records its answer by the
-//! rules, as `worker/src/reconcile/cloud_call.rs` does.
+//! Sends one change, through a network and to a cloud that may fail.
 
 use crate::cloud::refuse_with;
-use crate::operations::SettledBy;
-use crate::store::Claim;
-use crate::worker::{Scene, Stage, StageOutcome};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use waygate_cloud::Error;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::AllocationId;
-use waygate_core::operation::{Operation, Outcome};
-use waygate_core::rules::response::{self, LeaseEffect, Record};
+use waygate_core::operation::Operation;
 use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE};
 
 impl World {
@@ -58,68 +53,6 @@ impl World {
                 if fault == 5 { lost } else { answered }
             }
         }
-    }
-
-    /// Sends a change that the claim holder makes itself.
-    pub(crate) fn send_operation(
-        &mut self,
-        claim: &Claim,
-        scene: Box<Scene>,
-        operation: Operation,
-        intended: Timestamp,
-    ) -> StageOutcome {
-        self.check_sent_change(claim.cluster, &operation, &scene.loaded.lease);
-        let answered = self.transmit_change(&operation, intended);
-        StageOutcome::continue_with(Stage::Record(scene, operation, answered))
-    }
-
-    /// Records an answer that the claim holder got.
-    pub(crate) fn record_answer(
-        &mut self,
-        claim: &Claim,
-        scene: &Scene,
-        operation: &Operation,
-        answered: Result<Answer, Error>,
-    ) -> StageOutcome {
-        let by = SettledBy::ClaimHolder(claim);
-        let error = match answered {
-            Ok(answer) => {
-                self.store.settle_operation(
-                    self.now,
-                    by,
-                    operation.id,
-                    Outcome::Done,
-                    Some(&answer),
-                    LeaseEffect::None,
-                );
-                return StageOutcome::continue_with(Stage::Load);
-            }
-            Err(error) => error,
-        };
-        let may_still_arrive =
-            response::may_still_arrive(operation, &scene.loaded.operations, scene.loaded.now);
-        let mut after = StageOutcome::continue_with(Stage::Load);
-        for record in response::claim_holder_records(
-            &operation.change,
-            &error.call_failure(),
-            may_still_arrive,
-        ) {
-            match record {
-                Record::Settle(outcome, effect) => {
-                    self.store.settle_operation(self.now, by, operation.id, outcome, None, effect);
-                    if effect == LeaseEffect::EipGone {
-                        self.retained.remove(&scene.loaded.lease.id);
-                    }
-                }
-                Record::Learn(_) if self.store.delete_former_address(claim).is_err() => {
-                    return StageOutcome::Dropped;
-                }
-                Record::AwaitFence => self.store.await_fence(operation.id),
-                Record::Reject(rejection) => after = self.report_rejection(claim, scene, rejection),
-                Record::Learn(_) | Record::Requeue | Record::MarkUnanswered => {}
-            }
-        }
-        after
     }
 }
 

@@ -93,6 +93,7 @@ impl Store {
             allocation_id,
             ip_address,
             managed: false,
+            release_accepted_at: None,
         });
         Ok(adopted)
     }
@@ -136,10 +137,10 @@ impl Store {
         Ok(true)
     }
 
-    pub(crate) fn delete_former_address(&mut self, claim: &Claim) -> Done {
-        let name = (claim.cluster, self.held_row(claim)?.lease.pod_name.clone());
-        self.former_addresses.remove(&name);
-        Ok(())
+    pub(crate) fn delete_former_address(&mut self, lease: LeaseId) {
+        if let Some(row) = self.rows.get(&lease) {
+            self.former_addresses.remove(&(row.cluster, row.lease.pod_name.clone()));
+        }
     }
 }
 

@@ -23,12 +23,11 @@ impl World {
         step: &Step,
     ) -> Result<StageOutcome, StoreError> {
         match step {
-            Step::RequestChange { .. }
+            Step::QueueEipChange { .. }
             | Step::QueueChanges { .. }
-            | Step::Resend(_)
             | Step::Settle { .. }
             | Step::CountReadWithoutEffect(_) => {
-                return self.change_cloud(claim, scene, step);
+                return self.change_cloud(claim, &scene, step);
             }
             Step::WriteCustomResource(_)
             | Step::Publish(_)
@@ -85,7 +84,13 @@ impl World {
                 self.observe_current_pod(claim, &scene);
             }
             Step::StartProvisioning => self.store.set_phase(claim, Phase::Provisioning)?,
-            Step::ForgetEip => self.store.clear_eip(claim)?,
+            Step::ForgetEip => {
+                let eip = scene.loaded.lease.eip.as_ref();
+                if eip.is_some_and(|eip| eip.release_accepted_at.is_some()) {
+                    self.retained.remove(&claim.lease_id);
+                }
+                self.store.clear_eip(self.now, claim)?;
+            }
             Step::MarkForeignPorts(span) => self.store.mark_foreign(claim, span)?,
             Step::VacateGateway => self.store.start_vacating(claim)?,
             Step::RecordEntry(port, entry) => self.store.record_entry(claim, port, entry)?,
@@ -155,14 +160,17 @@ impl World {
     fn change_cloud(
         &mut self,
         claim: &Claim,
-        scene: Box<Scene>,
+        scene: &Scene,
         step: &Step,
     ) -> Result<StageOutcome, StoreError> {
         let now = self.now;
         match step {
-            Step::RequestChange { resource, change } => {
-                let operation = self.store.intend_change(now, claim, resource, change)?;
-                return Ok(StageOutcome::continue_with(Stage::Send(scene, operation, now)));
+            Step::QueueEipChange { resource, change } => {
+                return Ok(if self.store.queue_eip_change(now, claim, resource, change)? {
+                    StageOutcome::continue_with(Stage::Load)
+                } else {
+                    pause(&pauses::wait_for_other_eip_change())
+                });
             }
             Step::QueueChanges { gateway, requests } => {
                 let queued = self.store.queue_changes(now, claim, gateway, requests)?;
@@ -172,19 +180,13 @@ impl World {
                     pause(&pauses::wait_for_other_change())
                 });
             }
-            Step::Resend(id) => {
-                self.store.intend_resend(now, claim, *id)?;
-                let operation =
-                    scene.loaded.operations.iter().find(|operation| operation.id == *id).cloned();
-                return Ok(operation.map_or_else(reload_after_change, |operation| {
-                    StageOutcome::continue_with(Stage::Send(scene, operation, now))
-                }));
-            }
             Step::Settle { operation, outcome, answer } => {
+                let of_id = scene.loaded.operations.iter().find(|known| known.id == *operation);
+                let Some(known) = of_id else { return Ok(reload_after_change()) };
                 self.store.settle_operation(
                     now,
                     SettledBy::ClaimHolder(claim),
-                    *operation,
+                    known,
                     *outcome,
                     answer.as_ref(),
                     LeaseEffect::None,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use waygate_core::change::Change;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::operation::{ChangeRequest, Operation, Rejection};
+use waygate_core::request::Kind;
 use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, GATEWAY_LOCK};
 
 /// A gateway lock that a process holds for a while.
@@ -73,11 +74,9 @@ impl Store {
     }
 
     pub(crate) fn requeue_unanswered(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
-        let gateway = self.held_row(claim)?.lease.ports.first().map(|port| port.gateway_id.clone());
         if let Some(asked) = self.find_operation(claim, id)?.filter(|asked| asked.answer_by <= now)
         {
-            asked.gateway = asked.gateway.take().or(gateway);
-            asked.queued = asked.gateway.is_some();
+            asked.queued = true;
         }
         Ok(())
     }
@@ -184,7 +183,7 @@ impl Store {
         asked.operation.reads_without_effect = 0;
         asked.operation.fence_until = asked.operation.fence_until.max(now + FENCE);
         Ok(Some(DequeuedChange {
-            operation: asked.operation.clone(),
+            operation: Operation { sends: asked.sends, ..asked.operation.clone() },
             lease: asked.lease,
             may_still_arrive,
             busy_retries: asked.busy_retries,
@@ -243,11 +242,11 @@ impl Store {
         }
     }
 
-    /// Expedites the removal of other leases' entries that still point to another pod's address.
+    /// Expedites the removal of what other leases still have at another pod's address.
     pub(crate) fn expedite_removals(&mut self, now: Timestamp, waiting: LeaseId, ip: Ipv4Addr) {
         let points = |row: &&Row| {
             row.lease.target.as_ref().is_some_and(|target| target.private_ip == ip)
-                && !row.lease.ports.is_empty()
+                && (!row.lease.ports.is_empty() || row.lease.kind == Kind::Eip)
         };
         let holders: Vec<_> = self
             .rows
@@ -261,7 +260,12 @@ impl Store {
             .iter_mut()
             .filter(|asked| asked.queued && holders.contains(&asked.lease))
         {
-            asked.urgent |= !matches!(asked.operation.change, Change::CreateForwardEntry(_));
+            asked.urgent |= matches!(
+                asked.operation.change,
+                Change::DeleteForwardEntry { .. }
+                    | Change::ModifyForwardEntry { .. }
+                    | Change::UnassociateEipAddress { .. }
+            );
         }
         for id in holders {
             let idle = !self.operations.iter().any(|asked| asked.lease == id);

@@ -131,8 +131,8 @@ impl World {
                 };
                 return self.store.settle_operation(
                     now,
-                    SettledBy::GatewaySender(settles_after),
-                    operation.id,
+                    SettledBy::Sender(settles_after),
+                    operation,
                     Outcome::Done,
                     Some(&answer),
                     LeaseEffect::None,
@@ -154,11 +154,8 @@ impl World {
             )
             .is_err()
         {
-            let records = response::records_after_busy_retries(
-                &operation.change,
-                &failure,
-                dequeued.may_still_arrive,
-            );
+            let records =
+                response::failure_records(&operation.change, &failure, dequeued.may_still_arrive);
             self.apply_records(lock, dequeued, records).unwrap_or_default();
         }
     }
@@ -183,8 +180,8 @@ impl World {
                 Record::Settle(outcome, effect) => {
                     self.store.settle_operation(
                         now,
-                        SettledBy::GatewaySender(Duration::ZERO),
-                        id,
+                        SettledBy::Sender(Duration::ZERO),
+                        &dequeued.operation,
                         outcome,
                         None,
                         effect,

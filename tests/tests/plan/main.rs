@@ -13,6 +13,10 @@
 //! A failing seed is cut to the shortest history that still fails, which is printed step by step.
 
 #[cfg(test)]
+mod account_queue;
+#[cfg(test)]
+mod account_sender;
+#[cfg(test)]
 mod cloud;
 #[cfg(test)]
 mod cloud_call;

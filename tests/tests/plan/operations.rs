@@ -8,21 +8,21 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{LeaseId, NatGatewayId};
-use waygate_core::lease::{Constraint, Lease, LeasedEip, LeasedPort, Phase};
+use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Phase};
 use waygate_core::operation::{Operation, Outcome, SendState};
 use waygate_core::rules::response::LeaseEffect;
-use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, READS_WITHOUT_EFFECT_APART};
+use waygate_core::rules::timing::READS_WITHOUT_EFFECT_APART;
 
-/// An unresolved operation, and its place in a gateway's queue.
+/// An unresolved operation, and its place in a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct OperationRow {
     pub lease: LeaseId,
     pub operation: Operation,
-    /// The gateway whose sender sends it; none: the lease's claim holder does.
+    /// The gateway in whose queue it is; none: it is in the account's.
     pub gateway: Option<NatGatewayId>,
     pub queued: bool,
     pub urgent: bool,
-    pub sends: u32,
+    pub sends: i32,
     /// Earlier refusals of the same change because the gateway was busy.
     pub busy_retries: i32,
     /// Until then a process waits for the answer to the last send.
@@ -34,23 +34,24 @@ pub(crate) struct OperationRow {
 pub(crate) enum SettledBy<'a> {
     /// The claim holder of the lease.
     ClaimHolder(&'a Claim),
-    /// A gateway sender; the lease looks after this time.
-    GatewaySender(Duration),
+    /// A sender; the lease looks after this time.
+    Sender(Duration),
 }
 
 impl Store {
     pub(crate) fn list_unresolved(&self, now: Timestamp, lease: LeaseId) -> Vec<Operation> {
         let of_lease = self.operations.iter().filter(|asked| asked.lease == lease);
-        let sending = |asked: &OperationRow| match (
-            asked.queued,
-            asked.gateway.is_some() && asked.answer_by > now,
-        ) {
+        let sending = |asked: &OperationRow| match (asked.queued, asked.answer_by > now) {
             (true, _) => SendState::Queued,
-            (false, true) => SendState::Sent,
+            (false, true) => SendState::Sent { answer_by: asked.answer_by },
             (false, false) => SendState::Unanswered,
         };
         of_lease
-            .map(|asked| Operation { send_state: sending(asked), ..asked.operation.clone() })
+            .map(|asked| Operation {
+                send_state: sending(asked),
+                sends: asked.sends,
+                ..asked.operation.clone()
+            })
             .collect()
     }
 
@@ -75,6 +76,7 @@ impl Store {
             resource,
             change,
             send_state: SendState::Unanswered,
+            sends: 0,
             fence_until: now,
             reads_without_effect: 0,
             awaits_fence: false,
@@ -92,24 +94,6 @@ impl Store {
         self.operations.last_mut()
     }
 
-    pub(crate) fn intend_change(
-        &mut self,
-        now: Timestamp,
-        claim: &Claim,
-        resource: &str,
-        change: &Change,
-    ) -> Result<Operation, StoreError> {
-        if self.held_row(claim)?.due <= now + CALL_TIMEOUT {
-            return Err(StoreError::ClaimLost);
-        }
-        let asked = self
-            .insert_operation(now, claim.lease_id, resource, change)
-            .ok_or(StoreError::Conflict(Constraint::UnresolvedOperation))?;
-        asked.sends = 1;
-        asked.operation.fence_until = now + FENCE;
-        Ok(asked.operation.clone())
-    }
-
     /// An unresolved operation of the claimed lease.
     pub(crate) fn find_operation(
         &mut self,
@@ -121,17 +105,6 @@ impl Store {
             .operations
             .iter_mut()
             .find(|asked| asked.lease == claim.lease_id && asked.operation.id == id))
-    }
-
-    pub(crate) fn intend_resend(&mut self, now: Timestamp, claim: &Claim, id: Uuid) -> Done {
-        if self.held_row(claim)?.due <= now + CALL_TIMEOUT {
-            return Err(StoreError::ClaimLost);
-        }
-        let asked = self.find_operation(claim, id)?.ok_or(StoreError::ClaimLost)?;
-        asked.sends += 1;
-        asked.operation.reads_without_effect = 0;
-        asked.operation.fence_until = asked.operation.fence_until.max(now + FENCE);
-        Ok(())
     }
 
     pub(crate) fn count_read_without_effect(
@@ -160,50 +133,56 @@ impl Store {
         &mut self,
         now: Timestamp,
         by: SettledBy<'_>,
-        id: Uuid,
+        settled: &Operation,
         outcome: Outcome,
         answer: Option<&Answer>,
         effect: LeaseEffect,
     ) {
-        let Some(at) = self.operations.iter().position(|asked| asked.operation.id == id) else {
-            return;
+        // The refusal of one send decides nothing once there is a later one.
+        let decides = |asked: &OperationRow| {
+            asked.operation.id == settled.id
+                && (outcome != Outcome::Refused || asked.sends <= settled.sends)
         };
+        let Some(at) = self.operations.iter().position(decides) else { return };
         let OperationRow { lease, operation, .. } = self.operations.remove(at);
         let Some(row) = self.rows.get_mut(&lease) else { return };
         row.last_change_at = now;
         if outcome == Outcome::Done {
             row.rejections = 0;
-            apply_effect(&mut row.lease, &operation.change, answer);
+            apply_effect(now, &mut row.lease, &operation.change, answer);
         }
         let name = (row.cluster, row.lease.pod_name.clone());
         let brought = answer.and_then(|answer| answer.allocation_id.clone().zip(answer.ip_address));
         if effect == LeaseEffect::EipGone {
-            let expired = row.lease.phase == Phase::Releasing
-                && row.lease.retained_until.is_some_and(|end| end <= now);
-            let left = row
-                .lease
-                .eip
-                .take()
-                .filter(|eip| eip.managed && expired && outlives_pod(&row.lease.request));
-            if let Some(eip) = left {
-                self.former_addresses.insert(
-                    name,
-                    FormerAddress {
-                        controller: row.lease.controller.clone(),
-                        address: eip.ip_address,
-                        at: now,
-                    },
-                );
+            if let Some(former) = row.take_former_address(now) {
+                self.former_addresses.insert(name, former);
             }
         } else if let Some((allocation_id, ip_address)) = brought {
             self.former_addresses.remove(&name);
-            row.lease.eip.get_or_insert(LeasedEip { allocation_id, ip_address, managed: true });
+            row.lease.eip.get_or_insert(LeasedEip {
+                allocation_id,
+                ip_address,
+                managed: true,
+                release_accepted_at: None,
+            });
         }
         row.wake_unless_settled_by_holder(now, by);
     }
 }
 
 impl Row {
+    /// Takes the EIP, which is gone; returns the address if the cloud sells it back.
+    pub(crate) fn take_former_address(&mut self, now: Timestamp) -> Option<FormerAddress> {
+        let eip = self.lease.eip.take()?;
+        let expired = self.lease.phase == Phase::Releasing
+            && self.lease.retained_until.is_some_and(|end| end <= now);
+        (eip.managed && expired && outlives_pod(&self.lease.request)).then(|| FormerAddress {
+            controller: self.lease.controller.clone(),
+            address: eip.ip_address,
+            at: now,
+        })
+    }
+
     /// Wakes the lease, unless its claim holder settles the operation itself.
     fn wake_unless_settled_by_holder(&mut self, now: Timestamp, by: SettledBy<'_>) {
         let due_after = match by {
@@ -213,7 +192,7 @@ impl Row {
                 return;
             }
             SettledBy::ClaimHolder(_) => Duration::ZERO,
-            SettledBy::GatewaySender(due_after) => due_after,
+            SettledBy::Sender(due_after) => due_after,
         };
         self.wake += 1;
         if self.owner.is_none() {
@@ -222,8 +201,8 @@ impl Row {
     }
 }
 
-/// Applies a change that was done to the lease's entries.
-fn apply_effect(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
+/// Applies a change that was done to the lease's entries or its EIP.
+fn apply_effect(now: Timestamp, lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
     match change {
         Change::CreateForwardEntry(forward) => {
             let Some(entry) = answer.and_then(|answer| answer.entry_id.clone()) else { return };
@@ -241,6 +220,11 @@ fn apply_effect(lease: &mut Lease, change: &Change, answer: Option<&Answer>) {
                 .iter_mut()
                 .filter(|port| port.entry_id.as_ref() == Some(entry_id))
                 .for_each(|port| port.deleted = true);
+        }
+        Change::ReleaseEipAddress { .. } => {
+            if let Some(eip) = &mut lease.eip {
+                eip.release_accepted_at = Some(now);
+            }
         }
         _ => {}
     }

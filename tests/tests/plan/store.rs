@@ -54,6 +54,8 @@ pub(crate) struct Row {
     pub rejection: Option<Rejection>,
     /// Number of such refusals in a row.
     pub rejections: i32,
+    /// Time at which the claim holder loaded it last.
+    pub looked_at: Timestamp,
     /// Time of the last settled operation, or of the last change of its gateway.
     pub last_change_at: Timestamp,
 }
@@ -227,6 +229,7 @@ impl Store {
             rejection: None,
             rejections: 0,
             last_change_at: now,
+            looked_at: Timestamp::UNIX_EPOCH,
         };
         self.rows.insert(row.lease.id, row);
     }
@@ -295,6 +298,21 @@ impl Store {
         }
     }
 
+    /// Adds the operations to a loaded lease. False if the lease was woken since: then it is loaded
+    /// anew, because an operation may have been settled in between.
+    pub(crate) fn load_operations(
+        &mut self,
+        now: Timestamp,
+        claim: &Claim,
+        loaded: &mut Loaded,
+    ) -> Result<bool, StoreError> {
+        let row = self.rows.get(&claim.lease_id).ok_or(StoreError::ClaimLost)?;
+        let unwoken = row.wake == loaded.wake;
+        loaded.operations = self.list_unresolved(now, claim.lease_id);
+        Ok(unwoken)
+    }
+
+    /// Loads a lease without its operations.
     pub(crate) fn load_lease(
         &mut self,
         now: Timestamp,
@@ -304,17 +322,16 @@ impl Store {
         if row.due <= now {
             return Err(StoreError::ClaimLost);
         }
-        row.due = now + CLAIM;
+        (row.due, row.looked_at) = (now + CLAIM, now);
         let Row { lease, wake, tries, reason, rejection, rejections, last_change_at, .. } =
             row.clone();
-        let operations = self.list_unresolved(now, claim.lease_id);
         let gateway = lease
             .ports
             .first()
             .map_or_else(GatewayState::default, |port| self.gateway_fact(now, lease.id, port));
         Ok(Loaded {
             lease,
-            operations,
+            operations: Vec::new(),
             gateway,
             wake,
             tries,
@@ -448,8 +465,14 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn clear_eip(&mut self, claim: &Claim) -> Done {
-        self.held_row(claim)?.lease.eip = None;
+    pub(crate) fn clear_eip(&mut self, now: Timestamp, claim: &Claim) -> Done {
+        let row = self.held_row(claim)?;
+        let name = (row.cluster, row.lease.pod_name.clone());
+        let released = row.lease.eip.as_ref().is_some_and(|eip| eip.release_accepted_at.is_some());
+        let former = row.take_former_address(now).filter(|_| released);
+        if let Some(former) = former {
+            self.former_addresses.insert(name, former);
+        }
         Ok(())
     }
 

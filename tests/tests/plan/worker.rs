@@ -1,13 +1,15 @@
 //! The worker in stages, between which any event may happen; `waygate-worker` runs them in one go.
 //!
 //! ```text
-//! load ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write … │ send ─▶ record    (then load again, or finish)
+//! load ─▶ load operations ─▶ read pod ─▶ read custom resource ─▶ read cloud ─▶ plan ─▶ write …    (then load again, or finish)
 //!                                                 ▲           │
 //!                                               reload ◀── wrote to the store only
 //! ```
 //!
-//! Beside its lease a worker serves gateways as their gateway sender, in a module of its own.
+//! Beside its lease a worker sends changes, as the account's sender and as a gateway's, each in a
+//! module of its own.
 
+use crate::account_sender::AccountDelivery;
 use crate::cluster::Pod;
 use crate::gateway_sender::GatewaySenders;
 use crate::store::{Claim, Finish, Loaded, StoreError};
@@ -16,13 +18,11 @@ use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_cloud::Error;
-use waygate_core::change::Answer;
 use waygate_core::cloud_facts::ForwardEntry;
 use waygate_core::condition::{ConditionState, Reason};
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::EipSources;
-use waygate_core::operation::{Operation, Rejection};
+use waygate_core::operation::Rejection;
 use waygate_core::ownership::{TAG_LEASE, TAG_POOL};
 use waygate_core::plan::{
     self, CloudFacts, CustomResourceState, Lookup, PodState, Situation, Successor, Wait,
@@ -50,14 +50,15 @@ pub(crate) struct Scene {
 /// Next action of a task.
 pub(crate) enum Stage {
     Load,
+    LoadOperations(Box<Loaded>),
     Reload(Box<Scene>),
+    /// With the lease's wake-ups before the observation.
+    ReloadOperations(Box<Scene>, u64),
     ReadPod(Box<Loaded>),
     ReadResource(Box<Scene>),
     ReadCloud(Box<Scene>),
     Plan(Box<Scene>),
     Write(Box<Scene>, VecDeque<PublishWrite>),
-    Send(Box<Scene>, Operation, Timestamp),
-    Record(Box<Scene>, Operation, Result<Answer, Error>),
 }
 
 /// Work on one claimed lease.
@@ -111,6 +112,8 @@ pub(crate) struct Worker {
     pub owner: Uuid,
     pub task: Option<Task>,
     pub senders: GatewaySenders,
+    /// Changes of EIPs on their way.
+    pub deliveries: Vec<AccountDelivery>,
 }
 
 impl World {
@@ -118,9 +121,16 @@ impl World {
     /// is due.
     pub(crate) fn advance_worker(&mut self, index: usize) -> bool {
         let senders_first = self.chance(0.4);
-        (senders_first && self.serve_gateways(index))
+        (senders_first && self.send_something(index))
             || self.advance_lease(index)
-            || (!senders_first && self.serve_gateways(index))
+            || (!senders_first && self.send_something(index))
+    }
+
+    fn send_something(&mut self, index: usize) -> bool {
+        let account_first = self.chance(0.5);
+        (account_first && self.serve_account(index))
+            || self.serve_gateways(index)
+            || (!account_first && self.serve_account(index))
     }
 
     fn advance_lease(&mut self, index: usize) -> bool {
@@ -167,10 +177,23 @@ impl World {
     fn run_stage(&mut self, claim: &Claim, stage: Stage) -> Result<StageOutcome, StoreError> {
         let then = |stage| Ok(StageOutcome::continue_with(stage));
         match stage {
-            Stage::Load => then(Stage::ReadPod(Box::new(self.store.load_lease(self.now, claim)?))),
+            Stage::Load => {
+                then(Stage::LoadOperations(Box::new(self.store.load_lease(self.now, claim)?)))
+            }
+            Stage::LoadOperations(mut loaded) => {
+                let unwoken = self.store.load_operations(self.now, claim, &mut loaded)?;
+                then(if unwoken { Stage::ReadPod(loaded) } else { Stage::Load })
+            }
             Stage::Reload(mut scene) => {
                 let wake = scene.loaded.wake;
                 scene.loaded = self.store.load_lease(self.now, claim)?;
+                then(Stage::ReloadOperations(scene, wake))
+            }
+            Stage::ReloadOperations(mut scene, wake) => {
+                if !self.store.load_operations(self.now, claim, &mut scene.loaded)? {
+                    scene.loaded.wake = wake;
+                    return then(Stage::Reload(scene));
+                }
                 scene.loaded.wake = wake;
                 scene.sources = self.available_sources(&scene.loaded);
                 then(Stage::ReadCloud(scene))
@@ -225,12 +248,6 @@ impl World {
             }
             Stage::Plan(scene) => self.plan_step(claim, scene),
             Stage::Write(scene, writes) => Ok(self.apply_write(claim, scene, writes)),
-            Stage::Send(scene, operation, intended) => {
-                Ok(self.send_operation(claim, scene, operation, intended))
-            }
-            Stage::Record(scene, operation, answered) => {
-                Ok(self.record_answer(claim, &scene, &operation, answered))
-            }
         }
     }
 
@@ -514,14 +531,13 @@ impl Known {
     fn of(stage: &Stage) -> Self {
         let loaded = match stage {
             Stage::Load => return Self::default(),
-            Stage::ReadPod(loaded) => loaded.as_ref(),
+            Stage::LoadOperations(loaded) | Stage::ReadPod(loaded) => loaded.as_ref(),
             Stage::Reload(scene)
+            | Stage::ReloadOperations(scene, _)
             | Stage::ReadResource(scene)
             | Stage::ReadCloud(scene)
             | Stage::Plan(scene)
-            | Stage::Write(scene, _)
-            | Stage::Send(scene, ..)
-            | Stage::Record(scene, ..) => &scene.loaded,
+            | Stage::Write(scene, _) => &scene.loaded,
         };
         let Loaded { wake, tries, rejections, .. } = *loaded;
         Self {

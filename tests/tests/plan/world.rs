@@ -88,6 +88,7 @@ impl World {
             owner: Uuid::from_u128(index as u128 + 1),
             task: None,
             senders: GatewaySenders::new(),
+            deliveries: Vec::new(),
         };
         let mut world = Self {
             dice,
@@ -283,6 +284,7 @@ impl World {
             owner,
             task: None,
             senders: GatewaySenders::new(),
+            deliveries: Vec::new(),
         };
     }
 }

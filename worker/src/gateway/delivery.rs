@@ -73,8 +73,7 @@ async fn record_success(
     let needs_settling = worker.cloud.requires_quiescence(&lock.gateway_id);
     // At such a gateway the lease must not read before its entries have settled: the sender wakes
     // it then, and the delay given here is only the fallback should that wake-up be lost.
-    let by =
-        SettledBy::GatewaySender(if needs_settling { ENTRIES_SETTLED } else { Duration::ZERO });
+    let by = SettledBy::Sender(if needs_settling { ENTRIES_SETTLED } else { Duration::ZERO });
     worker
         .store
         .settle_operation(by, &dequeued.operation, Settlement::from_success(answer))
@@ -120,7 +119,7 @@ async fn record_failure(
         // is recorded for the lease to decide.
         Err(Error::Store(StoreError::GatewayLockLost)) => {
             delivery
-                .apply_records(response::records_after_busy_retries(
+                .apply_records(response::failure_records(
                     change,
                     &failure,
                     dequeued.may_still_arrive,
@@ -172,7 +171,7 @@ impl Delivery<'_> {
             Record::Settle(outcome, effect) => {
                 store
                     .settle_operation(
-                        SettledBy::GatewaySender(Duration::ZERO),
+                        SettledBy::Sender(Duration::ZERO),
                         operation,
                         Settlement::from_failure(outcome, effect, self.cause),
                     )
@@ -180,7 +179,7 @@ impl Delivery<'_> {
             }
             Record::AwaitFence => store.await_fence(operation.id).await?,
             Record::MarkUnanswered => store.mark_unanswered(operation.id).await?,
-            // Only a claim holder allocates EIPs, so this is never learned from a queued change.
+            // Learned from changes of EIPs alone.
             Record::Learn(LearnedFact::AddressNotReclaimable) => {}
         }
         Ok(())

@@ -106,11 +106,12 @@ impl Pass<'_> {
         self.report_and_pause(wait).await
     }
 
-    /// Moves the deletions of entries that other leases still have at this pod's address to the
-    /// front of their gateways' queues: until then, clients of a former pod reach this one.
+    /// Moves the removal of what other leases still have at this pod's address to the front of its
+    /// queue: until then, clients of a former pod reach this one.
     async fn expedite_removal(&self) -> Result<(), Error> {
         let Some(ip) = reads::pod_ip(&self.observation.pod) else { return Ok(()) };
-        for gateway in self.worker.store.expedite_removals(self.lease().id, ip).await? {
+        let (store, vpc) = (&self.worker.store, &self.worker.config.vpc_id);
+        for gateway in store.expedite_removals(self.lease().id, vpc, ip).await? {
             self.worker.queue_wakeups.notify_queued(&gateway);
         }
         self.worker.due.notify_one();

@@ -11,7 +11,7 @@ use waygate_core::ids::NatGatewayId;
 use waygate_core::lease::Phase;
 use waygate_core::operation::{ChangeRequest, Operation, Outcome};
 use waygate_core::plan::{CustomResourceContent, EndReason, Step, Successor};
-use waygate_core::rules::pauses;
+use waygate_core::rules::{pauses, priority};
 use waygate_store::{OwnsCustomResource, SettledBy, Settlement};
 
 impl Pass<'_> {
@@ -57,15 +57,14 @@ impl Pass<'_> {
                 let message = "one read did not show the published address; the next read decides";
                 return Ok(StepOutcome::pause(pauses::wait_for_next_read(message.to_owned())));
             }
-            Step::RequestChange { resource, change } => {
-                return self.change_cloud(&resource, &change).await;
+            Step::QueueEipChange { resource, change } => {
+                return self.queue_eip_change(ChangeRequest { resource, change }).await;
             }
             Step::QueueChanges { gateway, requests } => {
                 return self.queue_changes(&gateway, &requests).await;
             }
             Step::CancelQueued(id) => claimed.cancel_queued_change(id).await?,
             Step::Requeue(id) => self.requeue_change(id).await?,
-            Step::Resend(id) => return self.resend_operation(self.find_operation(id)?).await,
             Step::Settle { operation, outcome, answer } => {
                 self.settle_by_read(operation, outcome, answer.as_ref()).await?;
             }
@@ -180,6 +179,17 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Queues a change of the lease's EIP for the account sender and wakes it.
+    async fn queue_eip_change(&self, request: ChangeRequest) -> Result<StepOutcome, Error> {
+        let priority = priority::change_priority(self.lease(), &self.observation.pod);
+        let queued = self.under_claim().queue_eip_change(&request, priority).await?;
+        self.worker.account_wakeups.notify_queued(request.change.action());
+        if queued {
+            return Ok(StepOutcome::Continue);
+        }
+        Ok(StepOutcome::pause(pauses::wait_for_other_eip_change()))
+    }
+
     /// Queues changes for the gateway sender and wakes it.
     async fn queue_changes(
         &self,
@@ -195,10 +205,13 @@ impl Pass<'_> {
         Ok(StepOutcome::pause(pauses::wait_for_other_change()))
     }
 
-    /// Queues an unanswered change again and wakes the gateway sender.
+    /// Queues an unanswered change again and wakes its sender.
     async fn requeue_change(&self, id: Uuid) -> Result<(), Error> {
+        let change = &self.find_operation(id)?.change;
         self.under_claim().requeue_unanswered(id).await?;
-        if let Some(port) = self.lease().ports.first() {
+        if change.forward_table().is_none() {
+            self.worker.account_wakeups.notify_queued(change.action());
+        } else if let Some(port) = self.lease().ports.first() {
             self.worker.queue_wakeups.notify_queued(&port.gateway_id);
         }
         Ok(())

@@ -1,14 +1,13 @@
 //! Reconciles claimed leases: load → observe → plan → execute, step by step, until the plan waits.
 //!
 //! ```text
-//! claims ─▶ reconcile ─▶ observe ─▶ next_step ─▶ execute ─┬▶ allocation, cloud_call, publication
+//! claims ─▶ reconcile ─▶ observe ─▶ next_step ─▶ execute ─┬▶ allocation, queue, publication
 //!              ▲                                          └▶ report (the pod's condition)
 //!              └────────────── repeat ────────────────────┘
 //! ```
 
 mod allocation;
 pub(crate) mod claims;
-mod cloud_call;
 mod execute;
 mod observe;
 mod outcome;

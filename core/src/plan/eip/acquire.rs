@@ -33,7 +33,7 @@ fn allocate_eip(s: &Situation<'_>, spec: &EipSpec) -> Step {
         Some(ip_address) => Change::AllocateEipAddressPro { ip_address, spec, tags },
         None => Change::AllocateEipAddress { spec, tags },
     };
-    Step::RequestChange { resource: format!("lease/{}/eip", s.lease.id), change }
+    Step::QueueEipChange { resource: format!("lease/{}/eip", s.lease.id), change }
 }
 
 fn adopt_given_eip(s: &Situation<'_>, pod: &PodView, id: &AllocationId) -> Step {
@@ -128,7 +128,7 @@ pub(super) fn on_missing_eip(s: &Situation<'_>, leased: &LeasedEip, why: String)
     if s.lease.missed_reads < MISSED_READS_BEFORE_RELEASE {
         return Step::CountMissedRead;
     }
-    Step::RequestChange {
+    Step::QueueEipChange {
         resource: allocation_id.to_string(),
         change: Change::ReleaseEipAddress { allocation_id },
     }

@@ -114,7 +114,7 @@ fn bind_eip(
         return step;
     }
     match eip.status {
-        EipStatus::Available => Step::RequestChange {
+        EipStatus::Available => Step::QueueEipChange {
             resource: eip.allocation_id.to_string(),
             change: Change::AssociateEipAddress {
                 allocation_id: eip.allocation_id.clone(),

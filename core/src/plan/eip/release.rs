@@ -10,6 +10,7 @@ use crate::plan::situation::{CustomResourceState, Lookup, PodView, Situation};
 use crate::plan::step::{Step, Withdrawal};
 use crate::request::{EipRequest, EipSource, Request};
 use crate::retry::RetryPolicy;
+use jiff::SignedDuration;
 
 /// Unbinds the EIP from the target and clears the target; none once there is no target.
 pub(in crate::plan) fn detach_eip(s: &Situation<'_>) -> Option<Step> {
@@ -26,7 +27,7 @@ pub(in crate::plan) fn detach_eip(s: &Situation<'_>) -> Option<Step> {
 }
 
 fn request_unassociation(allocation_id: &AllocationId, target: &Target) -> Step {
-    Step::RequestChange {
+    Step::QueueEipChange {
         resource: allocation_id.to_string(),
         change: Change::UnassociateEipAddress {
             allocation_id: allocation_id.clone(),
@@ -43,6 +44,10 @@ pub(in crate::plan) fn plan_eip_release(s: &Situation<'_>) -> Option<Step> {
     };
     let allocation_id = leased.allocation_id.clone();
     let Lookup::Present(eip) = &s.cloud.eip else {
+        // The answer to the release and a read after it: no second call for the proof.
+        if leased.release_accepted_at.is_some() && matches!(s.cloud.eip, Lookup::Absent) {
+            return Some(Step::ForgetEip);
+        }
         // Wrong credentials give an empty list, too: only a 404 to a change is proof.
         let change = match (&s.lease.target, leased.managed) {
             (_, true) => Change::ReleaseEipAddress { allocation_id },
@@ -53,12 +58,26 @@ pub(in crate::plan) fn plan_eip_release(s: &Situation<'_>) -> Option<Step> {
             },
             (None, false) => return Some(Step::ForgetEip),
         };
-        return Some(Step::RequestChange { resource: leased.allocation_id.to_string(), change });
+        return Some(Step::QueueEipChange { resource: leased.allocation_id.to_string(), change });
     };
     if let Some(target) = &s.lease.target {
         return Some(unbind_target(eip, target).unwrap_or(Step::ClearTarget));
     }
-    if leased.managed { Some(release_eip(s, eip)) } else { Some(Step::ForgetEip) }
+    if !leased.managed {
+        return Some(Step::ForgetEip);
+    }
+    let still_shown = leased
+        .release_accepted_at
+        .is_some_and(|accepted| s.now.duration_since(accepted) < RELEASE_SHOWS_WITHIN);
+    Some(if still_shown { wait_for_release(eip) } else { release_eip(s, eip) })
+}
+
+/// Time in which the cloud's reads show an accepted release; after it the release is asked for again.
+const RELEASE_SHOWS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+
+fn wait_for_release(eip: &Eip) -> Step {
+    let message = format!("the cloud is releasing EIP {} ({})", eip.allocation_id, eip.ip_address);
+    Step::wait_for(Reason::EipChanging, RetryPolicy::Poll, message)
 }
 
 /// Gives the EIP up to the younger pod that has preempted this one, in any state of this pod, and
@@ -109,7 +128,7 @@ pub(super) fn unbind_foreign(s: &Situation<'_>, request: &EipRequest, eip: &Eip)
         eni_id,
         private_ip,
     };
-    Some(Step::RequestChange { resource: eip.allocation_id.to_string(), change })
+    Some(Step::QueueEipChange { resource: eip.allocation_id.to_string(), change })
 }
 
 /// Unbinds the EIP from `target`; none once it is not bound there.
@@ -133,8 +152,7 @@ pub(super) fn unbind_target(eip: &Eip, target: &Target) -> Option<Step> {
     }
 }
 
-/// Gives a managed, unbound EIP back. The proof is the 404 to the release that follows the accepted
-/// one.
+/// Gives a managed, unbound EIP back.
 fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
     let allocation_id = eip.allocation_id.clone();
     let resource = allocation_id.to_string();
@@ -177,7 +195,7 @@ fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
             EipStatus::Available,
             Some(package_id),
             Request::Eip(EipRequest { source: EipSource::Allocate(spec), .. }),
-        ) if spec.bandwidth_package.as_ref() == Some(package_id) => Step::RequestChange {
+        ) if spec.bandwidth_package.as_ref() == Some(package_id) => Step::QueueEipChange {
             resource,
             change: Change::RemoveCommonBandwidthPackageIp {
                 allocation_id,
@@ -185,7 +203,7 @@ fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
             },
         },
         (EipStatus::Available, ..) => {
-            Step::RequestChange { resource, change: Change::ReleaseEipAddress { allocation_id } }
+            Step::QueueEipChange { resource, change: Change::ReleaseEipAddress { allocation_id } }
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn adjust_package(s: &Situation<'_>, request: &EipRequest, eip: &Eip)
             Change::AddCommonBandwidthPackageIp { allocation_id, package_id: wanted.clone() }
         }
     };
-    Some(Step::RequestChange { resource: eip.allocation_id.to_string(), change })
+    Some(Step::QueueEipChange { resource: eip.allocation_id.to_string(), change })
 }
 
 /// Package to record on the custom resource: the requested one, but the previously requested one
@@ -72,7 +72,7 @@ pub(super) fn adjust_attributes(request: &EipRequest, eip: &Eip) -> Option<Step>
     let change =
         || Change::ModifyEipAddressAttribute { allocation_id, bandwidth, name, description };
     (takes_changes && differs)
-        .then(|| Step::RequestChange { resource: eip.allocation_id.to_string(), change: change() })
+        .then(|| Step::QueueEipChange { resource: eip.allocation_id.to_string(), change: change() })
 }
 
 fn is_prepaid(eip: &Eip) -> bool {

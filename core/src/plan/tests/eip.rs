@@ -13,12 +13,17 @@ use crate::plan::{CustomResourceState, Desired, Lookup, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
 
 fn leased(managed: bool) -> LeasedEip {
-    LeasedEip { allocation_id: AllocationId::new("eip-1"), ip_address: PUBLIC_IP, managed }
+    LeasedEip {
+        allocation_id: AllocationId::new("eip-1"),
+        ip_address: PUBLIC_IP,
+        managed,
+        release_accepted_at: None,
+    }
 }
 
 #[test]
 fn an_eip_is_allocated_with_the_tags_that_find_it_again() {
-    let Step::RequestChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
+    let Step::QueueEipChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
         Scene::new(auto()).next()
     else {
         panic!()

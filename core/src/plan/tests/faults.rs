@@ -141,7 +141,7 @@ fn a_uid_that_differs_frees_no_stateful_sets_fixed_ports() {
 
 #[test]
 fn what_a_deleted_cluster_leaves_in_the_cloud_says_whose_it_was() {
-    let Step::RequestChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
+    let Step::QueueEipChange { change: Change::AllocateEipAddress { tags, .. }, .. } =
         Scene::new(auto()).next()
     else {
         panic!("no allocation")

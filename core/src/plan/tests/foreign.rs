@@ -1,7 +1,7 @@
 //! Pods that another controller serves: custom resource, condition and annotation are foreign.
 
 use super::served::{PHASES, fates, leases};
-use super::{LEASE, OWNER, POD_IP, PUBLIC_IP, Scene, auto, condition_of, dnat, eni, in_use};
+use super::{LEASE, NOW, OWNER, POD_IP, PUBLIC_IP, Scene, auto, condition_of, dnat, eni, in_use};
 use crate::change::Change;
 use crate::condition::Reason;
 use crate::ids::{AllocationId, EniId};
@@ -68,11 +68,11 @@ fn touches(step: &Step, scene: &Scene) -> bool {
         scene.operations.iter().any(|operation| operation.id == *id && gives(&operation.change))
     };
     match step {
-        Step::RequestChange { change, .. } => gives(change),
+        Step::QueueEipChange { change, .. } => gives(change),
         Step::QueueChanges { requests, .. } => {
             requests.iter().any(|request| gives(&request.change))
         }
-        Step::Resend(id) | Step::Requeue(id) => sends(id),
+        Step::Requeue(id) => sends(id),
         Step::AdoptEip(..)
         | Step::PreemptEip(_)
         | Step::AdoptPrepaidEip(_)
@@ -123,6 +123,8 @@ fn a_living_pods_lease_waits_for_the_other_controllers_custom_resource_to_go() {
     }
 }
 
+const SENT: SendState = SendState::Sent { answer_by: NOW };
+
 #[test]
 fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_again() {
     for change in giving() {
@@ -132,7 +134,7 @@ fn what_was_under_way_when_another_controllers_custom_resource_came_is_not_sent_
             auto()
         };
         for scene in beside_another(&Scene::new(request).unresolved(change)) {
-            for send_state in [SendState::Queued, SendState::Sent, SendState::Unanswered] {
+            for send_state in [SendState::Queued, SENT, SendState::Unanswered] {
                 let scene = scene.with(|s| s.operations[0].send_state = send_state);
                 assert!(!touches(&scene.next(), &scene), "{send_state:?}: {:?}", scene.next());
             }
@@ -150,7 +152,7 @@ fn a_former_pods_custom_resource_is_no_other_controllers() {
         })
     };
     assert!(
-        matches!(former(auto()).next(), Step::RequestChange { .. }),
+        matches!(former(auto()).next(), Step::QueueEipChange { .. }),
         "it has its EIP when the former pod lets go"
     );
     assert!(matches!(former(dnat::dnat_request(&[80])).next(), Step::ReservePorts { .. }));

@@ -7,7 +7,7 @@ use crate::cloud_facts::EipStatus;
 use crate::condition::Reason;
 use crate::ids::{AllocationId, BandwidthPackageId, EniId};
 use crate::lease::Phase;
-use crate::operation::Outcome;
+use crate::operation::{Outcome, SendState};
 use crate::plan::tests::dnat::{self, entry, forwarding};
 use crate::plan::{Lookup, PodState, Step};
 use crate::request::EipSpec;
@@ -30,10 +30,9 @@ enum Decision {
 fn decide(scene: &Scene) -> Decision {
     match scene.next() {
         Step::Settle { operation: ID, outcome: Outcome::Done, .. } => Decision::Done,
-        Step::Resend(ID) if scene.operations[0].change.forward_table().is_none() => {
-            Decision::Resend
-        }
-        Step::Requeue(ID) if scene.operations[0].change.forward_table().is_some() => {
+        Step::Requeue(ID) => {
+            let queued = scene.with(|s| s.operations[0].send_state = SendState::Queued);
+            assert_ne!(queued.next(), Step::CancelQueued(ID), "requeued, then taken back");
             Decision::Resend
         }
         step if waits(&step) == Some(Reason::EipChanging) => Decision::Poll,

@@ -1,8 +1,9 @@
-//! Changes in their gateway's queue, and changes on their way to the cloud.
+//! Changes in their queue, and changes on their way to the cloud.
 
 use super::dnat::forwarding;
-use super::{FORMER_IP, NOW, Scene, eni, waits};
+use super::{FORMER_IP, NOW, Scene, auto, bound, eip, eni, waits};
 use crate::change::Change;
+use crate::cloud_facts::EipStatus;
 use crate::condition::Reason;
 use crate::lease::Phase;
 use crate::operation::{Operation, SendState};
@@ -25,6 +26,7 @@ fn requested(ports: &[u16], send_states: &[SendState]) -> Scene {
                 resource: request.resource,
                 change: request.change,
                 send_state: *send_state,
+                sends: 0,
                 fence_until: NOW + SignedDuration::from_mins(1),
                 reads_without_effect: 0,
                 awaits_fence: false,
@@ -35,6 +37,7 @@ fn requested(ports: &[u16], send_states: &[SendState]) -> Scene {
     })
 }
 
+const SENT: SendState = SendState::Sent { answer_by: NOW };
 const FIRST: Uuid = Uuid::from_u128(1);
 const SECOND: Uuid = Uuid::from_u128(2);
 
@@ -86,8 +89,35 @@ fn what_is_queued_and_not_wanted_any_more_is_taken_back() {
 }
 
 #[test]
+fn a_queued_change_of_an_eip_stays_while_it_is_wanted_and_is_taken_back_then() {
+    let bare = Scene::new(auto()).with(|s| s.cloud.eni = Lookup::Present(eni()));
+    let unbound = bound(auto(), eip(EipStatus::Available, None));
+    for scene in [bare, unbound] {
+        let Step::QueueEipChange { resource, change } = scene.next() else {
+            panic!("{:?}", scene.next())
+        };
+        let queued = scene.unresolved(change).with(|s| {
+            let operation = &mut s.operations[0];
+            operation.resource = resource;
+            (operation.send_state, operation.sends) = (SendState::Queued, 0);
+        });
+        assert_eq!(waits(&queued.next()), Some(Reason::RateLimited));
+        let id = queued.operations[0].id;
+        for unwanted in [
+            queued.with(|s| s.pod = PodState::Absent),
+            queued.with(|s| s.pod().exited = true),
+            queued.with(|s| s.pod().terminating = true),
+            queued.with(|s| s.lease.phase = Phase::Releasing),
+            queued.with(|s| s.pod().desired = crate::plan::Desired::Nothing),
+        ] {
+            assert_eq!(unwanted.next(), Step::CancelQueued(id));
+        }
+    }
+}
+
+#[test]
 fn a_sent_change_is_awaited_in_every_situation() {
-    let scene = requested(&[80], &[SendState::Sent]);
+    let scene = requested(&[80], &[SENT]);
     assert_eq!(waits(&scene.next()), Some(Reason::WaitingForAnswer));
     assert_eq!(
         waits(&scene.with(|s| s.pod = PodState::Absent).next()),

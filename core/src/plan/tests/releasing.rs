@@ -1,7 +1,7 @@
 //! Order of a release: withdrawn before unbound, unbound before released, released before the
 //! custom resource is removed.
 
-use super::{POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
+use super::{NOW, POD_IP, Scene, action, auto, bound, eip, given, in_use, waits};
 use crate::cloud_facts::{Eip, EipStatus, ForwardEntryStatus};
 use crate::condition::Reason;
 use crate::ids::BandwidthPackageId;
@@ -9,6 +9,7 @@ use crate::lease::Phase;
 use crate::plan::tests::dnat::{dnat_request, forwarding};
 use crate::plan::{CustomResourceState, Desired, EndReason, Lookup, PodState, Step};
 use crate::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
+use jiff::SignedDuration;
 
 fn in_release(scene: &Scene) -> Scene {
     scene.with(|s| {
@@ -71,6 +72,21 @@ fn a_managed_eip_is_withdrawn_unbound_released_and_then_its_resource_goes() {
     );
     let released = cleared.with(|s| (s.lease.eip, s.cloud.eip) = (None, Lookup::NotRead));
     assert_eq!(released.next(), Step::RemoveCustomResource);
+    // The cloud accepted the release: a read after that is proof enough, and one that still shows
+    // the EIP is given time, but not for ever.
+    let accepted = cleared.with(|s| {
+        s.lease.eip.as_mut().expect("an EIP").release_accepted_at = Some(NOW);
+    });
+    assert_eq!(accepted.with(|s| s.cloud.eip = Lookup::Absent).next(), Step::ForgetEip);
+    assert_eq!(
+        action(&accepted.with(|s| s.cloud.eip = Lookup::NotRead).next()),
+        Some("ReleaseEipAddress")
+    );
+    assert_eq!(waits(&accepted.next()), Some(Reason::EipChanging));
+    assert_eq!(
+        action(&accepted.next_at(NOW + SignedDuration::from_secs(31))),
+        Some("ReleaseEipAddress")
+    );
     assert_eq!(
         released.with(|s| s.resource = CustomResourceState::Absent).next(),
         Step::DeleteLease

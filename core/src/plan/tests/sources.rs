@@ -191,7 +191,7 @@ fn an_eip_bound_to_a_foreign_interface_is_unbound_where_that_is_allowed_and_once
         scene.next()
     );
     let allowed = scene.with(|s| s.sources.preemption_allowed = true);
-    let Step::RequestChange { change: Change::UnassociateEipAddress { eni_id, .. }, .. } =
+    let Step::QueueEipChange { change: Change::UnassociateEipAddress { eni_id, .. }, .. } =
         allowed.next()
     else {
         panic!("{:?}", allowed.next())
@@ -213,14 +213,15 @@ fn an_eip_bound_to_a_foreign_interface_is_unbound_where_that_is_allowed_and_once
 #[test]
 fn a_former_address_is_bought_back_with_the_same_settings_and_tags() {
     let plain = Scene::new(auto()).next();
-    let Step::RequestChange { resource, change: Change::AllocateEipAddress { spec, tags } } = plain
+    let Step::QueueEipChange { resource, change: Change::AllocateEipAddress { spec, tags } } =
+        plain
     else {
         panic!("{plain:?}")
     };
     let former = Scene::new(auto()).with(|s| s.sources.former_address = Some(PUBLIC_IP)).next();
     assert_eq!(
         former,
-        Step::RequestChange {
+        Step::QueueEipChange {
             resource,
             change: Change::AllocateEipAddressPro { ip_address: PUBLIC_IP, spec, tags }
         }

@@ -1,4 +1,4 @@
-//! Records of every class of failure of every change, by claim holder and by gateway sender.
+//! Records of every class of failure of every change, by the senders of gateways and the account.
 
 use super::*;
 use crate::change::ForwardEntrySpec;
@@ -7,7 +7,6 @@ use crate::request::{EipSpec, Protocol};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use uuid::Uuid;
 
 const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLASSES: [FailureClass; 9] = [
@@ -108,10 +107,10 @@ fn an_operation_is_settled_or_left_unresolved_for_its_lease_to_find_out() {
             "{} {failure:?}: {records:?}",
             change.action()
         );
-        assert_eq!(
-            settled(&records),
-            settled(&claim_holder_records(change, failure, arrives)).filter(|_| !unresolved),
-            "both settle alike"
+        let of_account = account_sender_records(change, failure, arrives);
+        assert!(
+            of_account == records || of_account == [Record::Requeue],
+            "{failure:?}: {of_account:?}"
         );
     });
 }
@@ -120,7 +119,7 @@ fn an_operation_is_settled_or_left_unresolved_for_its_lease_to_find_out() {
 fn an_unknown_outcome_never_settles_and_a_refusal_settles_only_where_no_earlier_send_can_arrive() {
     for_all(|change, failure, arrives| {
         let refused = matches!(
-            settled(&claim_holder_records(change, failure, arrives)),
+            settled(&failure_records(change, failure, arrives)),
             Some((Outcome::Refused, _))
         );
         assert!(!refused || (failure.definite && !arrives), "{} {failure:?}", change.action());
@@ -132,7 +131,7 @@ fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
     for_all(|change, failure, arrives| {
         if failure.class == FailureClass::NotFound {
             let done = matches!(
-                settled(&claim_holder_records(change, failure, arrives)),
+                settled(&failure_records(change, failure, arrives)),
                 Some((Outcome::Done, _))
             );
             assert_eq!(done, effect_of_absence(change).is_some(), "{}", change.action());
@@ -144,7 +143,7 @@ fn absence_proves_the_end_of_what_takes_away_and_of_nothing_else() {
 fn a_refusal_of_a_later_send_waits_for_the_fence() {
     for_all(|change, failure, arrives| {
         for records in [
-            claim_holder_records(change, failure, arrives),
+            account_sender_records(change, failure, arrives),
             gateway_sender_records(change, failure, arrives, MAX_BUSY_RETRIES),
         ] {
             if !records.contains(&Record::AwaitFence) {
@@ -188,47 +187,27 @@ fn a_fact_learnt_from_a_refusal_is_not_reported_to_the_pod() {
         gateway_sender_records(&changes[9], &denied, false, 0)[0],
         Record::Learn(LearnedFact::ModifyDenied)
     );
-    let gone = claim_holder_records(&changes[1], &denied, false);
     assert_eq!(
-        gone,
+        account_sender_records(&changes[1], &denied, false),
         [
-            Record::Settle(Outcome::Refused, LeaseEffect::None),
-            Record::Learn(LearnedFact::AddressNotReclaimable)
+            Record::Learn(LearnedFact::AddressNotReclaimable),
+            Record::Settle(Outcome::Refused, LeaseEffect::None)
         ]
     );
 }
 
 #[test]
-fn the_cloud_is_left_alone_for_as_long_as_it_asks() {
+fn a_throttled_change_keeps_its_place_in_the_accounts_queue_without_a_word_to_the_pod() {
     let throttled = CallFailure {
         class: FailureClass::Throttled,
         definite: false,
         retry_after: Some(Duration::from_secs(7)),
         ..failures()[0].clone()
     };
-    let records = claim_holder_records(&changes()[0], &throttled, false);
-    assert!(
-        matches!(&records[..], [Record::Reject(rejection)] if rejection.min_wait_seconds == 7 && rejection.retry_policy == RetryPolicy::Event)
-    );
-}
-
-#[test]
-fn only_a_send_before_this_one_within_the_fence_may_still_arrive() {
-    let now = Timestamp::UNIX_EPOCH;
-    let operation = |fence_until| Operation {
-        id: Uuid::nil(),
-        resource: String::new(),
-        change: changes().remove(0),
-        send_state: crate::operation::SendState::Sent,
-        fence_until,
-        reads_without_effect: 0,
-        awaits_fence: false,
-    };
-    let sent = operation(now);
-    assert!(may_still_arrive(&sent, std::slice::from_ref(&sent), now));
-    assert!(!may_still_arrive(&sent, &[], now), "this is its first send");
-    let past = operation(now - Duration::from_secs(1));
-    assert!(!may_still_arrive(&past, std::slice::from_ref(&past), now));
+    for arrives in [false, true] {
+        let records = account_sender_records(&changes()[0], &throttled, arrives);
+        assert_eq!(records, [Record::Requeue]);
+    }
 }
 
 #[test]

@@ -5,8 +5,18 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use std::collections::BTreeSet;
 
 /// Tables that do not grow with the leases: rows of clusters, of gateways, of the account.
-const SMALL: [&str; 7] =
-    ["_sqlx_migrations", "store", "cluster", "gateway", "gateway_eip", "gateway_lock", "rate"];
+const SMALL: [&str; 10] = [
+    "_sqlx_migrations",
+    "store",
+    "cluster",
+    "gateway",
+    "gateway_eip",
+    "gateway_lock",
+    "rate",
+    "account_rate",
+    "account_turn",
+    "call_slot",
+];
 /// Fewer rows in a table that grows with the leases: reading all of it would be no fault.
 const MIN_ROWS: f32 = 10_000.0;
 

@@ -51,15 +51,21 @@ SELECT 'eip-gw-' || eip, 6, port, 'ngw-' || eip, CASE WHEN port <= 980 THEN 'fre
 FROM generate_series(0, 199) eip, generate_series(1, 1000) port;
 
 -- Operations: the settled ones of a week, unresolved ones, and the queues of fifty gateways.
-INSERT INTO operation (lease_id, resource, change, owner, epoch, fence_until, intended_at, outcome, settled_at)
-SELECT lease_id, 'eip-' || n, '{"action": "AssociateEipAddress", "allocation_id": "eip-1", "instance_id": "eni-1"}', lease_id, 1, now(),
+INSERT INTO operation (lease_id, resource, action, cluster_id, namespace, change, owner, epoch, fence_until, intended_at, outcome, settled_at)
+SELECT lease_id, 'eip-' || n, 'AssociateEipAddress', cluster_id, namespace, '{"action": "AssociateEipAddress", "allocation_id": "eip-1", "instance_id": "eni-1"}', lease_id, 1, now(),
   now() - age, 'done', now() - age
 FROM numbered, LATERAL (SELECT n % 700000 * interval '1 second' AS age) a WHERE n % 3 = 0;
-INSERT INTO operation (lease_id, resource, change, owner, epoch, fence_until, gateway_id, cluster_id, namespace, queued)
-SELECT lease_id, 'new-' || n, '{"action": "CreateForwardEntry", "external_port": 1}', lease_id, 1, now(),
+INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, gateway_id, cluster_id, namespace, queued)
+SELECT lease_id, 'new-' || n, 'CreateForwardEntry', '{"action": "CreateForwardEntry", "external_port": 1}', lease_id, 1, now(),
   CASE WHEN n % 100 <> 18 THEN 'ngw-' || n / 100 % 50 END, cluster_id, namespace, n % 100 = 16
 FROM numbered WHERE n % 100 IN (16, 18) OR n % 10000 = 17;
-INSERT INTO fair_queue (gateway_id, cluster_id, namespace, last_served_at)
+INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, cluster_id, namespace, queued)
+SELECT lease_id, 'eip-queued-' || n, CASE WHEN n % 2 = 0 THEN 'ReleaseEipAddress' ELSE 'AssociateEipAddress' END,
+  '{"action": "ReleaseEipAddress", "allocation_id": "eip-1"}', lease_id, 1, now(), cluster_id, namespace, true
+FROM numbered WHERE n % 50 IN (20, 21);
+INSERT INTO fair_queue (queue, cluster_id, namespace, last_served_at)
+SELECT action, cluster_id, namespace, now() FROM operation WHERE queued AND gateway_id IS NULL GROUP BY 1, 2, 3;
+INSERT INTO fair_queue (queue, cluster_id, namespace, last_served_at)
 SELECT 'ngw-' || gateway, 1, 'ns-' || namespace, now() - random() * interval '1 hour' FROM generate_series(0, 199) gateway, generate_series(0, 99) namespace;
 
 INSERT INTO former_address (cluster_id, namespace, pod_name, address, released_at)
