@@ -13,8 +13,13 @@ pub enum RetryPolicy {
     Poll,
     /// Another actor must do something, and an event will wake the lease: seconds.
     Event,
-    /// A sender must send the queued change, and wakes the lease: a second, then a minute.
+    /// A sender must send the queued change, and wakes the lease: five seconds, then a minute.
     Queue,
+    /// The pod must change, and its event wakes the lease: seconds, then minutes.
+    PodEvent,
+    /// Something must appear in the cloud, which sends no event: fractions of a second, growing with
+    /// the time waited so far, to a minute.
+    Appearance,
     /// A person must act, or other pods must free something: seconds, then a minute.
     Person,
     /// The pod must exit, and an event will wake the lease: half a minute.
@@ -32,7 +37,10 @@ pub enum RetryPolicy {
 impl RetryPolicy {
     /// True if the awaited change is under way and usually over before a person could read of it.
     pub fn is_short(self) -> bool {
-        matches!(self, Self::Poll | Self::Queue | Self::Answer(_))
+        matches!(
+            self,
+            Self::Poll | Self::Queue | Self::PodEvent | Self::Appearance | Self::Answer(_)
+        )
     }
 }
 
@@ -46,10 +54,12 @@ const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
         // Events wake the lease; the timer covers lost events, and changes that send none (another
         // pod's EIP, a free port).
         RetryPolicy::Event => (0.5, 1.7, 10.0),
-        // A change may wait minutes in its queue, and its answer wakes the lease: the
-        // second look reports what is awaited, the later ones are for an answer that was not
-        // recorded.
-        RetryPolicy::Queue => (1.0, 60.0, 60.0),
+        // A change may wait minutes in its queue, and its answer wakes the lease: the second look
+        // reports what is awaited, the later ones are for an answer that was not recorded. In a
+        // crowd most changes are sent before it, and cost the API server no write.
+        RetryPolicy::Queue => (5.0, 12.0, 60.0),
+        RetryPolicy::PodEvent => (5.0, 6.0, 300.0),
+        RetryPolicy::Appearance => (0.3, 1.5, 60.0),
         // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
         RetryPolicy::Person => (2.0, 1.7, 60.0),
@@ -124,6 +134,8 @@ mod tests {
             RetryPolicy::Poll,
             RetryPolicy::Event,
             RetryPolicy::Queue,
+            RetryPolicy::PodEvent,
+            RetryPolicy::Appearance,
             RetryPolicy::Person,
             RetryPolicy::SetAside,
             RetryPolicy::PodExit,

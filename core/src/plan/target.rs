@@ -14,5 +14,5 @@ pub(super) fn wait_for_interface(pod: &PodView, ip: Ipv4Addr, what: &str) -> Ste
          show one yet; nodes whose pods have no address in the VPC (virtual nodes, overlay \
          networks) are not supported"
     );
-    Step::wait_for(Reason::WaitingForInterface, RetryPolicy::Poll, message)
+    Step::wait_for(Reason::WaitingForInterface, RetryPolicy::Appearance, message)
 }

@@ -2,7 +2,7 @@
 
 use crate::condition::{ConditionState, Reason};
 use crate::lease::Phase;
-use crate::plan::{CustomResourceState, PodState, PodView};
+use crate::plan::{CustomResourceState, PodState};
 use crate::retry::RetryPolicy;
 
 /// Form in which a wait is reported to the pod.
@@ -23,6 +23,8 @@ pub enum Report {
 pub struct PreviousWait<'a> {
     /// Reason of the last wait.
     pub reason: Option<&'a str>,
+    /// Number of waits in a row for that reason, before this one.
+    pub tries: i32,
     /// Number of refusals in a row of a queued change.
     pub rejections: i32,
 }
@@ -42,7 +44,7 @@ pub fn report_for_wait(
     if pod.terminating
         || pod.exited
         || phase == Phase::Releasing
-        || !is_lasting(pod, before, retry_policy, state)
+        || !is_lasting(before, retry_policy, state)
     {
         return Report::Nothing;
     }
@@ -60,19 +62,50 @@ pub fn report_for_wait(
     if pod.condition.as_ref() == Some(state) { Report::Nothing } else { Report::Condition }
 }
 
-fn is_lasting(
-    pod: &PodView,
-    before: PreviousWait<'_>,
-    retry_policy: RetryPolicy,
-    state: &ConditionState,
-) -> bool {
+/// Polls in a row, for the same reason, that a pod does not hear of: some four seconds.
+const QUIET_POLLS: i32 = 5;
+
+fn is_lasting(before: PreviousWait<'_>, retry_policy: RetryPolicy, state: &ConditionState) -> bool {
+    let again = before.reason == Some(&state.reason);
     match retry_policy {
         // A rejected change is queued again; the reason of its rejection is more useful to people.
         RetryPolicy::Queue if before.rejections > 0 => false,
-        RetryPolicy::Poll | RetryPolicy::Queue | RetryPolicy::Answer(_) => {
-            before.reason == Some(&state.reason) || pod.condition.is_none()
-        }
+        // The second of such waits begins after seconds; most pods need no first report.
+        RetryPolicy::Queue | RetryPolicy::PodEvent | RetryPolicy::Answer(_) => again,
+        RetryPolicy::Poll | RetryPolicy::Appearance => again && before.tries >= QUIET_POLLS,
         RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::SetAside => true,
         RetryPolicy::PodExit | RetryPolicy::Idle | RetryPolicy::Until(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    /// The first of the waits in a row that is reported; none if none of the first twenty is.
+    fn first_reported(retry_policy: RetryPolicy, rejections: i32) -> Option<i32> {
+        let state = ConditionState::new(false, Reason::RateLimited, "");
+        (0..20).find(|wait| {
+            let reason = (*wait > 0).then_some(Reason::RateLimited.as_str());
+            is_lasting(PreviousWait { reason, tries: *wait - 1, rejections }, retry_policy, &state)
+        })
+    }
+
+    #[test]
+    fn waits_that_are_usually_over_in_seconds_are_reported_once_they_are_not() {
+        for (retry_policy, first) in [
+            (RetryPolicy::Event, Some(0)),
+            (RetryPolicy::Person, Some(0)),
+            (RetryPolicy::Queue, Some(1)),
+            (RetryPolicy::PodEvent, Some(1)),
+            (RetryPolicy::Answer(Timestamp::UNIX_EPOCH), Some(1)),
+            (RetryPolicy::Poll, Some(6)),
+            (RetryPolicy::Appearance, Some(6)),
+            (RetryPolicy::Idle, None),
+        ] {
+            assert_eq!(first_reported(retry_policy, 0), first, "{retry_policy:?}");
+        }
+        assert_eq!(first_reported(RetryPolicy::Queue, 1), None, "the rejection says more");
     }
 }

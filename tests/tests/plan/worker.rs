@@ -494,6 +494,7 @@ impl World {
         let lease = &scene.loaded.lease;
         let before = PreviousWait {
             reason: scene.loaded.reason.as_deref(),
+            tries: scene.loaded.tries,
             rejections: scene.loaded.rejections,
         };
         let report = report::report_for_wait(

@@ -43,6 +43,7 @@ impl Pass<'_> {
         let Some(live) = &self.observation.live else { return Ok(()) };
         let previous = PreviousWait {
             reason: self.loaded.reason.as_deref(),
+            tries: self.loaded.tries,
             rejections: self.loaded.rejections,
         };
         let report = report::report_for_wait(

@@ -79,7 +79,7 @@ async fn tell_pod(worker: &Worker, job: &ClaimedJob, pause: &Pause) -> Result<()
         message: pause.message.clone(),
     };
     let view = PodState::Present(Box::new(pod::pod_view(worker, &live, job.kind)));
-    let previous = PreviousWait { reason: job.reason.as_deref(), rejections: 0 };
+    let previous = PreviousWait { reason: job.reason.as_deref(), tries: 0, rejections: 0 };
     let report = report::report_for_wait(
         job.phase,
         &view,

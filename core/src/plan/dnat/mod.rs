@@ -49,10 +49,10 @@ pub(super) fn plan_dnat(s: &Situation<'_>, pod: &PodView) -> Step {
         // are then deleted.
         return match s.lease.handover_until() {
             Some(until) if until <= s.now => {
-                detach_entries(s).unwrap_or_else(|| wait(RetryPolicy::Event))
+                detach_entries(s).unwrap_or_else(|| wait(RetryPolicy::PodEvent))
             }
             Some(until) => wait(RetryPolicy::Until(until)),
-            None => wait(RetryPolicy::Event),
+            None => wait(RetryPolicy::PodEvent),
         };
     };
     let target = match &s.lease.target {

@@ -61,7 +61,7 @@ pub(super) fn plan_eip(s: &Situation<'_>, pod: &PodView) -> Step {
     }
     let Some(ip) = pod.ip else {
         let message = format!("EIP {} is ready; the pod has no IP yet", eip.ip_address);
-        return Step::wait_for(Reason::WaitingForPodIp, RetryPolicy::Event, message);
+        return Step::wait_for(Reason::WaitingForPodIp, RetryPolicy::PodEvent, message);
     };
     let Some(target) = &s.lease.target else {
         return release::unbind_foreign(s, request, eip)
