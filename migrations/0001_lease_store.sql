@@ -63,7 +63,8 @@ CREATE TABLE lease (
   message              text,
   rejection            jsonb,                                       -- rejection of a queued change; published and waited for by the next claim holder
   rejections           int  NOT NULL DEFAULT 0,                     -- rejections in a row without a change that succeeded
-  looked_at            timestamptz,                                 -- when its claim holder loaded it last: what gives is sent only after a recent look
+  looked_at            timestamptz,                                 -- begin of the last look that ended with a plan: what gives is sent only after a recent one
+  look_asked_at        timestamptz,                                 -- when it was woken for such a look last
   release_accepted_at  timestamptz,                                 -- the cloud accepted the EIP's release; it is gone once a read does not show it
   gateway_changed_at   timestamptz,                                 -- last change of its gateway's facts: an older list of entries is not evidence
   created_at           timestamptz NOT NULL DEFAULT now(),

@@ -133,9 +133,10 @@ BEGIN
       CONTINUE;
     END IF;
     IF p_look AND coalesce(seen_at < t - p_fresh, true) THEN
-      UPDATE lease l SET wake = l.wake + 1, due_at = CASE WHEN l.owner IS NULL THEN now() ELSE l.due_at END
-      WHERE l.lease_id = o.lease_id;
-      woken := woken + 1;
+      -- Not again and again: a lease whose looks fail has a pause of its own.
+      UPDATE lease l SET wake = l.wake + 1, due_at = CASE WHEN l.owner IS NULL THEN now() ELSE l.due_at END, look_asked_at = t
+      WHERE l.lease_id = o.lease_id AND coalesce(l.look_asked_at < t - ahead, true);
+      woken := woken + FOUND::int;
       skipped := skipped || o.operation_id;
       CONTINUE;
     END IF;
@@ -180,7 +181,7 @@ BEGIN
   IF left_over THEN
     -- Not later than in a second: an answer frees its slot earlier than its booking says.
     retry_in := CASE
-      WHEN cardinality(skipped) > 0 OR (share < cardinality(free) AND picked = share) THEN interval '100 ms'
+      WHEN woken > 0 OR (share < cardinality(free) AND picked = share) THEN interval '100 ms'
       ELSE least(interval '1 s', greatest(
         (SELECT greatest(min(s.booked_until), t) FROM call_slot s WHERE s.action = p_action AND s.slot <= p_rate) - t,
         r.next_call_at - t, interval '20 ms')) END;
@@ -201,10 +202,10 @@ BEGIN
         ORDER BY f.last_served_at LIMIT soon),
       sleeping AS MATERIALIZED (
         SELECT l.lease_id FROM lease l JOIN head h ON h.lease_id = l.lease_id
-        WHERE l.owner IS NULL AND l.due_at > now() AND coalesce(l.looked_at < t - ahead, true)
+        WHERE l.owner IS NULL AND l.due_at > now() AND coalesce(l.looked_at < t - ahead, true) AND coalesce(l.look_asked_at < t - ahead, true)
         FOR NO KEY UPDATE OF l SKIP LOCKED),
       up AS (
-        UPDATE lease l SET wake = l.wake + 1, due_at = now() FROM sleeping s WHERE l.lease_id = s.lease_id RETURNING l.lease_id)
+        UPDATE lease l SET wake = l.wake + 1, due_at = now(), look_asked_at = t FROM sleeping s WHERE l.lease_id = s.lease_id RETURNING l.lease_id)
       SELECT woken + count(*) INTO woken FROM up;
     END IF;
   END IF;

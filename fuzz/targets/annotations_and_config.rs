@@ -42,7 +42,10 @@ fn check_parsed(
     stateful: bool,
     port_ranges: Option<&[RangeInclusive<u16>]>,
 ) {
-    let parsed = parse_annotations(annotations, &Context { host_network, owner: None, stateful, port_ranges });
+    let parsed = parse_annotations(
+        annotations,
+        &Context { host_network, owner: None, stateful, port_ranges },
+    );
     let Some(request) = &parsed.requests.address else {
         assert!(
             requested_kind(annotations).is_none() || !parsed.problems.is_empty(),

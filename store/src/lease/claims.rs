@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::columns::{parse_kind, parse_phase};
 use crate::error::Error;
 use crate::store::Store;
+use jiff::Timestamp;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::LeaseId;
@@ -29,6 +30,8 @@ pub struct Finish<'a> {
     pub message: &'a str,
     /// The rejection that was published in the condition and is waited for now.
     pub acknowledged: Option<&'a Rejection>,
+    /// Begin of the look that ended with this wait; none where the look failed.
+    pub looked_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -134,7 +137,7 @@ impl Claimed<'_> {
         write_under_claim!(
             self,
             "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, rejections = rejections + ($9::jsonb IS NOT NULL)::int,
-               rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END,
+               rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END, looked_at = coalesce(to_timestamp($10::float8), looked_at),
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
             finish.wake,
@@ -143,6 +146,7 @@ impl Claimed<'_> {
             finish.message,
             finish.retry_in.as_secs_f64(),
             finish.acknowledged.map(serde_json::to_value).transpose().map_err(Error::corrupt_value)?,
+            finish.looked_at.map(|moment| moment.as_duration().as_secs_f64()),
         )
     }
 }

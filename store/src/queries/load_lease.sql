@@ -1,6 +1,6 @@
 -- Reads a lease for its claim holder and renews the claim. No row if the claim expired or passed to
 -- another worker, so that nothing is planned on a lease that another worker may have by now.
-UPDATE lease SET due_at = now() + make_interval(secs => $4), looked_at = clock_timestamp()
+UPDATE lease SET due_at = now() + make_interval(secs => $4)
 WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
 RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id,
   host(eip_address) AS eip_address, managed, eni_id, vswitch_id, zone_id, vpc_id,

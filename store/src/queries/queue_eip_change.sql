@@ -4,6 +4,7 @@
 WITH l AS MATERIALIZED (
     SELECT lease_id, cluster_id, namespace FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() FOR UPDATE),
+  looked AS (UPDATE lease SET looked_at = now() FROM l WHERE lease.lease_id = l.lease_id),
   -- The place in the fair queue exists before the change does: the queue is searched by it. Moved, so
   -- that nobody deletes it at this moment as one without changes.
   place AS (

@@ -13,7 +13,7 @@ use waygate_core::change::Change;
 use waygate_core::operation::{Outcome, Priority};
 use waygate_core::request::EipSpec;
 use waygate_core::rules::timing::{CALL_TIMEOUT, SEND_WITHIN};
-use waygate_store::{AccountQueue, Cluster, DequeuedChange, SettledBy, Settlement};
+use waygate_store::{AccountQueue, Cluster, DequeuedChange, Finish, SettledBy, Settlement};
 
 const ACTION: &str = "ReleaseEipAddress";
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -380,8 +380,19 @@ async fn what_gives_is_sent_after_a_recent_look_and_its_lease_is_woken_for_that(
         let queue = account_queue(change.action(), 120);
         let batch = bench.store.dequeue_account_changes(bench.cluster, queue, 10).await?;
         assert_eq!((batch.changes.len(), batch.woken, bench.due().await?), (0, 1, 1));
+        let batch = bench.store.dequeue_account_changes(bench.cluster, queue, 10).await?;
+        assert_eq!((batch.changes.len(), batch.woken), (0, 0), "woken once, not at every question");
         let claim = bench.claim_one().await?;
-        bench.load(&claim).await?;
+        let loaded = bench.load(&claim).await?;
+        let failed = finish(loaded.wake, CLAIM);
+        bench.store.under_claim(&claim).finish_claim(&failed).await?;
+        let batch = bench.store.dequeue_account_changes(bench.cluster, queue, 10).await?;
+        assert!(batch.changes.is_empty(), "a look that failed says nothing");
+        sqlx::query("UPDATE lease SET due_at = now()").execute(&bench.pool).await?;
+        let claim = bench.claim_one().await?;
+        let loaded = bench.load(&claim).await?;
+        let looked = Finish { looked_at: Some(loaded.now), ..finish(loaded.wake, CLAIM) };
+        bench.store.under_claim(&claim).finish_claim(&looked).await?;
         bench.dequeue(&change).await?;
         Ok(())
     })

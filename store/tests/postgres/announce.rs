@@ -269,6 +269,7 @@ async fn a_successor_wakes_its_retained_lease_even_with_another_request() -> Res
                 reason: "Kept",
                 message: "",
                 acknowledged: None,
+                looked_at: None,
             })
             .await?;
         assert_eq!(bench.due().await?, 0);

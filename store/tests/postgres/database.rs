@@ -317,6 +317,7 @@ pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
         reason: "Test",
         message: "a test said so",
         acknowledged: None,
+        looked_at: None,
     }
 }
 

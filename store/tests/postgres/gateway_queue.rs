@@ -607,6 +607,7 @@ async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Resul
         assert_eq!((loaded.rejection.as_ref(), loaded.rejections), (Some(&rejection("no")), 0));
         let acknowledging = |wake| waygate_store::Finish {
             acknowledged: loaded.rejection.as_ref(),
+            looked_at: None,
             ..finish(wake, Duration::ZERO)
         };
         // Another rejection came meanwhile, which was not acknowledged.

@@ -393,6 +393,7 @@ async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
         reason: "Test",
         message: clean,
         acknowledged: None,
+        looked_at: None,
     };
     bench.store.under_claim(&claim).finish_claim(&finish).await?;
     let kept = "SELECT jsonb_build_array(l.message, l.rejection ->> 'message',

@@ -22,7 +22,10 @@ async fn a_pod_gets_traffic_only_once_both_its_entries_work() -> Result<()> {
     let stand = Stand::start_with(Options { simulator, ..Options::default() }).await?;
     create_service(&stand, "game").await?;
     stand.create_pod(&annotated_pod("game", &[WITH_DNAT, ports_annotation("80,443")])).await?;
-    stand.wait_for_condition("game", GATE, "False", TIMEOUT).await?;
+    // It runs before its entries work, and is not Ready.
+    let waiting = stand.wait_for_condition("game", "ContainersReady", "True", TIMEOUT).await?;
+    assert_ne!(condition_status(&waiting, GATE), Some("True"));
+    assert_ne!(condition_status(&waiting, "Ready"), Some("True"));
     stand.wait_for_ready_endpoints("game", 0, TIMEOUT).await?;
     let pod = stand.wait_for_condition("game", GATE, "True", TIMEOUT).await?;
     stand.wait_for_ready_endpoints("game", 1, TIMEOUT).await?;

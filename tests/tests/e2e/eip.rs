@@ -31,8 +31,10 @@ async fn a_pod_gets_traffic_only_once_its_eip_works() -> Result<()> {
     .await?;
     create_service(&stand, "web").await?;
     stand.create_pod(&annotated_pod("web", &[WITH_EIP])).await?;
-    let waiting = stand.wait_for_condition("web", GATE, "False", TIMEOUT).await?;
-    assert_eq!(condition_status(&waiting, "Ready").unwrap_or("False"), "False");
+    // It runs before its EIP works, and is not Ready.
+    let waiting = stand.wait_for_condition("web", "ContainersReady", "True", TIMEOUT).await?;
+    assert_ne!(condition_status(&waiting, GATE), Some("True"));
+    assert_ne!(condition_status(&waiting, "Ready"), Some("True"));
     stand.wait_for_ready_endpoints("web", 0, TIMEOUT).await?;
 
     let pod = stand.wait_for_condition("web", GATE, "True", TIMEOUT).await?;

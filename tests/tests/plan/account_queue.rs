@@ -21,6 +21,7 @@ impl Store {
         if self.held_row(claim)?.due <= now {
             return Err(StoreError::ClaimLost);
         }
+        self.held_row(claim)?.looked_at = now;
         let asked = self.insert_operation(now, claim.lease_id, resource, change);
         Ok(asked.map(|asked| asked.queued = true).is_some())
     }
@@ -51,7 +52,10 @@ impl Store {
         let asked = self.operations.iter_mut().find(|asked| asked.operation.id == next[index].1)?;
         let row = self.rows.get_mut(&asked.lease)?;
         if asked.operation.change.gives() && row.looked_at + LOOK_AGE < now {
-            row.wake_lease_row(now);
+            if row.look_asked_at + LOOK_AGE / 2 < now {
+                row.look_asked_at = now;
+                row.wake_lease_row(now);
+            }
             return None;
         }
         let may_still_arrive = asked.sends > 0 && asked.operation.fence_until >= now;

@@ -54,8 +54,10 @@ pub(crate) struct Row {
     pub rejection: Option<Rejection>,
     /// Number of such refusals in a row.
     pub rejections: i32,
-    /// Time at which the claim holder loaded it last.
+    /// Begin of the last look that ended with a plan.
     pub looked_at: Timestamp,
+    /// Time at which it was woken for such a look last.
+    pub look_asked_at: Timestamp,
     /// Time of the last settled operation, or of the last change of its gateway.
     pub last_change_at: Timestamp,
 }
@@ -230,6 +232,7 @@ impl Store {
             rejections: 0,
             last_change_at: now,
             looked_at: Timestamp::UNIX_EPOCH,
+            look_asked_at: Timestamp::UNIX_EPOCH,
         };
         self.rows.insert(row.lease.id, row);
     }
@@ -322,7 +325,7 @@ impl Store {
         if row.due <= now {
             return Err(StoreError::ClaimLost);
         }
-        (row.due, row.looked_at) = (now + CLAIM, now);
+        row.due = now + CLAIM;
         let Row { lease, wake, tries, reason, rejection, rejections, last_change_at, .. } =
             row.clone();
         let gateway = lease
@@ -346,6 +349,7 @@ impl Store {
     pub(crate) fn finish_claim(&mut self, now: Timestamp, claim: &Claim, finish: Finish) -> Done {
         let row = self.held_row(claim)?;
         (row.owner, row.tries, row.reason) = (None, finish.tries, Some(finish.reason));
+        row.looked_at = finish.looked_at.unwrap_or(row.looked_at);
         if finish.acknowledged.is_some() {
             row.rejections += 1;
         }
@@ -553,6 +557,8 @@ pub(crate) struct Finish {
     pub reason: String,
     /// The refusal of a queued change that was reported.
     pub acknowledged: Option<Rejection>,
+    /// Begin of the look that ended with this wait; none where the look failed.
+    pub looked_at: Option<Timestamp>,
 }
 
 impl Row {

@@ -166,6 +166,7 @@ impl World {
                     tries,
                     reason,
                     acknowledged: known.rejection,
+                    looked_at: known.looked_at,
                 };
                 // Another worker finishes a claim that was lost meanwhile.
                 self.store.finish_claim(self.now, &claim, finish).unwrap_or_default();
@@ -526,6 +527,8 @@ struct Known {
     reason: Option<String>,
     rejection: Option<Rejection>,
     rejections: i32,
+    /// Begin of the look, once its plan is made.
+    looked_at: Option<Timestamp>,
 }
 
 impl Known {
@@ -547,6 +550,7 @@ impl Known {
             reason: loaded.reason.clone(),
             rejection: loaded.rejection.clone(),
             rejections,
+            looked_at: matches!(stage, Stage::Plan(_) | Stage::Write(..)).then_some(loaded.now),
         }
     }
 }

@@ -19,6 +19,7 @@ mod set_aside;
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::set_aside::JITTER;
+use jiff::Timestamp;
 use observe::Observation;
 use outcome::{Pause, StepOutcome};
 use pass::Pass;
@@ -52,6 +53,7 @@ async fn reconcile_lease(worker: &Worker, claim: &Claim) {
 async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
     let mut carried: Option<CarriedOver> = None;
     for _ in 0..MAX_STEPS {
+        let mut looked = true;
         let mut loaded = worker.store.under_claim(claim).load(CLAIM).await?;
         if let Some(carried) = &carried {
             loaded.wake = carried.wake;
@@ -61,6 +63,7 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
             // Without the store neither a pause nor its reason can be recorded.
             Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => {
+                looked = false;
                 let pause = set_aside::pause_after_error(worker, &loaded.job(), &error).await;
                 (StepOutcome::Pause(pause), None)
             }
@@ -69,7 +72,8 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
             StepOutcome::Continue => carried = carry_over,
             StepOutcome::Deleted => return Ok(()),
             StepOutcome::Pause(pause) => {
-                return finish_reconcile(worker, claim, &loaded, &pause).await;
+                let looked_at = looked.then_some(loaded.now);
+                return finish_reconcile(worker, claim, &loaded, &pause, looked_at).await;
             }
         }
     }
@@ -116,6 +120,7 @@ async fn finish_reconcile(
     claim: &Claim,
     loaded: &Loaded,
     pause: &Pause,
+    looked_at: Option<Timestamp>,
 ) -> Result<(), Error> {
     let rejection = loaded.rejection.as_ref();
     let history = WaitHistory {
@@ -134,6 +139,7 @@ async fn finish_reconcile(
         reason: &pause.reason,
         message: &pause.message,
         acknowledged: rejection,
+        looked_at,
     };
     worker.store.under_claim(claim).finish_claim(&finish).await?;
     if pause.retry_policy == RetryPolicy::Poll {

@@ -57,7 +57,15 @@ pub(super) async fn set_lease_aside(
         "lease set aside; it is tried again, and delays no other"
     );
     let (reason, message) = (&pause.reason, &pause.message);
-    let finish = Finish { wake: job.wake, retry_in, tries, reason, message, acknowledged: None };
+    let finish = Finish {
+        wake: job.wake,
+        retry_in,
+        tries,
+        reason,
+        message,
+        acknowledged: None,
+        looked_at: None,
+    };
     Ok(claimed.finish_claim(&finish).await?)
 }
 
