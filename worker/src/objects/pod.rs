@@ -10,6 +10,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use waygate_core::annotations::{ALLOCATED_DNAT, ALLOCATED_EIP, Owner, ParsedAnnotations};
 use waygate_core::condition::ConditionState;
+use waygate_core::config::Config;
 use waygate_core::ids::PodUid;
 use waygate_core::plan::{Desired, PodView, Successor};
 use waygate_core::request::Kind;
@@ -32,8 +33,8 @@ pub(crate) fn controller_name(pod: &Pod) -> Option<String> {
 
 /// Reads the pod as the successor of an absent one; none while the pod requests nothing of the
 /// kind, has exited or is being deleted.
-pub(crate) fn read_successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<Successor> {
-    let Desired::Request(request) = read_request(worker, pod, kind) else { return None };
+pub(crate) fn read_successor(config: &Config, pod: &Pod, kind: Kind) -> Option<Successor> {
+    let Desired::Request(request) = read_request(config, pod, kind) else { return None };
     let leaving = has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let uid = PodUid::new(pod.metadata.uid.clone()?);
     (!leaving).then(|| Successor { uid, controller: controller_name(pod), request: *request })
@@ -41,17 +42,17 @@ pub(crate) fn read_successor(worker: &Worker, pod: &Pod, kind: Kind) -> Option<S
 
 /// Reads a pod's annotations by the same rules as the webhook. Admission can be bypassed, so its
 /// result is not relied on.
-pub(crate) fn read_annotations(worker: &Worker, pod: &Pod) -> ParsedAnnotations {
+pub(crate) fn read_annotations(config: &Config, pod: &Pod) -> ParsedAnnotations {
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let owner = controller.map(|owner| Owner { kind: &owner.kind, name: &owner.name });
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    worker.config.read_annotations(pod.annotations(), namespace, owner, host_network)
+    config.read_annotations(pod.annotations(), namespace, owner, host_network)
 }
 
 /// Request of a pod for one kind of address, whether or not the configuration serves that kind.
-pub(crate) fn read_request(worker: &Worker, pod: &Pod, kind: Kind) -> Desired {
-    let parsed = read_annotations(worker, pod);
+pub(crate) fn read_request(config: &Config, pod: &Pod, kind: Kind) -> Desired {
+    let parsed = read_annotations(config, pod);
     match parsed.requests.of_kind(kind) {
         Some(request) => Desired::Request(Box::new(request.clone())),
         None if parsed.problems.is_empty() => Desired::Nothing,
@@ -87,7 +88,7 @@ pub(crate) fn find_condition(pod: &Pod, kind: Kind) -> Option<&PodCondition> {
 }
 
 /// Reads the pod into the form that the plan takes as input.
-pub(crate) fn pod_view(worker: &Worker, pod: &Pod, kind: Kind) -> PodView {
+pub(crate) fn pod_view(config: &Config, pod: &Pod, kind: Kind) -> PodView {
     let status = pod.status.as_ref();
     let condition = find_condition(pod, kind).map(|condition| ConditionState {
         status: condition.status == "True",
@@ -110,7 +111,7 @@ pub(crate) fn pod_view(worker: &Worker, pod: &Pod, kind: Kind) -> PodView {
         exited: has_exited(pod),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         has_gate: has_readiness_gate(pod, kind),
-        desired: read_request(worker, pod, kind),
+        desired: read_request(config, pod, kind),
         condition,
         annotation: pod.annotations().get(address_annotation(kind)).cloned(),
     }

@@ -63,9 +63,9 @@ pub(crate) async fn observe_lease(
         }
         other => (None, other),
     };
-    let successor = other.and_then(|pod| pod::read_successor(worker, &pod, lease.kind));
+    let successor = other.and_then(|pod| pod::read_successor(&worker.config, &pod, lease.kind));
     let pod = match &live {
-        Some(pod) => PodState::Present(Box::new(pod::pod_view(worker, pod, lease.kind))),
+        Some(pod) => PodState::Present(Box::new(pod::pod_view(&worker.config, pod, lease.kind))),
         None => PodState::Absent,
     };
     let resource = custom_resource::observe_custom_resource(worker, lease).await?;

@@ -86,7 +86,7 @@ async fn tell_pod(worker: &Worker, job: &ClaimedJob, pause: &Pause) -> Result<()
         reason: pause.reason.clone().into_owned(),
         message: pause.message.clone(),
     };
-    let view = PodState::Present(Box::new(pod::pod_view(worker, &live, job.kind)));
+    let view = PodState::Present(Box::new(pod::pod_view(&worker.config, &live, job.kind)));
     let previous = PreviousWait { reason: job.reason.as_deref(), tries: 0, rejections: 0 };
     let report = report::report_for_wait(
         job.phase,

@@ -20,21 +20,22 @@ pub(crate) fn list_answered_by_leases(
 }
 
 /// Writes the condition of a pod's readiness gates that no lease answers; `answered_kinds` are
-/// the kinds whose lease writes it.
+/// the kinds whose lease writes it. False if a gate is left to another controller for now.
 pub(crate) async fn answer_gates(
     worker: &Worker,
     pod: &Pod,
     answered_kinds: &[Kind],
     problems: &[Problem],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let condition = state_without_lease(problems);
-    for kind in list_unanswered(pod, answered_kinds, &condition) {
+    let unanswered = list_unanswered(pod, answered_kinds, &condition);
+    for kind in &unanswered {
         // One condition per event: the write itself causes the next event.
-        if write_own_condition(worker, pod, kind, &condition).await? {
-            return Ok(());
+        if write_own_condition(worker, pod, *kind, &condition).await? {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(unanswered.is_empty())
 }
 
 /// Reports on a pod that its events cannot be recorded: the first time by an event, and by the

@@ -4,6 +4,7 @@
 pub(crate) mod custom_resources;
 mod gates;
 pub(crate) mod namespaces;
+mod pod_record;
 pub(crate) mod pods;
 mod recorder;
 pub(crate) mod resync;

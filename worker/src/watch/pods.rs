@@ -4,8 +4,10 @@
 //!
 //! ```text
 //! watch ─▶ work queue (latest event of each pod) ─▶ writers ─▶ the lease store
+//!                                                     └ nothing, if what is read of the pod is as before
 //! ```
 
+use super::pod_record::{KnownPods, PodRecord};
 use super::recorder::{EventRecorder, record_events, retry_while_store_is_away};
 use super::work_queue::WorkQueue;
 use super::{gates, resync};
@@ -49,11 +51,11 @@ pub(crate) async fn watch_pods(
     token: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let queue = WorkQueue::default();
-    let (recorder, aside) =
-        (PodRecorder(&worker), SetAside::new(ObjectLoop::PodEvents, &worker.metrics));
+    let recorder = PodRecorder { worker: &worker, known: KnownPods::default() };
+    let aside = SetAside::new(ObjectLoop::PodEvents, &worker.metrics);
     let writers = (0..WRITERS).map(|_| record_events(&recorder, &queue, &aside, &token));
     tokio::join!(
-        queue_pod_events(&worker, &queue, &synced, &token),
+        queue_pod_events(&recorder, &queue, &synced, &token),
         futures::future::join_all(writers)
     );
     Ok(())
@@ -61,14 +63,20 @@ pub(crate) async fn watch_pods(
 
 /// Reads the watch and puts each pod's event into the work queue.
 async fn queue_pod_events(
-    worker: &Worker,
+    recorder: &PodRecorder<'_>,
     queue: &WorkQueue<PodEvent>,
     synced: &Check,
     token: &CancellationToken,
 ) {
+    let PodRecorder { worker, known } = recorder;
     let config = watcher::Config::default().labels(POD_LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
+        match &event {
+            Ok(Event::Init) => known.begin_list(),
+            Ok(Event::InitApply(pod)) => known.note_listed(pod_uid(pod)),
+            _ => {}
+        }
         let put = async {
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
@@ -83,6 +91,7 @@ async fn queue_pod_events(
                     // Pods deleted while no watch was open send no event, so every lease is
                     // woken. The queue is emptied first: ready means every listed pod is recorded.
                     queue.wait_until_empty().await;
+                    known.retain_listed();
                     match retry_while_store_is_away(token, || wake_all_leases(worker)).await {
                         Ok(()) => synced.set_passing(true),
                         Err(error) => tracing::error!(
@@ -116,37 +125,55 @@ async fn queue_pod_event(
 }
 
 /// Records pods' events in the store and answers their gates.
-struct PodRecorder<'a>(&'a Worker);
+struct PodRecorder<'a> {
+    worker: &'a Worker,
+    known: KnownPods,
+}
 
 impl EventRecorder<PodEvent> for PodRecorder<'_> {
     async fn record_event(&self, uid: Uuid, event: &PodEvent) -> Result<(), Error> {
         match event {
-            PodEvent::Present(pod) => record_present_pod(self.0, pod).await,
-            PodEvent::Absent => wake_leases_of_absent_pod(self.0, uid).await,
+            PodEvent::Present(pod) => {
+                let record = PodRecord::read(&self.worker.config, pod).digest();
+                if self.known.is_known(uid, record) {
+                    return Ok(());
+                }
+                // Remembered only once nothing of it is left to do.
+                if record_present_pod(self.worker, pod).await? {
+                    self.known.remember(uid, record);
+                }
+                Ok(())
+            }
+            PodEvent::Absent => {
+                self.known.forget(uid);
+                wake_leases_of_absent_pod(self.worker, uid).await
+            }
             PodEvent::LeftWatch(pod) => {
-                wake_leases_of_absent_pod(self.0, uid).await?;
-                resync::label_pod(self.0, &pod.metadata).await.map(drop)
+                self.known.forget(uid);
+                wake_leases_of_absent_pod(self.worker, uid).await?;
+                resync::label_pod(self.worker, &pod.metadata).await.map(drop)
             }
         }
     }
 
     async fn report_set_aside(&self, _: Uuid, event: &PodEvent, error: &Error, first: bool) {
         match event {
-            PodEvent::Present(pod) => gates::report_failure(self.0, pod, error, first).await,
+            PodEvent::Present(pod) => gates::report_failure(self.worker, pod, error, first).await,
             PodEvent::LeftWatch(pod) if first => {
-                self.0.events.write_warning(&**pod, error.reason(), &error_chain(error)).await;
+                self.worker.events.write_warning(&**pod, error.reason(), &error_chain(error)).await;
             }
             PodEvent::LeftWatch(_) | PodEvent::Absent => {}
         }
     }
 }
 
-async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
-    let (Some(namespace), Some(uid)) = (pod.namespace(), pod_uid(pod)) else { return Ok(()) };
+/// Records a pod as it is now. False if the same event may have more to say later.
+async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
+    let (Some(namespace), Some(uid)) = (pod.namespace(), pod_uid(pod)) else { return Ok(false) };
     if !worker.namespaces.serves_namespace(&namespace).await? {
-        return Ok(());
+        return Ok(false);
     }
-    let parsed = pods::read_annotations(worker, pod);
+    let parsed = pods::read_annotations(&worker.config, pod);
     // A pod that has exited or is being deleted gets no new lease; the leases it has are woken.
     let leaving = pods::has_exited(pod) || pod.metadata.deletion_timestamp.is_some();
     let served: Vec<_> =
@@ -172,9 +199,9 @@ async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<(), Error> {
         let requested = served.iter().map(|request| request.kind());
         let answered_kinds =
             gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), requested);
-        gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems).await?;
+        return gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// True if the pod left the watch without a sign of its end: it was deleted by force, or it runs on

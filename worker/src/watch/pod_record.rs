@@ -1,0 +1,94 @@
+//! What the worker reads of a pod: an event after which this is as before wakes no lease. Other
+//! controllers write to pods all the time.
+
+use crate::objects::pod as pods;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use uuid::Uuid;
+use waygate_core::annotations::POD_LABEL;
+use waygate_core::config::Config;
+use waygate_core::plan::PodView;
+use waygate_core::request::Kind;
+
+/// All that the worker reads of a pod. The plan's part is read by the function that reads it for the
+/// plan, so that no event is missed that changes a plan.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read as a whole, by its digest")]
+pub(super) struct PodRecord {
+    namespace: Option<String>,
+    name: Option<String>,
+    label: Option<String>,
+    controller: Option<String>,
+    created_at: Option<Timestamp>,
+    /// The pod as a lease of each kind sees it; an annotation that is wrong shows in both.
+    views: [PodView; 2],
+}
+
+impl PodRecord {
+    /// Reads a pod.
+    pub(super) fn read(config: &Config, pod: &Pod) -> Self {
+        Self {
+            namespace: pod.namespace(),
+            name: pod.metadata.name.clone(),
+            label: pod.labels().get(POD_LABEL).cloned(),
+            controller: pods::controller_name(pod),
+            created_at: pod.creation_timestamp().map(|at| at.0),
+            views: Kind::ALL.map(|kind| pods::pod_view(config, pod, kind)),
+        }
+    }
+
+    /// A hash of the record. Derived from its text, so that no field can be left out.
+    pub(super) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{self:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The digest of each pod in the watch, as it was recorded last.
+#[derive(Default)]
+pub(super) struct KnownPods {
+    digests: Mutex<HashMap<Uuid, u64>>,
+    /// Pods of the list that is being read.
+    listed: Mutex<HashSet<Uuid>>,
+}
+
+impl KnownPods {
+    /// True if the pod was recorded with this digest.
+    pub(super) fn is_known(&self, pod: Uuid, digest: u64) -> bool {
+        self.digests.lock().get(&pod) == Some(&digest)
+    }
+
+    /// Notes that the pod is recorded with this digest.
+    pub(super) fn remember(&self, pod: Uuid, digest: u64) {
+        self.digests.lock().insert(pod, digest);
+    }
+
+    /// Forgets a pod that has left the watch.
+    pub(super) fn forget(&self, pod: Uuid) {
+        self.digests.lock().remove(&pod);
+    }
+
+    /// Begins a list of all pods, as at a start and after a gap in the watch.
+    pub(super) fn begin_list(&self) {
+        self.listed.lock().clear();
+    }
+
+    /// Notes a pod of the list.
+    pub(super) fn note_listed(&self, pod: Option<Uuid>) {
+        self.listed.lock().extend(pod);
+    }
+
+    /// Forgets the pods that left during the gap: the list is complete, and they are not in it.
+    pub(super) fn retain_listed(&self) {
+        let listed = std::mem::take(&mut *self.listed.lock());
+        self.digests.lock().retain(|pod, _| listed.contains(pod));
+    }
+}
+
+#[cfg(test)]
+mod tests;
