@@ -62,7 +62,7 @@ CREATE TABLE lease (
   reason               text,
   message              text,
   rejection            jsonb,                                       -- rejection of a queued change; published and waited for by the next claim holder
-  rejections           int  NOT NULL DEFAULT 0,                     -- rejections in a row without a change that succeeded
+  rejections           int  NOT NULL DEFAULT 0,                     -- rejections since a refused change was done, or the lease rested
   looked_at            timestamptz,                                 -- begin of the last look that ended with a plan: what gives is sent only after a recent one
   look_asked_at        timestamptz,                                 -- when it was woken for such a look last
   release_accepted_at  timestamptz,                                 -- the cloud accepted the EIP's release; it is gone once a read does not show it

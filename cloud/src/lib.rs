@@ -27,6 +27,7 @@ mod wire;
 
 pub use client::Cloud;
 pub use credentials::{AccessKey, Credentials, Environment};
+pub use error::codes::EIP_QUOTA_EXCEEDED;
 pub use error::{Class, Error, NotSentCause, Refusal, Scope};
 pub use gateway::slot::WriteSlot;
 pub use http::endpoints::Network;

@@ -78,6 +78,8 @@ impl Priority {
 /// lease; the claim holder reports it in the pod's condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
+    /// The change that was refused.
+    pub change: Change,
     /// Reason in CamelCase, for programs.
     pub reason: String,
     /// Message for people, with the cloud's own words.
@@ -86,6 +88,15 @@ pub struct Rejection {
     pub retry_policy: RetryPolicy,
     /// Least wait before the next try, in seconds.
     pub min_wait_seconds: u32,
+}
+
+/// A rejection that was reported, with the moment until which its change is not asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rejection, as it was reported.
+    pub rejection: Rejection,
+    /// End of the wait, unless what may lift the refusal ends it before.
+    pub until: Timestamp,
 }
 
 /// Outcome of a settled operation.

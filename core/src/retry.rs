@@ -22,6 +22,11 @@ pub enum RetryPolicy {
     Appearance,
     /// A person must act, or other pods must free something: seconds, then a minute.
     Person,
+    /// The cloud refused a change for the state of what it names: fractions of a second, then
+    /// minutes.
+    Refusal,
+    /// The cloud refused a change for a quota, a right or the request itself: seconds, then minutes.
+    Remedy,
     /// The pod must exit, and an event will wake the lease: half a minute.
     PodExit,
     /// Set aside: the object fails each time, for a reason of its own: seconds, then minutes.
@@ -44,6 +49,10 @@ impl RetryPolicy {
     }
 }
 
+/// Longest wait before a refused change is asked for again, in seconds: nothing tells Waygate of a
+/// quota that was raised or a right that was given.
+const LONGEST_REFUSAL: f64 = 300.0;
+
 /// First wait, growth with each wait in a row for the same reason, and the longest wait, in
 /// seconds.
 const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
@@ -63,6 +72,10 @@ const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
         // A quota, a right, a setting: every try costs a call, and the remedy takes a person
         // minutes.
         RetryPolicy::Person => (2.0, 1.7, 60.0),
+        // The wait counts the refusals: an EIP that is being unbound is free within seconds, but one
+        // that stays in the way must not use up the account's rate.
+        RetryPolicy::Refusal => (0.3, 2.0, LONGEST_REFUSAL),
+        RetryPolicy::Remedy => (2.0, 1.7, LONGEST_REFUSAL),
         // A permanent fault, or one of the object alone: an event, or a person, ends it.
         RetryPolicy::SetAside => (1.0, 1.7, 300.0),
         RetryPolicy::PodExit => (30.0, 1.0, 30.0),
@@ -137,6 +150,8 @@ mod tests {
             RetryPolicy::PodEvent,
             RetryPolicy::Appearance,
             RetryPolicy::Person,
+            RetryPolicy::Refusal,
+            RetryPolicy::Remedy,
             RetryPolicy::SetAside,
             RetryPolicy::PodExit,
             RetryPolicy::Idle,
@@ -147,6 +162,20 @@ mod tests {
                     "{retry_policy:?} after {tries} waits"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_wait_after_refusals_begins_short_and_grows_to_minutes() {
+        for (retry_policy, first) in [(RetryPolicy::Refusal, 0.3), (RetryPolicy::Remedy, 2.0)] {
+            let delay = |tries| retry_delay(retry_policy, tries, NOW, 1.0).as_secs_f64();
+            assert!((delay(0) - first).abs() < 1e-9);
+            assert!((delay(12) - 300.0).abs() < 1e-9, "{retry_policy:?}: {}", delay(12));
+            let calls_in_an_hour = (0..).map(delay).scan(0.0, |at, wait| {
+                *at += wait;
+                (*at < 3600.0).then_some(*at)
+            });
+            assert!(calls_in_an_hour.count() < 25, "{retry_policy:?}");
         }
     }
 

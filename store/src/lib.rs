@@ -28,7 +28,7 @@ pub use claimed::{Claim, Claimed};
 pub use cluster::Cluster;
 pub use error::{Error, Transience};
 pub use lease::announce::{PodAnnouncement, PodObservation};
-pub use lease::claims::{ClaimedJob, Finish};
+pub use lease::claims::{ClaimedJob, Finish, RefusalHistory};
 pub use lease::custom_resource::OwnsCustomResource;
 pub use lease::load::Loaded;
 pub use migrate::{LockHolder, MigrationError};

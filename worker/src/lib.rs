@@ -19,6 +19,7 @@ mod metrics;
 mod objects;
 mod rates;
 mod reconcile;
+mod refusals;
 mod retry_schedule;
 mod set_aside;
 mod startup;

@@ -37,6 +37,8 @@ const UNBIND: &[&str] = &["UnassociateEipAddress"];
 const GIVE_EIP_BACK: &[&str] = &["UnassociateEipAddress", "ReleaseEipAddress"];
 /// Reason of the only code that says so; another resource's absence says nothing about the EIP.
 const EIP_NOT_FOUND: &str = "EipNotFound";
+/// Reason of refusals that end when one EIP of the account is released.
+pub const EIP_QUOTA_EXCEEDED: &str = "EipQuotaExceeded";
 
 /// Codes that mean something different in the listed actions.
 const BY_ACTION: &[(&[&str], Row)] = &[
@@ -129,13 +131,13 @@ const CODES: &[Row] = &[
     ("BandwidthPackageId.InvalidBizStatus", Denied, Change, "FinancialLocked"),
     // AllocateEipAddress, AllocateEipAddressPro. Stock is kept per line or pool, so another line or
     // pool may have addresses: scope Change.
-    ("QuotaExceeded.Eip", Quota, Account, "EipQuotaExceeded"),
+    ("QuotaExceeded.Eip", Quota, Account, EIP_QUOTA_EXCEEDED),
     ("FrequentPurchase.EIP", Conflict, Account, "FrequentPurchase"),
     ("OrderFailed.ConcurrentOperate", Conflict, Account, "FrequentPurchase"),
     ("OperationFailed.InsufficientEIP", Quota, Change, "EipOutOfStock"),
     ("OperationFailed.ResourceNotEnough", Quota, Change, "EipOutOfStock"),
     ("ReserveIpFail", Quota, Change, "EipOutOfStock"),
-    ("ORDER.QUANTITY_INVALID", Quota, Account, "EipQuotaExceeded"),
+    ("ORDER.QUANTITY_INVALID", Quota, Account, EIP_QUOTA_EXCEEDED),
     ("InvalidBandwidth.Malformed", Permanent, Change, "InvalidBandwidth"),
     ("InvalidResourceGroupId", Permanent, Change, "InvalidResourceGroup"),
     ("ResourceNotFound.PublicIpAddressPool", Permanent, Change, "AddressPoolNotFound"),

@@ -4,7 +4,7 @@
 //! ([`Error::is_definite`]), or the outcome is unknown. Only the same `ClientToken` or a read
 //! settles an unknown outcome, never a new operation.
 
-mod codes;
+pub(crate) mod codes;
 
 pub use waygate_core::failure::{FailureClass as Class, FailureScope as Scope};
 

@@ -6,6 +6,7 @@
 //!                                lifecycle: pod gone, or asks no more: retention or release
 //!                                           otherwise: the plan of its kind, eip or dnat
 //!                                operations: if any is unresolved, its step goes first
+//!                                refusal: a change that was refused is not asked for at once again
 //! ```
 //!
 //! Pure: the same situation gives the same step. The plan never publishes an address that a read
@@ -18,6 +19,7 @@ mod eip;
 mod lifecycle;
 mod operations;
 mod publication;
+mod refusal;
 mod retention;
 mod situation;
 mod step;
@@ -43,7 +45,7 @@ pub fn next_step(s: &Situation<'_>) -> Step {
         return Step::ReportRejection(rejection.clone());
     }
     let fresh = lifecycle::next_without_operations(s);
-    operations::resolve_operations(s, &fresh).unwrap_or(fresh)
+    operations::resolve_operations(s, &fresh).unwrap_or_else(|| refusal::hold_back(s, fresh))
 }
 
 /// Pauses a lease of a kind that is switched off: no change, no repair, no release, no report.

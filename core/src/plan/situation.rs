@@ -4,7 +4,7 @@ use crate::cloud_facts::{Eip, Eni, ForwardEntry};
 use crate::condition::ConditionState;
 use crate::ids::{LeaseId, PodUid};
 use crate::lease::{EipSources, GatewayState, Lease};
-use crate::operation::{Operation, Rejection};
+use crate::operation::{Operation, Refusal, Rejection};
 use crate::ownership::Owner;
 use crate::request::Request;
 use crate::resources::{POD_UID_ANNOTATION, PodDNAT, PodEIP};
@@ -28,6 +28,8 @@ pub struct Situation<'a> {
     pub operations: &'a [Operation],
     /// Rejection of a queued change, until the pod's condition reports it.
     pub rejection: Option<&'a Rejection>,
+    /// The last refusal that was reported; its change is not asked for again for a while.
+    pub refusal: Option<&'a Refusal>,
     /// Pod of the lease, by a live read.
     pub pod: &'a PodState,
     /// Custom resource of the lease's name, by a live read.

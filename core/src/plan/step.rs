@@ -5,7 +5,7 @@ use crate::change::{Answer, Change};
 use crate::condition::Reason;
 use crate::ids::{AllocationId, ForwardEntryId, LeaseId, NatGatewayId, ZoneId};
 use crate::lease::{PortKey, PortSpan, Target};
-use crate::operation::{ChangeRequest, Outcome, Rejection};
+use crate::operation::{ChangeRequest, Outcome, Refusal, Rejection};
 use crate::request::Request;
 use crate::resources::{PodDnatSpec, PodDnatStatus, PodEipSpec, PodEipStatus};
 use crate::retry::RetryPolicy;
@@ -117,6 +117,8 @@ pub enum Step {
     /// Reports a rejection in the pod's condition, and waits as the rejection
     /// says.
     ReportRejection(Rejection),
+    /// Waits until the change that the cloud refused may be asked for again.
+    AwaitRetry(Refusal),
     /// Waits: no other step is possible now.
     Wait(Wait),
 }

@@ -6,6 +6,7 @@ mod faults;
 mod foreign;
 mod operations;
 mod queue;
+mod refusals;
 mod releasing;
 mod retention;
 mod served;
@@ -21,7 +22,7 @@ use crate::condition::{ConditionState, Reason};
 use crate::ids::{AllocationId, EniId, LeaseId, PodUid, VSwitchId, VpcId, ZoneId};
 use crate::lease::EipSources;
 use crate::lease::{Lease, LeasedEip, Phase, Target};
-use crate::operation::{Operation, SendState};
+use crate::operation::{Operation, Refusal, SendState};
 use crate::ownership::Owner;
 use crate::plan::{CustomResourceContent, Lookup};
 use crate::request::{EipRequest, EipSource, EipSpec, Kind, ReleaseStrategy, Request};
@@ -44,6 +45,7 @@ struct Scene {
     served: bool,
     lease: Lease,
     operations: Vec<Operation>,
+    refusal: Option<Refusal>,
     pod: PodState,
     resource: CustomResourceState,
     successor: Option<Successor>,
@@ -92,6 +94,7 @@ impl Scene {
             served: true,
             lease,
             operations: Vec::new(),
+            refusal: None,
             pod,
             resource,
             successor: None,
@@ -111,6 +114,7 @@ impl Scene {
             lease: &self.lease,
             operations: &self.operations,
             rejection: None,
+            refusal: self.refusal.as_ref(),
             pod: &self.pod,
             custom_resource: &self.resource,
             successor: self.successor.as_ref(),

@@ -15,6 +15,7 @@ pub mod pauses;
 pub mod priority;
 pub mod publishing;
 pub mod reads;
+pub mod refusals;
 pub mod report;
 pub mod reservation;
 pub mod response;

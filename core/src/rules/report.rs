@@ -69,11 +69,15 @@ fn is_lasting(before: PreviousWait<'_>, retry_policy: RetryPolicy, state: &Condi
     let again = before.reason == Some(&state.reason);
     match retry_policy {
         // A rejected change is queued again; the reason of its rejection is more useful to people.
-        RetryPolicy::Queue if before.rejections > 0 => false,
+        RetryPolicy::Queue | RetryPolicy::Answer(_) if before.rejections > 0 => false,
+        // The first refusal is often over within a second; its wait has a curve of its own.
+        RetryPolicy::Refusal => before.rejections > 0,
         // The second of such waits begins after seconds; most pods need no first report.
         RetryPolicy::Queue | RetryPolicy::PodEvent | RetryPolicy::Answer(_) => again,
         RetryPolicy::Poll | RetryPolicy::Appearance => again && before.tries >= QUIET_POLLS,
-        RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::SetAside => true,
+        RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::Remedy | RetryPolicy::SetAside => {
+            true
+        }
         RetryPolicy::PodExit | RetryPolicy::Idle | RetryPolicy::Until(_) => false,
     }
 }

@@ -94,7 +94,7 @@ pub fn failure_records(
     let mut records: Vec<_> = learned.map(Record::Learn).into_iter().collect();
     // Before the settlement, which wakes the lease to find the rejection.
     if learned.is_none() && outcome.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-        records.push(Record::Reject(rejection_of_failure(failure, awaits_fence)));
+        records.push(Record::Reject(rejection_of_failure(change, failure, awaits_fence)));
     }
     if let Some((outcome, effect)) = outcome {
         records.push(Record::Settle(outcome, effect));
@@ -168,9 +168,10 @@ fn learned_fact(change: &Change, failure: &CallFailure) -> Option<LearnedFact> {
 
 /// Rejection for the lease to report, with the time of its next try: the fence if it is awaited,
 /// when no earlier send can arrive any more.
-fn rejection_of_failure(failure: &CallFailure, awaits_fence: bool) -> Rejection {
+fn rejection_of_failure(change: &Change, failure: &CallFailure, awaits_fence: bool) -> Rejection {
     let min_wait = if awaits_fence { Some(FENCE) } else { failure.retry_after };
     Rejection {
+        change: change.clone(),
         reason: failure.reason.to_owned(),
         message: failure.message.clone(),
         retry_policy: retry_policy_for(failure),
@@ -189,13 +190,12 @@ pub fn retry_policy_for(failure: &CallFailure) -> RetryPolicy {
         // The EIP is being bound, which takes seconds; or is not bound at all, which the next read
         // of the gateway shows.
         FailureClass::Conflict if failure.reason == "AddressNotOnGateway" => RetryPolicy::Event,
-        FailureClass::Transient
-        | FailureClass::Processing
-        | FailureClass::Conflict
-        | FailureClass::AlreadyDone
-        | FailureClass::NotFound => RetryPolicy::Poll,
+        FailureClass::Transient | FailureClass::Processing | FailureClass::AlreadyDone => {
+            RetryPolicy::Poll
+        }
+        FailureClass::Conflict | FailureClass::NotFound => RetryPolicy::Refusal,
         FailureClass::Throttled => RetryPolicy::Event,
-        FailureClass::Quota | FailureClass::Denied | FailureClass::Permanent => RetryPolicy::Person,
+        FailureClass::Quota | FailureClass::Denied | FailureClass::Permanent => RetryPolicy::Remedy,
     }
 }
 

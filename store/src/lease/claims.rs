@@ -28,10 +28,37 @@ pub struct Finish<'a> {
     pub reason: &'a str,
     /// The message of the pod condition, for people.
     pub message: &'a str,
-    /// The rejection that was published in the condition and is waited for now.
-    pub acknowledged: Option<&'a Rejection>,
     /// Begin of the look that ended with this wait; none where the look failed.
     pub looked_at: Option<Timestamp>,
+    /// What becomes of the lease's history of refusals.
+    pub history: RefusalHistory<'a>,
+}
+
+/// What a pause says of the changes that the cloud has refused.
+#[derive(Clone, Copy, Debug)]
+pub enum RefusalHistory<'a> {
+    /// Nothing new.
+    Unchanged,
+    /// This rejection was published in the condition: its change is not asked for again before the
+    /// lease is due by itself.
+    Acknowledged {
+        /// The rejection.
+        rejection: &'a Rejection,
+        /// True if the count of refusals starts anew with it.
+        starts_anew: bool,
+    },
+    /// The lease rests: refusals are history.
+    Ended,
+}
+
+impl<'a> RefusalHistory<'a> {
+    fn acknowledged(self) -> Option<&'a Rejection> {
+        if let Self::Acknowledged { rejection, .. } = self { Some(rejection) } else { None }
+    }
+
+    fn keeps_count(self) -> bool {
+        matches!(self, Self::Unchanged | Self::Acknowledged { starts_anew: false, .. })
+    }
 }
 
 impl Store {
@@ -133,11 +160,16 @@ impl Claimed<'_> {
 
     /// Gives the claim back and sets the time at which the lease is due again.
     pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<(), Error> {
+        let acknowledged = finish.history.acknowledged();
         // A rejection recorded during the claim differs from the acknowledged one, and stays.
         write_under_claim!(
             self,
-            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7, rejections = rejections + ($9::jsonb IS NOT NULL)::int,
-               rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END, looked_at = coalesce(to_timestamp($10::float8), looked_at),
+            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7,
+               rejections = CASE WHEN $11 THEN rejections ELSE 0 END + ($9::jsonb IS NOT NULL)::int,
+               rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END, looked_at = coalesce(to_timestamp($13::float8), looked_at),
+               refusal = CASE WHEN $12 THEN NULL ELSE coalesce($9, refusal) END,
+               refused_for = CASE WHEN $12 THEN NULL ELSE coalesce($10, refused_for) END,
+               refused_until = CASE WHEN $12 THEN NULL WHEN $9 IS NOT NULL THEN now() + make_interval(secs => $8) ELSE refused_until END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
             finish.wake,
@@ -145,7 +177,10 @@ impl Claimed<'_> {
             finish.reason,
             finish.message,
             finish.retry_in.as_secs_f64(),
-            finish.acknowledged.map(serde_json::to_value).transpose().map_err(Error::corrupt_value)?,
+            acknowledged.map(serde_json::to_value).transpose().map_err(Error::corrupt_value)?,
+            acknowledged.map(|rejection| rejection.reason.as_str()),
+            finish.history.keeps_count(),
+            matches!(finish.history, RefusalHistory::Ended),
             finish.looked_at.map(|moment| moment.as_duration().as_secs_f64()),
         )
     }

@@ -16,7 +16,7 @@ use waygate_core::ids::{
     VpcId, ZoneId,
 };
 use waygate_core::lease::{GatewayState, Lease, LeasedEip, LeasedPort, Target};
-use waygate_core::operation::{Operation, Rejection, SendState};
+use waygate_core::operation::{Operation, Refusal, Rejection, SendState};
 use waygate_core::request::{ExposedPort, Kind, Request};
 use waygate_core::rules::timing::LOSS_WINDOW;
 
@@ -40,7 +40,9 @@ pub struct Loaded {
     pub reason: Option<String>,
     /// The rejection of a queued change that has not been published yet.
     pub rejection: Option<Rejection>,
-    /// Rejections in a row without a change that succeeded.
+    /// The last rejection that was published, and until when its change is not asked for again.
+    pub refusal: Option<Refusal>,
+    /// Rejections since a refused change was done, or the lease rested.
     pub rejections: i32,
     /// Time since the lease's last operation settled or its gateway changed, whichever is later. A
     /// read that began after that shows the result.
@@ -94,6 +96,8 @@ struct LeaseRow {
     reason: Option<String>,
     rejection: Option<serde_json::Value>,
     rejections: i32,
+    refusal: Option<serde_json::Value>,
+    refused_until: Option<f64>,
     handover_since: Option<f64>,
     created_at: f64,
     since_last_change: Option<f64>,
@@ -136,6 +140,16 @@ impl LeaseRow {
         }))
     }
 
+    fn last_refusal(&self) -> Result<Option<Refusal>, Error> {
+        let (Some(rejection), Some(until)) = (&self.refusal, self.refused_until) else {
+            return Ok(None);
+        };
+        Ok(Some(Refusal {
+            rejection: serde_json::from_value(rejection.clone()).map_err(Error::corrupt_value)?,
+            until: timestamp_from_seconds(until)?,
+        }))
+    }
+
     fn into_loaded(
         self,
         id: LeaseId,
@@ -146,6 +160,7 @@ impl LeaseRow {
         // A withdrawal that has begun is finished: this pod was already counted, so the limit does
         // not apply.
         gateway.withdrawals_limited &= !self.loss_reported;
+        let refusal = self.last_refusal()?;
         let lease = Lease {
             id,
             kind: self.kind(),
@@ -180,6 +195,7 @@ impl LeaseRow {
                 .map(serde_json::from_value)
                 .transpose()
                 .map_err(Error::corrupt_value)?,
+            refusal,
             rejections: self.rejections,
             since_last_change: self
                 .since_last_change

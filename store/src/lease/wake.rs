@@ -52,6 +52,20 @@ impl Store {
         Ok(woken)
     }
 
+    /// Ends the wait of the lease that the cloud refused for this reason, the oldest of all clusters:
+    /// what it waits for has come free once. False if no lease waits for that.
+    pub async fn wake_refused(&self, reason: &str) -> Result<bool, Error> {
+        let woken = wake_leases!(
+            set = "refused_until = now()",
+            "lease_id = (SELECT lease_id FROM lease WHERE refused_for = $1 AND refused_until > now()
+                ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
+            reason
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(woken.rows_affected() > 0)
+    }
+
     /// Wakes the leases with queued creations at a gateway that has no room for more entries.
     pub async fn wake_queued_creations(&self, gateway: &NatGatewayId) -> Result<(), Error> {
         wake_leases!(

@@ -5,7 +5,7 @@ WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now()
 RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, allocation_id,
   host(eip_address) AS eip_address, managed, eni_id, vswitch_id, zone_id, vpc_id,
   host(private_ip) AS private_ip, primary_ip, generation, owns_custom_resource, missed_reads, vacating, was_published, preempted_by,
-  wake, tries, reason, rejection, rejections,
+  wake, tries, reason, rejection, rejections, refusal, extract(epoch FROM refused_until)::float8 AS refused_until,
   extract(epoch FROM handover_since)::float8 AS handover_since,
   extract(epoch FROM created_at)::float8 AS "created_at!",
   extract(epoch FROM now() - greatest(gateway_changed_at,

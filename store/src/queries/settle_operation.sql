@@ -3,10 +3,11 @@
 -- leaks a resource. The lease is woken, unless its claim holder ($12, $13) settles the operation
 -- itself. The refusal of one send decides nothing once there is a later one ($16 is its number). A
 -- call slot that the answered call ($15) had booked is free a minute later; while the rate
--- is lowered, each success raises it by one call a minute.
+-- is lowered, each success raises it by one call a minute. A success ends the history of refusals of
+-- the same change, and of no other.
 WITH o AS (
     UPDATE operation SET outcome = $2, answer = $3, error = $4, settled_at = now(), queued = false
-    WHERE operation_id = $1 AND outcome IS NULL AND ($2 <> 'refused' OR sends <= $16) RETURNING lease_id, action, call_slot),
+    WHERE operation_id = $1 AND outcome IS NULL AND ($2 <> 'refused' OR sends <= $16) RETURNING lease_id, action, call_slot, change),
   slot AS (
     UPDATE call_slot s SET booked_until = wall_clock() + interval '60 s' FROM o
     WHERE $15 AND s.action = o.action AND s.slot = o.call_slot AND s.operation_id = $1),
@@ -42,5 +43,8 @@ UPDATE lease SET
   wake          = wake + (owner IS DISTINCT FROM $12 OR epoch <> $13)::int,
   due_at        = CASE WHEN owner IS NULL
                        THEN least(due_at, now() + make_interval(secs => $14)) ELSE due_at END,
-  rejections      = CASE WHEN $2 = 'done' THEN 0 ELSE rejections END
+  rejections    = CASE WHEN $2 = 'done' AND coalesce(refusal -> 'change' = o.change, true) THEN 0 ELSE rejections END,
+  refusal       = CASE WHEN $2 = 'done' AND refusal -> 'change' = o.change THEN NULL ELSE refusal END,
+  refused_for   = CASE WHEN $2 = 'done' AND refusal -> 'change' = o.change THEN NULL ELSE refused_for END,
+  refused_until = CASE WHEN $2 = 'done' AND refusal -> 'change' = o.change THEN NULL ELSE refused_until END
 FROM o WHERE lease.lease_id = o.lease_id

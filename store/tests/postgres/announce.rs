@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 use waygate_core::lease::Phase;
 use waygate_core::request::{EipRequest, EipSource, EipSpec, ReleaseStrategy, Request};
-use waygate_store::{Error, Finish, PodAnnouncement, PodObservation};
+use waygate_store::{Error, Finish, PodAnnouncement, PodObservation, RefusalHistory};
 
 /// Announces a pod as the webhook does.
 pub(crate) async fn announce(
@@ -268,8 +268,8 @@ async fn a_successor_wakes_its_retained_lease_even_with_another_request() -> Res
                 tries: 0,
                 reason: "Kept",
                 message: "",
-                acknowledged: None,
                 looked_at: None,
+                history: RefusalHistory::Unchanged,
             })
             .await?;
         assert_eq!(bench.due().await?, 0);

@@ -20,7 +20,7 @@ use waygate_core::request::{
 };
 use waygate_store::{
     AccountQueue, Claim, Cluster, DequeuedChange, Finish, GatewayEip, Loaded, OfferedPorts,
-    PodObservation, Store,
+    PodObservation, RefusalHistory, Store,
 };
 
 /// Longer than any test works under one claim.
@@ -316,8 +316,8 @@ pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
         tries: 0,
         reason: "Test",
         message: "a test said so",
-        acknowledged: None,
         looked_at: None,
+        history: RefusalHistory::Unchanged,
     }
 }
 

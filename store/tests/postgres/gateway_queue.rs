@@ -14,7 +14,8 @@ use waygate_core::operation::{ChangeRequest, Outcome, Rejection, SendState};
 use waygate_core::request::Protocol;
 use waygate_core::retry::RetryPolicy;
 use waygate_store::{
-    Claim, DequeuedChange, Error, GatewayLock, PodObservation, QueueFilter, SettledBy, Settlement,
+    Claim, DequeuedChange, Error, GatewayLock, PodObservation, QueueFilter, RefusalHistory,
+    SettledBy, Settlement,
 };
 
 const CALL: Duration = Duration::from_secs(10);
@@ -587,6 +588,7 @@ async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Resul
     in_database(async |bench: &Bench| {
         let (lock, claim) = (acquire_lock(bench).await?, claimed_in(bench, "ns").await?);
         let rejection = |message: &str| Rejection {
+            change: creation(1).change,
             reason: "PermissionDenied".to_owned(),
             message: message.to_owned(),
             retry_policy: RetryPolicy::Person,
@@ -606,8 +608,11 @@ async fn a_rejection_is_acknowledged_once_and_counted_until_a_success() -> Resul
         let loaded = bench.load(&claim).await?;
         assert_eq!((loaded.rejection.as_ref(), loaded.rejections), (Some(&rejection("no")), 0));
         let acknowledging = |wake| waygate_store::Finish {
-            acknowledged: loaded.rejection.as_ref(),
             looked_at: None,
+            history: RefusalHistory::Acknowledged {
+                rejection: loaded.rejection.as_ref().expect("a rejection"),
+                starts_anew: false,
+            },
             ..finish(wake, Duration::ZERO)
         };
         // Another rejection came meanwhile, which was not acknowledged.

@@ -31,6 +31,8 @@ mod ports;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod room;
 #[cfg(test)]
 mod schema;

@@ -25,7 +25,9 @@ use waygate_core::operation::Rejection;
 use waygate_core::request::Request;
 use waygate_core::retry::RetryPolicy;
 use waygate_core::text::{Edge, Origin, Text, describe_fault, find_forbidden};
-use waygate_store::{Finish, GatewayEip, OfferedPorts, PodObservation, SettledBy, Settlement};
+use waygate_store::{
+    Finish, GatewayEip, OfferedPorts, PodObservation, RefusalHistory, SettledBy, Settlement,
+};
 
 /// Values of each text. A run takes some milliseconds.
 const RUNS: u32 = 8;
@@ -374,6 +376,7 @@ async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
     let change = Change::ReleaseEipAddress { allocation_id: AllocationId::new("eip-1") };
     let operation = bench.send(&claim, "eip-1", &change).await?;
     let rejection = Rejection {
+        change: change.clone(),
         reason: "Test".to_owned(),
         message: clean.to_owned(),
         retry_policy: RetryPolicy::Event,
@@ -392,8 +395,8 @@ async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
         tries: 0,
         reason: "Test",
         message: clean,
-        acknowledged: None,
         looked_at: None,
+        history: RefusalHistory::Unchanged,
     };
     bench.store.under_claim(&claim).finish_claim(&finish).await?;
     let kept = "SELECT jsonb_build_array(l.message, l.rejection ->> 'message',

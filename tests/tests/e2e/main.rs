@@ -17,6 +17,7 @@ mod many_pods;
 mod original_controller;
 mod outage;
 mod pod_lifecycle;
+mod refusals;
 mod retention;
 mod set_aside;
 mod settings;

@@ -45,6 +45,7 @@ impl World {
             Step::ReportRejection(rejection) => {
                 return Ok(self.report_rejection(claim, &scene, rejection.clone()));
             }
+            Step::AwaitRetry(refusal) => return Ok(self.await_retry(claim, &scene, refusal)),
             Step::Wait(wait) => return Ok(self.pause_and_report(claim, &scene, wait.clone())),
             Step::AdoptEip(candidates, or) => {
                 if !self.store.adopt_eip(claim, candidates)? {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use waygate_core::change::{Answer, Change};
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::{Lease, LeasedEip, LeasedPort, Phase};
-use waygate_core::operation::{Operation, Outcome, SendState};
+use waygate_core::operation::{Operation, Outcome, Refusal, SendState};
 use waygate_core::rules::response::LeaseEffect;
 use waygate_core::rules::timing::READS_WITHOUT_EFFECT_APART;
 
@@ -148,7 +148,10 @@ impl Store {
         let Some(row) = self.rows.get_mut(&lease) else { return };
         row.last_change_at = now;
         if outcome == Outcome::Done {
-            row.rejections = 0;
+            let of_other = |refusal: &Refusal| refusal.rejection.change != operation.change;
+            if !row.refusal.as_ref().is_some_and(of_other) {
+                (row.rejections, row.refusal) = (0, None);
+            }
             apply_effect(now, &mut row.lease, &operation.change, answer);
         }
         let name = (row.cluster, row.lease.pod_name.clone());

@@ -13,8 +13,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{AllocationId, LeaseId, NatGatewayId, PodUid};
 use waygate_core::lease::{Constraint, GatewayState, Lease, LeasedPort, Phase, Target};
-use waygate_core::operation::{Operation, Rejection};
+use waygate_core::operation::{Operation, Refusal, Rejection};
 use waygate_core::request::{Kind, Request, Retention};
+use waygate_core::rules::refusals;
 use waygate_core::rules::timing::{ANNOUNCEMENT_LIFETIME, CLAIM};
 
 /// Reason that the store refuses a write.
@@ -54,6 +55,8 @@ pub(crate) struct Row {
     pub rejection: Option<Rejection>,
     /// Number of such refusals in a row.
     pub rejections: i32,
+    /// The last one that was reported.
+    pub refusal: Option<Refusal>,
     /// Begin of the last look that ended with a plan.
     pub looked_at: Timestamp,
     /// Time at which it was woken for such a look last.
@@ -73,6 +76,7 @@ pub(crate) struct Loaded {
     pub reason: Option<String>,
     pub rejection: Option<Rejection>,
     pub rejections: i32,
+    pub refusal: Option<Refusal>,
     pub last_change_at: Timestamp,
     pub now: Timestamp,
 }
@@ -230,6 +234,7 @@ impl Store {
             pod_created_at: pod.created_at,
             rejection: None,
             rejections: 0,
+            refusal: None,
             last_change_at: now,
             looked_at: Timestamp::UNIX_EPOCH,
             look_asked_at: Timestamp::UNIX_EPOCH,
@@ -326,8 +331,9 @@ impl Store {
             return Err(StoreError::ClaimLost);
         }
         row.due = now + CLAIM;
-        let Row { lease, wake, tries, reason, rejection, rejections, last_change_at, .. } =
-            row.clone();
+        let Row {
+            lease, wake, tries, reason, rejection, rejections, refusal, last_change_at, ..
+        } = row.clone();
         let gateway = lease
             .ports
             .first()
@@ -341,6 +347,7 @@ impl Store {
             reason,
             rejection,
             rejections,
+            refusal,
             last_change_at,
             now,
         })
@@ -350,8 +357,13 @@ impl Store {
         let row = self.held_row(claim)?;
         (row.owner, row.tries, row.reason) = (None, finish.tries, Some(finish.reason));
         row.looked_at = finish.looked_at.unwrap_or(row.looked_at);
-        if finish.acknowledged.is_some() {
-            row.rejections += 1;
+        if let Some(rejection) = &finish.acknowledged {
+            let anew = refusals::starts_anew(row.refusal.as_ref(), rejection);
+            row.rejections = if anew { 1 } else { row.rejections + 1 };
+            let (rejection, until) = (rejection.clone(), now + finish.retry_in);
+            row.refusal = Some(Refusal { rejection, until });
+        } else if finish.ends_history {
+            (row.rejections, row.refusal) = (0, None);
         }
         row.rejection = row
             .rejection
@@ -559,6 +571,8 @@ pub(crate) struct Finish {
     pub acknowledged: Option<Rejection>,
     /// Begin of the look that ended with this wait; none where the look failed.
     pub looked_at: Option<Timestamp>,
+    /// The lease rests.
+    pub ends_history: bool,
 }
 
 impl Row {

@@ -22,7 +22,7 @@ use waygate_core::cloud_facts::ForwardEntry;
 use waygate_core::condition::{ConditionState, Reason};
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::lease::EipSources;
-use waygate_core::operation::Rejection;
+use waygate_core::operation::{Refusal, Rejection};
 use waygate_core::ownership::{TAG_LEASE, TAG_POOL};
 use waygate_core::plan::{
     self, CloudFacts, CustomResourceState, Lookup, PodState, Situation, Successor, Wait,
@@ -30,7 +30,7 @@ use waygate_core::plan::{
 use waygate_core::retry::{self, RetryPolicy, WaitHistory};
 use waygate_core::rules::publishing::PublishWrite;
 use waygate_core::rules::report::{self, PreviousWait, Report};
-use waygate_core::rules::{conflict, reads, succession};
+use waygate_core::rules::{conflict, reads, refusals, succession};
 
 /// State read for the plan, and the versions that writes are bound to.
 #[derive(Clone)]
@@ -155,7 +155,10 @@ impl World {
             }
             StageOutcome::Deleted | StageOutcome::Dropped => {}
             StageOutcome::Pause { reason, retry_policy, min_wait } => {
-                let rejections = known.rejection.as_ref().map(|_| known.rejections);
+                let rejections = known.rejection.as_ref().map(|rejection| {
+                    let anew = refusals::starts_anew(known.refusal.as_ref(), rejection);
+                    if anew { 0 } else { known.rejections }
+                });
                 let history =
                     WaitHistory { reason: known.reason.as_deref(), tries: known.tries, rejections };
                 let tries = history.tries_for(&reason);
@@ -167,6 +170,7 @@ impl World {
                     reason,
                     acknowledged: known.rejection,
                     looked_at: known.looked_at,
+                    ends_history: refusals::ends_history(retry_policy),
                 };
                 // Another worker finishes a claim that was lost meanwhile.
                 self.store.finish_claim(self.now, &claim, finish).unwrap_or_default();
@@ -260,6 +264,7 @@ impl World {
             lease: &scene.loaded.lease,
             operations: &scene.loaded.operations,
             rejection: scene.loaded.rejection.as_ref(),
+            refusal: scene.loaded.refusal.as_ref(),
             pod: &scene.pod,
             custom_resource: &scene.resource,
             successor: scene.successor.as_ref(),
@@ -455,18 +460,28 @@ impl World {
         scene: &Scene,
         rejection: Rejection,
     ) -> StageOutcome {
-        let Rejection { reason, message, retry_policy, min_wait_seconds } = rejection;
-        self.report_condition(
-            claim,
-            scene,
-            retry_policy,
-            ConditionState { status: false, reason: reason.clone(), message },
-        );
+        self.report_refusal(claim, scene, &rejection);
         StageOutcome::Pause {
-            reason,
-            retry_policy,
-            min_wait: Duration::from_secs(min_wait_seconds.into()),
+            reason: rejection.reason,
+            retry_policy: rejection.retry_policy,
+            min_wait: Duration::from_secs(rejection.min_wait_seconds.into()),
         }
+    }
+
+    pub(crate) fn await_retry(
+        &mut self,
+        claim: &Claim,
+        scene: &Scene,
+        refusal: &Refusal,
+    ) -> StageOutcome {
+        self.report_refusal(claim, scene, &refusal.rejection);
+        pause_with(&refusal.rejection.reason, RetryPolicy::Until(refusal.until))
+    }
+
+    fn report_refusal(&mut self, claim: &Claim, scene: &Scene, rejection: &Rejection) {
+        let Rejection { reason, message, retry_policy, .. } = rejection.clone();
+        let condition = ConditionState { status: false, reason, message };
+        self.report_condition(claim, scene, retry_policy, condition);
     }
 
     pub(crate) fn pause_and_report(
@@ -529,6 +544,7 @@ struct Known {
     rejections: i32,
     /// Begin of the look, once its plan is made.
     looked_at: Option<Timestamp>,
+    refusal: Option<Refusal>,
 }
 
 impl Known {
@@ -551,6 +567,7 @@ impl Known {
             rejection: loaded.rejection.clone(),
             rejections,
             looked_at: matches!(stage, Stage::Plan(_) | Stage::Write(..)).then_some(loaded.now),
+            refusal: loaded.refusal.clone(),
         }
     }
 }

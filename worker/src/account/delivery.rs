@@ -4,11 +4,12 @@
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::metrics::CallOutcome;
+use crate::refusals;
 use std::sync::Arc;
 use std::time::Duration;
 use waygate_cloud::{Error as CloudError, SendBy};
 use waygate_core::failure::CallFailure;
-use waygate_core::rules::response::{self, LearnedFact, Record};
+use waygate_core::rules::response::{self, LearnedFact, LeaseEffect, Record};
 use waygate_core::rules::timing::CALL_TIMEOUT;
 use waygate_store::{AccountQueue, DequeuedChange, SettledBy, Settlement};
 
@@ -94,6 +95,9 @@ async fn apply_record(
             store
                 .settle_operation(SettledBy::Sender(Duration::ZERO), operation, settlement)
                 .await?;
+            if effect == LeaseEffect::EipGone {
+                refusals::wake_after_release(worker).await?;
+            }
         }
         Record::AwaitFence => store.await_fence(operation.id).await?,
         Record::MarkUnanswered => store.mark_unanswered(operation.id).await?,

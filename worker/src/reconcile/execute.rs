@@ -5,6 +5,7 @@ use super::outcome::StepOutcome;
 use super::pass::Pass;
 use crate::errors::Error;
 use crate::objects::custom_resource;
+use crate::refusals;
 use uuid::Uuid;
 use waygate_core::change::Answer;
 use waygate_core::ids::NatGatewayId;
@@ -32,7 +33,7 @@ impl Pass<'_> {
             Step::AdoptEip(candidates, or) => return self.adopt_eip(&candidates, or).await,
             Step::PreemptEip(allocation_id) => self.preempt_eip(&allocation_id).await?,
             Step::AdoptPrepaidEip(lease) => return self.adopt_prepaid_eip(lease).await,
-            Step::ForgetEip => claimed.clear_eip().await?,
+            Step::ForgetEip => self.forget_eip().await?,
             Step::ReservePorts { zone } => return self.reserve_ports(&zone).await,
             Step::MarkForeignPorts(port) => claimed.mark_foreign(&port).await?,
             Step::RecordEntry(port, entry) => claimed.record_entry(&port, &entry).await?,
@@ -82,6 +83,7 @@ impl Pass<'_> {
                 .await?;
             }
             Step::ReportRejection(rejection) => return self.report_rejection(rejection).await,
+            Step::AwaitRetry(refusal) => return self.await_retry(refusal).await,
             Step::Wait(wait) => return self.report_and_pause(wait).await,
         }
         Ok(StepOutcome::Continue)
@@ -94,6 +96,15 @@ impl Pass<'_> {
     async fn write_custom_resource(&self, content: &CustomResourceContent) -> Result<(), Error> {
         custom_resource::write_spec(self.worker, self.lease(), &self.observation.resource, content)
             .await
+    }
+
+    /// Removes the EIP from the lease. One that was released leaves room in the account's quota.
+    async fn forget_eip(&self) -> Result<(), Error> {
+        self.under_claim().clear_eip().await?;
+        if self.lease().eip.as_ref().is_some_and(|eip| eip.release_accepted_at.is_some()) {
+            refusals::wake_after_release(self.worker).await?;
+        }
+        Ok(())
     }
 
     async fn retain_lease(&self, seconds: Option<u64>) -> Result<(), Error> {

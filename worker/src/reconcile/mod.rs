@@ -26,9 +26,9 @@ use pass::Pass;
 use rand::RngExt as _;
 use waygate_core::plan;
 use waygate_core::retry::{self, RetryPolicy, WaitHistory};
-use waygate_core::rules::succession;
 use waygate_core::rules::timing::CLAIM;
-use waygate_store::{Claim, Error as StoreError, Finish, Loaded};
+use waygate_core::rules::{refusals, succession};
+use waygate_store::{Claim, Error as StoreError, Finish, Loaded, RefusalHistory};
 
 /// Steps of one reconcile. A lease with a hundred ports takes a few hundred; a lease that takes
 /// more than this repeats steps without progress.
@@ -122,13 +122,14 @@ async fn finish_reconcile(
     pause: &Pause,
     looked_at: Option<Timestamp>,
 ) -> Result<(), Error> {
-    let rejection = loaded.rejection.as_ref();
-    let history = WaitHistory {
-        reason: loaded.reason.as_deref(),
-        tries: loaded.tries,
-        rejections: rejection.map(|_| loaded.rejections),
+    let history = refusal_history(loaded, pause);
+    let rejections = match history {
+        RefusalHistory::Acknowledged { starts_anew: false, .. } => Some(loaded.rejections),
+        RefusalHistory::Acknowledged { .. } => Some(0),
+        RefusalHistory::Unchanged | RefusalHistory::Ended => None,
     };
-    let tries = history.tries_for(&pause.reason);
+    let waits = WaitHistory { reason: loaded.reason.as_deref(), tries: loaded.tries, rejections };
+    let tries = waits.tries_for(&pause.reason);
     let delay =
         retry::retry_delay(pause.retry_policy, tries, loaded.now, rand::rng().random_range(JITTER))
             .max(pause.min_wait);
@@ -138,8 +139,8 @@ async fn finish_reconcile(
         tries,
         reason: &pause.reason,
         message: &pause.message,
-        acknowledged: rejection,
         looked_at,
+        history,
     };
     worker.store.under_claim(claim).finish_claim(&finish).await?;
     if pause.retry_policy == RetryPolicy::Poll {
@@ -147,4 +148,16 @@ async fn finish_reconcile(
         worker.due.notify_one();
     }
     Ok(())
+}
+
+/// What the pause says of refused changes.
+fn refusal_history<'a>(loaded: &'a Loaded, pause: &Pause) -> RefusalHistory<'a> {
+    match &loaded.rejection {
+        Some(rejection) => RefusalHistory::Acknowledged {
+            rejection,
+            starts_anew: refusals::starts_anew(loaded.refusal.as_ref(), rejection),
+        },
+        None if refusals::ends_history(pause.retry_policy) => RefusalHistory::Ended,
+        None => RefusalHistory::Unchanged,
+    }
 }

@@ -43,6 +43,7 @@ impl<'a> Pass<'a> {
             lease: &self.loaded.lease,
             operations: &self.loaded.operations,
             rejection: self.loaded.rejection.as_ref(),
+            refusal: self.loaded.refusal.as_ref(),
             pod: &self.observation.pod,
             custom_resource: &self.observation.resource,
             successor: self.observation.successor.as_ref(),

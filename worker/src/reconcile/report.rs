@@ -6,7 +6,7 @@ use super::pass::Pass;
 use crate::errors::Error;
 use crate::objects::pod;
 use waygate_core::condition::ConditionState;
-use waygate_core::operation::Rejection;
+use waygate_core::operation::{Refusal, Rejection};
 use waygate_core::plan::Wait;
 use waygate_core::retry::RetryPolicy;
 use waygate_core::rules::report::{self, PreviousWait, Report};
@@ -26,13 +26,25 @@ impl Pass<'_> {
         &self,
         rejection: Rejection,
     ) -> Result<StepOutcome, Error> {
+        self.write_rejection(&rejection).await?;
+        Ok(StepOutcome::Pause(Pause::from(rejection)))
+    }
+
+    /// Waits for the retry of a refused change, under the reason of its refusal.
+    pub(crate) async fn await_retry(&self, refusal: Refusal) -> Result<StepOutcome, Error> {
+        let Refusal { rejection, until } = refusal;
+        self.write_rejection(&rejection).await?;
+        let retry_policy = RetryPolicy::Until(until);
+        Ok(StepOutcome::Pause(Pause::new(rejection.reason, rejection.message, retry_policy)))
+    }
+
+    async fn write_rejection(&self, rejection: &Rejection) -> Result<(), Error> {
         let condition = ConditionState {
             status: false,
             reason: rejection.reason.clone(),
             message: rejection.message.clone(),
         };
-        self.write_report(rejection.retry_policy, &condition).await?;
-        Ok(StepOutcome::Pause(Pause::from(rejection)))
+        self.write_report(rejection.retry_policy, &condition).await
     }
 
     async fn write_report(

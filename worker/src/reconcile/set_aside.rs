@@ -14,7 +14,7 @@ use waygate_core::condition::ConditionState;
 use waygate_core::plan::{CustomResourceState, PodState};
 use waygate_core::retry::{self, RetryPolicy, WaitHistory};
 use waygate_core::rules::report::{self, PreviousWait, Report};
-use waygate_store::{Claim, ClaimedJob, Error as StoreError, Finish};
+use waygate_store::{Claim, ClaimedJob, Error as StoreError, Finish, RefusalHistory};
 
 /// The pause after a step's error. Where the lease is set aside for it, the pod is told.
 pub(super) async fn pause_after_error(worker: &Worker, job: &ClaimedJob, error: &Error) -> Pause {
@@ -63,8 +63,8 @@ pub(super) async fn set_lease_aside(
         tries,
         reason,
         message,
-        acknowledged: None,
         looked_at: None,
+        history: RefusalHistory::Unchanged,
     };
     Ok(claimed.finish_claim(&finish).await?)
 }

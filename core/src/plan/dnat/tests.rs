@@ -124,6 +124,7 @@ impl Scene {
             lease,
             operations: &[],
             rejection: None,
+            refusal: None,
             pod,
             custom_resource: resource,
             successor: None,

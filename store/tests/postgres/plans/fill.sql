@@ -38,6 +38,10 @@ SELECT lease_id, cluster_id, kind, namespace, 'pod-' || n, gen_random_uuid(), no
   -- A hundredth is due: all leases are only after a mass wake.
   now() + (random() - 0.01) * interval '10 hours', CASE WHEN n % 5000 = 0 THEN gen_random_uuid() END, 'Bound', 'the address works'
 FROM numbered;
+-- A third of the provisioning ones wait after a refusal.
+UPDATE lease SET refusal = '{"reason": "EipQuotaExceeded"}', refused_for = CASE WHEN lease_id < '80000000-0000-0000-0000-000000000000' THEN 'EipQuotaExceeded' ELSE 'PermissionDenied' END,
+  refused_until = now() + random() * interval '5 minutes'
+WHERE phase = 'provisioning' AND pod_uid < '55555555-0000-0000-0000-000000000000';
 
 -- Ports: one or two of each DNAT lease that has a target, and of each EIP some free ones, some in
 -- cooldown, some foreign.
