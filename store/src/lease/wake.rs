@@ -56,8 +56,8 @@ impl Store {
     /// what it waits for has come free once. False if no lease waits for that.
     pub async fn wake_refused(&self, reason: &str) -> Result<bool, Error> {
         let woken = wake_leases!(
-            set = "refused_until = now()",
-            "lease_id = (SELECT lease_id FROM lease WHERE refused_for = $1 AND refused_until > now()
+            set = "refused_until = now(), refused_for = NULL",
+            "lease_id = (SELECT lease_id FROM lease WHERE refused_for = $1
                 ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
             reason
         )

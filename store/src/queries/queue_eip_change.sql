@@ -12,6 +12,9 @@ WITH l AS MATERIALIZED (
     SELECT $5, l.cluster_id, l.namespace, now() - interval '1 minute' FROM l
     ON CONFLICT (queue, cluster_id, namespace) DO UPDATE SET
       last_served_at = greatest(f.last_served_at + interval '1 microsecond', excluded.last_served_at)),
+  -- It asks: what comes free now need not wake it.
+  asks AS (
+    UPDATE lease SET refused_for = NULL FROM l WHERE lease.lease_id = l.lease_id AND lease.refused_for IS NOT NULL),
   q AS (
     INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, intended_at,
       cluster_id, namespace, queued, priority)

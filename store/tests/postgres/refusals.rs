@@ -133,6 +133,12 @@ async fn what_comes_free_wakes_the_lease_that_has_waited_longest_and_one_at_a_ti
         assert!(!bench.store.wake_refused("Quota").await?, "the other waits for something else");
         let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 9, CLAIM).await?;
         assert!(claims.len() == 2 && claims.iter().all(|claim| claim.lease_id != other));
+
+        let again = RefusalHistory::Acknowledged { rejection: &rejection, starts_anew: false };
+        finish_with(bench, &claims[0], Duration::ZERO, again).await?;
+        let claim = bench.claim_one().await?;
+        assert!(bench.queue(&claim, "eip-1", &change).await?);
+        assert!(!bench.store.wake_refused("Quota").await?, "it asks already");
         Ok(())
     })
     .await

@@ -22,12 +22,13 @@ async fn count_looks(stand: &Stand) -> Result<i64> {
     Ok(sqlx::query_scalar(looks).fetch_one(&stand.database).await?)
 }
 
-/// Annotates the waiting pod every half second, `count` times.
-async fn annotate_waiting(stand: &Stand, count: usize, also: &str) -> Result<()> {
-    for number in 0..count {
+/// Annotates the waiting pod for three seconds, each time after this pause.
+async fn annotate_waiting(stand: &Stand, pause: Duration, also: &str) -> Result<()> {
+    let began = Instant::now();
+    for number in (0_u32..).take_while(|_| began.elapsed() < Duration::from_secs(3)) {
         stand.annotate_pod("waiting", json!({TRIGGER: number.to_string()})).await?;
         sqlx::query(sqlx::AssertSqlSafe(also)).execute(&stand.database).await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(pause).await;
     }
     Ok(())
 }
@@ -44,12 +45,12 @@ async fn a_pod_beyond_the_quota_asks_in_growing_pauses_and_at_once_when_an_eip_i
     wait_for_reason(&stand, "waiting", GATE, "EipQuotaExceeded", &["quota"]).await?;
 
     let looks = count_looks(&stand).await?;
-    annotate_waiting(&stand, 6, "SELECT").await?;
+    annotate_waiting(&stand, Duration::from_millis(100), "SELECT").await?;
     let looks = count_looks(&stand).await? - looks;
     // Two looks or three for each of at most two retries within three seconds.
     ensure!(looks <= 8, "{looks} looks at a pod that others annotate");
     let wake = "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END";
-    annotate_waiting(&stand, 6, wake).await?;
+    annotate_waiting(&stand, Duration::from_millis(500), wake).await?;
     let calls = stand.cloud.count_calls_of("AllocateEipAddress").await? - before;
     // 0 s, 2 s, 5.4 s, each a fifth sooner or later.
     ensure!((2..=4).contains(&calls), "{calls} calls in six seconds");

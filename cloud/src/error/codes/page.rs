@@ -45,15 +45,21 @@ fn describe_class(class: Class) -> &'static str {
     match class {
         Class::Transient => "a fault of the cloud: reads show whether it took effect, then retried",
         Class::Throttled => "retried as the account's rate allows",
-        Class::Conflict => "busy, or not in the needed state yet: retried",
+        Class::Conflict => {
+            "busy, or not in the needed state yet: retried, in pauses that grow from a third of a second to five minutes"
+        }
         Class::Processing => "an earlier send is still at work: its end is awaited",
         Class::AlreadyDone => "it is so already: done",
         Class::NotFound => "the resource does not exist",
-        Class::Quota => "retried within a minute; raise the quota, or free some of it",
-        Class::Denied => {
-            "retried within a minute; an operator must grant, pay or correct something"
+        Class::Quota => {
+            "retried within five minutes, for an EIP's quota as soon as Waygate releases one; raise it, or free some of it"
         }
-        Class::Permanent => "retried within a minute; the request or the configuration must change",
+        Class::Denied => {
+            "retried within five minutes; an operator must grant, pay or correct something"
+        }
+        Class::Permanent => {
+            "retried within five minutes, a changed request at once; the request or the configuration must change"
+        }
     }
 }
 

@@ -192,7 +192,7 @@ fn the_condition_keeps_the_clouds_reason_while_the_change_waits_for_its_next_try
     let report = |reason: &str, retry_policy, rejections, before| {
         let state =
             ConditionState { status: false, reason: reason.to_owned(), message: "m".to_owned() };
-        let before = PreviousWait { reason: Some(before), rejections };
+        let before = PreviousWait { reason: Some(before), tries: 0, rejections };
         report_for_wait(
             scene.lease.phase,
             &scene.pod,
