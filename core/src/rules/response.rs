@@ -32,7 +32,7 @@ pub enum Record {
     /// by a read.
     MarkUnanswered,
     /// Records a rejection, which the lease reports to its pod before it tries again.
-    Reject(Rejection),
+    Reject(Box<Rejection>),
 }
 
 /// Effect of a settled operation on what its lease holds.
@@ -94,7 +94,7 @@ pub fn failure_records(
     let mut records: Vec<_> = learned.map(Record::Learn).into_iter().collect();
     // Before the settlement, which wakes the lease to find the rejection.
     if learned.is_none() && outcome.is_none_or(|(outcome, _)| outcome == Outcome::Refused) {
-        records.push(Record::Reject(rejection_of_failure(change, failure, awaits_fence)));
+        records.push(Record::Reject(Box::new(rejection_of_failure(change, failure, awaits_fence))));
     }
     if let Some((outcome, effect)) = outcome {
         records.push(Record::Settle(outcome, effect));

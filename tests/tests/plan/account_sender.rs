@@ -101,7 +101,9 @@ impl World {
                     }
                 }
                 Record::Learn(_) => self.store.delete_former_address(dequeued.lease),
-                Record::Reject(rejection) => self.store.record_rejection(dequeued.lease, rejection),
+                Record::Reject(rejection) => {
+                    self.store.record_rejection(dequeued.lease, *rejection);
+                }
                 Record::AwaitFence => self.store.await_fence(operation.id),
                 Record::MarkUnanswered => self.store.mark_unanswered(now, operation.id),
             }

@@ -195,7 +195,9 @@ impl World {
                 Record::Learn(LearnedFact::ModifyDenied) => {
                     self.store.record_modify_denied(gateway, now + MODIFY_DENIED);
                 }
-                Record::Reject(rejection) => self.store.record_rejection(dequeued.lease, rejection),
+                Record::Reject(rejection) => {
+                    self.store.record_rejection(dequeued.lease, *rejection);
+                }
                 Record::AwaitFence => self.store.await_fence(id),
                 Record::MarkUnanswered => self.store.mark_unanswered(now, id),
                 Record::Requeue | Record::Learn(LearnedFact::AddressNotReclaimable) => {}

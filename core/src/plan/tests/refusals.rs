@@ -35,7 +35,7 @@ fn rejection(change: &Change, class: FailureClass) -> Option<Rejection> {
         retry_after: None,
     };
     failure_records(change, &failure, false).into_iter().find_map(|record| match record {
-        Record::Reject(rejection) => Some(rejection),
+        Record::Reject(rejection) => Some(*rejection),
         _ => None,
     })
 }
@@ -43,7 +43,8 @@ fn rejection(change: &Change, class: FailureClass) -> Option<Rejection> {
 /// The scene after the refusal of this change, a minute before the end of its wait.
 fn refused(scene: &Scene, change: &Change, class: FailureClass) -> Scene {
     let refusal = rejection(change, class)
-        .map(|rejection| Refusal { rejection, until: NOW + SignedDuration::from_mins(1) });
+        .map(|rejection| Refusal { rejection, until: NOW + SignedDuration::from_mins(1) })
+        .map(Box::new);
     scene.with(|s| s.refusal = refusal)
 }
 
@@ -85,7 +86,7 @@ fn a_refusal_of_any_class_holds_until_its_moment_and_no_longer() {
         for class in CLASSES {
             let scene = refused(&scene, &changes[0], class);
             let Some(refusal) = scene.refusal.clone() else { continue };
-            assert_eq!(scene.next(), Step::AwaitRetry(refusal.clone()), "{class:?}");
+            assert_eq!(scene.next(), Step::AwaitRetry((*refusal).clone()), "{class:?}");
             assert_eq!(asked(&scene.next_at(refusal.until)), changes, "{class:?}");
             held += 1;
         }
