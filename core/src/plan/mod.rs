@@ -27,6 +27,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use eip::eip_settings_differ;
 pub use situation::{
     CloudFacts, CustomResourceObject, CustomResourceState, Deletion, Desired, Lookup, PodState,
     PodView, Situation, Successor,

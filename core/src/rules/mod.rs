@@ -5,12 +5,14 @@
 //! lease ─▶ reads ─▶ plan ─▶ (worker) ─┬▶ response, conflict, reservation ─▶ records and waits
 //!                                     ├▶ publishing ─▶ writes to the cluster, in order
 //!                                     └▶ report, retry ─▶ condition or event, next look
+//! lists of the cloud ─▶ drift ─▶ leases to wake
 //! ```
 //!
 //! Pure, as the plan is: the worker carries out what these functions return, and the model that
 //! proves the protocol calls the same functions.
 
 pub mod conflict;
+pub mod drift;
 pub mod pauses;
 pub mod priority;
 pub mod publishing;

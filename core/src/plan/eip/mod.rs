@@ -12,6 +12,7 @@ mod settings;
 
 pub(super) use publication::eip_content;
 pub(super) use release::{detach_eip, plan_eip_release, yield_eip};
+pub use settings::eip_settings_differ;
 
 use super::publication::{
     ensure_custom_resource, publish_or_idle, reread_or_withdraw, withdraw_if_ip_changed,

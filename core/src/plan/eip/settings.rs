@@ -75,6 +75,15 @@ pub(super) fn adjust_attributes(request: &EipRequest, eip: &Eip) -> Option<Step>
         .then(|| Step::QueueEipChange { resource: eip.allocation_id.to_string(), change: change() })
 }
 
+/// True if a managed EIP has other settings than its pod asks for, which Waygate can change. A
+/// package that a person chose is no difference.
+pub fn eip_settings_differ(request: &EipRequest, eip: &Eip) -> bool {
+    let wanted = managed_spec(request).and_then(|spec| spec.bandwidth_package.as_ref());
+    let other_package =
+        !is_prepaid(eip) && wanted.is_some() && wanted != eip.bandwidth_package.as_ref();
+    other_package || adjust_attributes(request, eip).is_some()
+}
+
 fn is_prepaid(eip: &Eip) -> bool {
     eip.charge_type == InstanceChargeType::PrePaid.as_str()
 }
