@@ -7,7 +7,7 @@ use crate::http::params::Params;
 use crate::network::{
     Identity, ResourceTag, RouteEntry, RouteTable, SecurityRule, SnatEntry, VSwitch, Vpc,
 };
-use crate::read::pages::{Listing, list_chain};
+use crate::read::pages::{Listing, PageTimes, list_chain};
 use crate::read::queries::{
     EIPS, ENTRIES, EntriesOfGateway, GatewayById, MAX_EIPS_PER_CALL, QuerySource,
 };
@@ -20,6 +20,7 @@ use crate::wire::tags::TagResources;
 use crate::wire::{Chain, Page};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use tokio::time::Instant;
 use waygate_core::cloud_facts::{Eip, Eni, ForwardEntry, NatGateway};
 use waygate_core::ids::{AllocationId, EniId, ForwardEntryId, NatGatewayId, VSwitchId, VpcId};
@@ -130,6 +131,28 @@ impl Cloud {
             )
             .await?;
         Ok(read.map(|entries| entries.into_iter().find(|entry| entry.entry_id == *id)))
+    }
+}
+
+/// Lists that are compared with what should be there. They share nothing with the reads of leases
+/// but the account's rates.
+impl Cloud {
+    /// Every EIP of the account in the region; `None` if the pages shifted, so that one may be
+    /// missing. Before each page comes a pause of `apart`.
+    pub async fn list_eips(&self, apart: Duration) -> Result<Option<Read<Vec<Eip>>>, Error> {
+        let pages = PageTimes::Spread { apart, timeout: self.0.deadline };
+        EIPS.list_steady(&self.0.transport, &Params::default(), pages).await
+    }
+
+    /// Every forward entry of the gateway; `None` and `apart` as for [`Self::list_eips`].
+    pub async fn list_entries(
+        &self,
+        gateway: &NatGatewayId,
+        apart: Duration,
+    ) -> Result<Option<Read<Vec<ForwardEntry>>>, Error> {
+        let pages = PageTimes::Spread { apart, timeout: self.0.deadline };
+        let params = Params::default().with("NatGatewayId", gateway);
+        ENTRIES.list_steady(&self.0.transport, &params, pages).await
     }
 }
 

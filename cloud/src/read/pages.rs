@@ -7,6 +7,7 @@ use crate::transport::{Action, Permit, Read, Transport};
 use crate::wire::{Chain, Page};
 use reqwest::StatusCode;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Pages are no snapshot: an item deleted between pages shifts the rest, and a read may miss one. A
@@ -40,8 +41,9 @@ impl<K: Ord, P: Page> Listing<K, P> {
         let mut began = None;
         let mut permit = Some(first);
         let mut union = BTreeMap::new();
+        let pages = PageTimes::Until(deadline);
         for _ in 0..ATTEMPTS {
-            let attempt = self.list_once(transport, permit.take(), &params, deadline).await?;
+            let attempt = self.list_once(transport, permit.take(), &params, pages).await?;
             if attempt.steady {
                 // Without the items of earlier attempts: some may be deleted by now.
                 return Ok(Read {
@@ -55,16 +57,35 @@ impl<K: Ord, P: Page> Listing<K, P> {
         Ok(Read { value: union.into_values().collect(), began: began.unwrap_or_else(Instant::now) })
     }
 
+    /// Reads all pages, each item once, for a comparison: none if the pages shifted in every
+    /// attempt, so that an item may be missing.
+    pub(crate) async fn list_steady(
+        &self,
+        transport: &Transport,
+        params: &Params,
+        pages: PageTimes,
+    ) -> Result<Option<Read<Vec<P::Item>>>, Error> {
+        for _ in 0..ATTEMPTS {
+            let attempt = self.list_once(transport, None, params, pages).await?;
+            if attempt.steady {
+                let value = attempt.items.into_values().collect();
+                return Ok(Some(Read { value, began: attempt.began }));
+            }
+        }
+        Ok(None)
+    }
+
     async fn list_once(
         &self,
         transport: &Transport,
         mut permit: Option<Permit>,
         params: &Params,
-        deadline: Instant,
+        pages: PageTimes,
     ) -> Result<Attempt<K, P::Item>, Error> {
         let mut attempt = Attempt { items: BTreeMap::new(), began: Instant::now(), steady: true };
         let (mut number, mut length) = (1, None);
         loop {
+            let deadline = pages.next_deadline().await;
             let permit = match permit.take() {
                 Some(permit) => permit,
                 None => transport.acquire_permit(self.action, deadline).await?,
@@ -88,6 +109,33 @@ impl<K: Ord, P: Page> Listing<K, P> {
                 return Ok(attempt);
             }
             number += 1;
+        }
+    }
+}
+
+/// When the pages of a list are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PageTimes {
+    /// One after the other, all of them before this moment.
+    Until(Instant),
+    /// Spread, so that the list uses a part of the action's rate.
+    Spread {
+        /// Pause before each page.
+        apart: Duration,
+        /// Time limit of each page, its permit included.
+        timeout: Duration,
+    },
+}
+
+impl PageTimes {
+    /// Waits until the next page may be read, and returns that page's deadline.
+    async fn next_deadline(self) -> Instant {
+        match self {
+            Self::Until(deadline) => deadline,
+            Self::Spread { apart, timeout } => {
+                tokio::time::sleep(apart).await;
+                Instant::now() + timeout
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ mod harness;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod refusals;
