@@ -162,13 +162,14 @@ CREATE INDEX port_free ON port (allocation_id, proto, port) WHERE state = 'free'
 CREATE INDEX port_lease ON port (lease_id) WHERE lease_id IS NOT NULL;
 CREATE INDEX port_cooldown ON port (cooldown_until) WHERE cooldown_until IS NOT NULL;
 CREATE INDEX port_foreign ON port (allocation_id) WHERE state = 'foreign';
-CREATE INDEX port_entry ON port (gateway_id) WHERE range_start = port;
+CREATE INDEX port_entry ON port (gateway_id, lease_id) WHERE range_start = port;
 CREATE UNIQUE INDEX port_internal ON port (private_ip, gateway_id, proto, target_port) WHERE private_ip IS NOT NULL;
 
--- Gateway locks. Changes of forward entries are queued at their gateway, and one process at a time sends them: the lock's holder marks
--- operations as sent, and each such write compares (owner, epoch). A lock expires like a claim.
-CREATE TABLE gateway_lock (
-  gateway_id text PRIMARY KEY,
+-- What one worker at a time does. Changes of forward entries are queued at their gateway, and the holder of the gateway's lock sends them and lists
+-- the gateway's entries; the holder of the lock 'eips' lists the account's EIPs. Each write under a lock compares (owner, epoch). A lock expires like
+-- a claim.
+CREATE TABLE worker_lock (
+  name       text PRIMARY KEY,           -- a gateway's ID, or eips
   owner      uuid,                       -- random per process start; null: released
   epoch      bigint NOT NULL DEFAULT 0,  -- +1 whenever the lock is acquired
   held_until timestamptz NOT NULL DEFAULT now()

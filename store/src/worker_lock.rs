@@ -1,12 +1,13 @@
-//! Gateway locks: one process at a time changes a gateway's entries.
+//! Locks on what one worker at a time does: a gateway's changes and lists, the list of the
+//! account's EIPs.
 //!
 //! ```text
 //! free ─ acquire ─▶ held ─ renew ─▶ held … ─ release, or expiry ─▶ free
 //! ```
 //!
-//! A gateway lock expires like a claim. The next holder sends nothing before every send of the
-//! former holder has been answered or its answer is no longer awaited: marking a change as sent
-//! extends the lock beyond the time for which the answer is awaited.
+//! A lock expires like a claim. The next holder of a gateway's lock sends nothing before every send
+//! of the former holder has been answered or its answer is no longer awaited: marking a change as
+//! sent extends the lock beyond the time for which the answer is awaited.
 
 use crate::error::Error;
 use crate::lease::wake::wake_leases;
@@ -14,7 +15,54 @@ use crate::store::Store;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::NatGatewayId;
-use waygate_core::rules::timing::GATEWAY_LOCK;
+use waygate_core::rules::timing::WORKER_LOCK;
+
+/// Name of the lock on the list of the account's EIPs; gateways' IDs begin with `ngw-`.
+const EIPS: &str = "eips";
+
+/// The work that a lock is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Sends a gateway's changes, and lists its entries.
+    Gateway(NatGatewayId),
+    /// Lists the account's EIPs.
+    EipList,
+}
+
+impl Work {
+    fn from_name(name: String) -> Self {
+        if name == EIPS { Self::EipList } else { Self::Gateway(NatGatewayId::new(name)) }
+    }
+
+    /// The lock's name in the store, for logs.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gateway(gateway) => gateway.as_str(),
+            Self::EipList => EIPS,
+        }
+    }
+}
+
+/// The right of one process to do some work, until the lock expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLock {
+    /// The work that the lock is for. Every write under the lock compares owner and epoch.
+    pub work: Work,
+    pub(crate) owner: Uuid,
+    pub(crate) epoch: i64,
+}
+
+impl WorkerLock {
+    fn new(name: String, owner: Uuid, epoch: i64) -> Self {
+        Self { work: Work::from_name(name), owner, epoch }
+    }
+
+    /// The same lock, where it is one of a gateway.
+    pub fn gateway_lock(&self) -> Option<GatewayLock> {
+        let Work::Gateway(gateway_id) = self.work.clone() else { return None };
+        Some(GatewayLock { gateway_id, owner: self.owner, epoch: self.epoch })
+    }
+}
 
 /// The right of one process to send changes to a gateway, until the lock expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,75 +73,67 @@ pub struct GatewayLock {
     pub(crate) epoch: i64,
 }
 
-impl GatewayLock {
-    fn new(gateway_id: String, owner: Uuid, epoch: i64) -> Self {
-        Self { gateway_id: NatGatewayId::new(gateway_id), owner, epoch }
-    }
-}
-
 /// Time for which the queue of a gateway waits for a process that has the gateway in its
 /// configuration, before any process may serve it.
 const UNCONFIGURED_GRACE: Duration = Duration::from_mins(1);
 
 impl Store {
-    /// Acquires the free locks of these gateways, and of gateways with a queue that no process has
+    /// Acquires the free locks on these works, and on gateways with a queue that no process has
     /// served for a minute: they are in no configuration any longer, and their entries must still
     /// be removed. Wakes leases whose changes were unanswered when a lock expired.
-    pub async fn acquire_gateway_locks(
+    pub async fn acquire_worker_locks(
         &self,
         owner: Uuid,
-        gateways: &[NatGatewayId],
-    ) -> Result<Vec<GatewayLock>, Error> {
-        let configured: Vec<_> =
-            gateways.iter().map(|gateway| gateway.as_str().to_owned()).collect();
+        works: &[Work],
+    ) -> Result<Vec<WorkerLock>, Error> {
+        let names: Vec<_> = works.iter().map(|work| work.name().to_owned()).collect();
         sqlx::query!(
-            "INSERT INTO gateway_lock (gateway_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
-            &configured
+            "INSERT INTO worker_lock (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
+            &names
         )
         .execute(&self.pool)
         .await?;
         let rows = sqlx::query_file!(
-            "src/queries/acquire_gateway_locks.sql",
+            "src/queries/acquire_worker_locks.sql",
             owner,
-            &configured,
-            GATEWAY_LOCK.as_secs_f64(),
+            &names,
+            WORKER_LOCK.as_secs_f64(),
             UNCONFIGURED_GRACE.as_secs_f64(),
         )
         .fetch_all(&self.pool)
         .await?;
-        let acquired: Vec<_> = rows.iter().map(|row| row.gateway_id.clone()).collect();
+        let acquired: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
         // The former holder may be dead, with answers that no process will record.
         wake_leases!("lease_id IN (SELECT lease_id FROM operation WHERE gateway_id = ANY($1) AND outcome IS NULL AND NOT queued)", &acquired)
             .execute(&self.pool)
             .await?;
-        Ok(rows.into_iter().map(|row| GatewayLock::new(row.gateway_id, owner, row.epoch)).collect())
+        Ok(rows.into_iter().map(|row| WorkerLock::new(row.name, owner, row.epoch)).collect())
     }
 
-    /// Extends those of the owner's locks on these gateways that still hold, and returns them.
-    /// Expired locks stay expired.
-    pub async fn renew_gateway_locks(
+    /// Extends those of the owner's locks on these works that still hold, and returns them. Expired
+    /// locks stay expired.
+    pub async fn renew_worker_locks(
         &self,
         owner: Uuid,
-        gateways: &[NatGatewayId],
-    ) -> Result<Vec<GatewayLock>, Error> {
-        let served: Vec<_> = gateways.iter().map(|gateway| gateway.as_str().to_owned()).collect();
+        works: &[Work],
+    ) -> Result<Vec<WorkerLock>, Error> {
+        let names: Vec<_> = works.iter().map(|work| work.name().to_owned()).collect();
         let rows = sqlx::query!(
-            "UPDATE gateway_lock SET held_until = now() + make_interval(secs => $2) WHERE owner = $1 AND held_until > now() AND gateway_id = ANY($3)
-             RETURNING gateway_id, epoch",
+            "UPDATE worker_lock SET held_until = now() + make_interval(secs => $2) WHERE owner = $1 AND held_until > now() AND name = ANY($3)
+             RETURNING name, epoch",
             owner,
-            GATEWAY_LOCK.as_secs_f64(),
-            &served,
+            WORKER_LOCK.as_secs_f64(),
+            &names,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| GatewayLock::new(row.gateway_id, owner, row.epoch)).collect())
+        Ok(rows.into_iter().map(|row| WorkerLock::new(row.name, owner, row.epoch)).collect())
     }
 
-    /// Releases all gateway locks of the owner, so that the next process need not wait until they
-    /// expire.
-    pub async fn release_gateway_locks(&self, owner: Uuid) -> Result<(), Error> {
+    /// Releases all locks of the owner, so that the next process need not wait until they expire.
+    pub async fn release_worker_locks(&self, owner: Uuid) -> Result<(), Error> {
         sqlx::query!(
-            "UPDATE gateway_lock SET owner = NULL, held_until = now() WHERE owner = $1",
+            "UPDATE worker_lock SET owner = NULL, held_until = now() WHERE owner = $1",
             owner
         )
         .execute(&self.pool)

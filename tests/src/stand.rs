@@ -33,9 +33,6 @@ use crate::{
 
 pub use crate::options::Options;
 
-/// Between two annotations of a pod that nothing else happens to.
-const WAKEUP_INTERVAL: Duration = Duration::from_secs(1);
-
 /// A running Waygate with its cloud and database.
 pub struct Stand {
     /// Suffix of names and value of labels that separate this stand from others.
@@ -238,29 +235,6 @@ impl Stand {
             Ok(Some(()))
         };
         wait::eventually(probe, &format!("a warning {reason} about pod {pod}"), timeout).await
-    }
-
-    /// Waits for a condition's status while annotations of the pod change again and again. Each
-    /// change wakes the worker, which would otherwise look minutes later, and one look may share a
-    /// list of entries that is some seconds old.
-    pub async fn wait_for_condition_with_wakeups(
-        &self,
-        pod: &str,
-        kind: &str,
-        status: &str,
-        timeout: Duration,
-    ) -> Result<Pod> {
-        let news = async {
-            for number in 0.. {
-                self.annotate_pod(pod, json!({"example.com/news": number.to_string()})).await?;
-                tokio::time::sleep(WAKEUP_INTERVAL).await;
-            }
-            anyhow::Ok(())
-        };
-        tokio::select! {
-            found = self.wait_for_condition(pod, kind, status, timeout) => found,
-            ended = news => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("the annotations ended"))),
-        }
     }
 
     /// Waits until a pod has an annotation, and returns its value.

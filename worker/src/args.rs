@@ -66,6 +66,13 @@ pub(crate) struct ServeArgs {
     /// did not make.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub discovery_seconds: u64,
+    /// Seconds between two comparisons of the account's EIPs with the leases. More where half of
+    /// DescribeEipAddresses' rate is too slow for the account's EIPs.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub eip_list_seconds: u64,
+    /// Seconds between two comparisons of a NAT gateway's forward entries with the leases.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub entry_list_seconds: u64,
     /// Seconds between two searches for annotated pods that missed the webhook.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,

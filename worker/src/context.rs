@@ -5,6 +5,7 @@ use crate::gateway::port_pool::PortPool;
 use crate::gateway::wakeups::QueueWakeups;
 use crate::metrics::Metrics;
 use crate::objects::events::Events;
+use crate::rates::ListTimes;
 use crate::watch::namespaces::Namespaces;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
@@ -24,7 +25,7 @@ pub(crate) struct Worker {
     pub store: Store,
     /// The served cluster as registered in the lease store.
     pub cluster: Cluster,
-    /// Owner of this process' claims and gateway locks; random, new at every start.
+    /// Owner of this process' claims and worker locks; random, new at every start.
     pub owner: Uuid,
     /// Client of the cluster's API, without retries of its own.
     pub kube: Client,
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     pub due: Notify,
     /// Cooldown: time for which a freed port stays unused (`--cooldown-seconds`).
     pub cooldown: Duration,
+    /// How often the cloud's lists are read, and how fast.
+    pub lists: ListTimes,
 }
 
 impl Worker {

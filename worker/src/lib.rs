@@ -4,6 +4,7 @@
 //! watch ─▶ (store) ─▶ reconcile ─▶ the cluster
 //!                        └▶ (store's queues) ─┬▶ account ─▶ the cloud (EIPs)
 //!                                             └▶ gateway ─▶ the cloud (forward entries)
+//! lists of the cloud ─▶ lister ─▶ (wake-ups)
 //! ```
 //!
 //! Decisions are made in `waygate_core::{plan, rules}`: the next step of a lease, the reads it
@@ -15,6 +16,7 @@ mod certificates;
 mod context;
 mod errors;
 mod gateway;
+mod lister;
 mod metrics;
 mod objects;
 mod rates;

@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     queue_wait: Histogram,
     queue_length: Family<GatewayLabels, Gauge>,
     limited_withdrawals: Family<GatewayLabels, Counter>,
+    list_comparisons: Family<ListLabels, Counter>,
+    drift_wakeups: Family<ListKindLabels, Counter>,
     set_aside: Family<SetAsideLabels, Counter>,
     set_aside_objects: Family<LoopLabels, Gauge>,
 }
@@ -69,6 +71,37 @@ pub(crate) enum ObjectLoop {
     Registrations,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabels {
+    list: ListKind,
+    outcome: ListOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListKindLabels {
+    list: ListKind,
+}
+
+/// A list of the cloud, as the label `list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum ListKind {
+    /// The account's EIPs.
+    Eips,
+    /// A gateway's forward entries.
+    Entries,
+}
+
+/// Outcome of a comparison, as the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum ListOutcome {
+    /// The list was compared with the leases.
+    Compared,
+    /// The pages of the list shifted, so that something may be missing.
+    Incomplete,
+    /// The cloud or the store did not answer.
+    Failed,
+}
+
 /// Labels by NAT gateway: those of the configuration, a handful.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GatewayLabels {
@@ -98,6 +131,25 @@ impl CallOutcome {
             Err(_) => Self::Unknown,
         }
     }
+}
+
+/// Creates and registers the families about the cloud's lists.
+fn register_lists(
+    registry: &mut Registry,
+) -> (Family<ListLabels, Counter>, Family<ListKindLabels, Counter>) {
+    let list_comparisons = Family::default();
+    registry.register(
+        "waygate_list_comparisons",
+        "Comparisons of a list of the cloud with the leases, by list and outcome",
+        list_comparisons.clone(),
+    );
+    let drift_wakeups = Family::default();
+    registry.register(
+        "waygate_drift_wakeups",
+        "Leases woken because a list of the cloud shows something else than their records",
+        drift_wakeups.clone(),
+    );
+    (list_comparisons, drift_wakeups)
 }
 
 impl Metrics {
@@ -153,6 +205,7 @@ impl Metrics {
             "Withdrawals prevented because many pods of the gateway lost their entries",
             limited_withdrawals.clone(),
         );
+        let (list_comparisons, drift_wakeups) = register_lists(registry);
         let set_aside = Family::default();
         registry.register(
             "waygate_set_aside",
@@ -173,6 +226,8 @@ impl Metrics {
             queue_wait,
             queue_length,
             limited_withdrawals,
+            list_comparisons,
+            drift_wakeups,
             set_aside,
             set_aside_objects,
         }
@@ -210,6 +265,16 @@ impl Metrics {
         self.limited_withdrawals
             .get_or_create(&GatewayLabels { gateway: gateway.to_string() })
             .inc();
+    }
+
+    /// Counts one comparison of a list with the leases.
+    pub(crate) fn count_list_comparison(&self, list: ListKind, outcome: ListOutcome) {
+        self.list_comparisons.get_or_create(&ListLabels { list, outcome }).inc();
+    }
+
+    /// Counts the leases that a comparison woke.
+    pub(crate) fn count_drift_wakeups(&self, list: ListKind, leases: u64) {
+        self.drift_wakeups.get_or_create(&ListKindLabels { list }).inc_by(leases);
     }
 
     /// Counts one failure of an object that is set aside.

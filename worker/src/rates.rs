@@ -41,6 +41,19 @@ impl FromStr for Rate {
     }
 }
 
+/// How often the cloud's lists are read for comparisons, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListTimes {
+    /// Shortest time from one list of EIPs to the next.
+    pub eip_period: Duration,
+    /// Pause before each page of it.
+    pub eip_pages_apart: Duration,
+    /// Shortest time from one list of a gateway's entries to the next.
+    pub entry_period: Duration,
+    /// Pause before each page of it.
+    pub entry_pages_apart: Duration,
+}
+
 /// Source of the account's call permits: the lease store, or a stand-in of tests.
 pub(crate) trait CallPermits: Clone + Debug + Send + Sync + 'static {
     /// Reserves a call of `action` at `rate` (calls a minute, burst), unless the next free moment
@@ -125,6 +138,24 @@ impl<T: CallPermits> AccountRates<T> {
             gives: action_gives(action),
         };
         EIP_ACTIONS.into_iter().map(queue).collect()
+    }
+
+    /// How often lists are read, and how fast: with half of their actions' rates at most, since the
+    /// other half is for the reads of leases. All `gateways` may be listed at the same time.
+    pub(crate) fn list_times(
+        &self,
+        eip_period: Duration,
+        entry_period: Duration,
+        gateways: usize,
+    ) -> ListTimes {
+        let gateways = u32::try_from(gateways).unwrap_or(u32::MAX).max(1);
+        let apart = |action| Duration::from_mins(2) / self.local.best_rate(action).0;
+        ListTimes {
+            eip_period,
+            eip_pages_apart: apart("DescribeEipAddresses"),
+            entry_period,
+            entry_pages_apart: apart("DescribeForwardTableEntries").saturating_mul(gateways),
+        }
     }
 
     fn request_permit(&self, action: &'static str, by: Instant) -> PendingPermit {

@@ -87,6 +87,11 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let cluster = store.register_cluster(cluster_uid, &config.cluster_id).await?;
     let rates = AccountRates::new(store.clone(), &args.rates);
     let queues = rates.account_queues();
+    let lists = rates.list_times(
+        Duration::from_secs(args.eip_list_seconds),
+        Duration::from_secs(args.entry_list_seconds),
+        config.gateways.len(),
+    );
     let cloud = cloud_client(args.cloud, &config, rates)?;
     let mut registry = Registry::default();
     let (namespaces, writer) = Namespaces::new(&kube, config.namespace_selector.clone());
@@ -105,6 +110,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
         cooldown: Duration::from_secs(args.cooldown_seconds),
+        lists,
     });
     let listener = TcpListener::bind(args.admin_listen)
         .await
@@ -177,7 +183,7 @@ fn spawn_watches(
     );
 }
 
-/// Spawns the tasks that work on leases: the claims, and the senders of the gateways.
+/// Spawns the tasks that work on leases: the claims, and the work under worker locks.
 fn spawn_reconcile(
     tasks: &mut Supervisor,
     worker: &Arc<Worker>,
@@ -185,7 +191,7 @@ fn spawn_reconcile(
     readiness: &Readiness,
     token: &CancellationToken,
 ) {
-    tasks.spawn("gateway locks", leader::lead_gateways(Arc::clone(worker), token.clone()));
+    tasks.spawn("worker locks", leader::hold_worker_locks(Arc::clone(worker), token.clone()));
     let active = ActiveLeases::default();
     tasks.spawn(
         "claim renewal",

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// Duration of a claim without a renewal: the extra wait of a pod whose worker was killed.
 pub const CLAIM: Duration = Duration::from_secs(15);
-/// Duration of a gateway lock without a renewal.
-pub const GATEWAY_LOCK: Duration = Duration::from_secs(15);
-/// Longest call to the cloud, its permit included; shorter than a claim and a gateway lock.
+/// Duration of a worker lock without a renewal.
+pub const WORKER_LOCK: Duration = Duration::from_secs(15);
+/// Longest call to the cloud, its permit included; shorter than a claim and a worker lock.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Greatest age of the last look at a lease when a change that gives something is sent for it.
 pub const LOOK_AGE: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ pub(crate) mod announce;
 mod changes;
 pub(crate) mod claims;
 pub(crate) mod custom_resource;
+pub(crate) mod drift;
 mod eip_sources;
 mod limits;
 pub(crate) mod load;

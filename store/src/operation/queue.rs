@@ -17,14 +17,14 @@
 use crate::claimed::{Claimed, ensure_claim_held};
 use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
-use crate::operation::gateway_lock::GatewayLock;
 use crate::store::Store;
+use crate::worker_lock::GatewayLock;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId, VpcId};
 use waygate_core::operation::{ChangeRequest, Operation, SendState};
-use waygate_core::rules::timing::GATEWAY_LOCK;
+use waygate_core::rules::timing::WORKER_LOCK;
 
 /// The next change of a gateway's queue, marked as sent.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Store {
             call.as_secs_f64(),
             fence.as_secs_f64(),
             filter == QueueFilter::All,
-            GATEWAY_LOCK.max(call).as_secs_f64(),
+            WORKER_LOCK.max(call).as_secs_f64(),
         )
         .fetch_one(&self.pool)
         .await?;

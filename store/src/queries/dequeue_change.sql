@@ -3,14 +3,14 @@
 -- first, then the namespace served longest ago, then the oldest. A change that its claim holder is
 -- cancelling at this moment is skipped.
 WITH l AS MATERIALIZED (
-    UPDATE gateway_lock SET held_until = now() + make_interval(secs => $7)
-    WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND held_until > now() RETURNING gateway_id),
+    UPDATE worker_lock SET held_until = now() + make_interval(secs => $7)
+    WHERE name = $1 AND owner = $2 AND epoch = $3 AND held_until > now() RETURNING name),
   n AS MATERIALIZED (
     SELECT o.operation_id, o.cluster_id, o.namespace,
       o.sends > 0 AND o.fence_until >= now() AS may_still_arrive
     FROM operation o LEFT JOIN fair_queue t
       ON t.queue = o.gateway_id AND t.cluster_id = o.cluster_id AND t.namespace = o.namespace
-    WHERE o.queued AND o.gateway_id = (SELECT gateway_id FROM l)
+    WHERE o.queued AND o.gateway_id = (SELECT name FROM l)
       AND ($6 OR o.action <> 'CreateForwardEntry')
     ORDER BY o.priority, t.last_served_at NULLS FIRST, o.intended_at, o.operation_id
     LIMIT 1 FOR UPDATE OF o SKIP LOCKED),

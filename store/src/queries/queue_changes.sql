@@ -3,7 +3,7 @@
 WITH l AS MATERIALIZED (
     SELECT lease_id, cluster_id, namespace FROM lease
     WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND due_at > now() FOR UPDATE),
-  g AS (INSERT INTO gateway_lock (gateway_id) SELECT $4 FROM l ON CONFLICT DO NOTHING),
+  g AS (INSERT INTO worker_lock (name) SELECT $4 FROM l ON CONFLICT DO NOTHING),
   q AS (
     INSERT INTO operation (lease_id, resource, action, change, owner, epoch, fence_until, gateway_id,
       cluster_id, namespace, queued)

@@ -4,8 +4,8 @@
 -- served next: it was the gateway that was busy, and the namespace got nothing for its place. A
 -- removal or a modification may be refused for its own entry, so its namespace waits like others.
 WITH l AS MATERIALIZED (
-    SELECT gateway_id FROM gateway_lock
-    WHERE gateway_id = $1 AND owner = $2 AND epoch = $3 AND held_until > now() FOR UPDATE),
+    SELECT name FROM worker_lock
+    WHERE name = $1 AND owner = $2 AND epoch = $3 AND held_until > now() FOR UPDATE),
   s AS (
     UPDATE operation o SET error = $5, answer_by = now(), queued = $6, busy_retries = busy_retries + 1,
       outcome = CASE WHEN $6 THEN NULL ELSE 'refused' END,

@@ -2,7 +2,7 @@
 //! changes are not sent.
 
 use crate::database::{Bench, CLAIM, dnat, finish, in_database, keys, ports, target, vpc};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -15,7 +15,7 @@ use waygate_core::request::Protocol;
 use waygate_core::retry::RetryPolicy;
 use waygate_store::{
     Claim, DequeuedChange, Error, GatewayLock, PodObservation, QueueFilter, RefusalHistory,
-    SettledBy, Settlement,
+    SettledBy, Settlement, Work, WorkerLock,
 };
 
 const CALL: Duration = Duration::from_secs(10);
@@ -53,9 +53,14 @@ fn deletion(id: &str) -> ChangeRequest {
     ChangeRequest { resource: id.to_owned(), change }
 }
 
+fn work() -> Work {
+    Work::Gateway(gateway())
+}
+
 /// Acquires the gateway lock as a new process.
 async fn acquire_lock(bench: &Bench) -> Result<GatewayLock> {
-    Ok(bench.store.acquire_gateway_locks(Uuid::new_v4(), &[gateway()]).await?.remove(0))
+    let locks = bench.store.acquire_worker_locks(Uuid::new_v4(), &[work()]).await?;
+    locks.first().and_then(WorkerLock::gateway_lock).context("the lock is held")
 }
 
 async fn next(bench: &Bench, lock: &GatewayLock) -> Result<Option<DequeuedChange>, Error> {
@@ -94,7 +99,7 @@ async fn queue(bench: &Bench, claim: &Claim, request: ChangeRequest) -> Result<(
 
 /// Moves the expiry of gateway locks closer by `time`.
 async fn pass(bench: &Bench, time: Duration) -> Result<()> {
-    sqlx::query("UPDATE gateway_lock SET held_until = held_until - make_interval(secs => $1)")
+    sqlx::query("UPDATE worker_lock SET held_until = held_until - make_interval(secs => $1)")
         .bind(time.as_secs_f64())
         .execute(&bench.pool)
         .await?;
@@ -458,39 +463,32 @@ async fn cancelling_a_resend_leaves_the_first_send_unresolved() -> Result<()> {
 async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-        let held = bench.store.acquire_gateway_locks(first, &[gateway()]).await?;
+        let held = bench.store.acquire_worker_locks(first, &[work()]).await?;
         assert_eq!(held.len(), 1);
-        assert!(bench.store.acquire_gateway_locks(second, &[gateway()]).await?.is_empty());
+        assert!(bench.store.acquire_worker_locks(second, &[work()]).await?.is_empty());
         pass(bench, LIFE * 2 / 3).await?;
-        assert_eq!(bench.store.renew_gateway_locks(first, &[gateway()]).await?, held);
+        assert_eq!(bench.store.renew_worker_locks(first, &[work()]).await?, held);
         pass(bench, LIFE * 2 / 3).await?;
-        assert!(
-            bench.store.acquire_gateway_locks(second, &[gateway()]).await?.is_empty(),
-            "renewed"
-        );
+        assert!(bench.store.acquire_worker_locks(second, &[work()]).await?.is_empty(), "renewed");
         pass(bench, LIFE).await?;
-        let acquired = bench.store.acquire_gateway_locks(second, &[gateway()]).await?;
+        let acquired = bench.store.acquire_worker_locks(second, &[work()]).await?;
         assert_eq!(acquired.len(), 1);
         assert!(
-            bench.store.renew_gateway_locks(first, &[gateway()]).await?.is_empty(),
+            bench.store.renew_worker_locks(first, &[work()]).await?.is_empty(),
             "an expired lock stays expired"
         );
         assert!(
-            bench.store.renew_gateway_locks(second, &[]).await?.is_empty(),
+            bench.store.renew_worker_locks(second, &[]).await?.is_empty(),
             "only locks of the given gateways"
         );
-        bench.store.release_gateway_locks(first).await?;
+        bench.store.release_worker_locks(first).await?;
         assert_eq!(
-            bench.store.renew_gateway_locks(second, &[gateway()]).await?,
+            bench.store.renew_worker_locks(second, &[work()]).await?,
             acquired,
             "only locks of the owner are released"
         );
-        bench.store.release_gateway_locks(second).await?;
-        assert_eq!(
-            bench.store.acquire_gateway_locks(first, &[gateway()]).await?.len(),
-            1,
-            "at once"
-        );
+        bench.store.release_worker_locks(second).await?;
+        assert_eq!(bench.store.acquire_worker_locks(first, &[work()]).await?.len(), 1, "at once");
         Ok(())
     })
     .await
@@ -508,7 +506,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         let dequeued = next(bench, &former).await?.expect("a change is queued");
         pass(bench, CALL).await?;
         assert!(
-            bench.store.acquire_gateway_locks(Uuid::new_v4(), &[gateway()]).await?.is_empty(),
+            bench.store.acquire_worker_locks(Uuid::new_v4(), &[work()]).await?.is_empty(),
             "the lock holds as long as a call may take"
         );
         bench
@@ -526,7 +524,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
             ));
             assert_eq!(before, bench.contents().await?);
             // Acquired anew, even by the same process.
-            bench.store.acquire_gateway_locks(owner(bench).await?, &[gateway()]).await?;
+            bench.store.acquire_worker_locks(owner(bench).await?, &[work()]).await?;
         }
         Ok(())
     })
@@ -534,7 +532,7 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
 }
 
 async fn owner(bench: &Bench) -> Result<Uuid> {
-    Ok(sqlx::query_scalar("SELECT owner FROM gateway_lock").fetch_one(&bench.pool).await?)
+    Ok(sqlx::query_scalar("SELECT owner FROM worker_lock").fetch_one(&bench.pool).await?)
 }
 
 #[tokio::test]
@@ -567,7 +565,7 @@ async fn an_unconfigured_gateway_is_served_after_a_minute() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = claimed_in(bench, "ns").await?;
         queue(bench, &claim, deletion("fwd-1")).await?;
-        let others = || bench.store.acquire_gateway_locks(Uuid::new_v4(), &[]);
+        let others = || bench.store.acquire_worker_locks(Uuid::new_v4(), &[]);
         assert!(others().await?.is_empty());
         pass(bench, Duration::from_mins(1)).await?;
         assert!(

@@ -15,6 +15,8 @@ mod clusters;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod eips;
 #[cfg(test)]
 mod faults;

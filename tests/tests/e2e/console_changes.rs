@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use serde_json::{Value, json};
+use std::time::Duration;
 use testbed::{
     dnat::{GATE, WITH_DNAT, list_entries_to, ports_annotation, start_with_one_gateway},
     leftovers::wait_until_nothing_is_left,
@@ -20,15 +21,17 @@ const ADDRESSES: &str = "k8s.aliyun.com/allocated-dnat";
 /// A pod that forwards, its IP, and the one entry to it.
 async fn create_forwarding_pod(stand: &Stand, name: &str) -> Result<(String, String, Value)> {
     stand.create_pod(&annotated_pod(name, &[WITH_DNAT, ports_annotation("80")])).await?;
-    let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
+    let pod = stand.wait_for_condition(name, "Ready", "True", TIMEOUT).await?;
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     let entry = list_entries_to(stand, &ip).await?.into_iter().next().context("an entry")?;
     Ok((annotation_value(&pod, ADDRESSES).context("the annotation")?.to_owned(), ip, entry))
 }
 
-/// Waits until the gate has been False and is True again, for the same address.
+/// Waits until the gate has been False and is True again, for the same address. Nothing else goes
+/// on: a gateway's entries are compared every 60 s.
 async fn wait_until_repaired(stand: &Stand, name: &str, published: &str) -> Result<()> {
-    stand.wait_for_condition_with_wakeups(name, GATE, "False", TIMEOUT).await?;
+    const NOTICED_WITHIN: Duration = Duration::from_secs(75);
+    stand.wait_for_condition(name, GATE, "False", NOTICED_WITHIN).await?;
     let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
     assert_eq!(annotation_value(&pod, ADDRESSES), Some(published));
     Ok(())

@@ -11,7 +11,7 @@ use waygate_core::change::Change;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::operation::{ChangeRequest, Operation, Rejection};
 use waygate_core::request::Kind;
-use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, GATEWAY_LOCK};
+use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, WORKER_LOCK};
 
 /// A gateway lock that a process holds for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Store {
             return None;
         }
         row.epoch += 1;
-        (row.owner, row.until) = (Some(owner), now + GATEWAY_LOCK);
+        (row.owner, row.until) = (Some(owner), now + WORKER_LOCK);
         let lock = GatewayLock { gateway: gateway.clone(), owner, epoch: row.epoch };
         let under_way = self
             .operations
@@ -135,7 +135,7 @@ impl Store {
             .values_mut()
             .filter(|row| row.owner == Some(owner) && row.until > now)
         {
-            row.until = now + GATEWAY_LOCK;
+            row.until = now + WORKER_LOCK;
         }
     }
 
@@ -159,7 +159,7 @@ impl Store {
         dice: &mut Dice,
     ) -> Result<Option<DequeuedChange>, StoreError> {
         let row = self.held_lock_row(now, lock)?;
-        row.until = row.until.max(now + GATEWAY_LOCK);
+        row.until = row.until.max(now + WORKER_LOCK);
         let may = |asked: &&OperationRow| {
             creations || !matches!(asked.operation.change, Change::CreateForwardEntry(_))
         };

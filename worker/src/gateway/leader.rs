@@ -1,78 +1,86 @@
-//! The gateway locks that this process holds: acquired where they are free, renewed while their
-//! sender runs, released at shutdown.
+//! The worker locks that this process holds: acquired where they are free, renewed while their work
+//! goes on, released at shutdown.
+//!
+//! ```text
+//! a gateway's lock ─▶ its sender, and the comparison of its entries
+//! lock on the EIPs ─▶ the comparison of the account's EIPs
+//! ```
 
 use super::sender;
 use crate::context::Worker;
 use crate::errors::error_chain;
+use crate::lister;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_core::request::Kind;
-use waygate_store::GatewayLock;
+use waygate_store::{GatewayLock, Work, WorkerLock};
 
-/// Gateway locks are renewed three times within their validity, as claims are.
+/// Locks are renewed three times within their validity, as claims are.
 const RENEWAL: Duration = Duration::from_secs(4);
 /// Interval between two searches for free locks: the time a gateway waits after its worker has shut
 /// down in order.
 const FREE_LOCK_POLL: Duration = Duration::from_secs(1);
 
-/// A gateway whose lock this process holds, with the task that sends its changes.
-struct RunningSender {
-    lock: GatewayLock,
+/// A lock that this process holds, with the task that does the lock's work.
+struct RunningWork {
+    lock: WorkerLock,
     token: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Acquires gateway locks and runs their senders until `token` is cancelled; then waits for the
-/// changes in flight and releases the locks.
-pub(crate) async fn lead_gateways(
+/// Acquires worker locks and does their work until `token` is cancelled; then waits for the changes
+/// in flight and releases the locks.
+pub(crate) async fn hold_worker_locks(
     worker: Arc<Worker>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut senders: Vec<RunningSender> = Vec::new();
+    let mut works: Vec<RunningWork> = Vec::new();
     let mut renewed = Instant::now();
     while !token.is_cancelled() {
-        // A lock whose sender has ended is not renewed: it expires, and is acquired again.
-        senders.retain(|running| !running.task.is_finished());
-        if renewed.elapsed() >= RENEWAL && renew_gateway_locks(&worker, &senders).await {
+        // A lock whose work has ended is not renewed: it expires, and is acquired again.
+        works.retain(|running| !running.task.is_finished());
+        if renewed.elapsed() >= RENEWAL && renew_worker_locks(&worker, &works).await {
             renewed = Instant::now();
         }
-        acquire_gateway_locks(&worker, &mut senders).await;
+        acquire_worker_locks(&worker, &mut works).await;
         tokio::select! {
             () = tokio::time::sleep(FREE_LOCK_POLL) => {}
             () = worker.queue_wakeups.wait_for_unserved() => {}
             () = token.cancelled() => {}
         }
     }
-    for running in &senders {
+    for running in &works {
         running.token.cancel();
     }
-    for running in senders {
+    for running in works {
         if let Err(error) = running.task.await {
             tracing::error!(
-                gateway.id = %running.lock.gateway_id, error = error_chain(&error),
-                "gateway sender panicked; its gateway lock is released"
+                lock = running.lock.work.name(),
+                error = error_chain(&error),
+                "the work under a worker lock panicked; the lock is released"
             );
         }
     }
-    if let Err(error) = worker.store.release_gateway_locks(worker.owner).await {
+    if let Err(error) = worker.store.release_worker_locks(worker.owner).await {
         tracing::warn!(
             error = error_chain(&error),
-            "releasing gateway locks failed; they expire by themselves"
+            "releasing worker locks failed; they expire by themselves"
         );
     }
     Ok(())
 }
 
-/// Renews the locks and stops the senders of those that were lost. True if the store answered.
-async fn renew_gateway_locks(worker: &Worker, senders: &[RunningSender]) -> bool {
-    let gateways: Vec<_> = senders.iter().map(|running| running.lock.gateway_id.clone()).collect();
-    match worker.store.renew_gateway_locks(worker.owner, &gateways).await {
+/// Renews the locks and stops the work of those that were lost. True if the store answered.
+async fn renew_worker_locks(worker: &Worker, works: &[RunningWork]) -> bool {
+    let held: Vec<_> = works.iter().map(|running| running.lock.work.clone()).collect();
+    match worker.store.renew_worker_locks(worker.owner, &held).await {
         Ok(held) => {
-            senders
+            works
                 .iter()
                 .filter(|running| !held.contains(&running.lock))
                 .for_each(|running| running.token.cancel());
@@ -81,40 +89,66 @@ async fn renew_gateway_locks(worker: &Worker, senders: &[RunningSender]) -> bool
         Err(error) => {
             tracing::warn!(
                 error = error_chain(&error),
-                "renewing gateway locks failed; once they expire, another worker takes over"
+                "renewing worker locks failed; once they expire, another worker takes over"
             );
             false
         }
     }
 }
 
-async fn acquire_gateway_locks(worker: &Arc<Worker>, senders: &mut Vec<RunningSender>) {
-    // Changes queued before forward entries were switched off in the configuration stay queued.
-    if !worker.serves_kind(Kind::Dnat) {
+/// The work of the kinds that the configuration switches on. Changes queued before forward entries
+/// were switched off stay queued.
+fn list_wanted_work(worker: &Worker) -> Vec<Work> {
+    let gateways = worker.config.gateways.iter().filter(|_| worker.serves_kind(Kind::Dnat));
+    let eips = worker.serves_kind(Kind::Eip).then_some(Work::EipList);
+    gateways.map(|gateway| Work::Gateway(gateway.nat_gateway_id.clone())).chain(eips).collect()
+}
+
+async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>) {
+    let wanted = list_wanted_work(worker);
+    if wanted.is_empty() {
         return;
     }
-    let gateways: Vec<_> =
-        worker.config.gateways.iter().map(|gateway| gateway.nat_gateway_id.clone()).collect();
-    let locks = match worker.store.acquire_gateway_locks(worker.owner, &gateways).await {
+    let locks = match worker.store.acquire_worker_locks(worker.owner, &wanted).await {
         Ok(locks) => locks,
         Err(error) => {
             return tracing::warn!(
                 error = error_chain(&error),
-                "search for free gateway locks failed; trying again in 1 s"
+                "search for free worker locks failed; trying again in 1 s"
             );
         }
     };
     for lock in locks {
-        tracing::info!(gateway.id = %lock.gateway_id, "gateway lock acquired");
-        // Registered before the sender's first look at the queue, so that no wake-up is missed.
-        let queued = worker.queue_wakeups.register_sender(&lock.gateway_id);
+        tracing::info!(lock = lock.work.name(), "worker lock acquired");
         let token = CancellationToken::new();
-        let task = tokio::spawn(sender::run_sender(
-            Arc::clone(worker),
-            lock.clone(),
-            queued,
-            token.clone(),
-        ));
-        senders.push(RunningSender { lock, token, task });
+        let task = spawn_work(worker, &lock, token.clone());
+        works.push(RunningWork { lock, token, task });
     }
+}
+
+fn spawn_work(worker: &Arc<Worker>, lock: &WorkerLock, token: CancellationToken) -> JoinHandle<()> {
+    let (worker, held) = (Arc::clone(worker), lock.clone());
+    let Some(gateway) = lock.gateway_lock() else {
+        return tokio::spawn(lister::compare_eips(worker, held, token));
+    };
+    // Registered before the sender's first look at the queue, so that no wake-up is missed.
+    let queued = worker.queue_wakeups.register_sender(&gateway.gateway_id);
+    tokio::spawn(serve_gateway(worker, held, gateway, queued, token))
+}
+
+/// Sends the gateway's changes and compares its entries, until the sender ends.
+async fn serve_gateway(
+    worker: Arc<Worker>,
+    lock: WorkerLock,
+    gateway: GatewayLock,
+    queued: Arc<Notify>,
+    token: CancellationToken,
+) {
+    let lists = token.child_token();
+    let id = gateway.gateway_id.clone();
+    let send = async {
+        sender::run_sender(Arc::clone(&worker), gateway, queued, token).await;
+        lists.cancel();
+    };
+    tokio::join!(send, lister::compare_entries(Arc::clone(&worker), lock, id, lists.clone()));
 }

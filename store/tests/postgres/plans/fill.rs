@@ -11,7 +11,7 @@ const SMALL: [&str; 10] = [
     "cluster",
     "gateway",
     "gateway_eip",
-    "gateway_lock",
+    "worker_lock",
     "rate",
     "account_rate",
     "account_turn",

@@ -7,7 +7,7 @@ INSERT INTO gateway (gateway_id, entries_when_full, full_until)
 SELECT 'ngw-' || n, 2000, CASE WHEN n % 10 = 0 THEN now() + interval '1 hour' END FROM generate_series(0, 199) n;
 INSERT INTO gateway_eip (allocation_id, gateway_id, table_id, zone_id, address, first_port, last_port)
 SELECT 'eip-gw-' || n, 'ngw-' || n, 'ftb-' || n, 'z-1', '198.51.0.0'::inet + n, 1, 65535 FROM generate_series(0, 199) n;
-INSERT INTO gateway_lock (gateway_id) SELECT gateway_id FROM gateway;
+INSERT INTO worker_lock (name) SELECT gateway_id FROM gateway;
 
 -- The lease's number also says what is held for it: see the INSERT of ports.
 CREATE TEMP TABLE numbered AS

@@ -100,7 +100,7 @@ async fn the_gate_goes_false_again_when_an_entry_is_deleted_in_the_console() -> 
             json!({"forwardEntryId": entry["ForwardEntryId"]}),
         )
         .await?;
-    stand.wait_for_condition_with_wakeups(dnat.name, dnat.gate, "False", TIMEOUT).await?;
+    stand.wait_for_condition(dnat.name, dnat.gate, "False", TIMEOUT).await?;
     let repaired = stand.wait_for_condition(dnat.name, dnat.gate, "True", TIMEOUT).await?;
     assert_eq!(
         annotation_value(&before, dnat.address_key),
