@@ -218,6 +218,19 @@ impl Stand {
         wait::eventually(probe, &format!("condition {kind} {status} of pod {pod}"), timeout).await
     }
 
+    /// Waits until no lease was looked at for some seconds: no event is on its way any more that would
+    /// make one look.
+    pub async fn wait_until_leases_rest(&self) -> Result<()> {
+        let resting =
+            "SELECT coalesce(bool_and(owner IS NULL AND looked_at < now() - interval '5 s'
+            AND due_at > now() + interval '2 minutes'), false) FROM lease";
+        let probe = || async {
+            let rests: bool = sqlx::query_scalar(resting).fetch_one(&self.database).await?;
+            Ok(rests.then_some(()))
+        };
+        wait::eventually(probe, "leases that rest", wait::TIMEOUT).await
+    }
+
     /// Waits until an event warns of this about a pod.
     pub async fn wait_for_warning(&self, pod: &str, reason: &str, timeout: Duration) -> Result<()> {
         let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);

@@ -21,7 +21,8 @@ const ADDRESSES: &str = "k8s.aliyun.com/allocated-dnat";
 /// A pod that forwards, its IP, and the one entry to it.
 async fn create_forwarding_pod(stand: &Stand, name: &str) -> Result<(String, String, Value)> {
     stand.create_pod(&annotated_pod(name, &[WITH_DNAT, ports_annotation("80")])).await?;
-    let pod = stand.wait_for_condition(name, "Ready", "True", TIMEOUT).await?;
+    let pod = stand.wait_for_condition(name, GATE, "True", TIMEOUT).await?;
+    stand.wait_until_leases_rest().await?;
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod IP")?;
     let entry = list_entries_to(stand, &ip).await?.into_iter().next().context("an entry")?;
     Ok((annotation_value(&pod, ADDRESSES).context("the annotation")?.to_owned(), ip, entry))

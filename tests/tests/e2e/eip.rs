@@ -166,7 +166,7 @@ async fn an_eip_unbound_in_the_console_closes_the_gate_and_is_bound_again() -> R
     let stand = Stand::start().await?;
     stand.create_pod(&annotated_pod("robbed", &[WITH_EIP])).await?;
     let pod = stand.wait_for_condition("robbed", GATE, "True", TIMEOUT).await?;
-    stand.wait_for_condition("robbed", "Ready", "True", TIMEOUT).await?;
+    stand.wait_until_leases_rest().await?;
     let address = annotation_value(&pod, ADDRESS_KEY).context("an address")?.to_owned();
     let id = read_eip_of(&stand, &address).await?["AllocationId"].clone();
     stand.cloud.change_at_console("unassociate-eip", json!({"allocationId": id})).await?;
