@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::columns::parse_kind;
 use crate::error::Error;
 use crate::store::Store;
+use std::collections::HashSet;
 use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::request::Kind;
@@ -38,18 +39,39 @@ impl Store {
         Ok(woken.iter().map(|lease| parse_kind(&lease.kind)).collect())
     }
 
-    /// Wakes every lease of the cluster except announced ones, a thousand at a time, and returns
-    /// how many. After a start, or a gap in the watch, it is unknown which events were missed.
-    pub async fn wake_all_leases(&self, cluster: Cluster) -> Result<u64, Error> {
-        let (mut woken, mut last) = (0, Some(Uuid::nil()));
-        while let Some(after) = last {
-            let page = sqlx::query_file!("src/queries/wake_next_leases.sql", cluster.id, after)
-                .fetch_one(&self.pool)
+    /// Wakes the leases of the cluster, except announced ones, whose pods are not `present`, a
+    /// thousand at a time, and returns how many. After a start, or a gap in the watch, it is unknown
+    /// which pods' ends were missed.
+    pub async fn wake_leases_without_pod(
+        &self,
+        cluster: Cluster,
+        present: &HashSet<Uuid>,
+    ) -> Result<u64, Error> {
+        let (mut woken, mut last) = (0, Uuid::nil());
+        loop {
+            let page = sqlx::query!(
+                "SELECT lease_id, pod_uid FROM lease WHERE cluster_id = $1 AND pod_uid > $2
+                 ORDER BY pod_uid FETCH FIRST 1000 ROWS WITH TIES",
+                cluster.id,
+                last
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(end) = page.last() else { return Ok(woken) };
+            last = end.pod_uid;
+            let absent: Vec<_> = page
+                .iter()
+                .filter(|lease| !present.contains(&lease.pod_uid))
+                .map(|lease| lease.lease_id)
+                .collect();
+            if absent.is_empty() {
+                continue;
+            }
+            let done = wake_leases!("lease_id = ANY($1) AND phase <> 'announced'", &absent)
+                .execute(&self.pool)
                 .await?;
-            woken += page.woken.unsigned_abs();
-            last = page.last;
+            woken += done.rows_affected();
         }
-        Ok(woken)
     }
 
     /// Ends the wait of the lease that the cloud refused for this reason, the oldest of all clusters:

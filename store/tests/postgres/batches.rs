@@ -3,6 +3,7 @@
 use crate::database::{Bench, in_database};
 use anyhow::{Result, ensure};
 use sqlx::AssertSqlSafe;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Most rows that one statement may write: of a thousand ports, those for TCP and UDP.
@@ -99,7 +100,7 @@ async fn old_rows_are_deleted_a_thousand_at_a_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn all_leases_are_woken_a_thousand_at_a_time() -> Result<()> {
+async fn leases_without_a_pod_are_woken_a_thousand_at_a_time() -> Result<()> {
     in_database(async |bench| {
         let leases = "INSERT INTO lease (cluster_id, kind, namespace, pod_name, pod_uid, request, phase, due_at)
                       SELECT cluster_id, kind, 'ns', 'pod-' || n, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, '{}',
@@ -108,10 +109,15 @@ async fn all_leases_are_woken_a_thousand_at_a_time() -> Result<()> {
         sqlx::query(leases).execute(&bench.pool).await?;
         bench.store.register_cluster(uuid::Uuid::new_v4(), "c2").await?;
         count_written(bench, "lease", "UPDATE", "NEW").await?;
-        assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 2250, "none is announced");
+        assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 2250, "none is announced");
         let (all, most) = take_written(bench).await?;
         ensure!(all == 2250 && most <= 1000, "{all} rows, up to {most} at once");
         assert_eq!(bench.due().await?, 2250);
+        let pods = "SELECT pod_uid FROM lease WHERE pod_name <> 'pod-1' AND pod_name <> 'pod-1249'";
+        let present: HashSet<uuid::Uuid> =
+            sqlx::query_scalar(pods).fetch_all(&bench.pool).await?.into_iter().collect();
+        let woken = bench.store.wake_leases_without_pod(bench.cluster, &present).await?;
+        assert_eq!(woken, 4, "both leases of each pod that is not listed");
         Ok(())
     })
     .await

@@ -2,6 +2,7 @@
 
 use crate::database::{Bench, CLAIM, bought, finish, in_database, leases};
 use anyhow::Result;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -146,13 +147,16 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
     in_database(async |bench: &Bench| {
         let pod = Uuid::new_v4();
         bench.observe(pod, &bought()).await?;
-        for news in ["nothing", "observed", "woken", "all woken"] {
+        for news in ["nothing", "observed", "woken", "pod absent"] {
             let claim = bench.claim_one().await?;
             let loaded = bench.load(&claim).await?;
             match news {
                 "observed" => bench.observe(pod, &bought()).await?,
                 "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 1),
-                "all woken" => assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1),
+                "pod absent" => assert_eq!(
+                    bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?,
+                    1
+                ),
                 _ => {}
             }
             assert_eq!(bench.due().await?, 0, "{news}: the claim still holds");
@@ -178,7 +182,7 @@ async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
             .under_claim(&claim)
             .finish_claim(&finish(bench.load(&claim).await?.wake, LATER))
             .await?;
-        assert_eq!(bench.store.wake_all_leases(bench.cluster).await?, 1);
+        assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 1);
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
         assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?.len(), 0);
         Ok(())

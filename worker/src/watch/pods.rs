@@ -8,7 +8,7 @@
 //! ```
 
 use super::pod_record::{KnownPods, PodRecord};
-use super::recorder::{EventRecorder, record_events, retry_while_store_is_away};
+use super::recorder::{EventRecorder, record_events};
 use super::work_queue::WorkQueue;
 use super::{gates, resync};
 use crate::context::Worker;
@@ -21,7 +21,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, ResourceExt};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waygate_core::annotations::POD_LABEL;
@@ -31,6 +33,9 @@ use waygate_store::PodObservation;
 /// Pods whose events are recorded at the same time: the store answers within milliseconds, and its
 /// connections are shared with the reconciled leases.
 const WRITERS: usize = 8;
+
+/// Pause between two attempts to wake the leases whose pods are not listed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Latest state of a pod according to the watch.
 #[derive(Clone)]
@@ -71,10 +76,15 @@ async fn queue_pod_events(
     let PodRecorder { worker, known } = recorder;
     let config = watcher::Config::default().labels(POD_LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
+    // Pods of the list that is being read.
+    let mut present = HashSet::new();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
         match &event {
             Ok(Event::Init) => known.begin_list(),
-            Ok(Event::InitApply(pod)) => known.note_listed(pod_uid(pod)),
+            Ok(Event::InitApply(pod)) => {
+                known.note_listed(pod_uid(pod));
+                present.extend(pod_uid(pod));
+            }
             _ => {}
         }
         let put = async {
@@ -86,19 +96,14 @@ async fn queue_pod_events(
                     queue_pod_event(queue, pod, |pod| PodEvent::LeftWatch(Box::new(pod))).await;
                 }
                 Ok(Event::Delete(pod)) => queue_pod_event(queue, pod, |_| PodEvent::Absent).await,
-                Ok(Event::Init) => {}
+                Ok(Event::Init) => present.clear(),
                 Ok(Event::InitDone) => {
-                    // Pods deleted while no watch was open send no event, so every lease is
-                    // woken. The queue is emptied first: ready means every listed pod is recorded.
+                    // The queue is emptied first: ready means every listed pod is recorded.
                     queue.wait_until_empty().await;
                     known.retain_listed();
-                    match retry_while_store_is_away(token, || wake_all_leases(worker)).await {
-                        Ok(()) => synced.set_passing(true),
-                        Err(error) => tracing::error!(
-                            error = error_chain(&error),
-                            "waking all leases failed; each looks when it is due"
-                        ),
-                    }
+                    let present = std::mem::take(&mut present);
+                    Box::pin(wake_leases_without_pod(worker, &present, token)).await;
+                    synced.set_passing(true);
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -146,11 +151,11 @@ impl EventRecorder<PodEvent> for PodRecorder<'_> {
             }
             PodEvent::Absent => {
                 self.known.forget(uid);
-                wake_leases_of_absent_pod(self.worker, uid).await
+                wake_leases_of_pod(self.worker, uid).await
             }
             PodEvent::LeftWatch(pod) => {
                 self.known.forget(uid);
-                wake_leases_of_absent_pod(self.worker, uid).await?;
+                wake_leases_of_pod(self.worker, uid).await?;
                 resync::label_pod(self.worker, &pod.metadata).await.map(drop)
             }
         }
@@ -171,6 +176,8 @@ impl EventRecorder<PodEvent> for PodRecorder<'_> {
 async fn record_present_pod(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
     let (Some(namespace), Some(uid)) = (pod.namespace(), pod_uid(pod)) else { return Ok(false) };
     if !worker.namespaces.serves_namespace(&namespace).await? {
+        // It gets nothing new; a lease from before the selector was narrowed still hears of its pod.
+        wake_leases_of_pod(worker, uid).await?;
         return Ok(false);
     }
     let parsed = pods::read_annotations(&worker.config, pod);
@@ -210,18 +217,39 @@ fn left_alive(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && !pods::has_exited(pod)
 }
 
-async fn wake_leases_of_absent_pod(worker: &Worker, pod: Uuid) -> Result<(), Error> {
+async fn wake_leases_of_pod(worker: &Worker, pod: Uuid) -> Result<(), Error> {
     if !worker.store.wake_pod(worker.cluster, pod).await?.is_empty() {
         worker.due.notify_one();
     }
     Ok(())
 }
 
-async fn wake_all_leases(worker: &Worker) -> Result<(), Error> {
-    let woken = worker.store.wake_all_leases(worker.cluster).await?;
-    tracing::info!(leases = woken, "pod watch synced; all leases woken");
-    worker.due.notify_one();
-    Ok(())
+/// Wakes the leases of pods that the watch's list does not have: a pod deleted while no watch was
+/// open sends no event. The leases of listed pods were woken when the pods were recorded. Repeated
+/// until it is done, because no lease looks by itself.
+async fn wake_leases_without_pod(
+    worker: &Worker,
+    present: &HashSet<Uuid>,
+    token: &CancellationToken,
+) {
+    while !token.is_cancelled() {
+        match worker.store.wake_leases_without_pod(worker.cluster, present).await {
+            Ok(woken) => {
+                tracing::info!(
+                    pods = present.len(),
+                    leases = woken,
+                    "pod watch synced; leases without a pod woken"
+                );
+                worker.due.notify_one();
+                return;
+            }
+            Err(error) => tracing::warn!(
+                error = error_chain(&error),
+                "waking leases without a pod failed; trying again"
+            ),
+        }
+        token.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+    }
 }
 
 fn pod_uid(pod: &Pod) -> Option<Uuid> {

@@ -61,7 +61,7 @@ async fn put_aside<T: Clone>(
 }
 
 /// Repeats `write` while Postgres is away.
-pub(super) async fn retry_while_store_is_away<F: Future<Output = Result<(), Error>>>(
+async fn retry_while_store_is_away<F: Future<Output = Result<(), Error>>>(
     token: &CancellationToken,
     mut write: impl FnMut() -> F,
 ) -> Result<(), Error> {
