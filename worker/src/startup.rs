@@ -170,12 +170,12 @@ fn spawn_watches(
         pods::watch_pods(Arc::clone(worker), readiness.register_check("pods seen"), token.clone()),
     );
     tasks.spawn(
-        "PodEIP deletions",
-        custom_resources::watch_deletions::<PodEIP>(Arc::clone(worker), token.clone()),
+        "PodEIP watch",
+        custom_resources::watch_custom_resources::<PodEIP>(Arc::clone(worker), token.clone()),
     );
     tasks.spawn(
-        "PodDNAT deletions",
-        custom_resources::watch_deletions::<PodDNAT>(Arc::clone(worker), token.clone()),
+        "PodDNAT watch",
+        custom_resources::watch_custom_resources::<PodDNAT>(Arc::clone(worker), token.clone()),
     );
     tasks.spawn(
         "resync",

@@ -46,6 +46,17 @@ fn resource_api<K: CustomResource>(worker: &Worker, lease: &Lease) -> Api<K> {
     Api::namespaced(worker.kube.clone(), &lease.namespace)
 }
 
+/// Field manager of Waygate's own writes: what another manager writes wakes the lease.
+pub(crate) const FIELD_MANAGER: &str = "waygate-worker";
+
+fn create_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
 fn finalizer_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Eip => POD_EIP_FINALIZER,
@@ -215,7 +226,7 @@ async fn create_object<K: CustomResource>(
     lease: &Lease,
     object: K,
 ) -> Result<(), Error> {
-    resource_api::<K>(worker, lease).create(&PostParams::default(), &object).await?;
+    resource_api::<K>(worker, lease).create(&create_params(), &object).await?;
     Ok(())
 }
 
@@ -231,7 +242,7 @@ async fn patch_object<K: CustomResource>(
     change["metadata"]["uid"] = json!(object.uid());
     change["metadata"]["resourceVersion"] = json!(object.resource_version());
     resource_api::<K>(worker, lease)
-        .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .patch(&lease.pod_name, &patch_params(), &Patch::Merge(change))
         .await?;
     Ok(())
 }
@@ -247,7 +258,7 @@ async fn patch_status<K: CustomResource>(
         "status": status,
     });
     resource_api::<K>(worker, lease)
-        .patch_status(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .patch_status(&lease.pod_name, &patch_params(), &Patch::Merge(change))
         .await?;
     Ok(())
 }
@@ -355,7 +366,7 @@ async fn remove_object<K: CustomResource>(
         object.finalizers().iter().filter(|name| *name != finalizer_name(lease.kind)).collect();
     let change = json!({ "metadata": { "uid": object.uid(), "finalizers": others } });
     match api
-        .patch(&lease.pod_name, &PatchParams::default(), &Patch::Merge(change))
+        .patch(&lease.pod_name, &patch_params(), &Patch::Merge(change))
         .await
         .map_err(Error::from)
     {

@@ -1,7 +1,10 @@
 //! Resources deleted at the cloud's console: the gate goes False again, and no lease is stuck.
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Api;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use testbed::{
     dnat::start_with_one_gateway,
@@ -109,4 +112,33 @@ async fn the_gate_goes_false_again_when_an_entry_is_deleted_in_the_console() -> 
     );
     ensure!(stand.cloud.list_resources("forwardEntries").await?.len() == 2);
     Ok(())
+}
+
+/// With nothing else going on: what others write, or take away with the finalizer, wakes the lease.
+#[tokio::test]
+async fn a_custom_resource_that_a_person_changes_or_removes_is_put_back() -> Result<()> {
+    let stand = Stand::start().await?;
+    let eip = &KINDS[0];
+    stand.create_pod(&annotated_pod(eip.name, eip.request)).await?;
+    stand.wait_for_condition(eip.name, eip.gate, "True", TIMEOUT).await?;
+    let resources = Api::<PodEIP>::namespaced(stand.client.clone(), &stand.namespace);
+    let before = resources.get(eip.name).await?;
+    let restored = || async {
+        let now = resources.get(eip.name).await?;
+        ensure!(now.spec == before.spec, "{:?}", now.spec);
+        let address = |object: &PodEIP| object.status.as_ref()?.eip_address.clone();
+        ensure!(address(&now) == address(&before), "{:?}", now.status);
+        Ok(Some(()))
+    };
+    stand.wait_until_leases_rest().await?;
+    let other = json!({"spec": {"allocationID": "eip-another"}});
+    resources.patch(eip.name, &PatchParams::default(), &Patch::Merge(&other)).await?;
+    stand.eventually(restored, "the spec as Waygate wrote it", TIMEOUT).await?;
+    stand.wait_until_leases_rest().await?;
+    let free = json!({"metadata": {"finalizers": null}});
+    resources.patch(eip.name, &PatchParams::default(), &Patch::Merge(&free)).await?;
+    resources.delete(eip.name, &DeleteParams::default()).await?;
+    stand.eventually(restored, "the custom resource again", TIMEOUT).await?;
+    stand.delete_pod(eip.name).await?;
+    wait_until_nothing_is_left(&stand).await
 }
