@@ -31,7 +31,10 @@ pub enum RetryPolicy {
     PodExit,
     /// Set aside: the object fails each time, for a reason of its own: seconds, then minutes.
     SetAside,
-    /// No change is awaited; a periodic check: minutes.
+    /// A person may act where neither an event nor a list tells: minutes.
+    Check,
+    /// No change is awaited. Events, lists of the cloud and restarts wake the lease; a day later it
+    /// looks by itself, as the last net.
     Idle,
     /// Until this moment, without growth.
     Until(Timestamp),
@@ -79,7 +82,10 @@ const fn backoff_curve(retry_policy: RetryPolicy) -> (f64, f64, f64) {
         // A permanent fault, or one of the object alone: an event, or a person, ends it.
         RetryPolicy::SetAside => (1.0, 1.7, 300.0),
         RetryPolicy::PodExit => (30.0, 1.0, 30.0),
-        RetryPolicy::Until(_) | RetryPolicy::Answer(_) | RetryPolicy::Idle => (300.0, 1.0, 300.0),
+        RetryPolicy::Check => (300.0, 1.0, 300.0),
+        RetryPolicy::Until(_) | RetryPolicy::Answer(_) | RetryPolicy::Idle => {
+            (86_400.0, 1.0, 86_400.0)
+        }
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
             RetryPolicy::Remedy,
             RetryPolicy::SetAside,
             RetryPolicy::PodExit,
-            RetryPolicy::Idle,
+            RetryPolicy::Check,
         ] {
             for tries in [0, 1, 10, 1000, i32::MAX] {
                 assert!(
@@ -177,6 +183,12 @@ mod tests {
             });
             assert!(calls_in_an_hour.count() < 25, "{retry_policy:?}");
         }
+    }
+
+    #[test]
+    fn a_lease_that_rests_does_not_look_by_itself() {
+        let rest = retry_delay(RetryPolicy::Idle, 0, NOW, 0.8);
+        assert!(rest >= Duration::from_hours(19), "{rest:?}");
     }
 
     #[test]

@@ -78,8 +78,8 @@ pub(super) fn ensure_custom_resource(
     }
 }
 
-/// Publishes what is proven, unless all of it is published already; then the lease is idle for
-/// minutes.
+/// Publishes what is proven, unless all of it is published already; then the lease rests until it is
+/// woken.
 pub(super) fn publish_or_idle(s: &Situation<'_>, pod: &PodView, publication: Publication) -> Step {
     let annotation_shown = pod.annotation.as_deref() == Some(publication.annotation.as_str());
     let is_published = |state: &ConditionState| {

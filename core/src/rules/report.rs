@@ -78,7 +78,9 @@ fn is_lasting(before: PreviousWait<'_>, retry_policy: RetryPolicy, state: &Condi
         RetryPolicy::Event | RetryPolicy::Person | RetryPolicy::Remedy | RetryPolicy::SetAside => {
             true
         }
-        RetryPolicy::PodExit | RetryPolicy::Idle | RetryPolicy::Until(_) => false,
+        RetryPolicy::PodExit | RetryPolicy::Check | RetryPolicy::Idle | RetryPolicy::Until(_) => {
+            false
+        }
     }
 }
 

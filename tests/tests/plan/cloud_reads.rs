@@ -30,6 +30,11 @@ impl Cloud {
         self.read_eips(now, vec![parameter("Tag.1.Key", key), parameter("Tag.1.Value", value)])
     }
 
+    /// All EIPs of the account, which are fewer than a page.
+    pub(crate) fn list_eips(&mut self, now: Timestamp) -> Vec<Eip> {
+        self.read_eips(now, Vec::new())
+    }
+
     fn read_eips(&mut self, now: Timestamp, mut pairs: Pairs) -> Vec<Eip> {
         pairs.push(parameter("PageSize", 100));
         let body = self.call_describe(now, "2016-04-28", "DescribeEipAddresses", pairs);

@@ -73,6 +73,16 @@ impl World {
         }
     }
 
+    /// A single thing is taken away that a list shows missing.
+    pub(crate) fn disturb_once(&mut self) {
+        if self.chance(0.5) {
+            return self.delete_entry();
+        }
+        let bound = self.list_bound_eips();
+        let Some((id, _)) = self.pick_one(&bound) else { return };
+        self.change_at_console("UnassociateEipAddress", &[("AllocationId", id.to_string())]);
+    }
+
     fn bind_elsewhere(&mut self, id: &AllocationId) {
         let Some(ip) = self.foreign_address() else { return };
         let now = self.now;

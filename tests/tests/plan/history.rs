@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const HISTORIES: u64 = 10_000;
 /// Events in each history before the calm.
 const EVENTS: usize = 160;
-/// Events of pods after everything is settled.
+/// Single events after everything is settled.
 const EVENTS_AFTER_CALM: usize = 5;
 /// The calm after them: several fences, cooldowns and expired claims one after the other.
 const CALM: SignedDuration = SignedDuration::from_mins(40);
@@ -41,7 +41,7 @@ fn play_history(seed: u64, length: usize, tracing: bool) -> Result<(), Failure> 
         world.end_disturbances();
         run_until_settled(&mut world);
         // No faults and no new start of the watch from here on: single events must be enough.
-        (0..EVENTS_AFTER_CALM).for_each(|_| world.run_pod_event());
+        (0..EVENTS_AFTER_CALM).for_each(|_| world.run_single_event());
         run_until_settled(&mut world);
     }));
     let failure =

@@ -4,7 +4,7 @@
 //! ```text
 //! a seed ─▶ world: pods of two clusters come and go, networks lose answers, workers crash, an operator changes the cloud
 //!        ─▶ calm: faults end, time passes ─▶ every pod has what it asks, and no other resource is left
-//!        ─▶ a few pods come and go, and nothing else happens ─▶ the same again
+//!        ─▶ a few pods come and go, a few things are unbound or deleted, and nothing else happens ─▶ the same again
 //! ```
 //!
 //! The invariants are checked after every event, the ledger of ports included; the required end
@@ -42,6 +42,8 @@ mod gateway_sender;
 mod history;
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod lister;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

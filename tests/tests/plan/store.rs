@@ -7,7 +7,7 @@ use crate::gateway_queue::GatewayLockRow;
 use crate::operations::OperationRow;
 use crate::ports::{OfferedEip, Room, Slot, SlotKey};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -256,12 +256,18 @@ impl Store {
             .for_each(|row| row.wake_lease_row(now));
     }
 
-    pub(crate) fn wake_all_leases(&mut self, now: Timestamp, cluster: usize) {
-        let all = self
-            .rows
-            .values_mut()
-            .filter(|row| row.cluster == cluster && row.lease.phase != Phase::Announced);
-        all.for_each(|row| row.wake_lease_row(now));
+    pub(crate) fn wake_leases_without_pod(
+        &mut self,
+        now: Timestamp,
+        cluster: usize,
+        present: &BTreeSet<PodUid>,
+    ) {
+        let absent = self.rows.values_mut().filter(|row| {
+            row.cluster == cluster
+                && row.lease.phase != Phase::Announced
+                && !present.contains(&row.lease.pod_uid)
+        });
+        absent.for_each(|row| row.wake_lease_row(now));
     }
 
     pub(crate) fn claim_due_lease(

@@ -4,6 +4,7 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::discovery::PortPool;
 use crate::gateway_sender::GatewaySenders;
+use crate::lister::Lister;
 use crate::pods::POOL;
 use crate::store::Store;
 use crate::worker::{List, Worker};
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub owners: [Owner; 2],
     pub store: Store,
     pub pool: PortPool,
+    pub lister: Lister,
     pub workers: Vec<Worker>,
     /// The last list of each gateway's entries.
     pub lists: BTreeMap<NatGatewayId, List>,
@@ -105,6 +107,7 @@ impl World {
                 cluster: Uuid::from_u128(cluster),
             }),
             pool: PortPool::default(),
+            lister: Lister::default(),
             workers: (0..2 * WORKERS).map(worker).collect(),
             lists: BTreeMap::new(),
             given_eips: given,
@@ -185,6 +188,9 @@ impl World {
         if self.pool.is_due(self.now) && !self.draw_fault(0.2) {
             self.discover_gateways();
         }
+        if self.lister.is_due(self.now) && !self.draw_fault(0.2) {
+            self.compare_lists();
+        }
     }
 
     /// True while lists are empty, as wrong credentials make them.
@@ -253,23 +259,27 @@ impl World {
         }
     }
 
-    /// Something happens to a pod, and nothing else does.
-    pub(crate) fn run_pod_event(&mut self) {
-        match self.roll_below(6) {
+    /// Something happens to a pod, or to what it has in the cloud, and nothing else does.
+    pub(crate) fn run_single_event(&mut self) {
+        match self.roll_below(8) {
             0..3 => self.create_pod(),
             3..5 => self.remove_pod(),
+            5..7 => self.disturb_once(),
             _ => self.change_request(),
         }
     }
 
-    /// The watch starts anew: every pod is brought, and every lease looks for itself.
+    /// The watch starts anew: every pod is brought, and the leases whose pods are not among them look
+    /// for themselves.
     pub(crate) fn restart_watch(&mut self) {
         for cluster in 0..self.clusters.len() {
             let names: Vec<_> = self.clusters[cluster].pods.keys().cloned().collect();
             for name in &names {
                 self.deliver_pod_event(cluster, name);
             }
-            self.store.wake_all_leases(self.now, cluster);
+            let present: BTreeSet<_> =
+                self.clusters[cluster].pods.values().map(|pod| pod.uid.clone()).collect();
+            self.store.wake_leases_without_pod(self.now, cluster, &present);
         }
     }
 

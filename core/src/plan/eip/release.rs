@@ -164,7 +164,7 @@ fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
                 eip.ip_address,
                 describe_binding(eip)
             );
-            Step::wait_for(Reason::EipBoundElsewhere, RetryPolicy::Idle, message)
+            Step::wait_for(Reason::EipBoundElsewhere, RetryPolicy::Check, message)
         }
         (
             EipStatus::Associating
@@ -189,7 +189,7 @@ fn release_eip(s: &Situation<'_>, eip: &Eip) -> Step {
                  asks for a PrePaid EIP with the same settings gets it",
                 eip.allocation_id, eip.ip_address
             );
-            Step::wait_for(Reason::PrePaidNotReleased, RetryPolicy::Idle, message)
+            Step::wait_for(Reason::PrePaidNotReleased, RetryPolicy::Check, message)
         }
         (
             EipStatus::Available,

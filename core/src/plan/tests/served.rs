@@ -46,7 +46,7 @@ fn a_lease_of_a_kind_that_is_switched_off_is_left_alone_in_every_phase() {
     for scene in leases().iter().flat_map(fates) {
         for phase in PHASES {
             let off = scene.with(|s| (s.served, s.lease.phase) = (false, phase));
-            // Idle waits are not reported to the pod, and are looked at again after minutes.
+            // Idle waits are not reported to the pod; a restart, which switches the kind on, wakes it.
             let left = matches!(
                 off.next(),
                 Step::Wait(Wait { reason: Reason::NotServed, retry_policy: RetryPolicy::Idle, .. })
