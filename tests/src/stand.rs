@@ -263,6 +263,13 @@ impl Stand {
         wait::eventually(probe, &format!("annotation {key} of pod {pod}"), timeout).await
     }
 
+    /// Wakes every lease, as news of its pod would.
+    pub async fn wake_leases(&self) -> Result<()> {
+        let wake = "UPDATE lease SET wake = wake + 1, due_at = CASE WHEN owner IS NULL THEN now() ELSE due_at END";
+        sqlx::query(wake).execute(&self.database).await?;
+        Ok(())
+    }
+
     /// Waits until no pod has this name.
     pub async fn wait_until_gone(&self, pod: &str, timeout: Duration) -> Result<()> {
         let pods = self.pods();

@@ -107,8 +107,8 @@ async fn a_given_eip_is_preempted_by_a_younger_pod_where_allowed_and_never_passe
     stand.wait_until_gone("younger", TIMEOUT).await?;
     let probe = || async { Ok((read_eip_status(&stand, &id).await? == "Available").then_some(())) };
     stand.eventually(probe, "the EIP is unbound", TIMEOUT).await?;
-    // An annotation wakes the preempted pod's lease, which still does not take the EIP back.
-    stand.annotate_pod("older", json!({"example.com/poke": "1"})).await?;
+    // The preempted pod's lease looks again, and still does not take the EIP back.
+    stand.wake_leases().await?;
     let leases = || async {
         let waiting: Option<String> = sqlx::query_scalar(
             "SELECT reason FROM lease WHERE pod_name = 'older' AND owner IS NULL",

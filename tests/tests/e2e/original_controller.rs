@@ -76,7 +76,7 @@ async fn a_pod_that_the_original_serves_gets_nothing_and_keeps_its_condition() -
         stand.wait_for_warning(kind.pod, "CustomResourceTaken", TIMEOUT).await?;
         let pod = stand.wait_for_condition(kind.pod, "Ready", "True", TIMEOUT).await?;
         let claim = wait_for_next_claim(&stand, kind.pod, 0).await?;
-        stand.annotate_pod(kind.pod, json!({"example.com/news": "1"})).await?;
+        stand.wake_leases().await?;
         wait_for_next_claim(&stand, kind.pod, claim).await?;
         ensure_condition_is_foreign(&stand, kind).await?;
         assert_eq!(

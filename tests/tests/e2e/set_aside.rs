@@ -84,15 +84,13 @@ async fn a_gateway_that_cannot_be_recorded_delays_no_other() -> Result<()> {
         Stand::start_with(Options { worker: worker.to_vec(), ..Options::default() }).await?;
     let gateways = &stand.cloud.account.nat_gateways;
     let [refused, other] = gateways.as_slice() else { anyhow::bail!("two gateways are expected") };
+    // In one transaction: both gateways are to be recorded anew, and one of them cannot be.
     let refuse = format!(
-        "ALTER TABLE gateway_eip ADD CONSTRAINT refuse CHECK (gateway_id <> '{}') NOT VALID",
+        "UPDATE gateway_eip SET snat = NOT snat;
+         ALTER TABLE gateway_eip ADD CONSTRAINT refuse CHECK (gateway_id <> '{}') NOT VALID",
         refused.nat_gateway_id
     );
-    sqlx::query(sqlx::AssertSqlSafe(refuse)).execute(&stand.database).await?;
-    sqlx::query("UPDATE gateway_eip SET snat = NOT snat WHERE gateway_id = $1")
-        .bind(&other.nat_gateway_id)
-        .execute(&stand.database)
-        .await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&stand.database).await?;
     wait_for_metric(&stand, r#"waygate_set_aside_total{loop="Gateways""#).await?;
     let pairs =
         [("k8s.aliyun.com/pod-dnat", "true"), ("k8s.aliyun.com/pod-dnat-expose-port", "80")];
