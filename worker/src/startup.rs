@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use waygate_cloud::{AccessKey, Cloud as Client, Credentials, Environment, Network, Settings};
 use waygate_core::config::Config;
+use waygate_core::request::Kind;
 use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, config, logs, signals, tls};
 use waygate_store::{Error as StoreError, MigrationError, Store};
@@ -125,10 +126,13 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let (discovery, resync) = (args.discovery_seconds, args.resync_seconds);
     spawn_watches(&mut tasks, &worker, (discovery, resync), &readiness, &token);
     spawn_reconcile(&mut tasks, &worker, args.concurrency, &readiness, &token);
-    tasks.spawn(
-        "account queues",
-        sender::send_eip_changes(Arc::clone(&worker), queues, token.clone()),
-    );
+    // Changes queued before EIPs were switched off in the configuration stay queued.
+    if worker.serves_kind(Kind::Eip) {
+        tasks.spawn(
+            "account queues",
+            sender::send_eip_changes(Arc::clone(&worker), queues, token.clone()),
+        );
+    }
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",

@@ -14,13 +14,13 @@ use waygate_core::rules::timing::CALL_TIMEOUT;
 use waygate_store::{AccountQueue, DequeuedChange, SettledBy, Settlement};
 
 /// Sends a change that is marked as sent and records the answer. If recording fails, the operation
-/// stays unresolved and its lease finds the outcome by a read. Returns the change's action.
+/// stays unresolved and its lease finds the outcome by a read.
 pub(crate) async fn deliver_change(
     worker: Arc<Worker>,
     queue: AccountQueue,
     dequeued: DequeuedChange,
     send_by: SendBy,
-) -> &'static str {
+) {
     let (change, id) = (&dequeued.operation.change, dequeued.operation.id.to_string());
     let answered = worker.cloud.send_change(change, Some(&id), send_by, CALL_TIMEOUT).await;
     worker.metrics.count_cloud_change(change.action(), CallOutcome::from_result(&answered));
@@ -46,7 +46,6 @@ pub(crate) async fn deliver_change(
         );
     }
     worker.due.notify_one();
-    queue.action
 }
 
 async fn record_failure(

@@ -13,11 +13,11 @@ use crate::errors::error_chain;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_cloud::SendBy;
-use waygate_core::request::Kind;
 use waygate_core::rules::timing::SEND_WITHIN;
 use waygate_store::{AccountQueue, Error as StoreError};
 
@@ -30,7 +30,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// One action's queue, as this process serves it.
 struct Lane {
     queue: AccountQueue,
-    in_flight: usize,
+    /// Calls that this process may still have in flight; each delivery holds one to its end, however
+    /// it ends.
+    free: Arc<Semaphore>,
     /// When to ask the store next; none while nothing is known to wait.
     ask_at: Option<Instant>,
     /// The store had no free slot before this moment.
@@ -40,7 +42,7 @@ struct Lane {
 struct AccountSender {
     worker: Arc<Worker>,
     lanes: Vec<Lane>,
-    deliveries: JoinSet<&'static str>,
+    deliveries: JoinSet<()>,
     look_at: Instant,
 }
 
@@ -50,7 +52,12 @@ pub(crate) async fn send_eip_changes(
     queues: Vec<AccountQueue>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
-    let lane = |queue| Lane { queue, in_flight: 0, ask_at: None, blocked_until: None };
+    let lane = |queue| Lane {
+        queue,
+        free: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+        ask_at: None,
+        blocked_until: None,
+    };
     let mut sender = AccountSender {
         worker,
         lanes: queues.into_iter().map(lane).collect(),
@@ -58,15 +65,12 @@ pub(crate) async fn send_eip_changes(
         look_at: Instant::now(),
     };
     while !token.is_cancelled() {
-        // Changes queued before EIPs were switched off in the configuration stay queued.
-        if sender.worker.serves_kind(Kind::Eip) {
-            sender.run_round().await;
-        }
+        sender.run_round().await;
         let next = sender.next_moment();
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
             () = sender.worker.account_wakeups.wait_for_queued() => sender.note_queued(),
-            Some(outcome) = sender.deliveries.join_next() => sender.note_delivered(outcome),
+            Some(outcome) = sender.deliveries.join_next() => report_panic(outcome),
             () = token.cancelled() => {}
         }
     }
@@ -77,7 +81,7 @@ pub(crate) async fn send_eip_changes(
 impl AccountSender {
     async fn run_round(&mut self) {
         while let Some(outcome) = self.deliveries.try_join_next() {
-            self.note_delivered(outcome);
+            report_panic(outcome);
         }
         let sent = match self.look_at_queues().await {
             Ok(()) => self.serve_lanes().await,
@@ -124,7 +128,7 @@ impl AccountSender {
 
     async fn serve_lane(&mut self, index: usize) -> Result<(), StoreError> {
         let Some(lane) = self.lanes.get_mut(index) else { return Ok(()) };
-        let limit = MAX_IN_FLIGHT.saturating_sub(lane.in_flight);
+        let limit = lane.free.available_permits();
         if limit == 0 || lane.ask_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
@@ -133,11 +137,14 @@ impl AccountSender {
         let (store, cluster) = (&self.worker.store, self.worker.cluster);
         let batch = store.dequeue_account_changes(cluster, lane.queue, limit).await?;
         lane.note_asked(batch.retry_in);
-        lane.in_flight += batch.changes.len();
         for dequeued in batch.changes {
             self.worker.metrics.observe_account_wait(lane.queue.action, dequeued.waited);
-            let worker = Arc::clone(&self.worker);
-            self.deliveries.spawn(deliver_change(worker, lane.queue, dequeued, send_by));
+            let (worker, queue) = (Arc::clone(&self.worker), lane.queue);
+            let call = Arc::clone(&lane.free).try_acquire_owned();
+            self.deliveries.spawn(async move {
+                deliver_change(worker, queue, dequeued, send_by).await;
+                drop(call);
+            });
         }
         if batch.woken > 0 {
             self.worker.due.notify_one();
@@ -152,24 +159,19 @@ impl AccountSender {
         }
     }
 
-    fn note_delivered(&mut self, outcome: Result<&'static str, JoinError>) {
-        match outcome {
-            Ok(action) => {
-                if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.queue.action == action) {
-                    lane.in_flight = lane.in_flight.saturating_sub(1);
-                }
-            }
-            Err(error) => tracing::error!(
-                error = error_chain(&error),
-                "delivery of a queued change panicked; the lease reads its EIP again"
-            ),
-        }
-    }
-
     /// When the next look at all queues or the next question for one of them is due.
     fn next_moment(&self) -> Instant {
-        let free = self.lanes.iter().filter(|lane| lane.in_flight < MAX_IN_FLIGHT);
+        let free = self.lanes.iter().filter(|lane| lane.free.available_permits() > 0);
         free.filter_map(|lane| lane.ask_at).fold(self.look_at, Instant::min)
+    }
+}
+
+fn report_panic(outcome: Result<(), JoinError>) {
+    if let Err(error) = outcome {
+        tracing::error!(
+            error = error_chain(&error),
+            "delivery of a queued change panicked; the lease reads its EIP again"
+        );
     }
 }
 
