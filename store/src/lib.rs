@@ -41,4 +41,4 @@ pub use port::gateway_facts::ObservedEntries;
 pub use port::pool::{GatewayEip, OfferedPorts};
 pub use rates::CallPermit;
 pub use store::Store;
-pub use worker_lock::{GatewayLock, Work, WorkerLock};
+pub use worker_lock::{GatewayLock, UnconfiguredQueues, Work, WorkerLock};

@@ -73,18 +73,28 @@ pub struct GatewayLock {
     pub(crate) epoch: i64,
 }
 
+/// What becomes of queues at gateways that no configuration has any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnconfiguredQueues {
+    /// They are served: their entries must still be removed.
+    Serve,
+    /// They stay as they are: forward entries are switched off.
+    Leave,
+}
+
 /// Time for which the queue of a gateway waits for a process that has the gateway in its
 /// configuration, before any process may serve it.
 const UNCONFIGURED_GRACE: Duration = Duration::from_mins(1);
 
 impl Store {
-    /// Acquires the free locks on these works, and on gateways with a queue that no process has
-    /// served for a minute: they are in no configuration any longer, and their entries must still
-    /// be removed. Wakes leases whose changes were unanswered when a lock expired.
+    /// Acquires the free locks on these works, and, where `unconfigured` says so, on gateways with a
+    /// queue that no process has served for a minute: they are in no configuration any longer. Wakes
+    /// leases whose changes were unanswered when a lock expired.
     pub async fn acquire_worker_locks(
         &self,
         owner: Uuid,
         works: &[Work],
+        unconfigured: UnconfiguredQueues,
     ) -> Result<Vec<WorkerLock>, Error> {
         let names: Vec<_> = works.iter().map(|work| work.name().to_owned()).collect();
         sqlx::query!(
@@ -99,6 +109,7 @@ impl Store {
             &names,
             WORKER_LOCK.as_secs_f64(),
             UNCONFIGURED_GRACE.as_secs_f64(),
+            unconfigured == UnconfiguredQueues::Serve,
         )
         .fetch_all(&self.pool)
         .await?;

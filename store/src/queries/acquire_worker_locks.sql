@@ -1,10 +1,10 @@
--- Acquires the free locks of the given names, and of gateways with a queue that no process has
+-- Acquires the free locks of the given names, and ($5) of gateways with a queue that no process has
 -- served for a while, because no configuration has them any longer. Of two processes that acquire a
 -- lock at once, the second skips it.
 WITH free AS MATERIALIZED (
     SELECT name FROM worker_lock l
-    WHERE l.held_until <= now() AND (l.name = ANY($2) OR (
-      l.held_until <= now() - make_interval(secs => $4)
+    WHERE l.held_until <= now() AND (l.name = ANY($2) OR ($5
+      AND l.held_until <= now() - make_interval(secs => $4)
       AND EXISTS (
         SELECT FROM operation o
         WHERE o.gateway_id = l.name AND o.queued

@@ -9,7 +9,7 @@ use waygate_core::change::Answer;
 use waygate_core::ids::{LeaseId, NatGatewayId};
 use waygate_core::ownership::Owner;
 use waygate_core::rules::drift::EipRecord;
-use waygate_store::{SettledBy, Settlement, Work};
+use waygate_store::{SettledBy, Settlement, UnconfiguredQueues, Work};
 
 /// Makes this number of bound leases with an EIP each, `eip-0001` and so on.
 async fn bind_eips(bench: &Bench, count: i32) -> Result<()> {
@@ -76,7 +76,10 @@ async fn a_list_says_nothing_of_a_lease_whose_operation_it_may_not_show() -> Res
         let done = Settlement::from_success(&answer);
         bench.store.settle_operation(SettledBy::Sender(Duration::ZERO), &operation, done).await?;
         assert!(bench.store.eip_records(before, None).await?.records.is_empty(), "settled since");
-        let lock = bench.store.acquire_worker_locks(Uuid::new_v4(), &[Work::EipList]).await?;
+        let lock = bench
+            .store
+            .acquire_worker_locks(Uuid::new_v4(), &[Work::EipList], UnconfiguredQueues::Serve)
+            .await?;
         let lock = lock.first().context("the lock")?;
         assert_eq!(bench.store.wake_drifted(lock, before, &[claim.lease_id]).await?, 0);
         let records = read_all(bench).await?;
@@ -95,16 +98,28 @@ async fn drift_wakes_bound_leases_under_the_lock_alone() -> Result<()> {
         let leases: Vec<LeaseId> =
             read_all(bench).await?.iter().map(|record| record.lease).collect();
         let (former, next) = (Uuid::new_v4(), Uuid::new_v4());
-        let locks = bench.store.acquire_worker_locks(former, &[Work::EipList]).await?;
+        let locks = bench
+            .store
+            .acquire_worker_locks(former, &[Work::EipList], UnconfiguredQueues::Serve)
+            .await?;
         let lock = locks.first().context("the lock")?;
-        assert!(bench.store.acquire_worker_locks(next, &[Work::EipList]).await?.is_empty());
+        assert!(
+            bench
+                .store
+                .acquire_worker_locks(next, &[Work::EipList], UnconfiguredQueues::Serve)
+                .await?
+                .is_empty()
+        );
         let start = bench.store.start_list().await?;
         assert_eq!(bench.due().await?, 0);
         assert_eq!(bench.store.wake_drifted(lock, start, &leases[..1]).await?, 1);
         assert_eq!(bench.due().await?, 1);
         bench.store.release_worker_locks(former).await?;
         assert_eq!(bench.store.wake_drifted(lock, start, &leases).await?, 0, "released");
-        let locks = bench.store.acquire_worker_locks(next, &[Work::EipList]).await?;
+        let locks = bench
+            .store
+            .acquire_worker_locks(next, &[Work::EipList], UnconfiguredQueues::Serve)
+            .await?;
         assert_eq!(bench.store.wake_drifted(lock, start, &leases).await?, 0, "another's");
         let lock = locks.first().context("the lock")?;
         sqlx::query("UPDATE lease SET phase = 'provisioning'").execute(&bench.pool).await?;

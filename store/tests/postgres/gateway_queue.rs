@@ -15,7 +15,7 @@ use waygate_core::request::Protocol;
 use waygate_core::retry::RetryPolicy;
 use waygate_store::{
     Claim, DequeuedChange, Error, GatewayLock, PodObservation, QueueFilter, RefusalHistory,
-    SettledBy, Settlement, Work, WorkerLock,
+    SettledBy, Settlement, UnconfiguredQueues, Work, WorkerLock,
 };
 
 const CALL: Duration = Duration::from_secs(10);
@@ -59,7 +59,10 @@ fn work() -> Work {
 
 /// Acquires the gateway lock as a new process.
 async fn acquire_lock(bench: &Bench) -> Result<GatewayLock> {
-    let locks = bench.store.acquire_worker_locks(Uuid::new_v4(), &[work()]).await?;
+    let locks = bench
+        .store
+        .acquire_worker_locks(Uuid::new_v4(), &[work()], UnconfiguredQueues::Serve)
+        .await?;
     locks.first().and_then(WorkerLock::gateway_lock).context("the lock is held")
 }
 
@@ -463,15 +466,30 @@ async fn cancelling_a_resend_leaves_the_first_send_unresolved() -> Result<()> {
 async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Result<()> {
     in_database(async |bench: &Bench| {
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-        let held = bench.store.acquire_worker_locks(first, &[work()]).await?;
+        let held =
+            bench.store.acquire_worker_locks(first, &[work()], UnconfiguredQueues::Serve).await?;
         assert_eq!(held.len(), 1);
-        assert!(bench.store.acquire_worker_locks(second, &[work()]).await?.is_empty());
+        assert!(
+            bench
+                .store
+                .acquire_worker_locks(second, &[work()], UnconfiguredQueues::Serve)
+                .await?
+                .is_empty()
+        );
         pass(bench, LIFE * 2 / 3).await?;
         assert_eq!(bench.store.renew_worker_locks(first, &[work()]).await?, held);
         pass(bench, LIFE * 2 / 3).await?;
-        assert!(bench.store.acquire_worker_locks(second, &[work()]).await?.is_empty(), "renewed");
+        assert!(
+            bench
+                .store
+                .acquire_worker_locks(second, &[work()], UnconfiguredQueues::Serve)
+                .await?
+                .is_empty(),
+            "renewed"
+        );
         pass(bench, LIFE).await?;
-        let acquired = bench.store.acquire_worker_locks(second, &[work()]).await?;
+        let acquired =
+            bench.store.acquire_worker_locks(second, &[work()], UnconfiguredQueues::Serve).await?;
         assert_eq!(acquired.len(), 1);
         assert!(
             bench.store.renew_worker_locks(first, &[work()]).await?.is_empty(),
@@ -488,7 +506,15 @@ async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Resu
             "only locks of the owner are released"
         );
         bench.store.release_worker_locks(second).await?;
-        assert_eq!(bench.store.acquire_worker_locks(first, &[work()]).await?.len(), 1, "at once");
+        assert_eq!(
+            bench
+                .store
+                .acquire_worker_locks(first, &[work()], UnconfiguredQueues::Serve)
+                .await?
+                .len(),
+            1,
+            "at once"
+        );
         Ok(())
     })
     .await
@@ -506,7 +532,11 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
         let dequeued = next(bench, &former).await?.expect("a change is queued");
         pass(bench, CALL).await?;
         assert!(
-            bench.store.acquire_worker_locks(Uuid::new_v4(), &[work()]).await?.is_empty(),
+            bench
+                .store
+                .acquire_worker_locks(Uuid::new_v4(), &[work()], UnconfiguredQueues::Serve)
+                .await?
+                .is_empty(),
             "the lock holds as long as a call may take"
         );
         bench
@@ -524,7 +554,10 @@ async fn a_former_holder_sends_nothing_any_more() -> Result<()> {
             ));
             assert_eq!(before, bench.contents().await?);
             // Acquired anew, even by the same process.
-            bench.store.acquire_worker_locks(owner(bench).await?, &[work()]).await?;
+            bench
+                .store
+                .acquire_worker_locks(owner(bench).await?, &[work()], UnconfiguredQueues::Serve)
+                .await?;
         }
         Ok(())
     })
@@ -565,7 +598,9 @@ async fn an_unconfigured_gateway_is_served_after_a_minute() -> Result<()> {
     in_database(async |bench: &Bench| {
         let claim = claimed_in(bench, "ns").await?;
         queue(bench, &claim, deletion("fwd-1")).await?;
-        let others = || bench.store.acquire_worker_locks(Uuid::new_v4(), &[]);
+        let acquire =
+            |unconfigured| bench.store.acquire_worker_locks(Uuid::new_v4(), &[], unconfigured);
+        let others = || acquire(UnconfiguredQueues::Serve);
         assert!(others().await?.is_empty());
         pass(bench, Duration::from_mins(1)).await?;
         assert!(
@@ -575,6 +610,10 @@ async fn an_unconfigured_gateway_is_served_after_a_minute() -> Result<()> {
         sqlx::query("UPDATE operation SET intended_at = intended_at - interval '1 minute'")
             .execute(&bench.pool)
             .await?;
+        assert!(
+            acquire(UnconfiguredQueues::Leave).await?.is_empty(),
+            "a process without forward entries leaves it"
+        );
         assert_eq!(others().await?.len(), 1);
         Ok(())
     })

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waygate_core::request::Kind;
-use waygate_store::{GatewayLock, Work, WorkerLock};
+use waygate_store::{GatewayLock, UnconfiguredQueues, Work, WorkerLock};
 
 /// Locks are renewed three times within their validity, as claims are.
 const RENEWAL: Duration = Duration::from_secs(4);
@@ -109,7 +109,13 @@ async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>
     if wanted.is_empty() {
         return;
     }
-    let locks = match worker.store.acquire_worker_locks(worker.owner, &wanted).await {
+    let unconfigured = if worker.serves_kind(Kind::Dnat) {
+        UnconfiguredQueues::Serve
+    } else {
+        UnconfiguredQueues::Leave
+    };
+    let acquired = worker.store.acquire_worker_locks(worker.owner, &wanted, unconfigured).await;
+    let locks = match acquired {
         Ok(locks) => locks,
         Err(error) => {
             return tracing::warn!(
