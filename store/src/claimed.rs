@@ -62,3 +62,22 @@ macro_rules! write_under_claim {
     }};
 }
 pub(crate) use write_under_claim;
+
+/// Runs an update of an operation under the claim on its lease, which may find nothing to update.
+/// `$4` is the operation; the update reads the claimed lease as `l`.
+macro_rules! update_operation_under_claim {
+    ($claimed:expr, $operation:expr, $update:literal $(,)?) => {{
+        let claim_held = sqlx::query_scalar!(
+            "WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
+             u AS (" + $update + r#") SELECT count(*) AS "claim_held!" FROM l"#,
+            $claimed.claim.lease_id.0,
+            $claimed.claim.owner,
+            $claimed.claim.epoch,
+            $operation,
+        )
+        .fetch_one(&$claimed.store.pool)
+        .await?;
+        $crate::claimed::ensure_claim_held(claim_held.unsigned_abs())
+    }};
+}
+pub(crate) use update_operation_under_claim;

@@ -9,13 +9,11 @@
 
 use crate::claimed::{Claimed, ensure_claim_held};
 use crate::cluster::Cluster;
-use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
-use crate::operation::queue::DequeuedChange;
+use crate::operation::queue::{DequeuedChange, SentColumns};
 use crate::store::Store;
 use std::time::Duration;
-use waygate_core::ids::LeaseId;
-use waygate_core::operation::{ChangeRequest, Operation, Priority, SendState};
+use waygate_core::operation::{ChangeRequest, Operation, Priority};
 use waygate_core::rules::timing::{CALL_TIMEOUT, FENCE, LOOK_AGE};
 
 /// The queue of one action of the account.
@@ -64,30 +62,23 @@ impl Store {
         .await?;
         let mut batch = AccountBatch { changes: Vec::new(), retry_in: None, woken: 0 };
         for row in rows {
-            let (Some(id), Some(lease_id), Some(resource), Some(change), Some(fence_until)) =
-                (row.operation_id, row.lease_id, row.resource, row.change, row.fence_until)
-            else {
-                batch.retry_in =
-                    row.retry_in.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
-                batch.woken = row.woken.unwrap_or(0).unsigned_abs();
-                continue;
+            let sent = SentColumns {
+                operation_id: row.operation_id,
+                lease_id: row.lease_id,
+                resource: row.resource,
+                change: row.change,
+                sends: row.sends,
+                fence_until: row.fence_until,
+                may_still_arrive: row.may_still_arrive,
+                busy_retries: None,
+                waited: row.waited,
             };
-            batch.changes.push(DequeuedChange {
-                operation: Operation {
-                    id,
-                    resource,
-                    change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
-                    send_state: SendState::Unanswered,
-                    sends: row.sends.unwrap_or(1),
-                    fence_until: timestamp_from_seconds(fence_until)?,
-                    reads_without_effect: 0,
-                    awaits_fence: false,
-                },
-                lease_id: LeaseId(lease_id),
-                may_still_arrive: row.may_still_arrive.unwrap_or(false),
-                busy_retries: 0,
-                waited: Duration::try_from_secs_f64(row.waited.unwrap_or(0.0)).unwrap_or_default(),
-            });
+            if let Some(change) = sent.into_change()? {
+                batch.changes.push(change);
+                continue;
+            }
+            batch.retry_in = row.retry_in.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
+            batch.woken = row.woken.unwrap_or(0).unsigned_abs();
         }
         Ok(batch)
     }

@@ -11,10 +11,9 @@
 //!
 //! Queueing and cancelling are decisions about a lease, written under its claim. Sending is the
 //! sender's: at a gateway it is written under the gateway lock, in the account's queue any worker
-//! sends. If a cancellation meets a send, exactly one
-//! takes effect.
+//! sends. If a cancellation meets a send, exactly one takes effect.
 
-use crate::claimed::{Claimed, ensure_claim_held};
+use crate::claimed::{Claimed, ensure_claim_held, update_operation_under_claim};
 use crate::columns::timestamp_from_seconds;
 use crate::error::Error;
 use crate::store::Store;
@@ -26,7 +25,7 @@ use waygate_core::ids::{LeaseId, NatGatewayId, VpcId};
 use waygate_core::operation::{ChangeRequest, Operation, SendState};
 use waygate_core::rules::timing::WORKER_LOCK;
 
-/// The next change of a gateway's queue, marked as sent.
+/// The next change of a queue, marked as sent.
 #[derive(Clone, Debug)]
 pub struct DequeuedChange {
     /// The operation, with the fence of this send.
@@ -40,6 +39,45 @@ pub struct DequeuedChange {
     pub busy_retries: i32,
     /// Time since the change was queued first.
     pub waited: Duration,
+}
+
+/// Columns of a row that marks a change as sent; none where there was no change to send.
+pub(crate) struct SentColumns {
+    pub operation_id: Option<Uuid>,
+    pub lease_id: Option<Uuid>,
+    pub resource: Option<String>,
+    pub change: Option<serde_json::Value>,
+    pub sends: Option<i32>,
+    pub fence_until: Option<f64>,
+    pub may_still_arrive: Option<bool>,
+    pub busy_retries: Option<i32>,
+    pub waited: Option<f64>,
+}
+
+impl SentColumns {
+    pub(crate) fn into_change(self) -> Result<Option<DequeuedChange>, Error> {
+        let (Some(id), Some(lease_id), Some(resource), Some(change), Some(fence_until)) =
+            (self.operation_id, self.lease_id, self.resource, self.change, self.fence_until)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(DequeuedChange {
+            operation: Operation {
+                id,
+                resource,
+                change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
+                send_state: SendState::Unanswered,
+                sends: self.sends.unwrap_or(1),
+                fence_until: timestamp_from_seconds(fence_until)?,
+                reads_without_effect: 0,
+                awaits_fence: false,
+            },
+            lease_id: LeaseId(lease_id),
+            may_still_arrive: self.may_still_arrive.unwrap_or(false),
+            busy_retries: self.busy_retries.unwrap_or(0),
+            waited: Duration::try_from_secs_f64(self.waited.unwrap_or(0.0)).unwrap_or_default(),
+        }))
+    }
 }
 
 /// The kinds of changes that the gateway sender dequeues.
@@ -87,27 +125,18 @@ impl Store {
         if row.lock_held == 0 {
             return Err(Error::GatewayLockLost);
         }
-        let (Some(id), Some(lease_id), Some(resource), Some(change), Some(fence_until)) =
-            (row.operation_id, row.lease_id, row.resource, row.change, row.fence_until)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(DequeuedChange {
-            operation: Operation {
-                id,
-                resource,
-                change: serde_json::from_value(change).map_err(Error::corrupt_value)?,
-                send_state: SendState::Unanswered,
-                sends: row.sends.unwrap_or(1),
-                fence_until: timestamp_from_seconds(fence_until)?,
-                reads_without_effect: 0,
-                awaits_fence: false,
-            },
-            lease_id: LeaseId(lease_id),
-            may_still_arrive: row.may_still_arrive.unwrap_or(false),
-            busy_retries: row.busy_retries.unwrap_or(0),
-            waited: Duration::try_from_secs_f64(row.waited.unwrap_or(0.0)).unwrap_or_default(),
-        }))
+        SentColumns {
+            operation_id: row.operation_id,
+            lease_id: row.lease_id,
+            resource: row.resource,
+            change: row.change,
+            sends: row.sends,
+            fence_until: row.fence_until,
+            may_still_arrive: row.may_still_arrive,
+            busy_retries: row.busy_retries,
+            waited: row.waited,
+        }
+        .into_change()
     }
 
     /// Settles a change that was refused because the gateway was busy and queues it anew, as
@@ -184,20 +213,12 @@ impl Claimed<'_> {
     /// Cancels a queued operation; no effect if it has been sent. An operation with an earlier
     /// unanswered send stays unresolved until the end of that send is known.
     pub async fn cancel_queued_change(&self, operation: Uuid) -> Result<(), Error> {
-        let claim_held = sqlx::query_scalar!(
-            r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
-             u AS (
-               UPDATE operation o SET queued = false,
-                 outcome = CASE WHEN o.sends = 0 THEN 'void' END, settled_at = CASE WHEN o.sends = 0 THEN now() END
-               FROM l WHERE o.operation_id = $4 AND o.queued AND l.lease_id = o.lease_id)
-             SELECT count(*) AS "claim_held!" FROM l"#,
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
+        update_operation_under_claim!(
+            self,
             operation,
+            "UPDATE operation o SET queued = false,
+               outcome = CASE WHEN o.sends = 0 THEN 'void' END, settled_at = CASE WHEN o.sends = 0 THEN now() END
+             FROM l WHERE o.operation_id = $4 AND o.queued AND l.lease_id = o.lease_id",
         )
-        .fetch_one(&self.store.pool)
-        .await?;
-        ensure_claim_held(claim_held.unsigned_abs())
     }
 }

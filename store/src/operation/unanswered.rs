@@ -1,6 +1,6 @@
 //! Operations without an answer: queued once more, or found to be without effect.
 
-use crate::claimed::{Claimed, ensure_claim_held, write_under_claim};
+use crate::claimed::{Claimed, update_operation_under_claim, write_under_claim};
 use crate::error::Error;
 use uuid::Uuid;
 use waygate_core::rules::timing::READS_WITHOUT_EFFECT_APART;
@@ -22,19 +22,11 @@ impl Claimed<'_> {
     /// Queues an operation with a lost answer once more: the same operation, in its old place. No
     /// effect if it is settled by now.
     pub async fn requeue_unanswered(&self, operation: Uuid) -> Result<(), Error> {
-        let claim_held = sqlx::query_scalar!(
-            r#"WITH l AS MATERIALIZED (SELECT lease_id FROM lease WHERE lease_id = $1 AND owner = $2 AND epoch = $3 FOR UPDATE),
-             u AS (
-               UPDATE operation o SET queued = true FROM l
-               WHERE o.operation_id = $4 AND l.lease_id = o.lease_id AND o.outcome IS NULL AND o.answer_by <= now())
-             SELECT count(*) AS "claim_held!" FROM l"#,
-            self.claim.lease_id.0,
-            self.claim.owner,
-            self.claim.epoch,
+        update_operation_under_claim!(
+            self,
             operation,
+            "UPDATE operation o SET queued = true
+             FROM l WHERE o.operation_id = $4 AND l.lease_id = o.lease_id AND o.outcome IS NULL AND o.answer_by <= now()",
         )
-        .fetch_one(&self.store.pool)
-        .await?;
-        ensure_claim_held(claim_held.unsigned_abs())
     }
 }
