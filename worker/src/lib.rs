@@ -21,6 +21,7 @@ mod metrics;
 mod objects;
 mod rates;
 mod reconcile;
+mod records;
 mod refusals;
 mod retry_schedule;
 mod set_aside;

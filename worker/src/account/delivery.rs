@@ -4,12 +4,12 @@
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::metrics::CallOutcome;
-use crate::refusals;
+use crate::records::apply_shared_record;
 use std::sync::Arc;
 use std::time::Duration;
 use waygate_cloud::{Error as CloudError, SendBy};
 use waygate_core::failure::CallFailure;
-use waygate_core::rules::response::{self, LearnedFact, LeaseEffect, Record};
+use waygate_core::rules::response::{self, LearnedFact, Record};
 use waygate_core::rules::timing::CALL_TIMEOUT;
 use waygate_store::{AccountQueue, DequeuedChange, SettledBy, Settlement};
 
@@ -88,24 +88,18 @@ async fn apply_record(
             let pause = failure.retry_after.unwrap_or_default();
             store.requeue_throttled(operation, queue.rate, pause).await?;
         }
-        Record::Reject(rejection) => store.record_rejection(dequeued.lease_id, &rejection).await?,
-        Record::Settle(outcome, effect) => {
-            let settlement = Settlement::from_failure(outcome, effect, cause);
-            store
-                .settle_operation(SettledBy::Sender(Duration::ZERO), operation, settlement)
-                .await?;
-            if effect == LeaseEffect::EipGone {
-                refusals::wake_after_release(worker).await?;
-            }
-        }
-        Record::AwaitFence => store.await_fence(operation.id).await?,
-        Record::MarkUnanswered => store.mark_unanswered(operation.id).await?,
         Record::Learn(LearnedFact::AddressNotReclaimable) => {
             tracing::info!(
                 lease.id = %dequeued.lease_id, error = cause,
                 "former address cannot be reclaimed; allocating a new one"
             );
             store.delete_former_address(dequeued.lease_id).await?;
+        }
+        record @ (Record::Reject(_)
+        | Record::Settle(..)
+        | Record::AwaitFence
+        | Record::MarkUnanswered) => {
+            apply_shared_record(worker, dequeued, record, cause).await?;
         }
         // Learned from changes of forward entries alone.
         Record::Learn(LearnedFact::GatewayFull | LearnedFact::ModifyDenied) => {}

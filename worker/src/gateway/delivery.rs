@@ -4,6 +4,7 @@
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::metrics::CallOutcome;
+use crate::records::apply_shared_record;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +150,7 @@ impl Delivery<'_> {
     }
 
     async fn apply_record(&self, record: Record) -> Result<(), Error> {
-        let (store, operation) = (&self.worker.store, &self.dequeued.operation);
+        let store = &self.worker.store;
         match record {
             Record::Requeue => {
                 store.requeue_busy_change(self.lock, self.dequeued, self.cause).await?;
@@ -165,20 +166,12 @@ impl Delivery<'_> {
                      deleted and created instead; grant the action to the worker"
                 );
             }
-            Record::Reject(rejection) => {
-                store.record_rejection(self.dequeued.lease_id, &rejection).await?;
+            record @ (Record::Reject(_)
+            | Record::Settle(..)
+            | Record::AwaitFence
+            | Record::MarkUnanswered) => {
+                apply_shared_record(self.worker, self.dequeued, record, self.cause).await?;
             }
-            Record::Settle(outcome, effect) => {
-                store
-                    .settle_operation(
-                        SettledBy::Sender(Duration::ZERO),
-                        operation,
-                        Settlement::from_failure(outcome, effect, self.cause),
-                    )
-                    .await?;
-            }
-            Record::AwaitFence => store.await_fence(operation.id).await?,
-            Record::MarkUnanswered => store.mark_unanswered(operation.id).await?,
             // Learned from changes of EIPs alone.
             Record::Learn(LearnedFact::AddressNotReclaimable) => {}
         }
