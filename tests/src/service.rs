@@ -7,10 +7,13 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use tokio::{process::Child, sync::Mutex};
 
-use crate::{process, wait::eventually};
+use crate::{
+    process,
+    wait::{TIMEOUT, eventually},
+};
 
 /// Time limit until a server is ready on a busy machine.
-const READY_TIMEOUT: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = TIMEOUT;
 
 /// Command line and environment of a server.
 #[derive(Clone, Debug)]
@@ -65,7 +68,8 @@ impl Service {
         let awaited =
             format!("{} is ready (its log is {})", self.name(), self.log_path().display());
         eventually(|| self.check_ready(), &awaited, READY_TIMEOUT)
-            .await?
+            .await
+            .flatten()
             .with_context(|| self.log_tail())
     }
 

@@ -76,7 +76,8 @@ impl Stand {
 
     /// Starts another stand in the testbed this test runs in.
     pub async fn start_with(options: Options) -> Result<Self> {
-        let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        // A letter first: YAML reads `3235e719` as a number.
+        let id = format!("s{}", &uuid::Uuid::new_v4().simple().to_string()[..7]);
         let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
         let dir = layout::scratch_folder().join("logs").join(test).join(&id);
         Self::start_in(&Environment::from_variables()?, &id, dir, options).await
