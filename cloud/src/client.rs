@@ -16,6 +16,7 @@ use crate::read::interfaces::Interfaces;
 use crate::read::queries::{EipsById, EipsByPool, EntriesOfGateway, GatewayById, QuerySource};
 use crate::send_by::SendBy;
 use crate::settings::Settings;
+use crate::silence::Silence;
 use crate::transport::{Permit, Transport, vpc_action};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,7 +60,9 @@ impl Cloud {
             settings;
         let endpoints = Endpoints::new(&region, network, endpoint.as_ref())?;
         let http = http_client(&user_agent_suffix)?;
-        let transport = Arc::new(Transport { http, endpoints, region, credentials, permits });
+        let silence = Silence::default();
+        let transport =
+            Arc::new(Transport { http, endpoints, region, credentials, permits, silence });
         Ok(Self(Arc::new(Inner {
             eips: QuerySource::new_batcher(&transport, EipsById, MAX_EIP_CALLS, call_deadline),
             pools: QuerySource::new_batcher(&transport, EipsByPool, MAX_POOL_CALLS, call_deadline),
@@ -100,6 +103,12 @@ impl Cloud {
     ) -> Result<(), Error> {
         change::tag_resources(&self.0.transport, resource_type, ids, tags, self.deadline_from_now())
             .await
+    }
+
+    /// True while calls of this process have waited for more than a second and none was answered. The
+    /// cloud, or only this process' way to it, may be disturbed: others may do better.
+    pub fn is_silent(&self) -> bool {
+        self.0.transport.silence.is_silent()
     }
 
     /// The deadline of a call that begins now.

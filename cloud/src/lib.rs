@@ -22,6 +22,7 @@ mod rate_limit;
 mod read;
 mod send_by;
 mod settings;
+mod silence;
 mod transport;
 mod wire;
 

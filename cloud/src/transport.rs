@@ -9,6 +9,7 @@ use crate::http::params::Params;
 use crate::http::sign::{Key, Stamp, Unsigned, sign_request};
 use crate::rate_limit::{NoPermit, Permits};
 use crate::send_by::SendBy;
+use crate::silence::Silence;
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -83,6 +84,7 @@ pub(crate) struct Transport {
     pub(crate) region: RegionId,
     pub(crate) credentials: Credentials,
     pub(crate) permits: Arc<dyn Permits>,
+    pub(crate) silence: Silence,
 }
 
 impl Transport {
@@ -147,11 +149,15 @@ impl Transport {
             return Err(Error::NotSent { action: action.name, cause: NotSentCause::Late });
         }
         let began = Instant::now();
+        let call = self.silence.begin_call();
         let result =
             match timeout_at(deadline, exchange_json(&self.http, action.name, request)).await {
                 Ok(result) => result,
                 Err(_) => Err(Error::Deadline { action: action.name }),
             };
+        if !matches!(result, Err(Error::Transport { .. } | Error::Deadline { .. })) {
+            call.note_answer();
+        }
         self.report_outcome(action, began, &keys, result.as_ref().err());
         result.map(|value| Read { value, began })
     }

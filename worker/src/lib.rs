@@ -13,6 +13,7 @@
 mod account;
 mod args;
 mod certificates;
+mod cloud_probe;
 mod context;
 mod errors;
 mod gateway;

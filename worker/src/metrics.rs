@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     account_queue_length: Family<ActionLabels, Gauge>,
     queue_wait: Histogram,
     queue_length: Family<GatewayLabels, Gauge>,
+    cloud_silent: Gauge,
     limited_withdrawals: Family<GatewayLabels, Counter>,
     list_comparisons: Family<ListLabels, Counter>,
     drift_wakeups: Family<ListKindLabels, Counter>,
@@ -199,6 +200,12 @@ impl Metrics {
             "Changes of EIPs of this cluster that wait for a call of the account, by action",
             account_queue_length.clone(),
         );
+        let cloud_silent = Gauge::default();
+        registry.register(
+            "waygate_cloud_silent",
+            "1 while the cloud answers no call of this worker, which leaves its work to others",
+            cloud_silent.clone(),
+        );
         let limited_withdrawals = Family::default();
         registry.register(
             "waygate_withdrawals_limited",
@@ -225,6 +232,7 @@ impl Metrics {
             account_queue_length,
             queue_wait,
             queue_length,
+            cloud_silent,
             limited_withdrawals,
             list_comparisons,
             drift_wakeups,
@@ -246,6 +254,11 @@ impl Metrics {
     /// Sets the length of the account's queue of an action.
     pub(crate) fn set_account_queue_length(&self, action: &'static str, length: i64) {
         self.account_queue_length.get_or_create(&ActionLabels { action }).set(length);
+    }
+
+    /// Shows whether the cloud answers no call of this process.
+    pub(crate) fn show_cloud_silent(&self, silent: bool) {
+        self.cloud_silent.set(silent.into());
     }
 
     /// Records the time that a change of a forward entry waited in its gateway's queue.

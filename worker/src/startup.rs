@@ -4,6 +4,7 @@ use crate::account::sender;
 use crate::account::wakeups::AccountWakeups;
 use crate::args::{CloudArgs, DatabaseArgs, MigrateArgs, ServeArgs};
 use crate::certificates;
+use crate::cloud_probe;
 use crate::context::Worker;
 use crate::gateway::port_pool::PortPool;
 use crate::gateway::wakeups::QueueWakeups;
@@ -133,6 +134,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
             sender::send_eip_changes(Arc::clone(&worker), queues, token.clone()),
         );
     }
+    tasks.spawn("cloud probe", cloud_probe::probe_silent_cloud(Arc::clone(&worker), token.clone()));
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
             "certificates",

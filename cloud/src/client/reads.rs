@@ -12,6 +12,7 @@ use crate::read::queries::{
     EIPS, ENTRIES, EntriesOfGateway, GatewayById, MAX_EIPS_PER_CALL, QuerySource,
 };
 use crate::transport::{Action, Read, ecs_action, sts_action, vpc_action};
+use crate::wire::eip::Eips;
 use crate::wire::nat::SnatEntries;
 use crate::wire::network::{RouteEntries, RouteTables, VSwitches, Vpcs};
 use crate::wire::security::SecurityGroup;
@@ -64,6 +65,14 @@ impl Cloud {
             all.value.extend(part.value);
         }
         Ok(all)
+    }
+
+    /// Asks for the first EIP, to learn within `deadline` whether the cloud answers again; see
+    /// [`Cloud::is_silent`].
+    pub async fn probe(&self, deadline: Duration) -> Result<(), Error> {
+        let params = Params::default().with("PageNumber", 1).with("PageSize", 1);
+        let read = self.0.transport.call_once(EIPS.action, params, Instant::now() + deadline).await;
+        read.map(|_: Read<Eips>| ())
     }
 
     /// The interface in the VPC that owns `ip` as primary or secondary address or out of a prefix;

@@ -107,8 +107,10 @@ async fn claims(stage: &Stage) -> Result<Vec<Claim>> {
         };
         stage.store.observe_pod(stage.cluster, &pod).await?;
     }
-    let claims =
-        stage.store.claim_due_leases(stage.cluster, Uuid::new_v4(), CLIENTS.into(), CLAIM).await?;
+    let claims = stage
+        .store
+        .claim_due_leases(stage.cluster, Uuid::new_v4(), CLIENTS.into(), Duration::ZERO, CLAIM)
+        .await?;
     ensure!(claims.len() == CLIENTS as usize, "{} leases are due", claims.len());
     Ok(claims)
 }

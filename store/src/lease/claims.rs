@@ -62,19 +62,20 @@ impl<'a> RefusalHistory<'a> {
 }
 
 impl Store {
-    /// Claims up to `limit` due leases, the longest due first. A claim expires after `period`; then
+    /// Claims up to `limit` leases that have been due for `due_for`, the longest due first. A claim expires after `period`; then
     /// any worker may claim the lease again.
     pub async fn claim_due_leases(
         &self,
         cluster: Cluster,
         owner: Uuid,
         limit: i64,
+        due_for: Duration,
         period: Duration,
     ) -> Result<Vec<Claim>, Error> {
         // An array, not a join: however many leases are due, the planner looks each of them up.
         let rows = sqlx::query!(
             "WITH due AS MATERIALIZED (
-               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() - make_interval(secs => $5) ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
              UPDATE lease SET owner = $2, epoch = epoch + 1, due_at = now() + make_interval(secs => $4)
              WHERE lease_id = ANY(ARRAY(SELECT lease_id FROM due))
              RETURNING lease_id, epoch",
@@ -82,6 +83,7 @@ impl Store {
             owner,
             limit,
             period.as_secs_f64(),
+            due_for.as_secs_f64(),
         )
         .fetch_all(&self.pool)
         .await?;

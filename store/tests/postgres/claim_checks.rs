@@ -107,12 +107,20 @@ async fn the_same_process_cannot_write_under_its_own_earlier_epoch() -> Result<(
         let pool = [bench.offer("eip-1", 1000, 1100).await?];
         bench.observe(Uuid::new_v4(), &ports(&[80], &[])).await?;
         let owner = Uuid::new_v4();
-        let first = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        let first = bench
+            .store
+            .claim_due_leases(bench.cluster, owner, 1, Duration::ZERO, CLAIM)
+            .await?
+            .remove(0);
         bench.store.under_claim(&first).reserve_ports(&dnat(&[80], &[]), &[pool.to_vec()]).await?;
         let operation = bench.send(&first, "eip-1/tcp/1000", &release("eip-1")).await?;
         let port = keys(&bench.load(&first).await?).remove(0);
         bench.pass(CLAIM).await?;
-        let second = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?.remove(0);
+        let second = bench
+            .store
+            .claim_due_leases(bench.cluster, owner, 1, Duration::ZERO, CLAIM)
+            .await?
+            .remove(0);
         all_are_refused(bench, "reclaimed by itself", &first, &port, &operation).await?;
         bench.load(&second).await?;
         Ok(())
@@ -194,8 +202,10 @@ async fn a_claim_does_not_pass_on_under_a_write_that_waits_for_a_lock() -> Resul
                 }
             });
             until_one_waits_for_a_lock(bench).await?;
-            let passed =
-                bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
+            let passed = bench
+                .store
+                .claim_due_leases(bench.cluster, Uuid::new_v4(), 10, Duration::ZERO, CLAIM)
+                .await?;
             lock.commit().await?;
             let written = write.await?.is_ok();
             assert!(

@@ -28,7 +28,9 @@ async fn a_claim_belongs_to_one_worker() -> Result<()> {
                 let owner = Uuid::new_v4();
                 let mut claimed = Vec::new();
                 for _ in 0..10 {
-                    claimed.extend(store.claim_due_leases(cluster, owner, 3, CLAIM).await?);
+                    claimed.extend(
+                        store.claim_due_leases(cluster, owner, 3, Duration::ZERO, CLAIM).await?,
+                    );
                 }
                 Ok::<_, Error>(claimed)
             });
@@ -55,7 +57,10 @@ async fn the_longest_due_is_claimed_first() -> Result<()> {
             .finish_claim(&finish(bench.load(&first).await?.wake, Duration::ZERO))
             .await?;
         bench.observe(Uuid::new_v4(), &bought()).await?;
-        let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 1, CLAIM).await?;
+        let claims = bench
+            .store
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 1, Duration::ZERO, CLAIM)
+            .await?;
         assert_eq!(leases(&claims), [first.lease_id]);
         Ok(())
     })
@@ -69,7 +74,7 @@ async fn an_expired_claim_is_reclaimed_and_the_former_owner_cannot_read_on() -> 
         assert!(
             bench
                 .store
-                .claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM)
+                .claim_due_leases(bench.cluster, Uuid::new_v4(), 10, Duration::ZERO, CLAIM)
                 .await?
                 .is_empty(),
             "claimed twice"
@@ -107,7 +112,8 @@ async fn renewing_extends_only_the_owners_claims_that_still_hold() -> Result<()>
     in_database(async |bench: &Bench| {
         bench.observe(Uuid::new_v4(), &bought()).await?;
         let owner = Uuid::new_v4();
-        let held = bench.store.claim_due_leases(bench.cluster, owner, 1, CLAIM).await?;
+        let held =
+            bench.store.claim_due_leases(bench.cluster, owner, 1, Duration::ZERO, CLAIM).await?;
         bench.pass(CLAIM / 2).await?;
         bench.store.renew_claims(owner, &leases(&held), CLAIM).await?;
         bench.pass(CLAIM * 2 / 3).await?;

@@ -19,8 +19,12 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         let pod = Uuid::new_v4();
         bench.observe_in(bench.cluster, pod, &bought()).await?;
         bench.observe_in(other, pod, &bought()).await?;
-        let mine = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 10, CLAIM).await?;
-        let theirs = bench.store.claim_due_leases(other, Uuid::new_v4(), 10, CLAIM).await?;
+        let mine = bench
+            .store
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 10, Duration::ZERO, CLAIM)
+            .await?;
+        let theirs =
+            bench.store.claim_due_leases(other, Uuid::new_v4(), 10, Duration::ZERO, CLAIM).await?;
         assert_eq!((mine.len(), theirs.len()), (1, 1));
         assert_ne!(leases(&mine), leases(&theirs));
         for claim in [mine[0], theirs[0]] {
@@ -32,7 +36,13 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
         }
         assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
         assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 1);
-        assert!(bench.store.claim_due_leases(other, Uuid::new_v4(), 10, CLAIM).await?.is_empty());
+        assert!(
+            bench
+                .store
+                .claim_due_leases(other, Uuid::new_v4(), 10, Duration::ZERO, CLAIM)
+                .await?
+                .is_empty()
+        );
         Ok(())
     })
     .await
@@ -48,7 +58,11 @@ async fn eips_addresses_and_ports_have_one_holder_over_all_clusters() -> Result<
         for cluster in [bench.cluster, other] {
             bench.observe_in(cluster, Uuid::new_v4(), &bought()).await?;
             bench.observe_in(cluster, Uuid::new_v4(), &ports(&[80], &[])).await?;
-            for claim in bench.store.claim_due_leases(cluster, Uuid::new_v4(), 10, CLAIM).await? {
+            for claim in bench
+                .store
+                .claim_due_leases(cluster, Uuid::new_v4(), 10, Duration::ZERO, CLAIM)
+                .await?
+            {
                 claims.push((cluster, bench.load(&claim).await?.lease.kind, claim));
             }
         }

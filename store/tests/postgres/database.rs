@@ -132,7 +132,10 @@ impl Bench {
 
     /// Claims the only due lease, as a new worker.
     pub(crate) async fn claim_one(&self) -> Result<Claim> {
-        let claims = self.store.claim_due_leases(self.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        let claims = self
+            .store
+            .claim_due_leases(self.cluster, Uuid::new_v4(), 100, Duration::ZERO, CLAIM)
+            .await?;
         ensure!(claims.len() == 1, "{} leases are due", claims.len());
         claims.into_iter().next().context("no lease is due")
     }

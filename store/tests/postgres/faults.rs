@@ -45,7 +45,9 @@ async fn ports_are_persisted_before_they_are_used() -> Result<()> {
         // The process that reserved them is gone, with all its memory.
         bench.pass(CLAIM * 2).await?;
         let next = another_process(bench)?;
-        let claims = next.claim_due_leases(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+        let claims = next
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 100, Duration::ZERO, CLAIM)
+            .await?;
         let claim = claims.first().context("the lease is due")?;
         let after = next.under_claim(claim).load(CLAIM).await?.lease.ports;
         assert_eq!(after.len(), 2);
@@ -140,8 +142,10 @@ async fn a_fast_recreate_is_not_refused() -> Result<()> {
             for _ in 0..3 {
                 pods.insert(recreated(bench, &request).await?.to_string());
             }
-            let claims =
-                bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 100, CLAIM).await?;
+            let claims = bench
+                .store
+                .claim_due_leases(bench.cluster, Uuid::new_v4(), 100, Duration::ZERO, CLAIM)
+                .await?;
             let mut leased = BTreeSet::new();
             for claim in &claims {
                 leased.insert(bench.load(claim).await?.lease.pod_uid.to_string());

@@ -182,7 +182,11 @@ async fn the_same_namespace_of_another_cluster_is_served_separately() -> Result<
             request: &request,
         };
         bench.store.observe_pod(other, &observation).await?;
-        let claim = bench.store.claim_due_leases(other, Uuid::new_v4(), 1, CLAIM).await?.remove(0);
+        let claim = bench
+            .store
+            .claim_due_leases(other, Uuid::new_v4(), 1, Duration::ZERO, CLAIM)
+            .await?
+            .remove(0);
         queue(bench, &claim, creation(11)).await?;
         assert_eq!(
             order(bench, &lock).await?,

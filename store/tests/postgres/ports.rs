@@ -47,7 +47,10 @@ async fn reserve_at_once(bench: &Bench, pool: &[AllocationId]) -> Result<()> {
     for number in 0..64 {
         bench.observe(Uuid::new_v4(), &Request::Dnat(asks(number))).await?;
     }
-    let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+    let claims = bench
+        .store
+        .claim_due_leases(bench.cluster, Uuid::new_v4(), 64, Duration::ZERO, CLAIM)
+        .await?;
     let start = Arc::new(Barrier::new(claims.len()));
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut tasks = JoinSet::new();
@@ -550,7 +553,10 @@ async fn sixty_four_reservations_at_once_do_not_exceed_a_quota() -> Result<()> {
         for _ in 0..64 {
             bench.observe(Uuid::new_v4(), &ports(&[80, 443], &[])).await?;
         }
-        let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 64, CLAIM).await?;
+        let claims = bench
+            .store
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 64, Duration::ZERO, CLAIM)
+            .await?;
         let start = Arc::new(Barrier::new(claims.len()));
         let mut tasks = JoinSet::new();
         for claim in claims {

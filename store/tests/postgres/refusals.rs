@@ -106,7 +106,8 @@ async fn what_comes_free_wakes_the_lease_that_has_waited_longest_and_one_at_a_ti
         // The oldest of all is in another cluster.
         let away = bench.store.register_cluster(Uuid::new_v4(), "away").await?;
         bench.observe_in(away, Uuid::new_v4(), &bought()).await?;
-        let claims = bench.store.claim_due_leases(away, Uuid::new_v4(), 1, CLAIM).await?;
+        let claims =
+            bench.store.claim_due_leases(away, Uuid::new_v4(), 1, Duration::ZERO, CLAIM).await?;
         let rejection = rejection(&change, "Quota");
         let history = RefusalHistory::Acknowledged { rejection: &rejection, starts_anew: false };
         finish_with(bench, &claims[0], HOUR, history).await?;
@@ -121,7 +122,8 @@ async fn what_comes_free_wakes_the_lease_that_has_waited_longest_and_one_at_a_ti
 
         assert_eq!(bench.due().await?, 0);
         assert!(bench.store.wake_refused("Quota").await?);
-        let claims = bench.store.claim_due_leases(away, Uuid::new_v4(), 9, CLAIM).await?;
+        let claims =
+            bench.store.claim_due_leases(away, Uuid::new_v4(), 9, Duration::ZERO, CLAIM).await?;
         assert_eq!((claims.len(), bench.due().await?), (1, 0));
         let loaded = bench.load(&claims[0]).await?;
         assert!(loaded.refusal.is_some_and(|refusal| refusal.until <= loaded.now), "no hold");
@@ -131,7 +133,10 @@ async fn what_comes_free_wakes_the_lease_that_has_waited_longest_and_one_at_a_ti
             assert_eq!(bench.due().await?, due);
         }
         assert!(!bench.store.wake_refused("Quota").await?, "the other waits for something else");
-        let claims = bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 9, CLAIM).await?;
+        let claims = bench
+            .store
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 9, Duration::ZERO, CLAIM)
+            .await?;
         assert!(claims.len() == 2 && claims.iter().all(|claim| claim.lease_id != other));
 
         let again = RefusalHistory::Acknowledged { rejection: &rejection, starts_anew: false };

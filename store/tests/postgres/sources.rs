@@ -113,7 +113,11 @@ async fn sixteen_pods_of_a_pool_get_an_eip_each_while_there_are_any() -> Result<
         let mut all: BTreeSet<_> =
             taken_by_sixteen(bench, pool.clone()).await?.into_iter().collect();
         // A lease that lost the race looks again, as the worker does.
-        for claim in bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
+        for claim in bench
+            .store
+            .claim_due_leases(bench.cluster, Uuid::new_v4(), 16, Duration::ZERO, CLAIM)
+            .await?
+        {
             if bench.store.under_claim(&claim).adopt_eip(&pool).await.unwrap_or(false) {
                 all.extend(holds(bench, &claim).await?.map(|(id, _)| id));
             }
@@ -135,7 +139,11 @@ async fn taken_by_sixteen(
     }
     let start = Arc::new(Barrier::new(16));
     let mut tasks = JoinSet::new();
-    for claim in bench.store.claim_due_leases(bench.cluster, Uuid::new_v4(), 16, CLAIM).await? {
+    for claim in bench
+        .store
+        .claim_due_leases(bench.cluster, Uuid::new_v4(), 16, Duration::ZERO, CLAIM)
+        .await?
+    {
         let (store, start, candidates) =
             (bench.store.clone(), Arc::clone(&start), candidates.clone());
         tasks.spawn(async move {

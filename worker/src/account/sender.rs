@@ -83,6 +83,10 @@ impl AccountSender {
         while let Some(outcome) = self.deliveries.try_join_next() {
             report_panic(outcome);
         }
+        // Another worker may reach the cloud, and a change marked here would wait for its answer.
+        if self.worker.cloud.is_silent() {
+            return self.ask_later();
+        }
         let sent = match self.look_at_queues().await {
             Ok(()) => self.serve_lanes().await,
             Err(error) => Err(error),
@@ -92,11 +96,15 @@ impl AccountSender {
                 error = error_chain(&error),
                 "reading the account's queues failed; changes of EIPs wait"
             );
-            let later = Instant::now() + IDLE_LOOK;
-            self.look_at = later;
-            for lane in &mut self.lanes {
-                lane.ask_at = lane.ask_at.map(|at| at.max(later));
-            }
+            self.ask_later();
+        }
+    }
+
+    fn ask_later(&mut self) {
+        let later = Instant::now() + IDLE_LOOK;
+        self.look_at = later;
+        for lane in &mut self.lanes {
+            lane.ask_at = lane.ask_at.map(|at| at.max(later));
         }
     }
 

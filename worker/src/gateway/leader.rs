@@ -47,17 +47,29 @@ pub(crate) async fn hold_worker_locks(
         if renewed.elapsed() >= RENEWAL && renew_worker_locks(&worker, &works).await {
             renewed = Instant::now();
         }
-        acquire_worker_locks(&worker, &mut works).await;
+        if worker.cloud.is_silent() {
+            // Another worker may reach the cloud.
+            end_works(&worker, &mut works).await;
+        } else {
+            acquire_worker_locks(&worker, &mut works).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(FREE_LOCK_POLL) => {}
             () = worker.queue_wakeups.wait_for_unserved() => {}
             () = token.cancelled() => {}
         }
     }
-    for running in &works {
-        running.token.cancel();
+    end_works(&worker, &mut works).await;
+    Ok(())
+}
+
+/// Ends the works, waits for the changes in flight and releases the locks.
+async fn end_works(worker: &Worker, works: &mut Vec<RunningWork>) {
+    if works.is_empty() {
+        return;
     }
-    for running in works {
+    works.iter().for_each(|running| running.token.cancel());
+    for running in works.drain(..) {
         if let Err(error) = running.task.await {
             tracing::error!(
                 lock = running.lock.work.name(),
@@ -72,7 +84,6 @@ pub(crate) async fn hold_worker_locks(
             "releasing worker locks failed; they expire by themselves"
         );
     }
-    Ok(())
 }
 
 /// Renews the locks and stops the work of those that were lost. True if the store answered.

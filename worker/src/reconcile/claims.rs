@@ -24,6 +24,10 @@ const MAX_POLL: Duration = Duration::from_secs(1);
 /// harm.
 const RENEWAL: Duration = Duration::from_secs(4);
 
+/// Time for which a due lease is left to other workers while this one gets no answers from the cloud.
+/// They look once a second; what they have no time for is claimed all the same, and its pod told.
+const YIELD_WHILE_SILENT: Duration = Duration::from_secs(5);
+
 /// Leases that this process is reconciling. Only their claims are renewed: the claim of a lease
 /// left after an error must expire.
 #[derive(Clone, Default)]
@@ -89,12 +93,13 @@ pub(crate) async fn claim_due_leases(
     let mut pause = MIN_POLL;
     while !token.is_cancelled() {
         let limit = i64::try_from(permits.available_permits()).unwrap_or(i64::MAX);
+        let due_for = if worker.cloud.is_silent() { YIELD_WHILE_SILENT } else { Duration::ZERO };
         // Not under `select!`: a cancelled query could leave its connection inside an open
         // transaction.
         let claims = if limit == 0 {
             Ok(Vec::new())
         } else {
-            worker.store.claim_due_leases(worker.cluster, worker.owner, limit, CLAIM).await
+            worker.store.claim_due_leases(worker.cluster, worker.owner, limit, due_for, CLAIM).await
         };
         match claims {
             Ok(claims) => {
