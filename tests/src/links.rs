@@ -15,7 +15,7 @@ pub mod http;
 pub mod requests;
 pub mod tcp;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::{try_join_all, try_join3};
 use jiff::Timestamp;
 use url::Url;
@@ -132,6 +132,7 @@ impl Links {
 
     /// Postgres is down for webhooks and workers.
     pub async fn cut_databases(&self) -> Result<()> {
+        ensure!(!self.workers.is_empty(), "this stand has no links; its options ask for none");
         try_join_all(self.databases().map(TcpLink::cut_connections)).await.map(drop)
     }
 

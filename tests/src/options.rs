@@ -16,6 +16,9 @@ pub struct Options {
     pub webhooks: usize,
     /// Number of workers.
     pub workers: usize,
+    /// True if webhooks and workers call Postgres, API server and cloud through links, which a test
+    /// can disturb. The test's own thread passes all their bytes on, so only such tests have them.
+    pub links: bool,
     /// True if all namespaces of the cluster are served, instead of the stand's own.
     pub whole_cluster: bool,
 }
@@ -31,6 +34,7 @@ impl Default for Options {
             config: json!({}),
             webhooks: 2,
             workers: 2,
+            links: false,
             whole_cluster: false,
         }
     }

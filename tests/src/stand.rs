@@ -45,8 +45,8 @@ pub struct Stand {
     pub cloud: Cloud,
     /// The test's own way to the database.
     pub database: PgPool,
-    /// The ways of webhooks and workers to API server, Postgres and cloud, and their faults. A stand
-    /// for the whole cluster, which is measured as well, has only the way to its webhooks.
+    /// The way to the webhooks; and where `Options::links` asks for them, the ways of webhooks and
+    /// workers to API server, Postgres and cloud, and their faults.
     pub links: Links,
     /// Processes of the admission server.
     pub webhook: Replicas,
@@ -72,6 +72,11 @@ impl Stand {
     /// Starts the usual stand in the testbed this test runs in.
     pub async fn start() -> Result<Self> {
         Self::start_with(Options::default()).await
+    }
+
+    /// Starts the usual stand with links that the test can disturb.
+    pub async fn start_with_links() -> Result<Self> {
+        Self::start_with(Options { links: true, ..Options::default() }).await
     }
 
     /// Starts another stand in the testbed this test runs in.

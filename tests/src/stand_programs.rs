@@ -123,10 +123,9 @@ impl StandPrograms<'_> {
         Ok(WebhookEndpoint { address, links, listens, certificate })
     }
 
-    /// Opens the links of the programs. A stand for the whole cluster is also measured, so nothing
-    /// stands between its programs and what they call.
+    /// Opens the links of the programs, where the test asks for them.
     pub(crate) async fn open_program_links(&self, links: &mut Links) -> Result<()> {
-        if self.options.whole_cluster {
+        if !self.options.links {
             return Ok(());
         }
         let programs = (self.options.webhooks, self.options.workers);

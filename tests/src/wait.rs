@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// Time limit for a pod, a lease or the cloud: some seconds are enough, and a busy machine takes
 /// longer.
-pub const TIMEOUT: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Interval between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

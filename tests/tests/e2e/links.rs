@@ -39,7 +39,7 @@ async fn serve_one_pod(stand: &Stand) -> Result<()> {
 
 #[tokio::test]
 async fn a_condition_that_the_api_server_refuses_once_is_written_again() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     let requests = Requests::to("PATCH", format!("*/pods/{}/status", EIP.pod));
     let answer = Answer::api_error(500, "InternalError", "a fault of this test").times(1);
     let faults = answer_at_all(&stand, WorkerLinks::api_server, &requests, &answer);
@@ -51,7 +51,7 @@ async fn a_condition_that_the_api_server_refuses_once_is_written_again() -> Resu
 /// The write took effect, and the worker does not know.
 #[tokio::test]
 async fn a_condition_whose_answer_is_lost_is_read_before_it_is_written_again() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     let requests = Requests::to("PATCH", format!("*/pods/{}/status", EIP.pod));
     let answer = Answer::api_error(504, "Timeout", "a fault of this test").times(1);
     let faults =
@@ -63,7 +63,7 @@ async fn a_condition_whose_answer_is_lost_is_read_before_it_is_written_again() -
 
 #[tokio::test]
 async fn an_action_that_the_cloud_refuses_for_a_while_is_asked_again() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     let requests = Requests::OfAction("DescribeEipAddresses");
     let answer = Answer::cloud_error(503, "ServiceUnavailable", "a fault of this test");
     let faults = answer_at_all(&stand, WorkerLinks::cloud, &requests, &answer);
@@ -97,7 +97,7 @@ async fn wait_until_some_pod_is_served(stand: &Stand) -> Result<()> {
 #[tokio::test]
 async fn pods_are_served_by_the_worker_whose_cloud_answers() -> Result<()> {
     const SERVED_WITHIN: Duration = Duration::from_secs(30);
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     stand.links.worker(0)?.cloud().stall_traffic();
     let mut tries = 0..30;
     while !is_cloud_silent(&stand, 0).await? {
@@ -132,7 +132,7 @@ async fn is_cloud_silent(stand: &Stand, worker: usize) -> Result<bool> {
 
 #[tokio::test]
 async fn pods_are_served_by_new_connections_to_the_cloud() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     serve_one_pod(&stand).await?;
     stand.links.workers().iter().for_each(|worker| worker.cloud().stall_old_connections());
     wait_until_some_pod_is_served(&stand).await
@@ -140,7 +140,7 @@ async fn pods_are_served_by_new_connections_to_the_cloud() -> Result<()> {
 
 #[tokio::test]
 async fn connections_that_are_reset_are_made_again() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     let before: Vec<_> = stand.links.workers().iter().map(count_connections).collect();
     for worker in stand.links.workers() {
         worker.api_server().reset_connections();
@@ -162,7 +162,7 @@ fn count_connections(worker: &WorkerLinks) -> u64 {
 #[tokio::test]
 async fn a_far_postgres_and_api_server_slow_pods_down_and_lose_none() -> Result<()> {
     const DELAY: Duration = Duration::from_millis(20);
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     stand.links.databases().for_each(|link| link.delay_traffic(DELAY));
     stand.links.workers().iter().for_each(|worker| worker.api_server().delay_traffic(DELAY));
     serve_one_pod(&stand).await
@@ -170,7 +170,7 @@ async fn a_far_postgres_and_api_server_slow_pods_down_and_lose_none() -> Result<
 
 #[tokio::test]
 async fn a_worker_without_postgres_leaves_its_pods_to_the_other() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     stand.links.worker(0)?.database().cut_connections().await?;
     serve_one_pod(&stand).await?;
     stand.links.worker(0)?.database().restore_traffic().await?;
@@ -183,7 +183,7 @@ async fn a_worker_without_postgres_leaves_its_pods_to_the_other() -> Result<()> 
 
 #[tokio::test]
 async fn a_webhook_whose_postgres_stalls_admits_pods_all_the_same() -> Result<()> {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     for number in 0..2 {
         stand.links.webhook_database(number)?.stall_traffic();
     }

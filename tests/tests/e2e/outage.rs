@@ -24,7 +24,7 @@ const WITH_EIP: [(&str, &str); 1] = [("k8s.aliyun.com/pod-with-eip", "true")];
 #[tokio::test]
 async fn with_postgres_away_pods_are_admitted_and_get_their_address_when_it_is_back() -> Result<()>
 {
-    let stand = Stand::start().await?;
+    let stand = Stand::start_with_links().await?;
     stand.links.cut_databases().await?;
     stand.create_pod(&annotated_pod("plain", &[])).await?;
     let pod = stand.create_pod(&annotated_pod("patient", &WITH_EIP)).await?;
