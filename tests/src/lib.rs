@@ -41,6 +41,7 @@ pub mod service;
 pub mod stack;
 pub mod stand;
 mod stand_programs;
+pub mod strict_gateways;
 pub mod wait;
 pub mod workloads;
 

@@ -1,13 +1,17 @@
 //! Crowds of EIP pods at the published rates: how long the last one waits, compared with the account's
 //! rate alone, and what the others feel of it.
 //!
-//! Prints the second table of `docs/performance.md`. Calls are asserted; times are printed, since they
+//! Then a crowd of DNAT pods on gateways that take one entry after the other, compared with what the
+//! gateways need.
+//!
+//! Prints the tables of `docs/performance.md`. Calls are asserted; times are printed, since they
 //! depend on what else the machine does. Run by `make bench`.
 
 mod crowd;
 
 use anyhow::{Result, ensure};
 use crowd::{Bystanders, Crowd};
+use testbed::strict_gateways::serve_crowd;
 
 /// Calls a minute of each action that an EIP needs, as the cloud publishes them.
 const RATE: u32 = 120;
@@ -76,9 +80,38 @@ async fn run_all() -> Result<()> {
         ensure!(calls.up <= 2.1 && calls.down <= 2.0, "{name}: {calls:.3} changes a pod");
         crowd.stop().await?;
     }
+    rows.extend(run_strict_gateways().await?);
     println!("\n| what | took | bound | ratio |\n| --- | ---: | ---: | ---: |");
     rows.iter().for_each(Row::print);
     Ok(())
+}
+
+/// The median run of a crowd of DNAT pods on four strict gateways.
+async fn run_strict_gateways() -> Result<[Row; 2]> {
+    const PODS: usize = 200;
+    const RUNS: usize = 3;
+    let mut runs = Vec::new();
+    for number in 1..=RUNS {
+        eprintln!("{PODS} DNAT pods on four strict gateways, run {number} of {RUNS}: two minutes");
+        let run = serve_crowd(PODS).await?;
+        println!(
+            "{} calls for {} entries; seconds an entry {:.3?}",
+            run.calls, run.entries, run.paces
+        );
+        ensure!(run.calls * 10 <= run.entries * 11, "{run:?}");
+        runs.push(run);
+    }
+    runs.sort_by_key(|run| run.took);
+    let median = runs.swap_remove(RUNS / 2);
+    let row = |what: &str, took: std::time::Duration| Row {
+        what: format!("{PODS} DNAT pods on four strict gateways: {what}"),
+        took: took.as_secs_f64(),
+        bound: median.bound.as_secs_f64(),
+    };
+    Ok([
+        row("first entry to last", median.sending),
+        row("first pod created to last Ready", median.took),
+    ])
 }
 
 /// Another namespace's pod and deletion, in the middle of the crowd and without it.
