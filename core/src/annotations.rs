@@ -172,7 +172,7 @@ fn check_owner(reader: &mut Reader, context: &Context) {
 }
 
 fn warn_of_settings_without_feature(reader: &mut Reader) {
-    for key in Key::ALL {
+    for key in Key::all_keys() {
         let feature = key.address_kind();
         let without = match feature {
             Some(kind) => !reader.requests_kind(kind),

@@ -50,7 +50,7 @@ pub enum Edge {
 macro_rules! texts {
     ($($name:ident: $origin:ident $edge:ident $alphabet:ident $longest:literal $key:literal, $bound:literal;)+) => {
         /// A text that comes from outside.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "the table has each row's key and bound")]
         pub enum Text { $($name),+ }
 

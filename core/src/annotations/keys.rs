@@ -2,7 +2,7 @@
 
 use crate::request::Kind;
 use crate::spelling::nearest_name;
-use crate::text::Text;
+use crate::text::{Edge, Origin, Text};
 
 /// Key prefixes of the original controller; the first is the documented one.
 pub const ORIGINAL_PREFIXES: [&str; 2] = ["k8s.aliyun.com/", "network.alibabacloud.com/"];
@@ -29,64 +29,17 @@ pub fn is_allocated_key(key: &str) -> bool {
         .any(|prefix| key.strip_prefix(prefix).is_some_and(|name| name.starts_with("allocated-")))
 }
 
-/// An annotation key that Waygate reads; one variant stands for all spellings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
-    PodDnat,
-    ExposePort,
-    ExposeProtocol,
-    Fixed,
-    PodWithEip,
-    PodEipInstanceId,
-    Bandwidth,
-    InternetChargeType,
-    InstanceChargeType,
-    BandwidthPackage,
-    Isp,
-    AddressPool,
-    ResourceGroup,
-    Name,
-    Description,
-    SecurityProtection,
-    Tags,
-    ReleaseStrategy,
-    SamePort,
-    ReadinessGate,
-    OnTimeout,
-    ReadyTimeout,
-    WaitForAddress,
-    EipPool,
-    Paused,
-}
+/// A row of the list of texts as an annotation key that Waygate reads, in all its spellings.
+pub(super) type Key = Text;
 
 impl Key {
-    pub(super) const ALL: [Self; 25] = [
-        Self::PodDnat,
-        Self::ExposePort,
-        Self::ExposeProtocol,
-        Self::Fixed,
-        Self::PodWithEip,
-        Self::PodEipInstanceId,
-        Self::Bandwidth,
-        Self::InternetChargeType,
-        Self::InstanceChargeType,
-        Self::BandwidthPackage,
-        Self::Isp,
-        Self::AddressPool,
-        Self::ResourceGroup,
-        Self::Name,
-        Self::Description,
-        Self::SecurityProtection,
-        Self::Tags,
-        Self::ReleaseStrategy,
-        Self::SamePort,
-        Self::ReadinessGate,
-        Self::OnTimeout,
-        Self::ReadyTimeout,
-        Self::WaitForAddress,
-        Self::EipPool,
-        Self::Paused,
-    ];
+    /// Every annotation key that Waygate reads: the rows of annotations with a key of their own.
+    pub(super) fn all_keys() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|text| {
+            (text.origin(), text.edge()) == (Origin::Annotation, Edge::Refused)
+                && text.key().contains('/')
+        })
+    }
 
     /// Settings of an EIP to be allocated; refused beside a given EIP or a pool.
     pub(super) const ALLOCATION: [Self; 11] = [
@@ -103,48 +56,20 @@ impl Key {
         Self::Tags,
     ];
 
-    /// Accepted names after the prefix; messages use the first.
-    fn accepted_names(self) -> &'static [&'static str] {
-        match self {
-            Self::PodDnat => &["pod-dnat"],
-            Self::ExposePort => &["pod-dnat-expose-port"],
-            Self::ExposeProtocol => &["pod-dnat-expose-protocol"],
-            Self::Fixed => &["pod-dnat-fixed"],
-            Self::PodWithEip => &["pod-with-eip", "eci-with-eip"],
-            Self::PodEipInstanceId => &["pod-eip-instanceid", "eci-eip-instanceid"],
-            Self::Bandwidth => &["eip-bandwidth"],
-            Self::InternetChargeType => &["eip-internet-charge-type", "eip-charge-type"],
-            Self::InstanceChargeType => &["eip-instance-charge-type"],
-            Self::BandwidthPackage => &["eip-common-bandwidth-package-id"],
-            Self::Isp => &["eip-isp"],
-            Self::AddressPool => &["eip-public-ip-address-pool-id"],
-            Self::ResourceGroup => &["eip-resource-group-id"],
-            Self::Name => &["eip-name"],
-            Self::Description => &["eip-description"],
-            Self::SecurityProtection => &["eip-security-protection-types"],
-            Self::Tags => &["eip-tags"],
-            Self::ReleaseStrategy => &["pod-eip-release-strategy"],
-            Self::SamePort => &["same-port"],
-            Self::ReadinessGate => &["readiness-gate"],
-            Self::OnTimeout => &["on-timeout"],
-            Self::ReadyTimeout => &["ready-timeout"],
-            Self::WaitForAddress => &["wait-for-address"],
-            Self::EipPool => &["eip-pool"],
-            Self::Paused => &["paused"],
-        }
+    /// Accepted names after the prefix, the documented one first.
+    fn accepted_names(self) -> impl Iterator<Item = &'static str> {
+        let documented = split_prefix(self.key()).map(|(_, name)| name);
+        let others: &[&str] = match self {
+            Self::PodWithEip => &["eci-with-eip"],
+            Self::PodEipInstanceId => &["eci-eip-instanceid"],
+            Self::InternetChargeType => &["eip-charge-type"],
+            _ => &[],
+        };
+        documented.into_iter().chain(others.iter().copied())
     }
 
     fn accepted_prefixes(self) -> &'static [&'static str] {
-        match self {
-            Self::SamePort
-            | Self::ReadinessGate
-            | Self::OnTimeout
-            | Self::ReadyTimeout
-            | Self::WaitForAddress
-            | Self::EipPool
-            | Self::Paused => &[WAYGATE_PREFIX],
-            _ => &ORIGINAL_PREFIXES,
-        }
+        if self.key().starts_with(WAYGATE_PREFIX) { &[WAYGATE_PREFIX] } else { &ORIGINAL_PREFIXES }
     }
 
     /// The kind of address that a key configures; none for keys of both kinds.
@@ -169,58 +94,21 @@ impl Key {
         matches!(self, Self::PodDnat | Self::PodWithEip | Self::PodEipInstanceId)
     }
 
-    /// The row of the key's value in the list of texts, which bounds it.
-    pub(super) fn text(self) -> Text {
-        match self {
-            Self::PodDnat => Text::PodDnat,
-            Self::ExposePort => Text::ExposePort,
-            Self::ExposeProtocol => Text::ExposeProtocol,
-            Self::Fixed => Text::Fixed,
-            Self::PodWithEip => Text::PodWithEip,
-            Self::PodEipInstanceId => Text::PodEipInstanceId,
-            Self::Bandwidth => Text::Bandwidth,
-            Self::InternetChargeType => Text::InternetChargeType,
-            Self::InstanceChargeType => Text::InstanceChargeType,
-            Self::BandwidthPackage => Text::BandwidthPackage,
-            Self::Isp => Text::Isp,
-            Self::AddressPool => Text::AddressPool,
-            Self::ResourceGroup => Text::ResourceGroup,
-            Self::Name => Text::Name,
-            Self::Description => Text::Description,
-            Self::SecurityProtection => Text::SecurityProtection,
-            Self::Tags => Text::Tags,
-            Self::ReleaseStrategy => Text::ReleaseStrategy,
-            Self::SamePort => Text::SamePort,
-            Self::ReadinessGate => Text::ReadinessGate,
-            Self::OnTimeout => Text::OnTimeout,
-            Self::ReadyTimeout => Text::ReadyTimeout,
-            Self::WaitForAddress => Text::WaitForAddress,
-            Self::EipPool => Text::EipPool,
-            Self::Paused => Text::Paused,
-        }
-    }
-
-    /// The spelling that messages and documents use.
-    pub(super) fn canonical_spelling(self) -> String {
-        format!("{}{}", self.accepted_prefixes()[0], self.accepted_names()[0])
-    }
-
     /// All accepted spellings, for tests.
     #[cfg(test)]
     pub(super) fn spellings(self) -> Vec<String> {
         self.accepted_prefixes()
             .iter()
-            .flat_map(|prefix| {
-                self.accepted_names().iter().map(move |name| format!("{prefix}{name}"))
-            })
+            .flat_map(|prefix| self.accepted_names().map(move |name| format!("{prefix}{name}")))
             .collect()
     }
 
     /// The key that an annotation spells; none for other annotations.
     pub(super) fn from_annotation(annotation: &str) -> Option<Self> {
         let (prefix, name) = split_prefix(annotation)?;
-        Self::ALL.into_iter().find(|key| {
-            key.accepted_prefixes().contains(&prefix) && key.accepted_names().contains(&name)
+        Self::all_keys().find(|key| {
+            key.accepted_prefixes().contains(&prefix)
+                && key.accepted_names().any(|accepted| accepted == name)
         })
     }
 
@@ -228,11 +116,8 @@ impl Key {
     /// same prefixes.
     pub(super) fn closest_to(annotation: &str) -> Option<Self> {
         let (_, name) = split_prefix(annotation)?;
-        let close = nearest_name(
-            name,
-            Self::ALL.into_iter().flat_map(|key| key.accepted_names().iter().copied()),
-        )?;
-        Self::ALL.into_iter().find(|key| key.accepted_names().contains(&close))
+        let close = nearest_name(name, Self::all_keys().flat_map(Self::accepted_names))?;
+        Self::all_keys().find(|key| key.accepted_names().any(|accepted| accepted == close))
     }
 }
 
@@ -248,18 +133,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_in_the_list_of_texts_and_the_list_has_no_other() {
-        use crate::text::{Edge, Origin};
-        let refused = Text::ALL.iter().filter(|text| {
-            (text.origin(), text.edge()) == (Origin::Annotation, Edge::Refused)
-                && text.key().contains('/')
-        });
-        let listed: Vec<_> = refused.map(|text| text.key().to_owned()).collect();
-        assert_eq!(listed, Key::ALL.map(Key::canonical_spelling));
-        assert_eq!(listed, Key::ALL.map(|key| key.text().key().to_owned()));
-    }
-
-    #[test]
     fn every_key_has_a_row_in_the_reference() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
         let reference = std::fs::read_to_string(path).unwrap();
@@ -269,8 +142,8 @@ mod tests {
             .flat_map(|cell| cell.split('`'))
             .map(|key| key.trim_start_matches(WAYGATE_PREFIX))
             .collect();
-        for name in Key::ALL.into_iter().flat_map(Key::accepted_names) {
-            assert!(keys.contains(name), "docs/reference.md has no row for {name}");
+        for name in Key::all_keys().flat_map(Key::accepted_names) {
+            assert!(keys.contains(&name), "docs/reference.md has no row for {name}");
         }
     }
 }

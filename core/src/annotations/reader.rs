@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
             );
             self.problems.push(new_problem(spelling, value, &why, "one value in every spelling"));
         }
-        if let Err(TextFault { why, allowed }) = key.text().check(value) {
+        if let Err(TextFault { why, allowed }) = key.check(value) {
             self.problems.push(new_problem(spelling, value, &why, &allowed));
         }
     }
@@ -62,10 +62,7 @@ impl<'a> Reader<'a> {
             return;
         }
         if let Some(key) = Key::closest_to(spelling) {
-            let why = format!(
-                "is an unknown key and has no effect; did you mean {}?",
-                key.canonical_spelling()
-            );
+            let why = format!("is an unknown key and has no effect; did you mean {}?", key.key());
             self.warnings.push(new_problem(spelling, value, &why, ""));
         } else if spelling.starts_with(WAYGATE_PREFIX) {
             self.warnings.push(new_problem(
@@ -90,7 +87,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let (spelling, value) = *self.found.get(&key)?;
         // The problem was recorded when the annotation was collected.
-        key.text().check(value).ok()?;
+        key.check(value).ok()?;
         match parse(value) {
             Ok(read) => Some(read),
             Err(ValueError { why, allowed }) => {
@@ -138,7 +135,7 @@ impl<'a> Reader<'a> {
     fn problem_at(&self, key: Key, why: &str, allowed: &str) -> Problem {
         match self.found.get(&key) {
             Some((spelling, value)) => new_problem(spelling, value, why, allowed),
-            None => new_problem(&key.canonical_spelling(), "", why, allowed),
+            None => new_problem(&key.key(), "", why, allowed),
         }
     }
 
