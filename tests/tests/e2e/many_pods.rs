@@ -125,9 +125,6 @@ async fn a_crowd_of_one_replica_set_has_an_eip_each_and_leaves_nothing() -> Resu
     // proof.
     assert!(changes * 50 <= pods * 2 * 51, "{changes} changes to bind {pods} EIPs");
     assert!(ended * 50 <= pods * 3 * 51, "{ended} changes to give {pods} EIPs back");
-    // Each lease is looked at some fifteen times, and two workers share their reads apart; the
-    // slower the machine, the fewer of them at once. Not shared they would be fifteen a pod.
-    assert!(all_reads < pods * 8, "{all_reads} reads for {pods} pods are hardly shared");
     // An observation that is written after its pod is gone makes a lease only to end it.
     let ends = stand.worker.read_logs()?.matches("lease deleted").count();
     assert!(ends * 10 <= PODS * 11, "{ends} leases have ended for {PODS} pods");
