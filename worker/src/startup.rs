@@ -14,7 +14,7 @@ use crate::objects::events::Events;
 use crate::rates::AccountRates;
 use crate::reconcile::claims::{self, ActiveLeases};
 use crate::watch::namespaces::{self, Namespaces};
-use crate::watch::{custom_resources, pods, resync};
+use crate::watch::{READ_TIMEOUT, custom_resources, pods, resync};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -45,6 +45,8 @@ const MIGRATE_ATTEMPTS: u32 = 10;
 const MIGRATE_PAUSE: Duration = Duration::from_secs(12);
 /// Deadline of one read of the cloud, its permit included.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
+/// Longest time until a connection to the API server is made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that reconciled leases have to finish after the first signal: the longest call, and the
 /// record of its answer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -241,13 +243,19 @@ async fn kube_client(args: &ServeArgs) -> anyhow::Result<kube::Client> {
                  name one with --kubeconfig",
         )?,
     };
-    client_without_retries(config)
+    client_with_deadlines(config)
 }
 
-/// A client without retries of its own, which would take minutes: a busy API server makes the lease
-/// pause, show the reason on its pod, and leave its place to other leases.
-fn client_without_retries(mut config: kube::Config) -> anyhow::Result<kube::Client> {
+/// A client whose requests end, if the API server falls silent, within half a minute. It has no
+/// retries of its own, which would take minutes: a busy API server makes the lease pause, show the
+/// reason on its pod, and leave its place to other leases.
+fn client_with_deadlines(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.write_timeout = Some(READ_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Counted from the request, not from the time since when its connection was idle.
+    config.reset_reader_on_write = true;
     Ok(kube::Client::try_from(config)?)
 }
 
@@ -315,13 +323,27 @@ mod tests {
         }
     }
 
+    /// On a paused clock, which goes on to the next deadline while all wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_api_server_fails_each_request_within_half_a_minute() {
+        tls::install_provider();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = client_with_deadlines(kube::Config::new(url.parse().unwrap())).unwrap();
+        let begun = tokio::time::Instant::now();
+        let pods = Api::<Pod>::default_namespaced(client);
+        let asked = tokio::time::timeout(Duration::from_mins(5), pods.get("pod")).await;
+        assert!(matches!(asked, Ok(Err(_))), "{asked:?}");
+        assert!(begun.elapsed() <= Duration::from_secs(31), "{:?}", begun.elapsed());
+    }
+
     #[tokio::test]
     async fn a_busy_api_server_is_reported_at_once() {
         tls::install_provider();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(busy(listener));
-        let client = client_without_retries(kube::Config::new(url.parse().unwrap())).unwrap();
+        let client = client_with_deadlines(kube::Config::new(url.parse().unwrap())).unwrap();
         let asked = tokio::time::timeout(
             Duration::from_secs(5),
             Api::<Pod>::default_namespaced(client).get("pod"),

@@ -129,7 +129,7 @@ impl EventRecorder<LeaseId> for ResourceRecorder<'_> {
 fn stream_metadata<K: CustomResource>(
     kube: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> {
-    watch(Api::<PartialObjectMeta<K>>::all(kube), watcher::Config::default()).default_backoff()
+    watch(Api::<PartialObjectMeta<K>>::all(kube), super::watch_config()).default_backoff()
 }
 
 #[cfg(test)]

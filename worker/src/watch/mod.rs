@@ -9,3 +9,23 @@ pub(crate) mod pods;
 mod recorder;
 pub(crate) mod resync;
 mod work_queue;
+
+use kube::runtime::watcher;
+use std::time::Duration;
+
+/// Duration of one watch request, in seconds; the watcher goes on where it ended. A connection that
+/// stalls without a sign is noticed shortly after it, because the API server has not ended the
+/// request.
+const WATCH_SECONDS: u32 = 25;
+
+/// Longest silence of the API server before a request has failed: a watch may be silent until its
+/// end.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Configuration of every watch.
+fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,7 @@ pub(crate) async fn watch_namespaces(
     writer: reflector::store::Writer<Namespace>,
     token: CancellationToken,
 ) -> Result<(), watcher::Error> {
-    let watch =
-        watcher(Api::<Namespace>::all(client), watcher::Config::default()).default_backoff();
+    let watch = watcher(Api::<Namespace>::all(client), super::watch_config()).default_backoff();
     let slim = watch.modify(|namespace| namespace.managed_fields_mut().clear());
     let mut events = reflector::reflector(writer, slim).boxed();
     while let Some(event) = token.run_until_cancelled(events.next()).await.flatten() {

@@ -18,7 +18,7 @@ use crate::objects::pod as pods;
 use crate::set_aside::SetAside;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, ResourceExt};
 use std::collections::HashSet;
@@ -74,7 +74,7 @@ async fn queue_pod_events(
     token: &CancellationToken,
 ) {
     let PodRecorder { worker, known } = recorder;
-    let config = watcher::Config::default().labels(POD_LABEL);
+    let config = super::watch_config().labels(POD_LABEL);
     let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
     // Pods of the list that is being read.
     let mut present = HashSet::new();

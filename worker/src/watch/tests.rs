@@ -1,0 +1,65 @@
+use super::*;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::runtime::watcher::{Event, watcher};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+const EMPTY_LIST: &str =
+    r#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+
+/// Answers lists, and begins to answer watches without ever ending them. Sends the path of each watch
+/// to `watches`.
+async fn stall_watches(listener: TcpListener, watches: mpsc::UnboundedSender<String>) {
+    while let Ok((mut connection, _)) = listener.accept().await {
+        let watches = watches.clone();
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            while let Ok(length @ 1..) = connection.read(&mut request).await {
+                let request = String::from_utf8_lossy(&request[..length]);
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+                let answer = if request.contains("watch=true") {
+                    watches.send(request.lines().next().unwrap_or_default().to_owned()).unwrap();
+                    format!("{head}transfer-encoding: chunked\r\n\r\n")
+                } else {
+                    format!("{head}content-length: {}\r\n\r\n{EMPTY_LIST}", EMPTY_LIST.len())
+                };
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_stalls_is_made_again_within_half_a_minute() {
+    waygate_serving::tls::install_provider();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, mut watches) = mpsc::unbounded_channel();
+    let server = tokio::spawn(stall_watches(listener, sender));
+    let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+    let events = watcher(Api::<Namespace>::all(client), watch_config());
+    let watching = tokio::spawn(async move {
+        let mut events = events.boxed();
+        while let Some(event) = events.next().await {
+            assert!(matches!(event, Ok(Event::Init | Event::InitDone)), "{event:?}");
+        }
+    });
+    let first = watches.recv().await.unwrap();
+    let begun = Instant::now();
+    let second = watches.recv().await.unwrap();
+    assert!(begun.elapsed() <= READ_TIMEOUT + Duration::from_secs(1), "{:?}", begun.elapsed());
+    for path in [first, second] {
+        assert!(path.contains("timeoutSeconds=25") && path.contains("resourceVersion=1"), "{path}");
+    }
+    watching.abort();
+    server.abort();
+}
+
+#[test]
+fn a_watch_ends_by_itself_before_its_silence_counts_as_a_failure() {
+    assert!(READ_TIMEOUT > Duration::from_secs(u64::from(WATCH_SECONDS)));
+}
