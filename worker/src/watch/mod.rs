@@ -8,6 +8,7 @@ mod pod_record;
 pub(crate) mod pods;
 mod recorder;
 pub(crate) mod resync;
+mod slim_pod;
 mod work_queue;
 
 use kube::runtime::watcher;

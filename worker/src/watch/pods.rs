@@ -9,6 +9,7 @@
 
 use super::pod_record::{KnownPods, PodRecord};
 use super::recorder::{EventRecorder, record_events};
+use super::slim_pod::SlimPod;
 use super::work_queue::WorkQueue;
 use super::{gates, resync};
 use crate::context::Worker;
@@ -20,7 +21,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,15 +38,18 @@ const WRITERS: usize = 8;
 /// Pause between two attempts to wake the leases whose pods are not listed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Pods per page of the list: of the largest that etcd keeps, 1.5 MB each, a page is 75 MB.
+const PAGE_SIZE: u32 = 50;
+
 /// Latest state of a pod according to the watch.
 #[derive(Clone)]
 enum PodEvent {
     /// Present, with this content.
-    Present(Box<Pod>),
+    Present(Box<SlimPod>),
     /// Deleted.
     Absent,
     /// Left the watch while it was alive: deleted by force, or without the label from now on.
-    LeftWatch(Box<Pod>),
+    LeftWatch(Box<SlimPod>),
 }
 
 /// Watches pods and records their events until `token` is cancelled. Sets the readiness check
@@ -74,8 +78,9 @@ async fn queue_pod_events(
     token: &CancellationToken,
 ) {
     let PodRecorder { worker, known } = recorder;
-    let config = super::watch_config().labels(POD_LABEL);
-    let mut events = watch(Api::<Pod>::all(worker.kube.clone()), config).default_backoff().boxed();
+    let config = super::watch_config().labels(POD_LABEL).page_size(PAGE_SIZE);
+    let mut events =
+        watch(Api::<SlimPod>::all(worker.kube.clone()), config).default_backoff().boxed();
     // Pods of the list that is being read.
     let mut present = HashSet::new();
     while let Some(Some(event)) = token.run_until_cancelled(events.next()).await {
@@ -92,7 +97,7 @@ async fn queue_pod_events(
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                     queue_pod_event(queue, pod, |pod| PodEvent::Present(Box::new(pod))).await;
                 }
-                Ok(Event::Delete(pod)) if left_alive(&pod) => {
+                Ok(Event::Delete(pod)) if left_alive(&pod.to_pod()) => {
                     queue_pod_event(queue, pod, |pod| PodEvent::LeftWatch(Box::new(pod))).await;
                 }
                 Ok(Event::Delete(pod)) => queue_pod_event(queue, pod, |_| PodEvent::Absent).await,
@@ -119,11 +124,9 @@ async fn queue_pod_events(
 
 async fn queue_pod_event(
     queue: &WorkQueue<PodEvent>,
-    mut pod: Pod,
-    event: impl FnOnce(Pod) -> PodEvent,
+    pod: SlimPod,
+    event: impl FnOnce(SlimPod) -> PodEvent,
 ) {
-    // Managed fields are half of a pod's size, and the worker never reads them.
-    pod.metadata.managed_fields = None;
     if let Some(uid) = pod_uid(&pod) {
         queue.put_event(uid, event(pod)).await;
     }
@@ -139,12 +142,13 @@ impl EventRecorder<PodEvent> for PodRecorder<'_> {
     async fn record_event(&self, uid: Uuid, event: &PodEvent) -> Result<(), Error> {
         match event {
             PodEvent::Present(pod) => {
-                let record = PodRecord::read(&self.worker.config, pod).digest();
+                let pod = pod.to_pod();
+                let record = PodRecord::read(&self.worker.config, &pod).digest();
                 if self.known.is_known(uid, record) {
                     return Ok(());
                 }
                 // Remembered only once nothing of it is left to do.
-                if record_present_pod(self.worker, pod).await? {
+                if record_present_pod(self.worker, &pod).await? {
                     self.known.remember(uid, record);
                 }
                 Ok(())
@@ -156,16 +160,21 @@ impl EventRecorder<PodEvent> for PodRecorder<'_> {
             PodEvent::LeftWatch(pod) => {
                 self.known.forget(uid);
                 wake_leases_of_pod(self.worker, uid).await?;
-                resync::label_pod(self.worker, &pod.metadata).await.map(drop)
+                resync::label_pod(self.worker, pod.meta()).await.map(drop)
             }
         }
     }
 
     async fn report_set_aside(&self, _: Uuid, event: &PodEvent, error: &Error, first: bool) {
         match event {
-            PodEvent::Present(pod) => gates::report_failure(self.worker, pod, error, first).await,
+            PodEvent::Present(pod) => {
+                gates::report_failure(self.worker, &pod.to_pod(), error, first).await;
+            }
             PodEvent::LeftWatch(pod) if first => {
-                self.worker.events.write_warning(&**pod, error.reason(), &error_chain(error)).await;
+                self.worker
+                    .events
+                    .write_warning(&pod.to_pod(), error.reason(), &error_chain(error))
+                    .await;
             }
             PodEvent::LeftWatch(_) | PodEvent::Absent => {}
         }
@@ -252,6 +261,6 @@ async fn wake_leases_without_pod(
     }
 }
 
-fn pod_uid(pod: &Pod) -> Option<Uuid> {
+fn pod_uid(pod: &impl ResourceExt) -> Option<Uuid> {
     pod.uid()?.parse().ok()
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::annotations::{POD_LABEL, requests_address};
 
-/// Pods per page of a list; the metadata of each is a few hundred bytes.
-const PAGE_SIZE: u32 = 500;
+/// Pods per page of a list: the metadata of each may be half a megabyte.
+const PAGE_SIZE: u32 = 100;
 /// Age after which a namespace's fair queue entry at a gateway is deleted; the namespace is then
 /// served first, as one that never queued a change there.
 const FAIR_QUEUE_RETENTION: Duration = Duration::from_hours(1);
@@ -65,8 +65,9 @@ pub(crate) async fn resync_periodically(
 async fn label_missed_pods(worker: &Worker, aside: &SetAside<String>) -> Result<usize, Error> {
     let api = Api::<Pod>::all(worker.kube.clone());
     let mut labelled = Labelled::default();
-    let mut page =
-        ListParams::default().labels(&format!("!{POD_LABEL}")).limit(PAGE_SIZE).match_any();
+    // Of the newest version: the API server sends a list of any version in one page.
+    let first = ListParams::default().labels(&format!("!{POD_LABEL}")).limit(PAGE_SIZE);
+    let mut page = first.clone();
     loop {
         let list = api.list_metadata(&page).await?;
         for (pod, error) in label_each_pod(
@@ -81,11 +82,7 @@ async fn label_missed_pods(worker: &Worker, aside: &SetAside<String>) -> Result<
             put_pod_aside(worker, aside, pod, &error).await;
         }
         let Some(next) = list.metadata.continue_.filter(|token| !token.is_empty()) else { break };
-        // Without `match_any`: the API server refuses a continue token beside a resource version.
-        page = ListParams::default()
-            .labels(&format!("!{POD_LABEL}"))
-            .limit(PAGE_SIZE)
-            .continue_token(&next);
+        page = first.clone().continue_token(&next);
     }
     aside.retain_existing(&labelled.failing);
     Ok(labelled.count)
