@@ -75,7 +75,7 @@ impl Store {
         // An array, not a join: however many leases are due, the planner looks each of them up.
         let rows = sqlx::query!(
             "WITH due AS MATERIALIZED (
-               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() - make_interval(secs => $5) ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+               SELECT lease_id FROM lease WHERE cluster_id = $1 AND due_at <= now() AND due_at <= now() - make_interval(secs => $5) ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
              UPDATE lease SET owner = $2, epoch = epoch + 1, due_at = now() + make_interval(secs => $4)
              WHERE lease_id = ANY(ARRAY(SELECT lease_id FROM due))
              RETURNING lease_id, epoch",
