@@ -19,6 +19,11 @@ pub enum Error {
     /// The gateway lock expired or passed to another process, which alone sends from now on.
     #[error("the gateway lock expired or passed to another process, which sends from now on")]
     GatewayLockLost,
+    /// The worker lock expired or passed to another process, which does its work from now on.
+    #[error(
+        "the worker lock expired or passed to another process, which does its work from now on"
+    )]
+    WorkerLockLost,
     /// A unique index rejected the write: another lease holds the resource.
     #[error("conflict: another lease holds the resource (unique index {})", .0.index_name())]
     Conflict(Constraint),

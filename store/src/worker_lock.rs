@@ -1,5 +1,5 @@
 //! Locks on what one worker at a time does: a gateway's changes and lists, the list of the
-//! account's EIPs.
+//! account's EIPs, the events of a cluster's pods.
 //!
 //! ```text
 //! free ─ acquire ─▶ held ─ renew ─▶ held … ─ release, or expiry ─▶ free
@@ -19,6 +19,8 @@ use waygate_core::rules::timing::WORKER_LOCK;
 
 /// Name of the lock on the list of the account's EIPs; gateways' IDs begin with `ngw-`.
 const EIPS: &str = "eips";
+/// Beginning of the name of the lock on a cluster's pod events; the cluster's UID follows.
+const PODS: &str = "pods:";
 
 /// The work that a lock is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +29,26 @@ pub enum Work {
     Gateway(NatGatewayId),
     /// Lists the account's EIPs.
     EipList,
+    /// Records the events of the pods of the cluster with this UID.
+    PodEvents(Uuid),
 }
 
 impl Work {
     fn from_name(name: String) -> Self {
-        if name == EIPS { Self::EipList } else { Self::Gateway(NatGatewayId::new(name)) }
+        let cluster = name.strip_prefix(PODS).and_then(|uid| uid.parse().ok());
+        match cluster {
+            Some(cluster) => Self::PodEvents(cluster),
+            None if name == EIPS => Self::EipList,
+            None => Self::Gateway(NatGatewayId::new(name)),
+        }
     }
 
     /// The lock's name in the store, for logs.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Gateway(gateway) => gateway.as_str(),
-            Self::EipList => EIPS,
+            Self::Gateway(gateway) => gateway.as_str().to_owned(),
+            Self::EipList => EIPS.to_owned(),
+            Self::PodEvents(cluster) => format!("{PODS}{cluster}"),
         }
     }
 }
@@ -96,7 +106,7 @@ impl Store {
         works: &[Work],
         unconfigured: UnconfiguredQueues,
     ) -> Result<Vec<WorkerLock>, Error> {
-        let names: Vec<_> = works.iter().map(|work| work.name().to_owned()).collect();
+        let names: Vec<_> = works.iter().map(Work::name).collect();
         sqlx::query!(
             "INSERT INTO worker_lock (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
             &names
@@ -128,7 +138,7 @@ impl Store {
         owner: Uuid,
         works: &[Work],
     ) -> Result<Vec<WorkerLock>, Error> {
-        let names: Vec<_> = works.iter().map(|work| work.name().to_owned()).collect();
+        let names: Vec<_> = works.iter().map(Work::name).collect();
         let rows = sqlx::query!(
             "UPDATE worker_lock SET held_until = now() + make_interval(secs => $2) WHERE owner = $1 AND held_until > now() AND name = ANY($3)
              RETURNING name, epoch",
@@ -141,15 +151,34 @@ impl Store {
         Ok(rows.into_iter().map(|row| WorkerLock::new(row.name, owner, row.epoch)).collect())
     }
 
-    /// Releases all locks of the owner, so that the next process need not wait until they expire.
-    pub async fn release_worker_locks(&self, owner: Uuid) -> Result<(), Error> {
+    /// Releases locks, so that the next process need not wait until they expire. One that has passed
+    /// to another process, or was acquired anew, stays as it is.
+    pub async fn release_worker_locks(&self, locks: &[WorkerLock]) -> Result<(), Error> {
+        let names: Vec<_> = locks.iter().map(|lock| lock.work.name()).collect();
+        let owners: Vec<_> = locks.iter().map(|lock| lock.owner).collect();
+        let epochs: Vec<_> = locks.iter().map(|lock| lock.epoch).collect();
         sqlx::query!(
-            "UPDATE worker_lock SET owner = NULL, held_until = now() WHERE owner = $1",
-            owner
+            "UPDATE worker_lock l SET owner = NULL, held_until = now()
+             FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS released (name, owner, epoch)
+             WHERE l.name = released.name AND l.owner = released.owner AND l.epoch = released.epoch",
+            &names,
+            &owners,
+            &epochs
         )
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// True while the lock has not expired or passed to another process.
+    pub(crate) async fn holds_worker_lock(&self, lock: &WorkerLock) -> Result<bool, Error> {
+        let held = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM worker_lock WHERE name = $1 AND owner = $2 AND epoch = $3 AND held_until > now()) AS "held!""#,
+            lock.work.name(),
+            lock.owner,
+            lock.epoch
+        );
+        Ok(held.fetch_one(&self.pool).await?)
     }
 
     /// Deletes fair queue entries last served longer ago than `age`. A namespace without one comes

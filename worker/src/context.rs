@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::objects::events::Events;
 use crate::rates::ListTimes;
 use crate::watch::namespaces::Namespaces;
+use crate::watch::watched_pods::WatchedPods;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     pub cloud: Cloud,
     /// Namespaces that the configured selector selects.
     pub namespaces: Namespaces,
+    /// The cluster's pods with Waygate's label, as the watch saw them last.
+    pub watched_pods: WatchedPods,
     /// EIPs of the usable NAT gateways, on which ports are reserved.
     pub port_pool: PortPool,
     /// Wake-ups of the account sender of this process.
@@ -47,6 +50,8 @@ pub(crate) struct Worker {
     pub due: Notify,
     /// Cooldown: time for which a freed port stays unused (`--cooldown-seconds`).
     pub cooldown: Duration,
+    /// Interval between two searches for pods that missed the webhook (`--resync-seconds`).
+    pub resync_period: Duration,
     /// How often the cloud's lists are read, and how fast.
     pub lists: ListTimes,
 }

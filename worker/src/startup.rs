@@ -14,7 +14,8 @@ use crate::objects::events::Events;
 use crate::rates::AccountRates;
 use crate::reconcile::claims::{self, ActiveLeases};
 use crate::watch::namespaces::{self, Namespaces};
-use crate::watch::{READ_TIMEOUT, custom_resources, pods, resync};
+use crate::watch::watched_pods::WatchedPods;
+use crate::watch::{READ_TIMEOUT, custom_resources, pods};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -108,12 +109,14 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
         kube: kube.clone(),
         cloud,
         namespaces,
+        watched_pods: WatchedPods::default(),
         port_pool: PortPool::default(),
         account_wakeups: AccountWakeups::default(),
         queue_wakeups: QueueWakeups::default(),
         metrics: Metrics::new(&mut registry),
         due: Notify::new(),
         cooldown: Duration::from_secs(args.cooldown_seconds),
+        resync_period: Duration::from_secs(args.resync_seconds),
         lists,
     });
     let listener = TcpListener::bind(args.admin_listen)
@@ -126,8 +129,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
     tasks.spawn("namespaces", namespaces::watch_namespaces(kube, writer, token.clone()));
-    let (discovery, resync) = (args.discovery_seconds, args.resync_seconds);
-    spawn_watches(&mut tasks, &worker, (discovery, resync), &readiness, &token);
+    spawn_watches(&mut tasks, &worker, args.discovery_seconds, &readiness, &token);
     spawn_reconcile(&mut tasks, &worker, args.concurrency, &readiness, &token);
     // Changes queued before EIPs were switched off in the configuration stay queued.
     if worker.serves_kind(Kind::Eip) {
@@ -155,12 +157,12 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Spawns the tasks that learn what has changed in the cluster and at the gateways. `discovery` and
-/// `resync` are the seconds between two looks.
+/// Spawns the tasks that learn what has changed in the cluster and at the gateways. `discovery`
+/// is the time between two looks at the gateways, in seconds.
 fn spawn_watches(
     tasks: &mut Supervisor,
     worker: &Arc<Worker>,
-    (discovery, resync): (u64, u64),
+    discovery: u64,
     readiness: &Readiness,
     token: &CancellationToken,
 ) {
@@ -184,10 +186,6 @@ fn spawn_watches(
     tasks.spawn(
         "PodDNAT watch",
         custom_resources::watch_custom_resources::<PodDNAT>(Arc::clone(worker), token.clone()),
-    );
-    tasks.spawn(
-        "resync",
-        resync::resync_periodically(Arc::clone(worker), Duration::from_secs(resync), token.clone()),
     );
 }
 

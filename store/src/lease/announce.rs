@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::columns::{outlives_pod, request_to_json};
 use crate::error::Error;
 use crate::store::Store;
+use crate::worker_lock::WorkerLock;
 use jiff::Timestamp;
 use uuid::Uuid;
 use waygate_core::request::{Kind, Request};
@@ -77,12 +78,34 @@ impl Store {
     }
 
     /// Makes sure that the pod has a lease, and wakes it: its own, a new one, or the one retained
-    /// for it.
+    /// for it. For claim holders that have read the pod.
     pub async fn observe_pod(
         &self,
         cluster: Cluster,
         pod: &PodObservation<'_>,
     ) -> Result<(), Error> {
+        self.record_observation(cluster, pod, None).await
+    }
+
+    /// Does the same for the listener to the cluster's pods: without effect once its lock has expired
+    /// or passed to another process.
+    pub async fn observe_watched_pod(
+        &self,
+        lock: &WorkerLock,
+        cluster: Cluster,
+        pod: &PodObservation<'_>,
+    ) -> Result<(), Error> {
+        self.record_observation(cluster, pod, Some(lock)).await
+    }
+
+    async fn record_observation(
+        &self,
+        cluster: Cluster,
+        pod: &PodObservation<'_>,
+        lock: Option<&WorkerLock>,
+    ) -> Result<(), Error> {
+        let name = lock.map(|lock| lock.work.name());
+        let (owner, epoch) = (lock.map(|lock| lock.owner), lock.map(|lock| lock.epoch));
         let kind = pod.request.kind().as_str();
         let observed = sqlx::query_file!(
             "src/queries/observe_pod.sql",
@@ -95,6 +118,9 @@ impl Store {
             outlives_pod(pod.request),
             pod.controller,
             pod.pod_created_at.map(|at| at.as_duration().as_secs_f64()),
+            name,
+            owner,
+            epoch,
         )
         .execute(&self.pool)
         .await
@@ -114,6 +140,9 @@ impl Store {
                 pod.namespace,
                 pod.pod_name,
                 pod.pod_uid,
+                name,
+                owner,
+                epoch,
             )
             .execute(&self.pool)
             .await?;

@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::columns::parse_kind;
 use crate::error::Error;
 use crate::store::Store;
+use crate::worker_lock::WorkerLock;
 use std::collections::HashSet;
 use uuid::Uuid;
 use waygate_core::ids::{LeaseId, NatGatewayId};
@@ -30,20 +31,40 @@ impl Store {
         Ok(())
     }
 
-    /// Wakes the leases of a pod and returns their kinds.
-    pub async fn wake_pod(&self, cluster: Cluster, pod_uid: Uuid) -> Result<Vec<Kind>, Error> {
-        let woken =
-            wake_leases!("cluster_id = $1 AND pod_uid = $2 RETURNING kind", cluster.id, pod_uid)
-                .fetch_all(&self.pool)
-                .await?;
+    /// Wakes the leases of a pod and returns their kinds. [`Error::WorkerLockLost`]: the listener's
+    /// lock has expired or passed to another process, and nothing is woken.
+    pub async fn wake_pod(
+        &self,
+        lock: &WorkerLock,
+        cluster: Cluster,
+        pod_uid: Uuid,
+    ) -> Result<Vec<Kind>, Error> {
+        let woken = wake_leases!(
+            "cluster_id = $1 AND pod_uid = $2
+                AND EXISTS (SELECT FROM worker_lock WHERE name = $3 AND owner = $4 AND epoch = $5 AND held_until > now())
+             RETURNING kind",
+            cluster.id,
+            pod_uid,
+            lock.work.name(),
+            lock.owner,
+            lock.epoch
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        // A lock that is lost stays lost, so it may be looked at later.
+        if woken.is_empty() && !self.holds_worker_lock(lock).await? {
+            return Err(Error::WorkerLockLost);
+        }
         Ok(woken.iter().map(|lease| parse_kind(&lease.kind)).collect())
     }
 
     /// Wakes the leases of the cluster, except announced ones, whose pods are not `present`, a
     /// thousand at a time, and returns how many. After a start, or a gap in the watch, it is unknown
-    /// which pods' ends were missed.
+    /// which pods' ends were missed. No effect once the listener's lock has expired or passed to
+    /// another process.
     pub async fn wake_leases_without_pod(
         &self,
+        lock: &WorkerLock,
         cluster: Cluster,
         present: &HashSet<Uuid>,
     ) -> Result<u64, Error> {
@@ -67,9 +88,16 @@ impl Store {
             if absent.is_empty() {
                 continue;
             }
-            let done = wake_leases!("lease_id = ANY($1) AND phase <> 'announced'", &absent)
-                .execute(&self.pool)
-                .await?;
+            let done = wake_leases!(
+                "lease_id = ANY($1) AND phase <> 'announced'
+                    AND EXISTS (SELECT FROM worker_lock WHERE name = $2 AND owner = $3 AND epoch = $4 AND held_until > now())",
+                &absent,
+                lock.work.name(),
+                lock.owner,
+                lock.epoch
+            )
+            .execute(&self.pool)
+            .await?;
             woken += done.rows_affected();
         }
     }

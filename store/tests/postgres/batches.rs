@@ -108,15 +108,16 @@ async fn leases_without_a_pod_are_woken_a_thousand_at_a_time() -> Result<()> {
                       FROM cluster, unnest(ARRAY['eip', 'dnat']) kind, generate_series(1, 1250) n";
         sqlx::query(leases).execute(&bench.pool).await?;
         bench.store.register_cluster(uuid::Uuid::new_v4(), "c2").await?;
+        let listener = bench.listen().await?;
         count_written(bench, "lease", "UPDATE", "NEW").await?;
-        assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 2250, "none is announced");
+        assert_eq!(bench.store.wake_leases_without_pod(&listener, bench.cluster, &HashSet::new()).await?, 2250, "none is announced");
         let (all, most) = take_written(bench).await?;
         ensure!(all == 2250 && most <= 1000, "{all} rows, up to {most} at once");
         assert_eq!(bench.due().await?, 2250);
         let pods = "SELECT pod_uid FROM lease WHERE pod_name <> 'pod-1' AND pod_name <> 'pod-1249'";
         let present: HashSet<uuid::Uuid> =
             sqlx::query_scalar(pods).fetch_all(&bench.pool).await?.into_iter().collect();
-        let woken = bench.store.wake_leases_without_pod(bench.cluster, &present).await?;
+        let woken = bench.store.wake_leases_without_pod(&listener, bench.cluster, &present).await?;
         assert_eq!(woken, 4, "both leases of each pod that is not listed");
         Ok(())
     })

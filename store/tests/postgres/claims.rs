@@ -158,9 +158,19 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
             let loaded = bench.load(&claim).await?;
             match news {
                 "observed" => bench.observe(pod, &bought()).await?,
-                "woken" => assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?.len(), 1),
+                "woken" => assert_eq!(
+                    bench.store.wake_pod(&bench.listen().await?, bench.cluster, pod).await?.len(),
+                    1
+                ),
                 "pod absent" => assert_eq!(
-                    bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?,
+                    bench
+                        .store
+                        .wake_leases_without_pod(
+                            &bench.listen().await?,
+                            bench.cluster,
+                            &HashSet::new()
+                        )
+                        .await?,
                     1
                 ),
                 _ => {}
@@ -188,9 +198,13 @@ async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
             .under_claim(&claim)
             .finish_claim(&finish(bench.load(&claim).await?.wake, LATER))
             .await?;
-        assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 1);
+        let listener = bench.listen().await?;
+        assert_eq!(
+            bench.store.wake_leases_without_pod(&listener, bench.cluster, &HashSet::new()).await?,
+            1
+        );
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
-        assert_eq!(bench.store.wake_pod(bench.cluster, Uuid::new_v4()).await?.len(), 0);
+        assert_eq!(bench.store.wake_pod(&listener, bench.cluster, Uuid::new_v4()).await?.len(), 0);
         Ok(())
     })
     .await

@@ -34,8 +34,12 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
                 .finish_claim(&finish(bench.load(&claim).await?.wake, Duration::from_mins(5)))
                 .await?;
         }
-        assert_eq!(bench.store.wake_pod(bench.cluster, pod).await?, [Kind::Eip]);
-        assert_eq!(bench.store.wake_leases_without_pod(bench.cluster, &HashSet::new()).await?, 1);
+        let listener = bench.listen().await?;
+        assert_eq!(bench.store.wake_pod(&listener, bench.cluster, pod).await?, [Kind::Eip]);
+        assert_eq!(
+            bench.store.wake_leases_without_pod(&listener, bench.cluster, &HashSet::new()).await?,
+            1
+        );
         assert!(
             bench
                 .store

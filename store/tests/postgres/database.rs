@@ -20,7 +20,7 @@ use waygate_core::request::{
 };
 use waygate_store::{
     AccountQueue, Claim, Cluster, DequeuedChange, Finish, GatewayEip, Loaded, OfferedPorts,
-    PodObservation, RefusalHistory, Store,
+    PodObservation, RefusalHistory, Store, UnconfiguredQueues, Work, WorkerLock,
 };
 
 /// Longer than any test works under one claim.
@@ -128,6 +128,17 @@ impl Bench {
                 },
             )
             .await?)
+    }
+
+    /// Acquires the lock on the events of the cluster's pods, as a new worker; a former one's lock has
+    /// expired.
+    pub(crate) async fn listen(&self) -> Result<WorkerLock> {
+        let expire = "UPDATE worker_lock SET held_until = now() WHERE name LIKE 'pods:%'";
+        sqlx::query(expire).execute(&self.pool).await?;
+        let work = [Work::PodEvents(self.cluster.owner.cluster)];
+        let acquired =
+            self.store.acquire_worker_locks(Uuid::new_v4(), &work, UnconfiguredQueues::Leave);
+        acquired.await?.pop().context("another listens")
     }
 
     /// Claims the only due lease, as a new worker.

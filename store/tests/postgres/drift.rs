@@ -114,7 +114,7 @@ async fn drift_wakes_bound_leases_under_the_lock_alone() -> Result<()> {
         assert_eq!(bench.due().await?, 0);
         assert_eq!(bench.store.wake_drifted(lock, start, &leases[..1]).await?, 1);
         assert_eq!(bench.due().await?, 1);
-        bench.store.release_worker_locks(former).await?;
+        bench.store.release_worker_locks(&locks).await?;
         assert_eq!(bench.store.wake_drifted(lock, start, &leases).await?, 0, "released");
         let locks = bench
             .store

@@ -503,13 +503,13 @@ async fn a_gateway_lock_has_one_holder_until_it_expires_or_is_released() -> Resu
             bench.store.renew_worker_locks(second, &[]).await?.is_empty(),
             "only locks of the given gateways"
         );
-        bench.store.release_worker_locks(first).await?;
+        bench.store.release_worker_locks(&held).await?;
         assert_eq!(
             bench.store.renew_worker_locks(second, &[work()]).await?,
             acquired,
             "only locks of the owner are released"
         );
-        bench.store.release_worker_locks(second).await?;
+        bench.store.release_worker_locks(&acquired).await?;
         assert_eq!(
             bench
                 .store

@@ -24,6 +24,7 @@ mod faults;
 mod gateway_queue;
 #[cfg(test)]
 mod limits;
+mod listener;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

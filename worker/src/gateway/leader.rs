@@ -2,14 +2,16 @@
 //! goes on, released at shutdown.
 //!
 //! ```text
-//! a gateway's lock ─▶ its sender, and the comparison of its entries
-//! lock on the EIPs ─▶ the comparison of the account's EIPs
+//! a gateway's lock      ─▶ its sender, and the comparison of its entries
+//! lock on the EIPs      ─▶ the comparison of the account's EIPs
+//! lock on a cluster's pods ─▶ the record of their events
 //! ```
 
 use super::sender;
 use crate::context::Worker;
 use crate::errors::error_chain;
 use crate::lister;
+use crate::watch::pod_listener;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,9 @@ const RENEWAL: Duration = Duration::from_secs(4);
 /// Interval between two searches for free locks: the time a gateway waits after its worker has shut
 /// down in order.
 const FREE_LOCK_POLL: Duration = Duration::from_secs(1);
+
+/// Interval between two looks for works that have ended, at shutdown.
+const END_POLL: Duration = Duration::from_millis(50);
 
 /// A lock that this process holds, with the task that does the lock's work.
 struct RunningWork {
@@ -42,43 +47,63 @@ pub(crate) async fn hold_worker_locks(
     let mut works: Vec<RunningWork> = Vec::new();
     let mut renewed = Instant::now();
     while !token.is_cancelled() {
-        // A lock whose work has ended is not renewed: it expires, and is acquired again.
-        works.retain(|running| !running.task.is_finished());
+        end_impossible_work(&worker, &works);
+        release_ended_work(&worker, &mut works).await;
         if renewed.elapsed() >= RENEWAL && renew_worker_locks(&worker, &works).await {
             renewed = Instant::now();
         }
-        if worker.cloud.is_silent() {
-            // Another worker may reach the cloud.
-            end_works(&worker, &mut works).await;
-        } else {
-            acquire_worker_locks(&worker, &mut works).await;
-        }
+        acquire_worker_locks(&worker, &mut works).await;
         tokio::select! {
             () = tokio::time::sleep(FREE_LOCK_POLL) => {}
             () = worker.queue_wakeups.wait_for_unserved() => {}
+            () = worker.watched_pods.wait_for_order() => {}
             () = token.cancelled() => {}
         }
     }
-    end_works(&worker, &mut works).await;
+    for running in &works {
+        running.token.cancel();
+    }
+    while !works.is_empty() {
+        release_ended_work(&worker, &mut works).await;
+        tokio::time::sleep(END_POLL).await;
+    }
     Ok(())
 }
 
-/// Ends the works, waits for the changes in flight and releases the locks.
-async fn end_works(worker: &Worker, works: &mut Vec<RunningWork>) {
-    if works.is_empty() {
-        return;
+/// True while this process can do the work; otherwise another worker may.
+fn can_do(worker: &Worker, work: &Work) -> bool {
+    match work {
+        Work::Gateway(_) | Work::EipList => !worker.cloud.is_silent(),
+        Work::PodEvents(_) => worker.watched_pods.is_in_order(),
     }
-    works.iter().for_each(|running| running.token.cancel());
-    for running in works.drain(..) {
+}
+
+/// Begins to end the works that this process cannot do at present.
+fn end_impossible_work(worker: &Worker, works: &[RunningWork]) {
+    let impossible = works.iter().filter(|running| !can_do(worker, &running.lock.work));
+    impossible.for_each(|running| running.token.cancel());
+}
+
+/// Removes the works that have ended, and releases the locks of those that were told to end. The lock
+/// of work that ended by itself expires, and is acquired again.
+async fn release_ended_work(worker: &Worker, works: &mut Vec<RunningWork>) {
+    let mut released = Vec::new();
+    let ended: Vec<_> = works.extract_if(.., |running| running.task.is_finished()).collect();
+    for running in ended {
         if let Err(error) = running.task.await {
             tracing::error!(
                 lock = running.lock.work.name(),
                 error = error_chain(&error),
-                "the work under a worker lock panicked; the lock is released"
+                "the work under a worker lock panicked"
             );
         }
+        if running.token.is_cancelled() {
+            released.push(running.lock);
+        }
     }
-    if let Err(error) = worker.store.release_worker_locks(worker.owner).await {
+    if !released.is_empty()
+        && let Err(error) = worker.store.release_worker_locks(&released).await
+    {
         tracing::warn!(
             error = error_chain(&error),
             "releasing worker locks failed; they expire by themselves"
@@ -107,12 +132,17 @@ async fn renew_worker_locks(worker: &Worker, works: &[RunningWork]) -> bool {
     }
 }
 
-/// The work of the kinds that the configuration switches on. Changes queued before forward entries
-/// were switched off stay queued.
+/// The work that this process can do, of the kinds that the configuration switches on. Changes queued
+/// before forward entries were switched off stay queued.
 fn list_wanted_work(worker: &Worker) -> Vec<Work> {
     let gateways = worker.config.gateways.iter().filter(|_| worker.serves_kind(Kind::Dnat));
     let eips = worker.serves_kind(Kind::Eip).then_some(Work::EipList);
-    gateways.map(|gateway| Work::Gateway(gateway.nat_gateway_id.clone())).chain(eips).collect()
+    gateways
+        .map(|gateway| Work::Gateway(gateway.nat_gateway_id.clone()))
+        .chain(eips)
+        .chain([Work::PodEvents(worker.cluster.owner.cluster)])
+        .filter(|work| can_do(worker, work))
+        .collect()
 }
 
 async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>) {
@@ -120,7 +150,7 @@ async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>
     if wanted.is_empty() {
         return;
     }
-    let unconfigured = if worker.serves_kind(Kind::Dnat) {
+    let unconfigured = if worker.serves_kind(Kind::Dnat) && !worker.cloud.is_silent() {
         UnconfiguredQueues::Serve
     } else {
         UnconfiguredQueues::Leave
@@ -146,7 +176,11 @@ async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>
 fn spawn_work(worker: &Arc<Worker>, lock: &WorkerLock, token: CancellationToken) -> JoinHandle<()> {
     let (worker, held) = (Arc::clone(worker), lock.clone());
     let Some(gateway) = lock.gateway_lock() else {
-        return tokio::spawn(lister::compare_eips(worker, held, token));
+        return if matches!(lock.work, Work::EipList) {
+            tokio::spawn(lister::compare_eips(worker, held, token))
+        } else {
+            tokio::spawn(pod_listener::listen_to_pods(worker, held, token))
+        };
     };
     // Registered before the sender's first look at the queue, so that no wake-up is missed.
     let queued = worker.queue_wakeups.register_sender(&gateway.gateway_id);

@@ -4,11 +4,13 @@
 pub(crate) mod custom_resources;
 mod gates;
 pub(crate) mod namespaces;
+pub(crate) mod pod_listener;
 mod pod_record;
 pub(crate) mod pods;
 mod recorder;
-pub(crate) mod resync;
+mod resync;
 mod slim_pod;
+pub(crate) mod watched_pods;
 mod work_queue;
 
 use kube::runtime::watcher;

@@ -49,44 +49,29 @@ impl PodRecord {
     }
 }
 
-/// The digest of each pod in the watch, as it was recorded last.
+/// The digest of each pod in the watch, as this listener recorded it last.
 #[derive(Default)]
-pub(super) struct KnownPods {
-    digests: Mutex<HashMap<Uuid, u64>>,
-    /// Pods of the list that is being read.
-    listed: Mutex<HashSet<Uuid>>,
-}
+pub(super) struct KnownPods(Mutex<HashMap<Uuid, u64>>);
 
 impl KnownPods {
     /// True if the pod was recorded with this digest.
     pub(super) fn is_known(&self, pod: Uuid, digest: u64) -> bool {
-        self.digests.lock().get(&pod) == Some(&digest)
+        self.0.lock().get(&pod) == Some(&digest)
     }
 
     /// Notes that the pod is recorded with this digest.
     pub(super) fn remember(&self, pod: Uuid, digest: u64) {
-        self.digests.lock().insert(pod, digest);
+        self.0.lock().insert(pod, digest);
     }
 
     /// Forgets a pod that has left the watch.
     pub(super) fn forget(&self, pod: Uuid) {
-        self.digests.lock().remove(&pod);
+        self.0.lock().remove(&pod);
     }
 
-    /// Begins a list of all pods, as at a start and after a gap in the watch.
-    pub(super) fn begin_list(&self) {
-        self.listed.lock().clear();
-    }
-
-    /// Notes a pod of the list.
-    pub(super) fn note_listed(&self, pod: Option<Uuid>) {
-        self.listed.lock().extend(pod);
-    }
-
-    /// Forgets the pods that left during the gap: the list is complete, and they are not in it.
-    pub(super) fn retain_listed(&self) {
-        let listed = std::mem::take(&mut *self.listed.lock());
-        self.digests.lock().retain(|pod, _| listed.contains(pod));
+    /// Forgets all pods but these, the ones in the watch.
+    pub(super) fn retain(&self, present: &HashSet<Uuid>) {
+        self.0.lock().retain(|pod, _| present.contains(pod));
     }
 }
 

@@ -11,7 +11,6 @@ use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waygate_core::annotations::{POD_LABEL, requests_address};
@@ -24,15 +23,12 @@ const FAIR_QUEUE_RETENTION: Duration = Duration::from_hours(1);
 /// Age after which settled operations are deleted; until then an operator can look them up.
 const OPERATION_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Runs the resync at once and then every `period`, until `token` is cancelled.
-pub(crate) async fn resync_periodically(
-    worker: Arc<Worker>,
-    period: Duration,
-    token: CancellationToken,
-) -> Result<(), std::convert::Infallible> {
+/// Runs the resync at once and then periodically, until `token` is cancelled. For the listener, so
+/// that one process of a cluster does it.
+pub(super) async fn resync_periodically(worker: &Worker, token: &CancellationToken) {
     let aside = SetAside::new(ObjectLoop::MissedPods, &worker.metrics);
     while !token.is_cancelled() {
-        match token.run_until_cancelled(label_missed_pods(&worker, &aside)).await {
+        match token.run_until_cancelled(label_missed_pods(worker, &aside)).await {
             Some(Ok(0)) | None => {}
             Some(Ok(count)) => {
                 tracing::warn!(
@@ -54,9 +50,9 @@ pub(crate) async fn resync_periodically(
         if let Err(error) = worker.store.prune_fair_queue(FAIR_QUEUE_RETENTION).await {
             tracing::warn!(error = error_chain(&error), "pruning fair queue entries failed");
         }
-        token.run_until_cancelled(tokio::time::sleep(period)).await;
+        token.run_until_cancelled(tokio::time::sleep(worker.resync_period)).await;
     }
-    Ok(())
+    aside.retain_existing(&HashSet::new());
 }
 
 /// Labels annotated pods that lack the label, so that the watch sees them, and returns their
