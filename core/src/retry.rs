@@ -33,8 +33,8 @@ pub enum RetryPolicy {
     SetAside,
     /// A person may act where neither an event nor a list tells: minutes.
     Check,
-    /// No change is awaited. Events, lists of the cloud and restarts wake the lease; a day later it
-    /// looks by itself, as the last net.
+    /// No change is awaited. Events and lists of the cloud wake the lease, and so does a start under
+    /// another configuration or release; a day later it looks by itself, as the last net.
     Idle,
     /// Until this moment, without growth.
     Until(Timestamp),

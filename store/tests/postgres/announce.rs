@@ -225,7 +225,7 @@ async fn releasing_is_final_and_the_pod_gets_a_new_lease() -> Result<()> {
         assert_eq!(bench.load(&fresh).await?.lease.phase, Phase::Provisioning);
         assert_eq!(bench.load(&releasing).await?.lease.phase, Phase::Releasing);
         assert_eq!(
-            bench.store.wake_pod(&bench.listen().await?, bench.cluster, pod).await?.len(),
+            bench.store.wake_pod(&bench.listen().await?, bench.cluster, pod, None).await?.len(),
             2,
             "both leases are woken"
         );

@@ -159,7 +159,11 @@ async fn news_during_a_claim_makes_the_lease_due_at_once() -> Result<()> {
             match news {
                 "observed" => bench.observe(pod, &bought()).await?,
                 "woken" => assert_eq!(
-                    bench.store.wake_pod(&bench.listen().await?, bench.cluster, pod).await?.len(),
+                    bench
+                        .store
+                        .wake_pod(&bench.listen().await?, bench.cluster, pod, None)
+                        .await?
+                        .len(),
                     1
                 ),
                 "pod absent" => assert_eq!(
@@ -204,7 +208,10 @@ async fn waking_makes_a_lease_due_but_not_an_announced_one() -> Result<()> {
             1
         );
         assert_eq!(leases(&[bench.claim_one().await?]), [claim.lease_id]);
-        assert_eq!(bench.store.wake_pod(&listener, bench.cluster, Uuid::new_v4()).await?.len(), 0);
+        assert_eq!(
+            bench.store.wake_pod(&listener, bench.cluster, Uuid::new_v4(), None).await?.len(),
+            0
+        );
         Ok(())
     })
     .await

@@ -35,7 +35,7 @@ async fn each_cluster_claims_and_wakes_its_own_leases_only() -> Result<()> {
                 .await?;
         }
         let listener = bench.listen().await?;
-        assert_eq!(bench.store.wake_pod(&listener, bench.cluster, pod).await?, [Kind::Eip]);
+        assert_eq!(bench.store.wake_pod(&listener, bench.cluster, pod, None).await?, [Kind::Eip]);
         assert_eq!(
             bench.store.wake_leases_without_pod(&listener, bench.cluster, &HashSet::new()).await?,
             1

@@ -13,6 +13,7 @@ mod gateway_queue;
 mod install;
 mod kruise;
 mod links;
+mod listener;
 mod many_pods;
 mod original_controller;
 mod outage;

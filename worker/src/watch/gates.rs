@@ -38,6 +38,11 @@ pub(crate) async fn answer_gates(
     Ok(unanswered.is_empty())
 }
 
+/// True if no gate waits for an answer but those of `answered_kinds`.
+pub(super) fn are_answered(pod: &Pod, answered_kinds: &[Kind], problems: &[Problem]) -> bool {
+    list_unanswered(pod, answered_kinds, &state_without_lease(problems)).is_empty()
+}
+
 /// Reports on a pod that its events cannot be recorded: the first time by an event, and by the
 /// condition of each gate that is not True.
 pub(super) async fn report_failure(worker: &Worker, pod: &Pod, error: &Error, first: bool) {

@@ -4,12 +4,13 @@
 //!
 //! ```text
 //! watched pods ─▶ work queue (UIDs) ─▶ writers ─▶ the lease store, fenced by the lock
-//!                                        └ nothing, if what is read of the pod is as before
+//!                                        └ nothing, if what is read of the pod is as recorded
 //! ```
-//! A term that begins goes through all pods, and wakes the leases whose pods are not there: whatever
-//! a former listener saw and did not record is found again.
+//! A term that begins goes through all pods, compares them with what the store says is recorded, and
+//! wakes the leases whose pods are not there: whatever a former listener saw and did not record is
+//! found again.
 
-use super::pod_record::{KnownPods, PodRecord};
+use super::pod_record::{ConfigDigest, KnownPods, PodRecord};
 use super::recorder::{EventRecorder, record_events};
 use super::watched_pods::{PodNews, Term};
 use super::{gates, resync};
@@ -31,7 +32,8 @@ use waygate_store::{Error as StoreError, PodObservation, WorkerLock};
 /// connections are shared with the reconciled leases.
 const WRITERS: usize = 8;
 
-/// Pause between two attempts to wake the leases whose pods are not listed.
+/// Pause between two attempts to read what is recorded, or to wake the leases whose pods are not
+/// listed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Records news of pods, and looks for pods that missed the webhook, until `token` is cancelled or
@@ -42,8 +44,12 @@ pub(crate) async fn listen_to_pods(
     token: CancellationToken,
 ) {
     let term = worker.watched_pods.begin_term(token.clone());
-    let recorder =
-        PodRecorder { worker: &worker, lock, known: KnownPods::default(), token: &token };
+    let config = ConfigDigest::new(&worker.config);
+    let known = KnownPods::default();
+    let recorder = PodRecorder { worker: &worker, lock, config, known, token: &token };
+    if token.run_until_cancelled(read_recorded(&recorder)).await.is_none() {
+        return;
+    }
     let aside = SetAside::new(ObjectLoop::PodEvents, &worker.metrics);
     let writers = (0..WRITERS).map(|_| record_events(&recorder, &term.queue, &aside, &token));
     tokio::join!(
@@ -54,6 +60,28 @@ pub(crate) async fn listen_to_pods(
     );
     // The next listener counts for itself.
     aside.retain_existing(&HashSet::new());
+}
+
+/// Reads what former listeners have recorded.
+async fn read_recorded(recorder: &PodRecorder<'_>) {
+    let PodRecorder { worker, known, .. } = recorder;
+    loop {
+        match worker.store.read_pod_digests(worker.cluster).await {
+            Ok(digests) => {
+                tracing::info!(pods = digests.len(), "listener has read what is recorded of pods");
+                known.remember_all(digests);
+                break;
+            }
+            Err(error) => tracing::warn!(
+                error = error_chain(&error),
+                "reading what is recorded of pods failed; trying again"
+            ),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    for uid in worker.watched_pods.list_changed() {
+        known.forget(uid);
+    }
 }
 
 async fn go_through_all_pods(worker: &Worker, term: &Term) {
@@ -81,6 +109,7 @@ async fn wake_after_each_list(recorder: &PodRecorder<'_>) {
 struct PodRecorder<'a> {
     worker: &'a Worker,
     lock: WorkerLock,
+    config: ConfigDigest,
     known: KnownPods,
     /// Ends the term.
     token: &'a CancellationToken,
@@ -125,16 +154,17 @@ impl PodRecorder<'_> {
     }
 
     async fn record_seen(&self, uid: Uuid, pod: &Pod) -> Result<(), Error> {
-        let record = PodRecord::read(&self.worker.config, pod).digest();
+        let record = PodRecord::read(&self.worker.config, pod).digest(self.config);
         // Remembered only once nothing of it is left to do.
-        if !self.known.is_known(uid, record) && self.record_present_pod(uid, pod).await? {
+        if !self.known.is_known(uid, record) && self.record_present_pod(uid, pod, record).await? {
             self.known.remember(uid, record);
         }
         Ok(())
     }
 
-    /// Records a pod as it is now. False if the same event may have more to say later.
-    async fn record_present_pod(&self, uid: Uuid, pod: &Pod) -> Result<bool, Error> {
+    /// Records a pod as it is now, with the digest of its record. False if the same event may have
+    /// more to say later.
+    async fn record_present_pod(&self, uid: Uuid, pod: &Pod, record: i64) -> Result<bool, Error> {
         let worker = self.worker;
         let Some(namespace) = pod.namespace() else { return Ok(false) };
         if !worker.namespaces.serves_namespace(&namespace).await? {
@@ -160,12 +190,15 @@ impl PodRecorder<'_> {
             };
             worker.store.observe_watched_pod(&self.lock, worker.cluster, &observation).await?;
         }
+        let requested: Vec<_> = served.iter().map(|request| request.kind()).collect();
+        // Recorded with the leases only if nothing follows that a listener may not live to do.
+        let rests = served.is_empty() || gates::are_answered(pod, &requested, &parsed.problems);
+        let digest = rests.then_some(record);
         // All leases of the pod are woken: one of a kind that it no longer requests is to be
         // released.
-        let leases = worker.store.wake_pod(&self.lock, worker.cluster, uid).await?;
+        let leases = worker.store.wake_pod(&self.lock, worker.cluster, uid, digest).await?;
         worker.due.notify_one();
         if leases.is_empty() || !served.is_empty() {
-            let requested = served.iter().map(|request| request.kind());
             let answered_kinds =
                 gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), requested);
             return gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems).await;
@@ -174,8 +207,9 @@ impl PodRecorder<'_> {
     }
 
     async fn wake_leases_of_pod(&self, pod: Uuid) -> Result<(), Error> {
-        if !self.worker.store.wake_pod(&self.lock, self.worker.cluster, pod).await?.is_empty() {
-            self.worker.due.notify_one();
+        let Worker { store, cluster, due, .. } = self.worker;
+        if !store.wake_pod(&self.lock, *cluster, pod, None).await?.is_empty() {
+            due.notify_one();
         }
         Ok(())
     }

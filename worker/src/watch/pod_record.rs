@@ -19,6 +19,8 @@ use waygate_core::request::Kind;
 #[derive(Debug)]
 #[expect(dead_code, reason = "read as a whole, by its digest")]
 pub(super) struct PodRecord {
+    /// A lease that passes to another pod is not known by the former one's record.
+    uid: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
     label: Option<String>,
@@ -32,6 +34,7 @@ impl PodRecord {
     /// Reads a pod.
     pub(super) fn read(config: &Config, pod: &Pod) -> Self {
         Self {
+            uid: pod.uid(),
             namespace: pod.namespace(),
             name: pod.metadata.name.clone(),
             label: pod.labels().get(POD_LABEL).cloned(),
@@ -41,27 +44,51 @@ impl PodRecord {
         }
     }
 
-    /// A hash of the record. Derived from its text, so that no field can be left out.
-    pub(super) fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        format!("{self:?}").hash(&mut hasher);
-        hasher.finish()
+    /// A hash of the record under a configuration. Derived from its text, so that no field can be
+    /// left out.
+    pub(super) fn digest(&self, config: ConfigDigest) -> i64 {
+        digest_text(&format!("{config:?} {self:?}"))
     }
 }
 
-/// The digest of each pod in the watch, as this listener recorded it last.
+/// A hash of the configuration and of the release: under another one, each pod is recorded anew, as
+/// its leases may need something else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConfigDigest(#[expect(dead_code, reason = "read by Debug")] i64);
+
+impl ConfigDigest {
+    /// Hashes the configuration. Secrets are left out.
+    pub(super) fn new(config: &Config) -> Self {
+        Self(digest_text(&format!("{} {config:?}", env!("CARGO_PKG_VERSION"))))
+    }
+}
+
+/// The same in every process of a build: the hasher has no random key. Where a compiler brings
+/// another hasher, each pod is recorded once more.
+fn digest_text(text: &str) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish().cast_signed()
+}
+
+/// The digest of each pod in the watch, as this listener or a former one recorded it last.
 #[derive(Default)]
-pub(super) struct KnownPods(Mutex<HashMap<Uuid, u64>>);
+pub(super) struct KnownPods(Mutex<HashMap<Uuid, i64>>);
 
 impl KnownPods {
     /// True if the pod was recorded with this digest.
-    pub(super) fn is_known(&self, pod: Uuid, digest: u64) -> bool {
+    pub(super) fn is_known(&self, pod: Uuid, digest: i64) -> bool {
         self.0.lock().get(&pod) == Some(&digest)
     }
 
     /// Notes that the pod is recorded with this digest.
-    pub(super) fn remember(&self, pod: Uuid, digest: u64) {
+    pub(super) fn remember(&self, pod: Uuid, digest: i64) {
         self.0.lock().insert(pod, digest);
+    }
+
+    /// Notes what former listeners have recorded.
+    pub(super) fn remember_all(&self, digests: HashMap<Uuid, i64>) {
+        self.0.lock().extend(digests);
     }
 
     /// Forgets a pod that has left the watch.

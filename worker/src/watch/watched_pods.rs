@@ -9,6 +9,7 @@
 
 use super::slim_pod::SlimPod;
 use super::work_queue::WorkQueue;
+use kube::Resource as _;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +24,10 @@ const TOLERATED_FAILURES: u32 = 1;
 /// Time after which a failure is past: a watch that is out of order fails again before, within its
 /// longest pause and the deadline of a request.
 const FAILURE_PERIOD: Duration = Duration::from_secs(90);
+
+/// Longest time without a listener while another worker lives, with room: its lock's expiry, and the
+/// search for free locks.
+const LISTENER_GAP: Duration = Duration::from_mins(1);
 
 /// What happened to a pod.
 #[derive(Clone)]
@@ -42,9 +47,15 @@ pub(super) struct Term {
     pub token: CancellationToken,
 }
 
+struct WatchedPod {
+    pod: Arc<SlimPod>,
+    /// Time of its last change that the watch saw.
+    changed_at: Option<Instant>,
+}
+
 /// The pods of the watch as last seen.
 pub(crate) struct WatchedPods {
-    pods: Mutex<HashMap<Uuid, Arc<SlimPod>>>,
+    pods: Mutex<HashMap<Uuid, WatchedPod>>,
     /// Pods of the list that is being read.
     listed: Mutex<HashSet<Uuid>>,
     /// Number of complete lists.
@@ -83,13 +94,29 @@ impl WatchedPods {
     /// Stores a pod of the list.
     pub(super) async fn store_listed(&self, uid: Uuid, pod: SlimPod) {
         self.listed.lock().insert(uid);
-        self.store(uid, pod).await;
+        self.replace(uid, pod, |former, pod| {
+            // Its former version is as old as the gap.
+            let same = former.pod.meta().resource_version == pod.meta().resource_version;
+            if same { former.changed_at } else { Some(Instant::now()) }
+        });
+        self.tell_listener(uid, PodNews::Seen).await;
     }
 
     /// Stores a pod as it is now.
     pub(super) async fn store(&self, uid: Uuid, pod: SlimPod) {
-        self.pods.lock().insert(uid, Arc::new(pod));
+        self.replace(uid, pod, |_, _| Some(Instant::now()));
         self.tell_listener(uid, PodNews::Seen).await;
+    }
+
+    fn replace(
+        &self,
+        uid: Uuid,
+        pod: SlimPod,
+        change: impl FnOnce(&WatchedPod, &SlimPod) -> Option<Instant>,
+    ) {
+        let mut pods = self.pods.lock();
+        let changed_at = pods.get(&uid).and_then(|former| change(former, &pod));
+        pods.insert(uid, WatchedPod { pod: Arc::new(pod), changed_at });
     }
 
     /// Removes a pod that has left the watch; `left_alive` is its last content if it may live on.
@@ -119,12 +146,21 @@ impl WatchedPods {
 
     /// The pod as last seen; none if it is not in the watch.
     pub(super) fn find(&self, uid: Uuid) -> Option<Arc<SlimPod>> {
-        self.pods.lock().get(&uid).cloned()
+        self.pods.lock().get(&uid).map(|watched| Arc::clone(&watched.pod))
     }
 
     /// UIDs of all pods.
     pub(super) fn list_uids(&self) -> HashSet<Uuid> {
         self.pods.lock().keys().copied().collect()
+    }
+
+    /// UIDs of the pods that have changed lately. Between two listeners one may have changed twice,
+    /// and be as it was recorded, while a lease was looked at in between.
+    pub(super) fn list_changed(&self) -> Vec<Uuid> {
+        let pods = self.pods.lock();
+        let lately = |at: Instant| at.elapsed() < LISTENER_GAP;
+        let changed = pods.iter().filter(|(_, pod)| pod.changed_at.is_some_and(lately));
+        changed.map(|(uid, _)| *uid).collect()
     }
 
     /// Begins a term, which gets all news from now on, in place of a former one.

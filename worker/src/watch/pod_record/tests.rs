@@ -29,6 +29,10 @@ fn pod() -> Value {
     })
 }
 
+fn of_config() -> ConfigDigest {
+    ConfigDigest::new(&config())
+}
+
 fn record(pod: &Value) -> PodRecord {
     PodRecord::read(&config(), &serde_json::from_value(pod.clone()).unwrap())
 }
@@ -105,7 +109,7 @@ fn every_field_that_the_plan_reads_changes_the_record() {
             })
             .any(|(before, after)| before.0 == field && before != after);
         assert!(differs, "{field} does not change: {changed}");
-        assert_ne!(before.digest(), after.digest(), "{field}");
+        assert_ne!(before.digest(of_config()), after.digest(of_config()), "{field}");
         seen.insert(field);
     }
     for (field, _) in fields(&before.views[0]) {
@@ -115,16 +119,18 @@ fn every_field_that_the_plan_reads_changes_the_record() {
 
 #[test]
 fn what_the_watch_reads_changes_the_record() {
-    let before = record(&pod()).digest();
+    let before = record(&pod()).digest(of_config());
     let condition = |reason, message, status| {
-        record(&changed("/status/conditions", shown_condition(reason, message, status))).digest()
+        record(&changed("/status/conditions", shown_condition(reason, message, status)))
+            .digest(of_config())
     };
     for other in [
         changed("/metadata/labels/waygate.dev~1pod", json!("dnat")),
         changed("/metadata/ownerReferences", json!([])),
         changed("/metadata/name", json!("web-1")),
+        changed("/metadata/uid", json!(Uuid::from_u128(8))),
     ] {
-        assert_ne!(before, record(&other).digest(), "{other}");
+        assert_ne!(before, record(&other).digest(of_config()), "{other}");
     }
     let states = [("A", "m", "True"), ("B", "m", "True"), ("A", "n", "True"), ("A", "m", "False")];
     let digests: HashSet<_> = states.map(|(r, m, s)| condition(r, m, s)).into_iter().collect();
@@ -133,7 +139,7 @@ fn what_the_watch_reads_changes_the_record() {
 
 #[test]
 fn what_others_write_changes_nothing() {
-    let before = record(&pod()).digest();
+    let before = record(&pod()).digest(of_config());
     let ready =
         json!([{"type": "Ready", "status": "True", "lastProbeTime": "2026-11-28T12:00:00Z"}]);
     for other in [
@@ -147,7 +153,7 @@ fn what_others_write_changes_nothing() {
             json!([{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 3}]),
         ),
     ] {
-        assert_eq!(before, record(&other).digest(), "{other}");
+        assert_eq!(before, record(&other).digest(of_config()), "{other}");
     }
 }
 
@@ -164,4 +170,17 @@ fn pods_that_are_gone_after_a_gap_are_forgotten_and_the_others_are_not() {
     assert_eq!(known.0.lock().len(), 1);
     known.forget(stays);
     assert!(!known.is_known(stays, 1));
+}
+
+#[test]
+fn another_configuration_knows_no_pod() {
+    let digest = |config: &Config| record(&pod()).digest(ConfigDigest::new(config));
+    let read = |text: &str| Config::from_yaml(text).unwrap().0;
+    assert_eq!(digest(&config()), digest(&config()), "the same in each process");
+    for other in [
+        CONFIG.replace("[eip, natgw]", "[eip]"),
+        CONFIG.replace("portRangeEnd: 1024", "portRangeEnd: 1025"),
+    ] {
+        assert_ne!(digest(&config()), digest(&read(&other)), "{other}");
+    }
 }

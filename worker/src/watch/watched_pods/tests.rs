@@ -97,3 +97,23 @@ async fn a_watch_that_fails_again_and_again_is_out_of_order_until_it_answers() {
     pods.note_failure();
     assert!(pods.is_in_order(), "the first of new ones");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_changed_lately_is_no_known_pod() {
+    let version = |version: &str| -> SlimPod {
+        serde_json::from_value(json!({"metadata": {"resourceVersion": version}})).unwrap()
+    };
+    let pods = WatchedPods::default();
+    for uid in [ONE, OTHER] {
+        pods.store_listed(uid, version("1")).await;
+    }
+    assert!(pods.list_changed().is_empty(), "at a start");
+    pods.store(ONE, version("2")).await;
+    assert_eq!(pods.list_changed(), [ONE]);
+    tokio::time::advance(LISTENER_GAP).await;
+    assert!(pods.list_changed().is_empty(), "a listener has recorded it, and the lease looked");
+    pods.begin_list();
+    pods.store_listed(ONE, version("2")).await;
+    pods.store_listed(OTHER, version("3")).await;
+    assert_eq!(pods.list_changed(), [OTHER], "after a gap");
+}
