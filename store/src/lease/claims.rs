@@ -1,7 +1,7 @@
 //! The lease as a job: claimed by one worker for a while, renewed during the work, finished with
 //! the time at which it is due again.
 
-use crate::claimed::{Claim, Claimed, write_under_claim};
+use crate::claimed::{Claim, Claimed};
 use crate::cluster::Cluster;
 use crate::columns::{parse_kind, parse_phase};
 use crate::error::Error;
@@ -160,20 +160,24 @@ impl Claimed<'_> {
         })
     }
 
-    /// Gives the claim back and sets the time at which the lease is due again.
-    pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<(), Error> {
+    /// Gives the claim back and sets the time at which the lease is due again. Returns how long that
+    /// is: nothing if the lease was woken during the claim.
+    pub async fn finish_claim(&self, finish: &Finish<'_>) -> Result<Duration, Error> {
         let acknowledged = finish.history.acknowledged();
         // A rejection recorded during the claim differs from the acknowledged one, and stays.
-        write_under_claim!(
-            self,
-            "UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7,
+        let woken = sqlx::query_scalar!(
+            r#"UPDATE lease SET owner = NULL, tries = $5, reason = $6, message = $7,
                rejections = CASE WHEN $11 THEN rejections ELSE 0 END + ($9::jsonb IS NOT NULL)::int,
                rejection = CASE WHEN rejection = $9 THEN NULL ELSE rejection END, looked_at = coalesce(to_timestamp($13::float8), looked_at),
                refusal = CASE WHEN $12 THEN NULL ELSE coalesce($9, refusal) END,
                refused_for = CASE WHEN $12 THEN NULL ELSE coalesce($10, refused_for) END,
                refused_until = CASE WHEN $12 THEN NULL WHEN $9 IS NOT NULL THEN now() + make_interval(secs => $8) ELSE refused_until END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
-             WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+             WHERE lease_id = $1 AND owner = $2 AND epoch = $3
+             RETURNING wake <> $4 AS "woken!""#,
+            self.claim.lease_id.0,
+            self.claim.owner,
+            self.claim.epoch,
             finish.wake,
             finish.tries,
             finish.reason,
@@ -185,5 +189,9 @@ impl Claimed<'_> {
             matches!(finish.history, RefusalHistory::Ended),
             finish.looked_at.map(|moment| moment.as_duration().as_secs_f64()),
         )
+        .fetch_optional(&self.store.pool)
+        .await?
+        .ok_or(Error::ClaimLost)?;
+        Ok(if woken { Duration::ZERO } else { finish.retry_in })
     }
 }

@@ -27,7 +27,7 @@ async fn every_decision(
     let candidates = [vec![port.allocation_id.clone()]];
     vec![
         ("load", claimed.load(CLAIM).await.map(drop)),
-        ("finish_claim", claimed.finish_claim(&finish(0, second)).await),
+        ("finish_claim", claimed.finish_claim(&finish(0, second)).await.map(drop)),
         ("set_phase", claimed.set_phase(Phase::Releasing).await),
         ("count_missed_read", claimed.count_missed_read().await),
         ("update_request", claimed.update_request(&ports(&[81], &[])).await),

@@ -24,8 +24,9 @@ use observe::Observation;
 use outcome::{Pause, StepOutcome};
 use pass::Pass;
 use rand::RngExt as _;
+use std::time::Duration;
 use waygate_core::plan;
-use waygate_core::retry::{self, RetryPolicy, WaitHistory};
+use waygate_core::retry::{self, WaitHistory};
 use waygate_core::rules::timing::CLAIM;
 use waygate_core::rules::{refusals, succession};
 use waygate_store::{Claim, Error as StoreError, Finish, Loaded, RefusalHistory};
@@ -34,9 +35,13 @@ use waygate_store::{Claim, Error as StoreError, Finish, Loaded, RefusalHistory};
 /// more than this repeats steps without progress.
 const MAX_STEPS: usize = 2000;
 
-/// Reconciles one lease until it pauses, is deleted, or another worker holds its claim.
-async fn reconcile_lease(worker: &Worker, claim: &Claim) {
-    let Err(error) = run_steps(worker, claim).await else { return };
+/// Reconciles one lease until it pauses, is deleted, or another worker holds its claim. Returns the
+/// time until it is due again, if it pauses.
+async fn reconcile_lease(worker: &Worker, claim: &Claim) -> Option<Duration> {
+    let error = match run_steps(worker, claim).await {
+        Ok(due_in) => return due_in,
+        Err(error) => error,
+    };
     if let Err(error) = set_aside::set_lease_aside(worker, claim, error).await {
         match error {
             Error::Store(StoreError::ClaimLost) => {
@@ -48,9 +53,10 @@ async fn reconcile_lease(worker: &Worker, claim: &Claim) {
             ),
         }
     }
+    None
 }
 
-async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
+async fn run_steps(worker: &Worker, claim: &Claim) -> Result<Option<Duration>, Error> {
     let mut carried: Option<CarriedOver> = None;
     for _ in 0..MAX_STEPS {
         let mut looked = true;
@@ -70,10 +76,11 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
         };
         match after {
             StepOutcome::Continue => carried = carry_over,
-            StepOutcome::Deleted => return Ok(()),
+            StepOutcome::Deleted => return Ok(None),
             StepOutcome::Pause(pause) => {
                 let looked_at = looked.then_some(loaded.now);
-                return finish_reconcile(worker, claim, &loaded, &pause, looked_at).await;
+                let due_in = finish_reconcile(worker, claim, &loaded, &pause, looked_at).await?;
+                return Ok(Some(due_in));
             }
         }
     }
@@ -81,7 +88,7 @@ async fn run_steps(worker: &Worker, claim: &Claim) -> Result<(), Error> {
         lease.id = %claim.lease_id, steps = MAX_STEPS,
         "reconcile exceeded its steps; the claim will expire and the lease be retried"
     );
-    Ok(())
+    Ok(None)
 }
 
 /// Observation made before the last step that still holds for the next one.
@@ -115,13 +122,14 @@ async fn run_step(
     Ok((after, carry_over.then_some(CarriedOver { observed, wake })))
 }
 
+/// Records the pause, and returns the time until the lease is due.
 async fn finish_reconcile(
     worker: &Worker,
     claim: &Claim,
     loaded: &Loaded,
     pause: &Pause,
     looked_at: Option<Timestamp>,
-) -> Result<(), Error> {
+) -> Result<Duration, Error> {
     let history = refusal_history(loaded, pause);
     let rejections = match history {
         RefusalHistory::Acknowledged { starts_anew: false, .. } => Some(loaded.rejections),
@@ -142,12 +150,7 @@ async fn finish_reconcile(
         looked_at,
         history,
     };
-    worker.store.under_claim(claim).finish_claim(&finish).await?;
-    if pause.retry_policy == RetryPolicy::Poll {
-        // A polling lease is due before the claim loop's next look at the store.
-        worker.due.notify_one();
-    }
-    Ok(())
+    Ok(worker.store.under_claim(claim).finish_claim(&finish).await?)
 }
 
 /// What the pause says of refused changes.

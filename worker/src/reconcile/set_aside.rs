@@ -66,7 +66,8 @@ pub(super) async fn set_lease_aside(
         looked_at: None,
         history: RefusalHistory::Unchanged,
     };
-    Ok(claimed.finish_claim(&finish).await?)
+    claimed.finish_claim(&finish).await?;
+    Ok(())
 }
 
 fn wait_history(job: &ClaimedJob) -> WaitHistory<'_> {
