@@ -7,6 +7,7 @@ pub(crate) mod custom_resource;
 pub(crate) mod drift;
 mod eip_sources;
 mod limits;
+pub(crate) mod listener;
 pub(crate) mod load;
 mod target;
 pub(crate) mod wake;
