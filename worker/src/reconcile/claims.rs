@@ -25,7 +25,7 @@ const MAX_POLL: Duration = Duration::from_secs(1);
 /// Longest wait whose end wakes the loop: polls of the cloud end before.
 const LONGEST_TIMED_WAIT: Duration = Duration::from_secs(4);
 /// Shortest time between two looks: what wakes the loop in a crowd is claimed together.
-const GATHERING: Duration = Duration::from_millis(20);
+const GATHERING: Duration = Duration::from_millis(50);
 /// Interval between renewals: a quarter of a claim's validity, so that one failed renewal does no
 /// harm.
 const RENEWAL: Duration = Duration::from_secs(4);
