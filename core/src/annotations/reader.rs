@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     fn problem_at(&self, key: Key, why: &str, allowed: &str) -> Problem {
         match self.found.get(&key) {
             Some((spelling, value)) => new_problem(spelling, value, why, allowed),
-            None => new_problem(&key.key(), "", why, allowed),
+            None => new_problem(key.key(), "", why, allowed),
         }
     }
 
