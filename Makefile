@@ -21,7 +21,8 @@ check: ## formatting, lints, documents, licences, unused dependencies, layers
 fmt: ## formats Rust and Go
 	cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml && gofmt -w tests/controlplane tests/chart
 
-bench: ## the port allocator and announcements of pods, from a thousand leases to a million; about ten minutes
+bench: ## crowds, the port allocator and announcements of pods, each compared with its bound; about half an hour
+	$(TESTBED) run -- cargo bench --profile dev --workspace --bench crowds
 	$(TESTBED) run -- cargo bench -p waygate-store --bench allocation --bench announcements
 
 fuzz: ## hostile input for every parser, FUZZ_SECONDS (60) a target; needs nightly Rust and cargo-fuzz
