@@ -105,10 +105,10 @@ impl Cloud {
             .await
     }
 
-    /// True while calls of this process have waited for more than a second and none was answered. The
-    /// cloud, or only this process' way to it, may be disturbed: others may do better.
-    pub fn is_silent(&self) -> bool {
-        self.0.transport.silence.is_silent()
+    /// True while calls of this process have waited for so long and none was answered. The cloud, or
+    /// only this process' way to it, may be disturbed: others may do better.
+    pub fn is_silent_for(&self, time: Duration) -> bool {
+        self.0.transport.silence.lasts_for(time)
     }
 
     /// The deadline of a call that begins now.

@@ -155,9 +155,12 @@ impl Transport {
                 Ok(result) => result,
                 Err(_) => Err(Error::Deadline { action: action.name }),
             };
-        if !matches!(result, Err(Error::Transport { .. } | Error::Deadline { .. })) {
+        if matches!(result, Err(Error::Transport { .. } | Error::Deadline { .. })) {
+            call.note_failure();
+        } else {
             call.note_answer();
         }
+        drop(call);
         self.report_outcome(action, began, &keys, result.as_ref().err());
         result.map(|value| Read { value, began })
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Interval between two looks, and between two probes.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Deadline of a probe. The next one uses a new connection: the old ones may be dead.
+/// Deadline of a probe. Its connection is closed then, so that the next one finds or makes another.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Probes the cloud while it is silent, until `token` is cancelled.
@@ -21,7 +21,7 @@ pub(crate) async fn probe_silent_cloud(
 ) -> Result<(), Infallible> {
     let mut silent_since: Option<Instant> = None;
     while token.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
-        match (worker.cloud.is_silent(), silent_since) {
+        match (worker.is_cloud_silent(), silent_since) {
             (true, None) => {
                 silent_since = Some(Instant::now());
                 worker.metrics.show_cloud_silent(true);

@@ -62,6 +62,12 @@ impl Worker {
         Api::namespaced(self.kube.clone(), namespace)
     }
 
+    /// True while this process gets no answers from the cloud: it takes no further work that waits for
+    /// one. The cloud's answers take fractions of a second; to wait for a slow one does no harm.
+    pub(crate) fn is_cloud_silent(&self) -> bool {
+        self.cloud.is_silent_for(Duration::from_secs(1))
+    }
+
     /// True if the configuration switches this kind of address on.
     pub(crate) fn serves_kind(&self, kind: Kind) -> bool {
         self.config.enables_kind(kind)

@@ -68,7 +68,7 @@ impl Cloud {
     }
 
     /// Asks for the first EIP, to learn within `deadline` whether the cloud answers again; see
-    /// [`Cloud::is_silent`].
+    /// [`Cloud::is_silent_for`].
     pub async fn probe(&self, deadline: Duration) -> Result<(), Error> {
         let params = Params::default().with("PageNumber", 1).with("PageSize", 1);
         let read = self.0.transport.call_once(EIPS.action, params, Instant::now() + deadline).await;

@@ -19,11 +19,12 @@ impl Claimed<'_> {
         )
     }
 
-    /// Replaces the request by one that the pod asks for now and that this lease can satisfy.
+    /// Replaces the request by one that the pod asks for now and that this lease can satisfy. What was
+    /// recorded of the pod is forgotten, so that a return to it is news for any listener.
     pub async fn update_request(&self, request: &Request) -> Result<(), Error> {
         write_under_claim!(
             self,
-            "UPDATE lease SET request = $4, retains = $5 WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
+            "UPDATE lease SET request = $4, retains = $5, pod_digest = NULL WHERE lease_id = $1 AND owner = $2 AND epoch = $3",
             request_to_json(request)?,
             outlives_pod(request),
         )

@@ -62,8 +62,8 @@ impl<'a> RefusalHistory<'a> {
 }
 
 impl Store {
-    /// Claims up to `limit` leases that have been due for `due_for`, the longest due first. A claim expires after `period`; then
-    /// any worker may claim the lease again.
+    /// Claims up to `limit` leases that have been due for `due_for`, the longest due first. A claim
+    /// expires after `period`; then any worker may claim the lease again.
     pub async fn claim_due_leases(
         &self,
         cluster: Cluster,
@@ -72,6 +72,7 @@ impl Store {
         due_for: Duration,
         period: Duration,
     ) -> Result<Vec<Claim>, Error> {
+        // The planner sees that few leases are due only where the column is compared with now().
         // An array, not a join: however many leases are due, the planner looks each of them up.
         let rows = sqlx::query!(
             "WITH due AS MATERIALIZED (

@@ -84,7 +84,7 @@ impl AccountSender {
             report_panic(outcome);
         }
         // Another worker may reach the cloud, and a change marked here would wait for its answer.
-        if self.worker.cloud.is_silent() {
+        if self.worker.is_cloud_silent() {
             return self.ask_later();
         }
         let sent = match self.look_at_queues().await {

@@ -28,6 +28,10 @@ const RENEWAL: Duration = Duration::from_secs(4);
 /// down in order.
 const FREE_LOCK_POLL: Duration = Duration::from_secs(1);
 
+/// Silence of the cloud after which its works are handed over, which costs them a pause: longer than
+/// a slow answer of a gateway takes.
+const HANDOVER_SILENCE: Duration = Duration::from_secs(3);
+
 /// Interval between two looks for works that have ended, at shutdown.
 const END_POLL: Duration = Duration::from_millis(50);
 
@@ -73,7 +77,7 @@ pub(crate) async fn hold_worker_locks(
 /// True while this process can do the work; otherwise another worker may.
 fn can_do(worker: &Worker, work: &Work) -> bool {
     match work {
-        Work::Gateway(_) | Work::EipList => !worker.cloud.is_silent(),
+        Work::Gateway(_) | Work::EipList => !worker.cloud.is_silent_for(HANDOVER_SILENCE),
         Work::PodEvents(_) => worker.watched_pods.is_in_order(),
     }
 }
@@ -150,11 +154,12 @@ async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>
     if wanted.is_empty() {
         return;
     }
-    let unconfigured = if worker.serves_kind(Kind::Dnat) && !worker.cloud.is_silent() {
-        UnconfiguredQueues::Serve
-    } else {
-        UnconfiguredQueues::Leave
-    };
+    let unconfigured =
+        if worker.serves_kind(Kind::Dnat) && !worker.cloud.is_silent_for(HANDOVER_SILENCE) {
+            UnconfiguredQueues::Serve
+        } else {
+            UnconfiguredQueues::Leave
+        };
     let acquired = worker.store.acquire_worker_locks(worker.owner, &wanted, unconfigured).await;
     let locks = match acquired {
         Ok(locks) => locks,

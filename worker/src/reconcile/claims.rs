@@ -103,7 +103,7 @@ pub(crate) async fn claim_due_leases(
         let gathered = Instant::now() + GATHERING;
         let mut claimed = 0;
         let limit = i64::try_from(permits.available_permits()).unwrap_or(i64::MAX);
-        let due_for = if worker.cloud.is_silent() { YIELD_WHILE_SILENT } else { Duration::ZERO };
+        let due_for = if worker.is_cloud_silent() { YIELD_WHILE_SILENT } else { Duration::ZERO };
         // Not under `select!`: a cancelled query could leave its connection inside an open
         // transaction.
         let claims = if limit == 0 {

@@ -22,8 +22,8 @@ use std::time::Duration;
 const WATCH_SECONDS: u32 = 25;
 
 /// Longest silence of the API server before a request has failed: a watch may be silent until its
-/// end.
-pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// end, and five seconds later the watcher would make a stalled one anew without a word.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(28);
 
 /// Configuration of every watch.
 fn watch_config() -> watcher::Config {

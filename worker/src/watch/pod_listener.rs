@@ -87,7 +87,7 @@ async fn read_recorded(recorder: &PodRecorder<'_>) {
 async fn go_through_all_pods(worker: &Worker, term: &Term) {
     let pods = worker.watched_pods.list_uids();
     for uid in &pods {
-        term.queue.put_event(*uid, PodNews::Seen).await;
+        term.queue.put_if_none(*uid, PodNews::Seen).await;
     }
     term.queue.wait_until_empty().await;
     tracing::info!(pods = pods.len(), "listener has gone through all pods");
@@ -149,14 +149,22 @@ impl PodRecorder<'_> {
         self.wake_leases_of_pod(uid).await?;
         match news {
             PodNews::Seen => Ok(()),
-            PodNews::LeftAlive(pod) => resync::label_pod(self.worker, pod.meta()).await.map(drop),
+            PodNews::LeftAlive(pod) => {
+                let labelled = resync::label_pod(self.worker, pod.meta());
+                self.token.run_until_cancelled(labelled).await.unwrap_or(Ok(false)).map(drop)
+            }
         }
     }
 
     async fn record_seen(&self, uid: Uuid, pod: &Pod) -> Result<(), Error> {
         let record = PodRecord::read(&self.worker.config, pod).digest(self.config);
+        if self.known.is_known(uid, record) {
+            return Ok(());
+        }
+        // Whatever comes of it, leases may act on this record, so a return to the former one is news.
+        self.known.forget(uid);
         // Remembered only once nothing of it is left to do.
-        if !self.known.is_known(uid, record) && self.record_present_pod(uid, pod, record).await? {
+        if self.record_present_pod(uid, pod, record).await? {
             self.known.remember(uid, record);
         }
         Ok(())
@@ -201,7 +209,9 @@ impl PodRecorder<'_> {
         if leases.is_empty() || !served.is_empty() {
             let answered_kinds =
                 gates::list_answered_by_leases(leases, |kind| worker.serves_kind(kind), requested);
-            return gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems).await;
+            // Not to the end of a stalled request: the next listener does it.
+            let answered = gates::answer_gates(worker, pod, &answered_kinds, &parsed.problems);
+            return self.token.run_until_cancelled(answered).await.unwrap_or(Ok(false));
         }
         Ok(true)
     }

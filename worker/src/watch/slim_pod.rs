@@ -59,10 +59,8 @@ struct DecodedMetadata {
     resource_version: Option<String>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
-    #[serde(default)]
-    labels: OwnKeys,
-    #[serde(default)]
-    annotations: OwnKeys,
+    labels: Option<OwnKeys>,
+    annotations: Option<OwnKeys>,
     owner_references: Option<Vec<OwnerReference>>,
 }
 
@@ -83,10 +81,6 @@ impl<'de> Visitor<'de> for OwnKeysVisitor {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("labels or annotations")
-    }
-
-    fn visit_unit<E>(self) -> Result<OwnKeys, E> {
-        Ok(OwnKeys::default())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OwnKeys, A::Error> {
@@ -120,8 +114,8 @@ impl From<DecodedMetadata> for ObjectMeta {
             resource_version: decoded.resource_version,
             creation_timestamp: decoded.creation_timestamp,
             deletion_timestamp: decoded.deletion_timestamp,
-            labels: Some(decoded.labels.0),
-            annotations: Some(decoded.annotations.0),
+            labels: Some(decoded.labels.unwrap_or_default().0),
+            annotations: Some(decoded.annotations.unwrap_or_default().0),
             owner_references: controllers,
             ..Self::default()
         }

@@ -61,5 +61,7 @@ async fn a_watch_that_stalls_is_made_again_within_half_a_minute() {
 
 #[test]
 fn a_watch_ends_by_itself_before_its_silence_counts_as_a_failure() {
-    assert!(READ_TIMEOUT > Duration::from_secs(u64::from(WATCH_SECONDS)));
+    // kube gives a watch up five seconds after its end, which counts as no failure.
+    let seconds = u64::from(WATCH_SECONDS);
+    assert!((seconds + 1..seconds + 5).contains(&READ_TIMEOUT.as_secs()));
 }

@@ -22,12 +22,12 @@ use uuid::Uuid;
 /// Failures of the watch in a row after which it is out of order: one may pass by itself.
 const TOLERATED_FAILURES: u32 = 1;
 /// Time after which a failure is past: a watch that is out of order fails again before, within its
-/// longest pause and the deadline of a request.
-const FAILURE_PERIOD: Duration = Duration::from_secs(90);
+/// longest pause, a minute, and the deadlines of a request.
+const FAILURE_PERIOD: Duration = Duration::from_secs(150);
 
-/// Longest time without a listener while another worker lives, with room: its lock's expiry, and the
-/// search for free locks.
-const LISTENER_GAP: Duration = Duration::from_mins(1);
+/// Longest time without a listener that sees the cluster while another worker does, with room: a
+/// stalled watch is out of order after one or two minutes, and then its lock is released or expires.
+const LISTENER_GAP: Duration = Duration::from_mins(5);
 
 /// What happened to a pod.
 #[derive(Clone)]
@@ -94,10 +94,14 @@ impl WatchedPods {
     /// Stores a pod of the list.
     pub(super) async fn store_listed(&self, uid: Uuid, pod: SlimPod) {
         self.listed.lock().insert(uid);
-        self.replace(uid, pod, |former, pod| {
+        let first_list = *self.lists.borrow() == 0;
+        self.replace(uid, pod, |former, pod| match former {
+            None if first_list => None,
             // Its former version is as old as the gap.
-            let same = former.pod.meta().resource_version == pod.meta().resource_version;
-            if same { former.changed_at } else { Some(Instant::now()) }
+            Some(former) if former.pod.meta().resource_version == pod.meta().resource_version => {
+                former.changed_at
+            }
+            _ => Some(Instant::now()),
         });
         self.tell_listener(uid, PodNews::Seen).await;
     }
@@ -112,10 +116,10 @@ impl WatchedPods {
         &self,
         uid: Uuid,
         pod: SlimPod,
-        change: impl FnOnce(&WatchedPod, &SlimPod) -> Option<Instant>,
+        change: impl FnOnce(Option<&WatchedPod>, &SlimPod) -> Option<Instant>,
     ) {
         let mut pods = self.pods.lock();
-        let changed_at = pods.get(&uid).and_then(|former| change(former, &pod));
+        let changed_at = change(pods.get(&uid), &pod);
         pods.insert(uid, WatchedPod { pod: Arc::new(pod), changed_at });
     }
 
@@ -166,7 +170,10 @@ impl WatchedPods {
     /// Begins a term, which gets all news from now on, in place of a former one.
     pub(super) fn begin_term(&self, token: CancellationToken) -> Arc<Term> {
         let term = Arc::new(Term { queue: WorkQueue::default(), token });
-        *self.term.lock() = Some(Arc::clone(&term));
+        // A term that ended without a word, by a panic, must not hold up the watch.
+        if let Some(former) = self.term.lock().replace(Arc::clone(&term)) {
+            former.token.cancel();
+        }
         term
     }
 

@@ -76,15 +76,37 @@ impl<T> WorkQueue<T> {
         }
         let room = self.room.acquire().await;
         let mut state = self.lock_state();
-        state.failed.remove(&pod);
         // Another caller may have queued an event of the pod while this one waited for room.
-        if state.latest.insert(pod, event).is_some() {
+        if let Some(older) = state.latest.get_mut(&pod) {
+            *older = event;
             return;
         }
+        self.insert_event(&mut state, pod, event);
         // The permit stays taken until a writer takes the event.
         if let Ok(room) = room {
             room.forget();
         }
+    }
+
+    /// Queues a pod's event if none is queued; waits while the queue is full.
+    pub(crate) async fn put_if_none(&self, pod: Uuid, event: T) {
+        if self.lock_state().latest.contains_key(&pod) {
+            return;
+        }
+        let room = self.room.acquire().await;
+        let mut state = self.lock_state();
+        if state.latest.contains_key(&pod) {
+            return;
+        }
+        self.insert_event(&mut state, pod, event);
+        if let Ok(room) = room {
+            room.forget();
+        }
+    }
+
+    fn insert_event(&self, state: &mut State<T>, pod: Uuid, event: T) {
+        state.failed.remove(&pod);
+        state.latest.insert(pod, event);
         if !state.in_progress.contains(&pod) {
             state.waiting.push_back(pod);
             self.arrived.add_permits(1);
