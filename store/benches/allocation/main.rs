@@ -22,8 +22,8 @@ use stage::Stage;
 
 /// Leases in the store, and percentage of the pool that is held; in an order in which little has to
 /// be changed between steps.
-const LEASES: [i64; 3] = [1_000, 100_000, 1_000_000];
-const FILLS: [i32; 4] = [0, 50, 90, 98];
+const LEASES: [i64; 2] = [1_000, 1_000_000];
+const FILLS: [i32; 3] = [0, 50, 98];
 
 /// Upper limit of the largest median ratio, as a multiple of the smallest.
 const BOUND: f64 = 1.5;
