@@ -87,6 +87,8 @@ reasons! {
     CustomResourceTaken = "CustomResourceTaken",
     /// A published address no longer shows in the cloud.
     AddressLost = "AddressLost",
+    /// The API server does not know the pod; what the lease holds stays until a second look.
+    PodMissing = "PodMissing",
     /// The pod is terminating.
     PodTerminating = "PodTerminating",
     /// The address is being released.

@@ -56,6 +56,9 @@ pub struct Lease {
     pub handover_since: Option<Timestamp>,
     /// Creation time, or the time when the present pod took the lease over.
     pub created_at: Timestamp,
+    /// When a look first did not find the pod; none once a look has found it, or another of its
+    /// name.
+    pub pod_missing_since: Option<Timestamp>,
     /// End of the retention; none if only a person can end it, and in the other phases.
     pub retained_until: Option<Timestamp>,
 }
@@ -171,6 +174,11 @@ impl Lease {
     /// `namespace/name` of the pod.
     pub fn pod_full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.pod_name)
+    }
+
+    /// True if the lease has an EIP or ports.
+    pub fn holds_something(&self) -> bool {
+        self.eip.is_some() || !self.ports.is_empty()
     }
 
     /// End of the handover, up to which the entries stay for a successor; none while the pod

@@ -3,6 +3,8 @@
 
 pub(crate) use waygate_core::error::error_chain;
 
+use kube::core::Status;
+use kube::core::response::reason;
 use std::time::Duration;
 use waygate_core::condition::Reason;
 use waygate_core::retry::RetryPolicy;
@@ -28,10 +30,12 @@ pub(crate) enum Error {
 
 impl From<kube::Error> for Error {
     /// Maps a write whose precondition (UID, resource version) no longer holds, or whose object is
-    /// gone, to [`Error::Changed`]; all else to [`Error::Kube`].
+    /// gone, to [`Error::Changed`]; all else to [`Error::Kube`], also a 404 that names no object.
     fn from(error: kube::Error) -> Self {
         match &error {
-            kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Changed,
+            kube::Error::Api(status) if status.code == 409 || names_missing_object(status) => {
+                Self::Changed
+            }
             // The API server takes a patch of another UID for an attempt to change the UID.
             kube::Error::Api(status)
                 if status.code == 422 && status.message.contains("metadata.uid") =>
@@ -41,6 +45,13 @@ impl From<kube::Error> for Error {
             _ => Self::Kube(Box::new(error)),
         }
     }
+}
+
+/// True if the answer is the API server's own, and names the object that is not there.
+fn names_missing_object(status: &Status) -> bool {
+    status.code == 404
+        && status.reason == reason::NOT_FOUND
+        && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
 impl Error {
@@ -84,9 +95,9 @@ impl Error {
 fn classify_kube_error(error: &kube::Error) -> Transience {
     match error {
         // 401: a token is being renewed. 408, 429, 502 to 504: the server, or one on the way, is
-        // busy, starting or away.
+        // busy, starting or away. 404: of the path or the definition, or not the API server's.
         kube::Error::Api(status) => match status.code {
-            401 | 408 | 429 | 502..=504 => Transience::Outage,
+            401 | 404 | 408 | 429 | 502..=504 => Transience::Outage,
             // 500: above all another webhook that fails for this object.
             500.. => Transience::Passing,
             _ => Transience::Permanent,
@@ -100,7 +111,6 @@ fn classify_kube_error(error: &kube::Error) -> Transience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::core::Status;
 
     #[test]
     fn a_refusal_is_of_the_object_and_a_busy_server_is_not() {
@@ -111,6 +121,7 @@ mod tests {
             (429, Transience::Outage),
             (503, Transience::Outage),
             (401, Transience::Outage),
+            (404, Transience::Outage),
         ] {
             let status = Status::failure("no", "No").with_code(code).boxed();
             assert_eq!(Error::from(kube::Error::Api(status)).transience(), transience, "{code}");

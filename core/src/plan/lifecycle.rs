@@ -13,6 +13,7 @@ use crate::condition::Reason;
 use crate::lease::Phase;
 use crate::request::Kind;
 use crate::retry::RetryPolicy;
+use crate::rules::timing::POD_LOOKS_APART;
 
 /// The step that the plan would take if no operation were under way.
 pub(super) fn next_without_operations(s: &Situation<'_>) -> Step {
@@ -20,7 +21,7 @@ pub(super) fn next_without_operations(s: &Situation<'_>) -> Step {
         Phase::Announced => plan_announced(s),
         Phase::Provisioning | Phase::Bound => match end_reason(s) {
             Some(reason @ (EndReason::PodGone | EndReason::PodExited)) => {
-                retention::retain_or_end(s, reason)
+                wait_for_second_look(s).unwrap_or_else(|| retention::retain_or_end(s, reason))
             }
             Some(reason) => Step::BeginRelease(reason),
             None => plan_live(s),
@@ -37,8 +38,21 @@ fn plan_announced(s: &Situation<'_>) -> Step {
         PodState::Present(_) => Step::StartProvisioning,
         // Releasing first: until then the announcement also serves the next pod of the name, which
         // may have been observed since this read.
-        PodState::Absent => Step::BeginRelease(EndReason::PodGone),
+        PodState::Absent | PodState::NotFound => Step::BeginRelease(EndReason::PodGone),
     }
+}
+
+/// Waits for a second look at the pod, if one look alone did not find it and the lease holds
+/// something. None once the pod is proven absent: another has its name, or two looks some seconds
+/// apart did not find it.
+fn wait_for_second_look(s: &Situation<'_>) -> Option<Step> {
+    if !matches!(s.pod, PodState::NotFound) || !s.lease.holds_something() {
+        return None;
+    }
+    let until = s.lease.pod_missing_since.unwrap_or(s.now) + POD_LOOKS_APART;
+    let message = || "the API server does not know the pod; a second look decides".to_owned();
+    (s.now < until)
+        .then(|| Step::wait_for(Reason::PodMissing, RetryPolicy::Until(until), message()))
 }
 
 /// Reason why the lease must end; none while its pod is there and asks for it. Terminated

@@ -25,8 +25,7 @@ pub(super) fn retain_or_end(s: &Situation<'_>, reason: EndReason) -> Step {
             s.custom_resource,
             CustomResourceState::OtherLease { .. } | CustomResourceState::Foreign { .. }
         );
-    let holds_nothing = s.lease.eip.is_none() && s.lease.ports.is_empty();
-    if !has_resource || holds_nothing || s.lease.vacating {
+    if !has_resource || !s.lease.holds_something() || s.lease.vacating {
         return Step::BeginRelease(reason);
     }
     if let Some(withdrawal) = withdrawal_before_release(s) {

@@ -47,8 +47,11 @@ pub struct Situation<'a> {
 /// Pod of a lease, by a live read.
 #[derive(Clone, Debug)]
 pub enum PodState {
-    /// The name is absent, or belongs to a pod with another UID.
+    /// Proven absent: the name belongs to a pod with another UID.
     Absent,
+    /// The API server has no pod of the name, by one read. Two looks that read this prove a pod
+    /// absent whose lease holds something.
+    NotFound,
     /// The pod with the lease's UID is there.
     Present(Box<PodView>),
 }

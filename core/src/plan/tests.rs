@@ -75,6 +75,7 @@ impl Scene {
             was_published: false,
             preempted_by: None,
             handover_since: None,
+            pod_missing_since: None,
             created_at: NOW,
             retained_until: None,
         };
@@ -134,7 +135,7 @@ impl Scene {
     fn pod(&mut self) -> &mut PodView {
         match &mut self.pod {
             PodState::Present(pod) => pod,
-            PodState::Absent => panic!("the pod is gone"),
+            PodState::Absent | PodState::NotFound => panic!("the pod is gone"),
         }
     }
 

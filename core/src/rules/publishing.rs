@@ -63,7 +63,7 @@ pub fn publication_writes(
             here.annotation.as_ref() == Some(&publication.annotation),
             here.condition.as_ref() == Some(&condition),
         ),
-        PodState::Absent => (false, false),
+        PodState::Absent | PodState::NotFound => (false, false),
     };
     writes.extend(
         (!annotation_shown).then(|| PublishWrite::Annotation(Some(publication.annotation.clone()))),

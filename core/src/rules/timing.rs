@@ -18,6 +18,8 @@ pub const SEND_WITHIN: Duration = Duration::from_secs(2);
 pub const FENCE: Duration = Duration::from_mins(1);
 /// Least distance of two reads that count as two reads without effect.
 pub const READS_WITHOUT_EFFECT_APART: Duration = Duration::from_secs(30);
+/// Least distance of the two looks that prove a pod absent whose lease holds something.
+pub const POD_LOOKS_APART: Duration = Duration::from_secs(3);
 /// Life of an announcement without its pod. The watch observes a pod within a second of its
 /// admission; quota and AlreadyExists are checked after the webhook and may still refuse the pod.
 pub const ANNOUNCEMENT_LIFETIME: Duration = Duration::from_secs(30);

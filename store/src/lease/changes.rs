@@ -58,7 +58,7 @@ impl Claimed<'_> {
     pub async fn transfer_to_successor(&self, pod: Uuid, request: &Request) -> Result<(), Error> {
         write_under_claim!(
             self,
-            "UPDATE lease SET phase = 'provisioning', pod_uid = $4, pod_created_at = NULL, request = $5, retains = $6, retained_until = NULL, created_at = now()
+            "UPDATE lease SET phase = 'provisioning', pod_uid = $4, pod_created_at = NULL, request = $5, retains = $6, retained_until = NULL, pod_missing_since = NULL, created_at = now()
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3 AND (phase = 'retained' OR (phase <> 'releasing' AND handover_since IS NOT NULL))",
             pod,
             request_to_json(request)?,

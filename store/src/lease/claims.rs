@@ -30,6 +30,9 @@ pub struct Finish<'a> {
     pub message: &'a str,
     /// Begin of the look that ended with this wait; none where the look failed.
     pub looked_at: Option<Timestamp>,
+    /// True if that look did not find the pod, false if it found it or another of its name; none
+    /// where the pod was not read.
+    pub pod_missing: Option<bool>,
     /// What becomes of the lease's history of refusals.
     pub history: RefusalHistory<'a>,
 }
@@ -173,6 +176,7 @@ impl Claimed<'_> {
                refusal = CASE WHEN $12 THEN NULL ELSE coalesce($9, refusal) END,
                refused_for = CASE WHEN $12 THEN NULL ELSE coalesce($10, refused_for) END,
                refused_until = CASE WHEN $12 THEN NULL WHEN $9 IS NOT NULL THEN now() + make_interval(secs => $8) ELSE refused_until END,
+               pod_missing_since = CASE WHEN $14::bool IS NULL THEN pod_missing_since WHEN $14 THEN coalesce(pod_missing_since, now()) END,
                due_at = CASE WHEN wake <> $4 THEN now() ELSE now() + make_interval(secs => $8) END
              WHERE lease_id = $1 AND owner = $2 AND epoch = $3
              RETURNING wake <> $4 AS "woken!""#,
@@ -189,6 +193,7 @@ impl Claimed<'_> {
             finish.history.keeps_count(),
             matches!(finish.history, RefusalHistory::Ended),
             finish.looked_at.map(|moment| moment.as_duration().as_secs_f64()),
+            finish.pod_missing,
         )
         .fetch_optional(&self.store.pool)
         .await?

@@ -99,6 +99,7 @@ struct LeaseRow {
     refusal: Option<serde_json::Value>,
     refused_until: Option<f64>,
     handover_since: Option<f64>,
+    pod_missing_since: Option<f64>,
     created_at: f64,
     since_last_change: Option<f64>,
     loss_reported: bool,
@@ -181,6 +182,7 @@ impl LeaseRow {
             preempted_by: self.preempted_by,
             handover_since: self.handover_since.map(timestamp_from_seconds).transpose()?,
             created_at: timestamp_from_seconds(self.created_at)?,
+            pod_missing_since: self.pod_missing_since.map(timestamp_from_seconds).transpose()?,
             retained_until: self.retained_until.map(timestamp_from_seconds).transpose()?,
         };
         Ok(Loaded {

@@ -7,6 +7,7 @@ RETURNING kind, namespace, pod_name, pod_uid, controller, request, phase, alloca
   host(private_ip) AS private_ip, primary_ip, generation, owns_custom_resource, missed_reads, vacating, was_published, preempted_by,
   wake, tries, reason, rejection, rejections, refusal, extract(epoch FROM refused_until)::float8 AS refused_until,
   extract(epoch FROM handover_since)::float8 AS handover_since,
+  extract(epoch FROM pod_missing_since)::float8 AS pod_missing_since,
   extract(epoch FROM created_at)::float8 AS "created_at!",
   extract(epoch FROM now() - greatest(gateway_changed_at,
     (SELECT max(settled_at) FROM operation o WHERE o.lease_id = $1)))::float8 AS since_last_change,

@@ -269,6 +269,7 @@ async fn a_successor_wakes_its_retained_lease_even_with_another_request() -> Res
                 reason: "Kept",
                 message: "",
                 looked_at: None,
+                pod_missing: None,
                 history: RefusalHistory::Unchanged,
             })
             .await?;

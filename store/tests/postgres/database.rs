@@ -331,6 +331,7 @@ pub(crate) fn finish(wake: i64, again: Duration) -> Finish<'static> {
         reason: "Test",
         message: "a test said so",
         looked_at: None,
+        pod_missing: None,
         history: RefusalHistory::Unchanged,
     }
 }

@@ -396,6 +396,7 @@ async fn store_clean(bench: &Bench, clean: &str) -> Result<Fate> {
         reason: "Test",
         message: clean,
         looked_at: None,
+        pod_missing: None,
         history: RefusalHistory::Unchanged,
     };
     bench.store.under_claim(&claim).finish_claim(&finish).await?;

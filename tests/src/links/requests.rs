@@ -72,6 +72,13 @@ impl Answer {
         Self { status, body, served: false, limit: usize::MAX }
     }
 
+    /// An answer of something on the way, such as a proxy that does not know the path, for all
+    /// requests until the fault is lifted.
+    #[must_use]
+    pub fn of_a_proxy(status: u16, text: &str) -> Self {
+        Self { status, body: Value::from(text), served: false, limit: usize::MAX }
+    }
+
     /// An error of the cloud, for all requests until the fault is lifted.
     #[must_use]
     pub fn cloud_error(status: u16, code: &str, message: &str) -> Self {

@@ -8,7 +8,7 @@ use testbed::{
     address_kinds::{ADDRESS_KINDS, EIP},
     leftovers::wait_until_nothing_is_left,
     links::{Answer, AnswerFault, HttpLink, Requests, WorkerLinks},
-    pods::annotated_pod,
+    pods::{annotated_pod, condition_status},
     stand::Stand,
     wait::TIMEOUT,
 };
@@ -46,6 +46,42 @@ async fn a_condition_that_the_api_server_refuses_once_is_written_again() -> Resu
     serve_one_pod(&stand).await?;
     ensure!(count_answered(&faults) >= 1, "no worker met the fault");
     Ok(())
+}
+
+/// Reads of the pods fail for a while; the API server itself never said that one is gone.
+#[tokio::test]
+async fn a_404_that_names_no_pod_ends_no_lease() -> Result<()> {
+    const FOR: Duration = Duration::from_secs(20);
+    let stand = Stand::start_with_links().await?;
+    for kind in ADDRESS_KINDS {
+        stand.create_pod(&kind.requesting_pod(&[])).await?;
+        kind.wait_until_it_works(&stand).await?;
+    }
+    let answer = Answer::of_a_proxy(404, "404 page not found");
+    let faults =
+        answer_at_all(&stand, WorkerLinks::api_server, &Requests::to("GET", "*/pods/*"), &answer);
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < FOR {
+        stand.wake_leases().await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for kind in ADDRESS_KINDS {
+            let pod = stand.pods().get(kind.pod).await?;
+            ensure!(condition_status(&pod, kind.gate) == Some("True"), "{} is withdrawn", kind.pod);
+        }
+    }
+    ensure!(count_answered(&faults) >= 10, "the leases looked no further");
+    let reasons = "SELECT DISTINCT reason FROM lease";
+    let reasons: Vec<String> = sqlx::query_scalar(reasons).fetch_all(&stand.database).await?;
+    ensure!(reasons == ["KubernetesUnavailable"], "the leases wait for {reasons:?}");
+    for action in ["UnassociateEipAddress", "ReleaseEipAddress", "DeleteForwardEntry"] {
+        ensure!(stand.cloud.count_calls_of(action).await? == 0, "{action} was called");
+    }
+    faults.iter().for_each(AnswerFault::lift);
+    stand.wait_until_leases_rest().await?;
+    for kind in ADDRESS_KINDS {
+        stand.delete_pod(kind.pod).await?;
+    }
+    wait_until_nothing_is_left(&stand).await
 }
 
 /// The write took effect, and the worker does not know.

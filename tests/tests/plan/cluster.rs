@@ -94,9 +94,12 @@ impl Cluster {
 
     /// The pod of a lease by a live read, and its version.
     pub(crate) fn read_pod(&self, name: &str, uid: &PodUid, kind: Kind) -> (PodState, u64) {
-        match self.pods.get(name).filter(|pod| pod.uid == *uid) {
-            Some(pod) => (PodState::Present(Box::new(pod.pod_view(kind))), pod.version),
-            None => (PodState::Absent, 0),
+        match self.pods.get(name) {
+            Some(pod) if pod.uid == *uid => {
+                (PodState::Present(Box::new(pod.pod_view(kind))), pod.version)
+            }
+            Some(_) => (PodState::Absent, 0),
+            None => (PodState::NotFound, 0),
         }
     }
 

@@ -219,6 +219,7 @@ impl Store {
             was_published: false,
             preempted_by: None,
             handover_since: None,
+            pod_missing_since: None,
             created_at: now,
             retained_until: None,
         };
@@ -363,6 +364,13 @@ impl Store {
         let row = self.held_row(claim)?;
         (row.owner, row.tries, row.reason) = (None, finish.tries, Some(finish.reason));
         row.looked_at = finish.looked_at.unwrap_or(row.looked_at);
+        match finish.pod_missing {
+            Some(true) => {
+                row.lease.pod_missing_since.get_or_insert(now);
+            }
+            Some(false) => row.lease.pod_missing_since = None,
+            None => {}
+        }
         if let Some(rejection) = &finish.acknowledged {
             let anew = refusals::starts_anew(row.refusal.as_ref(), rejection);
             row.rejections = if anew { 1 } else { row.rejections + 1 };
@@ -451,6 +459,7 @@ impl Store {
         (lease.phase, lease.pod_uid, lease.request) =
             (Phase::Provisioning, uid.clone(), request.clone());
         (lease.retained_until, lease.created_at) = (None, now);
+        lease.pod_missing_since = None;
         Ok(())
     }
 
@@ -577,6 +586,8 @@ pub(crate) struct Finish {
     pub acknowledged: Option<Rejection>,
     /// Begin of the look that ended with this wait; none where the look failed.
     pub looked_at: Option<Timestamp>,
+    /// True if that look did not find the pod; none where it did not read it.
+    pub pod_missing: Option<bool>,
     /// The lease rests.
     pub ends_history: bool,
 }

@@ -170,6 +170,7 @@ impl World {
                     reason,
                     acknowledged: known.rejection,
                     looked_at: known.looked_at,
+                    pod_missing: known.pod_missing,
                     ends_history: refusals::ends_history(retry_policy),
                 };
                 // Another worker finishes a claim that was lost meanwhile.
@@ -544,11 +545,14 @@ struct Known {
     rejections: i32,
     /// Begin of the look, once its plan is made.
     looked_at: Option<Timestamp>,
+    /// True if the look did not find the pod; none where it has not read it.
+    pod_missing: Option<bool>,
     refusal: Option<Refusal>,
 }
 
 impl Known {
     fn of(stage: &Stage) -> Self {
+        let mut pod = None;
         let loaded = match stage {
             Stage::Load => return Self::default(),
             Stage::LoadOperations(loaded) | Stage::ReadPod(loaded) => loaded.as_ref(),
@@ -557,7 +561,10 @@ impl Known {
             | Stage::ReadResource(scene)
             | Stage::ReadCloud(scene)
             | Stage::Plan(scene)
-            | Stage::Write(scene, _) => &scene.loaded,
+            | Stage::Write(scene, _) => {
+                pod = Some(&scene.pod);
+                &scene.loaded
+            }
         };
         let Loaded { wake, tries, rejections, .. } = *loaded;
         Self {
@@ -567,6 +574,7 @@ impl Known {
             rejection: loaded.rejection.clone(),
             rejections,
             looked_at: matches!(stage, Stage::Plan(_) | Stage::Write(..)).then_some(loaded.now),
+            pod_missing: pod.map(|pod| matches!(pod, PodState::NotFound)),
             refusal: loaded.refusal.clone(),
         }
     }

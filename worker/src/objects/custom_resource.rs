@@ -6,10 +6,13 @@
 
 use crate::context::Worker;
 use crate::errors::Error;
+use crate::objects::absence::none_if_absent;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    DeleteParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
@@ -92,14 +95,35 @@ async fn classify_deletion<K: CustomResource>(
         return Ok(Deletion::Requested);
     }
     let namespaces = Api::<Namespace>::all(worker.kube.clone());
-    let namespace = namespaces.get_metadata_opt(&lease.namespace).await?;
-    let definitions = Api::<CustomResourceDefinition>::all(worker.kube.clone());
-    let definition =
-        definitions.get_metadata_opt(&format!("{}.{}", K::plural(&()), K::group(&()))).await?;
+    let answer = namespaces.get_metadata(&lease.namespace).await;
+    let namespace = none_if_absent::<Namespace, _>(answer, &lease.namespace)?;
+    let definition = read_definition::<K>(worker).await?;
     let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
     let requested = namespace.is_some_and(|it| stays(&it.metadata))
         && definition.is_some_and(|it| stays(&it.metadata));
     Ok(if requested { Deletion::Requested } else { Deletion::Cascaded })
+}
+
+async fn read_definition<K: CustomResource>(
+    worker: &Worker,
+) -> Result<Option<PartialObjectMeta<CustomResourceDefinition>>, Error> {
+    let name = format!("{}.{}", K::plural(&()), K::group(&()));
+    let definitions = Api::<CustomResourceDefinition>::all(worker.kube.clone());
+    none_if_absent::<CustomResourceDefinition, _>(definitions.get_metadata(&name).await, &name)
+}
+
+/// Reads the object of the lease's pod name. Where its definition is gone, no object exists, though
+/// the API server's answer names none.
+async fn read_object<K: CustomResource>(
+    worker: &Worker,
+    lease: &Lease,
+) -> Result<Option<K>, Error> {
+    let answer = resource_api::<K>(worker, lease).get(&lease.pod_name).await;
+    let unnamed = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 404);
+    match none_if_absent::<K, K>(answer, &lease.pod_name) {
+        Err(_) if unnamed && read_definition::<K>(worker).await?.is_none() => Ok(None),
+        read => read,
+    }
 }
 
 async fn observe_as<K: CustomResource>(
@@ -107,7 +131,7 @@ async fn observe_as<K: CustomResource>(
     lease: &Lease,
     wrap: fn(Box<K>) -> CustomResourceObject,
 ) -> Result<CustomResourceState, Error> {
-    let Some(object) = resource_api::<K>(worker, lease).get_opt(&lease.pod_name).await? else {
+    let Some(object) = read_object::<K>(worker, lease).await? else {
         return Ok(CustomResourceState::Absent);
     };
     let owner = object.annotations().get(LEASE_ANNOTATION);
@@ -152,7 +176,7 @@ pub(crate) async fn is_foreign(worker: &Worker, pod: &Pod, kind: Kind) -> Result
 
 async fn is_foreign_as<K: CustomResource>(worker: &Worker, pod: &Pod) -> Result<bool, Error> {
     let api = Api::<K>::namespaced(worker.kube.clone(), &pod.namespace().unwrap_or_default());
-    let object = api.get_metadata_opt(&pod.name_any()).await?;
+    let object = none_if_absent::<K, _>(api.get_metadata(&pod.name_any()).await, &pod.name_any())?;
     Ok(object.is_some_and(|object| !object.annotations().contains_key(LEASE_ANNOTATION)))
 }
 
@@ -338,7 +362,7 @@ pub(crate) async fn remove_custom_resource(
 
 /// Removes an orphaned object, provided that a new read shows it still names another pod.
 async fn remove_orphan<K: CustomResource>(worker: &Worker, lease: &Lease) -> Result<(), Error> {
-    match resource_api::<K>(worker, lease).get_opt(&lease.pod_name).await? {
+    match read_object::<K>(worker, lease).await? {
         Some(object)
             if object
                 .annotations()

@@ -25,7 +25,7 @@ use outcome::{Pause, StepOutcome};
 use pass::Pass;
 use rand::RngExt as _;
 use std::time::Duration;
-use waygate_core::plan;
+use waygate_core::plan::{self, PodState};
 use waygate_core::retry::{self, WaitHistory};
 use waygate_core::rules::timing::CLAIM;
 use waygate_core::rules::{refusals, succession};
@@ -59,27 +59,27 @@ async fn reconcile_lease(worker: &Worker, claim: &Claim) -> Option<Duration> {
 async fn run_steps(worker: &Worker, claim: &Claim) -> Result<Option<Duration>, Error> {
     let mut carried: Option<CarriedOver> = None;
     for _ in 0..MAX_STEPS {
-        let mut looked = true;
         let mut loaded = worker.store.under_claim(claim).load(CLAIM).await?;
+        let mut look = Look { began_at: Some(loaded.now), pod_missing: None };
         if let Some(carried) = &carried {
             loaded.wake = carried.wake;
         }
-        let (after, carry_over) = match run_step(worker, claim, &loaded, carried.take()).await {
-            Ok(done) => done,
-            // Without the store neither a pause nor its reason can be recorded.
-            Err(Error::Store(error)) => return Err(error.into()),
-            Err(error) => {
-                looked = false;
-                let pause = set_aside::pause_after_error(worker, &loaded.job(), &error).await;
-                (StepOutcome::Pause(pause), None)
-            }
-        };
+        let (after, carry_over) =
+            match run_step(worker, claim, &loaded, carried.take(), &mut look).await {
+                Ok(done) => done,
+                // Without the store neither a pause nor its reason can be recorded.
+                Err(Error::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    look.began_at = None;
+                    let pause = set_aside::pause_after_error(worker, &loaded.job(), &error).await;
+                    (StepOutcome::Pause(pause), None)
+                }
+            };
         match after {
             StepOutcome::Continue => carried = carry_over,
             StepOutcome::Deleted => return Ok(None),
             StepOutcome::Pause(pause) => {
-                let looked_at = looked.then_some(loaded.now);
-                let due_in = finish_reconcile(worker, claim, &loaded, &pause, looked_at).await?;
+                let due_in = finish_reconcile(worker, claim, &loaded, &pause, &look).await?;
                 return Ok(Some(due_in));
             }
         }
@@ -99,14 +99,24 @@ struct CarriedOver {
     wake: i64,
 }
 
+/// What a pause records of the look that it ends.
+struct Look {
+    /// Begin of the look, by Postgres' clock; none where it failed.
+    began_at: Option<Timestamp>,
+    /// True if it did not find the pod; none where it did not read so far.
+    pod_missing: Option<bool>,
+}
+
 async fn run_step(
     worker: &Worker,
     claim: &Claim,
     loaded: &Loaded,
     carried: Option<CarriedOver>,
+    look: &mut Look,
 ) -> Result<(StepOutcome, Option<CarriedOver>), Error> {
     let observed =
         observe::observe_lease(worker, loaded, carried.map(|carried| carried.observed)).await?;
+    look.pod_missing = Some(matches!(observed.pod, PodState::NotFound));
     let pass = Pass { worker, claim, loaded, observation: &observed };
     let situation = pass.situation();
     let step = plan::next_step(&situation);
@@ -128,7 +138,7 @@ async fn finish_reconcile(
     claim: &Claim,
     loaded: &Loaded,
     pause: &Pause,
-    looked_at: Option<Timestamp>,
+    look: &Look,
 ) -> Result<Duration, Error> {
     let history = refusal_history(loaded, pause);
     let rejections = match history {
@@ -147,7 +157,8 @@ async fn finish_reconcile(
         tries,
         reason: &pause.reason,
         message: &pause.message,
-        looked_at,
+        looked_at: look.began_at,
+        pod_missing: look.pod_missing,
         history,
     };
     Ok(worker.store.under_claim(claim).finish_claim(&finish).await?)

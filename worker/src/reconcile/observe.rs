@@ -6,6 +6,7 @@
 
 use crate::context::Worker;
 use crate::errors::Error;
+use crate::objects::absence::none_if_absent;
 use crate::objects::{custom_resource, pod};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
@@ -55,7 +56,9 @@ pub(crate) async fn observe_lease(
         let cloud = observe_cloud(worker, loaded, &known.pod, known.cloud).await?;
         return Ok(Observation { sources, cloud, ..known });
     }
-    let named = worker.pod_api(&lease.namespace).get_opt(&lease.pod_name).await?.map(Box::new);
+    let answer = worker.pod_api(&lease.namespace).get(&lease.pod_name).await;
+    let named = none_if_absent::<Pod, _>(answer, &lease.pod_name)?.map(Box::new);
+    let unnamed = named.is_none();
     // Only a live read by name proves a pod absent: no pod, or one with another UID.
     let (live, other): (Option<_>, Option<_>) = match named {
         Some(pod) if pod.metadata.uid.as_deref() == Some(lease.pod_uid.as_str()) => {
@@ -66,6 +69,7 @@ pub(crate) async fn observe_lease(
     let successor = other.and_then(|pod| pod::read_successor(&worker.config, &pod, lease.kind));
     let pod = match &live {
         Some(pod) => PodState::Present(Box::new(pod::pod_view(&worker.config, pod, lease.kind))),
+        None if unnamed => PodState::NotFound,
         None => PodState::Absent,
     };
     let resource = custom_resource::observe_custom_resource(worker, lease).await?;

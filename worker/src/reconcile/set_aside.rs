@@ -5,6 +5,7 @@ use super::outcome::Pause;
 use crate::context::Worker;
 use crate::errors::{Error, error_chain};
 use crate::metrics::ObjectLoop;
+use crate::objects::absence::none_if_absent;
 use crate::objects::{custom_resource, pod};
 use crate::set_aside::{JITTER, is_set_aside_after};
 use jiff::Timestamp;
@@ -64,6 +65,7 @@ pub(super) async fn set_lease_aside(
         reason,
         message,
         looked_at: None,
+        pod_missing: None,
         history: RefusalHistory::Unchanged,
     };
     claimed.finish_claim(&finish).await?;
@@ -77,7 +79,8 @@ fn wait_history(job: &ClaimedJob) -> WaitHistory<'_> {
 /// Reports the pause on the lease's pod, as other waits are. Nothing of what failed is used: the pod
 /// is read anew, and of the custom resource its metadata alone.
 async fn tell_pod(worker: &Worker, job: &ClaimedJob, pause: &Pause) -> Result<(), Error> {
-    let found = worker.pod_api(&job.namespace).get_opt(&job.pod_name).await?;
+    let answer = worker.pod_api(&job.namespace).get(&job.pod_name).await;
+    let found = none_if_absent::<Pod, _>(answer, &job.pod_name)?;
     let Some(live) = found.filter(|pod| has_uid(pod, job)) else { return Ok(()) };
     if custom_resource::is_foreign(worker, &live, job.kind).await? {
         return Ok(());

@@ -1,6 +1,7 @@
 //! The namespaces this worker serves: those whose labels `serve.namespaceSelector` selects.
 
 use crate::errors::Error;
+use crate::objects::absence::none_if_absent;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -32,7 +33,7 @@ impl Namespaces {
         if let Some(namespace) = self.known.get(&ObjectRef::new(name)) {
             return Ok(self.selector.matches_labels(namespace.labels()));
         }
-        let namespace = self.api.get_opt(name).await?;
+        let namespace = none_if_absent::<Namespace, _>(self.api.get(name).await, name)?;
         Ok(namespace.is_some_and(|namespace| self.selector.matches_labels(namespace.labels())))
     }
 }

@@ -69,6 +69,7 @@ impl Scene {
             was_published: false,
             preempted_by: None,
             handover_since: None,
+            pod_missing_since: None,
             created_at: Timestamp::UNIX_EPOCH,
             retained_until: None,
         };

@@ -197,3 +197,21 @@ fn a_pod_that_asks_for_nothing_gets_its_condition_and_one_that_asks_again_keeps_
     });
     assert_eq!(replaced.next(), Step::DeleteLease);
 }
+
+#[test]
+fn a_lease_that_holds_something_ends_after_two_looks_without_its_pod() {
+    for held in [in_use(auto()).published(), forwarding(&[80])] {
+        let missing = held.with(|s| s.pod = PodState::NotFound);
+        assert_eq!(waits(&missing.next()), Some(Reason::PodMissing), "one look proves nothing");
+        let since = |seconds| {
+            let since = NOW - SignedDuration::from_secs(seconds);
+            missing.with(|s| s.lease.pod_missing_since = Some(since)).next()
+        };
+        assert_eq!(waits(&since(2)), Some(Reason::PodMissing), "too close to the first");
+        assert_eq!(since(3), Step::BeginRelease(EndReason::PodGone));
+        let replaced = held.with(|s| s.pod = PodState::Absent);
+        assert_eq!(replaced.next(), Step::BeginRelease(EndReason::PodGone), "another has its name");
+    }
+    let empty = Scene::new(auto()).with(|s| s.pod = PodState::NotFound);
+    assert_eq!(empty.next(), Step::BeginRelease(EndReason::PodGone), "nothing is lost with it");
+}
