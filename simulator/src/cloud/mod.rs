@@ -20,6 +20,7 @@ mod interfaces;
 mod network;
 mod observe;
 mod packages;
+mod places;
 mod policy;
 mod ports;
 mod rates;
@@ -39,6 +40,7 @@ use jiff::Timestamp;
 
 pub use self::{
     dispatch::{Call, META_PARAMS, Reply, product_of, with_request_id},
+    places::Place,
     ports::{Ports, Protocol},
     resources::{AccessKey, Binding, Eip, EipStatus, EntryStatus, ForwardEntry, Outcome, Target},
     state::{Cloud, Quotas, Settings},

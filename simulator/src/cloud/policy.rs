@@ -14,12 +14,12 @@ impl Cloud {
     pub(super) fn found_account(&mut self) {
         let id = format!("LTAI5t{}", self.dice.draw_word(18));
         let secret = self.dice.draw_word(30);
-        self.add_access_key(id, secret);
+        self.add_access_key(id, secret, ACCOUNT);
     }
 
-    /// Adds a long-lived key of the account.
-    pub fn add_access_key(&mut self, id: String, secret: String) {
-        let arn = format!("acs:ram::{ACCOUNT}:user/waygate");
+    /// Adds a long-lived key of an account.
+    pub fn add_access_key(&mut self, id: String, secret: String, account: &str) {
+        let arn = user_arn(account);
         let key = AccessKey {
             id: id.clone(),
             secret,
@@ -72,9 +72,14 @@ impl Cloud {
         self.keys.get_mut(id).ok_or_else(no_such_key)
     }
 
+    /// Passes a long-lived key to another account.
+    pub fn pass_access_key(&mut self, id: &str, account: &str) -> Result<(), Refusal> {
+        self.access_key_mut(id).map(|key| key.arn = user_arn(account))
+    }
+
     /// The oldest long-lived key, which the simulator prints.
     pub fn first_access_key(&self) -> Option<&AccessKey> {
-        self.keys.values().find(|key| key.security_token.is_none())
+        self.keys.values().find(|key| key.security_token.is_none() && key.account() == ACCOUNT)
     }
 
     /// Refuses an action that the key's policy denies.
@@ -100,12 +105,17 @@ impl Cloud {
             "User not authorized to operate on the specified resource, or this API doesn't support RAM.",
         );
         refusal.denied = Some(json!({
-            "AuthAction": wanted, "AuthPrincipalDisplayName": key.id, "AuthPrincipalOwnerId": ACCOUNT,
+            "AuthAction": wanted, "AuthPrincipalDisplayName": key.id, "AuthPrincipalOwnerId": key.account(),
             "AuthPrincipalType": if key.security_token.is_some() { "AssumedRoleUser" } else { "SubUser" },
             "NoPermissionType": "ExplicitDeny", "PolicyType": "AccountLevelIdentityBasedPolicy", "EncodedDiagnosticMessage": "",
         }));
         Err(refusal)
     }
+}
+
+/// ARN of the user that long-lived keys of an account belong to.
+fn user_arn(account: &str) -> String {
+    format!("acs:ram::{account}:user/waygate")
 }
 
 fn no_such_key() -> Refusal {

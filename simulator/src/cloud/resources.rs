@@ -283,6 +283,13 @@ pub struct AccessKey {
     pub arn: String,
 }
 
+impl AccessKey {
+    /// Number of the account that the key belongs to, the fourth part of its ARN.
+    pub fn account(&self) -> &str {
+        self.arn.split(':').nth(3).unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessKey")

@@ -114,9 +114,9 @@ impl Cloud {
     pub(super) fn get_caller_identity(&mut self, context: &Context<'_>) -> Outcome {
         let key = self.access_key(context.caller.unwrap_or_default())?;
         let is_role = key.security_token.is_some();
-        let id = format!("2{}", &ACCOUNT[1..]);
+        let id = format!("2{}", key.account().get(1..).unwrap_or_default());
         Ok(json!({
-            "AccountId": ACCOUNT, "Arn": key.arn, "IdentityType": if is_role { "AssumedRoleUser" } else { "RAMUser" },
+            "AccountId": key.account(), "Arn": key.arn, "IdentityType": if is_role { "AssumedRoleUser" } else { "RAMUser" },
             "PrincipalId": id, "RoleId": if is_role { id.as_str() } else { "" }, "UserId": if is_role { "" } else { id.as_str() },
         }))
     }

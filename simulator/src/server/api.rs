@@ -169,12 +169,10 @@ impl Simulator {
             params: &call.params,
             caller: call.caller.as_deref(),
         };
-        let mut cloud = self.lock_cloud();
-        if let Some(past) = past {
-            return cloud.handle_in_the_past(past, &request);
+        match past {
+            Some(past) => self.lock_cloud().handle_in_the_past(past, &request),
+            None => self.handle_call(&request),
         }
-        let now = self.cloud_now();
-        cloud.handle_call(&request, now)
     }
 }
 

@@ -16,7 +16,8 @@
 //!   `delete-snat-entry {snatEntryId}`, `security-group {permissions}`;
 //! - `time {advanceMs}` moves the cloud's clock (states, rates, temporary keys), not the one
 //!   signatures are checked by;
-//! - `policy {accessKeyId?, denied}`, `access-key {accessKeyId, accessKeySecret?, inactive?}`.
+//! - `policy {accessKeyId?, denied}`, `access-key {accessKeyId, accessKeySecret?, inactive?,
+//!   accountId?}`: of another account, it sees nothing of what is here.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -311,12 +312,19 @@ struct KeyRequest {
     /// Needed for a new key.
     access_key_secret: Option<String>,
     inactive: Option<bool>,
+    /// Account that the key belongs to from now on; that of the topology for a new key.
+    account_id: Option<String>,
 }
 
 async fn set_access_key(State(simulator): Shared, Json(wish): Json<KeyRequest>) -> Response {
     let mut cloud = simulator.lock_cloud();
     if let Some(secret) = wish.access_key_secret {
-        cloud.add_access_key(wish.access_key_id.clone(), secret);
+        let account = wish.account_id.as_deref().unwrap_or(cloud.account_number());
+        cloud.add_access_key(wish.access_key_id.clone(), secret, account);
+    } else if let Some(account) = &wish.account_id
+        && let Err(refusal) = cloud.pass_access_key(&wish.access_key_id, account)
+    {
+        return respond_outcome(Err(refusal));
     }
     let changed: Result<(), Refusal> = cloud.access_key_mut(&wish.access_key_id).map(|key| {
         key.is_inactive = wish.inactive.unwrap_or(false);

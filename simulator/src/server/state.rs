@@ -2,16 +2,19 @@
 //! its own.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     calls::Calls,
-    cloud::{Cloud, Settings},
+    cloud::{Call, Cloud, Place, Reply, Settings},
     dice::Dice,
     faults::Faults,
     signature::Nonces,
@@ -20,6 +23,8 @@ use crate::{
 /// Everything both listeners share.
 pub struct Simulator {
     cloud: Mutex<Cloud>,
+    /// The clouds of other accounts and regions that were called so far.
+    elsewhere: Mutex<BTreeMap<Place, Cloud>>,
     pub(super) faults: Mutex<Faults>,
     pub(super) calls: Mutex<Calls>,
     pub(super) nonces: Mutex<Nonces>,
@@ -34,6 +39,7 @@ impl Simulator {
         let seed = settings.seed;
         Arc::new(Self {
             cloud: Mutex::new(Cloud::new(settings)),
+            elsewhere: Mutex::default(),
             faults: Mutex::new(Faults::new(seed)),
             calls: Mutex::new(Calls::default()),
             nonces: Mutex::new(Nonces::default()),
@@ -47,6 +53,17 @@ impl Simulator {
         let mut cloud = self.cloud.lock();
         cloud.advance_to(self.cloud_now());
         cloud
+    }
+
+    /// Answers a call in the account of its key and the region that it names.
+    pub(super) fn handle_call(&self, call: &Call<'_>) -> Reply {
+        let mut cloud = self.lock_cloud();
+        let now = self.cloud_now();
+        let Some(place) = cloud.find_other_place(call) else { return cloud.handle_call(call, now) };
+        let mut elsewhere = self.elsewhere.lock();
+        let other = elsewhere.entry(place).or_insert_with_key(|place| cloud.found_elsewhere(place));
+        other.copy_keys(&cloud);
+        other.handle_call(call, now)
     }
 
     /// The cloud's time: the wall's, and what the console added.

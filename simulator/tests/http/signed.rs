@@ -187,3 +187,38 @@ async fn the_metadata_service_hands_out_keys_that_work() {
     assert_eq!(request(&address, "PUT", "/latest/api/token", &[], "").await.status, 400);
     assert_eq!(request(&address, "GET", &format!("{path}unknown"), &with, "").await.status, 404);
 }
+
+#[tokio::test]
+async fn another_account_or_region_sees_nothing_of_this_one() {
+    let stand = Stand::start("--profile instant").await;
+    let own = "RegionId=cn-hangzhou";
+    let eip = stand.call("AllocateEipAddress", own).await.text("AllocationId");
+    let other = Key { id: "LTAI5tother".to_owned(), secret: "other".to_owned(), token: None };
+    let body = r#"{"accessKeyId": "LTAI5tother", "accessKeySecret": "other", "accountId": "99"}"#;
+    stand.admin("POST", "/console/access-key", body).await;
+    let who = stand.try_call(&other, "GetCallerIdentity", "").await.unwrap();
+    assert_eq!(who.text("AccountId"), "99");
+    for (key, region) in [(&other, own), (&stand.key, "RegionId=cn-shanghai")] {
+        for (action, count) in [
+            ("DescribeEipAddresses", "TotalCount"),
+            ("DescribeNatGateways", "TotalCount"),
+            ("DescribeNetworkInterfaces", "TotalCount"),
+        ] {
+            let answer = stand.try_call(key, action, region).await.unwrap();
+            assert_eq!((answer.status, answer.body[count].as_u64()), (200, Some(0)), "{action}");
+        }
+        let release = format!("{region}&AllocationId={eip}");
+        let answer = stand.try_call(key, "ReleaseEipAddress", &release).await.unwrap();
+        assert_eq!((answer.status, answer.code()), (404, "InvalidAllocationId.NotFound"));
+    }
+    let total = async || {
+        let eips = stand.try_call(&other, "DescribeEipAddresses", own).await.unwrap();
+        eips.body["TotalCount"].as_u64().unwrap()
+    };
+    stand.try_call(&other, "AllocateEipAddress", own).await.unwrap();
+    assert_eq!(total().await, 1, "of its own");
+    let account = stand.ready["accountId"].as_str().unwrap();
+    let body = format!(r#"{{"accessKeyId": "LTAI5tother", "accountId": "{account}"}}"#);
+    stand.admin("POST", "/console/access-key", &body).await;
+    assert!(total().await > 1, "passed to this account while it runs");
+}
