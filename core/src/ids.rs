@@ -46,6 +46,8 @@ ids! {
     /// An Elastic IP's instance ID, `eip-…`. Leases are keyed by it, never by address: the cloud
     /// reuses addresses.
     AllocationId,
+    /// An account of the cloud, by its number.
+    AccountId,
     /// A NAT gateway, `ngw-…`.
     NatGatewayId,
     /// The DNAT table of a gateway, `ftb-…`.

@@ -19,6 +19,7 @@ mod error;
 mod lease;
 mod migrate;
 mod operation;
+mod pins;
 mod port;
 mod rates;
 mod schema;

@@ -14,6 +14,7 @@
 pub mod conflict;
 pub mod drift;
 pub mod pauses;
+pub mod pins;
 pub mod priority;
 pub mod publishing;
 pub mod reads;

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use uuid::Uuid;
-use waygate_core::ids::AllocationId;
+use waygate_core::ids::{AccountId, AllocationId, RegionId, VpcId};
 use waygate_core::lease::PortReservation;
 use waygate_core::request::Kind;
+use waygate_core::rules::pins::Place;
 use waygate_store::Error;
 
 #[tokio::test]
@@ -123,6 +124,30 @@ async fn a_cluster_name_cannot_be_taken_by_another_uid() -> Result<()> {
             );
         }
         assert_eq!(bench.store.register_cluster(holder, "c1").await?, bench.cluster);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn account_and_region_are_pinned_for_the_store_and_a_vpc_for_each_cluster() -> Result<()> {
+    in_database(async |bench: &Bench| {
+        let place = |account: Option<&str>, region: &str, vpc: &str| Place {
+            account: account.map(AccountId::new),
+            region: Some(RegionId::new(region)),
+            vpc: Some(VpcId::new(vpc)),
+        };
+        let (mine, store) = (bench.cluster, &bench.store);
+        let unknown = place(None, "cn-a", "vpc-1");
+        assert_eq!(store.pin_place(mine, &unknown).await?, Place::default(), "not without account");
+        let first = place(Some("1"), "cn-a", "vpc-1");
+        assert_eq!(store.pin_place(mine, &first).await?, first);
+        for later in [&unknown, &place(Some("2"), "cn-b", "vpc-2")] {
+            assert_eq!(store.pin_place(mine, later).await?, first, "pinned once");
+        }
+        let other = store.register_cluster(Uuid::new_v4(), "c2").await?;
+        let theirs = store.pin_place(other, &place(Some("2"), "cn-b", "vpc-2")).await?;
+        assert_eq!(theirs, place(Some("1"), "cn-a", "vpc-2"));
         Ok(())
     })
     .await
