@@ -39,7 +39,9 @@ pub struct Account {
     /// The secret of that access key.
     #[serde(deserialize_with = "deserialize_secret")]
     pub access_key_secret: SecretString,
-    /// The simulator's only region, such as `cn-hangzhou`.
+    /// Number of the account.
+    pub account_id: String,
+    /// The region of all resources, such as `cn-hangzhou`.
     pub region_id: String,
     /// ID of the simulator's only VPC.
     pub vpc_id: String,

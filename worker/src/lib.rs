@@ -20,6 +20,7 @@ mod gateway;
 mod lister;
 mod metrics;
 mod objects;
+mod pins;
 mod rates;
 mod reconcile;
 mod records;

@@ -11,6 +11,7 @@ use crate::gateway::wakeups::QueueWakeups;
 use crate::gateway::{discovery, leader};
 use crate::metrics::Metrics;
 use crate::objects::events::Events;
+use crate::pins::{Matching, Pins, run_while_matching};
 use crate::rates::AccountRates;
 use crate::reconcile::claims::{self, ActiveLeases};
 use crate::watch::namespaces::{self, Namespaces};
@@ -22,6 +23,7 @@ use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -128,16 +130,23 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     );
     let readiness = Readiness::default();
     let mut tasks = Supervisor::new(token.clone());
+    let (pins, matching) = Pins::new(Arc::clone(&worker), &readiness);
+    tasks.spawn("pins", pins.compare_pins(token.clone()));
     tasks.spawn("namespaces", namespaces::watch_namespaces(kube, writer, token.clone()));
-    spawn_watches(&mut tasks, &worker, args.discovery_seconds, &readiness, &token);
-    spawn_reconcile(&mut tasks, &worker, args.concurrency, &readiness, &token);
+    let mut pinned = PinnedTasks { tasks: &mut tasks, matching, token: &token };
+    spawn_watches(&mut pinned, &worker, args.discovery_seconds, &readiness);
+    spawn_reconcile(&mut pinned, &worker, args.concurrency, &readiness);
     // Changes queued before EIPs were switched off in the configuration stay queued.
     if worker.serves_kind(Kind::Eip) {
-        tasks.spawn(
-            "account queues",
-            sender::send_eip_changes(Arc::clone(&worker), queues, token.clone()),
-        );
+        let worker = Arc::clone(&worker);
+        pinned.spawn("account queues", move |token| {
+            sender::send_eip_changes(Arc::clone(&worker), queues.clone(), token)
+        });
     }
+    tasks.spawn(
+        "pod watch",
+        pods::watch_pods(Arc::clone(&worker), readiness.register_check("pods seen"), token.clone()),
+    );
     tasks.spawn("cloud probe", cloud_probe::probe_silent_cloud(Arc::clone(&worker), token.clone()));
     if let Some(namespace) = args.certificates_namespace {
         tasks.spawn(
@@ -157,57 +166,71 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Spawns tasks that run only while account, region and VPC are those of the lease store.
+struct PinnedTasks<'a> {
+    tasks: &'a mut Supervisor,
+    matching: Matching,
+    token: &'a CancellationToken,
+}
+
+impl PinnedTasks<'_> {
+    fn spawn<T>(
+        &mut self,
+        name: &'static str,
+        start: impl Fn(CancellationToken) -> T + Send + 'static,
+    ) where
+        T: Future<Output = Result<(), Infallible>> + Send + 'static,
+    {
+        let task = run_while_matching(self.matching.clone(), self.token.clone(), start);
+        self.tasks.spawn(name, task);
+    }
+}
+
 /// Spawns the tasks that learn what has changed in the cluster and at the gateways. `discovery`
 /// is the time between two looks at the gateways, in seconds.
 fn spawn_watches(
-    tasks: &mut Supervisor,
+    tasks: &mut PinnedTasks<'_>,
     worker: &Arc<Worker>,
     discovery: u64,
     readiness: &Readiness,
-    token: &CancellationToken,
 ) {
-    tasks.spawn(
-        "gateway discovery",
-        discovery::discover_gateways(
-            Arc::clone(worker),
-            Duration::from_secs(discovery),
-            readiness.register_check("NAT gateways read"),
-            token.clone(),
-        ),
-    );
-    tasks.spawn(
-        "pod watch",
-        pods::watch_pods(Arc::clone(worker), readiness.register_check("pods seen"), token.clone()),
-    );
-    tasks.spawn(
-        "PodEIP watch",
-        custom_resources::watch_custom_resources::<PodEIP>(Arc::clone(worker), token.clone()),
-    );
-    tasks.spawn(
-        "PodDNAT watch",
-        custom_resources::watch_custom_resources::<PodDNAT>(Arc::clone(worker), token.clone()),
-    );
+    let known = readiness.register_check("NAT gateways read");
+    let context = Arc::clone(worker);
+    tasks.spawn("gateway discovery", move |token| {
+        let period = Duration::from_secs(discovery);
+        discovery::discover_gateways(Arc::clone(&context), period, known.clone(), token)
+    });
+    let context = Arc::clone(worker);
+    tasks.spawn("PodEIP watch", move |token| {
+        custom_resources::watch_custom_resources::<PodEIP>(Arc::clone(&context), token)
+    });
+    let context = Arc::clone(worker);
+    tasks.spawn("PodDNAT watch", move |token| {
+        custom_resources::watch_custom_resources::<PodDNAT>(Arc::clone(&context), token)
+    });
 }
 
 /// Spawns the tasks that work on leases: the claims, and the work under worker locks.
 fn spawn_reconcile(
-    tasks: &mut Supervisor,
+    tasks: &mut PinnedTasks<'_>,
     worker: &Arc<Worker>,
     concurrency: usize,
     readiness: &Readiness,
-    token: &CancellationToken,
 ) {
-    tasks.spawn("worker locks", leader::hold_worker_locks(Arc::clone(worker), token.clone()));
+    let context = Arc::clone(worker);
+    tasks
+        .spawn("worker locks", move |token| leader::hold_worker_locks(Arc::clone(&context), token));
     let active = ActiveLeases::default();
-    tasks.spawn(
-        "claim renewal",
-        claims::renew_claims(Arc::clone(worker), active.clone(), token.clone()),
-    );
+    let (context, renewed) = (Arc::clone(worker), active.clone());
+    tasks.spawn("claim renewal", move |token| {
+        claims::renew_claims(Arc::clone(&context), renewed.clone(), token)
+    });
     let reached = readiness.register_check("lease store reached");
-    tasks.spawn(
-        "claims",
-        claims::claim_due_leases(Arc::clone(worker), active, concurrency, reached, token.clone()),
-    );
+    let context = Arc::clone(worker);
+    tasks.spawn("claims", move |token| {
+        let (active, reached) = (active.clone(), reached.clone());
+        claims::claim_due_leases(Arc::clone(&context), active, concurrency, reached, token)
+    });
 }
 
 /// Waits until Postgres is reachable. Fails at once where only an operator can help: a schema that

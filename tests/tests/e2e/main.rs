@@ -17,6 +17,7 @@ mod listener;
 mod many_pods;
 mod original_controller;
 mod outage;
+mod pins;
 mod pod_lifecycle;
 mod refusals;
 mod retention;
