@@ -35,7 +35,7 @@ use waygate_core::config::Config;
 use waygate_core::request::Kind;
 use waygate_core::resources::{PodDNAT, PodEIP};
 use waygate_serving::{Readiness, Supervisor, admin, config, logs, signals, tls};
-use waygate_store::{Error as StoreError, MigrationError, Store};
+use waygate_store::{AccountQueue, Error as StoreError, MigrationError, Store};
 
 /// Connections to Postgres; few suffice, as the database is a thousand times faster than the
 /// cloud's quota.
@@ -136,13 +136,7 @@ pub(crate) async fn serve_cluster(args: Box<ServeArgs>) -> anyhow::Result<()> {
     let mut pinned = PinnedTasks { tasks: &mut tasks, matching, token: &token };
     spawn_watches(&mut pinned, &worker, args.discovery_seconds, &readiness);
     spawn_reconcile(&mut pinned, &worker, args.concurrency, &readiness);
-    // Changes queued before EIPs were switched off in the configuration stay queued.
-    if worker.serves_kind(Kind::Eip) {
-        let worker = Arc::clone(&worker);
-        pinned.spawn("account queues", move |token| {
-            sender::send_eip_changes(Arc::clone(&worker), queues.clone(), token)
-        });
-    }
+    spawn_account_sender(&mut pinned, &worker, queues);
     tasks.spawn(
         "pod watch",
         pods::watch_pods(Arc::clone(&worker), readiness.register_check("pods seen"), token.clone()),
@@ -230,6 +224,22 @@ fn spawn_reconcile(
     tasks.spawn("claims", move |token| {
         let (active, reached) = (active.clone(), reached.clone());
         claims::claim_due_leases(Arc::clone(&context), active, concurrency, reached, token)
+    });
+}
+
+/// Spawns the sender of changes of EIPs. Those queued before EIPs were switched off in the
+/// configuration stay queued.
+fn spawn_account_sender(
+    tasks: &mut PinnedTasks<'_>,
+    worker: &Arc<Worker>,
+    queues: Vec<AccountQueue>,
+) {
+    if !worker.serves_kind(Kind::Eip) {
+        return;
+    }
+    let context = Arc::clone(worker);
+    tasks.spawn("account queues", move |token| {
+        sender::send_eip_changes(Arc::clone(&context), queues.clone(), token)
     });
 }
 

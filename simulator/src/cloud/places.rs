@@ -30,6 +30,7 @@ impl Cloud {
     }
 
     /// The cloud of another place: a VPC, and nothing in it.
+    #[must_use]
     pub fn found_elsewhere(&self, (account, region): &Place) -> Self {
         let topology = Topology {
             region: region.clone(),
