@@ -40,6 +40,8 @@ pub(crate) struct Pins {
     /// True once the cloud has named the account.
     answered: bool,
     reported: Vec<Mismatch>,
+    /// True once it was said that the account is unknown.
+    said_unknown: bool,
 }
 
 impl Pins {
@@ -58,6 +60,7 @@ impl Pins {
             began: Instant::now(),
             answered: false,
             reported: Vec::new(),
+            said_unknown: false,
         };
         (pins, receiver)
     }
@@ -75,10 +78,13 @@ impl Pins {
         let account = match self.worker.cloud.caller_identity().await {
             Ok(identity) => Some(AccountId::new(identity.value.account_id)),
             Err(error) => {
-                tracing::warn!(
-                    error = error_chain(&error),
-                    "the cloud did not name the account of the credentials; asking again"
-                );
+                // Said once: where STS is out of reach for good, the account stays unknown.
+                if !std::mem::replace(&mut self.said_unknown, true) {
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "the cloud did not name the account of the credentials; asking again"
+                    );
+                }
                 None
             }
         };
