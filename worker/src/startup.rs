@@ -280,7 +280,7 @@ async fn kube_client(args: &ServeArgs) -> anyhow::Result<kube::Client> {
 /// A client whose requests end, if the API server falls silent, within half a minute. It has no
 /// retries of its own, which would take minutes: a busy API server makes the lease pause, show the
 /// reason on its pod, and leave its place to other leases.
-fn client_with_deadlines(mut config: kube::Config) -> anyhow::Result<kube::Client> {
+pub(crate) fn client_with_deadlines(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = Some(READ_TIMEOUT);
