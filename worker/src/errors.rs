@@ -48,7 +48,7 @@ impl From<kube::Error> for Error {
 }
 
 /// True if the answer is the API server's own, and names the object that is not there.
-fn names_missing_object(status: &Status) -> bool {
+pub(crate) fn names_missing_object(status: &Status) -> bool {
     status.code == 404
         && status.reason == reason::NOT_FOUND
         && status.details.as_ref().is_some_and(|details| !details.name.is_empty())

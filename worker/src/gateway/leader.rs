@@ -77,9 +77,13 @@ pub(crate) async fn hold_worker_locks(
 /// True while this process can do the work; otherwise another worker may.
 fn can_do(worker: &Worker, work: &Work) -> bool {
     match work {
-        Work::Gateway(_) | Work::EipList => !worker.cloud.is_silent_for(HANDOVER_SILENCE),
+        Work::Gateway(_) | Work::EipList => reaches_cloud(worker),
         Work::PodEvents(_) => worker.watched_pods.is_in_order(),
     }
+}
+
+fn reaches_cloud(worker: &Worker) -> bool {
+    !worker.cloud.is_silent_for(HANDOVER_SILENCE)
 }
 
 /// Begins to end the works that this process cannot do at present.
@@ -154,12 +158,11 @@ async fn acquire_worker_locks(worker: &Arc<Worker>, works: &mut Vec<RunningWork>
     if wanted.is_empty() {
         return;
     }
-    let unconfigured =
-        if worker.serves_kind(Kind::Dnat) && !worker.cloud.is_silent_for(HANDOVER_SILENCE) {
-            UnconfiguredQueues::Serve
-        } else {
-            UnconfiguredQueues::Leave
-        };
+    let unconfigured = if worker.serves_kind(Kind::Dnat) && reaches_cloud(worker) {
+        UnconfiguredQueues::Serve
+    } else {
+        UnconfiguredQueues::Leave
+    };
     let acquired = worker.store.acquire_worker_locks(worker.owner, &wanted, unconfigured).await;
     let locks = match acquired {
         Ok(locks) => locks,

@@ -3,10 +3,9 @@
 //! Other 404s prove nothing: a proxy's, a page of HTML, that of a path or a definition which is not
 //! there, or of another object.
 
-use crate::errors::Error;
+use crate::errors::{Error, names_missing_object};
 use kube::Resource;
 use kube::core::Status;
-use kube::core::response::reason;
 
 /// Turns the answer to a read by name into the object, or none where the API server proves that it
 /// has none of this name. Any other 404 is an error.
@@ -26,7 +25,7 @@ pub(crate) fn none_if_absent<K: Resource<DynamicType = ()>, T>(
 /// True if the answer is the API server's own and says that the object of this name is not there.
 fn proves_absent<K: Resource<DynamicType = ()>>(status: &Status, name: &str) -> bool {
     status.is_failure()
-        && (status.code, status.reason.as_str()) == (404, reason::NOT_FOUND)
+        && names_missing_object(status)
         && status.details.as_ref().is_some_and(|details| {
             details.kind == K::plural(&()) && details.group == K::group(&()) && details.name == name
         })

@@ -70,43 +70,31 @@ impl<T> WorkQueue<T> {
     /// Queues a pod's event in place of an older one that no writer has taken; waits while the
     /// queue is full.
     pub(crate) async fn put_event(&self, pod: Uuid, event: T) {
-        if let Some(older) = self.lock_state().latest.get_mut(&pod) {
-            *older = event;
-            return;
-        }
-        let room = self.room.acquire().await;
-        let mut state = self.lock_state();
-        // Another caller may have queued an event of the pod while this one waited for room.
-        if let Some(older) = state.latest.get_mut(&pod) {
-            *older = event;
-            return;
-        }
-        self.insert_event(&mut state, pod, event);
-        // The permit stays taken until a writer takes the event.
-        if let Ok(room) = room {
-            room.forget();
-        }
+        self.put(pod, event, |queued, event| *queued = event).await;
     }
 
     /// Queues a pod's event if none is queued; waits while the queue is full.
     pub(crate) async fn put_if_none(&self, pod: Uuid, event: T) {
-        if self.lock_state().latest.contains_key(&pod) {
-            return;
+        self.put(pod, event, |_, _| {}).await;
+    }
+
+    /// Queues a pod's event; `meet` decides what becomes of one that is queued already.
+    async fn put(&self, pod: Uuid, event: T, meet: fn(&mut T, T)) {
+        if let Some(queued) = self.lock_state().latest.get_mut(&pod) {
+            return meet(queued, event);
         }
         let room = self.room.acquire().await;
         let mut state = self.lock_state();
-        if state.latest.contains_key(&pod) {
-            return;
+        // Another caller may have queued an event of the pod while this one waited for room.
+        if let Some(queued) = state.latest.get_mut(&pod) {
+            return meet(queued, event);
         }
-        self.insert_event(&mut state, pod, event);
+        state.failed.remove(&pod);
+        state.latest.insert(pod, event);
+        // The permit stays taken until a writer takes the event.
         if let Ok(room) = room {
             room.forget();
         }
-    }
-
-    fn insert_event(&self, state: &mut State<T>, pod: Uuid, event: T) {
-        state.failed.remove(&pod);
-        state.latest.insert(pod, event);
         if !state.in_progress.contains(&pod) {
             state.waiting.push_back(pod);
             self.arrived.add_permits(1);
